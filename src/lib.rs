@@ -1,0 +1,1 @@
+//! Machine-to-machine authentication for Envoy and Istio.

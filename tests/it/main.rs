@@ -1,0 +1,1 @@
+//! The integration suites; this list is their table of contents.
