@@ -1,1 +1,52 @@
-//! Machine-to-machine authentication for Envoy and Istio.
+//! Machine-to-machine authentication for Envoy and Istio, as one proxy-wasm module.
+//!
+//! *Inbound* it is the resource server: it validates bearer tokens against the issuer's fetched key sets, and decides by
+//! audience, roles and scopes. *Outbound* it is the OAuth 2.0 client: it fetches client-credentials tokens, keeps them
+//! fresh and attaches them. The services behind it hold no authentication code.
+//!
+//! # A functional core in a thin shell
+//!
+//! The core is told events and answers with data; it performs no I/O and knows no clock. The shell turns Envoy's callbacks
+//! into events and effects into host calls, and decides nothing.
+//!
+//! ```text
+//! bytes -config-> Config -policy-> Policy                       once per configuration; refused => Envoy keeps the old one
+//!
+//! Head ---------------------------+
+//! Policy (read) + Store (learnt) -+-> filter::Request::decide -> Result<Edits, Stop>
+//!                                         Stop::Refuse(Refusal) -reply-> Response  400 | 401 | 403 | 503
+//!                                         Stop::Wait(Want)      -plugin-> held; decided again, from the top, on arrival
+//!
+//! Envoy -wasm-> Reply -plugin-> store.finish -> lease -> decide again -> Effect::Settle -wasm-> resume | answer
+//! ```
+//!
+//! # Where to read
+//!
+//! [`filter`] is one request, from top to bottom; start there. What it asks:
+//! [`route`] which rule, [`jwt`] who calls (with [`jwk`] and [`signature`]), [`access`] may they, [`store`] what is known,
+//! [`reply`] what to answer. What keeps the store fresh: [`lease`] when to fetch, [`discovery`] where from, [`oauth`] what
+//! to ask for. What the operator wrote and meant: [`config`] and [`policy`]. What drives it all: [`plugin`], and [`wasm`]
+//! around it.
+
+pub mod access;
+pub mod audit;
+pub mod cache;
+pub mod config;
+pub mod discovery;
+pub mod edits;
+pub mod filter;
+pub mod io;
+pub mod json;
+pub mod jwk;
+pub mod jwt;
+pub mod lease;
+pub mod mistake;
+pub mod oauth;
+pub mod plugin;
+pub mod policy;
+pub mod reply;
+pub mod route;
+pub mod signature;
+pub mod stats;
+pub mod store;
+pub mod wasm;

@@ -1,0 +1,88 @@
+//! The audit log: one JSON line for each refusal, never with a token or a secret, and no more lines than a disk can take.
+
+use crate::filter::Seen;
+use crate::io::{Head, Instant};
+use crate::reply::Refusal;
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+
+/// Lines of one worker per second, at most: what a person can still read, and a flood cannot fill a disk with.
+const LINES_PER_SECOND: u32 = 10;
+
+/// Text that a client chose is cut here.
+const MAX_TEXT: usize = 128;
+
+/// Limits the lines of one worker.
+#[derive(Debug, Default)]
+pub struct Audit {
+    second: Instant,
+    lines: u32,
+    suppressed: u64,
+}
+
+impl Audit {
+    /// The line for a refusal; none when there were too many within this second.
+    pub fn refusal(&mut self, refusal: &Refusal, seen: &Seen, head: &Head, now: Instant) -> Option<String> {
+        if now.since(self.second) >= Duration::from_secs(1) {
+            (self.second, self.lines) = (now, 0);
+        }
+        if self.lines >= LINES_PER_SECOND {
+            self.suppressed = self.suppressed.saturating_add(1);
+            return None;
+        }
+        self.lines = self.lines.saturating_add(1);
+        let mut line = Map::new();
+        line.insert("event".into(), json!("refused"));
+        line.insert("reason".into(), json!(refusal.reason()));
+        line.insert("message".into(), json!(refusal.message()));
+        for (name, value) in [
+            ("rule", seen.rule.as_deref().or(seen.attach.as_deref())),
+            ("subject", seen.caller.as_ref().and_then(|caller| caller.subject())),
+            ("client", seen.caller.as_ref().and_then(|caller| caller.client())),
+        ] {
+            line.extend(value.map(|value| (name.to_owned(), json!(cut(value.as_bytes())))));
+        }
+        // Without its query, which may hold a token.
+        let path = head.path().split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+        for (name, value) in [("method", head.method()), ("host", head.host()), ("path", path)] {
+            line.insert(name.into(), json!(cut(value)));
+        }
+        if self.suppressed > 0 {
+            line.insert("suppressed_before".into(), json!(std::mem::take(&mut self.suppressed)));
+        }
+        Some(Value::Object(line).to_string())
+    }
+}
+
+fn cut(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).chars().take(MAX_TEXT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> Head {
+        [(":method", "GET"), (":authority", "svc"), (":path", "/a?access_token=hush"), ("authorization", "Bearer hush")]
+            .into_iter()
+            .collect()
+    }
+
+    #[test]
+    fn a_line_says_what_and_why_and_holds_no_token() {
+        let line = Audit::default().refusal(&Refusal::NoRule, &Seen::default(), &head(), Instant::default()).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&line["reason"], &line["path"]), (&json!("no_rule"), &json!("/a")));
+        assert!(!line.to_string().contains("hush"));
+    }
+
+    #[test]
+    fn a_flood_is_counted_instead_of_written() {
+        let mut audit = Audit::default();
+        let at = |millis| Instant(Duration::from_millis(millis));
+        let mut write = |millis| audit.refusal(&Refusal::NoToken, &Seen::default(), &head(), at(millis));
+        let written = (0..100).filter_map(|_| write(5000)).count();
+        assert_eq!(written, 10);
+        assert!(write(6000).unwrap().contains("\"suppressed_before\":90"));
+    }
+}

@@ -1,0 +1,172 @@
+//! Where an issuer's endpoints are: URLs, and the provider's own metadata document (OpenID Connect Discovery 1.0
+//! section 4, RFC 8414).
+//!
+//! In: the issuer's URL, or a reply. Out: calls to make, or endpoints that may be believed. A document that names another
+//! issuer, or an endpoint on a host that was not allowed, is refused: following it would be SSRF (CVE-2026-41413).
+
+use crate::io::{Call, Endpoint, Reply};
+use crate::json;
+use crate::lease::{Cause, Failure};
+use crate::oauth;
+use std::time::Duration;
+
+/// An absolute `http` or `https` URL, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// Host, in lower case, with the port if there is one.
+    pub authority: String,
+    /// Path and query; `/` if there is none.
+    pub path: String,
+}
+
+impl Url {
+    /// Takes a URL apart (RFC 3986). User information, fragments, blanks and control characters are refused.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (scheme, rest) = match text.split_once("://")? {
+            (scheme, rest) if scheme.eq_ignore_ascii_case("https") => ("https", rest),
+            (scheme, rest) if scheme.eq_ignore_ascii_case("http") => ("http", rest),
+            _ => return None,
+        };
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        let host_byte = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        let sound = !authority.is_empty()
+            && authority.bytes().all(host_byte)
+            && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"#\\".contains(&byte));
+        sound.then(|| Self { scheme, authority: authority.to_ascii_lowercase(), path })
+    }
+
+    /// The endpoint that `cluster` reaches.
+    pub fn through(self, cluster: &str) -> Endpoint {
+        Endpoint { cluster: cluster.to_owned(), scheme: self.scheme, authority: self.authority, path: self.path }
+    }
+}
+
+/// What to ask, and what may be believed of the answer.
+#[derive(Clone, Debug)]
+pub struct Discovery {
+    /// The issuer, which the document must name exactly (RFC 8414 section 3.3).
+    pub issuer: String,
+    /// The same, taken apart.
+    pub url: Url,
+    /// The cluster that reaches it.
+    pub cluster: String,
+    /// Further hosts that the document may name.
+    pub allowed_hosts: Vec<String>,
+    /// How long one call may take.
+    pub timeout: Duration,
+}
+
+/// The endpoints that discovery found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// `jwks_uri`.
+    pub jwks_uri: Option<Endpoint>,
+    /// `token_endpoint`.
+    pub token_endpoint: Option<Endpoint>,
+}
+
+impl Discovery {
+    /// The call for the metadata document; every other attempt asks at the place that RFC 8414 names.
+    pub fn call(&self, attempt: u32) -> Call {
+        let base = self.url.path.trim_end_matches('/');
+        let path = if attempt.is_multiple_of(2) {
+            // OpenID Connect Discovery 1.0 section 4.1: after the issuer's path.
+            format!("{base}/.well-known/openid-configuration")
+        } else {
+            // RFC 8414 section 3: between host and path.
+            format!("/.well-known/oauth-authorization-server{base}")
+        };
+        get(Url { path, ..self.url.clone() }.through(&self.cluster), self.timeout)
+    }
+
+    /// The endpoints, if the reply is the metadata of this issuer.
+    pub fn read(&self, reply: &Reply) -> Result<Metadata, Failure> {
+        let body = oauth::body_of(reply).map_err(|failure| match reply.status {
+            // Not here: the next attempt asks at the other place.
+            Some(404) => Failure { cause: Cause::Status, ..failure },
+            _ => failure,
+        })?;
+        let unreadable = |detail: &str| Failure::new(Cause::Unreadable, detail);
+        let document = json::parse_object(body).map_err(|_| unreadable("the metadata is not a JSON object"))?;
+        let text = |name: &str| document.get(name).and_then(serde_json::Value::as_str);
+        if text("issuer") != Some(&self.issuer) {
+            let detail = "the metadata names another issuer; `issuer` must be the exact URL that the provider uses";
+            return Err(Failure::new(Cause::Configuration, detail));
+        }
+        let endpoint = |name: &str| text(name).map(|uri| self.endpoint(name, uri)).transpose();
+        Ok(Metadata { jwks_uri: endpoint("jwks_uri")?, token_endpoint: endpoint("token_endpoint")? })
+    }
+
+    fn endpoint(&self, name: &str, uri: &str) -> Result<Endpoint, Failure> {
+        let refused = |detail: String| Failure::new(Cause::Configuration, detail);
+        let url = Url::parse(uri).ok_or_else(|| refused(format!("the metadata's {name} is not an http(s) URL")))?;
+        let own = url.authority == self.url.authority && url.scheme == self.url.scheme;
+        if own || self.allowed_hosts.iter().any(|host| host.eq_ignore_ascii_case(&url.authority)) {
+            return Ok(url.through(&self.cluster));
+        }
+        Err(refused(format!("the metadata's {name} is on another host than the issuer; `allowed_hosts` can allow it")))
+    }
+}
+
+/// A `GET` for a JSON document.
+pub fn get(endpoint: Endpoint, timeout: Duration) -> Call {
+    let headers = vec![("accept", "application/json".to_owned())];
+    Call { endpoint, method: "GET", headers, body: Vec::new(), timeout }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn discovery() -> Discovery {
+        let issuer = "https://idp.example.com/realms/r".to_owned();
+        let url = Url::parse(&issuer).unwrap();
+        let allowed_hosts = vec!["keys.example.com".into()];
+        Discovery { issuer, url, cluster: "idp".into(), allowed_hosts, timeout: Duration::from_secs(5) }
+    }
+
+    fn read(document: &serde_json::Value) -> Result<Metadata, Failure> {
+        let body = Some(document.to_string().into_bytes());
+        discovery().read(&Reply { status: Some(200), body, ..Reply::default() })
+    }
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let url = Url::parse("HTTPS://Idp.example.com:8443/realms/r?x=1").unwrap();
+        assert_eq!((url.scheme, url.authority.as_str(), url.path.as_str()), ("https", "idp.example.com:8443", "/realms/r?x=1"));
+        assert_eq!(Url::parse("http://idp").unwrap().path, "/");
+        for odd in ["", "idp", "ftp://idp/", "https://", "https://u:p@idp/", "https://idp/#x", "https://idp/a b", "https://idp/\r\nx: y"] {
+            assert_eq!(Url::parse(odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn both_well_known_places_are_asked() {
+        assert_eq!(discovery().call(0).endpoint.path, "/realms/r/.well-known/openid-configuration");
+        assert_eq!(discovery().call(1).endpoint.path, "/.well-known/oauth-authorization-server/realms/r");
+    }
+
+    #[test]
+    fn endpoints_stay_on_the_issuers_host_unless_allowed() {
+        let issuer = "https://idp.example.com/realms/r";
+        let own = json!({ "issuer": issuer, "jwks_uri": "https://idp.example.com/keys" });
+        assert_eq!(read(&own).unwrap().jwks_uri.unwrap().path, "/keys");
+        let allowed = json!({ "issuer": issuer, "jwks_uri": "https://keys.example.com/keys" });
+        assert_eq!(read(&allowed).unwrap().jwks_uri.unwrap().authority, "keys.example.com");
+        for evil in ["https://evil.example.com/keys", "http://idp.example.com/keys", "https://idp.example.com:444/", "file:///etc"] {
+            let failure = read(&json!({ "issuer": issuer, "token_endpoint": evil })).unwrap_err();
+            assert_eq!(failure.cause, Cause::Configuration, "{evil}");
+        }
+    }
+
+    #[test]
+    fn the_document_of_another_issuer_is_refused() {
+        let failure = read(&json!({ "issuer": "https://idp.example.com/realms/r/", "jwks_uri": "https://idp.example.com/k" }));
+        assert_eq!(failure.unwrap_err().cause, Cause::Configuration);
+    }
+}

@@ -1,0 +1,96 @@
+//! What to change on a request before it goes on: headers to take away, headers to set.
+//!
+//! Plain data, and the one place that knows which claim can be a header's value. It does not decide what to change.
+
+use crate::io::Head;
+use crate::policy::CredentialId;
+use serde_json::Value;
+use std::fmt;
+use std::rc::Rc;
+
+/// The changes to one request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edits {
+    /// Header changes, in order.
+    pub headers: Vec<Edit>,
+    /// The token that was attached, so that its refusal by the upstream can be told apart from another's.
+    pub sent: Option<Sent>,
+}
+
+/// One header change.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Edit {
+    /// The header goes.
+    Remove(Rc<str>),
+    /// The header has this value, and no other.
+    Set(Rc<str>, Vec<u8>),
+}
+
+/// Which token was attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Whose token.
+    pub credential: CredentialId,
+    /// Which of its tokens.
+    pub serial: u64,
+}
+
+impl Edits {
+    /// Removes a header if the request has it; one that is not there costs nothing.
+    pub fn remove(&mut self, name: &Rc<str>, head: &Head) {
+        if head.first(name).is_some() {
+            self.headers.push(Edit::Remove(Rc::clone(name)));
+        }
+    }
+
+    /// Sets a header to this value alone.
+    pub fn set(&mut self, name: &Rc<str>, value: Vec<u8>) {
+        self.headers.push(Edit::Set(Rc::clone(name), value));
+    }
+}
+
+impl fmt::Debug for Edit {
+    /// No value: it may be a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Remove(name) => write!(f, "remove {name}"),
+            Self::Set(name, _) => write!(f, "set {name}"),
+        }
+    }
+}
+
+/// A claim as a header's value: texts as they are, numbers exact, lists of texts with commas, other things as JSON. None
+/// for what no header can hold (RFC 9110 section 5.5), so that it cannot be taken for something else.
+pub fn header_value(claim: &Value) -> Option<Vec<u8>> {
+    let text = match claim {
+        Value::Null => return None,
+        Value::String(text) => text.clone(),
+        Value::Array(list) if list.iter().all(|entry| entry.as_str().is_some_and(|name| !name.contains(','))) => {
+            list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+        }
+        other => other.to_string(),
+    };
+    let sound = !text.bytes().any(|byte| byte < b' ' || byte == 0x7f) && text.trim() == text;
+    sound.then(|| text.into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn claims_become_header_values_exactly_or_not_at_all() {
+        let text = |claim: Value| header_value(&claim).map(|value| String::from_utf8(value).unwrap());
+        assert_eq!(text(json!("order-service")).as_deref(), Some("order-service"));
+        assert_eq!(text(json!(12_345_678_901_234_567_u64)).as_deref(), Some("12345678901234567"));
+        assert_eq!(text(json!(1.5)).as_deref(), Some("1.5"));
+        assert_eq!(text(json!(["a", "b"])).as_deref(), Some("a,b"));
+        assert_eq!(text(json!(["a,b", "c"])).as_deref(), Some(r#"["a,b","c"]"#));
+        assert_eq!(text(json!({"a": [1]})).as_deref(), Some(r#"{"a":[1]}"#));
+        assert_eq!(text(json!(true)).as_deref(), Some("true"));
+        for odd in [json!(null), json!("a\r\nx: y"), json!(["a\n"]), json!(" a"), json!("a\u{7f}")] {
+            assert_eq!(text(odd.clone()), None, "{odd}");
+        }
+    }
+}

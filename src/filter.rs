@@ -1,0 +1,162 @@
+//! One request, from its head to a decision.
+//!
+//! In: the head, the policy, what this worker has learnt, the time. Out: edits to make, or why the request stops here.
+//! It performs no I/O and keeps nothing between runs: a request that waits is simply decided again, from the top.
+
+use crate::config::{Existing, Unavailable};
+use crate::edits::{self, Edits, Sent};
+use crate::io::{Head, Now};
+use crate::jwt::{self, Caller, Reject};
+use crate::policy::{Attach, Inbound, Policy, Require, Rule};
+use crate::reply::Refusal;
+use crate::route::{Ambiguous, Target};
+use crate::signature::Verify;
+use crate::store::{Missing, Store, Want};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// One request, and all that its decision may depend on.
+pub struct Request<'a> {
+    /// What was asked.
+    pub head: &'a Head,
+    /// When.
+    pub now: Now,
+    /// What the operator meant.
+    pub policy: &'a Policy,
+    /// What this worker has learnt.
+    pub store: &'a mut Store,
+    /// How signatures are verified.
+    pub verifier: &'a dyn Verify,
+    /// What was seen on the way, for metrics and the audit log.
+    pub seen: &'a mut Seen,
+}
+
+/// Why a request does not go on, at least not now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It is answered.
+    Refuse(Refusal),
+    /// It is decided again when this has arrived.
+    Wait(Want),
+}
+
+/// What was seen on the way to a decision.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The inbound rule.
+    pub rule: Option<Rc<str>>,
+    /// Who calls.
+    pub caller: Option<Caller>,
+    /// Whether the caller's token had been verified before.
+    pub known: bool,
+    /// The outbound rule.
+    pub attach: Option<Rc<str>>,
+}
+
+impl Request<'_> {
+    /// Match a rule; if it requires a caller, authenticate and admit it; if it attaches a token, attach it.
+    pub fn decide(mut self) -> Result<Edits, Stop> {
+        let mut edits = Edits::default();
+        let target = Target::of(self.head).map_err(|Ambiguous| Refusal::AmbiguousPath)?;
+        if let Some(inbound) = &self.policy.inbound {
+            self.admit(inbound, &target, &mut edits)?;
+        }
+        if let Some(rule) = self.policy.outbound.iter().find(|rule| rule.matches.holds(&target)) {
+            self.attach(rule, &mut edits)?;
+        }
+        Ok(edits)
+    }
+
+    /// Who calls, and may they? Nobody is asked where the rule allows everybody.
+    fn admit(&mut self, inbound: &Inbound, target: &Target<'_>, edits: &mut Edits) -> Result<(), Stop> {
+        for name in &inbound.own_headers {
+            edits.remove(name, self.head); // never believe a client's copy of what we assert
+        }
+        let rule = inbound.rules.iter().find(|rule| rule.matches.holds(target)).ok_or(Refusal::NoRule)?;
+        self.seen.rule = Some(Rc::clone(&rule.name));
+        let Some(require) = &rule.require else { return Ok(()) };
+        let caller = self.authenticate(require, bearer(self.head)?)?;
+        self.seen.caller = Some(caller.clone());
+        if !caller.is_for_any(&require.audiences) {
+            return Err(Refusal::Token(Reject::Audience).into());
+        }
+        require.access.allows(&caller).map_err(Refusal::Access)?;
+        self.hand_on(rule, &caller, edits);
+        Ok(())
+    }
+
+    /// A caller exists only as the result of a verified token.
+    fn authenticate(&mut self, require: &Require, token: &[u8]) -> Result<Caller, Stop> {
+        if let Some(caller) = self.store.verified(require.issuer, token, self.now) {
+            self.seen.known = true;
+            return Ok(caller);
+        }
+        let claimed = jwt::read(token).map_err(Refusal::Token)?; // shape only; nothing in it is believed yet
+        let issuer = self.policy.issuers.get(require.issuer.0).ok_or(Refusal::NotReady)?;
+        let keys = self.store.keys(require.issuer, claimed.kid(), self.now).map_err(wait_or(Refusal::NoKeys))?;
+        let caller = claimed.verify(&keys, self.verifier, &issuer.expect, self.now.unix).map_err(Refusal::Token)?;
+        self.store.remember(require.issuer, token, &caller);
+        Ok(caller)
+    }
+
+    /// Tells the service who calls, in the headers that the rule names.
+    fn hand_on(&self, rule: &Rule, caller: &Caller, edits: &mut Edits) {
+        for (header, path) in &rule.claims_to_headers {
+            if let Some(value) = caller.claim(path).and_then(edits::header_value) {
+                edits.set(header, value);
+            }
+        }
+        if !rule.forward_token {
+            edits.remove(&Rc::from("authorization"), self.head);
+        }
+    }
+
+    /// Attaches the token of the rule's credential.
+    fn attach(&mut self, rule: &Attach, edits: &mut Edits) -> Result<(), Stop> {
+        self.seen.attach = Some(Rc::clone(&rule.name));
+        if rule.existing == Existing::Keep && self.head.first(&rule.header).is_some() {
+            return Ok(());
+        }
+        match (self.store.token(rule.credential, self.now.instant), rule.unavailable) {
+            (Ok(held), _) => {
+                edits.set(&rule.header, [rule.prefix.as_bytes(), held.token.reveal().as_bytes()].concat());
+                edits.sent = Some(Sent { credential: rule.credential, serial: held.serial });
+                Ok(())
+            }
+            (Err(missing), Unavailable::Hold) => Err(wait_or(Refusal::NoOutboundToken)(missing)),
+            (Err(Missing::Wait(_)), Unavailable::Fail) => Err(Refusal::NoOutboundToken(Duration::ZERO).into()),
+            (Err(Missing::Unavailable(wait)), Unavailable::Fail) => Err(Refusal::NoOutboundToken(wait).into()),
+            (Err(_), Unavailable::DangerPass) => {
+                edits.remove(&rule.header, self.head);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The bearer token of a request (RFC 6750 section 2.1); the scheme in any case (RFC 9110 section 11.1), at the start only.
+fn bearer(head: &Head) -> Result<&[u8], Refusal> {
+    let mut values = head.all("authorization");
+    let value = values.next().ok_or(Refusal::NoToken)?;
+    if values.next().is_some() {
+        return Err(Refusal::SeveralTokens);
+    }
+    match value.split_at_checked("Bearer ".len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => Ok(token.trim_ascii()),
+        _ => Err(Refusal::NoToken),
+    }
+}
+
+/// What is on its way is waited for; what cannot be had refuses, and it is never the caller's fault.
+fn wait_or(refusal: fn(Duration) -> Refusal) -> impl Fn(Missing) -> Stop {
+    move |missing| match missing {
+        Missing::Wait(want) => Stop::Wait(want),
+        Missing::Unavailable(wait) => refusal(wait).into(),
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refuse(refusal)
+    }
+}

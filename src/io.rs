@@ -1,0 +1,246 @@
+//! The words between the core and its host: what time it is, what was asked, what to call, what came back.
+//!
+//! Plain data. Nothing here decides, performs I/O, or knows what a token is.
+
+use std::fmt;
+use std::ops::{Add, Range};
+use std::time::Duration;
+
+/// A moment on the host's monotonic clock, counted from an arbitrary origin.
+///
+/// Lifetimes are measured with it, so that a step of the wall clock neither ends a good token nor keeps a bad one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(pub Duration);
+
+impl Instant {
+    /// How long after `earlier` this is; zero when it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+}
+
+/// The time at which an event happened, on both clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// For everything that we measure ourselves: lifetimes, backoff, deadlines.
+    pub instant: Instant,
+    /// Seconds since 1970-01-01T00:00:00Z, for times that others wrote down (`exp`, `nbf`, `iat`).
+    pub unix: u64,
+}
+
+/// A small deterministic random source for jitter. Never a source of secrets.
+///
+/// SplitMix64 (Steele, Lea, Flood 2014): eight bytes of state, no dependency, the same sequence for the same seed.
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// A source that yields the same sequence for the same seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 bits.
+    pub fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A span between zero and `most`, both included.
+    pub fn up_to(&mut self, most: Duration) -> Duration {
+        let millis = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(self.roll() % millis.saturating_add(1))
+    }
+}
+
+/// Where one header field stands in the bytes of a [`Head`].
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// The lower-case name.
+    pub name: Range<usize>,
+    /// The value, as the client sent it: any bytes.
+    pub value: Range<usize>,
+}
+
+/// A request's header section, kept as the one buffer in which the host handed it over.
+#[derive(Clone, Default)]
+pub struct Head {
+    bytes: Vec<u8>,
+    fields: Vec<Field>,
+}
+
+impl Head {
+    /// Header fields as they lie in `bytes`; a range outside of it reads as empty.
+    pub fn new(bytes: Vec<u8>, fields: Vec<Field>) -> Self {
+        Self { bytes, fields }
+    }
+
+    /// `:method`.
+    pub fn method(&self) -> &[u8] {
+        self.first(":method").unwrap_or_default()
+    }
+
+    /// `:path`, with its query.
+    pub fn path(&self) -> &[u8] {
+        self.first(":path").unwrap_or_default()
+    }
+
+    /// `:authority`, with its port if it has one.
+    pub fn host(&self) -> &[u8] {
+        self.first(":authority").unwrap_or_default()
+    }
+
+    /// The first value of a header, by its lower-case name.
+    pub fn first(&self, name: &str) -> Option<&[u8]> {
+        let field = self.fields.iter().find(|field| self.slice(&field.name) == name.as_bytes())?;
+        Some(self.slice(&field.value))
+    }
+
+    /// Every value of a header, by its lower-case name.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.fields
+            .iter()
+            .filter(move |field| self.slice(&field.name) == name.as_bytes())
+            .map(|field| self.slice(&field.value))
+    }
+
+    /// Every header field, in the order of the request.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|field| (self.slice(&field.name), self.slice(&field.value)))
+    }
+
+    fn slice(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
+    }
+}
+
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Head {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let mut head = Self::default();
+        for (name, value) in pairs {
+            let start = head.bytes.len();
+            head.bytes.extend_from_slice(name.as_ref());
+            let middle = head.bytes.len();
+            head.bytes.extend_from_slice(value.as_ref());
+            head.fields.push(Field { name: start..middle, value: middle..head.bytes.len() });
+        }
+        head
+    }
+}
+
+impl fmt::Debug for Head {
+    /// Names only: values hold tokens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, _)| String::from_utf8_lossy(name))).finish()
+    }
+}
+
+/// Where an HTTP request goes: RFC 3986 authority and path, reached through an Envoy cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The Envoy cluster that reaches it.
+    pub cluster: String,
+    /// `:scheme`, `http` or `https`; the cluster decides about TLS, this is what the server is told.
+    pub scheme: &'static str,
+    /// `:authority`.
+    pub authority: String,
+    /// `:path`, with its query.
+    pub path: String,
+}
+
+/// An HTTP request for the host to make.
+#[derive(Clone)]
+pub struct Call {
+    /// Where to.
+    pub endpoint: Endpoint,
+    /// `:method`.
+    pub method: &'static str,
+    /// Further header fields.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body; may hold a client secret.
+    pub body: Vec<u8>,
+    /// How long the host waits for the answer.
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for Call {
+    /// Neither headers nor body: both may hold a client secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("method", &self.method).field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// What a [`Call`] came to.
+#[derive(Clone, Default)]
+pub struct Reply {
+    /// `:status`; none when the host got no answer at all.
+    pub status: Option<u16>,
+    /// The header fields of the answer.
+    pub head: Head,
+    /// The body, or none when it was larger than [`MAX_REPLY_BYTES`].
+    pub body: Option<Vec<u8>>,
+    /// Why there is no status, if the host knows.
+    pub note: &'static str,
+}
+
+/// The largest body that the shell copies out of the host.
+pub const MAX_REPLY_BYTES: usize = 256 * 1024;
+
+impl fmt::Debug for Reply {
+    /// No body: it may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// An answer that we give instead of forwarding the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// HTTP status; for gRPC requests the host maps it (401 to 16, 403 to 7, 503 to 14).
+    pub status: u16,
+    /// Header fields, free of control characters.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: String,
+    /// Envoy's `%RESPONSE_CODE_DETAILS%`.
+    pub details: &'static str,
+}
+
+/// Whom the shell's requests belong to; the host's stream id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_prints_no_value() {
+        let head: Head = [("authorization", "Bearer hush")].into_iter().collect();
+        assert_eq!(format!("{head:?}"), r#"["authorization"]"#);
+    }
+
+    #[test]
+    fn a_range_outside_the_buffer_reads_as_empty() {
+        let head = Head::new(vec![b'a'], vec![Field { name: 0..1, value: 5..9 }]);
+        assert_eq!(head.first("a"), Some(&b""[..]));
+    }
+
+    #[test]
+    fn the_same_seed_rolls_the_same_numbers() {
+        let (mut a, mut b) = (Dice::new(7), Dice::new(7));
+        assert_eq!(a.roll(), b.roll());
+        assert!(a.up_to(Duration::from_millis(10)) <= Duration::from_millis(10));
+    }
+}

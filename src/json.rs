@@ -1,0 +1,139 @@
+//! Bytes to a JSON value, strictly: UTF-8, one value, no duplicate member, bounded depth.
+//!
+//! `serde_json` alone keeps the last of two members with one name, so that two readers of the same token could see
+//! different claims (RFC 8725 section 2.4; RFC 7515 section 4 and RFC 7519 section 4 let a reader refuse them).
+//! It does not know what the value means.
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use std::fmt;
+
+/// How deep arrays and objects may nest. Tokens of real providers nest 4 deep; Envoy's own parser stops near 100.
+pub const MAX_DEPTH: usize = 32;
+
+/// Reads exactly one JSON value. The error never quotes a value, only a position or a member's name.
+pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = Strict { depth_left: MAX_DEPTH }.deserialize(&mut json)?;
+    json.end()?;
+    Ok(value)
+}
+
+/// Reads exactly one JSON object.
+pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
+    match parse(bytes)? {
+        Value::Object(members) => Ok(members),
+        _ => Err(de::Error::custom("not a JSON object")),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Strict {
+    depth_left: usize,
+}
+
+impl Strict {
+    fn deeper<E: de::Error>(self) -> Result<Self, E> {
+        let depth_left = self.depth_left.checked_sub(1);
+        depth_left.map(|depth_left| Self { depth_left }).ok_or_else(|| E::custom("nested too deep"))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut list = Vec::new();
+        while let Some(element) = elements.next_element_seed(inner)? {
+            list.push(element);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut object = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let value = members.next_value_seed(inner)?;
+            if object.contains_key(&name) {
+                return Err(de::Error::custom("duplicate member"));
+            }
+            object.insert(name, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duplicate_members_are_refused_at_every_depth() {
+        assert!(parse(br#"{"a":1,"a":2}"#).is_err());
+        assert!(parse(br#"[{"b":{"a":1,"\u0061":2}}]"#).is_err());
+        assert!(parse(br#"{"a":{"a":1},"b":{"a":1}}"#).is_ok());
+    }
+
+    #[test]
+    fn depth_is_bounded_on_both_sides_of_the_limit() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(parse(nested(MAX_DEPTH + 1).as_bytes()).is_err());
+        assert!(parse(nested(100_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_follows_the_value_is_refused() {
+        assert!(parse(b"{} {}").is_err());
+        assert!(parse(b"{}\n ").is_ok());
+        assert!(parse(b"\xff").is_err());
+    }
+
+    #[test]
+    fn whole_numbers_stay_exact() {
+        let value = parse(b"12345678901234567").unwrap();
+        assert_eq!(value.as_u64(), Some(12_345_678_901_234_567));
+    }
+}

@@ -1,0 +1,485 @@
+//! A JWKS document (RFC 7517) to a [`KeySet`]: public keys that may verify, ready for use.
+//!
+//! Keys that cannot verify a signature here (symmetric, for encryption, weak, of an unknown kind) are left out, each
+//! with its reason; the others stay usable. No network, no time, and no choice of a key by anything but its own
+//! metadata: tokens never bring keys.
+
+use crate::json;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// Signature algorithms (RFC 7518 section 3.1, RFC 8037, RFC 9864). `none` and `HS*` have no place to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum Algorithm {
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    Ps384,
+    Ps512,
+    Es256,
+    Es384,
+    Es512,
+    EdDsa,
+}
+
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Es256,
+        Self::Es384,
+        Self::Es512,
+        Self::EdDsa,
+    ];
+
+    /// The algorithm of a JOSE `alg`, by its exact name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        // RFC 9864 section 2.2: the fully specified name of what RFC 8037 calls EdDSA.
+        if name == "Ed25519" {
+            return Some(Self::EdDsa);
+        }
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+
+    /// Its JOSE name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// The one kind of key that may be used with it (RFC 8725 section 3.1).
+    fn kind(self) -> Kind {
+        match self {
+            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => Kind::Rsa,
+            Self::Es256 => Kind::P256,
+            Self::Es384 => Kind::P384,
+            Self::Es512 => Kind::P521,
+            Self::EdDsa => Kind::Ed25519,
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Rsa,
+    P256,
+    P384,
+    P521,
+    Ed25519,
+}
+
+/// Public key material, big-endian, as it stands in the JWK.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Material {
+    /// RFC 7518 section 6.3.1.
+    Rsa {
+        /// Modulus, without leading zeros.
+        n: Vec<u8>,
+        /// Public exponent, without leading zeros.
+        e: Vec<u8>,
+    },
+    /// RFC 7518 section 6.2.1; both coordinates have the full length of the curve.
+    Ec {
+        /// First coordinate.
+        x: Vec<u8>,
+        /// Second coordinate.
+        y: Vec<u8>,
+    },
+    /// RFC 8037 section 2: Ed25519.
+    Ed25519 {
+        /// The public key, 32 bytes.
+        x: Vec<u8>,
+    },
+}
+
+/// One key that may verify signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    kid: Option<String>,
+    algorithm: Option<Algorithm>,
+    kind: Kind,
+    material: Material,
+    spki: Vec<u8>,
+}
+
+impl Key {
+    /// The key itself.
+    pub fn material(&self) -> &Material {
+        &self.material
+    }
+
+    /// The key as DER `SubjectPublicKeyInfo`, the form in which the host takes it.
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// Whether this key may be used with `algorithm` (RFC 8725 section 3.1, RFC 7517 section 4.4).
+    pub fn fits(&self, algorithm: Algorithm) -> bool {
+        self.kind == algorithm.kind() && self.algorithm.is_none_or(|own| own == algorithm)
+    }
+}
+
+/// The usable keys of one issuer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeySet {
+    keys: Vec<Key>,
+}
+
+impl KeySet {
+    /// The keys to try for a token's `kid` and `alg`.
+    ///
+    /// With a `kid`: the keys of exactly this name (RFC 7515 section 4.1.4 leaves the match to us; nothing but the
+    /// same text will do), else keys without a name. Without one: every key that fits, few of them.
+    pub fn candidates<'a>(&'a self, kid: Option<&'a str>, algorithm: Algorithm) -> impl Iterator<Item = &'a Key> {
+        self.named(kid).filter(move |key| key.fits(algorithm)).take(MAX_TRIES)
+    }
+
+    /// Whether there is any key, of whatever algorithm, that this `kid` can mean.
+    pub fn knows(&self, kid: Option<&str>) -> bool {
+        self.named(kid).next().is_some()
+    }
+
+    /// How many keys are usable.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether no key is usable.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    fn named<'a>(&'a self, kid: Option<&'a str>) -> impl Iterator<Item = &'a Key> {
+        self.keys.iter().filter(move |key| match (kid, key.kid.as_deref()) {
+            (Some(wanted), Some(own)) => wanted == own,
+            _ => true,
+        })
+    }
+}
+
+/// A key set, and why some of its keys are not in it.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The usable keys.
+    pub keys: KeySet,
+    /// One line for each key left out.
+    pub left_out: Vec<String>,
+}
+
+/// Why a document is no key set. Never quotes the document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// Not JSON, or not strictly so.
+    NotJson,
+    /// No array `keys`.
+    NoKeys,
+    /// More keys than [`MAX_KEYS`].
+    TooMany(usize),
+    /// Keys, but not one that could verify a signature.
+    NoneUsable(Vec<String>),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJson => f.write_str("not a JSON object"),
+            Self::NoKeys => f.write_str("no array `keys`"),
+            Self::TooMany(count) => write!(f, "{count} keys, expected at most {MAX_KEYS}"),
+            Self::NoneUsable(reasons) if reasons.is_empty() => f.write_str("the key set is empty"),
+            Self::NoneUsable(reasons) => write!(f, "no usable key ({})", reasons.join("; ")),
+        }
+    }
+}
+
+/// Reads a JWKS document.
+pub fn parse(document: &[u8]) -> Result<Parsed, Error> {
+    parse_object(&json::parse_object(document).map_err(|_| Error::NotJson)?)
+}
+
+/// Reads a JWKS document that is already JSON.
+pub fn parse_object(document: &Map<String, Value>) -> Result<Parsed, Error> {
+    let Some(Value::Array(entries)) = document.get("keys") else { return Err(Error::NoKeys) };
+    if entries.len() > MAX_KEYS {
+        return Err(Error::TooMany(entries.len()));
+    }
+    let mut parsed = Parsed { keys: KeySet::default(), left_out: Vec::new() };
+    for (index, entry) in entries.iter().enumerate() {
+        match key(entry) {
+            Ok(key) => parsed.keys.keys.push(key),
+            Err(unusable) => parsed.left_out.push(format!("key {index}: {unusable}")),
+        }
+    }
+    if parsed.keys.is_empty() { Err(Error::NoneUsable(parsed.left_out)) } else { Ok(parsed) }
+}
+
+/// Keys of one set, at most. Entra publishes about 10, Google 3; a document beyond this is not a provider's.
+pub const MAX_KEYS: usize = 100;
+
+/// Keys tried for one token, at most: native Envoy tries all 51 of a set of 51, at 1.5 ms a request.
+const MAX_TRIES: usize = 4;
+
+/// RFC 7518 sections 3.3 and 3.5.
+const MIN_RSA_BITS: usize = 2048;
+
+/// What the host's crypto and common providers go up to; larger keys cost time for nothing.
+const MAX_RSA_BITS: usize = 8192;
+
+fn key(entry: &Value) -> Result<Key, &'static str> {
+    let Value::Object(entry) = entry else { return Err("not an object") };
+    match member(entry, "use")? {
+        None | Some("sig") => {}
+        Some(_) => return Err("its use is not sig"),
+    }
+    match entry.get("key_ops") {
+        None => {}
+        Some(Value::Array(operations)) if operations.iter().any(|operation| operation == "verify") => {}
+        Some(_) => return Err("its key_ops do not hold verify"),
+    }
+    let kind = match (member(entry, "kty")?, member(entry, "crv")?) {
+        (Some("RSA"), _) => Kind::Rsa,
+        (Some("EC"), Some("P-256")) => Kind::P256,
+        (Some("EC"), Some("P-384")) => Kind::P384,
+        (Some("EC"), Some("P-521")) => Kind::P521,
+        (Some("OKP"), Some("Ed25519")) => Kind::Ed25519,
+        (Some("oct"), _) => return Err("symmetric"),
+        _ => return Err("its kty or crv is not supported"),
+    };
+    let algorithm = member(entry, "alg")?
+        .map(|name| Algorithm::from_name(name).ok_or("its alg is not a supported signature algorithm"))
+        .transpose()?;
+    if algorithm.is_some_and(|algorithm| algorithm.kind() != kind) {
+        return Err("its alg does not fit its kty");
+    }
+    let material = match kind {
+        Kind::Rsa => rsa(entry)?,
+        Kind::P256 => ec(entry, 32)?,
+        Kind::P384 => ec(entry, 48)?,
+        Kind::P521 => ec(entry, 66)?,
+        Kind::Ed25519 => Material::Ed25519 { x: exactly(32, entry, "x")? },
+    };
+    let spki = der::spki(kind, &material);
+    let kid = member(entry, "kid")?.map(str::to_owned);
+    Ok(Key { kid, algorithm, kind, material, spki })
+}
+
+fn rsa(entry: &Map<String, Value>) -> Result<Material, &'static str> {
+    let (n, e) = (number(entry, "n")?, number(entry, "e")?);
+    let bits = n.first().map_or(0, |first| n.len().saturating_mul(8).saturating_sub(zeros(*first)));
+    if bits < MIN_RSA_BITS {
+        return Err("RSA of fewer than 2048 bits");
+    }
+    if bits > MAX_RSA_BITS {
+        return Err("RSA of more than 8192 bits");
+    }
+    let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
+    // BoringSSL and `rsa` take exponents of at most 33 bits; 1 would make every message its own signature.
+    if !odd(&n) || !odd(&e) || e == [1] || e.len() > 4 {
+        return Err("an RSA number that cannot be right");
+    }
+    Ok(Material::Rsa { n, e })
+}
+
+fn zeros(byte: u8) -> usize {
+    usize::try_from(byte.leading_zeros()).unwrap_or_default()
+}
+
+fn ec(entry: &Map<String, Value>, length: usize) -> Result<Material, &'static str> {
+    // RFC 7518 section 6.2.1.2: the full size of a coordinate. Whether the point is on the curve, the verifier checks.
+    Ok(Material::Ec { x: exactly(length, entry, "x")?, y: exactly(length, entry, "y")? })
+}
+
+fn exactly(length: usize, entry: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, &'static str> {
+    let bytes = decoded(entry, name)?;
+    if bytes.len() == length { Ok(bytes) } else { Err("a coordinate of the wrong length") }
+}
+
+fn number(entry: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, &'static str> {
+    let bytes = decoded(entry, name)?;
+    Ok(bytes.into_iter().skip_while(|byte| *byte == 0).collect())
+}
+
+fn decoded(entry: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, &'static str> {
+    let text = member(entry, name)?.ok_or("a member is missing")?;
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| "a member is not base64url")
+}
+
+fn member<'a>(entry: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, &'static str> {
+    match entry.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err("a member that is not a string"),
+    }
+}
+
+/// Just enough DER to write a `SubjectPublicKeyInfo` (RFC 5280 section 4.1) and an ECDSA signature.
+pub mod der {
+    use super::{Kind, Material};
+
+    const INTEGER: u8 = 0x02;
+    const BIT_STRING: u8 = 0x03;
+    const SEQUENCE: u8 = 0x30;
+
+    /// rsaEncryption 1.2.840.113549.1.1.1 with NULL parameters (RFC 8017 appendix A.1).
+    const RSA: &[u8] = &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+    /// ecPublicKey 1.2.840.10045.2.1 with secp256r1 1.2.840.10045.3.1.7 (RFC 5480 section 2.1.1).
+    const P256: &[u8] = &[
+        0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d,
+        0x03, 0x01, 0x07,
+    ];
+    /// ecPublicKey with secp384r1 1.3.132.0.34.
+    const P384: &[u8] = &[
+        0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22,
+    ];
+    /// ecPublicKey with secp521r1 1.3.132.0.35.
+    const P521: &[u8] = &[
+        0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23,
+    ];
+    /// Ed25519 1.3.101.112 (RFC 8410 section 3).
+    const ED25519: &[u8] = &[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70];
+
+    pub(super) fn spki(kind: Kind, material: &Material) -> Vec<u8> {
+        let algorithm = match kind {
+            Kind::Rsa => RSA,
+            Kind::P256 => P256,
+            Kind::P384 => P384,
+            Kind::P521 => P521,
+            Kind::Ed25519 => ED25519,
+        };
+        let key = match material {
+            Material::Rsa { n, e } => element(SEQUENCE, &[integer(n), integer(e)].concat()),
+            // SEC 1 section 2.3.3: 04 marks an uncompressed point.
+            Material::Ec { x, y } => [&[0x04], x.as_slice(), y].concat(),
+            Material::Ed25519 { x } => x.clone(),
+        };
+        // The first byte of a BIT STRING counts unused bits.
+        let bits = element(BIT_STRING, &[&[0x00], key.as_slice()].concat());
+        element(SEQUENCE, &[algorithm, &bits].concat())
+    }
+
+    /// A JOSE ECDSA signature, `r || s` (RFC 7518 section 3.4), as the SEQUENCE that most libraries take.
+    pub fn ecdsa_signature(raw: &[u8]) -> Vec<u8> {
+        let (r, s) = raw.split_at(raw.len() / 2);
+        element(SEQUENCE, &[integer(r), integer(s)].concat())
+    }
+
+    fn integer(number: &[u8]) -> Vec<u8> {
+        let start = number.iter().position(|byte| *byte != 0).unwrap_or(number.len());
+        let digits = number.get(start..).unwrap_or_default();
+        // DER integers are signed: a leading high bit needs a zero before it, and zero is one zero byte.
+        let pad: &[u8] = if digits.first().is_none_or(|first| *first >= 0x80) { &[0] } else { &[] };
+        element(INTEGER, &[pad, digits].concat())
+    }
+
+    fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = content.len().to_be_bytes();
+        let significant = length.iter().position(|byte| *byte != 0).unwrap_or(length.len());
+        let digits = length.get(significant..).unwrap_or_default();
+        let mut bytes = vec![tag];
+        match u8::try_from(content.len()) {
+            Ok(short) if short < 0x80 => bytes.push(short),
+            _ => {
+                bytes.push(0x80 | u8::try_from(digits.len()).unwrap_or_default());
+                bytes.extend_from_slice(digits);
+            }
+        }
+        bytes.extend_from_slice(content);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn rsa_jwk(bits: usize) -> Value {
+        json!({ "kty": "RSA", "kid": "r", "n": URL_SAFE_NO_PAD.encode(vec![0xff; bits / 8]), "e": "AQAB" })
+    }
+
+    fn with(mut jwk: Value, name: &str, value: Value) -> Value {
+        jwk[name] = value;
+        jwk
+    }
+
+    fn parse(keys: &[Value]) -> Result<Parsed, Error> {
+        super::parse(json!({ "keys": keys }).to_string().as_bytes())
+    }
+
+    #[test]
+    fn an_unusable_key_leaves_the_others_usable() {
+        let parsed = parse(&[
+            json!({"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA"}),
+            with(rsa_jwk(2048), "use", json!("enc")),
+            with(rsa_jwk(2048), "key_ops", json!(["encrypt"])),
+            with(rsa_jwk(2048), "kid", json!(5)),
+            with(rsa_jwk(2048), "alg", json!("ES256")),
+            with(rsa_jwk(2048), "n", json!("+/")),
+            rsa_jwk(1024),
+            with(rsa_jwk(2048), "e", json!("AQ")),
+            json!({"kty": "oct", "k": "AA"}),
+            json!(7),
+            rsa_jwk(2048),
+        ])
+        .unwrap();
+        assert_eq!((parsed.keys.len(), parsed.left_out.len()), (1, 10), "{:?}", parsed.left_out);
+    }
+
+    #[test]
+    fn a_set_without_a_usable_key_says_why() {
+        let error = parse(&[with(rsa_jwk(2048), "use", json!("enc"))]).unwrap_err();
+        assert_eq!(error.to_string(), "no usable key (key 0: its use is not sig)");
+        assert_eq!(parse(&[]).unwrap_err().to_string(), "the key set is empty");
+        assert_eq!(super::parse(b"<html>").unwrap_err(), Error::NotJson);
+        assert_eq!(super::parse(b"{}").unwrap_err(), Error::NoKeys);
+        assert_eq!(parse(&vec![rsa_jwk(2048); MAX_KEYS + 1]).unwrap_err(), Error::TooMany(MAX_KEYS + 1));
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_exact_kid_and_its_algorithm() {
+        let keys = parse(&[with(rsa_jwk(2048), "alg", json!("RS256"))]).unwrap().keys;
+        let count = |kid, algorithm| keys.candidates(kid, algorithm).count();
+        assert_eq!(count(Some("r"), Algorithm::Rs256), 1);
+        assert_eq!(count(None, Algorithm::Rs256), 1);
+        assert_eq!(count(Some("R"), Algorithm::Rs256), 0);
+        assert_eq!(count(Some("r"), Algorithm::Ps256), 0);
+        assert_eq!(count(Some("r"), Algorithm::Es256), 0);
+    }
+
+    #[test]
+    fn few_keys_are_tried_for_a_token_without_a_kid() {
+        let keys = parse(&vec![rsa_jwk(2048); 51]).unwrap().keys;
+        assert_eq!(keys.candidates(None, Algorithm::Rs256).count(), MAX_TRIES);
+    }
+
+    #[test]
+    fn integers_are_written_as_der_wants_them() {
+        let raw = [[0_u8; 32], [0x80; 32]].concat();
+        let signature = der::ecdsa_signature(&raw);
+        assert_eq!(signature[..8], [0x30, 0x26, 0x02, 0x01, 0x00, 0x02, 0x21, 0x00]);
+    }
+}

@@ -1,0 +1,471 @@
+//! A bearer string to a [`Caller`], or the one reason why not.
+//!
+//! In: the token's bytes, the issuer's keys, what is expected of it, the time. Strict where RFC 7515 and RFC 7519 leave
+//! a choice. It knows nothing of roles, routes or HTTP, and believes nothing before the signature is verified.
+
+use crate::json;
+use crate::jwk::{Algorithm, KeySet};
+use crate::signature::{self, Verify};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+use std::fmt;
+use std::rc::Rc;
+
+/// The largest token that is looked at, in bytes. Envoy takes 60 KiB of headers in all; tokens with many roles have
+/// been seen at 12 KiB.
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// The longest `kid` that is looked at. The longest of a common provider is 44 bytes.
+const MAX_KID_BYTES: usize = 256;
+
+/// What an issuer's tokens must look like.
+#[derive(Clone, Debug)]
+pub struct Expect {
+    /// `iss`, exact (RFC 7519 section 4.1.1).
+    pub issuer: String,
+    /// Algorithms that may be used (RFC 8725 section 3.1).
+    pub algorithms: Vec<Algorithm>,
+    /// Tolerance for `exp`, `nbf` and `iat` in seconds; 0 means 0.
+    pub clock_skew: u64,
+}
+
+/// Why a token is refused. The name is the reason in metrics and in the audit log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// The header names an algorithm that is not allowed here, or that no key of that name can have.
+    Algorithm,
+    /// Meant for another audience.
+    Audience,
+    /// Bound to a key that only its owner has, but sent as a plain bearer token (RFC 9449 section 7.1, RFC 8705).
+    Bound,
+    /// Says that it has extensions which must be understood (RFC 7515 section 4.1.11).
+    Critical,
+    /// Past its `exp`.
+    Expired,
+    /// From another issuer.
+    Issuer,
+    /// Signed with a key that the issuer does not publish.
+    Key,
+    /// An ID or refresh token, or of another kind that is not for calling services (RFC 8725 section 3.12).
+    Kind,
+    /// Not a compact JWS with a JSON object in it.
+    Malformed,
+    /// A claim of the wrong type, or no `exp`.
+    Claim,
+    /// Before its `nbf`, or issued in the future.
+    NotYetValid,
+    /// The signature is not one of the key.
+    Signature,
+    /// Larger than [`MAX_TOKEN_BYTES`].
+    TooLarge,
+    /// The header's `typ` is not that of an access token (RFC 9068 section 4).
+    Type,
+}
+
+impl Reject {
+    /// The reason in metrics and in the audit log.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Algorithm => "algorithm",
+            Self::Audience => "audience",
+            Self::Bound => "bound",
+            Self::Claim => "claim",
+            Self::Critical => "critical",
+            Self::Expired => "expired",
+            Self::Issuer => "issuer",
+            Self::Key => "key",
+            Self::Kind => "kind",
+            Self::Malformed => "malformed",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Signature => "signature",
+            Self::TooLarge => "too_large",
+            Self::Type => "type",
+        }
+    }
+}
+
+impl fmt::Display for Reject {
+    /// One fixed sentence each: an answer never quotes a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Algorithm => "the token's algorithm is not allowed",
+            Self::Audience => "the token is not meant for this service",
+            Self::Bound => "the token is bound to a key and cannot be used as a plain bearer token",
+            Self::Claim => "a claim of the token is missing or of the wrong type",
+            Self::Critical => "the token demands an extension that is not supported",
+            Self::Expired => "the token has expired",
+            Self::Issuer => "the token is from another issuer",
+            Self::Key => "the token's key is not one of the issuer's",
+            Self::Kind => "the token is not an access token",
+            Self::Malformed => "the token is not a signed JWT",
+            Self::NotYetValid => "the token is not valid yet",
+            Self::Signature => "the token's signature is wrong",
+            Self::TooLarge => "the token is too large",
+            Self::Type => "the token's type is not that of an access token",
+        })
+    }
+}
+
+/// A token taken apart. Nothing in it is believed yet.
+pub struct Unverified<'a> {
+    signed: &'a [u8],
+    payload: &'a [u8],
+    signature: Vec<u8>,
+    algorithm: Algorithm,
+    kid: Option<String>,
+}
+
+/// Takes a token apart: its shape and its header, no more.
+pub fn read(token: &[u8]) -> Result<Unverified<'_>, Reject> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(Reject::TooLarge);
+    }
+    let mut parts = token.split(|byte| *byte == b'.');
+    let (Some(header), Some(payload), Some(signature), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Reject::Malformed);
+    };
+    if payload.is_empty() || signature.is_empty() {
+        return Err(Reject::Malformed);
+    }
+    let signed_length = header.len().saturating_add(1).saturating_add(payload.len());
+    let signed = token.get(..signed_length).unwrap_or_default();
+    let header = object(header)?;
+    // RFC 7515 section 4.1.11: an extension that is not understood refuses the token; we understand none. RFC 7797's
+    // `b64` must be listed in `crit`, and is refused without it too.
+    if header.contains_key("crit") || header.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
+        return Err(Reject::Critical);
+    }
+    let Some(Value::String(algorithm)) = header.get("alg") else { return Err(Reject::Malformed) };
+    let algorithm = Algorithm::from_name(algorithm).ok_or(Reject::Algorithm)?;
+    let kid = match header.get("kid") {
+        None => None,
+        Some(Value::String(kid)) if kid.len() <= MAX_KID_BYTES => Some(kid.clone()),
+        Some(_) => return Err(Reject::Malformed),
+    };
+    match header.get("typ") {
+        None => {}
+        Some(Value::String(typ)) if is_access_token_type(typ) => {}
+        Some(_) => return Err(Reject::Type),
+    }
+    Ok(Unverified { signed, payload, signature: decode(signature)?, algorithm, kid })
+}
+
+impl Unverified<'_> {
+    /// The name of the key that is said to have signed this.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// The caller, if a key of the issuer signed this and every claim holds.
+    pub fn verify(&self, keys: &KeySet, verifier: &dyn Verify, expect: &Expect, now: u64) -> Result<Caller, Reject> {
+        if !expect.algorithms.contains(&self.algorithm) {
+            return Err(Reject::Algorithm);
+        }
+        self.verify_signature(keys, verifier)?;
+        let claims = object(self.payload)?;
+        let end = check_claims(&claims, expect, now)?;
+        Ok(Caller(Rc::new(Verified { claims, end })))
+    }
+
+    fn verify_signature(&self, keys: &KeySet, verifier: &dyn Verify) -> Result<(), Reject> {
+        if !keys.knows(self.kid()) {
+            return Err(Reject::Key);
+        }
+        let mut candidates = keys.candidates(self.kid(), self.algorithm).peekable();
+        if candidates.peek().is_none() {
+            return Err(Reject::Algorithm);
+        }
+        let holds = candidates.any(|key| {
+            self.signature.len() == signature::length(self.algorithm, key)
+                && verifier.verify(self.algorithm, key, self.signed, &self.signature)
+        });
+        if holds { Ok(()) } else { Err(Reject::Signature) }
+    }
+}
+
+/// Who calls: the claims of a verified token. Only this module makes one.
+#[derive(Clone)]
+pub struct Caller(Rc<Verified>);
+
+struct Verified {
+    claims: Map<String, Value>,
+    end: u64,
+}
+
+impl Caller {
+    /// The claim at `path`, each step a member's literal name.
+    pub fn claim<S: AsRef<str>>(&self, path: &[S]) -> Option<&Value> {
+        let (first, rest) = path.split_first()?;
+        let start = self.0.claims.get(first.as_ref())?;
+        rest.iter().try_fold(start, |value, name| value.as_object()?.get(name.as_ref()))
+    }
+
+    /// Seconds since 1970 from which on the token is no longer accepted, the clock skew included.
+    pub fn end(&self) -> u64 {
+        self.0.end
+    }
+
+    /// `sub`.
+    pub fn subject(&self) -> Option<&str> {
+        self.text("sub")
+    }
+
+    /// The client that the token was issued to, under the name that its provider gives it.
+    pub fn client(&self) -> Option<&str> {
+        // Keycloak, Auth0, Google and Entra v2; RFC 9068 section 2.2 and Cognito; Okta; Entra v1.
+        ["azp", "client_id", "cid", "appid"].into_iter().find_map(|name| self.text(name))
+    }
+
+    /// Whether the token is meant for one of these (RFC 7519 section 4.1.3: exact, no folding of any kind).
+    pub fn is_for_any(&self, audiences: &[String]) -> bool {
+        let wanted = |value: &Value| value.as_str().is_some_and(|name| audiences.iter().any(|own| own == name));
+        match self.0.claims.get("aud") {
+            Some(Value::Array(names)) => names.iter().any(wanted),
+            Some(name) => wanted(name),
+            None => false,
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.claims.get(name)?.as_str()
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").field("subject", &self.subject()).field("client", &self.client()).finish()
+    }
+}
+
+fn object(part: &[u8]) -> Result<Map<String, Value>, Reject> {
+    json::parse_object(&decode(part)?).map_err(|_| Reject::Malformed)
+}
+
+/// RFC 7515 section 2: base64url, no padding, no blanks; bits that carry nothing must be zero.
+fn decode(part: &[u8]) -> Result<Vec<u8>, Reject> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| Reject::Malformed)
+}
+
+/// `typ` is a media type (RFC 7515 section 4.1.9): without regard to case, `application/` may be left out.
+fn is_access_token_type(typ: &str) -> bool {
+    let short = match typ.split_at_checked("application/".len()) {
+        Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
+        _ => typ,
+    };
+    short.eq_ignore_ascii_case("JWT") || short.eq_ignore_ascii_case("at+jwt")
+}
+
+/// Checks every claim that says whether this token may be used at all; returns when it ends.
+fn check_claims(claims: &Map<String, Value>, expect: &Expect, now: u64) -> Result<u64, Reject> {
+    // RFC 7519 section 4.1.1; a list would pass a membership test, so the type counts (CVE-2026-75509).
+    match claims.get("iss") {
+        Some(Value::String(issuer)) if *issuer == expect.issuer => {}
+        _ => return Err(Reject::Issuer),
+    }
+    // The kinds of tokens tell themselves apart by these (RFC 8725 section 3.12): Keycloak writes `typ` Bearer, ID,
+    // Refresh, Offline, …; Cognito writes `token_use` access or id. Where they stand, they must name an access token.
+    for (name, kind) in [("typ", "Bearer"), ("token_use", "access")] {
+        match claims.get(name) {
+            None => {}
+            Some(Value::String(own)) if own.eq_ignore_ascii_case(kind) => {}
+            Some(_) => return Err(Reject::Kind),
+        }
+    }
+    if claims.contains_key("cnf") {
+        return Err(Reject::Bound);
+    }
+    if ["sub", "jti"].iter().any(|name| claims.get(*name).is_some_and(|value| !value.is_string())) {
+        return Err(Reject::Claim);
+    }
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let skew = i64::try_from(expect.clock_skew).unwrap_or(i64::MAX);
+    let end = date(claims, "exp")?.ok_or(Reject::Claim)?.saturating_add(skew);
+    if now >= end {
+        return Err(Reject::Expired);
+    }
+    for start in ["nbf", "iat"] {
+        if date(claims, start)?.is_some_and(|start| now < start.saturating_sub(skew)) {
+            return Err(Reject::NotYetValid);
+        }
+    }
+    Ok(u64::try_from(end).unwrap_or_default())
+}
+
+/// RFC 7519 section 2, `NumericDate`: seconds, possibly with a fraction, which is dropped.
+fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, Reject> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(Value::Number(number)) => Ok(Some(match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => whole,
+            (None, Some(fraction)) => saturating_floor(fraction),
+            (None, None) => return Err(Reject::Claim),
+        })),
+        Some(_) => Err(Reject::Claim),
+    }
+}
+
+#[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "`as` saturates, which is what we want")]
+fn saturating_floor(number: f64) -> i64 {
+    number.floor() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jwk;
+    use crate::signature::Compact;
+    use jwt_compact::Algorithm as _;
+    use jwt_compact::alg::Ed25519;
+    use jwt_compact::alg::SigningKey as _;
+    use jwt_compact::jwk::JsonWebKey;
+    use serde_json::json;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn signer() -> <Ed25519 as jwt_compact::Algorithm>::SigningKey {
+        ed25519_key(&[9; 32])
+    }
+
+    fn ed25519_key(seed: &[u8; 32]) -> <Ed25519 as jwt_compact::Algorithm>::SigningKey {
+        let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(public(seed)),
+                          "d": URL_SAFE_NO_PAD.encode(seed) });
+        (&serde_json::from_value::<JsonWebKey<'_>>(jwk).unwrap()).try_into().unwrap()
+    }
+
+    fn public(seed: &[u8; 32]) -> Vec<u8> {
+        use ed25519_compact::{KeyPair, Seed};
+        KeyPair::from_seed(Seed::new(*seed)).pk.as_ref().to_vec()
+    }
+
+    fn keys() -> KeySet {
+        let verifying = signer().to_verifying_key();
+        let x = URL_SAFE_NO_PAD.encode(verifying.as_ref());
+        let document = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "k", "use": "sig", "x": x }] });
+        jwk::parse(document.to_string().as_bytes()).unwrap().keys
+    }
+
+    fn expect() -> Expect {
+        Expect { issuer: "https://idp".into(), algorithms: Algorithm::ALL.to_vec(), clock_skew: 60 }
+    }
+
+    fn claims() -> Value {
+        json!({ "iss": "https://idp", "aud": "svc", "exp": NOW + 300, "iat": NOW, "sub": "s", "typ": "Bearer" })
+    }
+
+    fn sign(header: &str, payload: &str) -> Vec<u8> {
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let signature = Ed25519.sign(&signer(), signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(jwt_compact::AlgorithmSignature::as_bytes(&signature))).into()
+    }
+
+    fn check(token: &[u8]) -> Result<Caller, Reject> {
+        read(token)?.verify(&keys(), &Compact, &expect(), NOW)
+    }
+
+    fn with_claims(edit: impl FnOnce(&mut Value)) -> Result<Caller, Reject> {
+        let mut claims = claims();
+        edit(&mut claims);
+        check(&sign(r#"{"alg":"EdDSA","kid":"k"}"#, &claims.to_string()))
+    }
+
+    fn with_header(header: &str) -> Result<Caller, Reject> {
+        check(&sign(header, &claims().to_string()))
+    }
+
+    #[test]
+    fn a_good_token_yields_its_claims() {
+        let caller = with_claims(|_| {}).unwrap();
+        assert_eq!(caller.subject(), Some("s"));
+        assert_eq!(caller.end(), NOW + 360);
+        assert!(caller.is_for_any(&["x".into(), "svc".into()]));
+        assert!(!caller.is_for_any(&["sv".into(), "svc/".into()]));
+    }
+
+    #[test]
+    fn every_time_claim_is_kept_to_the_second() {
+        assert!(with_claims(|c| c["exp"] = json!(NOW - 59)).is_ok());
+        assert_eq!(with_claims(|c| c["exp"] = json!(NOW - 60)).unwrap_err(), Reject::Expired);
+        assert!(with_claims(|c| c["nbf"] = json!(NOW + 60)).is_ok());
+        assert_eq!(with_claims(|c| c["nbf"] = json!(NOW + 61)).unwrap_err(), Reject::NotYetValid);
+        assert_eq!(with_claims(|c| c["iat"] = json!(NOW + 61)).unwrap_err(), Reject::NotYetValid);
+        assert!(with_claims(|c| c["exp"] = json!(NOW as f64 + 0.5)).is_ok());
+        for odd in [json!("1800000300"), json!(null), json!([NOW]), json!(true)] {
+            assert_eq!(with_claims(|c| c["exp"] = odd.clone()).unwrap_err(), Reject::Claim, "{odd}");
+        }
+        assert_eq!(with_claims(|c| c["exp"] = json!(-8_334_601_228_800_i64)).unwrap_err(), Reject::Expired);
+        assert_eq!(with_claims(|c| c["exp"] = json!(-1e300)).unwrap_err(), Reject::Expired);
+        assert!(with_claims(|c| c["nbf"] = json!(i64::MIN)).is_ok());
+        assert_eq!(with_claims(|c| c["nbf"] = json!(u64::MAX)).unwrap_err(), Reject::NotYetValid);
+        assert_eq!(with_claims(|c| drop(c.as_object_mut().unwrap().remove("exp"))).unwrap_err(), Reject::Claim);
+    }
+
+    #[test]
+    fn a_skew_of_zero_means_zero() {
+        let expect = Expect { clock_skew: 0, ..expect() };
+        let token = sign(r#"{"alg":"EdDSA","kid":"k"}"#, &claims().to_string());
+        let token = read(&token).unwrap();
+        assert!(token.verify(&keys(), &Compact, &expect, NOW + 299).is_ok());
+        assert_eq!(token.verify(&keys(), &Compact, &expect, NOW + 300).unwrap_err(), Reject::Expired);
+    }
+
+    #[test]
+    fn tokens_that_are_not_access_tokens_are_refused() {
+        for (name, kind) in [("typ", "ID"), ("typ", "Refresh"), ("typ", "DPoP"), ("token_use", "id")] {
+            assert_eq!(with_claims(|c| c[name] = json!(kind)).unwrap_err(), Reject::Kind, "{name} {kind}");
+        }
+        assert!(with_claims(|c| c["typ"] = json!("bearer")).is_ok());
+        assert_eq!(with_claims(|c| c["cnf"] = json!({"jkt": "x"})).unwrap_err(), Reject::Bound);
+    }
+
+    #[test]
+    fn the_issuer_is_one_exact_string() {
+        for odd in [json!("https://idp/"), json!(["https://idp"]), json!(null), json!("HTTPS://idp")] {
+            assert_eq!(with_claims(|c| c["iss"] = odd.clone()).unwrap_err(), Reject::Issuer, "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_header_is_read_strictly() {
+        assert!(with_header(r#"{"alg":"Ed25519","kid":"k","typ":"at+JWT"}"#).is_ok());
+        assert!(with_header(r#"{"alg":"EdDSA"}"#).is_ok(), "without a kid the keys that fit are tried");
+        assert!(with_header(r#"{"alg":"EdDSA","typ":"application/at+jwt"}"#).is_ok());
+        let refused = |header: &str| with_header(header).unwrap_err();
+        assert_eq!(refused(r#"{"alg":"none"}"#), Reject::Algorithm);
+        assert_eq!(refused(r#"{"alg":"HS256"}"#), Reject::Algorithm);
+        assert_eq!(refused(r#"{"alg":"RS256","kid":"k"}"#), Reject::Algorithm, "the key is of another kind");
+        assert_eq!(refused(r#"{"alg":"EdDSA","kid":"other"}"#), Reject::Key);
+        assert_eq!(refused(r#"{"alg":"EdDSA","kid":7}"#), Reject::Malformed);
+        assert_eq!(refused(r#"{"alg":"EdDSA","crit":[]}"#), Reject::Critical);
+        assert_eq!(refused(r#"{"alg":"EdDSA","b64":false}"#), Reject::Critical);
+        assert_eq!(refused(r#"{"alg":"EdDSA","typ":"dpop+jwt"}"#), Reject::Type);
+        assert_eq!(refused(r#"{"alg":"EdDSA","alg":"EdDSA"}"#), Reject::Malformed);
+        assert_eq!(refused(r#"["EdDSA"]"#), Reject::Malformed);
+    }
+
+    #[test]
+    fn exactly_three_parts_make_a_token() {
+        let token = String::from_utf8(sign(r#"{"alg":"EdDSA","kid":"k"}"#, &claims().to_string())).unwrap();
+        let (signed, _) = token.rsplit_once('.').unwrap();
+        for odd in [
+            String::new(),
+            "..".into(),
+            format!(".{token}"),
+            format!("{token}."),
+            format!("{signed}."),
+            signed.into(),
+            token.replacen('.', "..", 1),
+            format!("{token}="),
+            format!("{token}\n"),
+        ] {
+            assert_eq!(check(odd.as_bytes()).unwrap_err(), Reject::Malformed, "{odd}");
+        }
+        assert_eq!(check(&vec![b'a'; MAX_TOKEN_BYTES + 1]).unwrap_err(), Reject::TooLarge);
+        let other = URL_SAFE_NO_PAD.encode([7; 64]);
+        assert_eq!(check(format!("{signed}.{other}").as_bytes()).unwrap_err(), Reject::Signature);
+        let short = URL_SAFE_NO_PAD.encode([7; 63]);
+        assert_eq!(check(format!("{signed}.{short}").as_bytes()).unwrap_err(), Reject::Signature);
+    }
+}

@@ -1,0 +1,476 @@
+//! One fetched value: when to fetch it, when to renew it, when to back off, when it has ended.
+//!
+//! In: "a fetch begins", "a fetch ended so", the time. Out: the value while it is good, and when to look again.
+//! It does not know what the value is, how it is fetched, or who waits for it. Its laws, each a property test:
+//!
+//! - never two fetches at once;
+//! - a good value is never dropped for a failed renewal, and never served after it has ended;
+//! - after a failure never earlier than the backoff allows, never later than its cap;
+//! - a fetch whose answer never comes ends by itself.
+
+use crate::io::{Dice, Instant};
+use std::fmt;
+use std::time::Duration;
+
+/// How eagerly a lease fetches. One value each for key sets and tokens, with the origin of its numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// The least time between the starts of two fetches, whatever the provider says.
+    pub floor: Duration,
+    /// Backoff after the first passing failure; doubles with each further one.
+    pub base: Duration,
+    /// The longest backoff.
+    pub cap: Duration,
+    /// Backoff after a failure that only an operator can mend (wrong secret, unknown scope).
+    pub config_base: Duration,
+    /// The longest of those.
+    pub config_cap: Duration,
+    /// The longest `Retry-After` that is obeyed (RFC 9110 section 10.2.3).
+    pub retry_after_cap: Duration,
+    /// How long one fetch may take.
+    pub timeout: Duration,
+}
+
+impl Default for Pace {
+    /// Exponential backoff with full jitter: AWS Architecture Blog, "Exponential Backoff And Jitter"; 1 s to 30 s as
+    /// most clients do. Faults of configuration start at 30 s, since a rotated secret may heal them by itself.
+    fn default() -> Self {
+        Self {
+            floor: Duration::from_secs(1),
+            base: Duration::from_secs(1),
+            cap: Duration::from_secs(30),
+            config_base: Duration::from_secs(30),
+            config_cap: Duration::from_secs(300),
+            retry_after_cap: Duration::from_secs(300),
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a fetch brought nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of fault; its name is the metric's label.
+    pub cause: Cause,
+    /// `Retry-After`, if the provider sent one.
+    pub retry_after: Option<Duration>,
+    /// The fact for the log: sanitised, short, never a body or a secret.
+    pub detail: String,
+}
+
+impl Failure {
+    /// A failure without `Retry-After`.
+    pub fn new(cause: Cause, detail: impl Into<String>) -> Self {
+        Self { cause, retry_after: None, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.cause.label(), self.detail)
+    }
+}
+
+/// The kinds of faults that a fetch can end with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The provider says that our request is wrong (RFC 6749 section 5.2), or its answer cannot be for us.
+    Configuration,
+    /// No answer: refused, reset, no healthy host, or the cluster is unknown.
+    Unreachable,
+    /// No answer in time.
+    Timeout,
+    /// An answer that means "not now": 408, 425, 429, 5xx.
+    Status,
+    /// An answer that is not what was asked for.
+    Unreadable,
+}
+
+impl Cause {
+    /// The name in metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Status => "status",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// A fetched value and how long it is good, counted from the **start** of its fetch.
+#[derive(Debug)]
+pub struct Fresh<T> {
+    /// The value.
+    pub value: T,
+    /// When to renew it, while it stays in use.
+    pub renew_after: Duration,
+    /// When it ends.
+    pub end_after: Duration,
+}
+
+/// One running fetch; its answer counts only while it is the running one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt(u64);
+
+/// What one who needs the value can expect.
+#[derive(Debug)]
+pub enum Outlook<'a, T> {
+    /// Here it is.
+    Good(&'a T),
+    /// A first fetch, or its one quick retry, is under way or about to start.
+    Coming,
+    /// The provider keeps failing; the next attempt is this far away.
+    Failing(Duration),
+}
+
+/// One fetched value.
+#[derive(Debug)]
+pub struct Lease<T> {
+    pace: Pace,
+    held: Option<Held<T>>,
+    flight: Option<Flight>,
+    attempts: u64,
+    last_start: Option<Instant>,
+    not_before: Instant,
+    failures: u32,
+    last_failure: Option<Failure>,
+}
+
+#[derive(Debug)]
+struct Held<T> {
+    value: T,
+    renew_at: Instant,
+    end_at: Instant,
+}
+
+#[derive(Debug)]
+struct Flight {
+    attempt: Attempt,
+    start: Instant,
+    deadline: Instant,
+}
+
+/// After this many failures in a row those who need the value are told so at once, instead of being held.
+const PATIENCE: u32 = 2;
+
+/// A retry that is further away than this is not waited for: it covers the first backoff and the floor.
+const SOON: Duration = Duration::from_secs(2);
+
+/// What a fetch may outlast its timeout by before it counts as lost: the host's timer comes first.
+const LOST_MARGIN: Duration = Duration::from_secs(1);
+
+/// The longest backoff is reached well before 2^16.
+const MOST_DOUBLINGS: u32 = 16;
+
+impl<T> Lease<T> {
+    /// A lease that holds nothing and is due at once.
+    pub fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            held: None,
+            flight: None,
+            attempts: 0,
+            last_start: None,
+            not_before: Instant::default(),
+            failures: 0,
+            last_failure: None,
+        }
+    }
+
+    /// A lease on a value that needs no fetching and never ends.
+    pub fn fixed(value: T) -> Self {
+        let forever = Instant(Duration::MAX);
+        Self { held: Some(Held { value, renew_at: forever, end_at: forever }), ..Self::new(Pace::default()) }
+    }
+
+    /// The value, while it is good.
+    pub fn value(&self, now: Instant) -> Option<&T> {
+        self.held.as_ref().filter(|held| now < held.end_at).map(|held| &held.value)
+    }
+
+    /// What one who needs the value now can expect.
+    pub fn outlook(&self, now: Instant) -> Outlook<'_, T> {
+        match self.value(now) {
+            Some(value) => Outlook::Good(value),
+            None => {
+                let wait = self.next_start().since(now);
+                let soon = self.failures < PATIENCE && wait <= SOON;
+                if soon { Outlook::Coming } else { Outlook::Failing(wait) }
+            }
+        }
+    }
+
+    /// How long the value stays good.
+    pub fn remaining(&self, now: Instant) -> Option<Duration> {
+        self.held.as_ref().filter(|held| now < held.end_at).map(|held| held.end_at.since(now))
+    }
+
+    /// Failures since the last success.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Why the last fetch failed, if it did.
+    pub fn last_failure(&self) -> Option<&Failure> {
+        self.last_failure.as_ref()
+    }
+
+    /// Whether a fetch is running.
+    pub fn in_flight(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    /// When the last fetch began.
+    pub fn last_start(&self) -> Option<Instant> {
+        self.last_start
+    }
+
+    /// When to look at this lease again: to begin a fetch, or to give up the running one.
+    pub fn next_event(&self) -> Instant {
+        self.flight.as_ref().map_or_else(|| self.next_start(), |flight| flight.deadline)
+    }
+
+    /// Whether a fetch should begin now.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.flight.is_none() && self.next_start() <= now
+    }
+
+    /// A fetch begins. None while another one runs.
+    pub fn begin(&mut self, now: Instant) -> Option<Attempt> {
+        if self.flight.is_some() {
+            return None;
+        }
+        self.attempts = self.attempts.wrapping_add(1);
+        let attempt = Attempt(self.attempts);
+        let deadline = now + self.pace.timeout + LOST_MARGIN;
+        self.flight = Some(Flight { attempt, start: now, deadline });
+        self.last_start = Some(now);
+        Some(attempt)
+    }
+
+    /// A fetch ended. False, and nothing changes, when it is not the running one.
+    pub fn finish(
+        &mut self,
+        attempt: Attempt,
+        now: Instant,
+        outcome: Result<Fresh<T>, Failure>,
+        dice: &mut Dice,
+    ) -> bool {
+        let Some(flight) = self.flight.take_if(|flight| flight.attempt == attempt) else { return false };
+        let floor = flight.start + self.pace.floor;
+        match outcome {
+            Ok(fresh) => {
+                let (renew_at, end_at) = (flight.start + fresh.renew_after, flight.start + fresh.end_after);
+                self.held = Some(Held { value: fresh.value, renew_at, end_at });
+                self.failures = 0;
+                self.last_failure = None;
+                self.not_before = floor;
+            }
+            Err(failure) => {
+                self.not_before = floor.max(now + self.backoff(&failure, dice));
+                self.failures = self.failures.saturating_add(1);
+                self.last_failure = Some(failure);
+            }
+        }
+        true
+    }
+
+    /// Ends a fetch whose answer never came.
+    pub fn give_up_lost(&mut self, now: Instant, dice: &mut Dice) -> bool {
+        let lost = self.flight.as_ref().filter(|flight| flight.deadline <= now).map(|flight| flight.attempt);
+        lost.is_some_and(|attempt| {
+            let failure = Failure::new(Cause::Timeout, "the answer never came");
+            self.finish(attempt, now, Err(failure), dice)
+        })
+    }
+
+    /// The value proved doubtful: renew it as soon as `apart` has passed since the last fetch began.
+    ///
+    /// It stays in use meanwhile. The backoff of a failing provider is kept.
+    pub fn doubt(&mut self, now: Instant, apart: Duration) {
+        let at = self.last_start.map_or(now, |start| now.max(start + apart));
+        if let Some(held) = &mut self.held {
+            held.renew_at = held.renew_at.min(at);
+        }
+    }
+
+    /// Forgets the value, so that nobody gets it again.
+    pub fn revoke(&mut self) {
+        self.held = None;
+    }
+
+    fn next_start(&self) -> Instant {
+        let wish = self.held.as_ref().map_or(Instant::default(), |held| held.renew_at.min(held.end_at));
+        wish.max(self.not_before)
+    }
+
+    /// Full jitter: anything from zero to the exponential bound; `Retry-After` is a lower bound.
+    fn backoff(&self, failure: &Failure, dice: &mut Dice) -> Duration {
+        let (base, cap) = match failure.cause {
+            Cause::Configuration => (self.pace.config_base, self.pace.config_cap),
+            _ => (self.pace.base, self.pace.cap),
+        };
+        let bound = base.saturating_mul(1 << self.failures.min(MOST_DOUBLINGS)).min(cap);
+        let asked = failure.retry_after.unwrap_or_default().min(self.pace.retry_after_cap);
+        dice.up_to(bound).max(asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant(Duration::from_millis(millis))
+    }
+
+    fn fresh(value: u64, renew: u64, end: u64) -> Fresh<u64> {
+        let (renew_after, end_after) = (Duration::from_millis(renew), Duration::from_millis(end));
+        Fresh { value, renew_after, end_after }
+    }
+
+    fn failed() -> Result<Fresh<u64>, Failure> {
+        Err(Failure::new(Cause::Status, "500"))
+    }
+
+    #[test]
+    fn lifetimes_count_from_the_start_of_the_fetch() {
+        let mut lease = Lease::new(Pace::default());
+        let attempt = lease.begin(at(1000)).unwrap();
+        assert!(lease.finish(attempt, at(3000), Ok(fresh(1, 4000, 5000)), &mut Dice::new(0)));
+        assert_eq!(lease.next_event(), at(5000));
+        assert_eq!((lease.value(at(5999)), lease.value(at(6000))), (Some(&1), None));
+    }
+
+    #[test]
+    fn a_late_answer_of_a_lost_fetch_changes_nothing() {
+        let mut lease = Lease::new(Pace::default());
+        let lost = lease.begin(at(0)).unwrap();
+        assert!(!lease.give_up_lost(at(5999), &mut Dice::new(0)));
+        assert!(lease.give_up_lost(at(6000), &mut Dice::new(0)));
+        assert!(!lease.finish(lost, at(6001), Ok(fresh(1, 10, 10)), &mut Dice::new(0)));
+        assert_eq!(lease.value(at(6001)), None);
+    }
+
+    #[test]
+    fn the_first_failure_is_waited_out_and_the_second_is_told() {
+        let mut lease = Lease::new(Pace::default());
+        let first = lease.begin(at(0)).unwrap();
+        lease.finish(first, at(1), failed(), &mut Dice::new(0));
+        assert!(matches!(lease.outlook(at(2)), Outlook::Coming));
+        let second = lease.begin(at(1000)).unwrap();
+        lease.finish(second, at(1001), failed(), &mut Dice::new(0));
+        assert!(matches!(lease.outlook(at(1002)), Outlook::Failing(_)));
+    }
+
+    #[test]
+    fn retry_after_is_a_lower_bound_and_capped() {
+        let mut lease: Lease<u64> = Lease::new(Pace::default());
+        let attempt = lease.begin(at(0)).unwrap();
+        let retry_after = Some(Duration::from_secs(20));
+        lease.finish(attempt, at(0), Err(Failure { retry_after, ..failed().unwrap_err() }), &mut Dice::new(0));
+        assert_eq!(lease.next_event(), at(20_000));
+        let attempt = lease.begin(at(20_000)).unwrap();
+        let retry_after = Some(Duration::from_secs(86_400));
+        lease.finish(attempt, at(20_000), Err(Failure { retry_after, ..failed().unwrap_err() }), &mut Dice::new(0));
+        assert_eq!(lease.next_event(), at(320_000));
+    }
+
+    #[test]
+    fn doubt_renews_early_but_keeps_the_value_and_the_distance() {
+        let mut lease = Lease::new(Pace::default());
+        let attempt = lease.begin(at(0)).unwrap();
+        lease.finish(attempt, at(0), Ok(fresh(1, 300_000, 600_000)), &mut Dice::new(0));
+        lease.doubt(at(2000), Duration::from_secs(5));
+        assert_eq!(lease.next_event(), at(5000));
+        assert_eq!(lease.value(at(5000)), Some(&1));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Pass(u64),
+        Begin,
+        Succeed { renew: u64, end: u64 },
+        Fail { configuration: bool, retry_after: Option<u64> },
+        Doubt,
+        Tick,
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        let event = prop_oneof![
+            3 => (0..20_000_u64).prop_map(Event::Pass),
+            3 => Just(Event::Begin),
+            2 => (0..10_000_u64, 0..20_000_u64).prop_map(|(renew, end)| Event::Succeed { renew, end }),
+            2 => (any::<bool>(), proptest::option::of(0..1_000_000_u64))
+                .prop_map(|(configuration, retry_after)| Event::Fail { configuration, retry_after }),
+            1 => Just(Event::Doubt),
+            2 => Just(Event::Tick),
+        ];
+        proptest::collection::vec(event, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn the_laws_hold_over_random_histories(history in events(), seed: u64) {
+            let pace = Pace::default();
+            let mut lease = Lease::new(pace);
+            let mut dice = Dice::new(seed);
+            let mut now = Instant::default();
+            let mut running: Option<(Attempt, Instant)> = None;
+            let mut good: Option<(u64, Instant)> = None;
+            let mut starts: Vec<Instant> = Vec::new();
+            for (serial, event) in history.into_iter().enumerate() {
+                match event {
+                    Event::Pass(millis) => now = now + Duration::from_millis(millis),
+                    Event::Begin => {
+                        let due = lease.is_due(now);
+                        prop_assert!(!(due && running.is_some()), "due while one runs");
+                        if due {
+                            let attempt = lease.begin(now);
+                            prop_assert!(attempt.is_some());
+                            prop_assert!(lease.begin(now).is_none(), "two at once");
+                            if let Some(last) = starts.last() {
+                                prop_assert!(now.since(*last) >= pace.floor, "faster than the floor");
+                            }
+                            starts.push(now);
+                            running = attempt.map(|attempt| (attempt, now));
+                        }
+                    }
+                    Event::Succeed { renew, end } => if let Some((attempt, start)) = running.take() {
+                        let serial = u64::try_from(serial).unwrap();
+                        prop_assert!(lease.finish(attempt, now, Ok(fresh(serial, renew, end)), &mut dice));
+                        good = Some((serial, start + Duration::from_millis(end)));
+                    },
+                    Event::Fail { configuration, retry_after } => if let Some((attempt, _)) = running.take() {
+                        let cause = if configuration { Cause::Configuration } else { Cause::Status };
+                        let retry_after = retry_after.map(Duration::from_millis);
+                        let failure = Failure { cause, retry_after, detail: String::new() };
+                        prop_assert!(lease.finish(attempt, now, Err(failure), &mut dice));
+                        let wait = lease.next_event().since(now);
+                        let asked = retry_after.unwrap_or_default().min(pace.retry_after_cap);
+                        let cap = if configuration { pace.config_cap } else { pace.cap };
+                        // A value still fresh is not renewed before its time, whatever the backoff.
+                        let renewal = lease.held.as_ref().map_or(Duration::ZERO, |held| held.renew_at.since(now));
+                        prop_assert!(wait >= asked, "earlier than the provider asked");
+                        prop_assert!(wait <= cap.max(asked).max(pace.floor).max(renewal), "later than the cap");
+                    },
+                    Event::Doubt => lease.doubt(now, Duration::from_secs(5)),
+                    Event::Tick => {
+                        let lost = lease.give_up_lost(now, &mut dice);
+                        let late = running.is_some_and(|(_, start)| now.since(start) >= pace.timeout + LOST_MARGIN);
+                        prop_assert_eq!(lost, late, "a lost fetch ends by itself, and only a lost one");
+                        if lost {
+                            running = None;
+                        }
+                    }
+                }
+                let expected = good.filter(|(_, end)| now < *end).map(|(value, _)| value);
+                prop_assert_eq!(lease.value(now).copied(), expected, "a good value is served, an ended one never");
+                prop_assert_eq!(lease.in_flight(), running.is_some());
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! One worker: events in, effects out. It holds the requests that wait, and runs them again when something has arrived.
+//!
+//! After each event the driver drains [`Plugin::poll`] and sleeps until [`Plugin::deadline`]. It knows no host and no
+//! clock, so an hour of token life is a test of microseconds.
+
+use crate::audit::Audit;
+use crate::edits::{Edits, Sent};
+use crate::filter::{Request, Seen, Stop};
+use crate::io::{Call, Dice, Head, Instant, Now, Reply, RequestId, Response};
+use crate::policy::Policy;
+use crate::reply::Refusal;
+use crate::signature::Verify;
+use crate::stats::{Counter, Event, Stats};
+use crate::store::{Outcome, Store, Ticket, Want};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What happens to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It goes on, with these changes.
+    Forward(Edits),
+    /// It is answered.
+    Answer(Response),
+    /// It stays where it is; an [`Effect::Settle`] follows.
+    Wait,
+}
+
+/// What the driver has to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Make this call; its reply comes back with the ticket.
+    Call(Ticket, Call),
+    /// A request that waited waits no more.
+    Settle(RequestId, Step),
+    /// Tell the operator.
+    Log(log::Level, String),
+}
+
+/// One worker.
+pub struct Plugin {
+    policy: Rc<Policy>,
+    store: Store,
+    verifier: Box<dyn Verify>,
+    waiting: BTreeMap<RequestId, Waiter>,
+    effects: VecDeque<Effect>,
+    stats: Stats,
+    audit: Audit,
+    dice: Dice,
+}
+
+struct Waiter {
+    head: Head,
+    want: Want,
+    deadline: Instant,
+}
+
+impl Plugin {
+    /// A worker that has learnt nothing yet.
+    pub fn new(policy: Policy, verifier: Box<dyn Verify>, seed: u64) -> Self {
+        let policy = Rc::new(policy);
+        let store = Store::new(Rc::clone(&policy));
+        Self {
+            policy,
+            store,
+            verifier,
+            waiting: BTreeMap::new(),
+            effects: VecDeque::new(),
+            stats: Stats::default(),
+            audit: Audit::default(),
+            dice: Dice::new(seed),
+        }
+    }
+
+    /// A request came.
+    pub fn request(&mut self, id: RequestId, head: Head, now: Now) -> Step {
+        let (want, seen) = match self.decide(&head, now) {
+            (Err(Stop::Wait(want)), seen) => (want, seen),
+            (Err(Stop::Refuse(refusal)), seen) => return self.refuse(&refusal, &seen, &head, now),
+            (Ok(edits), seen) => return self.forward(edits, &seen),
+        };
+        let alike = self.waiting.values().filter(|waiter| waiter.want == want).count();
+        if alike >= self.policy.waiting.requests {
+            return self.refuse(&Refusal::TooManyWaiting, &seen, &head, now);
+        }
+        self.stats.count(Event::Held, &self.store.describe(want), "");
+        let deadline = now.instant + self.policy.waiting.timeout;
+        self.waiting.insert(id, Waiter { head, want, deadline });
+        Step::Wait
+    }
+
+    /// A call ended.
+    pub fn reply(&mut self, ticket: Ticket, reply: &Reply, now: Now) {
+        if let Some(outcome) = self.store.finish(ticket, reply, now, &mut self.dice) {
+            self.tell(&outcome);
+            self.decide_again(Some(outcome.want), now);
+        }
+    }
+
+    /// Time passed.
+    pub fn tick(&mut self, now: Now) {
+        for outcome in self.store.give_up_lost(now.instant, &mut self.dice) {
+            self.tell(&outcome);
+            self.decide_again(Some(outcome.want), now);
+        }
+        while let Some((ticket, call)) = self.store.begin(now.instant) {
+            self.effects.push_back(Effect::Call(ticket, call));
+        }
+        if self.waiting.values().any(|waiter| waiter.deadline <= now.instant) {
+            self.decide_again(None, now);
+        }
+    }
+
+    /// A request is over, whether it waited or not.
+    pub fn forget(&mut self, id: RequestId) {
+        self.waiting.remove(&id);
+    }
+
+    /// An upstream answered 401 to a token of ours.
+    pub fn refused_upstream(&mut self, sent: Sent, now: Now) {
+        self.stats.count(Event::RefusedUpstream, &self.credential_name(sent), "");
+        self.store.refused_upstream(sent.credential, sent.serial, now.instant);
+    }
+
+    /// The next thing to do, if there is one.
+    pub fn poll(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to call [`Plugin::tick`] next.
+    pub fn deadline(&self, now: Now) -> Option<Instant> {
+        let waiters = self.waiting.values().map(|waiter| waiter.deadline).min();
+        self.store.next_event(now.instant).into_iter().chain(waiters).min()
+    }
+
+    /// The counters since the last call.
+    pub fn take_stats(&mut self) -> Vec<(Counter, u64)> {
+        self.stats.take()
+    }
+
+    fn decide(&mut self, head: &Head, now: Now) -> (Result<Edits, Stop>, Seen) {
+        let mut seen = Seen::default();
+        let Self { policy, store, verifier, .. } = self;
+        let request = Request { head, now, policy, store, verifier: verifier.as_ref(), seen: &mut seen };
+        (request.decide(), seen)
+    }
+
+    /// Runs waiting requests again: those that waited for `arrived`, or those whose time is up.
+    fn decide_again(&mut self, arrived: Option<Want>, now: Now) {
+        let concerned: Vec<RequestId> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiter)| arrived.map_or(waiter.deadline <= now.instant, |want| waiter.want == want))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in concerned {
+            let Some(waiter) = self.waiting.remove(&id) else { continue };
+            let step = match self.decide(&waiter.head, now) {
+                (Ok(edits), seen) => self.forward(edits, &seen),
+                (Err(Stop::Refuse(refusal)), seen) => self.refuse(&refusal, &seen, &waiter.head, now),
+                (Err(Stop::Wait(want)), _) if now.instant < waiter.deadline => {
+                    self.waiting.insert(id, Waiter { want, ..waiter });
+                    continue;
+                }
+                (Err(Stop::Wait(want)), seen) => self.refuse(&ran_out(want), &seen, &waiter.head, now),
+            };
+            self.effects.push_back(Effect::Settle(id, step));
+        }
+    }
+
+    fn forward(&mut self, edits: Edits, seen: &Seen) -> Step {
+        if let Some(rule) = &seen.rule {
+            self.stats.count(Event::Inbound, rule, "allowed");
+            self.count_lookup(seen);
+        }
+        if let Some(rule) = &seen.attach {
+            let detail = if edits.sent.is_some() { "attached" } else { "passed" };
+            self.stats.count(Event::Outbound, rule, detail);
+        }
+        Step::Forward(edits)
+    }
+
+    fn refuse(&mut self, refusal: &Refusal, seen: &Seen, head: &Head, now: Now) -> Step {
+        let (event, rule) = match (&seen.attach, &seen.rule) {
+            (Some(rule), _) => (Event::Outbound, rule.as_ref()),
+            (None, Some(rule)) => (Event::Inbound, rule.as_ref()),
+            (None, None) => (Event::Inbound, "none"),
+        };
+        self.stats.count(event, rule, refusal.reason());
+        self.count_lookup(seen);
+        match self.audit.refusal(refusal, seen, head, now.instant) {
+            Some(line) => self.effects.push_back(Effect::Log(log::Level::Info, line)),
+            None => self.stats.count(Event::AuditSuppressed, "", ""),
+        }
+        let realm = self.policy.inbound.as_ref().map_or("m2m", |inbound| inbound.realm.as_str());
+        Step::Answer(refusal.response(realm))
+    }
+
+    fn count_lookup(&mut self, seen: &Seen) {
+        if seen.caller.is_some() {
+            self.stats.count(Event::Verified, "", if seen.known { "hit" } else { "miss" });
+        }
+    }
+
+    fn tell(&mut self, outcome: &Outcome) {
+        let what = self.store.describe(outcome.want);
+        let (level, detail, text) = match &outcome.result {
+            Ok(news) => (log::Level::Info, "ok", format!("{what}: {news}")),
+            Err(failure) => (log::Level::Warn, failure.cause.label(), format!("{what}: {failure}")),
+        };
+        self.stats.count(Event::Fetch, &what, detail);
+        self.effects.push_back(Effect::Log(level, text));
+    }
+
+    fn credential_name(&self, sent: Sent) -> String {
+        self.policy.credentials.get(sent.credential.0).map_or_else(String::new, |credential| credential.name.clone())
+    }
+}
+
+/// The time to wait for this is over.
+fn ran_out(want: Want) -> Refusal {
+    let soon = Duration::from_secs(1);
+    match want {
+        Want::Token(_) => Refusal::NoOutboundToken(soon),
+        Want::Keys(_) | Want::Metadata(_) => Refusal::NoKeys(soon),
+    }
+}

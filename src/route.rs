@@ -1,0 +1,235 @@
+//! Which rule is for this request?
+//!
+//! Paths are compared in one normal form, so that no spelling of a path slips past the rule that was written for it:
+//! decoded, without parameters (`;x`), empty segments and dot segments. What has no single normal form matches nothing
+//! and is refused. The request itself is forwarded as it came. Nothing is allocated for paths that are normal already.
+
+use crate::io::Head;
+use std::borrow::Cow;
+
+/// A condition on requests; what is not given holds for all.
+#[derive(Clone, Debug, Default)]
+pub struct Match {
+    /// Host, in lower case.
+    pub host: Option<Host>,
+    /// Path, in normal form.
+    pub path: Option<PathMatch>,
+    /// Methods; empty means all.
+    pub methods: Vec<String>,
+}
+
+/// A condition on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// This host, with any port unless one is given.
+    Exact(String),
+    /// Any host that ends in this, which starts with a dot.
+    Suffix(String),
+}
+
+/// A condition on the path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    /// The whole path.
+    Exact(Vec<u8>),
+    /// The path, or what stands before a `/` in it. Without the slash at its end.
+    Prefix(Vec<u8>),
+}
+
+/// A request as rules see it.
+pub struct Target<'a> {
+    host: &'a [u8],
+    path: Cow<'a, [u8]>,
+    method: &'a [u8],
+}
+
+/// The path has no single normal form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ambiguous;
+
+impl<'a> Target<'a> {
+    /// What rules may look at.
+    pub fn of(head: &'a Head) -> Result<Self, Ambiguous> {
+        Ok(Self { host: head.host(), path: normal(head.path())?, method: head.method() })
+    }
+}
+
+impl Match {
+    /// Whether the request is one of these.
+    pub fn holds(&self, target: &Target<'_>) -> bool {
+        self.host.as_ref().is_none_or(|host| host.holds(target.host))
+            && self.path.as_ref().is_none_or(|path| path.holds(&target.path))
+            && (self.methods.is_empty() || self.methods.iter().any(|method| method.as_bytes() == target.method))
+    }
+}
+
+impl Host {
+    fn holds(&self, host: &[u8]) -> bool {
+        match self {
+            Self::Exact(own) => {
+                let own = own.as_bytes();
+                host.eq_ignore_ascii_case(own) || without_port(host).eq_ignore_ascii_case(own)
+            }
+            Self::Suffix(suffix) => {
+                let (host, suffix) = (without_port(host), suffix.as_bytes());
+                host.len() > suffix.len()
+                    && host.get(host.len().saturating_sub(suffix.len())..).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+            }
+        }
+    }
+}
+
+impl PathMatch {
+    fn holds(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Exact(own) => own == path,
+            Self::Prefix(own) => path.strip_prefix(own.as_slice()).is_some_and(|rest| matches!(rest, [] | [b'/', ..])),
+        }
+    }
+}
+
+/// `host:8080` without its port; `[::1]:8080` too.
+fn without_port(host: &[u8]) -> &[u8] {
+    match host.iter().rposition(|byte| *byte == b':') {
+        Some(colon) => {
+            let (name, port) = host.split_at(colon);
+            let digits = port.get(1..).unwrap_or_default();
+            if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) { name } else { host }
+        }
+        None => host,
+    }
+}
+
+/// The normal form of a request's path, without its query.
+pub fn normal(path: &[u8]) -> Result<Cow<'_, [u8]>, Ambiguous> {
+    let end = path.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
+    let path = path.get(..end).unwrap_or_default();
+    if path.first() != Some(&b'/') {
+        return Err(Ambiguous);
+    }
+    if path.iter().any(|byte| *byte < b' ' || matches!(byte, b'\\' | 0x7f)) {
+        return Err(Ambiguous);
+    }
+    if is_normal(path) {
+        return Ok(Cow::Borrowed(path));
+    }
+    let decoded = decode(path)?;
+    let mut segments: Vec<&[u8]> = Vec::new();
+    let mut ends_in_slash = false;
+    for segment in decoded.split(|byte| *byte == b'/').skip(1) {
+        let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+        ends_in_slash = matches!(name, b"" | b"." | b"..");
+        match name {
+            b"" | b"." => {}
+            b".." => drop(segments.pop().ok_or(Ambiguous)?),
+            _ => segments.push(name),
+        }
+    }
+    let mut normal = Vec::with_capacity(decoded.len());
+    for segment in segments {
+        normal.push(b'/');
+        normal.extend_from_slice(segment);
+    }
+    if ends_in_slash || normal.is_empty() {
+        normal.push(b'/');
+    }
+    Ok(Cow::Owned(normal))
+}
+
+/// No percent, no parameter, no empty segment, and no segment that starts with a dot (some of which are fine).
+fn is_normal(path: &[u8]) -> bool {
+    !path.iter().any(|byte| matches!(byte, b'%' | b';'))
+        && !path.windows(2).any(|pair| matches!(pair, [b'/', b'/' | b'.']))
+}
+
+/// Percent-decoding, once. What servers disagree about (an encoded slash, a path that is encoded twice) has no one meaning.
+fn decode(path: &[u8]) -> Result<Vec<u8>, Ambiguous> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((byte, tail)) = rest.split_first() {
+        rest = tail;
+        if *byte != b'%' {
+            decoded.push(*byte);
+            continue;
+        }
+        let ([high, low, ..], Some(tail)) = (tail, tail.get(2..)) else { return Err(Ambiguous) };
+        let byte = hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low).ok_or(Ambiguous)?;
+        if byte < b' ' || matches!(byte, b'/' | b'\\' | 0x7f) {
+            return Err(Ambiguous);
+        }
+        if byte == b'%' && matches!(tail, [high, low, ..] if hex(*high).is_some() && hex(*low).is_some()) {
+            return Err(Ambiguous);
+        }
+        decoded.push(byte);
+        rest = tail;
+    }
+    Ok(decoded)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(path: &str) -> Option<String> {
+        normal(path.as_bytes()).ok().map(|path| String::from_utf8_lossy(&path).into_owned())
+    }
+
+    #[test]
+    fn every_spelling_of_a_path_has_one_form() {
+        for spelling in [
+            "/admin", "/admin?x", "/admin#x", "//admin", "///admin", "/./admin", "/x/../admin", "/%61dmin", "/%61%64min",
+            "/admin;x", "/;a/admin", "/admin;a=b;c", "/x/%2e%2e/admin", "/x/..;/admin", "/x/.%2E/admin", "/admin%3bx",
+        ] {
+            assert_eq!(form(spelling).as_deref(), Some("/admin"), "{spelling}");
+        }
+        assert_eq!(form("/admin/").as_deref(), Some("/admin/"));
+        assert_eq!(form("/admin/.").as_deref(), Some("/admin/"));
+        assert_eq!(form("/admin/x/..").as_deref(), Some("/admin/"));
+        assert_eq!(form("/").as_deref(), Some("/"));
+        assert_eq!(form("/.well-known/x").as_deref(), Some("/.well-known/x"));
+        assert_eq!(form("/a..b/...").as_deref(), Some("/a..b/..."));
+        assert_eq!(form("/100%25").as_deref(), Some("/100%"));
+        assert_eq!(form("/caf%C3%A9").as_deref(), Some("/café"));
+    }
+
+    #[test]
+    fn what_has_no_single_form_is_refused() {
+        for spelling in [
+            "", "*", "admin", "http://x/admin", "/..", "/x/../../admin", "/x%2fadmin", "/x%5Cadmin", "/x\\admin", "/%00",
+            "/a\0", "/%2561dmin", "/%", "/%6", "/%zz", "/\n", "/%0a", "\u{7f}",
+        ] {
+            assert_eq!(form(spelling), None, "{spelling:?}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_segment() {
+        let prefix = PathMatch::Prefix(b"/inventory".to_vec());
+        assert!(["/inventory", "/inventory/", "/inventory/items"].iter().all(|path| prefix.holds(path.as_bytes())));
+        assert!(!["/inventoryx", "/inventor", "/x/inventory"].iter().any(|path| prefix.holds(path.as_bytes())));
+        assert!(PathMatch::Prefix(Vec::new()).holds(b"/anything"), "`/` is everything");
+    }
+
+    #[test]
+    fn hosts_are_compared_without_case_and_port() {
+        let exact = Host::Exact("svc.example.com".into());
+        assert!(exact.holds(b"SVC.example.com") && exact.holds(b"svc.example.com:8080"));
+        assert!(!exact.holds(b"svc.example.com.evil.org") && !exact.holds(b"xsvc.example.com"));
+        let with_port = Host::Exact("svc:8080".into());
+        assert!(with_port.holds(b"svc:8080") && !with_port.holds(b"svc:9090") && !with_port.holds(b"svc"));
+        let suffix = Host::Suffix(".example.com".into());
+        assert!(suffix.holds(b"a.example.com:1") && !suffix.holds(b"example.com") && !suffix.holds(b".example.com"));
+    }
+
+    #[test]
+    fn methods_are_compared_exactly() {
+        let get = Match { methods: vec!["GET".into()], ..Match::default() };
+        let head = |method: &str| [(":method", method), (":path", "/")].into_iter().collect::<Head>();
+        assert!(get.holds(&Target::of(&head("GET")).unwrap()));
+        assert!(!get.holds(&Target::of(&head("get")).unwrap()));
+    }
+}

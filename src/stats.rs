@@ -1,0 +1,106 @@
+//! Counters as numbers. Requests count here, in the module's own memory; the shell reports the sums now and then, so that
+//! a metric costs a request nothing at the host.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    /// A request was decided inbound; the detail is `allowed` or the reason of its refusal.
+    Inbound,
+    /// A request was decided outbound; the detail is `attached`, `passed` or the reason of its refusal.
+    Outbound,
+    /// A fetch ended; the detail is `ok` or the cause of its failure.
+    Fetch,
+    /// A token was looked up among those verified; the detail is `hit` or `miss`.
+    Verified,
+    /// An upstream answered 401 to a token of ours.
+    RefusedUpstream,
+    /// A request began to wait.
+    Held,
+    /// An audit line was left out, as there were too many.
+    AuditSuppressed,
+}
+
+/// One counter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Counter {
+    /// What is counted.
+    pub event: Event,
+    /// For which rule, issuer or credential; empty where there is none.
+    pub subject: String,
+    /// How it ended; empty where there is nothing to tell.
+    pub detail: &'static str,
+}
+
+impl fmt::Display for Counter {
+    /// Envoy's spelling, dots between the parts: `m2m_auth_inbound.rule.items.decision.allowed`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, subject, detail) = match self.event {
+            Event::Inbound => ("inbound", "rule", "decision"),
+            Event::Outbound => ("outbound", "rule", "decision"),
+            Event::Fetch => ("fetch", "of", "outcome"),
+            Event::Verified => ("verified", "", "lookup"),
+            Event::RefusedUpstream => ("refused_upstream", "of", ""),
+            Event::Held => ("held", "for", ""),
+            Event::AuditSuppressed => ("audit_suppressed", "", ""),
+        };
+        write!(f, "m2m_auth_{name}")?;
+        if !self.subject.is_empty() {
+            write!(f, ".{subject}.{}", plain(&self.subject))?;
+        }
+        if !self.detail.is_empty() {
+            write!(f, ".{detail}.{}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sums since the last report.
+#[derive(Debug, Default)]
+pub struct Stats {
+    sums: BTreeMap<Counter, u64>,
+}
+
+impl Stats {
+    /// Counts one.
+    pub fn count(&mut self, event: Event, subject: &str, detail: &'static str) {
+        // The look-up borrows nothing of `subject`, so it is compared by hand before it is copied.
+        let known = self.sums.iter_mut().find(|(counter, _)| {
+            counter.event == event && counter.detail == detail && counter.subject == subject
+        });
+        match known {
+            Some((_, sum)) => *sum = sum.saturating_add(1),
+            None => drop(self.sums.insert(Counter { event, subject: subject.to_owned(), detail }, 1)),
+        }
+    }
+
+    /// The sums since the last call, those that are not zero.
+    pub fn take(&mut self) -> Vec<(Counter, u64)> {
+        let sums = self.sums.iter_mut().filter(|(_, sum)| **sum > 0);
+        sums.map(|(counter, sum)| (counter.clone(), std::mem::take(sum))).collect()
+    }
+}
+
+/// A name as one part of a metric's name: dots would end the part.
+fn plain(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_reported_once() {
+        let mut stats = Stats::default();
+        stats.count(Event::Inbound, "items.v2", "allowed");
+        stats.count(Event::Inbound, "items.v2", "allowed");
+        stats.count(Event::Verified, "", "hit");
+        let told: Vec<_> = stats.take().into_iter().map(|(counter, sum)| (counter.to_string(), sum)).collect();
+        let expected = [("m2m_auth_inbound.rule.items_v2.decision.allowed", 2), ("m2m_auth_verified.lookup.hit", 1)];
+        assert_eq!(told, expected.map(|(name, sum)| (name.to_owned(), sum)));
+        assert!(stats.take().is_empty());
+    }
+}

@@ -1,0 +1,304 @@
+//! The shell: Envoy's callbacks in, host calls out. It decides nothing about authentication.
+//!
+//! - The root context makes every call to a provider, so that a client that hangs up cannot take a shared fetch with it;
+//!   a request that must wait only arms the root's timer.
+//! - A waiting request is settled from the root: first its headers, then it is resumed, then nothing.
+//! - `on_configure` depends on the configuration and the environment alone, and never panics: if it failed on a worker
+//!   after the trial instance had succeeded, Envoy would let requests through unchecked.
+//! - Whatever else may go wrong is answered with 503.
+
+mod crypto;
+mod host;
+
+use crate::edits::{Edit, Edits, Sent};
+use crate::io::{Instant, MAX_REPLY_BYTES, Now, Reply, RequestId, Response};
+use crate::plugin::{Effect, Plugin, Step};
+use crate::policy::Policy;
+use crate::reply::Refusal;
+use crate::stats::Counter;
+use crate::store::Ticket;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, ContextType, LogLevel};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(LogLevel::Info);
+    proxy_wasm::set_root_context(|id| Box::new(Root { id, worker: Shared::default() }));
+}}
+
+/// The worker, once its configuration has been accepted. Callbacks of one VM never overlap.
+type Shared = Rc<RefCell<Option<Worker>>>;
+
+/// The longest time between two ticks: metrics are reported, and the wall clock is looked at, at least this often.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// Envoy's plugin instance on one worker.
+struct Root {
+    id: u32,
+    worker: Shared,
+}
+
+/// One request.
+struct Stream {
+    id: u32,
+    worker: Shared,
+    sent: Option<Sent>,
+}
+
+/// The plugin, and what the host needs to know of it.
+struct Worker {
+    root: u32,
+    plugin: Plugin,
+    clock: Clock,
+    calls: HashMap<u32, Ticket>,
+    settled: BTreeMap<u32, Sent>,
+    metrics: BTreeMap<Counter, u32>,
+    tick: Duration,
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, _headers: usize, body_size: usize, _trailers: usize) {
+        with(&self.worker, |worker| worker.reply(token, body_size));
+    }
+}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, size: usize) -> bool {
+        let environment = |name: &str| std::env::var(name).ok();
+        let Ok(document) = host::configuration(size) else {
+            host::log(log::Level::Error, "m2m-auth: the host does not hand over the configuration");
+            return false;
+        };
+        match Policy::read(&document, &environment) {
+            Ok(policy) => {
+                let worker = Worker::new(self.id, policy);
+                // Callbacks of one VM never overlap, so this cannot fail; if it did, the old worker would go on.
+                self.worker.try_borrow_mut().map(|mut shared| *shared = Some(worker)).is_ok()
+            }
+            Err(mistakes) => {
+                let count = mistakes.len();
+                host::log(log::Level::Error, &format!("m2m-auth: the configuration has {count} mistakes"));
+                for mistake in mistakes {
+                    host::log(log::Level::Error, &format!("m2m-auth: {mistake}"));
+                }
+                false
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        with(&self.worker, Worker::tick);
+    }
+
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream { id, worker: Rc::clone(&self.worker), sent: None }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        let step = with(&self.worker, |worker| worker.request(self.id));
+        match step.unwrap_or_else(|| Step::Answer(Refusal::NotReady.response(""))) {
+            Step::Forward(edits) => match change_headers(&edits) {
+                Ok(()) => {
+                    self.sent = edits.sent;
+                    Action::Continue
+                }
+                Err(host::Refused(_)) => not_ready(),
+            },
+            Step::Answer(response) => answer(&response),
+            Step::Wait => Action::Pause,
+        }
+    }
+}
+
+impl Drop for Stream {
+    /// The request is over; the host lets its attributes be read here for the last time.
+    fn drop(&mut self) {
+        let own = self.sent.take();
+        with(&self.worker, |worker| worker.end(self.id, own));
+    }
+}
+
+impl Worker {
+    fn new(root: u32, policy: Policy) -> Self {
+        let verifier = Box::new(crypto::Verifier::probe());
+        let plugin = Plugin::new(policy, verifier, RandomState::new().hash_one(root));
+        // Nothing may be fetched in `on_configure`, but very soon after.
+        let tick = Duration::from_millis(1);
+        let _ = host::set_tick(1);
+        let (clock, calls, settled, metrics) = (Clock::start(), HashMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { root, plugin, clock, calls, settled, metrics, tick }
+    }
+
+    fn request(&mut self, id: u32) -> Step {
+        let Ok(head) = host::request_head() else { return Step::Answer(Refusal::NotReady.response("")) };
+        let now = self.clock.now();
+        let step = self.plugin.request(RequestId(id), head, now);
+        self.work(now);
+        if step == Step::Wait {
+            self.sleep(now);
+        }
+        step
+    }
+
+    fn reply(&mut self, token: u32, body_size: usize) {
+        let Some(ticket) = self.calls.remove(&token) else { return };
+        let now = self.clock.now();
+        self.plugin.reply(ticket, &received(body_size), now);
+        // What has arrived may be what another fetch needed to begin.
+        self.plugin.tick(now);
+        self.work(now);
+        self.sleep(now);
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        self.plugin.tick(now);
+        self.work(now);
+        self.report();
+        self.sleep(now);
+    }
+
+    fn end(&mut self, id: u32, own: Option<Sent>) {
+        self.plugin.forget(RequestId(id));
+        let sent = own.or_else(|| self.settled.remove(&id));
+        if let Some(sent) = sent.filter(|_| response_status() == Some(401)) {
+            let now = self.clock.now();
+            self.plugin.refused_upstream(sent, now);
+            self.sleep(now);
+        }
+    }
+
+    fn work(&mut self, now: Now) {
+        while let Some(effect) = self.plugin.poll() {
+            match effect {
+                Effect::Log(level, line) => host::log(level, &format!("m2m-auth: {line}")),
+                Effect::Settle(RequestId(id), step) => self.settle(id, step),
+                Effect::Call(ticket, call) => match host::dispatch(&call) {
+                    Ok(token) => drop(self.calls.insert(token, ticket)),
+                    Err(host::Refused(_)) => {
+                        let note = "the host refuses the call: is there such a cluster?";
+                        self.plugin.reply(ticket, &Reply { note, ..Reply::default() }, now);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Headers first, then resume, then nothing: after that the host takes no change.
+    fn settle(&mut self, id: u32, step: Step) {
+        if host::enter(id).is_err() {
+            return; // its client has gone
+        }
+        match step {
+            Step::Forward(edits) => match change_headers(&edits) {
+                Ok(()) => {
+                    self.settled.extend(edits.sent.map(|sent| (id, sent)));
+                    let _ = host::resume();
+                }
+                Err(host::Refused(_)) => drop(not_ready()),
+            },
+            Step::Answer(response) => drop(answer(&response)),
+            Step::Wait => {}
+        }
+        let _ = host::enter(self.root);
+    }
+
+    fn report(&mut self) {
+        for (counter, sum) in self.plugin.take_stats() {
+            let id = match self.metrics.get(&counter) {
+                Some(id) => *id,
+                None => match host::define_counter(&counter.to_string()) {
+                    Ok(id) => *self.metrics.entry(counter).or_insert(id),
+                    Err(host::Refused(_)) => continue,
+                },
+            };
+            let _ = host::increment(id, sum);
+        }
+    }
+
+    /// Arms the timer for the plugin's next deadline, if that is not how it stands already.
+    fn sleep(&mut self, now: Now) {
+        let until = self.plugin.deadline(now).map_or(IDLE_TICK, |at| at.since(now.instant));
+        let tick = until.clamp(Duration::from_millis(1), IDLE_TICK);
+        let millis = u32::try_from(tick.as_millis()).unwrap_or(1).max(1);
+        if tick != self.tick && host::set_tick(millis).is_ok() {
+            self.tick = tick;
+        }
+    }
+}
+
+/// Runs with the worker; none when there is none yet.
+fn with<T>(worker: &Shared, run: impl FnOnce(&mut Worker) -> T) -> Option<T> {
+    worker.try_borrow_mut().ok()?.as_mut().map(run)
+}
+
+fn change_headers(edits: &Edits) -> Result<(), host::Refused> {
+    edits.headers.iter().try_for_each(|edit| match edit {
+        Edit::Remove(name) => host::remove_request_header(name),
+        Edit::Set(name, value) => host::set_request_header(name, value),
+    })
+}
+
+/// Answers, and stops the request even if the host should refuse the answer.
+fn answer(response: &Response) -> Action {
+    let _ = host::answer(response.status, response.details, &response.headers, &response.body);
+    Action::Pause
+}
+
+fn not_ready() -> Action {
+    answer(&Refusal::NotReady.response(""))
+}
+
+/// The answer that the host is delivering.
+fn received(body_size: usize) -> Reply {
+    let head = host::call_response_head().unwrap_or_default();
+    let status = head.first(":status").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+    let body = (body_size <= MAX_REPLY_BYTES).then(|| host::call_response_body(body_size).unwrap_or_default());
+    Reply { status, head, body, note: "the connection ended before the answer" }
+}
+
+/// The status of the response that has been sent.
+fn response_status() -> Option<i64> {
+    let bytes = host::property(&["response", "code"]).ok()?;
+    Some(i64::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// Both clocks for the price of one: the wall clock is read once a second, and carried on by the monotonic one.
+struct Clock {
+    origin: std::time::Instant,
+    wall: Duration,
+    read_at: Duration,
+}
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
+    fn start() -> Self {
+        Self { origin: std::time::Instant::now(), wall: wall_clock(), read_at: Duration::ZERO }
+    }
+
+    fn now(&mut self) -> Now {
+        let elapsed = self.origin.elapsed();
+        if elapsed.saturating_sub(self.read_at) >= IDLE_TICK {
+            (self.wall, self.read_at) = (wall_clock(), elapsed);
+        }
+        let unix = self.wall.saturating_add(elapsed.saturating_sub(self.read_at)).as_secs();
+        Now { instant: Instant(elapsed), unix }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
+fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

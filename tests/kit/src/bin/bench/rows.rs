@@ -1,0 +1,324 @@
+//! What is compared: one listener per row, each with its filters, on one and the same Envoy.
+
+use m2m_auth_kit::{
+    Value,
+    envoy::{self, Wasm},
+    idp::{Endpoint, Idp},
+    json,
+};
+use std::path::Path;
+
+/// One line of the table.
+pub(crate) struct Row {
+    /// The name of its listener.
+    pub(crate) id: &'static str,
+    /// What stands in the table.
+    pub(crate) name: &'static str,
+    pub(crate) load: Load,
+    pub(crate) check: Check,
+    filters: Vec<Value>,
+}
+
+/// What the requests of a row carry.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Load {
+    /// No token: requests on their way out.
+    Bare,
+    /// Always the same token, so that whoever remembers tokens has seen it before.
+    OneToken,
+    /// One token after the other, more of them than any cache here holds.
+    NewTokens,
+}
+
+/// What the filters of a row must do, or the row is not measured.
+#[derive(Clone, Copy)]
+pub(crate) enum Check {
+    /// Every request passes as it is.
+    Passes,
+    /// 401 without a token, 200 with it.
+    NeedsToken,
+    /// The same, and 403 without the role.
+    NeedsRole,
+    /// The upstream gets a token.
+    Attaches,
+}
+
+/// One comparison of the second table: ours, and Envoy's own filters that do the same.
+pub(crate) struct Pair {
+    pub(crate) what: &'static str,
+    pub(crate) native: &'static str,
+    pub(crate) ours: &'static str,
+}
+
+pub(crate) const PAIRS: &[Pair] = &[
+    Pair {
+        what: "inbound, token never seen",
+        native: "new-jwt-rbac",
+        ours: "new-m2m",
+    },
+    Pair {
+        what: "inbound, token seen before",
+        native: "one-jwt-rbac",
+        ours: "one-m2m",
+    },
+    Pair {
+        what: "outbound",
+        native: "out-native",
+        ours: "out-m2m",
+    },
+];
+
+/// The rows, those of ours only with a module.
+pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
+    use Check::{Attaches, NeedsRole, NeedsToken, Passes};
+    use Load::{Bare, NewTokens, OneToken};
+    let row = |id, name, load, check, filters| Row {
+        id,
+        name,
+        load,
+        check,
+        filters,
+    };
+    let wasm = |config: &Value, id: &str, module: &Path| Wasm::new(config).vm_id(id).module(module).filter();
+    let noop = wasm(&json!({}), "noop", noop);
+    let jwt = |cache| jwt_authn(idp, cache);
+
+    let mut rows = vec![
+        row("new-none", "no filter", NewTokens, Passes, vec![]),
+        row(
+            "new-jwt",
+            "`jwt_authn`",
+            NewTokens,
+            NeedsToken,
+            vec![jwt(Cache::Off)],
+        ),
+        row(
+            "new-jwt-rbac",
+            "`jwt_authn` + `rbac`",
+            NewTokens,
+            NeedsRole,
+            vec![jwt(Cache::Off), rbac()],
+        ),
+        row("one-none", "no filter", OneToken, Passes, vec![]),
+        row("one-noop", "wasm that does nothing", OneToken, Passes, vec![noop]),
+        row(
+            "one-jwt",
+            "`jwt_authn`, `jwt_cache_config`",
+            OneToken,
+            NeedsToken,
+            vec![jwt(Cache::On)],
+        ),
+        row(
+            "one-jwt-rbac",
+            "`jwt_authn`, `jwt_cache_config` + `rbac`",
+            OneToken,
+            NeedsRole,
+            vec![jwt(Cache::On), rbac()],
+        ),
+        row("out-none", "no filter", Bare, Passes, vec![]),
+        row(
+            "out-native",
+            "`credential_injector`",
+            Bare,
+            Attaches,
+            vec![credential_injector(idp)],
+        ),
+    ];
+    if let Some(module) = ours {
+        let filter = |id| {
+            vec![wasm(
+                &if id == "out-m2m" {
+                    outbound(idp)
+                } else {
+                    inbound(idp)
+                },
+                id,
+                module,
+            )]
+        };
+        rows.extend([
+            row("new-m2m", "m2m-auth", NewTokens, NeedsRole, filter("new-m2m")),
+            row("one-m2m", "m2m-auth", OneToken, NeedsRole, filter("one-m2m")),
+            row("out-m2m", "m2m-auth", Bare, Attaches, filter("out-m2m")),
+        ]);
+    }
+    rows.sort_by_key(|row| row.load.order());
+    rows
+}
+
+impl Row {
+    /// The row without a filter, for the same requests.
+    pub(crate) fn baseline(&self) -> &'static str {
+        match self.load {
+            Load::Bare => "out-none",
+            Load::OneToken => "one-none",
+            Load::NewTokens => "new-none",
+        }
+    }
+
+    /// Envoy answers itself, so that only its own work is measured; `/check` goes to the upstream.
+    pub(crate) fn listener(&self) -> Value {
+        let routes = vec![
+            json!({ "match": { "path": "/check" }, "route": { "cluster": "upstream" } }),
+            json!({
+                "match": { "prefix": "/" },
+                "direct_response": { "status": 200, "body": { "inline_string": "ok" } },
+            }),
+        ];
+        let mut listener = envoy::listener(self.id, self.filters.clone(), envoy::route_config(routes));
+        let manager = envoy::manager_mut(&mut listener);
+        // Writing a log line per request would cost more than most of the filters.
+        manager.as_object_mut().expect("an object").remove("access_log");
+        for (name, value) in [
+            ("normalize_path", json!(true)),
+            ("merge_slashes", json!(true)),
+            ("path_with_escaped_slashes_action", json!("REJECT_REQUEST")),
+        ] {
+            manager[name] = value;
+        }
+        listener
+    }
+}
+
+impl Load {
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::NewTokens => "inbound, every request with a token never seen before",
+            Self::OneToken => "inbound, every request with the same token",
+            Self::Bare => "outbound",
+        }
+    }
+
+    fn order(self) -> usize {
+        match self {
+            Self::NewTokens => 0,
+            Self::OneToken => 1,
+            Self::Bare => 2,
+        }
+    }
+}
+
+/// The inbound half of the smallest configuration.
+fn inbound(idp: &Idp) -> Value {
+    let roles = json!({ "inventory-service": ["inventory:read"] });
+    let require = json!({ "issuer": "keycloak", "audiences": ["inventory-service"], "client_roles": roles });
+    let rule = json!({ "match": { "path_prefix": "/inventory" }, "require": require });
+    json!({ "issuers": issuers(idp), "inbound": { "rules": [rule] } })
+}
+
+/// The outbound half.
+fn outbound(idp: &Idp) -> Value {
+    let credential = json!({
+        "issuer": "keycloak",
+        "client_id": "order-service",
+        "client_secret": { "inline": SECRET },
+        "scopes": ["inventory-api"],
+    });
+    let rule = json!({ "match": { "host": HOST }, "credential": "order-service" });
+    json!({
+        "issuers": issuers(idp),
+        "outbound": { "credentials": { "order-service": credential }, "rules": [rule] },
+    })
+}
+
+fn issuers(idp: &Idp) -> Value {
+    json!({ "keycloak": { "issuer": idp.issuer(), "cluster": "keycloak" } })
+}
+
+/// The host of every request.
+pub(crate) const HOST: &str = "inventory-service";
+/// The path of every measured request.
+pub(crate) const PATH: &str = "/inventory/items";
+/// How many tokens `jwt_authn` may remember.
+const JWT_CACHE_SIZE: u32 = 1000;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Cache {
+    On,
+    Off,
+}
+
+// What follows is `envoy/native/envoy.yaml`.
+
+fn jwt_authn(idp: &Idp, cache: Cache) -> Value {
+    let mut provider = json!({
+        "issuer": idp.issuer(),
+        "audiences": ["inventory-service"],
+        "remote_jwks": {
+            "http_uri": { "uri": idp.url(Endpoint::Keys), "cluster": "keycloak", "timeout": "5s" },
+            "cache_duration": "300s",
+            "async_fetch": {},
+        },
+        "from_headers": [{ "name": "Authorization", "value_prefix": "Bearer " }],
+        "require_expiration": true,
+        "forward": true,
+        "payload_in_metadata": "keycloak",
+    });
+    if cache == Cache::On {
+        provider["jwt_cache_config"] = json!({ "jwt_cache_size": JWT_CACHE_SIZE });
+    }
+    let rule = json!({
+        "match": { "path_separated_prefix": "/inventory" },
+        "requires": { "provider_name": "keycloak" },
+    });
+    filter(
+        "envoy.filters.http.jwt_authn",
+        "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+        &json!({ "providers": { "keycloak": provider }, "rules": [rule] }),
+    )
+}
+
+fn rbac() -> Value {
+    let path = |matcher: Value| json!({ "url_path": { "path": matcher } });
+    let paths = json!([
+        path(json!({ "exact": "/inventory" })),
+        path(json!({ "prefix": "/inventory/" }))
+    ]);
+    let keys = ["keycloak", "resource_access", "inventory-service", "roles"].map(|key| json!({ "key": key }));
+    let matcher = json!({
+        "filter": "envoy.filters.http.jwt_authn",
+        "path": keys,
+        "value": { "list_match": { "one_of": { "string_match": { "exact": "inventory:read" } } } },
+    });
+    let policy = json!({
+        "permissions": [{ "or_rules": { "rules": paths } }],
+        "principals": [{ "sourced_metadata": { "metadata_matcher": matcher } }],
+    });
+    filter(
+        "envoy.filters.http.rbac",
+        "envoy.extensions.filters.http.rbac.v3.RBAC",
+        &json!({ "rules": { "action": "ALLOW", "policies": { "inventory-read": policy } } }),
+    )
+}
+
+fn credential_injector(idp: &Idp) -> Value {
+    let oauth2 = json!({
+        "@type": "type.googleapis.com/envoy.extensions.http.injected_credentials.oauth2.v3.OAuth2",
+        "token_endpoint": { "uri": idp.url(Endpoint::Token), "cluster": "keycloak", "timeout": "5s" },
+        "scopes": ["inventory-api"],
+        "client_credentials": { "client_id": "order-service", "client_secret": { "name": SECRET_NAME } },
+    });
+    filter(
+        "envoy.filters.http.credential_injector",
+        "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
+        &json!({
+            "overwrite": true,
+            "credential": { "name": "envoy.http.injected_credentials.oauth2", "typed_config": oauth2 },
+        }),
+    )
+}
+
+/// The secret of `order-service`, for the bootstrap.
+pub(crate) fn secrets() -> Value {
+    json!([{ "name": SECRET_NAME, "generic_secret": { "secret": { "inline_string": SECRET } } }])
+}
+
+const SECRET_NAME: &str = "order-service-secret";
+/// What the stand-in provider knows `order-service` by.
+const SECRET: &str = "order-secret";
+
+fn filter(name: &str, kind: &str, config: &Value) -> Value {
+    let mut config = config.clone();
+    config["@type"] = json!(format!("type.googleapis.com/{kind}"));
+    json!({ "name": name, "typed_config": config })
+}

@@ -1,0 +1,120 @@
+//! The load: `wrk`, one thread, a few kept connections, each request ready-made before the clock starts.
+
+use crate::rows::{HOST, Load, PATH};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Connections kept open, HTTP/1.1. Enough to keep one worker busy, few enough that none of them starves.
+const CONNECTIONS: &str = "16";
+
+/// Reads one token per line of the file given to it; an empty file means requests without one.
+const SCRIPT: &str = r#"
+local requests, at = {}, 0
+function init(args)
+  wrk.headers["Host"] = args[2]
+  for token in io.lines(args[1]) do
+    wrk.headers["Authorization"] = "Bearer " .. token
+    requests[#requests + 1] = wrk.format("GET", args[3])
+  end
+  if #requests == 0 then requests[1] = wrk.format("GET", args[3]) end
+end
+function request()
+  at = at % #requests + 1
+  return requests[at]
+end
+function done(summary)
+  local e = summary.errors
+  io.write(string.format("RESULT %d %d %d %d\n", summary.requests, summary.duration, e.status,
+    e.connect + e.read + e.write + e.timeout))
+end
+"#;
+
+/// The driver with its files.
+pub(crate) struct Wrk {
+    folder: PathBuf,
+}
+
+/// What one run did.
+pub(crate) struct Run {
+    pub(crate) requests: f64,
+    pub(crate) per_second: f64,
+}
+
+impl Wrk {
+    /// Lays its files down; an error when there is no `wrk` here.
+    pub(crate) fn new(folder: &Path, tokens: &[String]) -> Result<Self, String> {
+        // It prints its version and ends with 1.
+        Command::new("wrk")
+            .arg("--version")
+            .output()
+            .map_err(|error| format!("wrk: {error}: install it first (Debian: apt-get install wrk)"))?;
+        let wrk = Self {
+            folder: folder.to_owned(),
+        };
+        let lines = |tokens: &[String]| {
+            tokens
+                .iter()
+                .fold(String::new(), |text, token| text + token + "\n")
+        };
+        for (name, text) in [
+            ("wrk.lua", SCRIPT.to_owned()),
+            (file(Load::Bare), String::new()),
+            (file(Load::OneToken), lines(&tokens[..1])),
+            (file(Load::NewTokens), lines(tokens)),
+        ] {
+            fs::write(wrk.folder.join(name), text).map_err(|error| format!("{name}: {error}"))?;
+        }
+        Ok(wrk)
+    }
+
+    /// Loads `host:port` for so many seconds. An answer that is not 2xx is an error.
+    pub(crate) fn run(&self, address: &str, load: Load, seconds: u64) -> Result<Run, String> {
+        let output = Command::new("wrk")
+            .current_dir(&self.folder)
+            .args([
+                "--threads",
+                "1",
+                "--connections",
+                CONNECTIONS,
+                "--script",
+                "wrk.lua",
+            ])
+            .args([
+                "--duration",
+                &format!("{seconds}s"),
+                &format!("http://{address}{PATH}"),
+                "--",
+            ])
+            .args([file(load), HOST, PATH])
+            .output()
+            .map_err(|error| format!("wrk: {error}"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let result = text.lines().find_map(|line| line.strip_prefix("RESULT "));
+        let numbers: Vec<f64> = result
+            .into_iter()
+            .flat_map(str::split_whitespace)
+            .filter_map(|number| number.parse().ok())
+            .collect();
+        match numbers[..] {
+            [requests, microseconds, 0.0, 0.0] if requests > 0.0 => Ok(Run {
+                requests,
+                per_second: requests / microseconds * 1e6,
+            }),
+            _ => Err(format!(
+                "not every request was answered well:\n{text}{}",
+                String::from_utf8_lossy(&output.stderr)
+            )),
+        }
+    }
+}
+
+fn file(load: Load) -> &'static str {
+    match load {
+        Load::Bare => "no-token",
+        Load::OneToken => "one-token",
+        Load::NewTokens => "new-tokens",
+    }
+}
