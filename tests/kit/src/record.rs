@@ -5,14 +5,14 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::{Request, body::Incoming, http::request::Parts};
 use serde_json::Value;
-use std::{collections::VecDeque, sync::Mutex, time::Instant};
+use std::{collections::VecDeque, fmt, sync::Mutex, time::Instant};
 use tokio::sync::watch;
 
 /// A load test asks often; the count goes on, the requests themselves are kept up to here.
 const KEPT: usize = 20_000;
 
 /// One request, as it came in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Recorded {
     /// `GET`, `POST`, …
     pub method: String,
@@ -96,6 +96,17 @@ impl Recorded {
             body,
             at: Instant::now(),
         }
+    }
+}
+
+/// As a person reads it: a test prints this when it fails.
+impl fmt::Debug for Recorded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} {} {}", self.method, self.path, self.version)?;
+        for (name, value) in &self.headers {
+            writeln!(f, "{name}: {}", value.escape_ascii())?;
+        }
+        write!(f, "\n{}", self.text())
     }
 }
 

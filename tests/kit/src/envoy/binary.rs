@@ -23,10 +23,9 @@ pub(super) fn envoy() -> PathBuf {
 pub fn module() -> PathBuf {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
-        let output = run(Command::new("make")
+        run(Command::new("make")
             .args(["-s", "wasm"])
             .current_dir(repository()));
-        drop(output);
         let module = repository().join("target/m2m_auth.wasm");
         assert!(module.is_file(), "`make wasm` has left no {}", module.display());
         module

@@ -42,14 +42,14 @@ impl Builder {
         }
     }
 
-    /// Adds a cluster: see [`cluster`].
+    /// Adds a cluster: see [`cluster`](super::cluster).
     #[must_use]
     pub fn cluster(mut self, cluster: Value) -> Self {
         self.clusters.push(cluster);
         self
     }
 
-    /// Adds a listener: see [`listener`].
+    /// Adds a listener: see [`listener`](super::listener).
     #[must_use]
     pub fn listener(mut self, listener: Value) -> Self {
         self.listeners.push(listener);
