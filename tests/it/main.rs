@@ -2,5 +2,15 @@
 
 mod scene;
 
+mod attacks;
+mod config;
 mod inbound;
+mod layers;
+mod outage;
 mod outbound;
+mod push;
+mod rotation;
+mod secrets;
+mod shell;
+mod sim;
+mod vectors;

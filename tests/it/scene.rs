@@ -7,21 +7,21 @@ use m2m_auth_kit::upstream::Upstream;
 use serde_json::{Value, json};
 
 /// Everything that runs.
-pub struct Scene {
-    pub idp: Idp,
-    pub upstream: Upstream,
-    pub envoy: Envoy,
+pub(crate) struct Scene {
+    pub(crate) idp: Idp,
+    pub(crate) upstream: Upstream,
+    pub(crate) envoy: Envoy,
 }
 
 impl Scene {
     /// The provider and the service start, then Envoy with this configuration of the filter.
-    pub async fn start(configuration: impl FnOnce(&Idp) -> Value) -> Self {
+    pub(crate) async fn start(configuration: impl FnOnce(&Idp) -> Value) -> Self {
         let (idp, upstream) = (Idp::start().await, Upstream::start().await);
         Self::with(idp, upstream, configuration).await
     }
 
     /// Envoy starts before a provider and a service that run already, or that do not run.
-    pub async fn with(idp: Idp, upstream: Upstream, configuration: impl FnOnce(&Idp) -> Value) -> Self {
+    pub(crate) async fn with(idp: Idp, upstream: Upstream, configuration: impl FnOnce(&Idp) -> Value) -> Self {
         let filter = Wasm::new(&configuration(&idp)).host_env("ORDER_SERVICE_SECRET");
         let envoy = builder(&idp, &upstream)
             .env("ORDER_SERVICE_SECRET", "order-secret")
@@ -33,30 +33,30 @@ impl Scene {
     }
 
     /// A request to Envoy.
-    pub fn get(&self, path: &str) -> Request {
+    pub(crate) fn get(&self, path: &str) -> Request {
         client::get(self.envoy.url("main", path))
     }
 }
 
 /// Envoy with a way to the provider and to the service.
-pub fn builder(idp: &Idp, upstream: &Upstream) -> Builder {
+pub(crate) fn builder(idp: &Idp, upstream: &Upstream) -> Builder {
     Envoy::builder()
         .cluster(envoy::cluster("keycloak", idp.address()))
         .cluster(envoy::cluster("service", upstream.address()))
 }
 
 /// A listener with the filter, before the service.
-pub fn listener(filter: &Wasm) -> Value {
+pub(crate) fn listener(filter: &Wasm) -> Value {
     envoy::listener("main", vec![filter.filter()], envoy::route_to("service"))
 }
 
 /// The issuer, with nothing but what must be said.
-pub fn issuers(idp: &Idp) -> Value {
+pub(crate) fn issuers(idp: &Idp) -> Value {
     json!({ "keycloak": { "issuer": idp.issuer(), "cluster": "keycloak" } })
 }
 
 /// The inbound configuration of the README: one rule, one audience, one role.
-pub fn inbound(idp: &Idp) -> Value {
+pub(crate) fn inbound(idp: &Idp) -> Value {
     json!({
         "issuers": issuers(idp),
         "inbound": { "rules": [{
@@ -71,7 +71,7 @@ pub fn inbound(idp: &Idp) -> Value {
 }
 
 /// The outbound configuration of the README: one credential for every request.
-pub fn outbound(idp: &Idp) -> Value {
+pub(crate) fn outbound(idp: &Idp) -> Value {
     json!({
         "issuers": issuers(idp),
         "outbound": {
