@@ -6,7 +6,6 @@
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use std::time::Duration;
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Config {
     /// The identity providers, by a name of your choice.
-    pub issuers: BTreeMap<String, Issuer>,
+    pub issuers: Entries<Issuer>,
     /// What callers must show. Absent: requests are not checked.
     pub inbound: Option<Inbound>,
     /// Which tokens are attached to requests. Absent: none.
@@ -99,7 +98,7 @@ pub struct InboundRule {
     pub allow: bool,
     /// Claims to hand to the service: header name to claim path (`sub`, `realm_access.roles`; a list where names hold
     /// dots). A client's own copies of these headers are removed from every request, whatever rule it matches.
-    pub claims_to_headers: BTreeMap<String, ClaimPath>,
+    pub claims_to_headers: Entries<ClaimPath>,
     /// Whether the service sees the `Authorization` header. Default `true`: it may want to pass it on.
     pub forward_token: Option<bool>,
 }
@@ -129,7 +128,7 @@ pub struct Require {
     /// Keycloak's realm roles (`realm_access.roles`).
     pub realm_roles: Option<Names>,
     /// Keycloak's client roles (`resource_access.<client>.roles`), by client.
-    pub client_roles: BTreeMap<String, Names>,
+    pub client_roles: Entries<Names>,
     /// Scopes (`scope` or `scp`).
     pub scopes: Option<Names>,
 }
@@ -154,7 +153,7 @@ pub struct ClaimPath(pub Vec<String>);
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Outbound {
     /// The clients as which tokens are fetched, by a name of your choice.
-    pub credentials: BTreeMap<String, Credential>,
+    pub credentials: Entries<Credential>,
     /// The rules; the first that matches decides. A request that matches none is forwarded as it is.
     pub rules: Vec<OutboundRule>,
 }
@@ -179,7 +178,7 @@ pub struct Credential {
     /// `resource` (RFC 8707).
     pub resource: Vec<String>,
     /// Further parameters of the token request. `grant_type` and the others that have a member here are refused.
-    pub parameters: BTreeMap<String, String>,
+    pub parameters: Entries<String>,
     /// How long a token is taken to live when the provider does not say. Default `5m`.
     pub default_lifetime: Option<Span>,
 }
@@ -257,6 +256,52 @@ pub struct Waiting {
     pub timeout: Option<Span>,
     /// How many requests of one worker wait for one thing. Default 1000; each holds its headers and its stream.
     pub requests: Option<usize>,
+}
+
+/// An object whose members are named by the operator, in the order of their names.
+#[derive(Debug)]
+pub struct Entries<T>(pub Vec<(String, T)>);
+
+impl<T> Default for Entries<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Entries<T> {
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// The names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(std::marker::PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Entries<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut members: A) -> Result<Entries<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = members.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Members(std::marker::PhantomData))
+    }
 }
 
 /// A span of time: `500ms`, `60s`, `5m`, `24h`, or a number of seconds.

@@ -40,6 +40,7 @@ pub mod json;
 pub mod jwk;
 pub mod jwt;
 pub mod lease;
+pub mod located;
 pub mod mistake;
 pub mod oauth;
 pub mod plugin;

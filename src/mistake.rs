@@ -4,59 +4,10 @@
 //! does not know what a configuration means.
 
 use crate::json;
-use serde::de::DeserializeOwned;
+use crate::located::{self, Path, Step};
+use serde::Deserialize;
 use serde_json::Value;
-use serde_path_to_error::Segment;
 use std::fmt;
-
-/// One step into a JSON document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Into a member of an object.
-    Name(String),
-    /// Into an element of an array.
-    Index(usize),
-}
-
-/// Where in a configuration something stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Path(Vec<Step>);
-
-impl Path {
-    /// The member `name` of what stands here.
-    pub fn name(&self, name: &str) -> Self {
-        self.step(Step::Name(name.to_owned()))
-    }
-
-    /// The element `index` of what stands here.
-    pub fn index(&self, index: usize) -> Self {
-        self.step(Step::Index(index))
-    }
-
-    fn step(&self, step: Step) -> Self {
-        Self(self.0.iter().cloned().chain([step]).collect())
-    }
-
-    fn touches(&self, other: &Self) -> bool {
-        self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
-    }
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, step) in self.0.iter().enumerate() {
-            match step {
-                Step::Index(index) => write!(f, "[{index}]")?,
-                Step::Name(name) => {
-                    let dot = if position == 0 { "" } else { "." };
-                    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-                    if plain { write!(f, "{dot}{name}")? } else { write!(f, "[{name:?}]")? }
-                }
-            }
-        }
-        if self.0.is_empty() { f.write_str("configuration") } else { Ok(()) }
-    }
-}
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,19 +45,18 @@ pub struct Read<T> {
 const MOST: usize = 50;
 
 /// Reads a document in which every member may be absent.
-pub fn read<T: DeserializeOwned>(document: &[u8]) -> Result<Read<T>, Mistake> {
+pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<Read<T>, Mistake> {
     let root = Path::default();
     let mut json = json::parse(document).map_err(|error| Mistake::new(&root, format!("not JSON: {error}")))?;
     let (mut mistakes, mut removed) = (Vec::new(), Vec::new());
     loop {
-        let error = match serde_path_to_error::deserialize(&json) {
+        let (place, error) = match located::read(&json) {
             Ok(value) => return Ok(Read { value, mistakes, removed }),
-            Err(error) => error,
+            Err(found) => found,
         };
-        let steps: Vec<Step> = error.path().iter().filter_map(step).collect();
-        let path = original(&steps, &removed);
-        let mistake = Mistake { path: path.clone(), fault: error.into_inner().to_string() };
-        if steps.is_empty() || mistakes.len() >= MOST || !remove(&mut json, &steps) {
+        let path = original(place.steps(), &removed);
+        let mistake = Mistake { path: path.clone(), fault: error.to_string() };
+        if place.steps().is_empty() || mistakes.len() >= MOST || !remove(&mut json, place.steps()) {
             return Err(mistake);
         }
         mistakes.push(mistake);
@@ -119,20 +69,12 @@ impl<T> Read<T> {
     pub fn and_also(self, found: Vec<Mistake>) -> Vec<Mistake> {
         let Self { mut mistakes, removed, .. } = self;
         for mistake in found {
-            let path = original(&mistake.path.0, &removed);
+            let path = original(mistake.path.steps(), &removed);
             if !removed.iter().any(|gone| gone.touches(&path)) {
                 mistakes.push(Mistake { path, ..mistake });
             }
         }
         mistakes
-    }
-}
-
-fn step(segment: &Segment) -> Option<Step> {
-    match segment {
-        Segment::Map { key } => Some(Step::Name(key.clone())),
-        Segment::Seq { index } => Some(Step::Index(*index)),
-        Segment::Enum { .. } | Segment::Unknown => None,
     }
 }
 
@@ -148,19 +90,9 @@ fn original(steps: &[Step], removed: &[Path]) -> Path {
                 Step::Index(gone.into_iter().fold(*index, |index, gone| index.saturating_add((gone <= index).into())))
             }
         };
-        path.0.push(step);
+        path = path.step(step);
     }
     path
-}
-
-impl Path {
-    /// The index, if this is directly an element of `array`.
-    fn element_of(&self, array: &Self) -> Option<usize> {
-        match self.0.split_last() {
-            Some((Step::Index(index), parent)) if parent == array.0 => Some(*index),
-            _ => None,
-        }
-    }
 }
 
 fn remove(json: &mut Value, steps: &[Step]) -> bool {

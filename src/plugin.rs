@@ -10,7 +10,7 @@ use crate::io::{Call, Dice, Head, Instant, Now, Reply, RequestId, Response};
 use crate::policy::Policy;
 use crate::reply::Refusal;
 use crate::signature::Verify;
-use crate::stats::{Counter, Event, Stats};
+use crate::stats::{Event, Stats};
 use crate::store::{Outcome, Store, Ticket, Want};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -134,9 +134,9 @@ impl Plugin {
         self.store.next_event(now.instant).into_iter().chain(waiters).min()
     }
 
-    /// The counters since the last call.
-    pub fn take_stats(&mut self) -> Vec<(Counter, u64)> {
-        self.stats.take()
+    /// What has been counted.
+    pub fn stats(&mut self) -> &mut Stats {
+        &mut self.stats
     }
 
     fn decide(&mut self, head: &Head, now: Now) -> (Result<Edits, Stop>, Seen) {

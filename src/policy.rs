@@ -10,10 +10,11 @@ use crate::discovery::{Discovery, Url};
 use crate::io::Endpoint;
 use crate::jwk::{self, Algorithm, KeySet};
 use crate::jwt::Expect;
-use crate::mistake::{self, Mistake, Path};
+
+use crate::located::Path;
+use crate::mistake::{self, Mistake};
 use crate::oauth::{ClientAuth, Grant, Secret};
 use crate::route::{self, Host, Match, PathMatch};
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -186,15 +187,14 @@ impl Compiler<'_> {
             self.wrong(&root, "neither inbound nor outbound, expected at least one of them");
         }
         let uses = Uses::of(config);
-        let issuer_ids: BTreeMap<&str, IssuerId> =
-            config.issuers.keys().enumerate().map(|(index, name)| (name.as_str(), IssuerId(index))).collect();
+        let names: Vec<&str> = config.issuers.names().collect();
         let mut issuers = Vec::new();
-        for (name, issuer) in &config.issuers {
+        for (name, issuer) in config.issuers.iter() {
             issuers.extend(self.issuer(&root.name("issuers").name(name), name, issuer, &uses));
         }
-        let inbound = config.inbound.as_ref().map(|inbound| self.inbound(inbound, &issuer_ids));
+        let inbound = config.inbound.as_ref().map(|inbound| self.inbound(inbound, &names));
         let (credentials, outbound) = match &config.outbound {
-            Some(outbound) => self.outbound(outbound, &issuer_ids),
+            Some(outbound) => self.outbound(outbound, &names),
             None => Default::default(),
         };
         let waiting = self.waiting(&config.waiting);
@@ -235,7 +235,7 @@ impl Compiler<'_> {
         if issuer.jwks.is_some() && issuer.jwks_uri.is_some() {
             self.wrong(path, "both jwks and jwks_uri, expected one of them");
         }
-        let (verifies, asks) = (uses.verifying.contains(name), uses.asking.contains(name));
+        let (verifies, asks) = (uses.verifying.contains(&name), uses.asking.contains(&name));
         if !verifies && !asks {
             self.wrong(path, "no rule and no credential uses this issuer");
         }
@@ -295,7 +295,7 @@ impl Compiler<'_> {
         url.map(|url| url.through(cluster))
     }
 
-    fn inbound(&mut self, inbound: &config::Inbound, issuers: &BTreeMap<&str, IssuerId>) -> Inbound {
+    fn inbound(&mut self, inbound: &config::Inbound, issuers: &[&str]) -> Inbound {
         let path = Path::default().name("inbound");
         let realm = inbound.realm.clone().unwrap_or_else(|| REALM.to_owned());
         if !realm.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte)) {
@@ -308,22 +308,27 @@ impl Compiler<'_> {
         for (index, rule) in inbound.rules.iter().enumerate() {
             rules.extend(self.rule(&path.name("rules").index(index), index, rule, issuers));
         }
-        let own: BTreeSet<Rc<str>> =
-            rules.iter().flat_map(|rule: &Rule| rule.claims_to_headers.iter().map(|(name, _)| Rc::clone(name))).collect();
+        let mut own_headers: Vec<Rc<str>> = Vec::new();
+        for (header, _) in rules.iter().flat_map(|rule: &Rule| &rule.claims_to_headers) {
+            if !own_headers.contains(header) {
+                own_headers.push(Rc::clone(header));
+            }
+        }
         self.distinct(&path.name("rules"), rules.iter().map(|rule| &rule.name));
-        Inbound { realm, own_headers: own.into_iter().collect(), rules }
+        Inbound { realm, own_headers, rules }
     }
 
     fn distinct<'n>(&mut self, path: &Path, names: impl Iterator<Item = &'n Rc<str>>) {
-        let mut seen = BTreeSet::new();
+        let mut seen: Vec<&Rc<str>> = Vec::new();
         for (index, name) in names.enumerate() {
-            if !seen.insert(name) {
+            if seen.contains(&name) {
                 self.wrong(&path.index(index).name("name"), format!("{name:?} twice, expected distinct names"));
             }
+            seen.push(name);
         }
     }
 
-    fn rule(&mut self, path: &Path, index: usize, rule: &config::InboundRule, issuers: &BTreeMap<&str, IssuerId>) -> Option<Rule> {
+    fn rule(&mut self, path: &Path, index: usize, rule: &config::InboundRule, issuers: &[&str]) -> Option<Rule> {
         let matches = self.matches(&path.name("match"), &rule.r#match);
         if rule.require.is_some() == rule.allow {
             let found = if rule.allow { "both require and allow" } else { "neither require nor allow" };
@@ -334,7 +339,7 @@ impl Compiler<'_> {
             None => None,
         };
         let mut claims_to_headers = Vec::new();
-        for (header, claim) in &rule.claims_to_headers {
+        for (header, claim) in rule.claims_to_headers.iter() {
             let path = path.name("claims_to_headers").name(header);
             if claim.0.iter().any(String::is_empty) || claim.0.is_empty() {
                 self.wrong(&path, "an empty name in the claim's path, expected a claim such as \"sub\"");
@@ -349,15 +354,15 @@ impl Compiler<'_> {
         Some(Rule { name, matches, require, claims_to_headers, forward_token })
     }
 
-    fn require(&mut self, path: &Path, require: &config::Require, issuers: &BTreeMap<&str, IssuerId>) -> Option<Require> {
+    fn require(&mut self, path: &Path, require: &config::Require, issuers: &[&str]) -> Option<Require> {
         let issuer = self.issuer_named(&path.name("issuer"), require.issuer.as_deref(), issuers);
         let mut access = Requirement::default();
         if let Some(names) = &require.realm_roles {
             self.names(&path.name("realm_roles"), &Source::RealmRoles, names, &mut access);
         }
-        for (client, names) in &require.client_roles {
+        for (client, names) in require.client_roles.iter() {
             let path = path.name("client_roles").name(client);
-            self.names(&path, &Source::ClientRoles(client.clone()), names, &mut access);
+            self.names(&path, &Source::ClientRoles(client.to_owned()), names, &mut access);
         }
         if let Some(names) = &require.scopes {
             self.names(&path.name("scopes"), &Source::Scopes, names, &mut access);
@@ -392,14 +397,18 @@ impl Compiler<'_> {
         }
     }
 
-    fn issuer_named(&mut self, path: &Path, name: Option<&str>, issuers: &BTreeMap<&str, IssuerId>) -> Option<IssuerId> {
-        let known = || issuers.keys().copied().collect::<Vec<_>>().join(", ");
-        match name.map(|name| (name, issuers.get(name))) {
-            Some((_, Some(id))) => return Some(*id),
-            Some((name, None)) => self.wrong(path, format!("{name:?} is not an issuer, expected one of: {}", known())),
-            None => self.wrong(path, format!("missing, expected one of: {}", known())),
+    fn issuer_named(&mut self, path: &Path, name: Option<&str>, issuers: &[&str]) -> Option<IssuerId> {
+        self.known(path, name, "an issuer", issuers).map(IssuerId)
+    }
+
+    /// The place of a name among those that are known.
+    fn known(&mut self, path: &Path, name: Option<&str>, kind: &str, names: &[&str]) -> Option<usize> {
+        let place = name.and_then(|name| names.iter().position(|known| *known == name));
+        if place.is_none() {
+            let found = name.map_or_else(|| "missing".to_owned(), |name| format!("{name:?} is not {kind}"));
+            self.wrong(path, format!("{found}, expected one of: {}", names.join(", ")));
         }
-        None
+        place
     }
 
     fn matches(&mut self, path: &Path, written: &config::Match) -> Match {
@@ -455,20 +464,20 @@ impl Compiler<'_> {
         text.to_ascii_lowercase().into()
     }
 
-    fn outbound(&mut self, outbound: &config::Outbound, issuers: &BTreeMap<&str, IssuerId>) -> (Vec<Credential>, Vec<Attach>) {
+    fn outbound(&mut self, outbound: &config::Outbound, issuers: &[&str]) -> (Vec<Credential>, Vec<Attach>) {
         let path = Path::default().name("outbound");
         let mut credentials = Vec::new();
-        for (name, credential) in &outbound.credentials {
+        for (name, credential) in outbound.credentials.iter() {
             let path = path.name("credentials").name(name);
             credentials.extend(self.credential(&path, name, credential, issuers));
-            if !outbound.rules.iter().any(|rule| rule.credential.as_ref() == Some(name)) {
+            if !outbound.rules.iter().any(|rule| rule.credential.as_deref() == Some(name)) {
                 self.wrong(&path, "no rule uses this credential");
             }
         }
         if outbound.rules.is_empty() {
             self.wrong(&path.name("rules"), "empty, expected at least one rule");
         }
-        let names: Vec<&str> = outbound.credentials.keys().map(String::as_str).collect();
+        let names: Vec<&str> = outbound.credentials.names().collect();
         let mut rules = Vec::new();
         for (index, rule) in outbound.rules.iter().enumerate() {
             rules.extend(self.attach(&path.name("rules").index(index), index, rule, &names));
@@ -482,7 +491,7 @@ impl Compiler<'_> {
         path: &Path,
         name: &str,
         written: &config::Credential,
-        issuers: &BTreeMap<&str, IssuerId>,
+        issuers: &[&str],
     ) -> Option<Credential> {
         let issuer = self.issuer_named(&path.name("issuer"), written.issuer.as_deref(), issuers);
         let client_id = written.client_id.clone().filter(|id| !id.is_empty());
@@ -502,12 +511,12 @@ impl Compiler<'_> {
         }
         parameters.extend(written.audience.iter().map(|audience| ("audience".to_owned(), audience.clone())));
         parameters.extend(written.resource.iter().map(|resource| ("resource".to_owned(), resource.clone())));
-        for (name, value) in &written.parameters {
-            if RESERVED_PARAMETERS.contains(&name.as_str()) {
+        for (name, value) in written.parameters.iter() {
+            if RESERVED_PARAMETERS.contains(&name) {
                 let fault = "a reserved parameter, expected the credential's own members to set it";
                 self.wrong(&path.name("parameters").name(name), fault);
             }
-            parameters.push((name.clone(), value.clone()));
+            parameters.push((name.to_owned(), value.clone()));
         }
         let default_lifetime = written.default_lifetime.map_or(DEFAULT_LIFETIME, |span| span.0);
         if default_lifetime < Duration::from_secs(1) {
@@ -554,37 +563,25 @@ impl Compiler<'_> {
             self.wrong(&path.name("scheme"), format!("{scheme:?}, expected one word such as \"Bearer\", or nothing"));
         }
         let prefix = if scheme.is_empty() { scheme } else { format!("{scheme} ") };
-        let position = rule.credential.as_deref().map(|name| (name, credentials.iter().position(|known| *known == name)));
-        let credential = match position {
-            Some((_, Some(index))) => CredentialId(index),
-            Some((name, None)) => {
-                let fault = format!("{name:?} is not a credential, expected one of: {}", credentials.join(", "));
-                self.wrong(&path.name("credential"), fault);
-                return None;
-            }
-            None => {
-                self.wrong(&path.name("credential"), format!("missing, expected one of: {}", credentials.join(", ")));
-                return None;
-            }
-        };
+        let credential = self.known(&path.name("credential"), rule.credential.as_deref(), "a credential", credentials)?;
         let name = rule_name(rule.name.as_deref(), index);
         let (existing, unavailable) = (rule.existing, rule.unavailable);
-        Some(Attach { name, matches, credential, header, prefix, existing, unavailable })
+        Some(Attach { name, matches, credential: CredentialId(credential), header, prefix, existing, unavailable })
     }
 }
 
 /// Which issuers are used for what.
 struct Uses<'a> {
-    verifying: BTreeSet<&'a str>,
-    asking: BTreeSet<&'a str>,
+    verifying: Vec<&'a str>,
+    asking: Vec<&'a str>,
 }
 
 impl<'a> Uses<'a> {
     fn of(config: &'a Config) -> Self {
         let rules = config.inbound.iter().flat_map(|inbound| &inbound.rules);
         let verifying = rules.filter_map(|rule| rule.require.as_ref()?.issuer.as_deref()).collect();
-        let credentials = config.outbound.iter().flat_map(|outbound| outbound.credentials.values());
-        let asking = credentials.filter_map(|credential| credential.issuer.as_deref()).collect();
+        let credentials = config.outbound.iter().flat_map(|outbound| &outbound.credentials.0);
+        let asking = credentials.filter_map(|(_, credential)| credential.issuer.as_deref()).collect();
         Self { verifying, asking }
     }
 }

@@ -1,11 +1,10 @@
 //! Counters as numbers. Requests count here, in the module's own memory; the shell reports the sums now and then, so that
 //! a metric costs a request nothing at the host.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A request was decided inbound; the detail is `allowed` or the reason of its refusal.
     Inbound,
@@ -24,7 +23,7 @@ pub enum Event {
 }
 
 /// One counter.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counter {
     /// What is counted.
     pub event: Event,
@@ -57,29 +56,27 @@ impl fmt::Display for Counter {
     }
 }
 
-/// Sums since the last report.
+/// Sums since the last report. There are few of them: rules times reasons that occur.
 #[derive(Debug, Default)]
 pub struct Stats {
-    sums: BTreeMap<Counter, u64>,
+    sums: Vec<(Counter, u64)>,
 }
 
 impl Stats {
     /// Counts one.
     pub fn count(&mut self, event: Event, subject: &str, detail: &'static str) {
-        // The look-up borrows nothing of `subject`, so it is compared by hand before it is copied.
-        let known = self.sums.iter_mut().find(|(counter, _)| {
-            counter.event == event && counter.detail == detail && counter.subject == subject
-        });
-        match known {
+        let same = |counter: &Counter| counter.event == event && counter.detail == detail && counter.subject == subject;
+        match self.sums.iter_mut().find(|(counter, _)| same(counter)) {
             Some((_, sum)) => *sum = sum.saturating_add(1),
-            None => drop(self.sums.insert(Counter { event, subject: subject.to_owned(), detail }, 1)),
+            None => self.sums.push((Counter { event, subject: subject.to_owned(), detail }, 1)),
         }
     }
 
-    /// The sums since the last call, those that are not zero.
-    pub fn take(&mut self) -> Vec<(Counter, u64)> {
-        let sums = self.sums.iter_mut().filter(|(_, sum)| **sum > 0);
-        sums.map(|(counter, sum)| (counter.clone(), std::mem::take(sum))).collect()
+    /// Reports every sum that is not zero, with the counter's number, and starts it again. A counter keeps its number.
+    pub fn report(&mut self, mut tell: impl FnMut(usize, &Counter, u64)) {
+        for (number, (counter, sum)) in self.sums.iter_mut().enumerate().filter(|(_, (_, sum))| *sum > 0) {
+            tell(number, counter, std::mem::take(sum));
+        }
     }
 }
 
@@ -98,9 +95,10 @@ mod tests {
         stats.count(Event::Inbound, "items.v2", "allowed");
         stats.count(Event::Inbound, "items.v2", "allowed");
         stats.count(Event::Verified, "", "hit");
-        let told: Vec<_> = stats.take().into_iter().map(|(counter, sum)| (counter.to_string(), sum)).collect();
-        let expected = [("m2m_auth_inbound.rule.items_v2.decision.allowed", 2), ("m2m_auth_verified.lookup.hit", 1)];
-        assert_eq!(told, expected.map(|(name, sum)| (name.to_owned(), sum)));
-        assert!(stats.take().is_empty());
+        let mut told = Vec::new();
+        stats.report(|number, counter, sum| told.push((number, counter.to_string(), sum)));
+        let expected = [(0, "m2m_auth_inbound.rule.items_v2.decision.allowed", 2), (1, "m2m_auth_verified.lookup.hit", 1)];
+        assert_eq!(told, expected.map(|(number, name, sum)| (number, name.to_owned(), sum)));
+        stats.report(|_, _, _| panic!("reported twice"));
     }
 }

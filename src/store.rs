@@ -11,7 +11,6 @@ use crate::jwt::Caller;
 use crate::lease::{Attempt, Cause, Failure, Fresh, Lease, Outlook, Pace};
 use crate::oauth::{self, Token};
 use crate::policy::{self, CredentialId, IssuerId, Policy};
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -78,7 +77,7 @@ struct IssuerState {
     /// Key names that a fetch did not bring.
     unknown: Cache<()>,
     /// Key names that the next fetch should bring.
-    sought: BTreeSet<String>,
+    sought: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -152,8 +151,8 @@ impl Store {
             // The provider cannot say whether it knows this key, so neither can we.
             return Err(Missing::Unavailable(state.keys.next_event().since(now.instant)));
         }
-        if state.sought.len() < MAX_SOUGHT {
-            state.sought.insert(name.to_owned());
+        if state.sought.len() < MAX_SOUGHT && !state.sought.iter().any(|sought| sought == name) {
+            state.sought.push(name.to_owned());
         }
         state.keys.doubt(now.instant, KEYS_APART);
         Err(Missing::Wait(Want::Keys(issuer)))
@@ -345,7 +344,7 @@ impl IssuerState {
         let pace = Pace { timeout: issuer.timeout, ..Pace::default() };
         let keys = issuer.jwks.as_ref().map_or_else(|| Lease::new(pace), |keys| Lease::fixed(Rc::new(keys.clone())));
         let metadata = Lease::new(pace);
-        Self { metadata, keys, verified: Cache::new(VERIFIED), unknown: Cache::new(UNKNOWN), sought: BTreeSet::new() }
+        Self { metadata, keys, verified: Cache::new(VERIFIED), unknown: Cache::new(UNKNOWN), sought: Vec::new() }
     }
 
     /// The keys are on their way; so may be the metadata that says where they are.

@@ -115,7 +115,7 @@ link() {
   local from=$1 to=$2 name
   shift 2
   for name in "$@"; do
-    [[ ! -e $from/$name ]] || ln -s "$from/$name" "$to/$name"
+    [[ ! -e $from/$name ]] || ln -sfn "$from/$name" "$to/$name"
   done
 }
 
@@ -279,7 +279,7 @@ run() {
   mkdir -p "$run_dir/bin" "$run_dir/conf" "$run_dir/data/import"
   cp "$home/bin/kc.sh" "$run_dir/bin/"
   cp "$realm_file" "$run_dir/data/import/"
-  [[ -e $run_dir/lib ]] || link "$home" "$run_dir" lib providers themes version.txt
+  link "$home" "$run_dir" lib providers themes version.txt
 
   began=$SECONDS
   say "starting (about 15 s)"

@@ -15,20 +15,25 @@ use crate::io::{Instant, MAX_REPLY_BYTES, Now, Reply, RequestId, Response};
 use crate::plugin::{Effect, Plugin, Step};
 use crate::policy::Policy;
 use crate::reply::Refusal;
-use crate::stats::Counter;
 use crate::store::Ticket;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-proxy_wasm::main! {{
-    proxy_wasm::set_log_level(LogLevel::Info);
-    proxy_wasm::set_root_context(|id| Box::new(Root { id, worker: Shared::default() }));
-}}
+/// What the host runs first.
+#[expect(missing_docs, reason = "the SDK's macro writes the function")]
+pub mod entry {
+    use super::{LogLevel, Root, Shared};
+
+    proxy_wasm::main! {{
+        proxy_wasm::set_log_level(LogLevel::Info);
+        proxy_wasm::set_root_context(|id| Box::new(Root { id, worker: Shared::default() }));
+    }}
+}
 
 /// The worker, once its configuration has been accepted. Callbacks of one VM never overlap.
 type Shared = Rc<RefCell<Option<Worker>>>;
@@ -55,8 +60,8 @@ struct Worker {
     plugin: Plugin,
     clock: Clock,
     calls: HashMap<u32, Ticket>,
-    settled: BTreeMap<u32, Sent>,
-    metrics: BTreeMap<Counter, u32>,
+    settled: HashMap<u32, Sent>,
+    metrics: Vec<Option<u32>>,
     tick: Duration,
 }
 
@@ -137,7 +142,7 @@ impl Worker {
         // Nothing may be fetched in `on_configure`, but very soon after.
         let tick = Duration::from_millis(1);
         let _ = host::set_tick(1);
-        let (clock, calls, settled, metrics) = (Clock::start(), HashMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (clock, calls, settled, metrics) = (Clock::start(), HashMap::new(), HashMap::new(), Vec::new());
         Self { root, plugin, clock, calls, settled, metrics, tick }
     }
 
@@ -216,16 +221,18 @@ impl Worker {
     }
 
     fn report(&mut self) {
-        for (counter, sum) in self.plugin.take_stats() {
-            let id = match self.metrics.get(&counter) {
-                Some(id) => *id,
-                None => match host::define_counter(&counter.to_string()) {
-                    Ok(id) => *self.metrics.entry(counter).or_insert(id),
-                    Err(host::Refused(_)) => continue,
-                },
-            };
-            let _ = host::increment(id, sum);
-        }
+        let metrics = &mut self.metrics;
+        self.plugin.stats().report(|number, counter, sum| {
+            // Counters are numbered in the order of their first event, and so are the host's.
+            if metrics.len() <= number {
+                metrics.resize(number.saturating_add(1), None);
+            }
+            let Some(metric) = metrics.get_mut(number) else { return };
+            if metric.is_none() {
+                *metric = host::define_counter(&counter.to_string()).ok();
+            }
+            let _ = metric.map(|id| host::increment(id, sum));
+        });
     }
 
     /// Arms the timer for the plugin's next deadline, if that is not how it stands already.
