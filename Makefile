@@ -31,3 +31,41 @@ $(LINKED): $(SOURCES)
 # Envoy enters the module for every callback that it exports: those that the filter has no use for are taken out.
 $(MODULE): $(LINKED) envoy/trim/src/main.rs envoy/trim/Cargo.toml
 	@$(CARGO) run --quiet --locked --package m2m-auth-trim -- $(LINKED) $(MODULE)
+
+.PHONY: test
+test: envoy wasm ## run every test, real Envoy included
+	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
+		$(CARGO) test --workspace --locked
+
+.PHONY: demo
+demo: wasm ## play the main job: a small identity provider, two services, a real Envoy between them
+	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
+		$(CARGO) run --quiet --locked --package m2m-auth-kit --bin demo
+
+.PHONY: keycloak
+keycloak: ## start a real Keycloak with the demo's realm, print where it is
+	@envoy/keycloak/run.sh
+
+.PHONY: demo-keycloak
+demo-keycloak: wasm ## play the same story against a real Keycloak
+	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
+		$(CARGO) run --quiet --locked --package m2m-auth-kit --bin demo -- --keycloak
+
+.PHONY: test-keycloak
+test-keycloak: wasm ## run the tests that need a real Keycloak
+	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
+		$(CARGO) test --locked --package m2m-auth --test keycloak
+
+.PHONY: bench
+bench: wasm ## measure side by side with Envoy's own filters
+	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
+		$(CARGO) run --quiet --locked --release --package m2m-auth-kit --bin bench
+
+.PHONY: check
+check: ## formatting and lints
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
+
+.PHONY: clean
+clean: ## remove everything that was built or fetched
+	@rm -rf target $(BUILD)

@@ -83,109 +83,129 @@ impl fmt::Display for Path {
 }
 
 /// Reads `value`; an error comes with its place.
-pub fn read<'v, T: de::Deserialize<'v>>(value: &'v Value) -> Result<T, (Path, Error)> {
+pub fn read<'de, T: de::Deserialize<'de>>(value: &'de Value) -> Result<T, (Path, Error)> {
     let place = RefCell::default();
     T::deserialize(Located { value, place: &place }).map_err(|error| (place.take(), error))
 }
 
 /// A value, and the place that is told when something in it is wrong.
 #[derive(Clone, Copy)]
-struct Located<'v, 'p> {
-    value: &'v Value,
-    place: &'p RefCell<Path>,
+struct Located<'de, 'place> {
+    value: &'de Value,
+    place: &'place RefCell<Path>,
 }
 
-impl<'v, 'p> Located<'v, 'p> {
+impl<'de, 'place> Located<'de, 'place> {
     /// The error has just passed this step on its way out.
     fn failed_in_name(self, name: &str) {
         self.place.borrow_mut().prepend_name(name);
     }
 
-    fn map(self, members: &'v Map<String, Value>) -> Members<'v, 'p> {
+    fn members(self, members: &'de Map<String, Value>) -> Members<'de, 'place> {
         Members { outer: self, rest: members.iter(), present: None }
+    }
+
+    fn elements(self, elements: &'de [Value]) -> Elements<'de, 'place> {
+        Elements { outer: self, rest: elements.iter(), next: 0 }
     }
 }
 
-macro_rules! by_value {
-    ($($method:ident)*) => {
-        $(fn $method<V: Visitor<'v>>(self, visitor: V) -> Result<V::Value, Error> {
-            self.deserialize_any(visitor)
+/// What stands there, for a message.
+fn unexpected(value: &Value) -> de::Unexpected<'_> {
+    match value {
+        Value::Null => de::Unexpected::Unit,
+        Value::Bool(value) => de::Unexpected::Bool(*value),
+        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => de::Unexpected::Unsigned(number),
+            (None, Some(number)) => de::Unexpected::Signed(number),
+            (None, None) => de::Unexpected::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => de::Unexpected::Str(text),
+        Value::Array(_) => de::Unexpected::Seq,
+        Value::Object(_) => de::Unexpected::Map,
+    }
+}
+
+macro_rules! strictly {
+    ($($method:ident: $pattern:pat => $visit:expr,)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            match self.value {
+                $pattern => $visit(self, visitor),
+                other => Err(Error::invalid_type(unexpected(other), &visitor)),
+            }
         })*
     };
 }
 
-impl<'v> Deserializer<'v> for Located<'v, '_> {
+impl<'de> Deserializer<'de> for Located<'de, '_> {
     type Error = Error;
 
-    fn deserialize_any<V: Visitor<'v>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.value {
-            Value::Array(elements) => visitor.visit_seq(Elements { outer: self, rest: elements.iter(), next: 0 }),
-            Value::Object(members) => visitor.visit_map(self.map(members)),
-            scalar => scalar.deserialize_any(visitor),
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(*value),
+            Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(number), _) => visitor.visit_u64(number),
+                (None, Some(number)) => visitor.visit_i64(number),
+                (None, None) => visitor.visit_f64(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => visitor.visit_borrowed_str(text),
+            Value::Array(elements) => visitor.visit_seq(self.elements(elements)),
+            Value::Object(members) => visitor.visit_map(self.members(members)),
         }
     }
 
-    fn deserialize_option<V: Visitor<'v>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    fn deserialize_enum<V: Visitor<'v>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.value.deserialize_enum(name, variants, visitor)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'v>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_unit_struct<V: Visitor<'v>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_any(visitor)
-    }
-
-    fn deserialize_tuple<V: Visitor<'v>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_any(visitor)
-    }
-
-    fn deserialize_tuple_struct<V: Visitor<'v>>(self, _: &'static str, _: usize, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_any(visitor)
-    }
-
-    fn deserialize_struct<V: Visitor<'v>>(
+    // What a type asks for is all that is compiled for it; `deserialize_any` would be several times as much.
+    fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        // An object only: serde would take a list of the members' values too.
+        self.deserialize_map(visitor)
+    }
+
+    /// Our enums are names, nothing more.
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         match self.value {
-            Value::Object(members) => visitor.visit_map(self.map(members)),
-            Value::Array(_) => Err(Error::invalid_type(de::Unexpected::Seq, &visitor)),
-            scalar => scalar.deserialize_any(visitor),
+            Value::String(name) => visitor.visit_enum(name.as_str().into_deserializer()),
+            other => Err(Error::invalid_type(unexpected(other), &visitor)),
         }
     }
 
-    by_value! {
-        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_u8 deserialize_u16
-        deserialize_u32 deserialize_u64 deserialize_f32 deserialize_f64 deserialize_char deserialize_str
-        deserialize_string deserialize_bytes deserialize_byte_buf deserialize_unit deserialize_seq deserialize_map
-        deserialize_identifier deserialize_ignored_any
+    strictly! {
+        deserialize_bool: Value::Bool(value) => |_: Self, visitor: V| visitor.visit_bool(*value),
+        deserialize_str: Value::String(text) => |_: Self, visitor: V| visitor.visit_borrowed_str(text),
+        deserialize_string: Value::String(text) => |_: Self, visitor: V| visitor.visit_borrowed_str(text),
+        deserialize_seq: Value::Array(elements) => |this: Self, visitor: V| visitor.visit_seq(this.elements(elements)),
+        deserialize_map: Value::Object(members) => |this: Self, visitor: V| visitor.visit_map(this.members(members)),
+    }
+
+    serde::forward_to_deserialize_any! {
+        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct newtype_struct tuple
+        tuple_struct identifier ignored_any
     }
 }
 
-struct Elements<'v, 'p> {
-    outer: Located<'v, 'p>,
-    rest: std::slice::Iter<'v, Value>,
+struct Elements<'de, 'place> {
+    outer: Located<'de, 'place>,
+    rest: std::slice::Iter<'de, Value>,
     next: usize,
 }
 
-impl<'v> SeqAccess<'v> for Elements<'v, '_> {
+impl<'de> SeqAccess<'de> for Elements<'de, '_> {
     type Error = Error;
 
-    fn next_element_seed<T: DeserializeSeed<'v>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
         let Some(value) = self.rest.next() else { return Ok(None) };
         let index = self.next;
         self.next = index.saturating_add(1);
@@ -197,16 +217,16 @@ impl<'v> SeqAccess<'v> for Elements<'v, '_> {
     }
 }
 
-struct Members<'v, 'p> {
-    outer: Located<'v, 'p>,
-    rest: serde_json::map::Iter<'v>,
-    present: Option<(&'v str, &'v Value)>,
+struct Members<'de, 'place> {
+    outer: Located<'de, 'place>,
+    rest: serde_json::map::Iter<'de>,
+    present: Option<(&'de str, &'de Value)>,
 }
 
-impl<'v> MapAccess<'v> for Members<'v, '_> {
+impl<'de> MapAccess<'de> for Members<'de, '_> {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'v>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
         let Some((name, value)) = self.rest.next() else { return Ok(None) };
         self.present = Some((name, value));
         let read = seed.deserialize(name.as_str().into_deserializer());
@@ -216,7 +236,7 @@ impl<'v> MapAccess<'v> for Members<'v, '_> {
         read.map(Some)
     }
 
-    fn next_value_seed<T: DeserializeSeed<'v>>(&mut self, seed: T) -> Result<T::Value, Error> {
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
         let (name, value) = self.present.take().ok_or_else(|| Error::custom("a value without a name"))?;
         let read = seed.deserialize(Located { value, ..self.outer });
         if read.is_err() {

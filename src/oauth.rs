@@ -198,7 +198,7 @@ fn lifetime(expires_in: Option<&Value>, default: Duration) -> Result<Duration, F
     let seconds = match expires_in {
         None | Some(Value::Null) => return Ok(default.min(MAX_LIFETIME)),
         Some(Value::Number(number)) => number.as_f64(),
-        Some(Value::String(text)) => text.trim().parse().ok(),
+        Some(Value::String(text)) => json::parse(text.as_bytes()).ok().and_then(|number| number.as_f64()),
         Some(_) => None,
     };
     match seconds {

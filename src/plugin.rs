@@ -12,7 +12,7 @@ use crate::reply::Refusal;
 use crate::signature::Verify;
 use crate::stats::{Event, Stats};
 use crate::store::{Outcome, Store, Ticket, Want};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -43,7 +43,8 @@ pub struct Plugin {
     policy: Rc<Policy>,
     store: Store,
     verifier: Box<dyn Verify>,
-    waiting: BTreeMap<RequestId, Waiter>,
+    /// In the order of their coming; usually none.
+    waiting: Vec<Waiter>,
     effects: VecDeque<Effect>,
     stats: Stats,
     audit: Audit,
@@ -51,6 +52,7 @@ pub struct Plugin {
 }
 
 struct Waiter {
+    id: RequestId,
     head: Head,
     want: Want,
     deadline: Instant,
@@ -65,7 +67,7 @@ impl Plugin {
             policy,
             store,
             verifier,
-            waiting: BTreeMap::new(),
+            waiting: Vec::new(),
             effects: VecDeque::new(),
             stats: Stats::default(),
             audit: Audit::default(),
@@ -80,13 +82,13 @@ impl Plugin {
             (Err(Stop::Refuse(refusal)), seen) => return self.refuse(&refusal, &seen, &head, now),
             (Ok(edits), seen) => return self.forward(edits, &seen),
         };
-        let alike = self.waiting.values().filter(|waiter| waiter.want == want).count();
+        let alike = self.waiting.iter().filter(|waiter| waiter.want == want).count();
         if alike >= self.policy.waiting.requests {
             return self.refuse(&Refusal::TooManyWaiting, &seen, &head, now);
         }
         self.stats.count(Event::Held, &self.store.describe(want), "");
         let deadline = now.instant + self.policy.waiting.timeout;
-        self.waiting.insert(id, Waiter { head, want, deadline });
+        self.waiting.push(Waiter { id, head, want, deadline });
         Step::Wait
     }
 
@@ -107,14 +109,14 @@ impl Plugin {
         while let Some((ticket, call)) = self.store.begin(now.instant) {
             self.effects.push_back(Effect::Call(ticket, call));
         }
-        if self.waiting.values().any(|waiter| waiter.deadline <= now.instant) {
+        if self.waiting.iter().any(|waiter| waiter.deadline <= now.instant) {
             self.decide_again(None, now);
         }
     }
 
     /// A request is over, whether it waited or not.
     pub fn forget(&mut self, id: RequestId) {
-        self.waiting.remove(&id);
+        self.waiting.retain(|waiter| waiter.id != id);
     }
 
     /// An upstream answered 401 to a token of ours.
@@ -130,7 +132,7 @@ impl Plugin {
 
     /// When to call [`Plugin::tick`] next.
     pub fn deadline(&self, now: Now) -> Option<Instant> {
-        let waiters = self.waiting.values().map(|waiter| waiter.deadline).min();
+        let waiters = self.waiting.iter().map(|waiter| waiter.deadline).min();
         self.store.next_event(now.instant).into_iter().chain(waiters).min()
     }
 
@@ -148,24 +150,21 @@ impl Plugin {
 
     /// Runs waiting requests again: those that waited for `arrived`, or those whose time is up.
     fn decide_again(&mut self, arrived: Option<Want>, now: Now) {
-        let concerned: Vec<RequestId> = self
-            .waiting
-            .iter()
-            .filter(|(_, waiter)| arrived.map_or(waiter.deadline <= now.instant, |want| waiter.want == want))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in concerned {
-            let Some(waiter) = self.waiting.remove(&id) else { continue };
+        for waiter in std::mem::take(&mut self.waiting) {
+            if arrived.map_or(waiter.deadline > now.instant, |want| waiter.want != want) {
+                self.waiting.push(waiter);
+                continue;
+            }
             let step = match self.decide(&waiter.head, now) {
                 (Ok(edits), seen) => self.forward(edits, &seen),
                 (Err(Stop::Refuse(refusal)), seen) => self.refuse(&refusal, &seen, &waiter.head, now),
                 (Err(Stop::Wait(want)), _) if now.instant < waiter.deadline => {
-                    self.waiting.insert(id, Waiter { want, ..waiter });
+                    self.waiting.push(Waiter { want, ..waiter });
                     continue;
                 }
                 (Err(Stop::Wait(want)), seen) => self.refuse(&ran_out(want), &seen, &waiter.head, now),
             };
-            self.effects.push_back(Effect::Settle(id, step));
+            self.effects.push_back(Effect::Settle(waiter.id, step));
         }
     }
 

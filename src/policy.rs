@@ -177,7 +177,7 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn wrong(&mut self, path: &Path, fault: impl Into<String>) {
+    fn wrong(&mut self, path: &Path, fault: &str) {
         self.mistakes.push(Mistake::new(path, fault));
     }
 
@@ -212,7 +212,7 @@ impl Compiler<'_> {
         }
         if bounds.requests > 10_000 {
             let fault = format!("{}, expected at most 10000: each waiting request holds its headers", bounds.requests);
-            self.wrong(&path.name("requests"), fault);
+            self.wrong(&path.name("requests"), &fault);
         }
         bounds
     }
@@ -228,7 +228,7 @@ impl Compiler<'_> {
         let jwks = issuer.jwks.as_ref().and_then(|document| match jwk::parse_object(document) {
             Ok(parsed) => Some(parsed.keys),
             Err(error) => {
-                self.wrong(&path.name("jwks"), format!("{error}, expected a JWK set (RFC 7517)"));
+                self.wrong(&path.name("jwks"), &format!("{error}, expected a JWK set (RFC 7517)"));
                 None
             }
         });
@@ -251,7 +251,7 @@ impl Compiler<'_> {
         let timeout = self.timeout(&path.name("timeout"), issuer.timeout);
         if discovers && url.is_none() && own.as_ref().is_some_and(|own| !own.is_empty()) {
             let fault = "not an http(s) URL, expected one, or jwks_uri and token_endpoint (it is where discovery starts)";
-            self.wrong(&path.name("issuer"), fault);
+            self.wrong(&path.name("issuer"), &fault);
         }
         let discovery = url.zip(own.clone()).filter(|_| discovers).map(|(url, issuer_url)| Discovery {
             issuer: issuer_url,
@@ -290,7 +290,7 @@ impl Compiler<'_> {
         let text = text?;
         let url = Url::parse(text);
         if url.is_none() {
-            self.wrong(path, format!("{text:?}, expected an http(s) URL"));
+            self.wrong(path, &format!("{text:?}, expected an http(s) URL"));
         }
         url.map(|url| url.through(cluster))
     }
@@ -322,7 +322,7 @@ impl Compiler<'_> {
         let mut seen: Vec<&Rc<str>> = Vec::new();
         for (index, name) in names.enumerate() {
             if seen.contains(&name) {
-                self.wrong(&path.index(index).name("name"), format!("{name:?} twice, expected distinct names"));
+                self.wrong(&path.index(index).name("name"), &format!("{name:?} twice, expected distinct names"));
             }
             seen.push(name);
         }
@@ -332,7 +332,7 @@ impl Compiler<'_> {
         let matches = self.matches(&path.name("match"), &rule.r#match);
         if rule.require.is_some() == rule.allow {
             let found = if rule.allow { "both require and allow" } else { "neither require nor allow" };
-            self.wrong(path, format!("{found}, expected exactly one of them"));
+            self.wrong(path, &format!("{found}, expected exactly one of them"));
         }
         let require = match &rule.require {
             Some(require) => Some(self.require(&path.name("require"), require, issuers)?),
@@ -406,7 +406,7 @@ impl Compiler<'_> {
         let place = name.and_then(|name| names.iter().position(|known| *known == name));
         if place.is_none() {
             let found = name.map_or_else(|| "missing".to_owned(), |name| format!("{name:?} is not {kind}"));
-            self.wrong(path, format!("{found}, expected one of: {}", names.join(", ")));
+            self.wrong(path, &format!("{found}, expected one of: {}", names.join(", ")));
         }
         place
     }
@@ -422,7 +422,7 @@ impl Compiler<'_> {
         for (index, method) in written.methods.iter().enumerate() {
             if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
                 let fault = format!("{method:?}, expected an upper-case method such as \"GET\"");
-                self.wrong(&path.name("methods").index(index), fault);
+                self.wrong(&path.name("methods").index(index), &fault);
             }
         }
         Match { host, path: exact.map(PathMatch::Exact).or(prefix), methods: written.methods.clone() }
@@ -436,7 +436,7 @@ impl Compiler<'_> {
             && name.starts_with('.') == suffix.is_some()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
         if !sound {
-            self.wrong(path, format!("{text:?}, expected a host such as \"svc\" or \"*.example.com\""));
+            self.wrong(path, &format!("{text:?}, expected a host such as \"svc\" or \"*.example.com\""));
             return None;
         }
         Some(suffix.map_or_else(|| Host::Exact(lower.clone()), |suffix| Host::Suffix(suffix.to_owned())))
@@ -447,9 +447,9 @@ impl Compiler<'_> {
         match route::normal(text.as_bytes()) {
             Ok(normal) if *normal == *text.as_bytes() => return Some(normal.into_owned()),
             Ok(normal) => {
-                self.wrong(path, format!("{text:?}, expected its normal form {:?}", String::from_utf8_lossy(&normal)));
+                self.wrong(path, &format!("{text:?}, expected its normal form {:?}", String::from_utf8_lossy(&normal)));
             }
-            Err(route::Ambiguous) => self.wrong(path, format!("{text:?}, expected a path that starts with / and needs no encoding")),
+            Err(route::Ambiguous) => self.wrong(path, &format!("{text:?}, expected a path that starts with / and needs no encoding")),
         }
         None
     }
@@ -459,7 +459,7 @@ impl Compiler<'_> {
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         let reserved = ["host", "content-length", "transfer-encoding", "connection", "te", "upgrade"];
         if text.is_empty() || !text.bytes().all(token) || reserved.contains(&text.to_ascii_lowercase().as_str()) {
-            self.wrong(path, format!("{text:?}, expected the name of a header that may be set"));
+            self.wrong(path, &format!("{text:?}, expected the name of a header that may be set"));
         }
         text.to_ascii_lowercase().into()
     }
@@ -506,7 +506,7 @@ impl Compiler<'_> {
         for (index, scope) in written.scopes.iter().enumerate() {
             // RFC 6749 section 3.3, `scope-token`.
             if scope.is_empty() || !scope.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte)) {
-                self.wrong(&path.name("scopes").index(index), format!("{scope:?}, expected one scope without blanks"));
+                self.wrong(&path.name("scopes").index(index), &format!("{scope:?}, expected one scope without blanks"));
             }
         }
         parameters.extend(written.audience.iter().map(|audience| ("audience".to_owned(), audience.clone())));
@@ -514,7 +514,7 @@ impl Compiler<'_> {
         for (name, value) in written.parameters.iter() {
             if RESERVED_PARAMETERS.contains(&name) {
                 let fault = "a reserved parameter, expected the credential's own members to set it";
-                self.wrong(&path.name("parameters").name(name), fault);
+                self.wrong(&path.name("parameters").name(name), &fault);
             }
             parameters.push((name.to_owned(), value.clone()));
         }
@@ -545,7 +545,7 @@ impl Compiler<'_> {
                     let fault = format!(
                         "environment variable {name} is not set, expected it in Envoy's environment and in the plugin's host_env_keys"
                     );
-                    self.wrong(&path.name("env"), fault);
+                    self.wrong(&path.name("env"), &fault);
                 }
                 value.map(Secret::new)
             }
@@ -560,7 +560,7 @@ impl Compiler<'_> {
             scheme.to_owned()
         });
         if !scheme.bytes().all(|byte| byte.is_ascii_graphic()) {
-            self.wrong(&path.name("scheme"), format!("{scheme:?}, expected one word such as \"Bearer\", or nothing"));
+            self.wrong(&path.name("scheme"), &format!("{scheme:?}, expected one word such as \"Bearer\", or nothing"));
         }
         let prefix = if scheme.is_empty() { scheme } else { format!("{scheme} ") };
         let credential = self.known(&path.name("credential"), rule.credential.as_deref(), "a credential", credentials)?;

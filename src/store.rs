@@ -75,9 +75,16 @@ struct IssuerState {
     /// Callers already verified with the present keys: a change of keys empties it.
     verified: Cache<Caller>,
     /// Key names that a fetch did not bring.
-    unknown: Cache<()>,
+    unknown: Vec<Unknown>,
     /// Key names that the next fetch should bring.
     sought: Vec<String>,
+}
+
+/// A key name that a fetch did not bring, and until when it is not asked for again.
+#[derive(Debug)]
+struct Unknown {
+    name: String,
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -89,15 +96,12 @@ struct TokenState {
 /// Verified tokens of one issuer. A token has about 1 KB: at most 4 MiB of the worker's memory.
 const VERIFIED: Capacity = Capacity { entries: 4096, key_bytes: 4 * 1024 * 1024 };
 
-/// Unknown key names of one issuer that are remembered; more of them are asked for again.
-const UNKNOWN: Capacity = Capacity { entries: 256, key_bytes: 64 * 1024 };
-
-/// Key names that one fetch is asked for; further ones wait for the next.
+/// Key names that one fetch is asked for, and that are remembered as unknown after it; further ones wait for the next.
 const MAX_SOUGHT: usize = 256;
 
 /// How long a key name stays unknown without asking again: longer than a flood likes, shorter than a provider's
 /// replicas disagree.
-const UNKNOWN_SECONDS: u64 = 10;
+const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 
 /// The least time between two fetches of a key set for the sake of unknown names. A request with a new key waits that
 /// long at most; a flood of made-up names costs one fetch per interval.
@@ -144,7 +148,7 @@ impl Store {
             Outlook::Coming => return Err(state.until_keys(policy, issuer, now.instant)),
         };
         let Some(name) = kid.filter(|_| policy.jwks.is_none() && !keys.knows(kid)) else { return Ok(keys) };
-        if state.unknown.get(name.as_bytes(), now.unix).is_some() {
+        if state.unknown.iter().any(|unknown| unknown.name == name && now.instant < unknown.until) {
             return Ok(keys);
         }
         if state.keys.failures() > 0 {
@@ -344,7 +348,7 @@ impl IssuerState {
         let pace = Pace { timeout: issuer.timeout, ..Pace::default() };
         let keys = issuer.jwks.as_ref().map_or_else(|| Lease::new(pace), |keys| Lease::fixed(Rc::new(keys.clone())));
         let metadata = Lease::new(pace);
-        Self { metadata, keys, verified: Cache::new(VERIFIED), unknown: Cache::new(UNKNOWN), sought: Vec::new() }
+        Self { metadata, keys, verified: Cache::new(VERIFIED), unknown: Vec::new(), sought: Vec::new() }
     }
 
     /// The keys are on their way; so may be the metadata that says where they are.
@@ -382,13 +386,10 @@ impl IssuerState {
         if let (Ok(_), Some(keys)) = (&result, self.keys.value(now.instant)) {
             if before.as_ref() != Some(keys) {
                 self.verified.clear();
-                self.unknown.clear();
             }
-            for name in std::mem::take(&mut self.sought) {
-                if !keys.knows(Some(&name)) {
-                    self.unknown.put(name.as_bytes(), (), now.unix.saturating_add(UNKNOWN_SECONDS));
-                }
-            }
+            let until = now.instant + UNKNOWN_FOR;
+            let unknown = std::mem::take(&mut self.sought).into_iter().filter(|name| !keys.knows(Some(name)));
+            self.unknown = unknown.map(|name| Unknown { name, until }).collect();
         }
         Some(result)
     }

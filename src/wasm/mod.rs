@@ -19,7 +19,6 @@ use crate::store::Ticket;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -59,8 +58,10 @@ struct Worker {
     root: u32,
     plugin: Plugin,
     clock: Clock,
-    calls: HashMap<u32, Ticket>,
-    settled: HashMap<u32, Sent>,
+    /// What the host is calling for us; few.
+    calls: Vec<(u32, Ticket)>,
+    /// What was attached to requests that had waited, by context.
+    settled: Vec<(u32, Sent)>,
     metrics: Vec<Option<u32>>,
     tick: Duration,
 }
@@ -142,7 +143,7 @@ impl Worker {
         // Nothing may be fetched in `on_configure`, but very soon after.
         let tick = Duration::from_millis(1);
         let _ = host::set_tick(1);
-        let (clock, calls, settled, metrics) = (Clock::start(), HashMap::new(), HashMap::new(), Vec::new());
+        let (clock, calls, settled, metrics) = (Clock::start(), Vec::new(), Vec::new(), Vec::new());
         Self { root, plugin, clock, calls, settled, metrics, tick }
     }
 
@@ -158,7 +159,7 @@ impl Worker {
     }
 
     fn reply(&mut self, token: u32, body_size: usize) {
-        let Some(ticket) = self.calls.remove(&token) else { return };
+        let Some(ticket) = take(&mut self.calls, token) else { return };
         let now = self.clock.now();
         self.plugin.reply(ticket, &received(body_size), now);
         // What has arrived may be what another fetch needed to begin.
@@ -177,7 +178,7 @@ impl Worker {
 
     fn end(&mut self, id: u32, own: Option<Sent>) {
         self.plugin.forget(RequestId(id));
-        let sent = own.or_else(|| self.settled.remove(&id));
+        let sent = own.or_else(|| take(&mut self.settled, id));
         if let Some(sent) = sent.filter(|_| response_status() == Some(401)) {
             let now = self.clock.now();
             self.plugin.refused_upstream(sent, now);
@@ -191,7 +192,7 @@ impl Worker {
                 Effect::Log(level, line) => host::log(level, &format!("m2m-auth: {line}")),
                 Effect::Settle(RequestId(id), step) => self.settle(id, step),
                 Effect::Call(ticket, call) => match host::dispatch(&call) {
-                    Ok(token) => drop(self.calls.insert(token, ticket)),
+                    Ok(token) => self.calls.push((token, ticket)),
                     Err(host::Refused(_)) => {
                         let note = "the host refuses the call: is there such a cluster?";
                         self.plugin.reply(ticket, &Reply { note, ..Reply::default() }, now);
@@ -244,6 +245,12 @@ impl Worker {
             self.tick = tick;
         }
     }
+}
+
+/// Takes the value of a key out.
+fn take<T>(pairs: &mut Vec<(u32, T)>, key: u32) -> Option<T> {
+    let place = pairs.iter().position(|(own, _)| *own == key)?;
+    Some(pairs.swap_remove(place).1)
 }
 
 /// Runs with the worker; none when there is none yet.

@@ -1,10 +1,14 @@
 //! The scene of most tests on real Envoy: an identity provider, a service, and Envoy with the filter before it.
 
-use m2m_auth_kit::client::{self, Request};
+use m2m_auth_kit::client::{self, Request, Response};
 use m2m_auth_kit::envoy::{self, Builder, Envoy, Wasm};
 use m2m_auth_kit::idp::Idp;
+use m2m_auth_kit::record::Recorded;
 use m2m_auth_kit::upstream::Upstream;
+use m2m_auth_kit::wait::until;
 use serde_json::{Value, json};
+use std::sync::{Arc, Weak};
+use tokio::sync::Mutex;
 
 /// Everything that runs.
 pub(crate) struct Scene {
@@ -22,13 +26,14 @@ impl Scene {
 
     /// Envoy starts before a provider and a service that run already, or that do not run.
     pub(crate) async fn with(idp: Idp, upstream: Upstream, configuration: impl FnOnce(&Idp) -> Value) -> Self {
-        let filter = Wasm::new(&configuration(&idp)).host_env("ORDER_SERVICE_SECRET");
-        let envoy = builder(&idp, &upstream)
-            .env("ORDER_SERVICE_SECRET", "order-secret")
-            .listener(listener(&filter))
-            .start()
-            .await
-            .unwrap();
+        let filter = wasm(&configuration(&idp));
+        let builder = builder(&idp, &upstream).listener(listener(&filter));
+        Self::of(idp, upstream, builder).await
+    }
+
+    /// Envoy starts as it was put together.
+    pub(crate) async fn of(idp: Idp, upstream: Upstream, builder: Builder) -> Self {
+        let envoy = builder.start().await.unwrap();
         Self { idp, upstream, envoy }
     }
 
@@ -36,18 +41,69 @@ impl Scene {
     pub(crate) fn get(&self, path: &str) -> Request {
         client::get(self.envoy.url("main", path))
     }
+
+    /// A request of any method to Envoy.
+    pub(crate) fn request(&self, method: &str, path: &str) -> Request {
+        Request::new(method, self.envoy.url("main", path))
+    }
+
+    /// What the service was asked under that path, the query included.
+    pub(crate) fn seen(&self, path: &str) -> Vec<Recorded> {
+        let requests = self.upstream.requests();
+        requests.into_iter().filter(|request| request.path == path).collect()
+    }
+
+    /// Comes back once the filter has logged that so many times: each VM of Envoy logs what it has fetched.
+    pub(crate) async fn logged(&self, text: &str, times: usize) {
+        let seen = async || (self.envoy.logs().matches(text).count() >= times).then_some(());
+        until(&format!("{times} log lines with {text:?}"), seen).await;
+    }
 }
 
-/// Envoy with a way to the provider and to the service.
+/// The VMs of an Envoy with two workers that fetch: one for each, and one on the main thread.
+pub(crate) const VMS: usize = 3;
+
+/// A scene that tests share for as long as one of them runs: a start of Envoy takes longer than most of them do.
+pub(crate) struct Shared<T>(Mutex<Weak<T>>);
+
+impl<T> Shared<T> {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::const_new(Weak::new()))
+    }
+
+    /// The scene that others use already, else a new one.
+    pub(crate) async fn get(&self, start: impl AsyncFnOnce() -> T) -> Arc<T> {
+        let mut known = self.0.lock().await;
+        if let Some(scene) = known.upgrade() {
+            return scene;
+        }
+        let scene = Arc::new(start().await);
+        *known = Arc::downgrade(&scene);
+        scene
+    }
+}
+
+/// The filter with this configuration, and the secret of `order-service` from the environment.
+pub(crate) fn wasm(configuration: &Value) -> Wasm {
+    Wasm::new(configuration).host_env("ORDER_SERVICE_SECRET")
+}
+
+/// Envoy with a way to the provider and to the service, and the secret of `order-service` in its environment.
 pub(crate) fn builder(idp: &Idp, upstream: &Upstream) -> Builder {
     Envoy::builder()
+        .env("ORDER_SERVICE_SECRET", "order-secret")
         .cluster(envoy::cluster("keycloak", idp.address()))
         .cluster(envoy::cluster("service", upstream.address()))
 }
 
 /// A listener with the filter, before the service.
 pub(crate) fn listener(filter: &Wasm) -> Value {
-    envoy::listener("main", vec![filter.filter()], envoy::route_to("service"))
+    listener_named("main", filter)
+}
+
+/// A listener of that name with the filter, before the service.
+pub(crate) fn listener_named(name: &str, filter: &Wasm) -> Value {
+    envoy::listener(name, vec![filter.filter()], envoy::route_to("service"))
 }
 
 /// The issuer, with nothing but what must be said.
@@ -84,4 +140,22 @@ pub(crate) fn outbound(idp: &Idp) -> Value {
             "rules": [{ "credential": "order-service" }],
         },
     })
+}
+
+/// The values of a header as the service saw it: its answer says so.
+pub(crate) fn arrived(answer: &Response, header: &str) -> Vec<String> {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let pairs = answer.json()["headers"].as_array().cloned().unwrap_or_default();
+    let of_that_name = pairs.into_iter().filter(|pair| pair[0] == header);
+    of_that_name.filter_map(|pair| pair[1].as_str().map(str::to_owned)).collect()
+}
+
+/// `Retry-After` in seconds; panics unless the answer is a 503 in the documented shape.
+pub(crate) fn retry_after(answer: &Response) -> u64 {
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.json()["error"], "Identity provider unavailable", "{answer:?}");
+    assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"));
+    assert_eq!(answer.header("www-authenticate"), None, "not the caller's fault: {answer:?}");
+    let seconds = answer.header("retry-after").and_then(|text| text.parse().ok());
+    seconds.filter(|seconds| *seconds > 0).unwrap_or_else(|| panic!("no good Retry-After: {answer:?}"))
 }

@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use walrus::{ExportItem, Module, ModuleConfig};
+use walrus::{ExportItem, FunctionBuilder, FunctionKind, Module, ModuleConfig};
 
 /// What stays exported, and why. Every line is required: a module without it is refused.
 const KEEP: &[(&str, Kind, &str)] = &[
@@ -75,6 +75,12 @@ const KEEP: &[(&str, Kind, &str)] = &[
     ),
 ];
 
+/// What is never run, by the beginning of its (legacy or v0) symbol, and why: its body becomes `unreachable`.
+///
+/// The standard library's own panic hook prints a backtrace with readable names, 45 KB of code. The filter's panic hook
+/// is another one, which tells the host; and if it were not, a panic ends the VM all the same.
+const NEVER_RUN: &[&str] = &["std9panicking12default_hook", "rustc_demangle"];
+
 const USAGE: &str = "\
 usage: m2m-auth-trim [--keep NAME]... [--keep-all] INPUT.wasm OUTPUT.wasm
 
@@ -118,12 +124,28 @@ fn trim(input: &[u8], exports: &Exports) -> Result<Trimmed, Problem> {
         Exports::All => Vec::new(),
         Exports::Needed { also } => drop_exports(&mut module, also),
     };
+    empty_what_is_never_run(&mut module);
     walrus::passes::gc::run(&mut module);
     drop_custom_sections(&mut module);
 
     let wasm = module.emit_wasm();
     require(&parse(&wasm)?, exports)?;
     Ok(Trimmed { wasm, dropped })
+}
+
+/// Each keeps its place, since tables and data may point at it.
+fn empty_what_is_never_run(module: &mut Module) {
+    let named = |name: &str| NEVER_RUN.iter().any(|never| name.contains(never));
+    let ids: Vec<_> =
+        module.funcs.iter_local().map(|(id, _)| id).filter(|id| module.funcs.get(*id).name.as_deref().is_some_and(named)).collect();
+    for id in ids {
+        let (params, results) = module.types.params_results(module.funcs.get(id).ty());
+        let (params, results) = (params.to_vec(), results.to_vec());
+        let arguments = params.iter().map(|kind| module.locals.add(*kind)).collect();
+        let mut empty = FunctionBuilder::new(&mut module.types, &params, &results);
+        empty.func_body().unreachable();
+        module.funcs.get_mut(id).kind = FunctionKind::Local(empty.local_func(arguments));
+    }
 }
 
 fn parse(wasm: &[u8]) -> Result<Module, Problem> {

@@ -1,0 +1,317 @@
+//! What nobody has thought of yet: random tokens, documents, answers and requests. None may end the worker (a panic
+//! takes a whole VM with it: CVE-2019-12995), and none may let anybody in.
+
+use super::{World, claims, good_token, head, key, metadata_of, one_rule};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use m2m_auth::edits::Edit;
+use m2m_auth::io::{Head, Reply};
+use m2m_auth::plugin::Step;
+use m2m_auth::signature::Compact;
+use m2m_auth_kit::key::Key;
+use m2m_auth_kit::token::{Mint, sign_bytes};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+/// A change of one byte is a change of the token, wherever it is. RFC 7515 section 2: there is one spelling of each part,
+/// so no change decodes to the same bytes.
+#[test]
+fn no_token_with_one_bit_changed_gets_in() {
+    let key = key("k");
+    let mut world = World::with_keys(&[key.jwk()]);
+    let token = good_token(&key);
+    let mut tried = 0;
+    for position in 0..token.len() {
+        for bit in 0..8 {
+            let mut spoilt = token.clone().into_bytes();
+            spoilt[position] ^= 1 << bit;
+            assert_refused(&mut world, &spoilt);
+            tried += 1;
+        }
+        assert_refused(&mut world, &[&token.as_bytes()[..position], &token.as_bytes()[position + 1..]].concat());
+    }
+    assert!(tried > 2000, "{tried}");
+    assert!(world.get("/", &token).is_forwarded(), "the token itself does");
+}
+
+/// The same once the token is known, and with whole bytes.
+#[test]
+fn no_token_that_is_close_to_a_known_one_gets_in() {
+    let key = key("k");
+    let mut world = World::with_keys(&[key.jwk()]);
+    let token = good_token(&key);
+    assert!(world.get("/", &token).is_forwarded());
+    let spoil = (0..token.len(), any::<u8>(), 0..token.len());
+    proptest!(ProptestConfig::with_cases(2000), |((position, byte, swap) in spoil)| {
+        let mut changed = token.clone().into_bytes();
+        changed[position] = byte;
+        let mut swapped = token.clone().into_bytes();
+        swapped.swap(position, swap);
+        let mut inserted = token.clone().into_bytes();
+        inserted.insert(position, byte);
+        for spoilt in [changed, swapped, inserted] {
+            if meaning(&spoilt) == token.as_bytes() {
+                assert!(present(&mut world, &spoilt).is_some());
+            } else {
+                assert_refused(&mut world, &spoilt);
+            }
+        }
+    });
+}
+
+/// What is left of a credential without the blanks around it.
+fn meaning(credential: &[u8]) -> &[u8] {
+    credential.trim_ascii()
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_are_a_token(token: Vec<u8>) {
+        let mut world = World::with_keys(&[key("k").jwk()]);
+        assert_refused(&mut world, &token);
+    }
+
+    #[test]
+    fn no_three_parts_are_a_token(
+        header in members(&["alg", "kid", "typ", "crit", "b64", "jwk", "jku"]),
+        payload in members(&["iss", "aud", "exp", "nbf", "iat", "sub", "typ", "cnf"]),
+        signature in prop_oneof![Just(vec![0; 64]), any::<[u8; 64]>().prop_map(Vec::from), any::<Vec<u8>>()],
+    ) {
+        let mut world = World::with_keys(&[key("k").jwk()]);
+        let parts = [Value::Object(header).to_string().into_bytes(), Value::Object(payload).to_string().into(), signature];
+        assert_refused(&mut world, parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".").as_bytes());
+    }
+
+    /// Signed by the issuer, but saying anything at all: only what says the right things gets in.
+    #[test]
+    fn only_sound_claims_of_the_issuer_get_in(
+        odd in members(&["iss", "aud", "exp", "nbf", "iat", "sub", "jti", "typ", "token_use", "cnf", "scope"]),
+    ) {
+        let key = key("k");
+        let mut world = World::with_keys(&[key.jwk()]);
+        let mut all = claims();
+        all.as_object_mut().unwrap().extend(odd);
+        let admitted = present(&mut world, Mint::of(all.clone()).sign(&key).as_bytes()).is_some();
+        if admitted {
+            let audience = &all["aud"];
+            assert_eq!(all["iss"], "https://idp.example.com");
+            assert!(*audience == "orders" || audience.as_array().is_some_and(|list| list.contains(&json!("orders"))));
+            assert!(all["exp"].as_f64().unwrap() + 60.0 > 1_800_000_000.0, "{all}");
+            assert!(all.get("cnf").is_none(), "{all}");
+        }
+    }
+
+    #[test]
+    fn signed_bytes_that_are_no_claims_get_nobody_in(header: Vec<u8>, payload: Vec<u8>) {
+        let key = key("k");
+        let mut world = World::with_keys(&[key.jwk()]);
+        assert_refused(&mut world, sign_bytes(&key, &header, &payload).as_bytes());
+        assert_refused(&mut world, sign_bytes(&key, br#"{"alg":"EdDSA"}"#, &payload).as_bytes());
+    }
+
+    #[test]
+    fn no_bytes_are_a_key_set(document: Vec<u8>) {
+        serve_keys(document);
+    }
+
+    #[test]
+    fn no_json_is_a_key_set_that_lets_a_stranger_in(
+        keys in proptest::collection::vec(members(&["kty", "crv", "alg", "use", "key_ops", "kid", "n", "e", "x", "y", "k"]), 0..5),
+        top in members(&["keys", "kty"]),
+        nested: bool,
+    ) {
+        let mut document = Value::Object(top);
+        if nested {
+            document["keys"] = keys.into_iter().map(Value::Object).collect();
+        }
+        serve_keys(document.to_string().into());
+    }
+
+    #[test]
+    fn no_bytes_are_metadata(document: Vec<u8>) {
+        serve_metadata(document);
+    }
+
+    #[test]
+    fn no_metadata_send_us_to_another_host(jwks_uri in uri(), token_endpoint in uri(), odd in members(&["issuer", "jwks_uri", "x"]), right: bool) {
+        let mut document = Value::Object(odd);
+        document["token_endpoint"] = json!(token_endpoint);
+        if right {
+            document["issuer"] = json!("https://idp.example.com");
+            document["jwks_uri"] = json!(jwks_uri);
+        }
+        serve_metadata(document.to_string().into());
+    }
+
+    #[test]
+    fn no_token_answer_breaks_a_request(body: Vec<u8>, status in 0..700_u16, headers in fields()) {
+        serve_token(Reply { status: Some(status), head: headers, body: Some(body), note: "" });
+    }
+
+    #[test]
+    fn no_json_of_a_token_endpoint_breaks_a_request(answer in members(&["access_token", "token_type", "expires_in", "scope", "error"]), typed: bool) {
+        let mut answer = Value::Object(answer);
+        if typed {
+            answer["token_type"] = json!("Bearer");
+        }
+        serve_token(Reply { status: Some(200), body: Some(answer.to_string().into()), ..Reply::default() });
+    }
+
+    #[test]
+    fn no_request_without_a_token_gets_in(fields in fields()) {
+        let mut configuration = one_rule();
+        let require = configuration["inbound"]["rules"][0]["require"].clone();
+        configuration["inbound"]["rules"] = json!([
+            { "name": "a", "match": { "path_prefix": "/a", "methods": ["GET"], "host": "*.example.com" }, "require": require },
+            { "name": "b", "match": { "path": "/b", "host": "orders" }, "require": require },
+            { "name": "c", "require": require, "claims_to_headers": { "x-caller": "sub" }, "forward_token": false },
+        ]);
+        let mut world = World::new(&configuration);
+        world.provider("idp.example.com", &[key("k").jwk()]);
+        world.pass(10);
+        let end = world.ask(fields);
+        prop_assert!([400, 401].contains(&end.status), "{:?}", end);
+    }
+}
+
+/// Values as they are found in tokens and keys, and some that are not.
+fn value() -> impl Strategy<Value = Value> {
+    let text = prop_oneof![
+        4 => proptest::sample::select(vec![
+            "", "k", "EdDSA", "Ed25519", "RS256", "ES256", "HS256", "none", "JWT", "at+jwt", "Bearer", "ID", "access", "RSA", "EC",
+            "OKP", "oct", "P-256", "P-521", "sig", "enc", "verify", "AQAB", "AA", "orders", "https://idp.example.com",
+            "https://evil.example.net", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "1800000300", "\r\nx: y", "\u{0}", "ü",
+        ]).prop_map(str::to_owned),
+        1 => any::<String>(),
+    ];
+    let number = prop_oneof![
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        (1_799_999_000_u64..1_800_001_000).prop_map(Value::from),
+    ];
+    let leaf = prop_oneof![
+        5 => text.prop_map(Value::from),
+        2 => number,
+        1 => any::<bool>().prop_map(Value::from),
+        1 => Just(Value::Null),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map("[a-z]{0,3}", inner, 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+/// An object with some of these members.
+fn members(names: &'static [&'static str]) -> impl Strategy<Value = Map<String, Value>> {
+    let pair = (proptest::sample::select(names), value()).prop_map(|(name, value)| (name.to_owned(), value));
+    proptest::collection::vec(pair, 0..names.len()).prop_map(|pairs| pairs.into_iter().collect())
+}
+
+/// URLs put together from pieces that parsers disagree about.
+fn uri() -> impl Strategy<Value = String> {
+    let piece = proptest::sample::select(vec![
+        "https", "http", "HTTPS", "file", ":", "/", "//", "://", "\\", "@", "#", "?", "%2f", "%00", ".", ":443", ":", "idp.example.com",
+        "evil.example.net", "127.0.0.1", "[::1]", "keys", " ", "\t", "\r\n", "ü", "\u{ff0f}",
+    ]);
+    let tail = proptest::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat());
+    let start = proptest::sample::select(vec!["", "https://", "https://idp.example.com", "https://idp.example.com/", "http://idp.example.com"]);
+    (start, tail).prop_map(|(start, tail)| format!("{start}{tail}"))
+}
+
+/// Header fields of any bytes, often with names that mean something; never with a good token.
+fn fields() -> impl Strategy<Value = Head> {
+    let name = prop_oneof![
+        6 => proptest::sample::select(vec![
+            ":path", ":method", ":authority", ":scheme", "authorization", "host", "x-caller", "x-envoy-original-path", "retry-after",
+            "date", "content-type", "grpc-timeout",
+        ]).prop_map(|name| name.as_bytes().to_vec()),
+        1 => any::<Vec<u8>>(),
+    ];
+    let value = prop_oneof![
+        proptest::sample::select(vec![
+            "", "/", "/a", "/b", "//a/../b", "/%61", "GET", "orders", "x.example.com:80", "Bearer", "Bearer ", "bearer a.b.c", "Basic eDp5",
+            "Bearer eyJhbGciOiJub25lIn0.e30.", "120", "Sun, 06 Nov 1994 08:49:37 GMT",
+        ]).prop_map(|value| value.as_bytes().to_vec()),
+        any::<Vec<u8>>(),
+    ];
+    proptest::collection::vec((name, value), 0..12).prop_map(|fields| fields.into_iter().collect())
+}
+
+/// Whether somebody with this credential gets in.
+fn present(world: &mut World, token: &[u8]) -> Option<()> {
+    let value = [b"Bearer ", token].concat();
+    let pseudo: [(&[u8], &[u8]); 3] = [(b":method", b"GET"), (b":authority", b"orders"), (b":path", b"/")];
+    let end = world.ask(pseudo.into_iter().chain([(&b"authorization"[..], value.as_slice())]).collect());
+    end.is_forwarded().then_some(())
+}
+
+fn assert_refused(world: &mut World, token: &[u8]) {
+    assert!(present(world, token).is_none(), "{}", String::from_utf8_lossy(token));
+}
+
+/// Tokens of a stranger, one for each way to choose a key.
+fn strangers() -> [String; 2] {
+    let stranger: Key = key("k");
+    [good_token(&stranger), Mint::of(claims()).without_header("kid").sign(&stranger)]
+}
+
+fn serve_keys(document: Vec<u8>) {
+    let mut world = World::new(&one_rule());
+    world.provider("idp.example.com", &[]);
+    world.serve("idp.example.com/keys", document);
+    for token in strangers() {
+        assert_refused(&mut world, token.as_bytes());
+    }
+    world.pass(60);
+}
+
+/// Whatever the metadata say, no call leaves the issuer's host, and each is one that can be made.
+fn serve_metadata(document: Vec<u8>) {
+    let mut configuration = one_rule();
+    let credential = json!({ "issuer": "idp", "client_id": "me", "client_secret": { "env": "SECRET" } });
+    configuration["outbound"] = json!({ "credentials": { "me": credential }, "rules": [{ "credential": "me" }] });
+    let mut world = World::new(&configuration);
+    world.serve(&metadata_of("idp.example.com"), document);
+    for token in strangers() {
+        assert_refused(&mut world, token.as_bytes());
+    }
+    world.pass(60);
+    for call in &world.asked {
+        let endpoint = &call.endpoint;
+        let to = (endpoint.cluster.as_str(), endpoint.scheme, endpoint.authority.as_str());
+        assert_eq!(to, ("idp", "https", "idp.example.com"), "{endpoint:?}");
+        assert!(endpoint.path.starts_with('/') && endpoint.path.bytes().all(|byte| byte.is_ascii_graphic()), "{endpoint:?}");
+    }
+}
+
+/// Whatever the token endpoint answers, a request leaves with a header that can be sent, or is told 503.
+fn serve_token(reply: Reply) {
+    let mut world = World::verifying_by(
+        Box::new(Compact),
+        &json!({
+            "issuers": { "idp": { "issuer": "idp", "cluster": "idp", "token_endpoint": "https://idp.example.com/token" } },
+            "outbound": {
+                "credentials": { "me": { "issuer": "idp", "client_id": "me", "client_secret": { "env": "SECRET" } } },
+                "rules": [{ "credential": "me" }],
+            },
+        }),
+    );
+    world.web.insert("idp.example.com/token".to_owned(), reply);
+    world.pass(5);
+    let (_, step) = world.begin(head("/", &[]));
+    match step {
+        Step::Answer(response) => assert_eq!(response.status, 503),
+        Step::Wait => {}
+        Step::Forward(edits) => {
+            let [Edit::Set(name, value)] = edits.headers.as_slice() else { panic!("{edits:?}") };
+            let token = value.strip_prefix(b"Bearer ").unwrap();
+            assert!(**name == *"authorization" && !token.is_empty() && token.iter().all(u8::is_ascii_graphic));
+        }
+    }
+    world.pass(60);
+    assert!(!world.has_logged("hush-secret"));
+}

@@ -1,0 +1,94 @@
+//! Tokens that must be renewed: in time, and when an upstream refuses them.
+
+use crate::scene::{Scene, VMS, arrived, builder, listener, outbound, wasm};
+use m2m_auth_kit::idp::{Endpoint, Idp};
+use m2m_auth_kit::load::Load;
+use m2m_auth_kit::record::Recorded;
+use m2m_auth_kit::token::{decode, now};
+use m2m_auth_kit::upstream::{Reply, Upstream};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Two credentials, for two paths.
+fn two(idp: &Idp) -> Value {
+    let mut configuration = outbound(idp);
+    configuration["outbound"]["credentials"]["payment-service"] =
+        json!({ "issuer": "keycloak", "client_id": "payment-service", "client_secret": { "inline": "payment-secret" } });
+    configuration["outbound"]["rules"] = json!([
+        { "match": { "path_prefix": "/payments" }, "credential": "payment-service" },
+        { "credential": "order-service" },
+    ]);
+    configuration
+}
+
+fn token(request: &Recorded) -> String {
+    request.header("authorization").unwrap_or_default()
+}
+
+fn client(request: &Recorded) -> String {
+    let pair = super::basic(request);
+    pair.split(':').next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_before_it_ends_and_no_request_notices() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    // Renewed after 4.2 to 4.8 s, and good for 5 s at least: `exp` counts whole seconds.
+    idp.change_client("order-service", |client| client.lifetime = 6);
+    upstream.answer_by(|request| {
+        let value = token(request);
+        let good = value.strip_prefix("Bearer ").is_some_and(|token| decode(token).1["exp"].as_u64() > Some(now()));
+        (!good).then(|| Reply::new(401, &[]))
+    });
+    let scene = Scene::with(idp, upstream, outbound).await;
+    scene.logged("token of credential order-service: token received", VMS).await;
+    scene.idp.forget();
+    // A stop and go on many connections, so that both workers are asked all the time.
+    let load = Load::of(scene.get("/orders")).connections(8).rate(50.0).duration(Duration::from_millis(6500));
+    let report = load.run().await;
+    assert!(report.only(200), "{report}");
+    let tokens: BTreeSet<_> = scene.upstream.requests().iter().map(token).collect();
+    assert!(tokens.len() >= 2, "the load went on for longer than a token lives: {report}");
+    let renewals = scene.idp.count(Endpoint::Token);
+    assert!((1..=2 * VMS).contains(&renewals), "{renewals} renewals");
+    let held = scene.envoy.stats("wasmcustom.m2m_auth_held").await;
+    assert!(held.values().all(|count| *count == 0), "nobody waited for a renewal: {held:?}");
+}
+
+/// This is also the proof that `response.code` can be read when Envoy deletes the stream.
+#[tokio::test]
+async fn a_token_that_an_upstream_refuses_is_renewed_once_in_a_while_and_403_costs_none() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    // One worker, so that there is one token at a time; the main thread's VM has its own.
+    let builder = builder(&idp, &upstream).concurrency(1).listener(listener(&wasm(&two(&idp))));
+    let scene = Scene::of(idp, upstream, builder).await;
+    scene.logged("token received", 4).await;
+    let [first, payment] = ["/orders", "/payments"].map(|path| scene.get(path));
+    let first = arrived(&first.send().await, "authorization").remove(0);
+    let payment = arrived(&payment.send().await, "authorization").remove(0);
+    let fetched = scene.idp.count(Endpoint::Token);
+
+    scene.upstream.answer_when("authorization", &first, 401);
+    scene.upstream.answer_when("authorization", &payment, 403);
+    for path in ["/orders", "/payments"] {
+        let report = Load::of(scene.get(path)).connections(4).requests(40).run().await;
+        let status = if path == "/orders" { 401 } else { 403 };
+        assert!(report.only(status), "the upstream's answer is the client's: {report}");
+    }
+    scene.idp.wait_for(Endpoint::Token, fetched + 1).await;
+    scene.logged("token of credential order-service: token received", 3).await;
+    let second = arrived(&scene.get("/orders").send().await, "authorization").remove(0);
+    assert_ne!(first, second);
+    let orders: Vec<_> = scene.idp.requests(Endpoint::Token).into_iter().filter(|it| client(it) == "order-service").collect();
+    let apart = orders[2].at.duration_since(orders[0].at);
+    assert!(apart > Duration::from_secs(9), "renewed after {apart:?}, so a flood of 401s would be one of fetches");
+    assert_eq!(scene.idp.count(Endpoint::Token), fetched + 1, "80 refusals, one renewal");
+
+    scene.upstream.echo();
+    let same = arrived(&scene.get("/payments").send().await, "authorization").remove(0);
+    assert_eq!(payment, same, "a 403 says nothing against the token");
+    let refused = "wasmcustom.m2m_auth_refused_upstream";
+    assert_eq!(scene.envoy.wait_for_stat(&format!("{refused}.of.order-service"), |count| count >= 40).await, 40);
+    assert_eq!(scene.envoy.stats(refused).await.len(), 1, "and for nobody else");
+}

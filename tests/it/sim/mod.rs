@@ -1,0 +1,21 @@
+//! The whole plugin under a virtual clock, with a scripted identity provider: hours of token life in microseconds.
+//!
+//! [`world`] is the driver, and asserts after every event what must hold always; [`provider`] answers by script. Each
+//! scenario is a test of its own; [`random`] mixes all of them.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a scenario that cannot go on fails"
+)]
+
+pub(crate) mod provider;
+pub(crate) mod world;
+
+mod keys;
+mod random;
+mod start;
+mod tokens;
+mod waiting;

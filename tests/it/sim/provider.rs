@@ -1,0 +1,216 @@
+//! The identity provider of the simulation: it answers by script, and remembers what it was asked and what it issued.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_compact::{KeyPair, Seed};
+use m2m_auth::io::{Call, Head, Reply};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+pub(crate) const ISSUER: &str = "https://idp.example/realms/r";
+
+/// Stands in every token, secret and body, so that none of them can be printed unnoticed.
+pub(crate) const MARK: &str = "hushhush";
+
+/// A key that signs, the same one for the same number.
+#[derive(Clone)]
+pub(crate) struct Key {
+    pub(crate) kid: String,
+    pair: KeyPair,
+}
+
+impl Key {
+    pub(crate) fn number(number: u8) -> Self {
+        Self { kid: format!("key-{number}"), pair: KeyPair::from_seed(Seed::new([number; 32])) }
+    }
+
+    fn jwk(&self) -> Value {
+        let x = URL_SAFE_NO_PAD.encode(self.pair.pk.as_ref());
+        json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.kid, "x": x })
+    }
+
+    /// A token of these claims.
+    pub(crate) fn sign(&self, claims: &Value) -> String {
+        let signed = unsigned(&self.kid, claims);
+        let signature = self.pair.sk.sign(&signed, None);
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+    }
+}
+
+/// A token of a key that nobody has; cheap, since nothing is signed.
+pub(crate) fn made_up(kid: &str) -> String {
+    format!("{}.{}", unsigned(kid, &json!({ "iss": ISSUER, "sub": MARK })), URL_SAFE_NO_PAD.encode([7; 64]))
+}
+
+fn unsigned(kid: &str, claims: &Value) -> String {
+    let header = json!({ "alg": "EdDSA", "kid": kid, "typ": "JWT" }).to_string();
+    format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// OpenID Connect's place for the metadata.
+    OpenId,
+    /// RFC 8414's place for it.
+    Rfc8414,
+    Keys,
+    Tokens,
+}
+
+/// How an endpoint behaves.
+#[derive(Clone, Debug)]
+pub(crate) enum Mode {
+    /// As it should.
+    Works,
+    /// This answer, whatever was asked.
+    Says { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    /// No answer: neither of the provider nor of the host's timer.
+    Silent,
+    /// The right answer after this long, even if the host's timer should have ended the call.
+    Late(Duration),
+    /// The connection ends without an answer.
+    Resets,
+    /// The host does not make the call: there is no such cluster.
+    NoCluster,
+}
+
+impl Mode {
+    pub(crate) fn status(status: u16) -> Self {
+        Self::Says { status, headers: Vec::new(), body: MARK.to_owned() }
+    }
+
+    pub(crate) fn retry_after(status: u16, text: &str) -> Self {
+        Self::Says { status, headers: vec![("retry-after", text.to_owned())], body: MARK.to_owned() }
+    }
+
+    pub(crate) fn json(status: u16, body: &Value) -> Self {
+        Self::Says { status, headers: Vec::new(), body: body.to_string() }
+    }
+}
+
+/// What becomes of a call.
+pub(crate) enum Answer {
+    After(Duration, Reply),
+    Never,
+    Refused,
+}
+
+/// A token that the provider gave away.
+#[derive(Clone, Debug)]
+pub(crate) struct Issued {
+    pub(crate) token: String,
+    /// When a resource server would stop taking it.
+    pub(crate) end: Duration,
+}
+
+pub(crate) struct Provider {
+    pub(crate) metadata: Mode,
+    pub(crate) rfc8414: Mode,
+    pub(crate) keys: Mode,
+    pub(crate) tokens: Mode,
+    pub(crate) latency: Duration,
+    /// The keys in the published set.
+    pub(crate) published: Vec<Key>,
+    /// `expires_in`; null leaves it out.
+    pub(crate) expires_in: Value,
+    /// The members of the metadata beside `issuer`.
+    pub(crate) endpoints: Value,
+    pub(crate) asked: Vec<(Duration, Endpoint)>,
+    pub(crate) issued: Vec<Issued>,
+}
+
+impl Provider {
+    pub(crate) fn new() -> Self {
+        Self {
+            metadata: Mode::Works,
+            rfc8414: Mode::status(404),
+            keys: Mode::Works,
+            tokens: Mode::Works,
+            latency: Duration::from_millis(20),
+            published: vec![Key::number(1)],
+            expires_in: json!(300),
+            endpoints: json!({
+                "jwks_uri": "https://idp.example/realms/r/keys",
+                "token_endpoint": "https://idp.example/realms/r/token",
+            }),
+            asked: Vec::new(),
+            issued: Vec::new(),
+        }
+    }
+
+    /// Every endpoint behaves so; the place of RFC 8414 does not exist while it works.
+    pub(crate) fn all(&mut self, mode: &Mode) {
+        self.metadata = mode.clone();
+        self.rfc8414 = if matches!(mode, Mode::Works) { Mode::status(404) } else { mode.clone() };
+        self.keys = mode.clone();
+        self.tokens = mode.clone();
+    }
+
+    /// How often an endpoint was asked.
+    pub(crate) fn count(&self, endpoint: Endpoint) -> usize {
+        self.asked.iter().filter(|(_, asked)| *asked == endpoint).count()
+    }
+
+    /// When an endpoint was asked.
+    pub(crate) fn times(&self, endpoint: Endpoint) -> Vec<Duration> {
+        self.asked.iter().filter(|(_, asked)| *asked == endpoint).map(|(at, _)| *at).collect()
+    }
+
+    /// The answer, as things stand when the call is made; it arrives later.
+    pub(crate) fn answer(&mut self, call: &Call, now: Duration) -> Answer {
+        assert_eq!((call.endpoint.cluster.as_str(), call.endpoint.authority.as_str()), ("idp", "idp.example"));
+        let (endpoint, mode) = match call.endpoint.path.as_str() {
+            "/realms/r/.well-known/openid-configuration" => (Endpoint::OpenId, self.metadata.clone()),
+            "/.well-known/oauth-authorization-server/realms/r" => (Endpoint::Rfc8414, self.rfc8414.clone()),
+            "/realms/r/keys" => (Endpoint::Keys, self.keys.clone()),
+            "/realms/r/token" => (Endpoint::Tokens, self.tokens.clone()),
+            other => panic!("there is nothing at {other}"),
+        };
+        self.asked.push((now, endpoint));
+        let reply = match mode {
+            Mode::Silent => return Answer::Never,
+            Mode::NoCluster => return Answer::Refused,
+            Mode::Late(latency) => return Answer::After(latency, self.right(endpoint, now)),
+            Mode::Resets => Reply { note: "the connection ended before the answer", ..Reply::default() },
+            Mode::Says { status, headers, body } => reply(status, &headers, body),
+            Mode::Works => self.right(endpoint, now),
+        };
+        if self.latency >= call.timeout {
+            // What the host says when its timer runs out.
+            return Answer::After(call.timeout, reply_of(504, "stream timeout"));
+        }
+        Answer::After(self.latency, reply)
+    }
+
+    fn right(&mut self, endpoint: Endpoint, now: Duration) -> Reply {
+        let body = match endpoint {
+            Endpoint::OpenId | Endpoint::Rfc8414 => {
+                let mut document = self.endpoints.clone();
+                document["issuer"] = json!(ISSUER);
+                document
+            }
+            Endpoint::Keys => json!({ "keys": self.published.iter().map(Key::jwk).collect::<Vec<_>>() }),
+            Endpoint::Tokens => {
+                let token = format!("{MARK}-token-{}", self.issued.len());
+                let life = self.expires_in.as_f64().unwrap_or(300.0).max(0.0);
+                self.issued.push(Issued { token: token.clone(), end: now + Duration::from_secs_f64(life) });
+                let mut answer = json!({ "access_token": token, "token_type": "Bearer", "x": MARK });
+                if !self.expires_in.is_null() {
+                    answer["expires_in"] = self.expires_in.clone();
+                }
+                answer
+            }
+        };
+        reply_of(200, &body.to_string())
+    }
+}
+
+fn reply_of(status: u16, body: &str) -> Reply {
+    reply(status, &[], body.to_owned())
+}
+
+fn reply(status: u16, headers: &[(&'static str, String)], body: String) -> Reply {
+    let head: Head = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    Reply { status: Some(status), head, body: Some(body.into_bytes()), note: "" }
+}

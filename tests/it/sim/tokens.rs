@@ -1,0 +1,319 @@
+//! The life of an outbound token: fetched, attached, renewed, kept, ended.
+
+use crate::sim::provider::{Endpoint, Mode};
+use crate::sim::world::{World, millis, outbound, pay, secs, without_discovery};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn config() -> Value {
+    without_discovery(outbound())
+}
+
+/// A request each `every` for `span`; every one must get through, and at once.
+fn steady(world: &mut World, every: Duration, span: Duration) {
+    let end = world.now + span;
+    while world.now < end {
+        let outcome = world.ask(&pay());
+        assert_eq!(outcome.status(), 200, "at {:?}: {outcome:?}", world.now);
+        assert!(outcome.at_once(), "held for {:?} at {:?}", outcome.waited(), world.now);
+        world.pass(every);
+    }
+}
+
+#[test]
+fn the_token_is_attached_as_the_rule_says_and_with_it_which_one_it_is() {
+    let mut world = World::warm(&config());
+    let outcome = world.ask(&pay().bearer("a-token-of-the-caller"));
+    assert_eq!(outcome.set("authorization"), Some(format!("Bearer {}", world.provider.issued[0].token)));
+    assert!(outcome.edits().sent.is_some());
+    let mut configuration = config();
+    configuration["outbound"]["rules"][0]["header"] = json!("x-token");
+    let mut world = World::warm(&configuration);
+    assert_eq!(world.ask(&pay()).set("x-token").as_ref(), Some(&world.provider.issued[0].token));
+}
+
+#[test]
+fn a_token_is_renewed_between_70_and_80_percent_of_its_life_and_nobody_waits_for_it() {
+    for seed in 0..30 {
+        for life in [30, 60, 300, 3600] {
+            let mut world = World::seeded(&config(), seed);
+            world.provider.expires_in = json!(life);
+            world.pass(secs(1));
+            steady(&mut world, secs(life) / 20, secs(life) * 3);
+            let times = world.provider.times(Endpoint::Tokens);
+            assert!(times.len() > 3, "{times:?}");
+            for pair in times.windows(2) {
+                let share = (pair[1] - pair[0]).as_secs_f64() / secs(life).as_secs_f64();
+                assert!((0.7..=0.8001).contains(&share), "seed {seed}, life {life}: renewed at {share}");
+            }
+        }
+    }
+}
+
+#[test]
+fn workers_do_not_renew_in_step() {
+    let renewed = |seed| {
+        let mut world = World::seeded(&config(), seed);
+        world.pass(secs(260));
+        world.provider.times(Endpoint::Tokens)[1]
+    };
+    let mut times: Vec<_> = (0..20).map(renewed).collect();
+    times.sort();
+    assert!(times[19] - times[0] > secs(10), "all within {:?}", times[19] - times[0]);
+}
+
+#[test]
+fn a_day_of_tokens_of_five_minutes_costs_no_more_fetches_than_their_shares_of_life() {
+    let mut world = World::warm(&config());
+    steady(&mut world, secs(30), secs(86_400));
+    let fetches = world.provider.count(Endpoint::Tokens);
+    assert!((360..=412).contains(&fetches), "{fetches}");
+}
+
+#[test]
+fn a_failed_renewal_keeps_the_old_token_until_it_ends_then_503_then_it_recovers() {
+    for mode in [Mode::status(500), Mode::Resets, Mode::Silent, Mode::status(200), Mode::status(401)] {
+        let mut world = World::warm(&config());
+        world.provider.tokens = mode.clone();
+        steady(&mut world, secs(5), secs(285));
+        assert!(world.provider.count(Endpoint::Tokens) > 1, "{mode:?}: a renewal was tried");
+        assert_eq!(world.provider.issued.len(), 1);
+        world.pass(secs(300) - world.now);
+        let ended = world.ask(&pay());
+        assert_eq!((ended.status(), ended.reason().as_str()), (503, "no_outbound_token"), "{mode:?}");
+        assert!(ended.at_once(), "{mode:?}: nobody waits for what keeps failing");
+        world.provider.tokens = Mode::Works;
+        // The backoff is 30 s at most, and five minutes for what only an operator can mend.
+        world.pass(if matches!(mode, Mode::Says { status: 401, .. }) { secs(301) } else { secs(31) });
+        steady(&mut world, secs(5), secs(300));
+    }
+}
+
+#[test]
+fn a_failure_in_the_middle_of_a_tokens_life_is_never_seen() {
+    for seed in 0..20 {
+        let mut world = World::seeded(&config(), seed);
+        world.pass(secs(1));
+        for _ in 0..20 {
+            // Down for half a minute at a time, at every point of a token's life: it has 60 s to spare.
+            world.provider.tokens = Mode::status(503);
+            steady(&mut world, secs(5), secs(25));
+            world.provider.tokens = Mode::Works;
+            steady(&mut world, secs(5), secs(52));
+        }
+    }
+}
+
+#[test]
+fn tokens_of_seconds_are_used_while_they_live_and_fetched_once_a_second_at_most() {
+    for life in [1, 2, 5] {
+        let mut world = World::new(&config());
+        world.provider.expires_in = json!(life);
+        let (mut through, mut longest) = (0, Duration::ZERO);
+        for _ in 0..600 {
+            let outcome = world.ask(&pay());
+            assert_eq!(outcome.status(), 200, "life {life} at {:?}: {outcome:?}", world.now);
+            longest = longest.max(outcome.waited());
+            through += 1;
+            world.pass(millis(100));
+        }
+        let elapsed = world.now.as_secs() + 1;
+        let fetches = world.provider.count(Endpoint::Tokens);
+        assert!(fetches <= usize::try_from(elapsed).unwrap(), "life {life}: {fetches} in {elapsed} s");
+        assert!(longest <= millis(300), "life {life}: one waited {longest:?}");
+        assert_eq!(through, 600);
+    }
+}
+
+#[test]
+fn a_token_that_has_ended_on_arrival_is_not_attached_and_not_asked_for_in_a_loop() {
+    let mut world = World::new(&config());
+    world.provider.expires_in = json!(1);
+    world.provider.latency = millis(1500);
+    let outcome = world.ask(&pay());
+    assert_eq!(outcome.status(), 503, "{outcome:?}");
+    world.pass(secs(60));
+    assert!(world.provider.count(Endpoint::Tokens) <= 61);
+}
+
+#[test]
+fn an_answer_whose_expires_in_means_nothing_is_no_token_and_is_asked_for_again_with_patience() {
+    for odd in [json!(0), json!(-300), json!("soon"), json!([300]), json!(true), json!(0.2)] {
+        let mut world = World::new(&config());
+        world.provider.expires_in = odd.clone();
+        assert_eq!(world.ask(&pay()).status(), 503, "{odd}");
+        world.pass(secs(600));
+        let fetches = world.provider.count(Endpoint::Tokens);
+        assert!((10..120).contains(&fetches), "{odd}: {fetches} in ten minutes");
+        world.provider.expires_in = json!("300");
+        world.pass(secs(31));
+        assert!(world.ask(&pay()).at_once(), "{odd}");
+    }
+}
+
+#[test]
+fn a_token_whose_answer_does_not_say_lives_as_long_as_configured() {
+    let mut configuration = config();
+    configuration["outbound"]["credentials"]["order"]["default_lifetime"] = json!("100s");
+    let mut world = World::new(&configuration);
+    world.provider.expires_in = Value::Null;
+    world.pass(secs(1));
+    steady(&mut world, secs(1), secs(250));
+    let times = world.provider.times(Endpoint::Tokens);
+    assert!(times.windows(2).all(|pair| (70..=80).contains(&(pair[1] - pair[0]).as_secs())), "{times:?}");
+}
+
+#[test]
+fn a_call_that_is_never_answered_is_given_up_and_made_again() {
+    let mut world = World::new(&config());
+    world.provider.tokens = Mode::Silent;
+    let outcome = world.ask(&pay());
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
+    world.pass(secs(3));
+    assert_eq!(world.provider.count(Endpoint::Tokens), 2, "the first was given up after 6 s");
+    world.provider.tokens = Mode::Works;
+    world.pass(secs(12));
+    assert!(world.ask(&pay()).at_once());
+    assert!(world.logs.iter().any(|line| line.contains("the answer never came")), "{:?}", world.logs);
+}
+
+#[test]
+fn an_answer_that_comes_after_its_call_was_given_up_changes_nothing() {
+    let mut world = World::new(&config());
+    world.provider.tokens = Mode::Late(secs(30));
+    world.pass(secs(1));
+    // The first answer arrives at 30 s; by then its call counts as failed, and another one runs or is due.
+    world.provider.tokens = Mode::status(500);
+    world.pass(secs(28));
+    assert_eq!(world.ask(&pay()).status(), 503);
+    world.pass(secs(5));
+    assert_eq!(world.provider.issued.len(), 1, "only the first call was answered with a token");
+    assert_eq!(world.ask(&pay()).status(), 503, "and it came too late");
+}
+
+#[test]
+fn a_slow_provider_is_waited_for_within_the_bound() {
+    let mut world = World::new(&config());
+    world.provider.latency = secs(4);
+    let outcome = world.ask(&pay());
+    assert_eq!(outcome.status(), 200);
+    assert!(outcome.waited() >= secs(4));
+}
+
+#[test]
+fn retry_after_is_obeyed_and_capped_and_passed_on() {
+    for (text, wait) in [("20", 20), ("120", 120), ("86400", 300), ("99999999999999999999", 0)] {
+        let mut world = World::new(&config());
+        world.provider.tokens = Mode::retry_after(429, text);
+        world.pass(secs(1));
+        world.provider.tokens = Mode::Works;
+        if wait > 0 {
+            let told = world.ask(&pay()).retry_after().unwrap();
+            assert!((wait - 2..=wait).contains(&told), "{text}: {told}");
+        }
+        world.run_until(secs(wait.max(1) + 2));
+        let times = world.provider.times(Endpoint::Tokens);
+        let second = times.get(1).unwrap_or_else(|| panic!("{text}: not asked again"));
+        assert!(*second - times[0] >= secs(wait), "{text}: asked again after {:?}", *second - times[0]);
+        assert_eq!(world.ask(&pay()).status(), 200, "{text}");
+    }
+}
+
+#[test]
+fn retry_after_does_not_end_the_token_that_is_there() {
+    let mut world = World::warm(&config());
+    world.provider.tokens = Mode::retry_after(503, "60");
+    steady(&mut world, secs(1), secs(285));
+}
+
+#[test]
+fn a_client_that_its_provider_refuses_asks_rarely_and_heals_by_itself() {
+    let answers = [
+        Mode::json(401, &json!({ "error": "invalid_client", "error_description": "Invalid client secret" })),
+        Mode::json(400, &json!({ "error": "unauthorized_client" })),
+        Mode::json(400, &json!({ "error": "invalid_scope" })),
+    ];
+    for (mode, seed) in answers.iter().zip(0..).cycle().take(30) {
+        let mut world = World::seeded(&config(), seed);
+        world.provider.tokens = mode.clone();
+        world.pass(secs(3600));
+        let times = world.provider.times(Endpoint::Tokens);
+        // 30 s, doubled up to 5 min, each with full jitter: half of that on average.
+        assert!(times.len() <= 60, "seed {seed}: {} in an hour", times.len());
+        let outcome = world.ask(&pay());
+        assert!(outcome.status() == 503 && outcome.at_once(), "seed {seed}: {outcome:?}");
+        world.provider.tokens = Mode::Works;
+        world.pass(secs(301));
+        assert!(world.ask(&pay()).at_once(), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_the_provider_says_of_its_refusal_is_told_to_the_operator() {
+    let mut world = World::new(&config());
+    let body = json!({ "error": "invalid_client", "error_description": "Invalid client\r\nor credentials" });
+    world.provider.tokens = Mode::json(401, &body);
+    world.pass(secs(1));
+    let expected = "token of credential order: configuration: status 401, invalid_client: Invalid clientor credentials";
+    assert_eq!(world.logs, [expected]);
+}
+
+#[test]
+fn an_upstreams_401_renews_the_token_at_once_and_then_every_ten_seconds_at_most() {
+    let mut world = World::warm(&config());
+    world.run_until(secs(20));
+    for _ in 0..600 {
+        let sent = world.ask(&pay()).edits().sent.unwrap();
+        world.upstream_refuses(sent);
+        world.pass(millis(100));
+    }
+    let times = world.provider.times(Endpoint::Tokens);
+    assert_eq!(times[1].as_secs(), 20, "at once");
+    assert!(times[1..].windows(2).all(|pair| pair[1] - pair[0] >= secs(10)), "{times:?}");
+    assert!((6..=8).contains(&times.len()), "{times:?}");
+}
+
+#[test]
+fn an_upstreams_401_to_an_old_token_costs_the_new_one_nothing() {
+    let mut world = World::warm(&config());
+    world.run_until(secs(20));
+    let old = world.ask(&pay()).edits().sent.unwrap();
+    world.upstream_refuses(old);
+    world.pass(secs(1));
+    assert_eq!(world.provider.count(Endpoint::Tokens), 2);
+    for _ in 0..100 {
+        world.upstream_refuses(old);
+        world.pass(secs(1));
+    }
+    assert_eq!(world.provider.count(Endpoint::Tokens), 2);
+}
+
+#[test]
+fn a_doubted_token_stays_in_use_while_its_renewal_fails() {
+    let mut world = World::warm(&config());
+    world.run_until(secs(20));
+    world.provider.tokens = Mode::status(500);
+    let sent = world.ask(&pay()).edits().sent.unwrap();
+    world.upstream_refuses(sent);
+    steady(&mut world, secs(1), secs(200));
+}
+
+#[test]
+fn a_step_of_the_wall_clock_neither_ends_nor_prolongs_a_token() {
+    for step in [-3600, 3600, 7 * 86_400] {
+        let mut world = World::warm(&config());
+        world.run_until(secs(100));
+        world.wall_step = step;
+        world.provider.tokens = Mode::status(500);
+        steady(&mut world, secs(1), secs(189));
+        world.run_until(secs(291));
+        assert_eq!(world.ask(&pay()).status(), 503, "{step}");
+        world.wall_step = -step;
+        world.provider.tokens = Mode::Works;
+        world.pass(secs(31));
+        steady(&mut world, secs(10), secs(600));
+        let times = world.provider.times(Endpoint::Tokens);
+        let gap = times[times.len() - 1] - times[times.len() - 2];
+        assert!((210..=240).contains(&gap.as_secs()), "{step}: {gap:?}");
+    }
+}

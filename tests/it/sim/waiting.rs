@@ -1,0 +1,176 @@
+//! Requests that wait: how long, how many, and what happens to those that do not.
+
+use crate::sim::provider::{Endpoint, Key, Mode, made_up};
+use crate::sim::world::{World, both, get, items, millis, outbound, pay, secs, without_discovery};
+use serde_json::{Value, json};
+
+fn unavailable(what: &str) -> Value {
+    let mut configuration = without_discovery(outbound());
+    configuration["outbound"]["rules"][0]["unavailable"] = json!(what);
+    configuration
+}
+
+#[test]
+fn as_many_wait_as_may_and_one_more_is_told_to_come_back() {
+    let mut configuration = without_discovery(both());
+    configuration["waiting"] = json!({ "requests": 10 });
+    let mut world = World::new(&configuration);
+    world.provider.latency = secs(1);
+    let get = items(&world.token());
+    let held: Vec<_> = (0..10).map(|_| world.send(&get)).collect();
+    let over = world.ask(&get);
+    assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_waiting"));
+    assert!(over.at_once() && over.retry_after() == Some(1));
+    let other = world.send(&pay());
+    assert_eq!(world.waiting().len(), 11, "those who wait for something else are counted apart");
+    world.pass(secs(2));
+    assert!(held.iter().chain([&other]).all(|id| world.outcome(*id).status() == 200));
+}
+
+#[test]
+fn no_more_wait_for_one_thing_than_may_however_they_came_to_it() {
+    let mut configuration = without_discovery(both());
+    configuration["waiting"] = json!({ "requests": 10 });
+    let mut world = World::new(&configuration);
+    world.provider.keys = Mode::Late(millis(100));
+    world.provider.tokens = Mode::Late(secs(3));
+    // Ten wait for a token; ten more wait for keys first, and will need the token then.
+    let caller_and_token = items(&world.token()).host("payment");
+    for _ in 0..10 {
+        world.send(&pay());
+        world.send(&caller_and_token);
+    }
+    world.pass(secs(1));
+    assert_eq!(world.waiting().len(), 10, "the keys have arrived, so all of these wait for the token");
+    world.pass(secs(5));
+    let through = world.outcomes().filter(|outcome| outcome.status() == 200).count();
+    assert_eq!((through, world.outcomes().count()), (10, 20));
+}
+
+#[test]
+fn a_request_that_needs_two_things_waits_for_both_within_one_bound() {
+    let mut world = World::new(&without_discovery(both()));
+    world.provider.keys = Mode::Late(secs(3));
+    world.provider.tokens = Mode::Late(secs(4));
+    let get = items(&world.token()).host("payment");
+    let outcome = world.ask(&get);
+    assert_eq!(outcome.status(), 200, "{outcome:?}");
+    assert!(outcome.edits().sent.is_some());
+    let mut world = World::new(&without_discovery(both()));
+    world.provider.keys = Mode::Late(secs(4));
+    world.provider.tokens = Mode::Silent;
+    let get = items(&world.token()).host("payment");
+    let outcome = world.ask(&get);
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
+    assert!(outcome.waited() <= millis(5002), "{:?}", outcome.waited());
+}
+
+#[test]
+fn the_bound_is_the_configured_one() {
+    for (text, bound) in [("200ms", millis(200)), ("1s", secs(1)), ("20s", secs(20)), ("0s", secs(0))] {
+        let mut configuration = without_discovery(outbound());
+        configuration["waiting"] = json!({ "timeout": text });
+        let mut world = World::new(&configuration);
+        // Longer than any bound: the first call is given up at 6 s, and the second at 12 or 13 s.
+        world.provider.tokens = Mode::Silent;
+        let waited = world.ask(&pay()).waited();
+        let longest = bound.min(millis(13_002));
+        assert!(waited <= bound + millis(2) && waited + secs(1) >= longest, "{text}: {waited:?}");
+    }
+}
+
+#[test]
+fn a_request_that_has_gone_is_settled_no_more_and_gives_its_place_free() {
+    let mut configuration = without_discovery(outbound());
+    configuration["waiting"] = json!({ "requests": 2 });
+    let mut world = World::new(&configuration);
+    let (gone, stays) = (world.send(&pay()), world.send(&pay()));
+    assert_eq!(world.ask(&pay()).reason(), "too_many_waiting");
+    world.cancel(gone);
+    let next = world.send(&pay());
+    // The driver itself fails when something is settled that does not wait.
+    world.pass(secs(10));
+    assert_eq!(world.outcome(gone).status(), 0);
+    assert_eq!((world.outcome(stays).status(), world.outcome(next).status()), (200, 200));
+    world.cancel(stays);
+}
+
+#[test]
+fn the_fetch_goes_on_when_all_who_waited_for_it_have_gone() {
+    let mut world = World::new(&without_discovery(outbound()));
+    let ids: Vec<_> = (0..10).map(|_| world.send(&pay())).collect();
+    world.pass(millis(10));
+    ids.into_iter().for_each(|id| world.cancel(id));
+    world.pass(secs(1));
+    assert!(world.ask(&pay()).at_once());
+    assert_eq!(world.provider.count(Endpoint::Tokens), 1);
+}
+
+#[test]
+fn unavailable_fail_holds_nobody() {
+    let mut world = World::new(&unavailable("fail"));
+    let outcome = world.ask(&pay());
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
+    assert!(outcome.at_once() && outcome.retry_after() == Some(1));
+    world.pass(secs(1));
+    assert_eq!(world.ask(&pay()).status(), 200);
+    world.provider.tokens = Mode::status(500);
+    world.run_until(secs(600));
+    let outcome = world.ask(&pay());
+    assert!(outcome.status() == 503 && outcome.at_once());
+}
+
+#[test]
+fn unavailable_danger_pass_forwards_without_a_token_and_without_the_clients_own() {
+    let mut world = World::new(&unavailable("danger_pass"));
+    let own = pay().bearer("a-token-of-the-caller");
+    let outcome = world.ask(&own);
+    assert!(outcome.status() == 200 && outcome.at_once());
+    assert_eq!(format!("{:?}", outcome.edits().headers), "[remove authorization]");
+    assert!(outcome.edits().sent.is_none());
+    world.pass(secs(1));
+    assert!(world.ask(&own).edits().sent.is_some());
+}
+
+#[test]
+fn existing_keep_leaves_the_clients_own_header_and_needs_no_token() {
+    let mut configuration = without_discovery(outbound());
+    configuration["outbound"]["rules"][0]["existing"] = json!("keep");
+    let mut world = World::new(&configuration);
+    world.provider.all(&Mode::Silent);
+    let kept = world.ask(&pay().bearer("a-token-of-the-caller"));
+    assert!(kept.status() == 200 && kept.at_once() && kept.edits().headers.is_empty());
+    assert_eq!(world.ask(&pay()).status(), 503);
+    world.provider.all(&Mode::Works);
+    world.pass(secs(40));
+    assert!(world.ask(&pay()).edits().sent.is_some());
+}
+
+#[test]
+fn who_is_refused_anyway_does_not_wait() {
+    let mut world = World::new(&without_discovery(both()));
+    for (get, status) in [
+        (get("/inventory/items"), 401),
+        (items("not-a-token"), 401),
+        (get("/elsewhere"), 403),
+        (get("/x%2fy"), 400),
+        (get("/public/x"), 200),
+    ] {
+        let outcome = world.ask(&get);
+        assert!(outcome.status() == status && outcome.at_once(), "{outcome:?}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_new_key_does_not_outlast_the_bound_either() {
+    let mut world = World::warm(&without_discovery(both()));
+    world.run_until(secs(60));
+    world.provider.keys = Mode::Silent;
+    world.provider.published.push(Key::number(2));
+    let get = items(&world.token());
+    for get in [get, items(&made_up("nobody's"))] {
+        let outcome = world.ask(&get);
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_keys"));
+        assert!(outcome.waited() <= millis(5002));
+    }
+}

@@ -1,0 +1,567 @@
+//! One worker in a world of its own: a virtual clock, the scripted provider, requests that come and go.
+//!
+//! After every event the laws that hold always are asserted, whatever the test is about:
+//!
+//! - never two calls for the same thing at once, and never two within a second;
+//! - nobody passes a rule that requires a caller without a token that is good at that moment;
+//! - no token is attached that its provider has ended;
+//! - a good token is never answered 401;
+//! - whoever waits is settled within the bound, once, and not after having gone;
+//! - no more wait than may;
+//! - nothing that the plugin says holds a secret or a token.
+
+use crate::sim::provider::{Answer, ISSUER, Key, MARK, Provider};
+use m2m_auth::edits::{Edit, Edits, Sent};
+use m2m_auth::io::{Head, Instant, Now, Reply, RequestId, Response};
+use m2m_auth::plugin::{Effect, Plugin, Step};
+use m2m_auth::policy::Policy;
+use m2m_auth::signature::Compact;
+use m2m_auth::store::{Ticket, Want};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Debug;
+use std::time::Duration;
+
+/// When every world begins.
+const UNIX_START: u64 = 1_800_000_000;
+
+/// A timer of the host fires this much late at most.
+const TICK: Duration = Duration::from_millis(2);
+
+/// A fetch counts as lost this long after its timeout.
+const LOST_MARGIN: Duration = Duration::from_secs(1);
+
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    Waiting,
+    Gone,
+    Forwarded { after: Duration, edits: Edits },
+    Answered { after: Duration, response: Response },
+}
+
+impl Outcome {
+    /// 200 for what went on; 0 for what still waits or has gone.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::Waiting | Self::Gone => 0,
+            Self::Forwarded { .. } => 200,
+            Self::Answered { response, .. } => response.status,
+        }
+    }
+
+    /// How long the request waited.
+    pub(crate) fn waited(&self) -> Duration {
+        match self {
+            Self::Waiting | Self::Gone => Duration::MAX,
+            Self::Forwarded { after, .. } | Self::Answered { after, .. } => *after,
+        }
+    }
+
+    pub(crate) fn at_once(&self) -> bool {
+        self.waited() == Duration::ZERO
+    }
+
+    /// `reason` of the answer's body.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Answered { response, .. } => {
+                let body: Value = serde_json::from_str(&response.body).unwrap();
+                body["reason"].as_str().unwrap().to_owned()
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        match self {
+            Self::Answered { response, .. } => {
+                response.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
+            }
+            _ => None,
+        }
+    }
+
+    /// `Retry-After`, in seconds.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        self.header("retry-after").map(|text| text.parse().unwrap())
+    }
+
+    pub(crate) fn edits(&self) -> &Edits {
+        match self {
+            Self::Forwarded { edits, .. } => edits,
+            other => panic!("not forwarded: {other:?}"),
+        }
+    }
+
+    /// The value that a header is set to.
+    pub(crate) fn set(&self, name: &str) -> Option<String> {
+        self.edits().headers.iter().find_map(|edit| match edit {
+            Edit::Set(own, value) if **own == *name => Some(String::from_utf8(value.clone()).unwrap()),
+            _ => None,
+        })
+    }
+}
+
+/// A request to send.
+#[derive(Clone)]
+pub(crate) struct Get {
+    fields: Vec<(String, String)>,
+}
+
+/// `GET` of a path.
+pub(crate) fn get(path: &str) -> Get {
+    Get { fields: Vec::new() }.header(":method", "GET").header(":path", path).header(":authority", "svc")
+}
+
+impl Get {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.fields.retain(|(own, _)| own != name);
+        self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn host(self, host: &str) -> Self {
+        self.header(":authority", host)
+    }
+
+    pub(crate) fn bearer(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    fn value(&self, name: &str) -> &str {
+        self.fields.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
+    }
+
+    fn token(&self) -> &str {
+        self.value("authorization").strip_prefix("Bearer ").unwrap_or_default()
+    }
+}
+
+/// What is known of a token that a test signed.
+#[derive(Clone)]
+struct Minted {
+    kid: String,
+    exp: u64,
+    audience: String,
+}
+
+struct Asked {
+    get: Get,
+    at: Duration,
+    outcome: Outcome,
+}
+
+struct Open {
+    ticket: Ticket,
+    lost_at: Duration,
+}
+
+/// The key set that the plugin has.
+struct Learnt {
+    kids: BTreeSet<String>,
+    start: Duration,
+}
+
+pub(crate) struct World {
+    plugin: Plugin,
+    pub(crate) provider: Provider,
+    pub(crate) now: Duration,
+    /// How far the wall clock is off.
+    pub(crate) wall_step: i64,
+    pub(crate) logs: Vec<String>,
+    pub(crate) most_waiting: BTreeMap<&'static str, usize>,
+    timeout: Duration,
+    most: usize,
+    wants: usize,
+    max_stale: Duration,
+    skew: u64,
+    requires: bool,
+    answers: BTreeMap<(Duration, u64), (Ticket, Duration, Reply)>,
+    sent: u64,
+    open: BTreeMap<Want, Open>,
+    last_start: BTreeMap<Want, Duration>,
+    learnt: Option<Learnt>,
+    requests: BTreeMap<RequestId, Asked>,
+    waiting: BTreeSet<RequestId>,
+    minted: HashMap<String, Minted>,
+    shown_too_early: BTreeSet<String>,
+    last_tick: Duration,
+    spins: u32,
+}
+
+impl World {
+    /// A worker with this configuration, at its first moment.
+    pub(crate) fn new(configuration: &Value) -> Self {
+        Self::seeded(configuration, 1)
+    }
+
+    pub(crate) fn seeded(configuration: &Value, seed: u64) -> Self {
+        let environment = |name: &str| (name == "SECRET").then(|| MARK.to_owned());
+        let policy = Policy::read(configuration.to_string().as_bytes(), &environment);
+        let policy = policy.unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+        Self {
+            provider: Provider::new(),
+            now: Duration::ZERO,
+            wall_step: 0,
+            logs: Vec::new(),
+            most_waiting: BTreeMap::new(),
+            timeout: policy.waiting.timeout,
+            most: policy.waiting.requests,
+            wants: policy.issuers.len() * 2 + policy.credentials.len(),
+            max_stale: policy.issuers.first().map_or(Duration::ZERO, |issuer| issuer.max_stale),
+            skew: policy.issuers.first().map_or(0, |issuer| issuer.expect.clock_skew),
+            requires: policy.inbound.is_some(),
+            answers: BTreeMap::new(),
+            sent: 0,
+            open: BTreeMap::new(),
+            last_start: BTreeMap::new(),
+            learnt: None,
+            requests: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            minted: HashMap::new(),
+            shown_too_early: BTreeSet::new(),
+            last_tick: Duration::ZERO,
+            spins: 0,
+            plugin: Plugin::new(policy, Box::new(Compact), seed),
+        }
+    }
+
+    /// A world in which everything has been fetched already.
+    pub(crate) fn warm(configuration: &Value) -> Self {
+        let mut world = Self::new(configuration);
+        world.pass(secs(1));
+        world
+    }
+
+    pub(crate) fn unix(&self) -> u64 {
+        UNIX_START.checked_add_signed(self.wall_step).unwrap() + self.now.as_secs()
+    }
+
+    fn clock(&self) -> Now {
+        Now { instant: Instant(self.now), unix: self.unix() }
+    }
+
+    /// Time passes, and whatever happens in it happens.
+    pub(crate) fn pass(&mut self, span: Duration) {
+        self.run_until(self.now + span);
+    }
+
+    pub(crate) fn run_until(&mut self, end: Duration) {
+        loop {
+            let answer = self.answers.first_key_value().map(|((due, _), _)| *due);
+            let tick = self.next_tick();
+            let next = answer.into_iter().chain(tick).min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.now = next;
+            if answer == Some(next) { self.deliver() } else { self.tick() }
+        }
+        self.now = end;
+        self.check();
+    }
+
+    fn next_tick(&self) -> Option<Duration> {
+        let deadline = self.plugin.deadline(self.clock())?.0;
+        Some(deadline.max(self.now).max(self.last_tick + Duration::from_millis(1)))
+    }
+
+    fn tick(&mut self) {
+        let overdue = self.plugin.deadline(self.clock()).is_some_and(|deadline| deadline.0 < self.now);
+        self.last_tick = self.now;
+        self.plugin.tick(self.clock());
+        let worked = self.drain();
+        self.spins = if overdue && !worked { self.spins + 1 } else { 0 };
+        assert!(self.spins < 5, "the timer spins at {:?}", self.now);
+        self.check();
+    }
+
+    /// As the shell does it: the reply, then what its arrival made possible.
+    fn deliver(&mut self) {
+        let ((due, _), (ticket, start, reply)) = self.answers.pop_first().unwrap();
+        self.now = due;
+        let in_time = self.open.get(&ticket.want).is_some_and(|open| open.ticket == ticket && due <= open.lost_at);
+        if in_time {
+            self.open.remove(&ticket.want);
+            self.learn(ticket, start, &reply);
+        }
+        self.plugin.reply(ticket, &reply, self.clock());
+        self.plugin.tick(self.clock());
+        self.drain();
+        self.check();
+    }
+
+    fn learn(&mut self, ticket: Ticket, start: Duration, reply: &Reply) {
+        if !matches!(ticket.want, Want::Keys(_)) || reply.status != Some(200) {
+            return;
+        }
+        let body: Value = serde_json::from_slice(reply.body.as_deref().unwrap_or_default()).unwrap_or_default();
+        let keys = body["keys"].as_array().into_iter().flatten();
+        let kids: BTreeSet<String> = keys.map(|key| key["kid"].as_str().unwrap().to_owned()).collect();
+        if !kids.is_empty() {
+            self.learnt = Some(Learnt { kids, start });
+        }
+    }
+
+    fn drain(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(effect) = self.plugin.poll() {
+            worked = true;
+            silent(&effect);
+            match effect {
+                Effect::Log(_, line) => self.logs.push(line),
+                Effect::Settle(id, step) => {
+                    assert!(self.waiting.remove(&id), "{id:?} is settled but does not wait");
+                    assert_ne!(step, Step::Wait, "settled means settled");
+                    self.conclude(id, step);
+                }
+                Effect::Call(ticket, call) => {
+                    if let Some(open) = self.open.get(&ticket.want) {
+                        assert!(self.now >= open.lost_at, "two calls at once for {:?} at {:?}", ticket.want, self.now);
+                    }
+                    if let Some(last) = self.last_start.insert(ticket.want, self.now) {
+                        let apart = self.now - last;
+                        assert!(apart >= secs(1), "two calls within {apart:?} for {:?}", ticket.want);
+                    }
+                    let lost_at = self.now + call.timeout + LOST_MARGIN;
+                    match self.provider.answer(&call, self.now) {
+                        Answer::After(latency, reply) => {
+                            self.open.insert(ticket.want, Open { ticket, lost_at });
+                            self.sent += 1;
+                            self.answers.insert((self.now + latency, self.sent), (ticket, self.now, reply));
+                        }
+                        Answer::Never => drop(self.open.insert(ticket.want, Open { ticket, lost_at })),
+                        Answer::Refused => {
+                            let note = "the host refuses the call: is there such a cluster?";
+                            self.plugin.reply(ticket, &Reply { note, ..Reply::default() }, self.clock());
+                        }
+                    }
+                }
+            }
+        }
+        worked
+    }
+
+    /// A request comes; what became of it is told by [`World::outcome`].
+    pub(crate) fn send(&mut self, get: &Get) -> RequestId {
+        let id = RequestId(u32::try_from(self.requests.len()).unwrap());
+        let early = self.minted.get(get.token()).filter(|minted| !self.publishes(&minted.kid));
+        self.shown_too_early.extend(early.map(|minted| minted.kid.clone()));
+        let head: Head = get.fields.iter().map(|(name, value)| (name, value)).collect();
+        let asked = Asked { get: get.clone(), at: self.now, outcome: Outcome::Waiting };
+        self.requests.insert(id, asked);
+        let step = self.plugin.request(id, head, self.clock());
+        silent(&step);
+        if step == Step::Wait {
+            self.waiting.insert(id);
+        } else {
+            self.conclude(id, step);
+        }
+        self.drain();
+        self.check();
+        id
+    }
+
+    /// A request, and what becomes of it by the time that it must have ended.
+    pub(crate) fn ask(&mut self, get: &Get) -> Outcome {
+        let id = self.send(get);
+        if self.waiting.contains(&id) {
+            self.pass(self.timeout + TICK);
+        }
+        self.outcome(id)
+    }
+
+    pub(crate) fn outcome(&self, id: RequestId) -> Outcome {
+        self.requests[&id].outcome.clone()
+    }
+
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = &Outcome> {
+        self.requests.values().map(|asked| &asked.outcome)
+    }
+
+    pub(crate) fn waiting(&self) -> impl ExactSizeIterator<Item = RequestId> + '_ {
+        self.waiting.iter().copied()
+    }
+
+    /// A request ends, as when its client hangs up.
+    pub(crate) fn cancel(&mut self, id: RequestId) {
+        if self.waiting.remove(&id) {
+            self.requests.get_mut(&id).unwrap().outcome = Outcome::Gone;
+        }
+        self.plugin.forget(id);
+        self.drain();
+        self.check();
+    }
+
+    /// The upstream answers 401 to what was attached.
+    pub(crate) fn upstream_refuses(&mut self, sent: Sent) {
+        self.plugin.refused_upstream(sent, self.clock());
+        self.drain();
+        self.check();
+    }
+
+    /// The counters, by name.
+    pub(crate) fn counters(&mut self) -> BTreeMap<String, u64> {
+        let mut counters = BTreeMap::new();
+        self.plugin.stats().report(|_, counter, sum| drop(counters.insert(counter.to_string(), sum)));
+        counters
+    }
+
+    /// A good token of the provider's newest key, for 300 s.
+    pub(crate) fn token(&mut self) -> String {
+        let key = self.provider.published.last().unwrap().clone();
+        self.mint(&key, 300, "inventory-service")
+    }
+
+    /// A token of its own each time, ending so many seconds from now.
+    pub(crate) fn mint(&mut self, key: &Key, life: i64, audience: &str) -> String {
+        let exp = self.unix().saturating_add_signed(life);
+        let token = key.sign(&json!({
+            "iss": ISSUER, "sub": "someone", "aud": audience, "exp": exp, "jti": self.minted.len(), "mark": MARK,
+            "azp": "order-service", "resource_access": { "inventory-service": { "roles": ["inventory:read"] } },
+        }));
+        let minted = Minted { kid: key.kid.clone(), exp, audience: audience.to_owned() };
+        self.minted.insert(token.clone(), minted);
+        token
+    }
+
+    fn publishes(&self, kid: &str) -> bool {
+        self.provider.published.iter().any(|key| key.kid == kid)
+    }
+
+    fn conclude(&mut self, id: RequestId, step: Step) {
+        let after = self.now - self.requests[&id].at;
+        assert!(after <= self.timeout + TICK, "{id:?} waited {after:?}");
+        let outcome = match step {
+            Step::Forward(edits) => Outcome::Forwarded { after, edits },
+            Step::Answer(response) => Outcome::Answered { after, response },
+            Step::Wait => unreachable!("{id:?}"),
+        };
+        self.judge(&self.requests[&id].get, &outcome);
+        self.requests.get_mut(&id).unwrap().outcome = outcome;
+    }
+
+    /// Whether an outcome is one that may be, by what the world knows and the plugin does not.
+    fn judge(&self, get: &Get, outcome: &Outcome) {
+        let guarded = self.requires && get.value(":path").starts_with("/inventory");
+        let minted = self.minted.get(get.token());
+        let (now, unix) = (self.now, self.unix());
+        match outcome {
+            Outcome::Forwarded { edits, .. } => {
+                if guarded {
+                    let minted = minted.unwrap_or_else(|| panic!("nobody signed the token that passed at {now:?}"));
+                    let learnt = self.learnt.as_ref().unwrap_or_else(|| panic!("passed without keys at {now:?}"));
+                    assert!(learnt.kids.contains(&minted.kid), "passed with the withdrawn {} at {now:?}", minted.kid);
+                    assert!(now < learnt.start + self.max_stale, "passed with stale keys at {now:?}");
+                    assert!(unix < minted.exp + self.skew, "passed with an expired token at {now:?}");
+                    assert_eq!(minted.audience, "inventory-service", "passed with another's token at {now:?}");
+                }
+                self.judge_edits(edits);
+            }
+            Outcome::Answered { response, .. } => {
+                let good = minted.is_some_and(|minted| {
+                    unix < minted.exp + self.skew
+                        && minted.audience == "inventory-service"
+                        && self.publishes(&minted.kid)
+                        && !self.shown_too_early.contains(&minted.kid)
+                });
+                assert!(!(good && response.status == 401), "a good token is refused at {now:?}: {}", response.body);
+                let retry_after = outcome.retry_after();
+                assert_eq!(response.status == 503, retry_after.is_some_and(|s| (1..=300).contains(&s)), "{response:?}");
+            }
+            Outcome::Waiting | Outcome::Gone => {}
+        }
+    }
+
+    fn judge_edits(&self, edits: &Edits) {
+        let mut attached = 0;
+        for edit in &edits.headers {
+            let Edit::Set(name, value) = edit else { continue };
+            let value = std::str::from_utf8(value).unwrap();
+            if let Some(token) = value.find(MARK).map(|start| &value[start..]) {
+                let issued = self.provider.issued.iter().find(|issued| issued.token == token);
+                let issued = issued.unwrap_or_else(|| panic!("nobody issued what is in {name}"));
+                assert!(self.now < issued.end, "an ended token is attached at {:?}", self.now);
+                attached += 1;
+            }
+        }
+        assert_eq!(attached, usize::from(edits.sent.is_some()), "what is attached is told, and the reverse");
+    }
+
+    fn check(&mut self) {
+        let count = self.waiting.len();
+        assert!(count <= self.most * self.wants, "{count} requests wait");
+        let most = self.most_waiting.entry("all").or_default();
+        *most = count.max(*most);
+        if let Some(oldest) = self.waiting.iter().map(|id| self.requests[id].at).min() {
+            assert!(self.now - oldest <= self.timeout + TICK, "one waits since {oldest:?}, and it is {:?}", self.now);
+        }
+    }
+}
+
+/// Nothing that is printed for a person may hold a secret.
+fn silent(printable: &impl Debug) {
+    let text = format!("{printable:?}");
+    // Every JWT begins so: it is `{"` in base64.
+    assert!(!text.contains(MARK) && !text.contains("eyJ"), "{text}");
+}
+
+pub(crate) fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(crate) fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Both directions: `/inventory` requires a caller, `/public` does not, and requests to `payment` get a token.
+pub(crate) fn both() -> Value {
+    json!({
+        "issuers": { "idp": { "issuer": ISSUER, "cluster": "idp" } },
+        "inbound": { "rules": [
+            {
+                "match": { "path_prefix": "/inventory" },
+                "require": {
+                    "issuer": "idp",
+                    "audiences": ["inventory-service"],
+                    "client_roles": { "inventory-service": ["inventory:read"] },
+                },
+            },
+            { "match": { "path_prefix": "/public" }, "allow": true },
+        ] },
+        "outbound": {
+            "credentials": { "order": {
+                "issuer": "idp", "client_id": "order-service", "client_secret": { "env": "SECRET" },
+            } },
+            "rules": [{ "match": { "host": "payment" }, "credential": "order" }],
+        },
+    })
+}
+
+pub(crate) fn inbound() -> Value {
+    let mut configuration = both();
+    configuration.as_object_mut().unwrap().remove("outbound");
+    configuration
+}
+
+pub(crate) fn outbound() -> Value {
+    let mut configuration = both();
+    configuration.as_object_mut().unwrap().remove("inbound");
+    configuration
+}
+
+/// The same, with the issuer's endpoints given instead of discovered.
+pub(crate) fn without_discovery(mut configuration: Value) -> Value {
+    configuration["issuers"]["idp"]["jwks_uri"] = json!("https://idp.example/realms/r/keys");
+    configuration["issuers"]["idp"]["token_endpoint"] = json!("https://idp.example/realms/r/token");
+    configuration
+}
+
+/// A request that needs a caller.
+pub(crate) fn items(token: &str) -> Get {
+    get("/inventory/items").bearer(token)
+}
+
+/// A request that gets a token.
+pub(crate) fn pay() -> Get {
+    get("/public/pay").host("payment")
+}
