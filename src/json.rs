@@ -27,6 +27,12 @@ pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Erro
     }
 }
 
+/// The whole number at or below `number`, or the nearest that there is.
+#[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "`as` saturates, which is what we want")]
+pub fn floor(number: f64) -> i64 {
+    number.floor() as i64
+}
+
 #[derive(Clone, Copy)]
 struct Strict {
     depth_left: usize,

@@ -300,16 +300,11 @@ fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, Reject> 
         None => Ok(None),
         Some(Value::Number(number)) => Ok(Some(match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) => whole,
-            (None, Some(fraction)) => saturating_floor(fraction),
+            (None, Some(fraction)) => json::floor(fraction),
             (None, None) => return Err(Reject::Claim),
         })),
         Some(_) => Err(Reject::Claim),
     }
-}
-
-#[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "`as` saturates, which is what we want")]
-fn saturating_floor(number: f64) -> i64 {
-    number.floor() as i64
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub mod audit;
 pub mod cache;
 pub mod config;
 pub mod discovery;
+pub mod document;
 pub mod edits;
 pub mod filter;
 pub mod io;

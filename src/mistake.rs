@@ -3,7 +3,7 @@
 //! [`read`] lets serde find one mistake, takes the offending piece out, and reads again, until the rest is sound. It
 //! does not know what a configuration means.
 
-use crate::json;
+use crate::document;
 use crate::located::{self, Path, Step};
 use serde::Deserialize;
 use serde_json::Value;
@@ -47,7 +47,7 @@ const MOST: usize = 50;
 /// Reads a document in which every member may be absent.
 pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<Read<T>, Mistake> {
     let root = Path::default();
-    let mut json = json::parse(document).map_err(|error| Mistake::new(&root, format!("not JSON: {error}")))?;
+    let mut json = document::read(document).map_err(|error| Mistake::new(&root, format!("not JSON: {error}")))?;
     let (mut mistakes, mut removed) = (Vec::new(), Vec::new());
     loop {
         let (place, error) = match located::read(&json) {

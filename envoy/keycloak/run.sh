@@ -18,8 +18,8 @@
 #   KEYCLOAK_VERSION              the one to fetch; default 26.7.0
 #   KEYCLOAK_BUILD_OPTIONS        more options for `kc.sh build`, such as --features=scim-api
 #   BUILD                         where all of this is kept; default build/ of this repository
-#   RUN_DIR                       the server's own directory, kept between runs with all that it learnt. Default: a new one
-#                                 that goes when the server does. With --until-eof it goes at the end in either case
+#   RUN_DIR                       the server's own directory, kept between runs with all that it learnt. Default: a
+#                                 new one, removed with the server; with --until-eof either is removed
 #   READY_TIMEOUT                 seconds to wait until it is ready; default 180
 #   JAVA, JAVA_HOME, JAVA_OPTS, JAVA_OPTS_APPEND, MVN
 set -euo pipefail

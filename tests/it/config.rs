@@ -1,1 +1,621 @@
-//! Being written.
+//! What the operator is told: every mistake at once, each with its place, what stands there and what was expected.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
+use m2m_auth::config::{Existing, Unavailable};
+use m2m_auth::io::Dice;
+use m2m_auth::oauth::ClientAuth;
+use m2m_auth::policy::Policy;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Stands for a secret that an operator wrote in some place or other.
+const MARK: &str = "hushhush";
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "SECRET" | "ORDER_SERVICE_SECRET" => Some(MARK.to_owned()),
+        "EMPTY" => Some("\n".to_owned()),
+        _ => None,
+    }
+}
+
+fn policy(configuration: &Value) -> Policy {
+    read(configuration.to_string().as_bytes()).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
+}
+
+fn read(document: &[u8]) -> Result<Policy, Vec<String>> {
+    let lines = |mistakes: Vec<_>| mistakes.iter().map(ToString::to_string).collect();
+    Policy::read(document, &environment).map_err(lines)
+}
+
+fn mistakes(configuration: &Value) -> Vec<String> {
+    read(configuration.to_string().as_bytes()).err().unwrap_or_default()
+}
+
+/// A sound configuration of both directions.
+fn sound() -> Value {
+    json!({
+        "issuers": { "idp": { "issuer": "https://idp.example.com/realms/r", "cluster": "idp" } },
+        "inbound": { "rules": [
+            { "match": { "path_prefix": "/inventory" }, "require": { "issuer": "idp", "audiences": ["svc"] } },
+            { "match": { "path": "/health" }, "allow": true },
+        ] },
+        "outbound": {
+            "credentials": { "order": {
+                "issuer": "idp", "client_id": "order-service", "client_secret": { "env": "SECRET" },
+            } },
+            "rules": [{ "match": { "host": "payment" }, "credential": "order" }],
+        },
+        "waiting": {},
+    })
+}
+
+/// Sets what stands at a JSON pointer; null takes it out.
+fn put(configuration: &mut Value, pointer: &str, value: Value) {
+    let (parent, last) = pointer.rsplit_once('/').unwrap();
+    match configuration.pointer_mut(parent).unwrap() {
+        Value::Object(members) if value.is_null() => drop(members.remove(last)),
+        Value::Object(members) => drop(members.insert(last.to_owned(), value)),
+        Value::Array(elements) => match elements.get_mut(last.parse::<usize>().unwrap()) {
+            Some(element) => *element = value,
+            None => elements.push(value),
+        },
+        other => panic!("{pointer} leads into {other}"),
+    }
+}
+
+fn with(changes: &[(&str, Value)]) -> Value {
+    let mut configuration = sound();
+    for (pointer, value) in changes {
+        put(&mut configuration, pointer, value.clone());
+    }
+    configuration
+}
+
+/// One thing that is wrong, and the line that says so.
+struct Case {
+    configuration: Value,
+    at: String,
+    says: String,
+}
+
+fn cases() -> Vec<Case> {
+    let table: Value = serde_json::from_str(include_str!("../data/config/mistakes.json")).unwrap();
+    let entries = table.as_array().unwrap().iter();
+    entries
+        .map(|entry| {
+            let mut configuration = sound();
+            for (pointer, value) in entry["also"].as_object().into_iter().flatten() {
+                put(&mut configuration, pointer, value.clone());
+            }
+            let at = entry["at"].as_str().unwrap().to_owned();
+            put(&mut configuration, &at, entry["is"].clone());
+            Case { configuration, at, says: entry["says"].as_str().unwrap().to_owned() }
+        })
+        .collect()
+}
+
+#[test]
+fn the_configuration_of_the_readme_is_sound() {
+    let policy = policy(&json!({
+        "issuers": { "keycloak": { "issuer": "https://keycloak.example.com/realms/my-realm", "cluster": "keycloak" } },
+        "inbound": { "rules": [{
+            "match": { "path_prefix": "/inventory" },
+            "require": {
+                "issuer": "keycloak",
+                "audiences": ["inventory-service"],
+                "client_roles": { "inventory-service": ["inventory:read"] },
+            },
+        }] },
+        "outbound": {
+            "credentials": { "order-service": {
+                "issuer": "keycloak",
+                "client_id": "order-service",
+                "client_secret": { "env": "ORDER_SERVICE_SECRET" },
+                "scopes": ["inventory-api"],
+            } },
+            "rules": [{ "match": { "host": "inventory-service" }, "credential": "order-service" }],
+        },
+    }));
+    assert_eq!((policy.issuers.len(), policy.credentials.len(), policy.outbound.len()), (1, 1, 1));
+    let discovery = policy.issuers[0].discovery.as_ref().unwrap();
+    assert_eq!(discovery.call(0).endpoint.path, "/realms/my-realm/.well-known/openid-configuration");
+    assert_eq!(policy.credentials[0].grant.parameters, [("scope".to_owned(), "inventory-api".to_owned())]);
+}
+
+#[test]
+fn either_direction_may_be_absent() {
+    assert!(policy(&with(&[("/inbound", Value::Null)])).inbound.is_none());
+    assert!(policy(&with(&[("/outbound", Value::Null)])).outbound.is_empty());
+}
+
+#[test]
+fn five_mistakes_are_five_lines() {
+    let document = include_bytes!("../data/config/five-mistakes.json");
+    let mut told: Vec<String> = read(document).unwrap_err();
+    let mut expected: Vec<&str> = include_str!("../data/config/five-mistakes.txt").lines().collect();
+    told.sort();
+    expected.sort_unstable();
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn every_mistake_is_told_in_one_line_with_its_place() {
+    assert_eq!(mistakes(&sound()), Vec::<String>::new());
+    let mut wrong = String::new();
+    for Case { configuration, at, says } in cases() {
+        let told = mistakes(&configuration);
+        if told != [says.as_str()] {
+            writeln!(wrong, "{at}\n  expected {says:?}\n  told     {told:?}").unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+#[test]
+fn every_line_says_what_was_expected() {
+    for Case { configuration, at, .. } in cases() {
+        for line in mistakes(&configuration) {
+            let (_place, fault) = line.split_once(": ").unwrap();
+            let (stands, expected) = fault.split_once("expected ").unwrap_or((fault, ""));
+            assert!(stands.ends_with(", ") && !expected.is_empty(), "{at}: {line}");
+        }
+    }
+}
+
+#[test]
+fn every_message_of_the_compiler_has_a_case() {
+    let neither = "configuration: neither inbound nor outbound, expected at least one of them".to_owned();
+    let says: Vec<String> = cases().into_iter().map(|case| case.says).chain([neither]).map(without_braces).collect();
+    let mut messages = 0;
+    for literal in sources_of_messages().iter().flat_map(|source| literals(source)).map(without_braces) {
+        if !literal.contains("expected ") && !literal.contains("no rule ") {
+            continue;
+        }
+        messages += 1;
+        let parts: Vec<&str> = literal.split(['{', '}']).step_by(2).filter(|part| !part.is_empty()).collect();
+        let covered = says.iter().any(|line| in_order(line, &parts));
+        assert!(covered, "no case tells: {literal}");
+    }
+    assert!(messages > 40, "only {messages} messages were found: are they still literals of policy and config?");
+}
+
+/// The parts stand in the text, one after the other.
+fn in_order(text: &str, parts: &[&str]) -> bool {
+    let rest = parts.iter().try_fold(text, |rest, part| rest.split_once(part).map(|(_, rest)| rest));
+    rest.is_some()
+}
+
+/// `src/policy.rs` and `src/config.rs`, or the files of the folders that they became, without tests and comments.
+fn sources_of_messages() -> Vec<String> {
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = vec![source.join("policy.rs"), source.join("config.rs")];
+    for folder in ["policy", "config"] {
+        let entries = std::fs::read_dir(source.join(folder)).into_iter().flatten();
+        files.extend(entries.map(|entry| entry.unwrap().path()));
+    }
+    let read = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    let code = |text: String| {
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    read.map(code).collect()
+}
+
+/// A message without the braces of JSON in it, so that those which are left stand around arguments.
+fn without_braces(message: String) -> String {
+    message.replace("{\"", "\"").replace("\"}", "\"").replace("{{", "").replace("}}", "")
+}
+
+/// The string literals of a piece of Rust, their escapes resolved.
+fn literals(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = source.chars();
+    while let Some(next) = rest.next() {
+        match next {
+            // A character literal may hold a quote.
+            '\'' => {
+                let ahead: String = rest.clone().take(3).collect();
+                if ahead.starts_with("\"'") || ahead.starts_with("\\\"'") {
+                    rest.by_ref().take(ahead.find('\'').unwrap_or(0)).for_each(drop);
+                }
+            }
+            '"' => {
+                let mut text = String::new();
+                while let Some(next) = rest.next() {
+                    match next {
+                        '"' => break,
+                        '\\' => text.extend(rest.next()),
+                        other => text.push(other),
+                    }
+                }
+                found.push(text);
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_no_json_is_one_mistake_with_its_place_in_the_text() {
+    for (document, says) in [
+        ("", "configuration: not JSON: EOF while parsing a value at line 1 column 0"),
+        ("   \n", "configuration: not JSON: EOF while parsing a value at line 2 column 0"),
+        ("issuers: {}", "configuration: not JSON: expected value at line 1 column 1"),
+        ("{\"inbound\": {}", "configuration: not JSON: EOF while parsing an object at line 1 column 14"),
+        ("{} {}", "configuration: not JSON: trailing characters at line 1 column 4"),
+        ("{\"inbound\": {}, \"inbound\": {}}", "configuration: not JSON: duplicate member at line 1 column 30"),
+        ("{\"waiting\":\n{\"timeout\": 1, \"tim\\u0065out\": 2}}", "configuration: not JSON: duplicate member at line 2 column 34"),
+    ] {
+        assert_eq!(read(document.as_bytes()).unwrap_err(), [says], "{document:?}");
+    }
+    for document in [&b"\xff\xfe{}"[..], b"{\"a\": \"\xc3\"}", b"\xef\xbb\xbf{}", b"\0"] {
+        let told = read(document).unwrap_err();
+        assert!(told.len() == 1 && told[0].starts_with("configuration: not JSON: "), "{told:?}");
+    }
+}
+
+#[test]
+fn nesting_without_end_is_refused_and_costs_nothing() {
+    for open in ["[", "{\"a\":", "[{\"a\":"] {
+        let told = read(open.repeat(200_000).as_bytes()).unwrap_err();
+        assert!(told.len() == 1 && told[0].starts_with("configuration: not JSON: nested too deep"), "{told:?}");
+    }
+}
+
+#[test]
+fn what_is_no_object_is_no_configuration() {
+    for (document, says) in [
+        ("null", "configuration: invalid type: null, expected an object"),
+        ("[]", "configuration: invalid type: sequence, expected an object"),
+        ("5", "configuration: invalid type: integer `5`, expected an object"),
+        ("{}", "configuration: neither inbound nor outbound, expected at least one of them"),
+        ("{\"inbound\": null}", "configuration: neither inbound nor outbound, expected at least one of them"),
+    ] {
+        assert_eq!(read(document.as_bytes()).unwrap_err(), [says], "{document}");
+    }
+}
+
+#[test]
+fn a_list_is_never_taken_for_an_object() {
+    // serde would take the elements for the members in their order; an empty `match` would be every request.
+    for pointer in [
+        "/issuers/idp", "/inbound", "/inbound/rules/0", "/inbound/rules/0/match", "/inbound/rules/0/require", "/outbound",
+        "/outbound/credentials/order", "/outbound/rules/0", "/outbound/rules/0/match", "/waiting",
+    ] {
+        for list in [json!([]), json!(["svc"])] {
+            let configuration = with(&[(pointer, list)]);
+            let told = mistakes(&configuration);
+            assert!(told.iter().any(|line| line.ends_with(": invalid type: sequence, expected an object")), "{told:?}");
+        }
+    }
+}
+
+#[test]
+fn the_places_are_those_of_the_document_though_mistakes_before_them_were_taken_out() {
+    let rule = |prefix: &str| json!({ "match": { "path_prefix": prefix }, "allow": true });
+    let configuration = with(&[(
+        "/inbound/rules",
+        json!([5, rule("/a"), "x", rule("no-slash"), { "allow": 7 }, rule("/b"), rule("//c")]),
+    )]);
+    let told = mistakes(&configuration);
+    for line in [
+        "inbound.rules[0]: invalid type: integer `5`, expected an object",
+        "inbound.rules[2]: invalid type: string \"x\", expected an object",
+        "inbound.rules[3].match.path_prefix: \"no-slash\", expected a path that starts with / and needs no encoding",
+        "inbound.rules[4].allow: invalid type: integer `7`, expected a boolean",
+        "inbound.rules[6].match.path_prefix: \"//c\", expected its normal form \"/c\"",
+    ] {
+        assert!(told.iter().any(|own| own == line), "{line}\nis not among\n{told:#?}");
+    }
+    assert_eq!(told.len(), 5, "{told:#?}");
+}
+
+#[test]
+fn a_name_given_twice_is_told_where_it_stands_though_a_rule_before_it_is_wrong() {
+    let rule = json!({ "name": "same", "require": { "issuer": "idp", "audiences": ["svc"] } });
+    let dangling = json!({ "require": { "issuer": "odd", "audiences": ["svc"] } });
+    let told = mistakes(&with(&[("/inbound/rules", json!([dangling, rule, rule]))]));
+    assert_eq!(told, [
+        "inbound.rules[0].require.issuer: \"odd\" is not an issuer, expected one of: idp",
+        "inbound.rules[2].name: \"same\" twice, expected distinct names",
+    ]);
+}
+
+#[test]
+fn rules_do_not_get_the_same_name_because_one_before_them_was_taken_out() {
+    let told = mistakes(&with(&[(
+        "/inbound/rules",
+        json!([5, { "match": { "path": "/a" }, "allow": true }, { "name": "rule-0", "allow": true }]),
+    )]));
+    assert_eq!(told, ["inbound.rules[0]: invalid type: integer `5`, expected an object"]);
+}
+
+#[test]
+fn every_mistake_of_a_rule_is_told_though_its_issuer_is_unknown() {
+    let told = mistakes(&with(&[
+        ("/inbound/rules/0/require/issuer", json!("odd")),
+        ("/inbound/rules/0/claims_to_headers", json!({ "x a": "sub" })),
+    ]));
+    assert_eq!(told, [
+        "inbound.rules[0].require.issuer: \"odd\" is not an issuer, expected one of: idp",
+        "inbound.rules[0].claims_to_headers[\"x a\"]: \"x a\", expected the name of a header that may be set",
+    ]);
+}
+
+#[test]
+fn what_only_follows_from_a_mistake_is_not_told() {
+    for (pointer, value, says) in [
+        ("/issuers/idp/issuer", json!(5), "issuers.idp.issuer: invalid type: integer `5`, expected a string"),
+        ("/issuers/idp", json!(5), "issuers.idp: invalid type: integer `5`, expected an object"),
+        ("/issuers", json!(5), "issuers: invalid type: integer `5`, expected an object"),
+        ("/inbound/rules/0/require/audiences", json!(5), "inbound.rules[0].require.audiences: invalid type: integer `5`, expected a sequence"),
+        ("/inbound/rules/0/require", json!(5), "inbound.rules[0].require: invalid type: integer `5`, expected an object"),
+        ("/outbound/credentials/order", json!(5), "outbound.credentials.order: invalid type: integer `5`, expected an object"),
+        ("/outbound/credentials", json!(5), "outbound.credentials: invalid type: integer `5`, expected an object"),
+        ("/outbound/rules/0/credential", json!(5), "outbound.rules[0].credential: invalid type: integer `5`, expected a string"),
+        ("/outbound/rules/0", json!(5), "outbound.rules[0]: invalid type: integer `5`, expected an object"),
+        ("/outbound/rules", json!(5), "outbound.rules: invalid type: integer `5`, expected a sequence"),
+    ] {
+        assert_eq!(mistakes(&with(&[(pointer, value)])), [says], "{pointer}");
+    }
+}
+
+#[test]
+fn what_does_not_follow_from_a_mistake_is_told_beside_it() {
+    for (changes, says) in [
+        (
+            [("/waiting/queue", json!(1)), ("/inbound", Value::Null), ("/outbound", Value::Null), ("/issuers", Value::Null)],
+            "configuration: neither inbound nor outbound, expected at least one of them",
+        ),
+        (
+            [
+                ("/issuers/spare", json!({ "issuer": "https://spare.example.com", "cluster": "idp", "timeout": "soon" })),
+                ("/waiting/requests", json!(1)),
+                ("/waiting/timeout", json!(1)),
+                ("/inbound/realm", json!("r")),
+            ],
+            "issuers.spare: no rule and no credential uses this issuer",
+        ),
+        (
+            [
+                ("/inbound/rules/1", json!({ "match": { "hots": "a" } })),
+                ("/waiting/requests", json!(1)),
+                ("/waiting/timeout", json!(1)),
+                ("/inbound/realm", json!("r")),
+            ],
+            "inbound.rules[1]: neither require nor allow, expected exactly one of them",
+        ),
+    ] {
+        let told = mistakes(&with(&changes));
+        assert_eq!(told.len(), 2, "{told:#?}");
+        assert!(told.iter().any(|line| line.starts_with(says)), "{says}\nis not among\n{told:#?}");
+    }
+}
+
+#[test]
+fn many_mistakes_are_all_told_up_to_a_bound_and_none_is_lost_at_it() {
+    for count in [10, 49, 50, 51, 200] {
+        let mut configuration = sound();
+        for number in 0..count {
+            put(&mut configuration, &format!("/waiting/unknown-{number:03}"), json!(1));
+        }
+        let told = mistakes(&configuration).len();
+        assert!(told >= count.min(50), "of {count} mistakes {told} were told");
+    }
+}
+
+#[test]
+fn a_secret_in_the_wrong_place_or_shape_is_never_repeated() {
+    let order = "/outbound/credentials/order";
+    let shapes = [
+        json!(MARK),
+        json!([MARK]),
+        json!({ "value": MARK }),
+        json!({ "Inline": MARK }),
+        json!({ "inline": [MARK] }),
+        json!({ "inline": { "secret": MARK } }),
+        json!({ "inline": MARK, "env": MARK }),
+        json!({ "inline": MARK, "note": "x" }),
+    ];
+    let mut places: Vec<(String, Value)> =
+        shapes.into_iter().map(|shape| (format!("{order}/client_secret"), shape)).collect();
+    for member in ["secret", "clientSecret", "client_secrets", "password", "inline"] {
+        for parent in ["", "/issuers/idp", "/inbound", "/outbound", order, "/outbound/rules/0", "/outbound/rules/0/match"] {
+            places.push((format!("{parent}/{member}"), json!(MARK)));
+            places.push((format!("{parent}/{member}"), json!({ "inline": MARK })));
+        }
+    }
+    places.push((format!("{order}/client_id"), json!({ "inline": MARK })));
+    places.push((format!("{order}/parameters"), json!({ "client_secret": MARK })));
+    places.push((format!("{order}/parameters"), json!({ "password": { "inline": MARK } })));
+    // Where an object is expected, a text is easily the secret itself.
+    places.push((order.to_owned(), json!(MARK)));
+    places.push((format!("{order}/parameters"), json!(MARK)));
+    places.push(("/outbound/credentials".to_owned(), json!(MARK)));
+    let mut wrong = String::new();
+    for (pointer, value) in places {
+        let told = mistakes(&with(&[(&pointer, value.clone())]));
+        assert!(!told.is_empty(), "{pointer} {value}");
+        for line in told.iter().filter(|line| line.contains(MARK)) {
+            writeln!(wrong, "{pointer}: {line}").unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+#[test]
+fn nobody_prints_the_secret_of_a_sound_configuration() {
+    let inline = with(&[("/outbound/credentials/order/client_secret", json!({ "inline": MARK }))]);
+    for configuration in [sound(), inline] {
+        assert!(!format!("{:?}", policy(&configuration)).contains(MARK));
+    }
+}
+
+#[test]
+fn the_newline_at_the_end_of_a_secrets_file_is_no_part_of_the_secret() {
+    let environment = |_: &str| Some("s3cret\r\n".to_owned());
+    let policy = Policy::read(sound().to_string().as_bytes(), &environment).unwrap();
+    let endpoint = policy.issuers[0].discovery.as_ref().unwrap().call(0).endpoint;
+    let call = policy.credentials[0].grant.call(endpoint);
+    let (_, basic) = call.headers.iter().find(|(name, _)| *name == "authorization").unwrap();
+    assert_eq!(basic, "Basic b3JkZXItc2VydmljZTpzM2NyZXQ=", "order-service:s3cret");
+}
+
+#[test]
+fn the_defaults_are_the_documented_ones() {
+    let policy = policy(&sound());
+    let issuer = &policy.issuers[0];
+    assert_eq!(issuer.expect.clock_skew, 60);
+    assert_eq!(issuer.expect.algorithms.len(), 10);
+    assert_eq!(issuer.refresh, Duration::from_secs(300));
+    assert_eq!(issuer.max_stale, Duration::from_secs(86_400));
+    assert_eq!(issuer.timeout, Duration::from_secs(5));
+    assert_eq!(policy.waiting.timeout, Duration::from_secs(5));
+    assert_eq!(policy.waiting.requests, 1000);
+    let inbound = policy.inbound.as_ref().unwrap();
+    assert_eq!(inbound.realm, "m2m");
+    assert_eq!((&*inbound.rules[0].name, &*inbound.rules[1].name), ("rule-0", "rule-1"));
+    assert!(inbound.rules[0].forward_token);
+    assert!(inbound.own_headers.is_empty());
+    let attach = &policy.outbound[0];
+    assert_eq!((&*attach.name, &*attach.header, attach.prefix.as_str()), ("rule-0", "authorization", "Bearer "));
+    assert_eq!((attach.existing, attach.unavailable), (Existing::Overwrite, Unavailable::Hold));
+    let grant = &policy.credentials[0].grant;
+    assert!(matches!(grant.auth, ClientAuth::Basic(_)));
+    assert_eq!((grant.default_lifetime, grant.timeout), (Duration::from_secs(300), Duration::from_secs(5)));
+    assert!(grant.parameters.is_empty());
+}
+
+#[test]
+fn a_clock_skew_of_zero_is_zero() {
+    for zero in [json!(0), json!("0s"), json!("0ms"), json!(0.0)] {
+        assert_eq!(policy(&with(&[("/issuers/idp/clock_skew", zero)])).issuers[0].expect.clock_skew, 0);
+    }
+}
+
+#[test]
+fn a_header_other_than_authorization_gets_the_bare_token() {
+    let prefix = |changes: &[(&str, Value)]| policy(&with(changes)).outbound[0].prefix.clone();
+    let (header, scheme) = ("/outbound/rules/0/header", "/outbound/rules/0/scheme");
+    assert_eq!(prefix(&[(header, json!("X-Token"))]), "");
+    assert_eq!(prefix(&[(header, json!("Authorization"))]), "Bearer ");
+    assert_eq!(prefix(&[(scheme, json!("DPoP"))]), "DPoP ");
+    assert_eq!(prefix(&[(scheme, json!(""))]), "");
+}
+
+#[test]
+fn keys_are_kept_at_least_as_long_as_they_are_not_refreshed() {
+    let policy = policy(&with(&[("/issuers/idp/refresh", json!("48h"))]));
+    assert_eq!(policy.issuers[0].max_stale, Duration::from_secs(2 * 86_400));
+}
+
+#[test]
+fn the_timeout_of_an_issuer_is_that_of_every_call_to_it() {
+    let policy = policy(&with(&[("/issuers/idp/timeout", json!("2s"))]));
+    let two = Duration::from_secs(2);
+    assert_eq!(policy.issuers[0].discovery.as_ref().unwrap().timeout, two, "discovery");
+    assert_eq!(policy.issuers[0].timeout, two, "keys");
+    assert_eq!(policy.credentials[0].grant.timeout, two, "tokens");
+}
+
+#[test]
+fn headers_that_are_ours_are_named_once_and_in_lower_case() {
+    let policy = policy(&with(&[(
+        "/inbound/rules",
+        json!([
+            { "require": { "issuer": "idp", "audiences": ["a"] }, "claims_to_headers": { "X-Sub": "sub" } },
+            { "require": { "issuer": "idp", "audiences": ["b"] }, "claims_to_headers": { "x-sub": "azp", "x-b": ["a.b"] } },
+        ]),
+    )]));
+    let inbound = policy.inbound.unwrap();
+    assert_eq!(inbound.own_headers.iter().map(|name| &**name).collect::<Vec<_>>(), ["x-sub", "x-b"]);
+    assert_eq!(inbound.rules[1].claims_to_headers[0].1, ["a.b"], "a list holds names with dots");
+}
+
+#[test]
+fn a_span_of_time_is_a_number_with_its_unit_or_a_number_of_seconds() {
+    let refresh = |value: Value| policy(&with(&[("/issuers/idp/refresh", value)])).issuers[0].refresh;
+    for (written, millis) in [
+        (json!("5000ms"), 5000),
+        (json!("60s"), 60_000),
+        (json!("5m"), 300_000),
+        (json!("24h"), 86_400_000),
+        (json!(300), 300_000),
+        (json!(300.0), 300_000),
+        (json!(7.5), 7500),
+        (json!("007s"), 7000),
+    ] {
+        assert_eq!(refresh(written.clone()), Duration::from_millis(millis), "{written}");
+    }
+    for odd in [
+        json!(""), json!("5"), json!("s"), json!("5d"), json!("-5s"), json!("5 s"), json!(" 5s"), json!("5m30s"), json!("1.5h"),
+        json!("5S"), json!("99999999999999999999s"), json!("307445734561825861m"), json!("9000h"), json!(1e300), json!(-5),
+        json!(-5.5), json!(u64::MAX), json!("५s"), json!([5]), json!({ "s": 5 }), json!(true),
+    ] {
+        let told = mistakes(&with(&[("/issuers/idp/refresh", odd.clone())]));
+        assert_eq!(told.len(), 1, "{odd}: {told:?}");
+        let expected = "expected a span of time such as \"500ms\", \"60s\", \"5m\", \"24h\", or a number of seconds";
+        assert!(told[0].starts_with("issuers.idp.refresh: invalid ") && told[0].ends_with(expected), "{odd}: {told:?}");
+    }
+}
+
+#[test]
+fn the_same_input_has_the_same_answer() {
+    let told = |configuration: &Value| read(configuration.to_string().as_bytes());
+    let first = format!("{:?}", told(&sound()).unwrap());
+    assert!((0..5).all(|_| format!("{:?}", told(&sound()).unwrap()) == first));
+    for Case { configuration, .. } in cases() {
+        assert_eq!(told(&configuration).unwrap_err(), told(&configuration).unwrap_err());
+    }
+}
+
+/// A configuration with one of its values, wherever it stands, replaced by another.
+fn spoil(value: &mut Value, dice: &mut Dice) {
+    let children = match value {
+        Value::Array(elements) => elements.len(),
+        Value::Object(members) => members.len(),
+        _ => 0,
+    };
+    let choice = |dice: &mut Dice, sides: usize| usize::try_from(dice.roll() % u64::try_from(sides).unwrap()).unwrap();
+    if children > 0 && choice(dice, 5) > 0 {
+        let which = choice(dice, children);
+        let child = match value {
+            Value::Array(elements) => elements.get_mut(which),
+            Value::Object(members) => members.values_mut().nth(which),
+            _ => None,
+        };
+        return spoil(child.unwrap(), dice);
+    }
+    let odd = [
+        json!(null), json!(true), json!(0), json!(-1), json!(1e300), json!(u64::MAX), json!(""), json!("x"), json!("é\r\n\u{7f}"),
+        json!([]), json!([null]), json!({}), json!({ "x": 1 }), json!({ "é\r\n": {} }), json!("x".repeat(5000)), json!(["x", 5, {}]),
+    ];
+    *value = odd[choice(dice, odd.len())].clone();
+}
+
+#[test]
+fn no_configuration_panics_and_every_mistake_is_one_line() {
+    for seed in 0..3000 {
+        let mut dice = Dice::new(seed);
+        let mut configuration = sound();
+        for _ in 0..=dice.roll() % 6 {
+            spoil(&mut configuration, &mut dice);
+        }
+        if let Err(told) = read(configuration.to_string().as_bytes()) {
+            assert!(!told.is_empty(), "refused without a reason: {configuration}");
+            for line in told {
+                assert!(!line.chars().any(char::is_control), "seed {seed}: {line:?}");
+            }
+        }
+    }
+}

@@ -75,11 +75,15 @@ const KEEP: &[(&str, Kind, &str)] = &[
     ),
 ];
 
-/// What is never run, by the beginning of its (legacy or v0) symbol, and why: its body becomes `unreachable`.
+/// What is never run, by the end of its symbol (before the hash, if there is one), and why: its body becomes
+/// `unreachable`.
 ///
-/// The standard library's own panic hook prints a backtrace with readable names, 45 KB of code. The filter's panic hook
-/// is another one, which tells the host; and if it were not, a panic ends the VM all the same.
-const NEVER_RUN: &[&str] = &["std9panicking12default_hook", "rustc_demangle"];
+/// The standard library's own panic hook prints a backtrace with readable names, 45 KB of code. The filter's panic
+/// hook is another one, which tells the host; and if it were not, a panic ends the VM all the same.
+///
+/// Only whole names of functions that have no twin may stand here. The compiler merges functions whose bodies are the
+/// same and keeps either name, so that all of `rustc_demangle`, say, holds code that other crates run.
+const NEVER_RUN: &[&str] = &["3std9panicking12default_hook"];
 
 const USAGE: &str = "\
 usage: m2m-auth-trim [--keep NAME]... [--keep-all] INPUT.wasm OUTPUT.wasm
@@ -122,9 +126,11 @@ fn trim(input: &[u8], exports: &Exports) -> Result<Trimmed, Problem> {
 
     let dropped = match exports {
         Exports::All => Vec::new(),
-        Exports::Needed { also } => drop_exports(&mut module, also),
+        Exports::Needed { also } => {
+            empty_what_is_never_run(&mut module);
+            drop_exports(&mut module, also)
+        }
     };
-    empty_what_is_never_run(&mut module);
     walrus::passes::gc::run(&mut module);
     drop_custom_sections(&mut module);
 
@@ -135,9 +141,13 @@ fn trim(input: &[u8], exports: &Exports) -> Result<Trimmed, Problem> {
 
 /// Each keeps its place, since tables and data may point at it.
 fn empty_what_is_never_run(module: &mut Module) {
-    let named = |name: &str| NEVER_RUN.iter().any(|never| name.contains(never));
-    let ids: Vec<_> =
-        module.funcs.iter_local().map(|(id, _)| id).filter(|id| module.funcs.get(*id).name.as_deref().is_some_and(named)).collect();
+    let never_run = |id| module.funcs.get(id).name.as_deref().is_some_and(is_never_run);
+    let ids: Vec<_> = module
+        .funcs
+        .iter_local()
+        .map(|(id, _)| id)
+        .filter(|id| never_run(*id))
+        .collect();
     for id in ids {
         let (params, results) = module.types.params_results(module.funcs.get(id).ty());
         let (params, results) = (params.to_vec(), results.to_vec());
@@ -146,6 +156,13 @@ fn empty_what_is_never_run(module: &mut Module) {
         empty.func_body().unreachable();
         module.funcs.get_mut(id).kind = FunctionKind::Local(empty.local_func(arguments));
     }
+}
+
+/// By its whole name: a v0 symbol ends with it, a legacy one goes on with its hash.
+fn is_never_run(symbol: &str) -> bool {
+    NEVER_RUN
+        .iter()
+        .any(|name| symbol.ends_with(name) || symbol.contains(&format!("{name}17h")))
 }
 
 fn parse(wasm: &[u8]) -> Result<Module, Problem> {
@@ -324,6 +341,8 @@ impl fmt::Display for Problem {
 mod tests {
     use super::*;
 
+    const HOOK: &str = "_RNvNtCset5xJoy1xWQ_3std9panicking12default_hook";
+
     /// A module that exports all of `KEEP`, less `without`, and more of what the SDK exports.
     fn module(without: &str) -> Vec<u8> {
         let kept: String = KEEP
@@ -338,10 +357,12 @@ mod tests {
             r#"(module
                 (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
                 (import "env" "proxy_done" (func $done (result i32)))
+                (import "env" "only_for_the_hook" (func $only_for_the_hook))
                 (memory $memory 1)
                 (table 1 funcref)
                 (elem (i32.const 0) $in_the_table)
-                (func $in_the_table (drop (call $log (i32.const 0) (i32.const 0) (i32.const 0))))
+                (func ${HOOK} (param i32) (result i64) (call $only_for_the_hook) (i64.const 0))
+                (func $in_the_table (drop (call ${HOOK} (i32.const 0))) (drop (call $log (i32.const 0) (i32.const 0) (i32.const 0))))
                 (func $only_for_the_body (result i32) (call $done))
                 (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32) (call $only_for_the_body))
                 (func (export "proxy_on_log") (param i32))
@@ -406,6 +427,30 @@ mod tests {
         let after = parse(&trim(&module(""), &needed(&["indirectly"])).unwrap().wasm).unwrap();
         assert!(after.imports.find("env", "proxy_log").is_some());
         assert_eq!(after.tables.iter().count(), 1);
+    }
+
+    #[test]
+    fn what_is_never_run_is_emptied_where_it_stands() {
+        let imports = |exports: &Exports| {
+            let module = parse(&trim(&module(""), exports).unwrap().wasm).unwrap();
+            module.imports.find("env", "only_for_the_hook").is_some()
+        };
+        assert!(!imports(&needed(&["indirectly"])));
+        assert!(imports(&Exports::All));
+    }
+
+    #[test]
+    fn only_the_whole_name_is_never_run() {
+        for hook in [HOOK, "_ZN3std9panicking12default_hook17h0123456789abcdefE"] {
+            assert!(is_never_run(hook), "{hook}");
+        }
+        for other in [
+            "_RNCNvNtCset5xJoy1xWQ_3std9panicking12default_hook0B5_",
+            "_ZN3std9panicking12default_hook28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE",
+            "_ZN14rustc_demangle6legacy8Demangle3fmt17h0123456789abcdefE",
+        ] {
+            assert!(!is_never_run(other), "{other}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use m2m_auth_kit::key::Key;
 use m2m_auth_kit::token::{Mint, sign_bytes};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
+use std::cell::RefCell;
 
 /// A change of one byte is a change of the token, wherever it is. RFC 7515 section 2: there is one spelling of each part,
 /// so no change decodes to the same bytes.
@@ -38,9 +39,9 @@ fn no_token_with_one_bit_changed_gets_in() {
 #[test]
 fn no_token_that_is_close_to_a_known_one_gets_in() {
     let key = key("k");
-    let mut world = World::with_keys(&[key.jwk()]);
+    let world = RefCell::new(World::with_keys(&[key.jwk()]));
     let token = good_token(&key);
-    assert!(world.get("/", &token).is_forwarded());
+    assert!(world.borrow_mut().get("/", &token).is_forwarded());
     let spoil = (0..token.len(), any::<u8>(), 0..token.len());
     proptest!(ProptestConfig::with_cases(2000), |((position, byte, swap) in spoil)| {
         let mut changed = token.clone().into_bytes();
@@ -51,9 +52,9 @@ fn no_token_that_is_close_to_a_known_one_gets_in() {
         inserted.insert(position, byte);
         for spoilt in [changed, swapped, inserted] {
             if meaning(&spoilt) == token.as_bytes() {
-                assert!(present(&mut world, &spoilt).is_some());
+                assert!(present(&mut world.borrow_mut(), &spoilt).is_some());
             } else {
-                assert_refused(&mut world, &spoilt);
+                assert_refused(&mut world.borrow_mut(), &spoilt);
             }
         }
     });

@@ -99,7 +99,7 @@ fn raw(der: &[u8]) -> Option<Vec<u8>> {
 /// A positive INTEGER without its sign; none where DER has another spelling for it.
 fn unsigned(integer: &[u8]) -> Option<&[u8]> {
     match integer {
-        [0, rest @ [0x80.., ..]] => Some(rest),
+        [0, rest @ ..] if rest.first().is_some_and(|first| *first >= 0x80) => Some(rest),
         [1..=0x7f, ..] => Some(integer),
         _ => None,
     }

@@ -306,6 +306,11 @@ impl Host {
         std::mem::take(&mut self.violations).into_iter().chain(leaks).collect()
     }
 
+    /// For tests of this host: forgets what was said.
+    pub(crate) fn unsay(&mut self) {
+        self.said.clear();
+    }
+
     pub(crate) fn violate(&mut self, what: impl Into<String>) {
         self.violations.push(what.into());
     }

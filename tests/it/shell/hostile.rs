@@ -1,1 +1,314 @@
-//! Being written.
+//! Bytes that no well-meaning client, provider or host sends. None of them ends the worker's VM, none gets a request through.
+
+use super::host::{Delivery, State};
+use super::pairs::{self, Pairs};
+use super::scene::{bearing, both_ways, inbound, inbound_with_claim, outbound, plain, reply, token, with_header};
+use super::vm::Vm;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// A worker whose one rule is for the whole service, with keys.
+fn guarded() -> Vm {
+    Vm::ready(&inbound())
+}
+
+/// Refused, and the worker lives: the next good request goes on.
+fn refused_and_alive(vm: &Vm, headers: Pairs, statuses: &[u32]) {
+    let request = vm.request(headers);
+    let (status, reason) = request.outcome();
+    assert!(statuses.contains(&status), "{status} {reason}");
+    assert!(vm.request(bearing(&token())).is_forwarded());
+}
+
+#[test]
+fn bytes_that_are_no_utf8_are_only_bytes() {
+    let vm = guarded();
+    let odd = [&[0xff][..], &[0xc3, 0x28], &[0xed, 0xa0, 0x80], b"\0", b"a\r\nb: c", &[0x80; 300]];
+    for value in odd {
+        let tokens = [b"Bearer ".as_slice(), value].concat();
+        refused_and_alive(&vm, with_header("authorization", tokens), &[401]);
+        refused_and_alive(&vm, with_header("authorization", value), &[401]);
+        for name in [":method", ":authority", ":scheme", "x-request-id", "cookie"] {
+            let mut headers = plain();
+            headers.retain(|(own, _)| own != name.as_bytes());
+            headers.push((name.as_bytes().to_vec(), value.to_vec()));
+            refused_and_alive(&vm, headers, &[401]);
+        }
+        let mut headers = plain();
+        headers[3].1 = [b"/".as_slice(), value].concat();
+        refused_and_alive(&vm, headers, &[400, 401]);
+    }
+    let mut headers = plain();
+    headers.push((vec![0xff, 0xfe], b"x".to_vec()));
+    headers.push((Vec::new(), Vec::new()));
+    refused_and_alive(&vm, headers, &[401]);
+}
+
+#[test]
+fn a_token_with_one_odd_byte_in_it_is_refused() {
+    let vm = guarded();
+    let good = token();
+    for place in (0..good.len()).step_by(97) {
+        for odd in [0x00, 0x0a, 0x20, 0x7f, 0x80, 0xff] {
+            let mut bytes = format!("Bearer {good}").into_bytes();
+            bytes[7 + place] = odd;
+            refused_and_alive(&vm, with_header("authorization", bytes), &[401]);
+        }
+    }
+}
+
+#[test]
+fn odd_bytes_beside_a_good_token_harm_nobody() {
+    let vm = Vm::ready(&inbound_with_claim());
+    let mut headers = bearing(&token());
+    headers.push((b"x-caller".to_vec(), vec![0xff; 10]));
+    headers.push((b"x-caller".to_vec(), b"admin".to_vec()));
+    headers.push((vec![0xff], vec![0xff]));
+    let request = vm.request(headers);
+    assert!(request.is_forwarded());
+    assert_eq!(request.header("x-caller"), [m2m_auth_kit::token::SUBJECT.as_bytes()]);
+}
+
+#[test]
+fn no_headers_at_all_are_refused() {
+    for configuration in [inbound(), outbound(), both_ways()] {
+        let vm = Vm::ready(&configuration);
+        assert_eq!(vm.request(Pairs::new()).outcome().0, 400);
+        assert_eq!(vm.request_in_bytes(plain(), pairs::write(&Pairs::new())).outcome().0, 400);
+    }
+}
+
+#[test]
+fn a_header_map_that_is_cut_short_is_refused_wherever_it_is_cut() {
+    let vm = guarded();
+    let headers = bearing(&token());
+    let whole = pairs::write(&headers);
+    for length in 0..whole.len() {
+        let request = vm.request_in_bytes(headers.clone(), whole[..length].to_vec());
+        assert!(matches!(request.outcome().0, 400 | 503), "{length}: {:?}", request.outcome());
+    }
+    assert!(vm.request_in_bytes(headers, whole).is_forwarded());
+}
+
+#[test]
+fn a_header_map_that_lies_about_its_lengths_is_refused() {
+    let vm = guarded();
+    let whole = pairs::write(&plain());
+    let words = whole.len().min(4 + plain().len() * 8) / 4;
+    for word in 0..words {
+        for lie in [0, 1, 2, 0x7fff_ffff, 0x8000_0000, u32::MAX - 8, u32::MAX] {
+            let mut bytes = whole.clone();
+            bytes[word * 4..word * 4 + 4].copy_from_slice(&lie.to_le_bytes());
+            let request = vm.request_in_bytes(plain(), bytes);
+            assert!(matches!(request.outcome().0, 400 | 401 | 503), "{word}={lie}: {:?}", request.outcome());
+        }
+    }
+}
+
+#[test]
+fn no_garbage_for_a_header_map_gets_a_request_through() {
+    let vm = guarded();
+    let whole = pairs::write(&with_header("authorization", "Bearer x.y.z"));
+    let mut dice = m2m_auth::io::Dice::new(20_260_727);
+    for _ in 0..5000 {
+        let mut bytes = whole.clone();
+        for _ in 0..=dice.roll() % 8 {
+            let place = dice.roll() as usize % bytes.len();
+            bytes[place] = dice.roll() as u8;
+        }
+        if dice.roll().is_multiple_of(4) {
+            bytes.truncate(dice.roll() as usize % bytes.len());
+        }
+        let request = vm.request_in_bytes(plain(), bytes);
+        assert!(matches!(request.outcome().0, 400 | 401 | 503), "{:?}", request.outcome());
+        request.end();
+    }
+}
+
+#[test]
+fn headers_as_large_as_envoy_takes_are_refused_or_go_on_by_their_token_alone() {
+    let vm = guarded();
+    let large = "x".repeat(60 * 1024);
+    refused_and_alive(&vm, with_header("x-large", &large), &[401]);
+    refused_and_alive(&vm, bearing(&large), &[401]);
+    refused_and_alive(&vm, bearing(&format!("{large}.{large}.{large}")), &[401]);
+    refused_and_alive(&vm, bearing(&".".repeat(60 * 1024)), &[401]);
+    let mut long_path = plain();
+    long_path[3].1 = [b"/".as_slice(), large.as_bytes()].concat();
+    refused_and_alive(&vm, long_path, &[401]);
+    let mut many = plain();
+    many.extend((0..1000).map(|number| (format!("x-{number}").into_bytes(), b"y".to_vec())));
+    refused_and_alive(&vm, many, &[401]);
+    let mut both = bearing(&token());
+    both.push((b"x-large".to_vec(), large.into_bytes()));
+    assert!(vm.request(both).is_forwarded());
+}
+
+#[test]
+fn what_a_client_writes_does_not_break_a_line_of_the_log() {
+    let vm = guarded();
+    let mut headers = plain();
+    headers[0].1 = b"GET\nm2m-auth: forged".to_vec();
+    headers[2].1 = b"host\r\nforged".to_vec();
+    vm.request(headers).answer();
+    assert!(vm.log().iter().all(|line| !line.contains(['\n', '\r'])), "{:?}", vm.log());
+}
+
+/// Answers of a provider that is broken, or is not the provider.
+fn odd_answers() -> Vec<(&'static str, Delivery)> {
+    let good = super::scene::key_set().to_string();
+    let with_status = |status: &[u8], body: &str| Delivery {
+        headers: vec![(b":status".to_vec(), status.to_vec())],
+        raw: None,
+        body: body.as_bytes().to_vec(),
+    };
+    let raw = |raw: &[u8]| Delivery { raw: Some(raw.to_vec()), ..reply(200, &good) };
+    vec![
+        ("nothing at all", Delivery::default()),
+        ("no status", Delivery { headers: pairs::of(&[("content-type", "application/json")]), ..reply(200, &good) }),
+        ("a status that is no number", with_status(b"ok", &good)),
+        ("a status that is no text", with_status(&[0xff, 0xfe], &good)),
+        ("a status out of range", with_status(b"4294967496", &good)),
+        ("an empty status", with_status(b"", &good)),
+        ("headers cut short", raw(&[1, 0, 0, 0, 7, 0])),
+        ("headers that lie", raw(&[0xff; 40])),
+        ("an empty body", reply(200, "")),
+        ("half a body", reply(200, &good[..good.len() / 2])),
+        ("no JSON", reply(200, "<html>welcome</html>")),
+        ("no UTF-8", Delivery { body: vec![0xff; 100], ..reply(200, "") }),
+        ("a deep hole", reply(200, &"[".repeat(100_000))),
+        ("no content", reply(204, "")),
+        ("a redirect", reply(302, "")),
+        ("a failure", reply(500, &good)),
+        ("nothing there", reply(404, &good)),
+        ("too many requests", reply(429, &good)),
+    ]
+}
+
+#[test]
+fn no_odd_answer_of_the_provider_lets_a_request_through_or_ends_the_worker() {
+    for (name, answer) in odd_answers() {
+        for configuration in [inbound(), outbound()] {
+            let vm = Vm::with(&configuration);
+            let request = vm.request(bearing(&token()));
+            for _ in 0..10 {
+                vm.wake();
+                for call in vm.calls() {
+                    vm.deliver(&call, answer.clone());
+                }
+            }
+            assert!(matches!(request.outcome().0, 0 | 503), "{name}: {:?}", request.outcome());
+            vm.pass(Duration::from_secs(6));
+            assert_eq!(request.outcome().0, 503, "{name}");
+            // A provider that comes to its senses is believed again, within the longest backoff.
+            vm.pass(Duration::from_secs(400));
+            vm.serve();
+            vm.pass(Duration::from_secs(400));
+            vm.serve();
+            assert!(vm.settled(bearing(&token())).is_forwarded(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_header_of_the_provider_in_odd_bytes_is_only_ignored() {
+    let vm = Vm::with(&inbound());
+    let request = vm.request(bearing(&token()));
+    vm.wake();
+    let call = vm.the_call();
+    let mut answer = super::scene::provider(&call);
+    answer.headers.push((b"retry-after".to_vec(), vec![0xff]));
+    answer.headers.push((vec![0xff, 0x00], vec![0xfe]));
+    vm.deliver(&call, answer);
+    assert!(request.is_forwarded());
+}
+
+#[test]
+fn a_provider_that_repeats_our_secret_does_not_get_it_into_the_log() {
+    let vm = Vm::with(&outbound());
+    vm.host(|host| host.secrets.insert(super::scene::CLIENT_SECRET.into()));
+    vm.wake();
+    let call = vm.the_call();
+    let credential = call.header("authorization").unwrap();
+    let secret = super::scene::CLIENT_SECRET;
+    for text in [format!("wrong secret {secret}"), format!("wrong {credential}"), secret.to_owned()] {
+        for body in [json!({ "error": text, "error_description": "x" }), json!({ "error": "x", "error_description": text })] {
+            for status in [200, 400, 401, 500] {
+                vm.pass(Duration::from_secs(400));
+                let Some(call) = vm.calls().first().cloned() else { continue };
+                vm.deliver(&call, reply(status, &body.to_string()));
+            }
+        }
+    }
+    assert_eq!(vm.violations(), [""; 0]);
+}
+
+#[test]
+fn a_provider_that_answers_with_a_token_and_a_fault_keeps_the_token_out_of_the_log() {
+    let vm = Vm::with(&outbound());
+    vm.host(|host| host.secrets.insert(b"opaque-token-that-nobody-may-see".to_vec()));
+    let answers: [Value; 5] = [
+        json!({ "access_token": "opaque-token-that-nobody-may-see", "token_type": "DPoP" }),
+        json!({ "access_token": "opaque-token-that-nobody-may-see with a blank", "token_type": "Bearer" }),
+        json!({ "access_token": ["opaque-token-that-nobody-may-see"], "token_type": "Bearer" }),
+        json!({ "access_token": "opaque-token-that-nobody-may-see", "token_type": "Bearer", "expires_in": "never" }),
+        json!({ "access_token": "opaque-token-that-nobody-may-see", "token_type": "opaque-token-that-nobody-may-see" }),
+    ];
+    for answer in answers {
+        vm.pass(Duration::from_secs(400));
+        vm.deliver(&vm.the_call(), reply(200, &answer.to_string()));
+    }
+    assert!(!vm.log().is_empty());
+    assert_eq!(vm.violations(), [""; 0]);
+}
+
+#[test]
+fn a_token_in_the_query_is_neither_a_credential_nor_seen() {
+    let vm = guarded();
+    let token = token();
+    vm.host(|host| host.secrets.insert(token.clone().into_bytes()));
+    let mut headers = plain();
+    headers[3].1 = format!("/inventory?access_token={token}").into_bytes();
+    assert_eq!(vm.request(headers).outcome().0, 401);
+    assert_eq!(vm.violations(), [""; 0]);
+}
+
+#[test]
+fn this_suite_sees_a_leak() {
+    let vm = guarded();
+    let token = token();
+    vm.request(bearing(&token));
+    let call = |host: &mut super::host::Host| host.write_log(2, format!("what a token: {}", &token[300..330]).as_bytes());
+    vm.host(call);
+    assert_eq!(vm.violations(), ["a secret in the log"]);
+    vm.host(|host| host.log.clear());
+    vm.host(super::host::Host::unsay);
+}
+
+#[test]
+fn this_suite_sees_what_must_not_be() {
+    let vm = guarded();
+    let request = vm.request(bearing(&token()));
+    assert_eq!(request.state(), State::Forwarded);
+    vm.host(|host| {
+        host.begin("proxy_on_tick", 0);
+        host.resume(0);
+        host.change(super::host::Map::Request, b"x", None);
+        host.answer(super::host::Answer {
+            status: 401,
+            details: String::new(),
+            headers: pairs::of(&[("x", "a\r\nb")]),
+            body: String::new(),
+        });
+        host.end();
+    });
+    assert_eq!(
+        vm.violations(),
+        [
+            "a resume of what does not wait",
+            "a header change that comes too late, or concerns nothing",
+            "an answer with a header that Envoy does not stop",
+            "an answer to what does not wait for one",
+        ]
+    );
+}

@@ -1,1 +1,139 @@
-//! Being written.
+//! Who verifies a signature: the host's BoringSSL where it has the function and the algorithm, the module elsewhere.
+
+use super::host::Verifier;
+use super::scene::{ES384, KEYS, bearing, forged, inbound, token, token_by};
+use super::vm::{Request, Vm};
+use m2m_auth_kit::key::{Key, encode};
+use m2m_auth_kit::token;
+use serde_json::json;
+
+/// A worker on such a host, with its keys.
+fn on(verifier: Verifier) -> Vm {
+    let vm = Vm::start();
+    vm.host(|host| host.verifier = verifier);
+    assert!(vm.configure(&inbound()));
+    vm.wake();
+    vm.serve();
+    vm.record();
+    vm
+}
+
+/// The foreign calls since the last look.
+fn foreign(vm: &Vm) -> Vec<String> {
+    vm.record().into_iter().filter(|line| line.contains("foreign")).collect()
+}
+
+/// A token that says ES384, with a signature of the right length that nobody made.
+fn es384() -> String {
+    let header = json!({ "alg": "ES384", "typ": "JWT", "kid": ES384 });
+    let claims = token::claims(super::scene::ISSUER);
+    let text = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
+    format!("{text}.{}", encode([0x5a; 96]))
+}
+
+fn signature_is_wrong(request: Request<'_>) {
+    assert_eq!(request.outcome(), (401, "signature".to_owned()));
+}
+
+#[test]
+fn the_host_verifies_what_it_can() {
+    let vm = on(Verifier::Real);
+    for (key, hash) in [(&KEYS.rs256, "sha256"), (&KEYS.es256, "sha256")] {
+        assert!(vm.request(bearing(&token_by(key))).is_forwarded(), "{key:?}");
+        assert_eq!(foreign(&vm), [format!("  proxy_call_foreign_function verify_signature {hash}")]);
+    }
+    signature_is_wrong(vm.request(bearing(&forged())));
+    assert_eq!(foreign(&vm).len(), 1);
+}
+
+#[test]
+fn the_module_verifies_pss_and_ed25519_itself() {
+    for verifier in [Verifier::Real, Verifier::Absent, Verifier::Says(vec![])] {
+        let vm = on(verifier);
+        for key in [&KEYS.ps256, &KEYS.ed25519] {
+            assert!(vm.request(bearing(&token_by(key))).is_forwarded(), "{key:?}");
+            let stranger = Key::new(key.alg()).with_kid(key.kid());
+            signature_is_wrong(vm.request(bearing(&token_by(&stranger))));
+        }
+        assert_eq!(foreign(&vm), [""; 0], "the host is not even asked");
+    }
+}
+
+#[test]
+fn without_the_function_the_module_verifies_the_others_too() {
+    let vm = on(Verifier::Absent);
+    for key in [&KEYS.rs256, &KEYS.es256] {
+        assert!(vm.request(bearing(&token_by(key))).is_forwarded(), "{key:?}");
+    }
+    signature_is_wrong(vm.request(bearing(&forged())));
+    assert_eq!(foreign(&vm), [""; 0]);
+}
+
+#[test]
+fn es384_is_the_hosts_word_and_refused_without_it() {
+    let vm = on(Verifier::Says(super::crypto::YES.to_vec()));
+    assert!(vm.request(bearing(&es384())).is_forwarded());
+    assert_eq!(foreign(&vm), ["  proxy_call_foreign_function verify_signature sha384"]);
+    signature_is_wrong(on(Verifier::Absent).request(bearing(&es384())));
+}
+
+#[test]
+fn nothing_but_a_plain_yes_is_a_yes() {
+    let text = |text: &str| [&[0x12, text.len() as u8], text.as_bytes()].concat();
+    for result in [
+        vec![],
+        vec![0x08, 0x00],
+        vec![0x08],
+        vec![0x01],
+        vec![0x10, 0x01],
+        vec![0x08, 0x02],
+        vec![0x08, 0x01, 0x08, 0x00],
+        [&[0x08, 0x01][..], &text("failed")].concat(),
+        text("true"),
+        vec![0xff; 1000],
+    ] {
+        let vm = on(Verifier::Says(result.clone()));
+        signature_is_wrong(vm.request(bearing(&token())));
+        signature_is_wrong(vm.request(bearing(&forged())));
+        signature_is_wrong(vm.request(bearing(&es384())));
+    }
+}
+
+#[test]
+fn a_host_that_fails_to_verify_lets_nobody_in() {
+    for status in [1, 2, 3, 4, 7, 8, 10, 99] {
+        let vm = on(Verifier::Real);
+        vm.break_calls(status, |_, name| name == "proxy_call_foreign_function");
+        for token in [forged(), es384()] {
+            signature_is_wrong(vm.request(bearing(&token)));
+        }
+    }
+}
+
+#[test]
+fn a_host_that_may_not_be_asked_is_a_host_without_the_function() {
+    // InternalFailure is what a capability restriction answers, Unimplemented what other hosts may.
+    for status in [1, 10, 12] {
+        let vm = on(Verifier::Refused(status));
+        assert_eq!(vm.request(bearing(&token())).outcome(), (200, String::new()), "status {status}");
+        signature_is_wrong(vm.request(bearing(&forged())));
+    }
+}
+
+#[test]
+fn a_verified_token_is_not_verified_again_and_another_one_is() {
+    let vm = on(Verifier::Real);
+    let (one, other) = (token(), token());
+    for token in [&one, &one, &other, &one, &other] {
+        assert!(vm.request(bearing(token)).is_forwarded());
+    }
+    assert_eq!(foreign(&vm).len(), 2);
+}
+
+#[test]
+fn this_suites_boringssl_tells_good_from_bad() {
+    assert_eq!(super::crypto::verify(b""), None);
+    assert_eq!(super::crypto::verify(b"\x0a\x06sha256"), None);
+    let garbage = super::crypto::verify(b"\x0a\x06sha256\x12\x03key").unwrap();
+    assert_ne!(garbage, super::crypto::YES);
+}

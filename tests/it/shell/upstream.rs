@@ -1,1 +1,120 @@
-//! Being written.
+//! The status that the service answered with, seen when a request ends: 401 to a token of ours renews the token.
+
+use super::scene::{bearing, both_ways, inbound, issued, outbound, plain, token};
+use super::vm::Vm;
+use std::time::Duration;
+
+/// More than the least time between two renewals for the sake of a 401.
+const APART: Duration = Duration::from_secs(15);
+
+/// A worker with a token that is old enough to be renewed.
+fn settled() -> Vm {
+    let vm = Vm::ready(&outbound());
+    vm.pass(APART);
+    vm.record();
+    vm
+}
+
+#[test]
+fn a_401_to_a_token_of_ours_renews_it() {
+    let vm = settled();
+    let before = vm.request(plain());
+    before.end_with(401);
+    assert_eq!(vm.calls().len(), 0, "not from the request's own callback");
+    assert_eq!(vm.period(), Duration::from_millis(1));
+    vm.wake();
+    let call = vm.the_call();
+    assert_eq!(call.path(), "/token");
+    let meanwhile = vm.request(plain());
+    assert!(meanwhile.is_forwarded(), "with the present token, which may be good elsewhere");
+    vm.serve();
+    let after = vm.request(plain());
+    assert_eq!(after.header("authorization"), [format!("Bearer {}", issued(&call)).as_bytes()]);
+    assert_ne!(after.header("authorization"), before.header("authorization"));
+}
+
+#[test]
+fn no_other_status_renews_it() {
+    let vm = settled();
+    for status in [0, 100, 200, 204, 301, 400, 402, 403, 404, 407, 429, 500, 503, -401, 401 << 32, i64::MIN, i64::MAX] {
+        vm.request(plain()).end_with(status);
+        vm.pass(Duration::from_secs(2));
+        assert_eq!(vm.calls().len(), 0, "{status}");
+    }
+}
+
+#[test]
+fn a_status_that_cannot_be_read_is_none() {
+    let vm = settled();
+    vm.request(plain()).end();
+    for bytes in [&b""[..], b"401", &401_i32.to_le_bytes(), &401_i64.to_be_bytes(), &[0; 9]] {
+        vm.request(plain()).end_with_bytes(bytes.to_vec());
+    }
+    vm.pass(Duration::from_secs(2));
+    assert_eq!(vm.calls().len(), 0);
+}
+
+#[test]
+fn a_401_to_a_request_that_waited_counts_too() {
+    let vm = Vm::with(&outbound());
+    let waited = vm.request(plain());
+    vm.wake();
+    vm.serve();
+    assert!(waited.is_forwarded());
+    vm.pass(APART);
+    waited.end_with(401);
+    vm.wake();
+    assert_eq!(vm.the_call().path(), "/token");
+}
+
+#[test]
+fn a_401_to_the_former_token_costs_nothing() {
+    let vm = settled();
+    let late = vm.request(plain());
+    vm.request(plain()).end_with(401);
+    vm.wake();
+    assert_eq!(vm.serve(), 1);
+    vm.pass(APART);
+    late.end_with(401);
+    vm.pass(Duration::from_secs(2));
+    assert_eq!(vm.calls().len(), 0, "the new token was not refused");
+}
+
+#[test]
+fn a_flood_of_401_costs_one_token() {
+    let vm = settled();
+    for _ in 0..100 {
+        vm.request(plain()).end_with(401);
+    }
+    vm.pass(Duration::from_secs(2));
+    assert_eq!(vm.serve(), 1);
+    for _ in 0..100 {
+        vm.request(plain()).end_with(401);
+    }
+    vm.pass(Duration::from_secs(2));
+    assert_eq!(vm.serve(), 0, "not again within seconds");
+    vm.pass(APART);
+    assert_eq!(vm.serve(), 1);
+}
+
+#[test]
+fn a_401_to_somebody_elses_token_is_not_looked_at() {
+    let vm = Vm::ready(&inbound());
+    let request = vm.request(bearing(&token()));
+    vm.record();
+    request.end_with(401);
+    assert_eq!(vm.record(), ["proxy_on_delete"]);
+}
+
+#[test]
+fn an_answer_of_our_own_is_not_taken_for_the_services() {
+    let vm = Vm::ready(&both_ways());
+    vm.pass(APART);
+    let request = vm.request(plain());
+    assert_eq!(request.outcome().0, 401);
+    vm.record();
+    request.end_with(401);
+    assert_eq!(vm.record(), ["proxy_on_delete"]);
+    vm.pass(Duration::from_secs(2));
+    assert_eq!(vm.calls().len(), 0);
+}

@@ -24,6 +24,11 @@ impl Key {
         Self { kid: format!("key-{number}"), pair: KeyPair::from_seed(Seed::new([number; 32])) }
     }
 
+    /// The same key under another name.
+    pub(crate) fn called(self, kid: &str) -> Self {
+        Self { kid: kid.to_owned(), ..self }
+    }
+
     fn jwk(&self) -> Value {
         let x = URL_SAFE_NO_PAD.encode(self.pair.pk.as_ref());
         json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.kid, "x": x })

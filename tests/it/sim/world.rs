@@ -402,7 +402,9 @@ impl World {
     /// The counters, by name.
     pub(crate) fn counters(&mut self) -> BTreeMap<String, u64> {
         let mut counters = BTreeMap::new();
-        self.plugin.stats().report(|_, counter, sum| drop(counters.insert(counter.to_string(), sum)));
+        self.plugin.stats().report(|_, counter, sum| {
+            counters.insert(counter.to_string(), sum);
+        });
         counters
     }
 

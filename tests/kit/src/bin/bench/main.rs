@@ -56,7 +56,7 @@ async fn bench() -> Result<(), String> {
     let rows = rows::rows(&idp, &noop, ours.as_deref());
     eprintln!("signing {} tokens", order.tokens);
     let tokens = mint(&idp, order.tokens);
-    let wrk = Wrk::new(folder.path(), &tokens)?;
+    let mut wrk = Wrk::new(folder.path(), &tokens)?;
     let envoy = start(&idp, &upstream, &rows).await?;
     for row in &rows {
         check(row, &envoy, &idp, &upstream, &idp.token()).await;

@@ -2,6 +2,7 @@
 
 use crate::rows::{HOST, Load, PATH};
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -9,11 +10,14 @@ use std::{
 
 /// Connections kept open, HTTP/1.1. Enough to keep one worker busy, few enough that none of them starves.
 const CONNECTIONS: &str = "16";
+/// At least as many requests as may have been sent when the time was up, without being counted.
+const CUT_OFF: u64 = 100;
 
 /// Reads one token per line of the file given to it; an empty file means requests without one.
 const SCRIPT: &str = r#"
 local requests, at = {}, 0
 function init(args)
+  at = tonumber(args[4])
   wrk.headers["Host"] = args[2]
   for token in io.lines(args[1]) do
     wrk.headers["Authorization"] = "Bearer " .. token
@@ -35,6 +39,8 @@ end
 /// The driver with its files.
 pub(crate) struct Wrk {
     folder: PathBuf,
+    /// Where each address goes on in the tokens, so that a run does not begin with those that the last one ended with.
+    next: HashMap<String, u64>,
 }
 
 /// What one run did.
@@ -53,6 +59,7 @@ impl Wrk {
             .map_err(|error| format!("wrk: {error}: install it first (Debian: apt-get install wrk)"))?;
         let wrk = Self {
             folder: folder.to_owned(),
+            next: HashMap::new(),
         };
         let lines = |tokens: &[String]| {
             tokens
@@ -71,7 +78,8 @@ impl Wrk {
     }
 
     /// Loads `host:port` for so many seconds. An answer that is not 2xx is an error.
-    pub(crate) fn run(&self, address: &str, load: Load, seconds: u64) -> Result<Run, String> {
+    pub(crate) fn run(&mut self, address: &str, load: Load, seconds: u64) -> Result<Run, String> {
+        let next = self.next.entry(address.to_owned()).or_default();
         let output = Command::new("wrk")
             .current_dir(&self.folder)
             .args([
@@ -88,25 +96,25 @@ impl Wrk {
                 &format!("http://{address}{PATH}"),
                 "--",
             ])
-            .args([file(load), HOST, PATH])
+            .args([file(load), HOST, PATH, &next.to_string()])
             .output()
             .map_err(|error| format!("wrk: {error}"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let result = text.lines().find_map(|line| line.strip_prefix("RESULT "));
-        let numbers: Vec<f64> = result
-            .into_iter()
-            .flat_map(str::split_whitespace)
-            .filter_map(|number| number.parse().ok())
-            .collect();
+        let numbers = result.into_iter().flat_map(str::split_whitespace);
+        let numbers: Vec<u64> = numbers.filter_map(|number| number.parse().ok()).collect();
         match numbers[..] {
-            [requests, microseconds, 0.0, 0.0] if requests > 0.0 => Ok(Run {
-                requests,
-                per_second: requests / microseconds * 1e6,
-            }),
-            _ => Err(format!(
-                "not every request was answered well:\n{text}{}",
-                String::from_utf8_lossy(&output.stderr)
-            )),
+            [requests @ 1.., microseconds, 0, 0] => {
+                *next += requests + CUT_OFF;
+                Ok(Run {
+                    requests: requests as f64,
+                    per_second: requests as f64 / microseconds as f64 * 1e6,
+                })
+            }
+            _ => {
+                let errors = String::from_utf8_lossy(&output.stderr);
+                Err(format!("not every request was answered well:\n{text}{errors}"))
+            }
         }
     }
 }
