@@ -24,6 +24,9 @@ LINKED := target/wasm32-wasip1/release/m2m_auth.wasm
 wasm: $(MODULE) ## build the module, trimmed, and print its size
 	@echo "$(MODULE): $$(wc -c < $(MODULE)) bytes"
 
+# Panic messages name source files; where those lie on the machine that built the module is nobody's business.
+CARGO_HOME ?= $(HOME)/.cargo
+$(LINKED): export RUSTFLAGS = --remap-path-prefix=$(CARGO_HOME)/registry/src/=
 $(LINKED): $(SOURCES)
 	@$(CARGO) build --quiet --release --locked --lib --target wasm32-wasip1
 	@touch $@

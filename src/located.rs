@@ -4,7 +4,7 @@
 //! deserializer, at 90 KB of module.) It does not know what it reads.
 
 use serde::de::{self, DeserializeSeed, Deserializer, Error as _, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
-use serde_json::{Error, Map, Value};
+use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::fmt;
 
@@ -82,8 +82,54 @@ impl fmt::Display for Path {
     }
 }
 
-/// Reads `value`; an error comes with its place.
-pub fn read<'de, T: de::Deserialize<'de>>(value: &'de Value) -> Result<T, (Path, Error)> {
+/// What is wrong: what stands there, and what was expected, in the words of JSON.
+///
+/// An error type of its own, since `serde_json`'s brings the formatting of floating-point numbers along: 20 KB of module.
+#[derive(Debug)]
+pub struct Fault(pub String);
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl de::Error for Fault {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self(message.to_string())
+    }
+
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::invalid_value(found, expected)
+    }
+
+    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let found = match found {
+            de::Unexpected::Bool(value) => value.to_string(),
+            de::Unexpected::Unsigned(number) => number.to_string(),
+            de::Unexpected::Signed(number) => number.to_string(),
+            de::Unexpected::Float(_) => "a fraction".to_owned(),
+            de::Unexpected::Str(text) => format!("{text:?}"),
+            de::Unexpected::Unit => "null".to_owned(),
+            de::Unexpected::Seq => "an array".to_owned(),
+            _ => "an object".to_owned(),
+        };
+        Self(format!("{found}, expected {expected}"))
+    }
+
+    fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
+        Self(format!("unknown, expected one of: {}", expected.join(", ")))
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Self(format!("{variant:?}, expected one of: {}", expected.join(", ")))
+    }
+}
+
+/// Reads `value`; a fault comes with its place.
+pub fn read<'de, T: de::Deserialize<'de>>(value: &'de Value) -> Result<T, (Path, Fault)> {
     let place = RefCell::default();
     T::deserialize(Located { value, place: &place }).map_err(|error| (place.take(), error))
 }
@@ -128,19 +174,19 @@ fn unexpected(value: &Value) -> de::Unexpected<'_> {
 
 macro_rules! strictly {
     ($($method:ident: $pattern:pat => $visit:expr,)*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
             match self.value {
                 $pattern => $visit(self, visitor),
-                other => Err(Error::invalid_type(unexpected(other), &visitor)),
+                other => Err(Fault::invalid_type(unexpected(other), &visitor)),
             }
         })*
     };
 }
 
 impl<'de> Deserializer<'de> for Located<'de, '_> {
-    type Error = Error;
+    type Error = Fault;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
@@ -155,7 +201,7 @@ impl<'de> Deserializer<'de> for Located<'de, '_> {
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
@@ -165,7 +211,7 @@ impl<'de> Deserializer<'de> for Located<'de, '_> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, Fault> {
         self.deserialize_map(visitor)
     }
 
@@ -175,10 +221,10 @@ impl<'de> Deserializer<'de> for Located<'de, '_> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, Fault> {
         match self.value {
             Value::String(name) => visitor.visit_enum(name.as_str().into_deserializer()),
-            other => Err(Error::invalid_type(unexpected(other), &visitor)),
+            other => Err(Fault::invalid_type(unexpected(other), &visitor)),
         }
     }
 
@@ -203,9 +249,9 @@ struct Elements<'de, 'place> {
 }
 
 impl<'de> SeqAccess<'de> for Elements<'de, '_> {
-    type Error = Error;
+    type Error = Fault;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
         let Some(value) = self.rest.next() else { return Ok(None) };
         let index = self.next;
         self.next = index.saturating_add(1);
@@ -224,9 +270,9 @@ struct Members<'de, 'place> {
 }
 
 impl<'de> MapAccess<'de> for Members<'de, '_> {
-    type Error = Error;
+    type Error = Fault;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
         let Some((name, value)) = self.rest.next() else { return Ok(None) };
         self.present = Some((name, value));
         let read = seed.deserialize(name.as_str().into_deserializer());
@@ -236,8 +282,8 @@ impl<'de> MapAccess<'de> for Members<'de, '_> {
         read.map(Some)
     }
 
-    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
-        let (name, value) = self.present.take().ok_or_else(|| Error::custom("a value without a name"))?;
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Fault> {
+        let (name, value) = self.present.take().ok_or_else(|| Fault::custom("a value without a name"))?;
         let read = seed.deserialize(Located { value, ..self.outer });
         if read.is_err() {
             self.outer.failed_in_name(name);

@@ -50,12 +50,12 @@ pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<Read<T>, Mist
     let mut json = document::read(document).map_err(|error| Mistake::new(&root, format!("not JSON: {error}")))?;
     let (mut mistakes, mut removed) = (Vec::new(), Vec::new());
     loop {
-        let (place, error) = match located::read(&json) {
+        let (place, fault) = match located::read(&json) {
             Ok(value) => return Ok(Read { value, mistakes, removed }),
             Err(found) => found,
         };
         let path = original(place.steps(), &removed);
-        let mistake = Mistake { path: path.clone(), fault: error.to_string() };
+        let mistake = Mistake { path: path.clone(), fault: fault.0 };
         if place.steps().is_empty() || mistakes.len() >= MOST || !remove(&mut json, place.steps()) {
             return Err(mistake);
         }

@@ -55,7 +55,15 @@ impl World {
         let policy = Policy::read(configuration.to_string().as_bytes(), &environment);
         let plugin = Plugin::new(policy.unwrap(), verifier, 1);
         let (web, settled) = (BTreeMap::new(), BTreeMap::new());
-        Self { plugin, age: Duration::ZERO, web, asked: Vec::new(), logs: Vec::new(), settled, requests: 0 }
+        Self {
+            plugin,
+            age: Duration::ZERO,
+            web,
+            asked: Vec::new(),
+            logs: Vec::new(),
+            settled,
+            requests: 0,
+        }
     }
 
     /// A world with one provider, whose keys have been fetched a while ago.
@@ -69,7 +77,10 @@ impl World {
     fn now(&self) -> Now {
         // The monotonic clock has an origin of its own.
         let instant = Instant(Duration::from_secs(1000) + self.age);
-        Now { instant, unix: NOW + self.age.as_secs() }
+        Now {
+            instant,
+            unix: NOW + self.age.as_secs(),
+        }
     }
 
     /// Serves a provider's metadata, and its keys.
@@ -84,7 +95,11 @@ impl World {
     }
 
     fn serve(&mut self, place: &str, body: impl Into<Vec<u8>>) {
-        let reply = Reply { status: Some(200), body: Some(body.into()), ..Reply::default() };
+        let reply = Reply {
+            status: Some(200),
+            body: Some(body.into()),
+            ..Reply::default()
+        };
         self.web.insert(place.to_owned(), reply);
     }
 
@@ -96,7 +111,10 @@ impl World {
                 Effect::Call(ticket, call) => {
                     let place = format!("{}{}", call.endpoint.authority, call.endpoint.path);
                     self.asked.push(call);
-                    let nobody = Reply { note: "connection refused", ..Reply::default() };
+                    let nobody = Reply {
+                        note: "connection refused",
+                        ..Reply::default()
+                    };
                     let reply = self.web.get(&place).cloned().unwrap_or(nobody);
                     self.plugin.reply(ticket, &reply, self.now());
                     self.plugin.tick(self.now());
@@ -158,7 +176,11 @@ impl World {
 
     /// Every host that was called.
     fn hosts(&self) -> Vec<&str> {
-        let mut hosts: Vec<&str> = self.asked.iter().map(|call| call.endpoint.authority.as_str()).collect();
+        let mut hosts: Vec<&str> = self
+            .asked
+            .iter()
+            .map(|call| call.endpoint.authority.as_str())
+            .collect();
         hosts.sort_unstable();
         hosts.dedup();
         hosts
@@ -179,17 +201,26 @@ struct End {
 impl End {
     fn of(step: &Step) -> Self {
         match step {
-            Step::Forward(_) => Self { status: 200, reason: String::new() },
+            Step::Forward(_) => Self {
+                status: 200,
+                reason: String::new(),
+            },
             Step::Wait => panic!("not an end"),
             Step::Answer(response) => {
                 let body: Value = serde_json::from_str(&response.body).unwrap();
-                Self { status: response.status, reason: body["reason"].as_str().unwrap().to_owned() }
+                Self {
+                    status: response.status,
+                    reason: body["reason"].as_str().unwrap().to_owned(),
+                }
             }
         }
     }
 
     fn refused(status: u16, reason: &str) -> Self {
-        Self { status, reason: reason.to_owned() }
+        Self {
+            status,
+            reason: reason.to_owned(),
+        }
     }
 
     fn is_forwarded(&self) -> bool {
@@ -198,7 +229,12 @@ impl End {
 }
 
 fn head(path: &str, more: &[(&str, &str)]) -> Head {
-    let pseudo = [(":method", "GET"), (":scheme", "https"), (":authority", "orders"), (":path", path)];
+    let pseudo = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", "orders"),
+        (":path", path),
+    ];
     pseudo.into_iter().chain(more.iter().copied()).collect()
 }
 
@@ -246,13 +282,31 @@ fn good_token(key: &Key) -> String {
 #[test]
 fn without_the_providers_keys_nobody_gets_in() {
     let key = key("k");
-    let bodies = ["", "<html></html>", "[]", "{}", r#"{"keys":[]}"#, r#"{"keys":{}}"#, r#"{"keys":[{"kty":"oct","k":""}]}"#];
-    let replies = bodies.map(|body| Reply { status: Some(200), body: Some(body.into()), ..Reply::default() });
-    let statuses = [302, 401, 404, 500, 503].map(|status| Reply { status: Some(status), ..Reply::default() });
+    let bodies = [
+        "",
+        "<html></html>",
+        "[]",
+        "{}",
+        r#"{"keys":[]}"#,
+        r#"{"keys":{}}"#,
+        r#"{"keys":[{"kty":"oct","k":""}]}"#,
+    ];
+    let replies = bodies.map(|body| Reply {
+        status: Some(200),
+        body: Some(body.into()),
+        ..Reply::default()
+    });
+    let statuses = [302, 401, 404, 500, 503].map(|status| Reply {
+        status: Some(status),
+        ..Reply::default()
+    });
     for reply in replies.into_iter().chain(statuses).chain([Reply::default()]) {
         let mut world = World::new(&one_rule());
         world.provider("idp.example.com", &[key.jwk()]);
-        let good = world.web.insert("idp.example.com/keys".to_owned(), reply.clone()).unwrap();
+        let good = world
+            .web
+            .insert("idp.example.com/keys".to_owned(), reply.clone())
+            .unwrap();
         for token in [
             good_token(&key),
             Mint::of(claims()).without_header("kid").sign(&key),
@@ -260,7 +314,10 @@ fn without_the_providers_keys_nobody_gets_in() {
         ] {
             assert_eq!(world.get("/", &token), End::refused(503, "no_keys"), "{reply:?}");
         }
-        for token in [Mint::of(claims()).unsigned().sign(&key), Mint::of(claims()).secret("").sign(&key)] {
+        for token in [
+            Mint::of(claims()).unsigned().sign(&key),
+            Mint::of(claims()).secret("").sign(&key),
+        ] {
             assert_eq!(world.get("/", &token).status, 401, "{reply:?}");
         }
         world.web.insert("idp.example.com/keys".to_owned(), good);
@@ -289,14 +346,33 @@ fn discovery_cannot_send_us_to_another_host() {
         let mut world = World::new(&one_rule());
         let metadata = json!({ "issuer": "https://idp.example.com", "jwks_uri": evil });
         world.serve(&metadata_of("idp.example.com"), metadata.to_string());
-        for place in ["evil.example.net/keys", "idp.example.com/keys", "idp.example.com:444/keys"] {
+        for place in [
+            "evil.example.net/keys",
+            "idp.example.com/keys",
+            "idp.example.com:444/keys",
+        ] {
             world.serve(place, json!({ "keys": [key.jwk()] }).to_string());
         }
-        assert_eq!(world.get("/", &good_token(&key)), End::refused(503, "no_keys"), "{evil}");
+        assert_eq!(
+            world.get("/", &good_token(&key)),
+            End::refused(503, "no_keys"),
+            "{evil}"
+        );
         world.pass(600);
-        assert!(world.asked.iter().all(|call| call.endpoint.path.contains("/.well-known/")), "{evil}: {:?}", world.asked);
+        assert!(
+            world
+                .asked
+                .iter()
+                .all(|call| call.endpoint.path.contains("/.well-known/")),
+            "{evil}: {:?}",
+            world.asked
+        );
         assert_eq!(world.hosts(), ["idp.example.com"], "{evil}");
-        assert!(!world.has_logged("evil.example.net") && !world.has_logged("169.254"), "{evil}: {:?}", world.logs);
+        assert!(
+            !world.has_logged("evil.example.net") && !world.has_logged("169.254"),
+            "{evil}: {:?}",
+            world.logs
+        );
     }
 }
 
@@ -311,7 +387,10 @@ fn discovery_cannot_send_our_secret_to_another_host() {
         },
     });
     let answer = json!({ "access_token": "t", "token_type": "Bearer", "expires_in": 300 }).to_string();
-    for (endpoint, status) in [("https://evil.example.net/token", 503), ("https://idp.example.com/token", 200)] {
+    for (endpoint, status) in [
+        ("https://evil.example.net/token", 503),
+        ("https://idp.example.com/token", 200),
+    ] {
         let mut world = World::new(&configuration);
         let metadata = json!({ "issuer": "https://idp.example.com", "token_endpoint": endpoint });
         world.serve(&metadata_of("idp.example.com"), metadata.to_string());
@@ -326,12 +405,21 @@ fn discovery_cannot_send_our_secret_to_another_host() {
 #[test]
 fn the_metadata_of_another_issuer_is_not_believed() {
     let key = key("k");
-    for issuer in [json!("https://idp.example.com/"), json!("https://evil.example.net"), json!(["https://idp.example.com"]), json!(null)] {
+    for issuer in [
+        json!("https://idp.example.com/"),
+        json!("https://evil.example.net"),
+        json!(["https://idp.example.com"]),
+        json!(null),
+    ] {
         let mut world = World::new(&one_rule());
         world.provider("idp.example.com", &[key.jwk()]);
         let metadata = json!({ "issuer": issuer, "jwks_uri": "https://idp.example.com/keys" });
         world.serve(&metadata_of("idp.example.com"), metadata.to_string());
-        assert_eq!(world.get("/", &good_token(&key)), End::refused(503, "no_keys"), "{issuer}");
+        assert_eq!(
+            world.get("/", &good_token(&key)),
+            End::refused(503, "no_keys"),
+            "{issuer}"
+        );
     }
 }
 
@@ -354,13 +442,22 @@ fn an_answer_that_is_no_key_set_is_refused_and_never_repeated() {
             let mut world = World::new(&one_rule());
             world.provider("idp.example.com", &[key.jwk()]);
             world.serve(&place, body);
-            let (id, step) = world.begin(head("/", &[("authorization", &format!("Bearer {}", good_token(&key)))]));
+            let (id, step) = world.begin(head(
+                "/",
+                &[("authorization", &format!("Bearer {}", good_token(&key)))],
+            ));
             assert_eq!(step, Step::Wait);
             world.pass(60);
-            let Some(Step::Answer(response)) = world.settled.remove(&id) else { panic!("{place} {body}") };
+            let Some(Step::Answer(response)) = world.settled.remove(&id) else {
+                panic!("{place} {body}")
+            };
             assert_eq!(response.status, 503, "{place} {body}");
             assert!(!format!("{response:?}").contains("hush"), "{response:?}");
-            assert!(!world.logs.is_empty() && !world.has_logged("hush"), "{place} {body}: {:?}", world.logs);
+            assert!(
+                !world.logs.is_empty() && !world.has_logged("hush"),
+                "{place} {body}: {:?}",
+                world.logs
+            );
         }
     }
 }
@@ -370,7 +467,10 @@ fn an_answer_that_is_no_key_set_is_refused_and_never_repeated() {
 fn two_tokens_while_the_keys_cannot_be_fetched_are_one_bad_request() {
     let key = key("k");
     let mut world = World::new(&one_rule());
-    let (first, second) = (format!("Bearer {}", good_token(&key)), format!("Bearer {}", good_token(&key)));
+    let (first, second) = (
+        format!("Bearer {}", good_token(&key)),
+        format!("Bearer {}", good_token(&key)),
+    );
     let twice = head("/", &[("authorization", &first), ("authorization", &second)]);
     let (waiting, step) = world.begin(head("/", &[("authorization", &first)]));
     assert_eq!(step, Step::Wait);
@@ -403,9 +503,23 @@ fn a_request_that_hung_up_while_it_waited_is_not_touched_again() {
 #[test]
 fn headers_that_tell_of_another_request_are_not_believed() {
     let mut world = World::new(&admin_and_public());
-    for name in ["x-envoy-original-path", "x-original-url", "x-rewrite-url", "x-forwarded-uri", "path", "x-http-method-override"] {
-        assert_eq!(world.ask(head("/admin", &[(name, "/public")])), End::refused(401, "no_token"), "{name}");
-        assert!(world.ask(head("/public", &[(name, "/admin")])).is_forwarded(), "{name}");
+    for name in [
+        "x-envoy-original-path",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-forwarded-uri",
+        "path",
+        "x-http-method-override",
+    ] {
+        assert_eq!(
+            world.ask(head("/admin", &[(name, "/public")])),
+            End::refused(401, "no_token"),
+            "{name}"
+        );
+        assert!(
+            world.ask(head("/public", &[(name, "/admin")])).is_forwarded(),
+            "{name}"
+        );
     }
 }
 
@@ -425,22 +539,86 @@ fn admin_and_public() -> Value {
 fn no_spelling_of_a_path_slips_past_its_rule() {
     let mut world = World::new(&admin_and_public());
     for path in [
-        "/admin", "/admin/", "/admin?x", "/admin#x", "/admin?/../public", "//admin", "///admin", "/./admin", "/x/../admin",
-        "/x/./../admin", "/%61dmin", "/%61%64%6d%69%6e", "/%41dmin/../admin", "/admin;x", "/admin;x/y", "/;x/admin",
-        "/admin%3bx", "/x/%2e%2e/admin", "/x/.%2e/admin", "/x/..;/admin", "/%2e/admin", "/public/../admin/users",
+        "/admin",
+        "/admin/",
+        "/admin?x",
+        "/admin#x",
+        "/admin?/../public",
+        "//admin",
+        "///admin",
+        "/./admin",
+        "/x/../admin",
+        "/x/./../admin",
+        "/%61dmin",
+        "/%61%64%6d%69%6e",
+        "/%41dmin/../admin",
+        "/admin;x",
+        "/admin;x/y",
+        "/;x/admin",
+        "/admin%3bx",
+        "/x/%2e%2e/admin",
+        "/x/.%2e/admin",
+        "/x/..;/admin",
+        "/%2e/admin",
+        "/public/../admin/users",
         "/public//..//admin",
     ] {
-        assert_eq!(world.ask(head(path, &[])), End::refused(401, "no_token"), "{path}");
+        assert_eq!(
+            world.ask(head(path, &[])),
+            End::refused(401, "no_token"),
+            "{path}"
+        );
     }
     for path in [
-        "", "*", "admin", "http://orders/admin", "/..", "/../admin", "/x/../../admin", "/x%2f..%2fadmin", "/public%2f..%2fadmin",
-        "/x\\..\\admin", "/x%5c..%5cadmin", "/admin%00", "/admin\0", "/%2561dmin", "/%252e%252e/admin", "/%c0%ae%c0%ae%2fadmin",
-        "/admin%", "/admin%2", "/admin%zz", "/\tadmin", "/admin%0d%0a", "/ad\u{7f}min",
+        "",
+        "*",
+        "admin",
+        "http://orders/admin",
+        "/..",
+        "/../admin",
+        "/x/../../admin",
+        "/x%2f..%2fadmin",
+        "/public%2f..%2fadmin",
+        "/x\\..\\admin",
+        "/x%5c..%5cadmin",
+        "/admin%00",
+        "/admin\0",
+        "/%2561dmin",
+        "/%252e%252e/admin",
+        "/%c0%ae%c0%ae%2fadmin",
+        "/admin%",
+        "/admin%2",
+        "/admin%zz",
+        "/\tadmin",
+        "/admin%0d%0a",
+        "/ad\u{7f}min",
     ] {
-        assert_eq!(world.ask(head(path, &[])), End::refused(400, "ambiguous_path"), "{path:?}");
+        assert_eq!(
+            world.ask(head(path, &[])),
+            End::refused(400, "ambiguous_path"),
+            "{path:?}"
+        );
     }
-    assert_eq!(world.ask([(":method", "GET"), (":authority", "orders")].into_iter().collect()).status, 400, "no path");
-    for path in ["/", "/public", "/administrator", "/public/admin", "/public?next=/admin", "/x/../public", "/admin/../public"] {
+    assert_eq!(
+        world
+            .ask(
+                [(":method", "GET"), (":authority", "orders")]
+                    .into_iter()
+                    .collect()
+            )
+            .status,
+        400,
+        "no path"
+    );
+    for path in [
+        "/",
+        "/public",
+        "/administrator",
+        "/public/admin",
+        "/public?next=/admin",
+        "/x/../public",
+        "/admin/../public",
+    ] {
         assert!(world.ask(head(path, &[])).is_forwarded(), "{path}");
     }
 }
@@ -453,7 +631,9 @@ fn a_client_cannot_tell_the_service_who_it_is() {
     let mut world = World::new(&configuration);
     for path in ["/public", "/", "//public", "/admin/../public"] {
         let (_, step) = world.begin(head(path, &[("x-caller", "admin"), ("x-caller", "root")]));
-        let Step::Forward(edits) = step else { panic!("{path}") };
+        let Step::Forward(edits) = step else {
+            panic!("{path}")
+        };
         assert_eq!(edits.headers, [Edit::Remove("x-caller".into())], "{path}");
     }
 }
@@ -462,7 +642,8 @@ fn a_client_cannot_tell_the_service_who_it_is() {
 fn twins() -> (Value, Key, Key) {
     let (ours, theirs) = (key("k"), key("k"));
     let issuer = |key: &Key| json!({ "issuer": "https://idp.example.com", "jwks": { "keys": [key.jwk()] } });
-    let rule = |path: &str, issuer: &str| json!({ "match": { "path_prefix": path }, "require": require(issuer) });
+    let rule =
+        |path: &str, issuer: &str| json!({ "match": { "path_prefix": path }, "require": require(issuer) });
     let configuration = json!({
         "issuers": { "ours": issuer(&ours), "theirs": issuer(&theirs) },
         "inbound": { "rules": [rule("/ours", "ours"), rule("/theirs", "theirs")] },
@@ -478,8 +659,16 @@ fn a_key_of_one_issuer_verifies_nothing_for_another() {
     for order in [["/ours", "/theirs"], ["/theirs", "/ours"]] {
         let mut world = World::new(&configuration);
         for path in order {
-            let (own, other) = if path == "/ours" { (&ours, &theirs) } else { (&theirs, &ours) };
-            assert_eq!(world.get(path, &good_token(other)), End::refused(401, "signature"), "{path}");
+            let (own, other) = if path == "/ours" {
+                (&ours, &theirs)
+            } else {
+                (&theirs, &ours)
+            };
+            assert_eq!(
+                world.get(path, &good_token(other)),
+                End::refused(401, "signature"),
+                "{path}"
+            );
             assert!(world.get(path, &good_token(own)).is_forwarded(), "{path}");
         }
     }
@@ -495,7 +684,11 @@ fn a_token_known_to_one_issuer_is_not_known_to_another() {
         assert!(world.get("/ours", &token).is_forwarded());
         assert_eq!(world.get("/theirs", &token), End::refused(401, "signature"));
     }
-    assert_eq!(world.count("m2m_auth_verified.lookup.hit"), 2, "two of three came from the cache");
+    assert_eq!(
+        world.count("m2m_auth_verified.lookup.hit"),
+        2,
+        "two of three came from the cache"
+    );
 }
 
 /// The same for fetches: whoever waits for the keys of one issuer does not get those of another.
@@ -503,7 +696,8 @@ fn a_token_known_to_one_issuer_is_not_known_to_another() {
 fn keys_of_one_name_are_fetched_from_each_issuer() {
     let (ours, theirs) = (key("k"), key("k"));
     let issuer = |host: &str| json!({ "issuer": format!("https://{host}"), "cluster": host });
-    let rule = |path: &str, issuer: &str| json!({ "match": { "path_prefix": path }, "require": require(issuer) });
+    let rule =
+        |path: &str, issuer: &str| json!({ "match": { "path_prefix": path }, "require": require(issuer) });
     let mut world = World::new(&json!({
         "issuers": { "ours": issuer("ours.example"), "theirs": issuer("theirs.example") },
         "inbound": { "rules": [rule("/ours", "ours"), rule("/theirs", "theirs")] },
@@ -516,16 +710,28 @@ fn keys_of_one_name_are_fetched_from_each_issuer() {
         assert_eq!(step, Step::Wait);
         id
     };
-    let good = [begin("/ours", &ours, "https://ours.example"), begin("/theirs", &theirs, "https://theirs.example")];
-    let forged = [begin("/ours", &theirs, "https://ours.example"), begin("/theirs", &ours, "https://theirs.example")];
-    let crossed = [begin("/ours", &theirs, "https://theirs.example"), begin("/theirs", &ours, "https://ours.example")];
+    let good = [
+        begin("/ours", &ours, "https://ours.example"),
+        begin("/theirs", &theirs, "https://theirs.example"),
+    ];
+    let forged = [
+        begin("/ours", &theirs, "https://ours.example"),
+        begin("/theirs", &ours, "https://theirs.example"),
+    ];
+    let crossed = [
+        begin("/ours", &theirs, "https://theirs.example"),
+        begin("/theirs", &ours, "https://ours.example"),
+    ];
     world.run();
     assert!(good.iter().all(|id| End::of(&world.settled[id]).is_forwarded()));
     for id in forged.iter().chain(&crossed) {
         assert_eq!(End::of(&world.settled[id]), End::refused(401, "signature"));
     }
     assert_eq!(world.asked.len(), 4, "metadata and keys, once each");
-    let clusters = world.asked.iter().all(|call| call.endpoint.cluster == call.endpoint.authority);
+    let clusters = world
+        .asked
+        .iter()
+        .all(|call| call.endpoint.cluster == call.endpoint.authority);
     assert!(clusters, "each issuer is reached through its own cluster");
 }
 
@@ -534,7 +740,8 @@ fn keys_of_one_name_are_fetched_from_each_issuer() {
 fn a_key_that_one_issuer_does_not_know_may_be_known_to_another() {
     let (ours, theirs) = (key("a"), key("b"));
     let issuer = |host: &str| json!({ "issuer": "https://idp.example.com", "cluster": host, "jwks_uri": format!("https://{host}/keys") });
-    let rule = |path: &str, issuer: &str| json!({ "match": { "path_prefix": path }, "require": require(issuer) });
+    let rule =
+        |path: &str, issuer: &str| json!({ "match": { "path_prefix": path }, "require": require(issuer) });
     let mut world = World::new(&json!({
         "issuers": { "ours": issuer("ours.example"), "theirs": issuer("theirs.example") },
         "inbound": { "rules": [rule("/ours", "ours"), rule("/theirs", "theirs")] },
@@ -559,10 +766,20 @@ fn an_unknown_kid_is_no_key_at_all() {
         for kid in ["other", "", "K", "k ", "k\u{0}", "../k", "' OR 1=1 --"] {
             // Even with the right key, a wrong name for it is a wrong name.
             for key in [&known, &other] {
-                assert_eq!(world.get("/", &Mint::of(claims()).kid(kid).sign(key)), End::refused(401, "key"), "{kid:?}");
+                assert_eq!(
+                    world.get("/", &Mint::of(claims()).kid(kid).sign(key)),
+                    End::refused(401, "key"),
+                    "{kid:?}"
+                );
             }
         }
-        for kid in [json!(1), json!(null), json!(["k"]), json!({ "k": "k" }), json!("k".repeat(1000))] {
+        for kid in [
+            json!(1),
+            json!(null),
+            json!(["k"]),
+            json!({ "k": "k" }),
+            json!("k".repeat(1000)),
+        ] {
             let token = Mint::of(claims()).header("kid", kid.clone()).sign(&known);
             assert_eq!(world.get("/", &token), End::refused(401, "malformed"), "{kid}");
         }
@@ -576,7 +793,10 @@ fn an_unknown_kid_is_told_by_the_keys_that_were_fetched_for_it() {
     let known = key("k");
     let mut world = World::new(&one_rule());
     world.provider("idp.example.com", &[known.jwk()]);
-    assert_eq!(world.get("/", &Mint::of(claims()).kid("other").sign(&known)), End::refused(401, "key"));
+    assert_eq!(
+        world.get("/", &Mint::of(claims()).kid("other").sign(&known)),
+        End::refused(401, "key")
+    );
     assert!(world.get("/", &good_token(&known)).is_forwarded());
 }
 
@@ -591,10 +811,22 @@ fn a_signature_that_was_good_once_opens_nothing_else() {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let (_, claims) = token::decode(&token);
     for forged in [
-        format!("{header}.{}.{signature}", encode(&with(claims.clone(), "sub", json!("root")))),
-        format!("{header}.{}.{signature}", encode(&with(claims, "exp", json!(NOW + 1_000_000)))),
-        format!("{}.{payload}.{signature}", encode(&json!({ "alg": "EdDSA", "kid": "k" }))),
-        format!("{}.{payload}.{signature}", encode(&json!({ "alg": "none", "kid": "k" }))),
+        format!(
+            "{header}.{}.{signature}",
+            encode(&with(claims.clone(), "sub", json!("root")))
+        ),
+        format!(
+            "{header}.{}.{signature}",
+            encode(&with(claims, "exp", json!(NOW + 1_000_000)))
+        ),
+        format!(
+            "{}.{payload}.{signature}",
+            encode(&json!({ "alg": "EdDSA", "kid": "k" }))
+        ),
+        format!(
+            "{}.{payload}.{signature}",
+            encode(&json!({ "alg": "none", "kid": "k" }))
+        ),
         format!("{payload}.{header}.{signature}"),
         format!("{header}{payload}.{signature}"),
         format!("{header}.{payload}.{payload}.{signature}"),
@@ -665,7 +897,10 @@ fn keys_that_cannot_be_renewed_end_and_take_known_tokens_along() {
     assert!(world.get("/", &token).is_forwarded());
     let web = std::mem::take(&mut world.web);
     world.pass(1199);
-    assert!(world.get("/", &token).is_forwarded(), "an outage shorter than max_stale harms nobody");
+    assert!(
+        world.get("/", &token).is_forwarded(),
+        "an outage shorter than max_stale harms nobody"
+    );
     world.pass(1);
     assert_eq!(world.get("/", &token), End::refused(503, "no_keys"));
     world.web = web;
@@ -692,7 +927,10 @@ fn an_empty_key_verifies_nothing() {
         let mut inline = one_rule();
         inline["issuers"]["idp"] = json!({ "issuer": "https://idp.example.com", "jwks": { "keys": keys } });
         let mistakes = Policy::read(inline.to_string().as_bytes(), &|_| None).unwrap_err();
-        assert!(mistakes[0].to_string().starts_with("issuers.idp.jwks: "), "{mistakes:?}");
+        assert!(
+            mistakes[0].to_string().starts_with("issuers.idp.jwks: "),
+            "{mistakes:?}"
+        );
         // Beside a good key, it is as if it were not there.
         for good in [false, true] {
             let mut served = keys.as_array().unwrap().clone();
@@ -704,20 +942,28 @@ fn an_empty_key_verifies_nothing() {
                 Mint::of(claims()).unsigned().kid("k").sign(&key),
                 Mint::of(claims()).unsigned().alg("EdDSA").kid("k").sign(&key),
             ] {
-                assert!([401, 503].contains(&world.get("/", &token).status), "{served:?} {token}");
+                assert!(
+                    [401, 503].contains(&world.get("/", &token).status),
+                    "{served:?} {token}"
+                );
             }
         }
     }
     // Zeros have the right length: these are keys, of which no signature is good.
     let zeros = URL_SAFE_NO_PAD.encode([0; 32]);
-    let (ed, ec) = (json!({ "kty": "OKP", "crv": "Ed25519", "x": zeros }), json!({ "kty": "EC", "crv": "P-256", "x": zeros, "y": zeros }));
+    let (ed, ec) = (
+        json!({ "kty": "OKP", "crv": "Ed25519", "x": zeros }),
+        json!({ "kty": "EC", "crv": "P-256", "x": zeros, "y": zeros }),
+    );
     for (jwk, alg) in [(ed, "EdDSA"), (ec, "ES256")] {
         for signature in [[0; 64], [1; 64]] {
             for verifier in [Box::new(Compact) as Box<dyn Verify>, Box::new(Host)] {
                 let mut fixed = one_rule();
-                fixed["issuers"]["idp"] = json!({ "issuer": "https://idp.example.com", "jwks": { "keys": [jwk] } });
+                fixed["issuers"]["idp"] =
+                    json!({ "issuer": "https://idp.example.com", "jwks": { "keys": [jwk] } });
                 let mut world = World::verifying_by(verifier, &fixed);
-                let parts = [json!({ "alg": alg }), claims()].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+                let parts =
+                    [json!({ "alg": alg }), claims()].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
                 let token = format!("{}.{}", parts.join("."), URL_SAFE_NO_PAD.encode(signature));
                 assert_eq!(world.get("/", &token), End::refused(401, "signature"), "{jwk}");
             }
@@ -732,29 +978,71 @@ fn the_header_chooses_among_allowed_algorithms_that_fit_its_key() {
     let try_it = |jwk: &Value, algorithms: &Value, key: &Key, header: &str| {
         let mut configuration = one_rule();
         let jwks = json!({ "keys": [with(jwk.clone(), "kid", json!("k"))] });
-        configuration["issuers"]["idp"] = json!({ "issuer": "https://idp.example.com", "jwks": jwks, "algorithms": algorithms });
+        configuration["issuers"]["idp"] =
+            json!({ "issuer": "https://idp.example.com", "jwks": jwks, "algorithms": algorithms });
         World::new(&configuration).get("/", &Mint::of(claims()).alg(header).sign(key))
     };
     let refused = End::refused(401, "algorithm");
     for (key, own) in [(&rs, "RS256"), (&ps, "PS256"), (&es, "ES256")] {
         let bare = key.bare_jwk();
-        assert!(try_it(&bare, &json!([]), key, own).is_forwarded(), "{own}: every asymmetric algorithm is the default");
+        assert!(
+            try_it(&bare, &json!([]), key, own).is_forwarded(),
+            "{own}: every asymmetric algorithm is the default"
+        );
         assert!(try_it(&bare, &json!([own]), key, own).is_forwarded(), "{own}");
-        assert_eq!(try_it(&bare, &json!(["EdDSA"]), key, own), refused, "{own} is not on the list");
-        assert_eq!(try_it(&with(bare.clone(), "alg", json!("RS512")), &json!([]), key, own).status, 401, "{own}");
-        for header in ["HS256", "HS384", "HS512", "none", "None", "NONE", "", "dir", "ES256K", "ES521", "RS1", "rs256", " RS256"] {
-            assert_eq!(try_it(&bare, &json!([]), key, header), refused, "{own} as {header}");
+        assert_eq!(
+            try_it(&bare, &json!(["EdDSA"]), key, own),
+            refused,
+            "{own} is not on the list"
+        );
+        assert_eq!(
+            try_it(&with(bare.clone(), "alg", json!("RS512")), &json!([]), key, own).status,
+            401,
+            "{own}"
+        );
+        for header in [
+            "HS256", "HS384", "HS512", "none", "None", "NONE", "", "dir", "ES256K", "ES521", "RS1", "rs256",
+            " RS256",
+        ] {
+            assert_eq!(
+                try_it(&bare, &json!([]), key, header),
+                refused,
+                "{own} as {header}"
+            );
         }
     }
-    assert_eq!(try_it(&rs.bare_jwk(), &json!(["ES256", "RS256"]), &rs, "ES256"), refused, "of another kind");
-    assert_eq!(try_it(&es.bare_jwk(), &json!(["ES256", "RS256"]), &es, "RS256"), refused, "of another kind");
-    assert_eq!(try_it(&es.bare_jwk(), &json!([]), &es, "ES384"), refused, "of another curve");
+    assert_eq!(
+        try_it(&rs.bare_jwk(), &json!(["ES256", "RS256"]), &rs, "ES256"),
+        refused,
+        "of another kind"
+    );
+    assert_eq!(
+        try_it(&es.bare_jwk(), &json!(["ES256", "RS256"]), &es, "RS256"),
+        refused,
+        "of another kind"
+    );
+    assert_eq!(
+        try_it(&es.bare_jwk(), &json!([]), &es, "ES384"),
+        refused,
+        "of another curve"
+    );
     // RFC 7517 section 4.4: a key for RS256 is for nothing else, though its numbers would do.
-    assert_eq!(try_it(&with(ps.bare_jwk(), "alg", json!("RS256")), &json!([]), &ps, "PS256"), refused);
+    assert_eq!(
+        try_it(
+            &with(ps.bare_jwk(), "alg", json!("RS256")),
+            &json!([]),
+            &ps,
+            "PS256"
+        ),
+        refused
+    );
     for name in ["HS256", "none", "RS1", "*", ""] {
         let mut configuration = one_rule();
         configuration["issuers"]["idp"]["algorithms"] = json!([name]);
-        assert!(Policy::read(configuration.to_string().as_bytes(), &|_| None).is_err(), "{name} cannot be allowed");
+        assert!(
+            Policy::read(configuration.to_string().as_bytes(), &|_| None).is_err(),
+            "{name} cannot be allowed"
+        );
     }
 }
 
@@ -767,10 +1055,28 @@ fn a_public_key_is_no_shared_secret() {
         let set = json!({ "keys": [jwk] });
         let keys = jwk::parse(set.to_string().as_bytes()).unwrap().keys;
         let algorithm = jwk::Algorithm::from_name(alg.name()).unwrap();
-        let der = keys.candidates(Some("k"), algorithm).next().unwrap().spki().to_vec();
-        let member = |name: &str| jwk[name].as_str().map(|text| URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap_or_default();
-        let mut secrets = vec![der.clone(), STANDARD.encode(&der).into(), set.to_string().into(), jwk.to_string().into()];
-        secrets.extend([key.bare_jwk().to_string().into(), serde_json::to_vec_pretty(&jwk).unwrap()]);
+        let der = keys
+            .candidates(Some("k"), algorithm)
+            .next()
+            .unwrap()
+            .spki()
+            .to_vec();
+        let member = |name: &str| {
+            jwk[name]
+                .as_str()
+                .map(|text| URL_SAFE_NO_PAD.decode(text).unwrap())
+                .unwrap_or_default()
+        };
+        let mut secrets = vec![
+            der.clone(),
+            STANDARD.encode(&der).into(),
+            set.to_string().into(),
+            jwk.to_string().into(),
+        ];
+        secrets.extend([
+            key.bare_jwk().to_string().into(),
+            serde_json::to_vec_pretty(&jwk).unwrap(),
+        ]);
         secrets.extend(pems(&der));
         secrets.extend(["n", "e", "x", "y"].map(member));
         secrets.extend(["n", "x"].map(|name| jwk[name].as_str().unwrap_or_default().into()));
@@ -779,12 +1085,24 @@ fn a_public_key_is_no_shared_secret() {
             for token in [
                 Mint::of(claims()).secret(secret.clone()).sign(&key),
                 Mint::of(claims()).secret(secret.clone()).kid("k").sign(&key),
-                Mint::of(claims()).secret(secret.clone()).kid("k").alg("HS512").sign(&key),
+                Mint::of(claims())
+                    .secret(secret.clone())
+                    .kid("k")
+                    .alg("HS512")
+                    .sign(&key),
             ] {
                 assert_eq!(world.get("/", &token), End::refused(401, "algorithm"), "{alg:?}");
             }
-            let disguised = Mint::of(claims()).secret(secret).kid("k").alg(alg.name()).sign(&key);
-            assert_eq!(world.get("/", &disguised), End::refused(401, "signature"), "{alg:?}");
+            let disguised = Mint::of(claims())
+                .secret(secret)
+                .kid("k")
+                .alg(alg.name())
+                .sign(&key);
+            assert_eq!(
+                world.get("/", &disguised),
+                End::refused(401, "signature"),
+                "{alg:?}"
+            );
         }
         assert!(world.get("/", &good_token(&key)).is_forwarded(), "{alg:?}");
     }
@@ -793,9 +1111,20 @@ fn a_public_key_is_no_shared_secret() {
 /// A key as PEM, with the line ends that tools write.
 fn pems(der: &[u8]) -> [Vec<u8>; 3] {
     let base64 = STANDARD.encode(der);
-    let lines: Vec<&str> = base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----", lines.join("\n"));
-    [format!("{pem}\n").into(), pem.replace('\n', "\r\n").into(), pem.into()]
+    let lines: Vec<&str> = base64
+        .as_bytes()
+        .chunks(64)
+        .map(|line| std::str::from_utf8(line).unwrap())
+        .collect();
+    let pem = format!(
+        "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----",
+        lines.join("\n")
+    );
+    [
+        format!("{pem}\n").into(),
+        pem.replace('\n', "\r\n").into(),
+        pem.into(),
+    ]
 }
 
 /// CVE-2026-75509 (joserfc): a list that holds the right name passed for the name. RFC 7519 sections 4.1.1 and 4.1.2.
@@ -804,7 +1133,13 @@ fn a_list_of_names_is_no_name() {
     let key = key("k");
     let mut world = World::with_keys(&[key.jwk()]);
     let good = "https://idp.example.com";
-    for issuer in [json!([good]), json!([good, "https://evil.example.net"]), json!({ good: true }), json!(null), json!(true)] {
+    for issuer in [
+        json!([good]),
+        json!([good, "https://evil.example.net"]),
+        json!({ good: true }),
+        json!(null),
+        json!(true),
+    ] {
         let token = Mint::of(with(claims(), "iss", issuer.clone())).sign(&key);
         assert_eq!(world.get("/", &token), End::refused(401, "issuer"), "{issuer}");
     }
@@ -812,11 +1147,29 @@ fn a_list_of_names_is_no_name() {
         let token = Mint::of(with(claims(), "sub", subject.clone())).sign(&key);
         assert_eq!(world.get("/", &token), End::refused(401, "claim"), "{subject}");
     }
-    for audience in [json!({ "orders": true }), json!([["orders"]]), json!(["order", "orders/"]), json!("orders payments"), json!(null), json!([])] {
+    for audience in [
+        json!({ "orders": true }),
+        json!([["orders"]]),
+        json!(["order", "orders/"]),
+        json!("orders payments"),
+        json!(null),
+        json!([]),
+    ] {
         let token = Mint::of(with(claims(), "aud", audience.clone())).sign(&key);
-        assert_eq!(world.get("/", &token), End::refused(401, "audience"), "{audience}");
+        assert_eq!(
+            world.get("/", &token),
+            End::refused(401, "audience"),
+            "{audience}"
+        );
     }
-    assert!(world.get("/", &Mint::of(with(claims(), "aud", json!(["x", "orders"]))).sign(&key)).is_forwarded());
+    assert!(
+        world
+            .get(
+                "/",
+                &Mint::of(with(claims(), "aud", json!(["x", "orders"]))).sign(&key)
+            )
+            .is_forwarded()
+    );
 }
 
 /// GHSA-jc38-x7x8-2xc8 (jwt-framework): the algorithm came from a header that is not signed. RFC 7515 section 7.2 is not
@@ -836,7 +1189,11 @@ fn the_json_serialisation_is_no_bearer_token() {
         json!({ "payload": payload, "header": { "alg": "EdDSA", "kid": "k" }, "signature": signature }),
     ] {
         for spelling in [json.to_string(), URL_SAFE_NO_PAD.encode(json.to_string())] {
-            assert_eq!(world.get("/", &spelling), End::refused(401, "malformed"), "{json}");
+            assert_eq!(
+                world.get("/", &spelling),
+                End::refused(401, "malformed"),
+                "{json}"
+            );
         }
     }
     assert!(world.get("/", &token).is_forwarded());
@@ -847,15 +1204,36 @@ fn the_json_serialisation_is_no_bearer_token() {
 fn an_extension_that_must_be_understood_refuses_the_token() {
     let key = key("k");
     let mut world = World::with_keys(&[key.jwk()]);
-    for crit in [json!([]), json!(["exp"]), json!(["alg"]), json!(["b64"]), json!(["x"]), json!("x"), json!(null), json!({}), json!([1])] {
-        let token = Mint::of(claims()).header("crit", crit.clone()).header("x", 1).header("b64", true).sign(&key);
+    for crit in [
+        json!([]),
+        json!(["exp"]),
+        json!(["alg"]),
+        json!(["b64"]),
+        json!(["x"]),
+        json!("x"),
+        json!(null),
+        json!({}),
+        json!([1]),
+    ] {
+        let token = Mint::of(claims())
+            .header("crit", crit.clone())
+            .header("x", 1)
+            .header("b64", true)
+            .sign(&key);
         assert_eq!(world.get("/", &token), End::refused(401, "critical"), "{crit}");
     }
     for b64 in [json!(false), json!("false"), json!(0), json!(null)] {
         let token = Mint::of(claims()).header("b64", b64.clone()).sign(&key);
         assert_eq!(world.get("/", &token), End::refused(401, "critical"), "{b64}");
     }
-    assert!(world.get("/", &Mint::of(claims()).header("x", 1).header("b64", true).sign(&key)).is_forwarded());
+    assert!(
+        world
+            .get(
+                "/",
+                &Mint::of(claims()).header("x", 1).header("b64", true).sign(&key)
+            )
+            .is_forwarded()
+    );
 }
 
 /// HAProxy `jwt.c`, commit 648b0e7b: a signature of 21,830 characters was written into a buffer for 16 KB.
@@ -866,21 +1244,32 @@ fn a_signature_of_any_length_is_only_a_wrong_one() {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     for verifier in [Box::new(Compact) as Box<dyn Verify>, Box::new(Host)] {
         let mut fixed = one_rule();
-        fixed["issuers"]["idp"] = json!({ "issuer": "https://idp.example.com", "jwks": { "keys": [key.jwk()] } });
+        fixed["issuers"]["idp"] =
+            json!({ "issuer": "https://idp.example.com", "jwks": { "keys": [key.jwk()] } });
         let mut world = World::verifying_by(verifier, &fixed);
         let mut try_it = |signature: &str| world.get("/", &format!("{signed}.{signature}"));
         assert_eq!(try_it(&"A".repeat(21_830)), End::refused(401, "too_large"));
         for bytes in [1, 2, 32, 63, 65, 70, 71, 72, 96, 128, 132, 256, 4096, 10_000] {
             for byte in [0, 1, 0x30, 0x7f, 0x80, 0xff] {
                 let signature = URL_SAFE_NO_PAD.encode(vec![byte; bytes]);
-                assert_eq!(try_it(&signature), End::refused(401, "signature"), "{bytes} of {byte}");
+                assert_eq!(
+                    try_it(&signature),
+                    End::refused(401, "signature"),
+                    "{bytes} of {byte}"
+                );
             }
         }
         // RFC 7518 section 3.4: the same numbers, longer. A reader of DER would not see the difference.
         let raw = URL_SAFE_NO_PAD.decode(signature).unwrap();
         let longer = [&[0; 2], &raw[..32], &[0; 2], &raw[32..]].concat();
-        assert_eq!(try_it(&URL_SAFE_NO_PAD.encode(longer)), End::refused(401, "signature"));
-        assert_eq!(try_it(&URL_SAFE_NO_PAD.encode(jwk::der::ecdsa_signature(&raw))), End::refused(401, "signature"));
+        assert_eq!(
+            try_it(&URL_SAFE_NO_PAD.encode(longer)),
+            End::refused(401, "signature")
+        );
+        assert_eq!(
+            try_it(&URL_SAFE_NO_PAD.encode(jwk::der::ecdsa_signature(&raw))),
+            End::refused(401, "signature")
+        );
         assert!(try_it(signature).is_forwarded());
     }
 }
@@ -890,7 +1279,11 @@ fn a_signature_of_any_length_is_only_a_wrong_one() {
 fn names_are_compared_and_never_matched() {
     let key = key("k");
     let places: [(&str, fn(&str) -> Value, fn(&str) -> Value); 3] = [
-        ("realm_roles", |name| json!([name]), |name| json!({ "realm_access": { "roles": [name] } })),
+        (
+            "realm_roles",
+            |name| json!([name]),
+            |name| json!({ "realm_access": { "roles": [name] } }),
+        ),
         ("scopes", |name| json!([name]), |name| json!({ "scope": name })),
         (
             "client_roles",
@@ -899,26 +1292,47 @@ fn names_are_compared_and_never_matched() {
         ),
     ];
     for (member, asked, held) in places {
-        for name in ["a.*", "a*", ".*", ".+", "^abc$", "abc|x", "[abc]+", "a?c", "*", "%61bc", "a\\c"] {
+        for name in [
+            "a.*", "a*", ".*", ".+", "^abc$", "abc|x", "[abc]+", "a?c", "*", "%61bc", "a\\c",
+        ] {
             let mut world = World::with_keys(&[key.jwk()]);
             let keys = world.web.clone();
             let mut try_it = |asked: Value, held: Value| {
                 let mut claims = claims();
-                claims.as_object_mut().unwrap().extend(held.as_object().unwrap().clone());
+                claims
+                    .as_object_mut()
+                    .unwrap()
+                    .extend(held.as_object().unwrap().clone());
                 world = World::new(&one_rule_with(member, asked));
                 world.web.clone_from(&keys);
                 world.get("/", &Mint::of(claims).sign(&key))
             };
             assert!(try_it(asked(name), held(name)).is_forwarded(), "{member} {name}");
-            assert_eq!(try_it(asked(name), held("abc")).status, 403, "{member} {name}: asked for as a pattern");
-            assert_eq!(try_it(asked("abc"), held(name)).status, 403, "{member} {name}: held as a pattern");
+            assert_eq!(
+                try_it(asked(name), held("abc")).status,
+                403,
+                "{member} {name}: asked for as a pattern"
+            );
+            assert_eq!(
+                try_it(asked("abc"), held(name)).status,
+                403,
+                "{member} {name}: held as a pattern"
+            );
         }
     }
     // The client of a client role is a name, too.
     let mut world = World::new(&one_rule_with("client_roles", json!({ "a.*": ["role"] })));
     world.provider("idp.example.com", &[key.jwk()]);
     let other = json!({ "abc": { "roles": ["role"] }, "a": { "*": { "roles": ["role"] } } });
-    assert_eq!(world.get("/", &Mint::of(with(claims(), "resource_access", other)).sign(&key)).status, 403);
+    assert_eq!(
+        world
+            .get(
+                "/",
+                &Mint::of(with(claims(), "resource_access", other)).sign(&key)
+            )
+            .status,
+        403
+    );
 }
 
 /// RFC 8725 section 3.10, RFC 7515 section 10.4: a key that comes with the token proves nothing, and nobody asks for it.
@@ -926,7 +1340,10 @@ fn names_are_compared_and_never_matched() {
 fn a_token_brings_no_key_of_its_own() {
     let (ours, theirs) = (key("k"), key("evil"));
     let mut world = World::with_keys(&[ours.jwk()]);
-    world.serve("evil.example.net/keys", json!({ "keys": [theirs.jwk()] }).to_string());
+    world.serve(
+        "evil.example.net/keys",
+        json!({ "keys": [theirs.jwk()] }).to_string(),
+    );
     let certificate = json!([STANDARD.encode([0x30, 0x82, 0x01, 0x0a])]);
     for (name, value) in [
         ("jwk", theirs.jwk()),
@@ -938,11 +1355,28 @@ fn a_token_brings_no_key_of_its_own() {
         ("keys", json!([theirs.jwk()])),
     ] {
         let mint = Mint::of(claims()).key(&theirs).header(name, value.clone());
-        assert_eq!(world.get("/", &mint.sign(&theirs)), End::refused(401, "key"), "{name}");
-        assert_eq!(world.get("/", &mint.clone().kid("k").sign(&theirs)), End::refused(401, "signature"), "{name}");
-        assert_eq!(world.get("/", &mint.without_header("kid").sign(&theirs)), End::refused(401, "signature"), "{name}");
+        assert_eq!(
+            world.get("/", &mint.sign(&theirs)),
+            End::refused(401, "key"),
+            "{name}"
+        );
+        assert_eq!(
+            world.get("/", &mint.clone().kid("k").sign(&theirs)),
+            End::refused(401, "signature"),
+            "{name}"
+        );
+        assert_eq!(
+            world.get("/", &mint.without_header("kid").sign(&theirs)),
+            End::refused(401, "signature"),
+            "{name}"
+        );
         // What is not looked at does no harm either (RFC 7515 section 4).
-        assert!(world.get("/", &Mint::of(claims()).header(name, value).sign(&ours)).is_forwarded(), "{name}");
+        assert!(
+            world
+                .get("/", &Mint::of(claims()).header(name, value).sign(&ours))
+                .is_forwarded(),
+            "{name}"
+        );
     }
     world.pass(600);
     assert_eq!(world.hosts(), ["idp.example.com"]);
@@ -957,10 +1391,26 @@ fn another_kind_of_token_is_no_access_token() {
         let token = Mint::of(with(claims(), "typ", json!(kind))).sign(&key);
         assert_eq!(world.get("/", &token), End::refused(401, "kind"), "{kind}");
     }
-    for typ in ["dpop+jwt", "logout+jwt", "secevent+jwt", "token-introspection+jwt", "JOSE", "application/"] {
-        assert_eq!(world.get("/", &Mint::of(claims()).header("typ", typ).sign(&key)), End::refused(401, "type"), "{typ}");
+    for typ in [
+        "dpop+jwt",
+        "logout+jwt",
+        "secevent+jwt",
+        "token-introspection+jwt",
+        "JOSE",
+        "application/",
+    ] {
+        assert_eq!(
+            world.get("/", &Mint::of(claims()).header("typ", typ).sign(&key)),
+            End::refused(401, "type"),
+            "{typ}"
+        );
     }
-    for bound in [json!({ "jkt": "x" }), json!({ "x5t#S256": "x" }), json!({}), json!(null)] {
+    for bound in [
+        json!({ "jkt": "x" }),
+        json!({ "x5t#S256": "x" }),
+        json!({}),
+        json!(null),
+    ] {
         let token = Mint::of(with(claims(), "cnf", bound.clone())).sign(&key);
         assert_eq!(world.get("/", &token), End::refused(401, "bound"), "{bound}");
     }
@@ -971,7 +1421,9 @@ impl World {
     /// A counter's sum since the world began, or since the last look.
     fn count(&mut self, name: &str) -> u64 {
         let mut count = 0;
-        self.plugin.stats().report(|_, counter, sum| count += if counter.to_string() == name { sum } else { 0 });
+        self.plugin
+            .stats()
+            .report(|_, counter, sum| count += if counter.to_string() == name { sum } else { 0 });
         count
     }
 }

@@ -60,7 +60,9 @@ impl Verify for Host {
             Algorithm::Es256 | Algorithm::Es384 | Algorithm::Es512 => der::ecdsa_signature(signature),
             _ => signature.to_vec(),
         };
-        lc::UnparsedPublicKey::new(how, key.spki()).verify(message, &signature).is_ok()
+        lc::UnparsedPublicKey::new(how, key.spki())
+            .verify(message, &signature)
+            .is_ok()
     }
 }
 
@@ -103,12 +105,21 @@ fn every_jwt_case_ends_as_it_must_with_keys_fetched() {
 
 /// These sets hold keys, none of which may verify a signature. We hold that against the provider (503), not against the
 /// caller (401): `jwk::parse` refuses the document, so that a set that served well is not given up for it.
-const NO_USABLE_KEY: [&str; 5] = ["jwks_empty", "key_ops_encrypt", "rsa_e1", "rsa_key_1024", "use_enc_no_alg"];
+const NO_USABLE_KEY: [&str; 5] = [
+    "jwks_empty",
+    "key_ops_encrypt",
+    "rsa_e1",
+    "rsa_key_1024",
+    "use_enc_no_alg",
+];
 
 /// What these ask for cannot be written in a configuration: roles under other claims than Keycloak's, no audience at all.
 /// They run one level down, at [`jwt::Unverified::verify`], and their claims are looked up in the [`Caller`].
-const ONE_LEVEL_DOWN: [&str; 3] =
-    ["idp_auth0_default", "idp_cognito_client_credentials", "idp_entra_v2_app"];
+const ONE_LEVEL_DOWN: [&str; 3] = [
+    "idp_auth0_default",
+    "idp_cognito_client_credentials",
+    "idp_entra_v2_app",
+];
 
 #[test]
 fn the_jwt_cases_are_all_here() {
@@ -190,7 +201,11 @@ fn run_jwt_cases(way: Way, keys: Keys) {
         }
         wrong.extend(case.judge_whole(way, keys, &rule));
     }
-    println!("jwt_cases, {way:?}, {keys:?}: {} cases, {} of them one level down", cases.len(), down.len());
+    println!(
+        "jwt_cases, {way:?}, {keys:?}: {} cases, {} of them one level down",
+        cases.len(),
+        down.len()
+    );
     assert!(wrong.is_empty(), "{way:?} {keys:?}:\n{}", wrong.join("\n"));
     refused.sort_unstable();
     down.sort_unstable();
@@ -232,14 +247,18 @@ impl Case {
             "clock_skew": format!("{}s", self.config.clock_skew_seconds),
         });
         match keys {
-            Keys::Inline => issuer["jwks"] = serde_json::from_slice(&self.key_document()).unwrap_or(Value::Null),
+            Keys::Inline => {
+                issuer["jwks"] = serde_json::from_slice(&self.key_document()).unwrap_or(Value::Null)
+            }
             Keys::Fetched => {
                 issuer["cluster"] = json!("idp");
                 issuer["jwks_uri"] = json!("https://idp.example.com/keys");
             }
         }
         let rules = json!([{ "require": require }]);
-        json!({ "issuers": { "idp": issuer }, "inbound": { "rules": rules } }).to_string().into()
+        json!({ "issuers": { "idp": issuer }, "inbound": { "rules": rules } })
+            .to_string()
+            .into()
     }
 
     fn key_document(&self) -> Vec<u8> {
@@ -256,9 +275,19 @@ impl Case {
 
     /// The request as the host hands it over: without the blanks around a value (RFC 9110 section 5.5).
     fn head(&self) -> Head {
-        let values = self.authorization.clone().unwrap_or_else(|| vec![format!("Bearer {}", self.token)]);
-        let pseudo = [(":method", "GET"), (":scheme", "https"), (":authority", "orders"), (":path", "/orders/7")];
-        let values = values.iter().map(|value| ("authorization", value.trim_matches([' ', '\t'])));
+        let values = self
+            .authorization
+            .clone()
+            .unwrap_or_else(|| vec![format!("Bearer {}", self.token)]);
+        let pseudo = [
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", "orders"),
+            (":path", "/orders/7"),
+        ];
+        let values = values
+            .iter()
+            .map(|value| ("authorization", value.trim_matches([' ', '\t'])));
         pseudo.into_iter().chain(values).collect()
     }
 
@@ -275,8 +304,11 @@ impl Case {
 
     /// Runs the case twice: the second decision may come from what the first one left behind, and must be the same.
     fn judge_whole(&self, way: Way, keys: Keys, require: &Value) -> Option<String> {
-        let (sound, unsound): (Vec<_>, Vec<_>) =
-            self.config.algorithms.iter().partition(|name| Algorithm::from_name(name).is_some());
+        let (sound, unsound): (Vec<_>, Vec<_>) = self
+            .config
+            .algorithms
+            .iter()
+            .partition(|name| Algorithm::from_name(name).is_some());
         if !unsound.is_empty() {
             let all: Vec<&String> = self.config.algorithms.iter().collect();
             if Policy::read(&self.configuration(keys, &all, require), &|_| None).is_ok() {
@@ -286,11 +318,16 @@ impl Case {
         let policy = match Policy::read(&self.configuration(keys, &sound, require), &|_| None) {
             Ok(policy) => policy,
             // A key set that is refused with its whole configuration lets nobody in.
-            Err(_) if keys == Keys::Inline && self.key_set().is_err() && self.expect != "accept" => return None,
+            Err(_) if keys == Keys::Inline && self.key_set().is_err() && self.expect != "accept" => {
+                return None;
+            }
             Err(mistakes) => return self.complain(&format!("the configuration was refused: {mistakes:?}")),
         };
         let mut plugin = Plugin::new(policy, way.verifier(), 1);
-        let mut now = Now { instant: Instant(Duration::from_secs(1000)), unix: self.now };
+        let mut now = Now {
+            instant: Instant(Duration::from_secs(1000)),
+            unix: self.now,
+        };
         // Keys are fetched at start, before the first request; a while later an unknown name may be looked for again.
         self.serve(&mut plugin, now);
         now.instant = now.instant + Duration::from_secs(10);
@@ -329,7 +366,11 @@ impl Case {
         while let Some(effect) = plugin.poll() {
             match effect {
                 Effect::Call(ticket, _) => {
-                    let reply = Reply { status: Some(200), body: Some(self.key_document()), ..Reply::default() };
+                    let reply = Reply {
+                        status: Some(200),
+                        body: Some(self.key_document()),
+                        ..Reply::default()
+                    };
                     plugin.reply(ticket, &reply, now);
                 }
                 Effect::Settle(id, step) => settled.push((id, step)),
@@ -353,11 +394,22 @@ impl Case {
         if self.expected_http != json!(response.status) {
             let defensible = self.expected_http_alt.contains(&response.status)
                 || (response.status == 503 && NO_USABLE_KEY.contains(&self.name.as_str()));
-            return if defensible { None } else { self.complain(&format!("got {response:?}")) };
+            return if defensible {
+                None
+            } else {
+                self.complain(&format!("got {response:?}"))
+            };
         }
-        let challenge = response.headers.iter().find(|(name, _)| *name == "www-authenticate");
-        let Some((_, challenge)) = challenge else { return self.complain("no challenge") };
-        let error = challenge.split_once("error=\"").and_then(|(_, rest)| rest.split('"').next());
+        let challenge = response
+            .headers
+            .iter()
+            .find(|(name, _)| *name == "www-authenticate");
+        let Some((_, challenge)) = challenge else {
+            return self.complain("no challenge");
+        };
+        let error = challenge
+            .split_once("error=\"")
+            .and_then(|(_, rest)| rest.split('"').next());
         let right = challenge.starts_with("Bearer ") && error == self.expected_error.as_deref();
         if right { None } else { self.complain(challenge) }
     }
@@ -369,14 +421,31 @@ impl Case {
         };
         let audiences = &self.config.audiences;
         let holds = (audiences.is_empty() || caller.is_for_any(audiences))
-            && self.config.required_claims.iter().all(|claim| claim.holds(&caller));
-        if holds == (self.expect == "accept") { None } else { self.complain("the claims") }
+            && self
+                .config
+                .required_claims
+                .iter()
+                .all(|claim| claim.holds(&caller));
+        if holds == (self.expect == "accept") {
+            None
+        } else {
+            self.complain("the claims")
+        }
     }
 
     fn verify(&self, verifier: &dyn Verify) -> Result<Caller, Reject> {
-        let algorithms = self.config.algorithms.iter().filter_map(|name| Algorithm::from_name(name)).collect();
+        let algorithms = self
+            .config
+            .algorithms
+            .iter()
+            .filter_map(|name| Algorithm::from_name(name))
+            .collect();
         let (issuer, clock_skew) = (self.config.issuer.clone(), self.config.clock_skew_seconds);
-        let expect = Expect { issuer, algorithms, clock_skew };
+        let expect = Expect {
+            issuer,
+            algorithms,
+            clock_skew,
+        };
         jwt::read(self.token.as_bytes())?.verify(&self.key_set().unwrap(), verifier, &expect, self.now)
     }
 
@@ -387,10 +456,16 @@ impl Case {
 
 impl RequiredClaim {
     fn holds(&self, caller: &Caller) -> bool {
-        let Some(value) = caller.claim(&self.path) else { return false };
+        let Some(value) = caller.claim(&self.path) else {
+            return false;
+        };
         match self.r#as.as_str() {
-            "array" => value.as_array().is_some_and(|list| list.iter().any(|entry| *entry == self.contains)),
-            "space_delimited" => value.as_str().is_some_and(|text| text.split(' ').any(|word| word == self.contains)),
+            "array" => value
+                .as_array()
+                .is_some_and(|list| list.iter().any(|entry| *entry == self.contains)),
+            "space_delimited" => value
+                .as_str()
+                .is_some_and(|text| text.split(' ').any(|word| word == self.contains)),
             "string" => *value == self.contains,
             other => panic!("{other} is not known"),
         }
@@ -402,11 +477,19 @@ impl RequiredClaim {
 /// [`jwt::read`] looks at shape and header. Of what [`jwt::Unverified::verify`] then refuses, these three reasons come
 /// before the signature holds; every other one comes after, so it tells that the signature did hold.
 fn signature_holds(token: &str, jwks: &Value, verifier: &dyn Verify) -> Result<(), String> {
-    let keys = jwk::parse(jwks.to_string().as_bytes()).map_err(|error| format!("key set: {error}"))?.keys;
+    let keys = jwk::parse(jwks.to_string().as_bytes())
+        .map_err(|error| format!("key set: {error}"))?
+        .keys;
     let token = jwt::read(token.as_bytes()).map_err(|reject| format!("shape: {reject:?}"))?;
-    let expect = Expect { issuer: "nobody".into(), algorithms: Algorithm::ALL.to_vec(), clock_skew: 0 };
+    let expect = Expect {
+        issuer: "nobody".into(),
+        algorithms: Algorithm::ALL.to_vec(),
+        clock_skew: 0,
+    };
     match token.verify(&keys, verifier, &expect, 0) {
-        Err(reject @ (Reject::Algorithm | Reject::Key | Reject::Signature)) => Err(format!("signature: {reject:?}")),
+        Err(reject @ (Reject::Algorithm | Reject::Key | Reject::Signature)) => {
+            Err(format!("signature: {reject:?}"))
+        }
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -417,7 +500,10 @@ fn the_examples_of_the_rfcs_end_as_they_must() {
     let examples = file["examples"].as_array().unwrap();
     let mut ran: BTreeMap<&str, usize> = BTreeMap::new();
     for example in examples {
-        let (name, kind) = (example["name"].as_str().unwrap(), example["kind"].as_str().unwrap());
+        let (name, kind) = (
+            example["name"].as_str().unwrap(),
+            example["kind"].as_str().unwrap(),
+        );
         *ran.entry(kind).or_default() += 1;
         let jwks = json!({ "keys": [if example["jwk"].is_null() { some_jwk(examples) } else { example["jwk"].clone() }] });
         for way in Way::BOTH {
@@ -430,14 +516,24 @@ fn the_examples_of_the_rfcs_end_as_they_must() {
                 }
                 // A DPoP proof brings its own key; as a bearer token it is of the wrong type (RFC 9449 section 7.1).
                 ("jws", Some("dpop-proof")) => {
-                    assert_eq!(jwt::read(example["jws"].as_str().unwrap().as_bytes()).err(), Some(Reject::Type), "{name}");
+                    assert_eq!(
+                        jwt::read(example["jws"].as_str().unwrap().as_bytes()).err(),
+                        Some(Reject::Type),
+                        "{name}"
+                    );
                 }
                 ("jws", Some("reject")) => {
-                    assert!(signature_holds(example["jws"].as_str().unwrap(), &jwks, verifier.as_ref()).is_err(), "{name}");
+                    assert!(
+                        signature_holds(example["jws"].as_str().unwrap(), &jwks, verifier.as_ref()).is_err(),
+                        "{name}"
+                    );
                 }
                 ("raw-token", Some("reject")) => {
                     let token = example["token"].as_str().unwrap();
-                    assert!(jwt::read(token.as_bytes()).is_err(), "{name}: its shape alone refuses it");
+                    assert!(
+                        jwt::read(token.as_bytes()).is_err(),
+                        "{name}: its shape alone refuses it"
+                    );
                 }
                 // RFC 7638, RFC 8705: thumbprints are not computed here, since tokens that are bound to one are refused.
                 ("jwk-thumbprint-sha256" | "x5t-s256", None) => {}
@@ -448,13 +544,23 @@ fn the_examples_of_the_rfcs_end_as_they_must() {
         }
     }
     println!("rfc_examples: {ran:?}");
-    let expected = [("claims-shape", 3), ("jwk-thumbprint-sha256", 3), ("jws", 13), ("raw-token", 8), ("x5t-s256", 1)];
+    let expected = [
+        ("claims-shape", 3),
+        ("jwk-thumbprint-sha256", 3),
+        ("jws", 14),
+        ("raw-token", 8),
+        ("x5t-s256", 1),
+    ];
     assert_eq!(ran, BTreeMap::from(expected));
 }
 
 /// The key of RFC 7515 appendix A.2, for examples that name none.
 fn some_jwk(examples: &[Value]) -> Value {
-    examples.iter().find(|example| example["name"] == "rfc7515-A.2-RS256").unwrap()["jwk"].clone()
+    examples
+        .iter()
+        .find(|example| example["name"] == "rfc7515-A.2-RS256")
+        .unwrap()["jwk"]
+        .clone()
 }
 
 #[test]
@@ -465,12 +571,21 @@ fn a_token_of_an_rfc_is_good_until_the_second_in_which_it_ends() {
         if example["claims"]["iss"] != "joe" {
             continue;
         }
-        let expect = Expect { issuer: "joe".into(), algorithms: Algorithm::ALL.to_vec(), clock_skew: 0 };
-        let keys = jwk::parse(json!({ "keys": [example["jwk"]] }).to_string().as_bytes()).unwrap().keys;
+        let expect = Expect {
+            issuer: "joe".into(),
+            algorithms: Algorithm::ALL.to_vec(),
+            clock_skew: 0,
+        };
+        let keys = jwk::parse(json!({ "keys": [example["jwk"]] }).to_string().as_bytes())
+            .unwrap()
+            .keys;
         let token = jwt::read(example["jws"].as_str().unwrap().as_bytes()).unwrap();
         let caller = token.verify(&keys, &Compact, &expect, 1_300_819_379).unwrap();
         assert_eq!(caller.claim(&["http://example.com/is_root"]), Some(&json!(true)));
-        assert_eq!(token.verify(&keys, &Compact, &expect, 1_300_819_380).unwrap_err(), Reject::Expired);
+        assert_eq!(
+            token.verify(&keys, &Compact, &expect, 1_300_819_380).unwrap_err(),
+            Reject::Expired
+        );
         count += 1;
     }
     assert_eq!(count, 2, "RFC 7515 appendices A.2 and A.3");
@@ -480,17 +595,26 @@ fn a_token_of_an_rfc_is_good_until_the_second_in_which_it_ends() {
 fn the_claims_of_the_rfcs_end_as_they_must() {
     let file: Value = serde_json::from_str(include_str!("../data/rfc_examples.json")).unwrap();
     let key = key::Key::new(Alg::EdDsa);
-    let keys = jwk::parse(json!({ "keys": [key.bare_jwk()] }).to_string().as_bytes()).unwrap().keys;
+    let keys = jwk::parse(json!({ "keys": [key.bare_jwk()] }).to_string().as_bytes())
+        .unwrap()
+        .keys;
     let verify = |name: &str, header: &Value| {
         let examples = file["examples"].as_array().unwrap();
         let claims = &examples.iter().find(|example| example["name"] == name).unwrap()["claims"];
         let token = token::sign_bytes(&key, header.to_string().as_bytes(), claims.to_string().as_bytes());
         let issuer = claims["iss"].as_str().unwrap().to_owned();
-        let expect = Expect { issuer, algorithms: vec![Algorithm::EdDsa], clock_skew: 0 };
+        let expect = Expect {
+            issuer,
+            algorithms: vec![Algorithm::EdDsa],
+            clock_skew: 0,
+        };
         jwt::read(token.as_bytes())?.verify(&keys, &Compact, &expect, claims["exp"].as_u64().unwrap() - 1)
     };
     let caller = verify("rfc9068-2.2-shape", &json!({ "alg": "EdDSA", "typ": "at+JWT" })).unwrap();
-    assert_eq!((caller.subject(), caller.client()), (Some("5ba552d67"), Some("s6BhdRkqt3")));
+    assert_eq!(
+        (caller.subject(), caller.client()),
+        (Some("5ba552d67"), Some("s6BhdRkqt3"))
+    );
     let bound = verify("rfc8705-3.1-claims", &json!({ "alg": "EdDSA" })).unwrap_err();
     assert_eq!(bound, Reject::Bound);
 }
@@ -498,15 +622,31 @@ fn the_claims_of_the_rfcs_end_as_they_must() {
 #[test]
 fn keys_are_encoded_as_boringssl_encodes_them() {
     let same = |jwk: &Value, theirs: PublicKeyX509Der<'_>| {
-        let keys = jwk::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).unwrap().keys;
-        let key = Algorithm::ALL.iter().find_map(|algorithm| keys.candidates(None, *algorithm).next()).unwrap();
+        let keys = jwk::parse(json!({ "keys": [jwk] }).to_string().as_bytes())
+            .unwrap()
+            .keys;
+        let key = Algorithm::ALL
+            .iter()
+            .find_map(|algorithm| keys.candidates(None, *algorithm).next())
+            .unwrap();
         assert_eq!(key.spki(), theirs.as_ref(), "{jwk}");
     };
     let mut sizes = BTreeSet::new();
-    for jwk in jwt_cases().iter().filter_map(|case| case.jwks.as_ref()?["keys"].as_array()).flatten() {
+    for jwk in jwt_cases()
+        .iter()
+        .filter_map(|case| case.jwks.as_ref()?["keys"].as_array())
+        .flatten()
+    {
         let keys = jwk::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).map(|parsed| parsed.keys);
-        let Ok(Some(key)) = keys.as_ref().map(|keys| keys.candidates(None, Algorithm::Rs256).next()) else { continue };
-        let Material::Rsa { n, e } = key.material() else { panic!("not an RSA key") };
+        let Ok(Some(key)) = keys
+            .as_ref()
+            .map(|keys| keys.candidates(None, Algorithm::Rs256).next())
+        else {
+            continue;
+        };
+        let Material::Rsa { n, e } = key.material() else {
+            panic!("not an RSA key")
+        };
         same(jwk, lc::RsaPublicKeyComponents { n, e }.as_der().unwrap());
         sizes.insert(n.len());
     }
@@ -514,7 +654,10 @@ fn keys_are_encoded_as_boringssl_encodes_them() {
     for (curve, length, how) in curves() {
         for _ in 0..32 {
             let pair = lc::EcdsaKeyPair::generate(how).unwrap();
-            same(&ec_jwk(curve, length, &pair), lc::KeyPair::public_key(&pair).as_der().unwrap());
+            same(
+                &ec_jwk(curve, length, &pair),
+                lc::KeyPair::public_key(&pair).as_der().unwrap(),
+            );
         }
     }
     let pair = lc::Ed25519KeyPair::generate().unwrap();
@@ -523,29 +666,74 @@ fn keys_are_encoded_as_boringssl_encodes_them() {
     same(&jwk, lc::KeyPair::public_key(&pair).as_der().unwrap());
 }
 
-/// Among a few hundred signatures are numbers with and without the high bit, and with leading zeros: every form that DER
-/// has for an integer.
+/// Signs until every form that DER has for a number was there: with the high bit and without, with zeros before it and
+/// without.
 #[test]
 fn the_host_takes_every_ecdsa_signature_that_we_encode_for_it() {
     let random = SystemRandom::new();
-    for ((curve, length, how), algorithm) in
-        curves().into_iter().zip([Algorithm::Es256, Algorithm::Es384, Algorithm::Es512])
-    {
+    let algorithms = [Algorithm::Es256, Algorithm::Es384, Algorithm::Es512];
+    for ((curve, length, how), algorithm) in curves().into_iter().zip(algorithms) {
         let pair = lc::EcdsaKeyPair::generate(how).unwrap();
         let document = json!({ "keys": [ec_jwk(curve, length, &pair)] }).to_string();
         let keys = jwk::parse(document.as_bytes()).unwrap().keys;
         let key = keys.candidates(None, algorithm).next().unwrap();
-        let mut short = 0;
-        for message in 0..600_u32 {
+        let mut forms = BTreeSet::new();
+        for message in 0..20_000_u32 {
             let message = message.to_be_bytes();
             let raw = pair.sign(&random, &message).unwrap();
             assert_eq!(raw.as_ref().len(), signature::length(algorithm, key));
-            assert!(Host.verify(algorithm, key, &message, raw.as_ref()), "{curve} {message:?}");
-            assert!(!Host.verify(algorithm, key, b"another", raw.as_ref()), "{curve} {message:?}");
-            short += usize::from(der::ecdsa_signature(raw.as_ref()).len() < 2 * length + 6);
+            assert!(
+                Host.verify(algorithm, key, &message, raw.as_ref()),
+                "{curve} {message:?}"
+            );
+            assert!(
+                !Host.verify(algorithm, key, b"another", raw.as_ref()),
+                "{curve} {message:?}"
+            );
+            for number in raw.as_ref().chunks(length) {
+                let zeros = number.iter().take_while(|byte| **byte == 0).count();
+                forms.insert((zeros > 0, number[zeros] >= 0x80));
+            }
+            if forms.len() == 4 {
+                break;
+            }
         }
-        assert!(short > 0, "{curve}: no number was shorter than the curve");
+        assert_eq!(forms.len(), 4, "{curve}: {forms:?}");
     }
+}
+
+/// [`Verify`] promises that anything odd is simply not a signature; a panic would end the worker.
+#[test]
+fn an_odd_signature_is_no_signature_and_no_panic() {
+    let mut tried = BTreeSet::new();
+    for jwk in jwt_cases()
+        .iter()
+        .filter_map(|case| case.jwks.as_ref()?["keys"].as_array())
+        .flatten()
+    {
+        let Ok(parsed) = jwk::parse(json!({ "keys": [jwk] }).to_string().as_bytes()) else {
+            continue;
+        };
+        for algorithm in Algorithm::ALL {
+            let Some(key) = parsed.keys.candidates(None, algorithm).next() else {
+                continue;
+            };
+            if !tried.insert(algorithm) {
+                continue;
+            }
+            for length in [
+                0, 1, 2, 3, 31, 32, 63, 64, 65, 95, 96, 97, 131, 132, 133, 255, 256, 257, 512, 10_000,
+            ] {
+                for way in Way::BOTH {
+                    let holds = way
+                        .verifier()
+                        .verify(algorithm, key, b"message", &vec![0x42; length]);
+                    assert!(!holds, "{algorithm}, {length} bytes, {way:?}");
+                }
+            }
+        }
+    }
+    assert_eq!(tried.len(), Algorithm::ALL.len(), "{tried:?}");
 }
 
 fn curves() -> [(&'static str, usize, &'static lc::EcdsaSigningAlgorithm); 3] {
@@ -597,17 +785,29 @@ fn wycheproof_signatures_by_the_host() {
 
 /// At [`Verify`] alone, without the check of the length that comes before it in `jwt`.
 fn run_wycheproof_signatures(way: Way, expected: usize) {
-    let Some(file) = wycheproof::<SignatureFile>("wycheproof_signatures.json") else { return };
+    let Some(file) = wycheproof::<SignatureFile>("wycheproof_signatures.json") else {
+        return;
+    };
     let (mut ledger, verifier) = (Ledger::of("signatures", way), way.verifier());
     for group in &file.groups {
         let algorithm = Algorithm::from_name(&group.alg).unwrap();
-        let keys = jwk::parse(json!({ "keys": [group.jwk] }).to_string().as_bytes()).unwrap().keys;
+        let keys = jwk::parse(json!({ "keys": [group.jwk] }).to_string().as_bytes())
+            .unwrap()
+            .keys;
         let key = keys.candidates(None, algorithm).next().unwrap();
         for case in &group.tests {
-            let [message, signature] = [&case.msg, &case.sig].map(|text| URL_SAFE_NO_PAD.decode(text).unwrap());
-            let holds = verifier.verify(algorithm, key, &message, &signature);
-            let expect = if way.can(algorithm) { case.expect.as_str() } else { "reject" };
-            let outcome = if holds { Ok(()) } else { Err(String::new()) };
+            let [message, signature] =
+                [&case.msg, &case.sig].map(|text| URL_SAFE_NO_PAD.decode(text).unwrap());
+            let outcome = if verifier.verify(algorithm, key, &message, &signature) {
+                Ok(())
+            } else {
+                Err(String::new())
+            };
+            let expect = if way.can(algorithm) {
+                case.expect.as_str()
+            } else {
+                "reject"
+            };
             ledger.note(&group.file, case.id, &case.comment, expect, &outcome);
         }
     }
@@ -651,11 +851,17 @@ fn wycheproof_json_web_crypto() {
 }
 
 fn run_wycheproof_jws(set: &str, expected: usize) {
-    let Some(file) = wycheproof::<JwsFile>(&format!("wycheproof_{set}.json")) else { return };
+    let Some(file) = wycheproof::<JwsFile>(&format!("wycheproof_{set}.json")) else {
+        return;
+    };
     for way in Way::BOTH {
         let (mut ledger, verifier) = (Ledger::of(set, way), way.verifier());
         for group in &file.groups {
-            for case in group.tests.iter().filter(|case| case.asymmetric_only_expect != "skip") {
+            for case in group
+                .tests
+                .iter()
+                .filter(|case| case.asymmetric_only_expect != "skip")
+            {
                 let outcome = signature_holds(&case.jws, &group.jwks, verifier.as_ref());
                 let what = format!("{}, {}", group.comment, case.comment);
                 ledger.note(set, case.id, &what, &case.asymmetric_only_expect, &outcome);
@@ -667,7 +873,9 @@ fn run_wycheproof_jws(set: &str, expected: usize) {
 
 /// A Wycheproof file, where they lie beside the repository.
 fn wycheproof<T: for<'de> Deserialize<'de>>(name: &str) -> Option<T> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../shared/vectors")
+        .join(name);
     let Ok(text) = std::fs::read(path) else {
         println!("left out: {name} is not here");
         return None;
@@ -702,11 +910,27 @@ struct Ledger {
 
 impl Ledger {
     fn of(set: &str, way: Way) -> Self {
-        let file: Exceptions = serde_json::from_str(include_str!("../data/wycheproof_exceptions.json")).unwrap();
-        assert!(file.exceptions.iter().all(|exception| exception.reason.len() > 20), "an exception without a reason");
-        let own = file.exceptions.into_iter().filter(|exception| exception.set == set);
+        let file: Exceptions =
+            serde_json::from_str(include_str!("../data/wycheproof_exceptions.json")).unwrap();
+        assert!(
+            file.exceptions
+                .iter()
+                .all(|exception| exception.reason.len() > 20),
+            "an exception without a reason"
+        );
+        let own = file
+            .exceptions
+            .into_iter()
+            .filter(|exception| exception.set == set);
         let open = own.map(|exception| (exception.file, exception.id)).collect();
-        Self { set: set.to_owned(), way, open, ran: 0, excepted: 0, wrong: Vec::new() }
+        Self {
+            set: set.to_owned(),
+            way,
+            open,
+            ran: 0,
+            excepted: 0,
+            wrong: Vec::new(),
+        }
     }
 
     fn note(&mut self, file: &str, id: u64, comment: &str, expect: &str, outcome: &Result<(), String>) {
@@ -720,15 +944,34 @@ impl Ledger {
         let excepted = self.open.remove(&(file.to_owned(), id));
         self.excepted += usize::from(excepted);
         if right == excepted {
-            let unexpectedly = if excepted { "an exception that is none" } else { "wrong" };
-            self.wrong.push(format!("{file} {id} ({comment}): {unexpectedly}, expected {expect}, got {outcome:?}"));
+            let unexpectedly = if excepted {
+                "an exception that is none"
+            } else {
+                "wrong"
+            };
+            self.wrong.push(format!(
+                "{file} {id} ({comment}): {unexpectedly}, expected {expect}, got {outcome:?}"
+            ));
         }
     }
 
     fn close(self, expected: usize) {
-        println!("wycheproof {}, {:?}: {} cases, {} exceptions", self.set, self.way, self.ran, self.excepted);
-        assert!(self.wrong.is_empty(), "{} by {:?}:\n{}", self.set, self.way, self.wrong.join("\n"));
-        assert!(self.open.is_empty(), "exceptions for cases that are not there: {:?}", self.open);
+        println!(
+            "wycheproof {}, {:?}: {} cases, {} exceptions",
+            self.set, self.way, self.ran, self.excepted
+        );
+        assert!(
+            self.wrong.is_empty(),
+            "{} by {:?}:\n{}",
+            self.set,
+            self.way,
+            self.wrong.join("\n")
+        );
+        assert!(
+            self.open.is_empty(),
+            "exceptions for cases that are not there: {:?}",
+            self.open
+        );
         assert_eq!(self.ran, expected, "{}", self.set);
     }
 }

@@ -29,7 +29,10 @@ fn no_token_with_one_bit_changed_gets_in() {
             assert_refused(&mut world, &spoilt);
             tried += 1;
         }
-        assert_refused(&mut world, &[&token.as_bytes()[..position], &token.as_bytes()[position + 1..]].concat());
+        assert_refused(
+            &mut world,
+            &[&token.as_bytes()[..position], &token.as_bytes()[position + 1..]].concat(),
+        );
     }
     assert!(tried > 2000, "{tried}");
     assert!(world.get("/", &token).is_forwarded(), "the token itself does");
@@ -215,11 +218,42 @@ fn members(names: &'static [&'static str]) -> impl Strategy<Value = Map<String, 
 /// URLs put together from pieces that parsers disagree about.
 fn uri() -> impl Strategy<Value = String> {
     let piece = proptest::sample::select(vec![
-        "https", "http", "HTTPS", "file", ":", "/", "//", "://", "\\", "@", "#", "?", "%2f", "%00", ".", ":443", ":", "idp.example.com",
-        "evil.example.net", "127.0.0.1", "[::1]", "keys", " ", "\t", "\r\n", "ü", "\u{ff0f}",
+        "https",
+        "http",
+        "HTTPS",
+        "file",
+        ":",
+        "/",
+        "//",
+        "://",
+        "\\",
+        "@",
+        "#",
+        "?",
+        "%2f",
+        "%00",
+        ".",
+        ":443",
+        ":",
+        "idp.example.com",
+        "evil.example.net",
+        "127.0.0.1",
+        "[::1]",
+        "keys",
+        " ",
+        "\t",
+        "\r\n",
+        "ü",
+        "\u{ff0f}",
     ]);
     let tail = proptest::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat());
-    let start = proptest::sample::select(vec!["", "https://", "https://idp.example.com", "https://idp.example.com/", "http://idp.example.com"]);
+    let start = proptest::sample::select(vec![
+        "",
+        "https://",
+        "https://idp.example.com",
+        "https://idp.example.com/",
+        "http://idp.example.com",
+    ]);
     (start, tail).prop_map(|(start, tail)| format!("{start}{tail}"))
 }
 
@@ -234,9 +268,24 @@ fn fields() -> impl Strategy<Value = Head> {
     ];
     let value = prop_oneof![
         proptest::sample::select(vec![
-            "", "/", "/a", "/b", "//a/../b", "/%61", "GET", "orders", "x.example.com:80", "Bearer", "Bearer ", "bearer a.b.c", "Basic eDp5",
-            "Bearer eyJhbGciOiJub25lIn0.e30.", "120", "Sun, 06 Nov 1994 08:49:37 GMT",
-        ]).prop_map(|value| value.as_bytes().to_vec()),
+            "",
+            "/",
+            "/a",
+            "/b",
+            "//a/../b",
+            "/%61",
+            "GET",
+            "orders",
+            "x.example.com:80",
+            "Bearer",
+            "Bearer ",
+            "bearer a.b.c",
+            "Basic eDp5",
+            "Bearer eyJhbGciOiJub25lIn0.e30.",
+            "120",
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+        ])
+        .prop_map(|value| value.as_bytes().to_vec()),
         any::<Vec<u8>>(),
     ];
     proptest::collection::vec((name, value), 0..12).prop_map(|fields| fields.into_iter().collect())
@@ -246,18 +295,30 @@ fn fields() -> impl Strategy<Value = Head> {
 fn present(world: &mut World, token: &[u8]) -> Option<()> {
     let value = [b"Bearer ", token].concat();
     let pseudo: [(&[u8], &[u8]); 3] = [(b":method", b"GET"), (b":authority", b"orders"), (b":path", b"/")];
-    let end = world.ask(pseudo.into_iter().chain([(&b"authorization"[..], value.as_slice())]).collect());
+    let end = world.ask(
+        pseudo
+            .into_iter()
+            .chain([(&b"authorization"[..], value.as_slice())])
+            .collect(),
+    );
     end.is_forwarded().then_some(())
 }
 
 fn assert_refused(world: &mut World, token: &[u8]) {
-    assert!(present(world, token).is_none(), "{}", String::from_utf8_lossy(token));
+    assert!(
+        present(world, token).is_none(),
+        "{}",
+        String::from_utf8_lossy(token)
+    );
 }
 
 /// Tokens of a stranger, one for each way to choose a key.
 fn strangers() -> [String; 2] {
     let stranger: Key = key("k");
-    [good_token(&stranger), Mint::of(claims()).without_header("kid").sign(&stranger)]
+    [
+        good_token(&stranger),
+        Mint::of(claims()).without_header("kid").sign(&stranger),
+    ]
 }
 
 fn serve_keys(document: Vec<u8>) {
@@ -274,7 +335,8 @@ fn serve_keys(document: Vec<u8>) {
 fn serve_metadata(document: Vec<u8>) {
     let mut configuration = one_rule();
     let credential = json!({ "issuer": "idp", "client_id": "me", "client_secret": { "env": "SECRET" } });
-    configuration["outbound"] = json!({ "credentials": { "me": credential }, "rules": [{ "credential": "me" }] });
+    configuration["outbound"] =
+        json!({ "credentials": { "me": credential }, "rules": [{ "credential": "me" }] });
     let mut world = World::new(&configuration);
     world.serve(&metadata_of("idp.example.com"), document);
     for token in strangers() {
@@ -283,9 +345,16 @@ fn serve_metadata(document: Vec<u8>) {
     world.pass(60);
     for call in &world.asked {
         let endpoint = &call.endpoint;
-        let to = (endpoint.cluster.as_str(), endpoint.scheme, endpoint.authority.as_str());
+        let to = (
+            endpoint.cluster.as_str(),
+            endpoint.scheme,
+            endpoint.authority.as_str(),
+        );
         assert_eq!(to, ("idp", "https", "idp.example.com"), "{endpoint:?}");
-        assert!(endpoint.path.starts_with('/') && endpoint.path.bytes().all(|byte| byte.is_ascii_graphic()), "{endpoint:?}");
+        assert!(
+            endpoint.path.starts_with('/') && endpoint.path.bytes().all(|byte| byte.is_ascii_graphic()),
+            "{endpoint:?}"
+        );
     }
 }
 
@@ -308,9 +377,13 @@ fn serve_token(reply: Reply) {
         Step::Answer(response) => assert_eq!(response.status, 503),
         Step::Wait => {}
         Step::Forward(edits) => {
-            let [Edit::Set(name, value)] = edits.headers.as_slice() else { panic!("{edits:?}") };
+            let [Edit::Set(name, value)] = edits.headers.as_slice() else {
+                panic!("{edits:?}")
+            };
             let token = value.strip_prefix(b"Bearer ").unwrap();
-            assert!(**name == *"authorization" && !token.is_empty() && token.iter().all(u8::is_ascii_graphic));
+            assert!(
+                **name == *"authorization" && !token.is_empty() && token.iter().all(u8::is_ascii_graphic)
+            );
         }
     }
     world.pass(60);

@@ -38,17 +38,14 @@ fn live(vm: &Vm) -> Life<'_> {
         if gone.waits() {
             gone.end();
         }
-        for _ in 0..4 {
-            vm.wake();
-            vm.serve();
-        }
+        vm.wake();
+        vm.live(Duration::from_millis(2500));
     }
-    vm.pass(Duration::from_secs(15));
+    vm.live(Duration::from_secs(15));
     for request in good.iter().chain(&bad) {
         request.end_with(401);
     }
-    vm.pass(Duration::from_secs(2));
-    vm.serve();
+    vm.live(Duration::from_secs(2));
     Life { good, bad }
 }
 
@@ -72,10 +69,7 @@ impl Life<'_> {
 /// With the host well again, and some time to get over it, the worker does what it should.
 fn recovers(vm: &Vm, fault: &str) {
     vm.mend_calls();
-    for _ in 0..90 {
-        vm.pass(Duration::from_secs(1));
-        vm.serve();
-    }
+    vm.live(Duration::from_secs(90));
     let good = vm.settled(bearing(&token()));
     assert!(good.is_forwarded(), "{fault}: {:?}", good.outcome());
     assert_eq!(good.header("x-caller"), [SUBJECT.as_bytes()], "{fault}");
@@ -88,15 +82,13 @@ fn calls() -> Vec<String> {
     let vm = Vm::with(&both_ways());
     vm.record();
     let life = live(&vm);
+    let record = vm.record();
     assert!(life.good.iter().all(|request| request.is_forwarded()));
     life.was_safe(&vm, "no fault");
     recovers(&vm, "no fault");
-    let vm = Vm::with(&both_ways());
-    vm.record();
-    live(&vm);
     let mut delivered = false;
     let mut calls = Vec::new();
-    for line in vm.record() {
+    for line in record {
         // The first call of a delivery is the SDK's own, which faults pass by.
         match line.strip_prefix("  ") {
             Some(_) if delivered => delivered = false,

@@ -149,8 +149,7 @@ fn a_cluster_that_is_not_there_is_told_waited_out_and_tried_again() {
     assert!((3..40).contains(&told), "{told} attempts in two minutes");
 
     vm.host(|host| host.clusters.insert("keycloak".to_owned()));
-    vm.pass(Duration::from_secs(31));
-    assert_eq!(vm.serve(), 1);
+    assert_eq!(vm.live(Duration::from_secs(31)), 1);
     assert!(vm.request(bearing(&token())).is_forwarded());
 }
 
@@ -165,14 +164,14 @@ fn a_host_that_cannot_call_is_treated_alike() {
         assert_eq!(vm.calls().len(), 0);
         assert_eq!(vm.request(plain()).outcome(), (503, "no_outbound_token".to_owned()));
     }
-    vm.pass(Duration::from_secs(31));
-    vm.serve();
+    assert_eq!(vm.live(Duration::from_secs(31)), 1);
     assert!(vm.request(plain()).is_forwarded());
 }
 
 #[test]
 fn an_answer_that_never_comes_is_given_up_and_asked_for_again() {
     let vm = Vm::with(&inbound());
+    vm.host(|host| host.loses_calls = true);
     vm.wake();
     let lost = vm.the_call();
     vm.pass(Duration::from_secs(8));

@@ -56,6 +56,8 @@ pub(crate) struct Host {
     pub(crate) streams: BTreeMap<u32, Stream>,
     /// Calls that were not answered yet.
     pub(crate) calls: Vec<Call>,
+    /// Whether it says nothing when a call has taken too long; Envoy answers 504.
+    pub(crate) loses_calls: bool,
     /// Sums by name.
     pub(crate) metrics: BTreeMap<String, i64>,
     /// Level and text.
@@ -71,7 +73,6 @@ pub(crate) struct Host {
     roots: BTreeMap<u32, Timer>,
     counters: Vec<String>,
     running: Option<Running>,
-    refused: bool,
 }
 
 /// What `verify_signature` is like on this host.
@@ -158,14 +159,24 @@ impl Answer {
 }
 
 /// A call that the module made.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) token: u32,
     pub(crate) root: u32,
     pub(crate) cluster: String,
     pub(crate) headers: Pairs,
     pub(crate) body: Vec<u8>,
+    /// Milliseconds.
     pub(crate) timeout: u32,
+    /// When the host answers in the provider's place.
+    pub(crate) due: Duration,
+}
+
+impl fmt::Debug for Call {
+    /// Where to, and no more: the rest may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "call {} to {}", self.token, self.path())
+    }
 }
 
 impl Call {
@@ -318,6 +329,11 @@ impl Host {
     /// The root whose timer runs out first, and when.
     pub(crate) fn next_tick(&self) -> Option<(Duration, u32)> {
         self.roots.iter().filter_map(|(root, timer)| Some((timer.due?, *root))).min()
+    }
+
+    /// The call whose time runs out first.
+    pub(crate) fn next_timeout(&self) -> Option<Call> {
+        self.calls.iter().filter(|_| !self.loses_calls).min_by_key(|call| call.due).cloned()
     }
 
     /// The period of a root's timer; zero when it is not armed.
@@ -481,7 +497,8 @@ impl Host {
             return Err(BAD_ARGUMENT);
         }
         let (token, root) = (call.token, self.root());
-        self.calls.push(Call { root, ..call });
+        let due = clock::monotonic() + Duration::from_millis(u64::from(call.timeout));
+        self.calls.push(Call { root, due, ..call });
         Ok(token)
     }
 

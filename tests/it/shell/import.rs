@@ -9,6 +9,7 @@ use super::crypto;
 use super::host::{self, Answer, BAD_ARGUMENT, Call, Host, INTERNAL_FAILURE, Map, NOT_FOUND, OK};
 use super::pairs;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use std::{ptr, slice};
 
 unsafe extern "C" {
@@ -165,7 +166,8 @@ unsafe extern "C" fn proxy_http_call(
     let (cluster, headers, body) =
         unsafe { (text(cluster, cluster_size), bytes(headers, headers_size), bytes(body, body_size)) };
     let headers = pairs::read(headers).unwrap_or_default();
-    let call = Call { token: TOKENS.fetch_add(1, Ordering::Relaxed), root: 0, cluster, headers, body: body.to_vec(), timeout };
+    let (number, body, due) = (TOKENS.fetch_add(1, Ordering::Relaxed), body.to_vec(), Duration::MAX);
+    let call = Call { token: number, root: 0, cluster, headers, body, timeout, due };
     let detail = format!(
         "{}: {} {}",
         call.cluster,

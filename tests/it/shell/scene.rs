@@ -178,6 +178,19 @@ impl Vm {
         served
     }
 
+    /// Time passes, and the provider answers at once whatever it is asked. Returns how often that was.
+    pub(crate) fn live(&self, span: Duration) -> usize {
+        const STEP: Duration = Duration::from_millis(500);
+        let mut served = self.serve();
+        let mut left = span;
+        while !left.is_zero() {
+            self.pass(left.min(STEP));
+            served += self.serve();
+            left = left.saturating_sub(STEP);
+        }
+        served
+    }
+
     /// The one call that is not answered yet.
     pub(crate) fn the_call(&self) -> Call {
         let calls = self.calls();

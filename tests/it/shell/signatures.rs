@@ -71,9 +71,11 @@ fn without_the_function_the_module_verifies_the_others_too() {
 
 #[test]
 fn es384_is_the_hosts_word_and_refused_without_it() {
-    let vm = on(Verifier::Says(super::crypto::YES.to_vec()));
-    assert!(vm.request(bearing(&es384())).is_forwarded());
-    assert_eq!(foreign(&vm), ["  proxy_call_foreign_function verify_signature sha384"]);
+    {
+        let vm = on(Verifier::Says(super::crypto::YES.to_vec()));
+        assert!(vm.request(bearing(&es384())).is_forwarded());
+        assert_eq!(foreign(&vm), ["  proxy_call_foreign_function verify_signature sha384"]);
+    }
     signature_is_wrong(on(Verifier::Absent).request(bearing(&es384())));
 }
 

@@ -7,6 +7,7 @@
 use super::clock;
 use super::host::{self, Answer, Call, Delivery, Fault, Host, State};
 use super::pairs::{self, Pairs};
+use super::scene::reply;
 use serde_json::Value;
 use std::cell::Cell;
 use std::io::Write as _;
@@ -158,14 +159,26 @@ impl Vm {
         Request { vm: self, id }
     }
 
-    /// Time passes, and timers run out.
+    /// Time passes: timers run out, and calls that nobody has answered are answered by the host.
     pub(crate) fn pass(&self, span: Duration) {
         let end = clock::monotonic() + span;
-        while let Some((due, root)) = self.host(|host| host.next_tick()).filter(|(due, _)| *due <= end) {
-            clock::pass(due.saturating_sub(clock::monotonic()));
-            self.tick(root);
+        let sleep_until = |due: Duration| clock::pass(due.saturating_sub(clock::monotonic()));
+        loop {
+            let tick = self.host(|host| host.next_tick()).filter(|(due, _)| *due <= end);
+            let call = self.host(|host| host.next_timeout()).filter(|call| call.due <= end);
+            match (tick, call) {
+                (Some((due, root)), call) if call.as_ref().is_none_or(|call| due < call.due) => {
+                    sleep_until(due);
+                    self.tick(root);
+                }
+                (_, Some(call)) => {
+                    sleep_until(call.due);
+                    self.deliver(&call, reply(504, "upstream request timeout"));
+                }
+                _ => break,
+            }
         }
-        clock::pass(end.saturating_sub(clock::monotonic()));
+        sleep_until(end);
     }
 
     /// Time passes until the next timer has run out.

@@ -189,6 +189,7 @@ fn a_token_that_is_waited_for_is_attached_before_the_request_goes_on() {
 #[test]
 fn an_answer_that_never_comes_holds_a_request_no_longer_than_it_may_wait() {
     let vm = Vm::with(&inbound());
+    vm.host(|host| host.loses_calls = true);
     let request = vm.request(bearing(&token()));
     vm.pass(Duration::from_millis(4900));
     assert!(request.waits());

@@ -418,7 +418,7 @@ impl World {
     pub(crate) fn mint(&mut self, key: &Key, life: i64, audience: &str) -> String {
         let exp = self.unix().saturating_add_signed(life);
         let token = key.sign(&json!({
-            "iss": ISSUER, "sub": "someone", "aud": audience, "exp": exp, "jti": self.minted.len(), "mark": MARK,
+            "iss": ISSUER, "sub": "someone", "aud": audience, "exp": exp, "jti": self.minted.len().to_string(), "mark": MARK,
             "azp": "order-service", "resource_access": { "inventory-service": { "roles": ["inventory:read"] } },
         }));
         let minted = Minted { kid: key.kid.clone(), exp, audience: audience.to_owned() };

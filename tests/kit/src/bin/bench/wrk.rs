@@ -104,7 +104,7 @@ impl Wrk {
         let numbers = result.into_iter().flat_map(str::split_whitespace);
         let numbers: Vec<u64> = numbers.filter_map(|number| number.parse().ok()).collect();
         match numbers[..] {
-            [requests @ 1.., microseconds, 0, 0] => {
+            [requests, microseconds, 0, 0] if requests > 0 => {
                 *next += requests + CUT_OFF;
                 Ok(Run {
                     requests: requests as f64,
