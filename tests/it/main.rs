@@ -4,6 +4,7 @@ mod scene;
 
 mod attacks;
 mod config;
+mod docs;
 mod inbound;
 mod layers;
 mod outage;

@@ -1,0 +1,109 @@
+//! Documents that name code are right about it: files exist, make targets exist, configurations parse.
+
+use m2m_auth::policy::Policy;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut found = vec![root().join("README.md"), root().join("CHANGELOG.md")];
+    let mut folders = vec![root().join("docs"), root().join("envoy")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// What stands between two marks, pair by pair.
+fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
+    let pieces = text.split(open).skip(1);
+    pieces.filter_map(|piece| piece.split_once(close)).map(|(inside, _)| inside).collect()
+}
+
+#[test]
+fn every_file_that_a_document_names_exists() {
+    for (document, text) in documents() {
+        let folder = document.parent().unwrap();
+        for link in between(&text, "](", ")").into_iter().filter(|link| !link.contains("://") && !link.starts_with('#')) {
+            let file = link.split('#').next().unwrap();
+            assert!(folder.join(file).exists(), "{}: {link}", document.display());
+        }
+        let prose: String = text.split("```").step_by(2).collect();
+        for name in between(&prose, "`", "`") {
+            let folders = ["src/", "tests/", "docs/", "envoy/"];
+            if folders.iter().any(|folder| name.starts_with(folder)) && !name.contains([' ', '*', '<', ':']) {
+                assert!(root().join(name).exists(), "{}: {name}", document.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_make_target_that_a_document_names_exists() {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let targets: Vec<&str> = makefile.lines().filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
+    for (document, text) in documents() {
+        for command in between(&text, "`make ", "`") {
+            let target = command.split_whitespace().find(|word| !word.contains('=')).unwrap_or_default();
+            assert!(targets.contains(&target), "{}: make {command}", document.display());
+        }
+    }
+}
+
+#[test]
+fn every_configuration_that_a_document_shows_parses() {
+    let secrets = |_: &str| Some("secret".to_owned());
+    let mut seen = 0;
+    for (document, text) in documents() {
+        for block in between(&text, "```yaml\n", "```") {
+            let shown: Value = serde_norway::from_str(block).unwrap_or_else(|error| panic!("{error}\n{block}"));
+            if shown.get("issuers").is_some() {
+                let read = Policy::read(shown.to_string().as_bytes(), &secrets);
+                assert!(read.is_ok(), "{}: {:?}\n{block}", document.display(), read.err());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 2, "the README shows both directions");
+}
+
+#[test]
+fn the_demos_configuration_parses() {
+    let yaml = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
+    let bootstrap: Value = serde_norway::from_str(&yaml).unwrap();
+    let found = configurations(&bootstrap);
+    assert_eq!(found.len(), 2);
+    for configuration in found {
+        Policy::read(configuration.to_string().as_bytes(), &|_| Some("secret".to_owned())).unwrap();
+    }
+}
+
+/// Every plugin configuration within Envoy's own.
+fn configurations(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Object(members) => {
+            let own = members.get("configuration").and_then(|configuration| configuration.get("value")).cloned();
+            own.into_iter().chain(members.values().flat_map(configurations)).collect()
+        }
+        Value::Array(elements) => elements.iter().flat_map(configurations).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn the_first_configuration_of_the_readme_has_nine_lines() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let first = between(&readme, "```yaml\n", "```")[0];
+    assert_eq!(first.lines().count(), 9);
+}
