@@ -275,9 +275,9 @@ fn nesting_without_end_is_refused_and_costs_nothing() {
 #[test]
 fn what_is_no_object_is_no_configuration() {
     for (document, says) in [
-        ("null", "configuration: invalid type: null, expected an object"),
-        ("[]", "configuration: invalid type: sequence, expected an object"),
-        ("5", "configuration: invalid type: integer `5`, expected an object"),
+        ("null", "configuration: null, expected an object"),
+        ("[]", "configuration: an array, expected an object"),
+        ("5", "configuration: 5, expected an object"),
         ("{}", "configuration: neither inbound nor outbound, expected at least one of them"),
         ("{\"inbound\": null}", "configuration: neither inbound nor outbound, expected at least one of them"),
     ] {
@@ -295,7 +295,7 @@ fn a_list_is_never_taken_for_an_object() {
         for list in [json!([]), json!(["svc"])] {
             let configuration = with(&[(pointer, list)]);
             let told = mistakes(&configuration);
-            assert!(told.iter().any(|line| line.ends_with(": invalid type: sequence, expected an object")), "{told:?}");
+            assert!(told.iter().any(|line| line.ends_with(": an array, expected an object")), "{told:?}");
         }
     }
 }
@@ -309,10 +309,10 @@ fn the_places_are_those_of_the_document_though_mistakes_before_them_were_taken_o
     )]);
     let told = mistakes(&configuration);
     for line in [
-        "inbound.rules[0]: invalid type: integer `5`, expected an object",
-        "inbound.rules[2]: invalid type: string \"x\", expected an object",
+        "inbound.rules[0]: 5, expected an object",
+        "inbound.rules[2]: \"x\", expected an object",
         "inbound.rules[3].match.path_prefix: \"no-slash\", expected a path that starts with / and needs no encoding",
-        "inbound.rules[4].allow: invalid type: integer `7`, expected a boolean",
+        "inbound.rules[4].allow: 7, expected a boolean",
         "inbound.rules[6].match.path_prefix: \"//c\", expected its normal form \"/c\"",
     ] {
         assert!(told.iter().any(|own| own == line), "{line}\nis not among\n{told:#?}");
@@ -337,7 +337,7 @@ fn rules_do_not_get_the_same_name_because_one_before_them_was_taken_out() {
         "/inbound/rules",
         json!([5, { "match": { "path": "/a" }, "allow": true }, { "name": "rule-0", "allow": true }]),
     )]));
-    assert_eq!(told, ["inbound.rules[0]: invalid type: integer `5`, expected an object"]);
+    assert_eq!(told, ["inbound.rules[0]: 5, expected an object"]);
 }
 
 #[test]
@@ -355,16 +355,16 @@ fn every_mistake_of_a_rule_is_told_though_its_issuer_is_unknown() {
 #[test]
 fn what_only_follows_from_a_mistake_is_not_told() {
     for (pointer, value, says) in [
-        ("/issuers/idp/issuer", json!(5), "issuers.idp.issuer: invalid type: integer `5`, expected a string"),
-        ("/issuers/idp", json!(5), "issuers.idp: invalid type: integer `5`, expected an object"),
-        ("/issuers", json!(5), "issuers: invalid type: integer `5`, expected an object"),
-        ("/inbound/rules/0/require/audiences", json!(5), "inbound.rules[0].require.audiences: invalid type: integer `5`, expected a sequence"),
-        ("/inbound/rules/0/require", json!(5), "inbound.rules[0].require: invalid type: integer `5`, expected an object"),
-        ("/outbound/credentials/order", json!(5), "outbound.credentials.order: invalid type: integer `5`, expected an object"),
-        ("/outbound/credentials", json!(5), "outbound.credentials: invalid type: integer `5`, expected an object"),
-        ("/outbound/rules/0/credential", json!(5), "outbound.rules[0].credential: invalid type: integer `5`, expected a string"),
-        ("/outbound/rules/0", json!(5), "outbound.rules[0]: invalid type: integer `5`, expected an object"),
-        ("/outbound/rules", json!(5), "outbound.rules: invalid type: integer `5`, expected a sequence"),
+        ("/issuers/idp/issuer", json!(5), "issuers.idp.issuer: 5, expected a string"),
+        ("/issuers/idp", json!(5), "issuers.idp: 5, expected an object"),
+        ("/issuers", json!(5), "issuers: 5, expected an object"),
+        ("/inbound/rules/0/require/audiences", json!(5), "inbound.rules[0].require.audiences: 5, expected a sequence"),
+        ("/inbound/rules/0/require", json!(5), "inbound.rules[0].require: 5, expected an object"),
+        ("/outbound/credentials/order", json!(5), "outbound.credentials.order: 5, expected an object"),
+        ("/outbound/credentials", json!(5), "outbound.credentials: 5, expected an object"),
+        ("/outbound/rules/0/credential", json!(5), "outbound.rules[0].credential: 5, expected a string"),
+        ("/outbound/rules/0", json!(5), "outbound.rules[0]: 5, expected an object"),
+        ("/outbound/rules", json!(5), "outbound.rules: 5, expected a sequence"),
     ] {
         assert_eq!(mistakes(&with(&[(pointer, value)])), [says], "{pointer}");
     }
@@ -565,7 +565,7 @@ fn a_span_of_time_is_a_number_with_its_unit_or_a_number_of_seconds() {
         let told = mistakes(&with(&[("/issuers/idp/refresh", odd.clone())]));
         assert_eq!(told.len(), 1, "{odd}: {told:?}");
         let expected = "expected a span of time such as \"500ms\", \"60s\", \"5m\", \"24h\", or a number of seconds";
-        assert!(told[0].starts_with("issuers.idp.refresh: invalid ") && told[0].ends_with(expected), "{odd}: {told:?}");
+        assert!(told[0].starts_with("issuers.idp.refresh: ") && told[0].ends_with(expected), "{odd}: {told:?}");
     }
 }
 

@@ -219,7 +219,7 @@ async fn a_caller_without_the_role_or_the_scope_is_told_what_was_missing() {
         assert_eq!(stage.scene.get("/orders").bearer(token).send().await.status, 200, "{scopes}");
     }
     let admin = |claims: &mut Value| claims["resource_access"]["inventory-service"]["roles"] = json!(["inventory:admin"]);
-    assert_eq!(stage.scene.get("/inventory/admin").bearer(stage.mint(admin)).send().await.status, 200);
+    assert_eq!(stage.scene.get("/inventory/admin?admin").bearer(stage.mint(admin)).send().await.status, 200);
 }
 
 #[tokio::test]

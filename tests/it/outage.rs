@@ -1,1 +1,219 @@
-//! Being written.
+//! The provider is slow, wrong or gone: what is held stays in use, what is missing is 503, and all heals by itself.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use crate::scene::{Scene, VMS, arrived, inbound, issuers, listener, retry_after};
+use m2m_auth_kit::client::{self, Request};
+use m2m_auth_kit::envoy::{self, Envoy, Wasm};
+use m2m_auth_kit::idp::{Endpoint, Fault, Idp};
+use m2m_auth_kit::load::Load;
+use m2m_auth_kit::upstream::Upstream;
+use m2m_auth_kit::wait::until;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The README's inbound rule, and a token for what leaves.
+fn both(idp: &Idp) -> Value {
+    let mut configuration = inbound(idp);
+    configuration["inbound"]["rules"].as_array_mut().unwrap().push(json!({ "match": { "path": "/out" }, "allow": true }));
+    configuration["outbound"] = json!({
+        "credentials": { "order-service": {
+            "issuer": "keycloak", "client_id": "order-service", "client_secret": { "env": "ORDER_SERVICE_SECRET" },
+        } },
+        "rules": [{ "match": { "path": "/out" }, "credential": "order-service" }],
+    });
+    configuration
+}
+
+#[tokio::test]
+async fn a_start_without_the_provider_is_503_until_it_comes_and_then_heals_by_itself() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    idp.stop().await;
+    let scene = Scene::with(idp, upstream, both).await;
+    let good = scene.get("/inventory").bearer(scene.idp.token());
+    let out = scene.get("/out");
+    for request in [&good, &out] {
+        assert!(retry_after(&request.send().await) <= 30);
+    }
+    let grpc = scene.request("POST", "/inventory").http2().header("content-type", "application/grpc");
+    let grpc = grpc.bearer(scene.idp.token()).send().await;
+    assert_eq!((grpc.status, grpc.header("grpc-status").as_deref()), (200, Some("14")), "{grpc:?}");
+    // What needs no provider works without it.
+    assert_eq!(scene.get("/inventory").send().await.status, 401);
+    assert_eq!(scene.get("/elsewhere").send().await.status, 403);
+    assert_eq!(scene.upstream.count(), 0);
+    for line in ["metadata of issuer keycloak: unreachable", "\"reason\":\"no_keys\"", "\"reason\":\"no_outbound_token\""] {
+        scene.envoy.wait_for_log(line).await;
+    }
+    scene.idp.resume().await;
+    for (request, what) in [(&good, "inbound"), (&out, "outbound")] {
+        let healed = async || (request.send().await.status == 200).then_some(());
+        until(&format!("{what} works again"), healed).await;
+    }
+    scene.logged("token received", VMS).await;
+    for request in [good, out] {
+        let report = Load::of(request).connections(8).requests(80).run().await;
+        assert!(report.only(200), "on every worker: {report}");
+    }
+}
+
+#[tokio::test]
+async fn keys_and_tokens_at_hand_stay_in_use_while_the_provider_is_gone() {
+    let scene = Scene::start(both).await;
+    scene.logged("keys of issuer keycloak: ", VMS).await;
+    scene.logged("token of credential order-service: token received", VMS).await;
+    scene.idp.stop().await;
+    // Tokens that nobody has seen yet, so that the keys are needed.
+    let fresh: Vec<_> = (0..20).map(|_| scene.get("/inventory").bearer(scene.idp.token())).collect();
+    let fresh = Load::round(fresh).connections(8).requests(80).run().await;
+    assert!(fresh.only(200), "{fresh}");
+    let out = Load::of(scene.get("/out")).connections(8).requests(80).run().await;
+    assert!(out.only(200), "{out}");
+    assert_eq!(scene.get("/inventory").bearer("garbage").send().await.status, 401);
+}
+
+/// One way for a provider to be wrong, and the word in the log for it.
+struct Wrong {
+    name: &'static str,
+    /// For the key set, the metadata, and the token.
+    faults: [Fault; 3],
+    word: &'static str,
+}
+
+fn wrongs(idp: &Idp) -> Vec<Wrong> {
+    let same = |name, fault: Fault, word| Wrong { name, faults: [fault.clone(), fault.clone(), fault], word };
+    // Good in every other way.
+    let mut large = [Endpoint::Keys, Endpoint::Discovery].map(|endpoint| idp.document(endpoint)).to_vec();
+    large.push(json!({ "access_token": "t", "token_type": "Bearer", "expires_in": 300 }));
+    let large = large.into_iter().map(|mut document| {
+        document["filler"] = json!("x".repeat(3 * 1024 * 1024));
+        Fault::Body(document.to_string())
+    });
+    vec![
+        same("hang", Fault::Hang, "timeout: "),
+        same("500", Fault::Status(500, "{}".to_owned()), "status: status 500"),
+        same("garbage", Fault::Garbage, "unreadable: "),
+        same("html", Fault::Html, "unreadable: "),
+        same("cut", Fault::CutInHalf, "unreachable: "),
+        same("reset", Fault::Reset, "unreachable: "),
+        Wrong { name: "large", faults: large.collect::<Vec<_>>().try_into().unwrap(), word: "unreadable: the answer is larger" },
+    ]
+}
+
+const ENDPOINTS: [Endpoint; 3] = [Endpoint::Keys, Endpoint::Discovery, Endpoint::Token];
+
+#[tokio::test]
+async fn however_the_provider_is_wrong_it_is_503_and_logged_and_heals() {
+    // A provider can be wrong in one way at a time; four at once, since each holds an RSA key that takes long to make.
+    let (mut idps, upstream) = (Vec::new(), Upstream::start().await);
+    let count = wrongs(&Idp::start().await).len();
+    for _ in 0..count {
+        idps.push(Idp::start().await);
+    }
+    let mut builder = Envoy::builder().cluster(envoy::cluster("service", upstream.address()));
+    let mut configuration = json!({
+        "issuers": {},
+        "waiting": { "timeout": "4s" },
+        "inbound": { "rules": [] },
+        "outbound": { "credentials": {}, "rules": [] },
+    });
+    let mut rows = Vec::new();
+    for (place, idp) in idps.iter().enumerate() {
+        let wrong = wrongs(idp).swap_remove(place);
+        builder = builder.cluster(envoy::cluster(wrong.name, idp.address()));
+        for (endpoint, fault) in ENDPOINTS.into_iter().zip(&wrong.faults) {
+            idp.fault(endpoint, fault.clone());
+            let name = format!("{endpoint:?}-{}", wrong.name).to_lowercase();
+            let issuer = &mut configuration["issuers"][&name];
+            *issuer = json!({ "issuer": idp.issuer(), "cluster": wrong.name, "timeout": "1s" });
+            match endpoint {
+                Endpoint::Keys => issuer["jwks_uri"] = json!(idp.url(Endpoint::Keys)),
+                Endpoint::Token => issuer["token_endpoint"] = json!(idp.url(Endpoint::Token)),
+                _ => {}
+            }
+            let (path, allow) = (json!({ "path": format!("/{name}") }), endpoint == Endpoint::Token);
+            let require = json!({ "issuer": name, "audiences": ["inventory-service"] });
+            let rule = if allow { json!({ "match": path, "allow": true }) } else { json!({ "match": path, "require": require }) };
+            configuration["inbound"]["rules"].as_array_mut().unwrap().push(rule);
+            if endpoint == Endpoint::Token {
+                configuration["outbound"]["credentials"][&name] =
+                    json!({ "issuer": name, "client_id": "order-service", "client_secret": { "inline": "order-secret" } });
+                let rule = json!({ "match": path, "credential": name });
+                configuration["outbound"]["rules"].as_array_mut().unwrap().push(rule);
+            }
+            let what = match endpoint {
+                Endpoint::Keys => "keys of issuer",
+                Endpoint::Token => "token of credential",
+                _ => "metadata of issuer",
+            };
+            rows.push((name.clone(), format!("{what} {name}: {}", wrong.word), idp.token()));
+        }
+    }
+    let envoy = builder.listener(listener(&Wasm::new(&configuration))).start().await.unwrap();
+    let request = |name: &str, token: &str| client::get(envoy.url("main", &format!("/{name}"))).bearer(token);
+    let send = |request: Request| tokio::spawn(async move { request.send().await });
+    let answers: Vec<_> = rows.iter().map(|(name, _, token)| send(request(name, token))).collect();
+    for ((name, line, _), answer) in rows.iter().zip(answers) {
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status, 503, "{name}: {answer:?}");
+        assert!(retry_after(&answer) <= 30, "{name}: {answer:?}");
+        envoy.wait_for_log(line).await;
+    }
+    assert_eq!(upstream.count(), 0);
+    for idp in &idps {
+        ENDPOINTS.into_iter().for_each(|endpoint| idp.fault(endpoint, Fault::None));
+    }
+    for (name, _, token) in &rows {
+        let healed = async || (request(name, token).send().await.status == 200).then_some(());
+        until(&format!("{name} works again"), healed).await;
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_is_only_slow_is_waited_for() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    for endpoint in ENDPOINTS {
+        idp.fault(endpoint, Fault::Slow(Duration::from_millis(500)));
+    }
+    let scene = Scene::with(idp, upstream, both).await;
+    let (good, out) = (scene.get("/inventory").bearer(scene.idp.token()), scene.get("/out"));
+    let (good, out) = tokio::join!(good.send(), out.send());
+    assert_eq!(good.status, 200, "{good:?}");
+    assert!(arrived(&out, "authorization")[0].starts_with("Bearer ey"));
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_once_is_asked_again_before_anybody_is_refused() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    for endpoint in ENDPOINTS {
+        idp.fault_times(endpoint, VMS, Fault::Reset);
+    }
+    let configuration = |idp: &Idp| {
+        let mut configuration = both(idp);
+        configuration["waiting"] = json!({ "timeout": "20s" });
+        configuration
+    };
+    let scene = Scene::with(idp, upstream, configuration).await;
+    let (good, out) = (scene.get("/inventory").bearer(scene.idp.token()), scene.get("/out"));
+    let (good, out) = tokio::join!(good.send(), out.send());
+    assert_eq!(good.status, 200, "{good:?}");
+    assert_eq!(out.status, 200, "{out:?}");
+}
+
+#[tokio::test]
+async fn a_cluster_that_does_not_exist_is_503_and_the_log_names_it() {
+    let configuration = |idp: &Idp| {
+        let mut configuration = both(idp);
+        let issuer = &mut issuers(idp)["keycloak"];
+        issuer["cluster"] = json!("nowhere-to-be-found");
+        configuration["issuers"]["keycloak"] = issuer.take();
+        configuration
+    };
+    let scene = Scene::start(configuration).await;
+    for request in [scene.get("/inventory").bearer(scene.idp.token()), scene.get("/out")] {
+        assert!(retry_after(&request.send().await) <= 30);
+    }
+    assert_eq!(scene.upstream.count(), 0);
+    let line = scene.envoy.wait_for_log("metadata of issuer keycloak: ").await;
+    assert!(line.contains("nowhere-to-be-found"), "{line}");
+}

@@ -677,6 +677,8 @@ fn the_host_takes_every_ecdsa_signature_that_we_encode_for_it() {
         let document = json!({ "keys": [ec_jwk(curve, length, &pair)] }).to_string();
         let keys = jwk::parse(document.as_bytes()).unwrap().keys;
         let key = keys.candidates(None, algorithm).next().unwrap();
+        // 521 bits are a byte of one bit and 65 others: a number that fills its bytes never has the high bit.
+        let all = if curve == "P-521" { 3 } else { 4 };
         let mut forms = BTreeSet::new();
         for message in 0..20_000_u32 {
             let message = message.to_be_bytes();
@@ -694,11 +696,11 @@ fn the_host_takes_every_ecdsa_signature_that_we_encode_for_it() {
                 let zeros = number.iter().take_while(|byte| **byte == 0).count();
                 forms.insert((zeros > 0, number[zeros] >= 0x80));
             }
-            if forms.len() == 4 {
+            if forms.len() == all {
                 break;
             }
         }
-        assert_eq!(forms.len(), 4, "{curve}: {forms:?}");
+        assert_eq!(forms.len(), all, "{curve}: {forms:?}");
     }
 }
 
@@ -783,7 +785,8 @@ fn wycheproof_signatures_by_the_host() {
     run_wycheproof_signatures(Way::Host, 2219);
 }
 
-/// At [`Verify`] alone, without the check of the length that comes before it in `jwt`.
+/// [`Verify`] after the check of the length, as in `jwt`: the host is sent DER, in which an ECDSA signature of a wrong size
+/// (RFC 7518 section 3.4) looks like one of the right size.
 fn run_wycheproof_signatures(way: Way, expected: usize) {
     let Some(file) = wycheproof::<SignatureFile>("wycheproof_signatures.json") else {
         return;
@@ -798,11 +801,9 @@ fn run_wycheproof_signatures(way: Way, expected: usize) {
         for case in &group.tests {
             let [message, signature] =
                 [&case.msg, &case.sig].map(|text| URL_SAFE_NO_PAD.decode(text).unwrap());
-            let outcome = if verifier.verify(algorithm, key, &message, &signature) {
-                Ok(())
-            } else {
-                Err(String::new())
-            };
+            let holds = signature.len() == signature::length(algorithm, key)
+                && verifier.verify(algorithm, key, &message, &signature);
+            let outcome = if holds { Ok(()) } else { Err("refused".to_owned()) };
             let expect = if way.can(algorithm) {
                 case.expect.as_str()
             } else {

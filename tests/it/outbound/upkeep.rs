@@ -34,18 +34,18 @@ fn client(request: &Recorded) -> String {
 #[tokio::test]
 async fn a_token_is_renewed_before_it_ends_and_no_request_notices() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
-    // Renewed after 4.2 to 4.8 s, and good for 5 s at least: `exp` counts whole seconds.
-    idp.change_client("order-service", |client| client.lifetime = 6);
+    // Renewed after 2.8 to 3.2 s, ended after 3.6 s.
+    idp.change_client("order-service", |client| client.lifetime = 4);
     upstream.answer_by(|request| {
         let value = token(request);
-        let good = value.strip_prefix("Bearer ").is_some_and(|token| decode(token).1["exp"].as_u64() > Some(now()));
+        let good = value.strip_prefix("Bearer ").is_some_and(|token| decode(token).1["exp"].as_u64() >= Some(now()));
         (!good).then(|| Reply::new(401, &[]))
     });
     let scene = Scene::with(idp, upstream, outbound).await;
     scene.logged("token of credential order-service: token received", VMS).await;
     scene.idp.forget();
-    // A stop and go on many connections, so that both workers are asked all the time.
-    let load = Load::of(scene.get("/orders")).connections(8).rate(50.0).duration(Duration::from_millis(6500));
+    // On many connections, so that both workers are asked all the time.
+    let load = Load::of(scene.get("/orders")).connections(8).rate(50.0).duration(Duration::from_millis(4500));
     let report = load.run().await;
     assert!(report.only(200), "{report}");
     let tokens: BTreeSet<_> = scene.upstream.requests().iter().map(token).collect();

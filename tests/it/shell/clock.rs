@@ -35,6 +35,14 @@ pub(crate) fn release() {
     FROZEN.set(None);
 }
 
+/// Runs at the time at which frozen clocks start, whatever time it is.
+pub(crate) fn at_start<T>(run: impl FnOnce() -> T) -> T {
+    let now = FROZEN.replace(Some(START));
+    let result = run();
+    FROZEN.set(now);
+    result
+}
+
 /// Both clocks go on.
 pub(crate) fn pass(span: Duration) {
     change(|frozen| {

@@ -1,10 +1,12 @@
 //! Every host call fails once, with every status there is, while requests are served. None gets through that should
 //! not, and once the host is well again, so is the worker.
 
+use super::clock;
 use super::host::State;
-use super::scene::{KEYS, bearing, both_ways, forged, plain, token};
+use super::scene::{KEYS, bearing, both_ways, forged, plain, token, token_by};
 use super::vm::{Request, Vm};
 use m2m_auth_kit::token::SUBJECT;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// Every status of the ABI that a host call can end with, and one that there is not.
@@ -12,6 +14,13 @@ const STATUSES: [u32; 8] = [1, 2, 3, 4, 7, 8, 10, 99];
 
 /// What the SDK's own wrapper takes for an answer to a call; on any other status it panics, and no host has another.
 const OF_A_CALL: [u32; 2] = [2, 10];
+
+/// Two good tokens, and one with the signature of another. Made once: signing takes longer than a life of a worker.
+static TOKENS: LazyLock<[String; 3]> = LazyLock::new(|| {
+    let [one, two, other] = clock::at_start(|| [token(), token_by(&KEYS.ed25519), token()]);
+    let forged = [other.rsplit_once('.').unwrap().0, one.rsplit_once('.').unwrap().1].join(".");
+    [one, two, forged]
+});
 
 /// The requests of one life of a worker: good ones and bad ones, waiting and not.
 struct Life<'a> {
@@ -21,7 +30,7 @@ struct Life<'a> {
 
 /// A worker's life, from its first tick: requests that wait, requests that do not, a renewal, a report.
 fn live(vm: &Vm) -> Life<'_> {
-    let (first, second) = (token(), super::scene::token_by(&KEYS.es256));
+    let [first, second, bad_one] = &*TOKENS;
     let claim = |mut headers: super::pairs::Pairs| {
         headers.push((b"x-caller".to_vec(), b"admin".to_vec()));
         headers.push((b"x-service-token".to_vec(), b"the clients own".to_vec()));
@@ -30,11 +39,11 @@ fn live(vm: &Vm) -> Life<'_> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for _ in 0..2 {
         // At first they wait; the second time everything is there.
-        good.push(vm.request(claim(bearing(&first))));
-        good.push(vm.request(claim(bearing(&second))));
-        bad.push(vm.request(claim(bearing(&forged()))));
+        good.push(vm.request(claim(bearing(first))));
+        good.push(vm.request(claim(bearing(second))));
+        bad.push(vm.request(claim(bearing(bad_one))));
         bad.push(vm.request(claim(plain())));
-        let gone = vm.request(claim(bearing(&first)));
+        let gone = vm.request(claim(bearing(first)));
         if gone.waits() {
             gone.end();
         }
@@ -70,10 +79,11 @@ impl Life<'_> {
 fn recovers(vm: &Vm, fault: &str) {
     vm.mend_calls();
     vm.live(Duration::from_secs(90));
-    let good = vm.settled(bearing(&token()));
+    let [token, _, forged] = &*TOKENS;
+    let good = vm.settled(bearing(token));
     assert!(good.is_forwarded(), "{fault}: {:?}", good.outcome());
     assert_eq!(good.header("x-caller"), [SUBJECT.as_bytes()], "{fault}");
-    assert_eq!(vm.settled(bearing(&forged())).outcome(), (401, "signature".to_owned()), "{fault}");
+    assert_eq!(vm.settled(bearing(forged)).outcome(), (401, "signature".to_owned()), "{fault}");
     assert_eq!(vm.settled(plain()).outcome(), (401, "no_token".to_owned()), "{fault}");
 }
 

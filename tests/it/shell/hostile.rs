@@ -1,5 +1,6 @@
 //! Bytes that no well-meaning client, provider or host sends. None of them ends the worker's VM, none gets a request through.
 
+use super::clock;
 use super::host::{Delivery, State};
 use super::pairs::{self, Pairs};
 use super::scene::{bearing, both_ways, inbound, inbound_with_claim, outbound, plain, reply, token, with_header};
@@ -24,8 +25,8 @@ fn refused_and_alive(vm: &Vm, headers: Pairs, statuses: &[u32]) {
     good.end();
 }
 
-/// A token that is good for as long as these tests take: it is made while a VM's clock stands near its start.
-static GOOD: LazyLock<String> = LazyLock::new(token);
+/// A token that is good for the first five minutes.
+static GOOD: LazyLock<String> = LazyLock::new(|| clock::at_start(token));
 
 #[test]
 fn bytes_that_are_no_utf8_are_only_bytes() {

@@ -29,7 +29,7 @@ impl Key {
         Self { kid: kid.to_owned(), ..self }
     }
 
-    fn jwk(&self) -> Value {
+    pub(crate) fn jwk(&self) -> Value {
         let x = URL_SAFE_NO_PAD.encode(self.pair.pk.as_ref());
         json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.kid, "x": x })
     }
@@ -198,7 +198,7 @@ impl Provider {
             Endpoint::Keys => json!({ "keys": self.published.iter().map(Key::jwk).collect::<Vec<_>>() }),
             Endpoint::Tokens => {
                 let token = format!("{MARK}-token-{}", self.issued.len());
-                let life = self.expires_in.as_f64().unwrap_or(300.0).max(0.0);
+                let life = self.expires_in.as_f64().unwrap_or(300.0).clamp(0.0, 1e9);
                 self.issued.push(Issued { token: token.clone(), end: now + Duration::from_secs_f64(life) });
                 let mut answer = json!({ "access_token": token, "token_type": "Bearer", "x": MARK });
                 if !self.expires_in.is_null() {

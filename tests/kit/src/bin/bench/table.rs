@@ -108,18 +108,21 @@ pub(crate) fn markdown(rows: &[Row], samples: &Samples) -> Result<String, fmt::E
             text,
             "| {what} | {} | {native_own:.1} | {our_own:.1} | {} | {} |",
             native.name,
-            verdict(our_own / native_own),
-            verdict(our_cpu / native_cpu),
+            verdict(our_own, native_own),
+            verdict(our_cpu, native_cpu),
         )?;
     }
     Ok(text)
 }
 
 /// A ratio in words that cannot be read the wrong way round.
-fn verdict(ratio: f64) -> String {
-    match ratio {
-        ratio if ratio > 1.05 => format!("**dearer**, {ratio:.2} times native"),
-        ratio if ratio < 0.95 => format!("cheaper, {ratio:.2} times native"),
+fn verdict(ours: f64, native: f64) -> String {
+    let difference = (ours - native).abs();
+    match ours / native {
+        // Far out, the lesser figure is smaller than what the machine's noise makes of it.
+        ratio if ratio > 10.0 => format!("**dearer** by {difference:.1} µs, over 10 times native"),
+        ratio if ratio > 1.05 => format!("**dearer** by {difference:.1} µs, {ratio:.2} times native"),
+        ratio if ratio < 0.95 => format!("cheaper by {difference:.1} µs, {ratio:.2} times native"),
         ratio => format!("even, {ratio:.2} times native"),
     }
 }

@@ -1,0 +1,251 @@
+//! Providers that are down, tampered with, or somebody else.
+
+use super::{End, NOW, World, claims, good_token, head, key, metadata_of, one_rule, with};
+use m2m_auth::io::Reply;
+use m2m_auth::plugin::Step;
+use m2m_auth_kit::token::Mint;
+use serde_json::json;
+
+/// CVE-2026-31837 (Istio): a key set that could not be fetched was replaced by a built-in one, whose private key was public.
+#[test]
+fn without_the_providers_keys_nobody_gets_in() {
+    let key = key("k");
+    let bodies = [
+        "",
+        "<html></html>",
+        "[]",
+        "{}",
+        r#"{"keys":[]}"#,
+        r#"{"keys":{}}"#,
+        r#"{"keys":[{"kty":"oct","k":""}]}"#,
+    ];
+    let replies = bodies.map(|body| Reply {
+        status: Some(200),
+        body: Some(body.into()),
+        ..Reply::default()
+    });
+    let statuses = [302, 401, 404, 500, 503].map(|status| Reply {
+        status: Some(status),
+        ..Reply::default()
+    });
+    for reply in replies.into_iter().chain(statuses).chain([Reply::default()]) {
+        let mut world = World::new(&one_rule());
+        world.provider("idp.example.com", &[key.jwk()]);
+        let good = world
+            .web
+            .insert("idp.example.com/keys".to_owned(), reply.clone())
+            .unwrap();
+        for token in [
+            good_token(&key),
+            Mint::of(claims()).without_header("kid").sign(&key),
+            Mint::of(claims()).header("jwk", key.bare_jwk()).sign(&key),
+        ] {
+            assert_eq!(world.get("/", &token), End::refused(503, "no_keys"), "{reply:?}");
+        }
+        for token in [
+            Mint::of(claims()).unsigned().sign(&key),
+            Mint::of(claims()).secret("").sign(&key),
+        ] {
+            assert_eq!(world.get("/", &token).status, 401, "{reply:?}");
+        }
+        world.web.insert("idp.example.com/keys".to_owned(), good);
+        world.pass(600);
+        assert!(world.get("/", &good_token(&key)).is_forwarded(), "{reply:?}");
+    }
+}
+
+/// CVE-2026-41413 (Istio), RFC 8414 section 3.3: discovery named an address inside the network, and its answer was shown.
+#[test]
+fn discovery_cannot_send_us_to_another_host() {
+    let key = key("k");
+    for evil in [
+        "https://evil.example.net/keys",
+        "https://169.254.169.254/latest/meta-data/",
+        "https://idp.example.com.evil.example.net/keys",
+        "https://idp.example.com@evil.example.net/keys",
+        "https://evil.example.net\\@idp.example.com/keys",
+        "https://evil.example.net#@idp.example.com/keys",
+        "https://idp.example.com:444/keys",
+        "http://idp.example.com/keys",
+        "//evil.example.net/keys",
+        "file:///etc/passwd",
+        "https://idp.example.com/keys\r\nhost: evil.example.net",
+    ] {
+        let mut world = World::new(&one_rule());
+        let metadata = json!({ "issuer": "https://idp.example.com", "jwks_uri": evil });
+        world.serve(&metadata_of("idp.example.com"), metadata.to_string());
+        for place in [
+            "evil.example.net/keys",
+            "idp.example.com/keys",
+            "idp.example.com:444/keys",
+        ] {
+            world.serve(place, json!({ "keys": [key.jwk()] }).to_string());
+        }
+        assert_eq!(
+            world.get("/", &good_token(&key)),
+            End::refused(503, "no_keys"),
+            "{evil}"
+        );
+        world.pass(600);
+        assert!(
+            world
+                .asked
+                .iter()
+                .all(|call| call.endpoint.path.contains("/.well-known/")),
+            "{evil}: {:?}",
+            world.asked
+        );
+        assert_eq!(world.hosts(), ["idp.example.com"], "{evil}");
+        assert!(
+            !world.has_logged("evil.example.net") && !world.has_logged("169.254"),
+            "{evil}: {:?}",
+            world.logs
+        );
+    }
+}
+
+/// The same, for the endpoint that is sent a secret.
+#[test]
+fn discovery_cannot_send_our_secret_to_another_host() {
+    let configuration = json!({
+        "issuers": { "idp": { "issuer": "https://idp.example.com", "cluster": "idp" } },
+        "outbound": {
+            "credentials": { "me": { "issuer": "idp", "client_id": "me", "client_secret": { "env": "SECRET" } } },
+            "rules": [{ "credential": "me" }],
+        },
+    });
+    let answer = json!({ "access_token": "t", "token_type": "Bearer", "expires_in": 300 }).to_string();
+    for (endpoint, status) in [
+        ("https://evil.example.net/token", 503),
+        ("https://idp.example.com/token", 200),
+    ] {
+        let mut world = World::new(&configuration);
+        let metadata = json!({ "issuer": "https://idp.example.com", "token_endpoint": endpoint });
+        world.serve(&metadata_of("idp.example.com"), metadata.to_string());
+        world.serve("evil.example.net/token", answer.clone());
+        world.serve("idp.example.com/token", answer.clone());
+        assert_eq!(world.ask(head("/", &[])).status, status, "{endpoint}");
+        assert_eq!(world.hosts(), ["idp.example.com"], "{endpoint}");
+    }
+}
+
+/// RFC 8414 section 3.3: the metadata of another issuer, on the same host, is not the issuer's.
+#[test]
+fn the_metadata_of_another_issuer_is_not_believed() {
+    let key = key("k");
+    for issuer in [
+        json!("https://idp.example.com/"),
+        json!("https://evil.example.net"),
+        json!(["https://idp.example.com"]),
+        json!(null),
+    ] {
+        let mut world = World::new(&one_rule());
+        world.provider("idp.example.com", &[key.jwk()]);
+        let metadata = json!({ "issuer": issuer, "jwks_uri": "https://idp.example.com/keys" });
+        world.serve(&metadata_of("idp.example.com"), metadata.to_string());
+        assert_eq!(
+            world.get("/", &good_token(&key)),
+            End::refused(503, "no_keys"),
+            "{issuer}"
+        );
+    }
+}
+
+/// CVE-2026-41413, its second half: whatever a tampered address answered could be read in Istio's debug output.
+#[test]
+fn an_answer_that_is_no_key_set_is_refused_and_never_repeated() {
+    let key = key("k");
+    for body in [
+        "hush",
+        "<html>hush</html>",
+        r#"{"hush":"hush"}"#,
+        r#"{"hush":1,"hush":2}"#,
+        r#"{"keys":"hush"}"#,
+        r#"{"keys":["hush"]}"#,
+        r#"{"keys":[{"kty":"hush","kid":"hush","alg":"hush","use":"hush"}]}"#,
+        r#"{"keys":[{"kty":"RSA","n":"hush","e":"hush"}]}"#,
+        "\u{0}hush",
+    ] {
+        for place in [metadata_of("idp.example.com"), "idp.example.com/keys".to_owned()] {
+            let mut world = World::new(&one_rule());
+            world.provider("idp.example.com", &[key.jwk()]);
+            world.serve(&place, body);
+            let (id, step) = world.begin(head(
+                "/",
+                &[("authorization", &format!("Bearer {}", good_token(&key)))],
+            ));
+            assert_eq!(step, Step::Wait);
+            world.pass(60);
+            let Some(Step::Answer(response)) = world.settled.remove(&id) else {
+                panic!("{place} {body}")
+            };
+            assert_eq!(response.status, 503, "{place} {body}");
+            assert!(!format!("{response:?}").contains("hush"), "{response:?}");
+            assert!(
+                !world.logs.is_empty() && !world.has_logged("hush"),
+                "{place} {body}: {:?}",
+                world.logs
+            );
+        }
+    }
+}
+
+/// CVE-2025-64527 (Envoy): two tokens while the keys could not be fetched ended the process.
+#[test]
+fn two_tokens_while_the_keys_cannot_be_fetched_are_one_bad_request() {
+    let key = key("k");
+    let mut world = World::new(&one_rule());
+    let (first, second) = (
+        format!("Bearer {}", good_token(&key)),
+        format!("Bearer {}", good_token(&key)),
+    );
+    let twice = head("/", &[("authorization", &first), ("authorization", &second)]);
+    let (waiting, step) = world.begin(head("/", &[("authorization", &first)]));
+    assert_eq!(step, Step::Wait);
+    assert_eq!(world.ask(twice.clone()), End::refused(400, "several_tokens"));
+    world.pass(60);
+    assert_eq!(End::of(&world.settled[&waiting]), End::refused(503, "no_keys"));
+    assert_eq!(world.ask(twice.clone()), End::refused(400, "several_tokens"));
+    world.provider("idp.example.com", &[key.jwk()]);
+    world.pass(600);
+    assert_eq!(world.ask(twice), End::refused(400, "several_tokens"));
+    assert!(world.get("/", &good_token(&key)).is_forwarded());
+}
+
+/// CVE-2024-45809 (Envoy): the answer to a fetch met a request that was no longer there.
+#[test]
+fn a_request_that_hung_up_while_it_waited_is_not_touched_again() {
+    let key = key("k");
+    let mut world = World::new(&one_rule());
+    world.provider("idp.example.com", &[key.jwk()]);
+    let bearer = format!("Bearer {}", good_token(&key));
+    let (gone, _) = world.begin(head("/", &[("authorization", &bearer)]));
+    let (patient, _) = world.begin(head("/", &[("authorization", &bearer)]));
+    world.plugin.forget(gone);
+    world.pass(60);
+    assert!(End::of(&world.settled[&patient]).is_forwarded());
+    assert!(!world.settled.contains_key(&gone));
+}
+
+/// "Keys never expire", the other half of CVE-2026-49998.
+#[test]
+fn keys_that_cannot_be_renewed_end_and_take_known_tokens_along() {
+    let key = key("k");
+    let mut configuration = one_rule();
+    configuration["issuers"]["idp"]["max_stale"] = json!("20m");
+    let mut world = World::new(&configuration);
+    world.provider("idp.example.com", &[key.jwk()]);
+    let token = Mint::of(with(claims(), "exp", json!(NOW + 100_000))).sign(&key);
+    assert!(world.get("/", &token).is_forwarded());
+    let web = std::mem::take(&mut world.web);
+    world.pass(1199);
+    assert!(
+        world.get("/", &token).is_forwarded(),
+        "an outage shorter than max_stale harms nobody"
+    );
+    world.pass(1);
+    assert_eq!(world.get("/", &token), End::refused(503, "no_keys"));
+    world.web = web;
+    world.pass(600);
+    assert!(world.get("/", &token).is_forwarded());
+}

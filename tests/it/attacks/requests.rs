@@ -1,0 +1,207 @@
+//! Requests that do not look like what they are, and names that look like patterns.
+
+use super::{End, World, claims, head, key, one_rule_with, require, with};
+use m2m_auth::edits::Edit;
+use m2m_auth::plugin::Step;
+use m2m_auth_kit::token::Mint;
+use serde_json::{Value, json};
+
+/// CVE-2023-27487 (Envoy): a header that only the proxy should set decided about paths.
+#[test]
+fn headers_that_tell_of_another_request_are_not_believed() {
+    let mut world = World::new(&admin_and_public());
+    for name in [
+        "x-envoy-original-path",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-forwarded-uri",
+        "path",
+        "x-http-method-override",
+    ] {
+        assert_eq!(
+            world.ask(head("/admin", &[(name, "/public")])),
+            End::refused(401, "no_token"),
+            "{name}"
+        );
+        assert!(
+            world.ask(head("/public", &[(name, "/admin")])).is_forwarded(),
+            "{name}"
+        );
+    }
+}
+
+/// `/admin` needs a token; everything else is open.
+fn admin_and_public() -> Value {
+    json!({
+        "issuers": { "idp": { "issuer": "https://idp.example.com", "cluster": "idp" } },
+        "inbound": { "rules": [
+            { "name": "admin", "match": { "path_prefix": "/admin" }, "require": require("idp") },
+            { "name": "rest", "allow": true },
+        ] },
+    })
+}
+
+/// CVE-2020-8595 (Istio) and its many relatives: another spelling of a path that the service reads as the same.
+#[test]
+fn no_spelling_of_a_path_slips_past_its_rule() {
+    let mut world = World::new(&admin_and_public());
+    for path in [
+        "/admin",
+        "/admin/",
+        "/admin?x",
+        "/admin#x",
+        "/admin?/../public",
+        "//admin",
+        "///admin",
+        "/./admin",
+        "/x/../admin",
+        "/x/./../admin",
+        "/%61dmin",
+        "/%61%64%6d%69%6e",
+        "/%41dmin/../admin",
+        "/admin;x",
+        "/admin;x/y",
+        "/;x/admin",
+        "/admin%3bx",
+        "/x/%2e%2e/admin",
+        "/x/.%2e/admin",
+        "/x/..;/admin",
+        "/%2e/admin",
+        "/public/../admin/users",
+        "/public//..//admin",
+    ] {
+        assert_eq!(
+            world.ask(head(path, &[])),
+            End::refused(401, "no_token"),
+            "{path}"
+        );
+    }
+    for path in [
+        "",
+        "*",
+        "admin",
+        "http://orders/admin",
+        "/..",
+        "/../admin",
+        "/x/../../admin",
+        "/x%2f..%2fadmin",
+        "/public%2f..%2fadmin",
+        "/x\\..\\admin",
+        "/x%5c..%5cadmin",
+        "/admin%00",
+        "/admin\0",
+        "/%2561dmin",
+        "/%252e%252e/admin",
+        "/%c0%ae%c0%ae%2fadmin",
+        "/admin%",
+        "/admin%2",
+        "/admin%zz",
+        "/\tadmin",
+        "/admin%0d%0a",
+        "/ad\u{7f}min",
+    ] {
+        assert_eq!(
+            world.ask(head(path, &[])),
+            End::refused(400, "ambiguous_path"),
+            "{path:?}"
+        );
+    }
+    assert_eq!(
+        world
+            .ask(
+                [(":method", "GET"), (":authority", "orders")]
+                    .into_iter()
+                    .collect()
+            )
+            .status,
+        400,
+        "no path"
+    );
+    for path in [
+        "/",
+        "/public",
+        "/administrator",
+        "/public/admin",
+        "/public?next=/admin",
+        "/x/../public",
+        "/admin/../public",
+    ] {
+        assert!(world.ask(head(path, &[])).is_forwarded(), "{path}");
+    }
+}
+
+/// Headers that tell the service who calls are ours alone, on every rule and however the client spells the path.
+#[test]
+fn a_client_cannot_tell_the_service_who_it_is() {
+    let mut configuration = admin_and_public();
+    configuration["inbound"]["rules"][0]["claims_to_headers"] = json!({ "X-Caller": "sub" });
+    let mut world = World::new(&configuration);
+    for path in ["/public", "/", "//public", "/admin/../public"] {
+        let (_, step) = world.begin(head(path, &[("x-caller", "admin"), ("x-caller", "root")]));
+        let Step::Forward(edits) = step else {
+            panic!("{path}")
+        };
+        assert_eq!(edits.headers, [Edit::Remove("x-caller".into())], "{path}");
+    }
+}
+
+/// istio/istio#59992: names of a policy were read as patterns.
+#[test]
+fn names_are_compared_and_never_matched() {
+    let key = key("k");
+    let places: [(&str, fn(&str) -> Value, fn(&str) -> Value); 3] = [
+        (
+            "realm_roles",
+            |name| json!([name]),
+            |name| json!({ "realm_access": { "roles": [name] } }),
+        ),
+        ("scopes", |name| json!([name]), |name| json!({ "scope": name })),
+        (
+            "client_roles",
+            |name| json!({ "a.*": [name] }),
+            |name| json!({ "resource_access": { "a.*": { "roles": [name] }, "abc": { "roles": ["other"] } } }),
+        ),
+    ];
+    for (member, asked, held) in places {
+        for name in [
+            "a.*", "a*", ".*", ".+", "^abc$", "abc|x", "[abc]+", "a?c", "*", "%61bc", "a\\c",
+        ] {
+            let mut world = World::with_keys(&[key.jwk()]);
+            let keys = world.web.clone();
+            let mut try_it = |asked: Value, held: Value| {
+                let mut claims = claims();
+                claims
+                    .as_object_mut()
+                    .unwrap()
+                    .extend(held.as_object().unwrap().clone());
+                world = World::new(&one_rule_with(member, asked));
+                world.web.clone_from(&keys);
+                world.get("/", &Mint::of(claims).sign(&key))
+            };
+            assert!(try_it(asked(name), held(name)).is_forwarded(), "{member} {name}");
+            assert_eq!(
+                try_it(asked(name), held("abc")).status,
+                403,
+                "{member} {name}: asked for as a pattern"
+            );
+            assert_eq!(
+                try_it(asked("abc"), held(name)).status,
+                403,
+                "{member} {name}: held as a pattern"
+            );
+        }
+    }
+    // The client of a client role is a name, too.
+    let mut world = World::new(&one_rule_with("client_roles", json!({ "a.*": ["role"] })));
+    world.provider("idp.example.com", &[key.jwk()]);
+    let other = json!({ "abc": { "roles": ["role"] }, "a": { "*": { "roles": ["role"] } } });
+    assert_eq!(
+        world
+            .get(
+                "/",
+                &Mint::of(with(claims(), "resource_access", other)).sign(&key)
+            )
+            .status,
+        403
+    );
+}
