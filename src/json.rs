@@ -102,10 +102,9 @@ impl<'de> Visitor<'de> for Strict {
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(inner)?;
-            if object.contains_key(&name) {
+            if object.insert(name, value).is_some() {
                 return Err(de::Error::custom("duplicate member"));
             }
-            object.insert(name, value);
         }
         Ok(Value::Object(object))
     }

@@ -305,12 +305,12 @@ fn the_places_are_those_of_the_document_though_mistakes_before_them_were_taken_o
     let rule = |prefix: &str| json!({ "match": { "path_prefix": prefix }, "allow": true });
     let configuration = with(&[(
         "/inbound/rules",
-        json!([5, rule("/a"), "x", rule("no-slash"), { "allow": 7 }, rule("/b"), rule("//c")]),
+        json!([5, rule("/a"), true, rule("no-slash"), { "allow": 7 }, rule("/b"), rule("//c")]),
     )]);
     let told = mistakes(&configuration);
     for line in [
         "inbound.rules[0]: 5, expected an object",
-        "inbound.rules[2]: \"x\", expected an object",
+        "inbound.rules[2]: true, expected an object",
         "inbound.rules[3].match.path_prefix: \"no-slash\", expected a path that starts with / and needs no encoding",
         "inbound.rules[4].allow: 7, expected a boolean",
         "inbound.rules[6].match.path_prefix: \"//c\", expected its normal form \"/c\"",
@@ -577,6 +577,54 @@ fn the_same_input_has_the_same_answer() {
     for Case { configuration, .. } in cases() {
         assert_eq!(told(&configuration).unwrap_err(), told(&configuration).unwrap_err());
     }
+}
+
+/// A `google.protobuf.Struct`, the form in which Envoy hands over what was written as YAML in its own configuration.
+fn structure(members: &serde_json::Map<String, Value>) -> Vec<u8> {
+    let entries = members.iter().map(|(name, value)| {
+        let entry = [field(1, name.as_bytes()), field(2, &encoded(value))].concat();
+        field(1, &entry)
+    });
+    entries.flatten().collect()
+}
+
+fn encoded(value: &Value) -> Vec<u8> {
+    match value {
+        Value::Null => vec![0x08, 0],
+        Value::Number(number) => [&[0x11][..], &number.as_f64().unwrap().to_le_bytes()].concat(),
+        Value::String(text) => field(3, text.as_bytes()),
+        Value::Bool(flag) => vec![0x20, u8::from(*flag)],
+        Value::Object(members) => field(5, &structure(members)),
+        Value::Array(elements) => {
+            let elements = elements.iter().flat_map(|element| field(1, &encoded(element)));
+            field(6, &elements.collect::<Vec<u8>>())
+        }
+    }
+}
+
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut header = vec![number << 3 | 2];
+    let mut rest = bytes.len();
+    while rest >= 0x80 {
+        header.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);
+        rest >>= 7;
+    }
+    header.push(u8::try_from(rest).unwrap());
+    [&header, bytes].concat()
+}
+
+#[test]
+fn a_struct_means_what_the_same_json_means_and_has_the_same_mistakes() {
+    let both = |configuration: &Value| {
+        let text = read(configuration.to_string().as_bytes());
+        let structure = read(&structure(configuration.as_object().unwrap()));
+        [text, structure].map(|read| format!("{read:?}"))
+    };
+    for configuration in cases().into_iter().map(|case| case.configuration).chain([sound()]) {
+        let [text, structure] = both(&configuration);
+        assert_eq!(text, structure);
+    }
+    assert!(both(&sound())[1].starts_with("Ok("));
 }
 
 /// A configuration with one of its values, wherever it stands, replaced by another.

@@ -1,9 +1,15 @@
 //! The provider is slow, wrong or gone: what is held stays in use, what is missing is 503, and all heals by itself.
 
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
 
-use crate::scene::{Scene, VMS, arrived, inbound, issuers, listener, retry_after};
-use m2m_auth_kit::client::{self, Request};
+use crate::scene::{
+    Scene, VMS, arrived, builder, inbound, issuers, listener, listener_named, retry_after, send, wasm,
+};
+use m2m_auth_kit::client;
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
 use m2m_auth_kit::idp::{Endpoint, Fault, Idp};
 use m2m_auth_kit::load::Load;
@@ -15,7 +21,10 @@ use std::time::Duration;
 /// The README's inbound rule, and a token for what leaves.
 fn both(idp: &Idp) -> Value {
     let mut configuration = inbound(idp);
-    configuration["inbound"]["rules"].as_array_mut().unwrap().push(json!({ "match": { "path": "/out" }, "allow": true }));
+    configuration["inbound"]["rules"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "match": { "path": "/out" }, "allow": true }));
     configuration["outbound"] = json!({
         "credentials": { "order-service": {
             "issuer": "keycloak", "client_id": "order-service", "client_secret": { "env": "ORDER_SERVICE_SECRET" },
@@ -35,14 +44,25 @@ async fn a_start_without_the_provider_is_503_until_it_comes_and_then_heals_by_it
     for request in [&good, &out] {
         assert!(retry_after(&request.send().await) <= 30);
     }
-    let grpc = scene.request("POST", "/inventory").http2().header("content-type", "application/grpc");
+    let grpc = scene
+        .request("POST", "/inventory")
+        .http2()
+        .header("content-type", "application/grpc");
     let grpc = grpc.bearer(scene.idp.token()).send().await;
-    assert_eq!((grpc.status, grpc.header("grpc-status").as_deref()), (200, Some("14")), "{grpc:?}");
+    assert_eq!(
+        (grpc.status, grpc.header("grpc-status").as_deref()),
+        (200, Some("14")),
+        "{grpc:?}"
+    );
     // What needs no provider works without it.
     assert_eq!(scene.get("/inventory").send().await.status, 401);
     assert_eq!(scene.get("/elsewhere").send().await.status, 403);
     assert_eq!(scene.upstream.count(), 0);
-    for line in ["metadata of issuer keycloak: unreachable", "\"reason\":\"no_keys\"", "\"reason\":\"no_outbound_token\""] {
+    for line in [
+        "metadata of issuer keycloak: unreachable",
+        "\"reason\":\"no_keys\"",
+        "\"reason\":\"no_outbound_token\"",
+    ] {
         scene.envoy.wait_for_log(line).await;
     }
     scene.idp.resume().await;
@@ -61,55 +81,94 @@ async fn a_start_without_the_provider_is_503_until_it_comes_and_then_heals_by_it
 async fn keys_and_tokens_at_hand_stay_in_use_while_the_provider_is_gone() {
     let scene = Scene::start(both).await;
     scene.logged("keys of issuer keycloak: ", VMS).await;
-    scene.logged("token of credential order-service: token received", VMS).await;
+    scene
+        .logged("token of credential order-service: token received", VMS)
+        .await;
     scene.idp.stop().await;
     // Tokens that nobody has seen yet, so that the keys are needed.
-    let fresh: Vec<_> = (0..20).map(|_| scene.get("/inventory").bearer(scene.idp.token())).collect();
+    let fresh: Vec<_> = (0..20)
+        .map(|_| scene.get("/inventory").bearer(scene.idp.token()))
+        .collect();
     let fresh = Load::round(fresh).connections(8).requests(80).run().await;
     assert!(fresh.only(200), "{fresh}");
-    let out = Load::of(scene.get("/out")).connections(8).requests(80).run().await;
+    let out = Load::of(scene.get("/out"))
+        .connections(8)
+        .requests(80)
+        .run()
+        .await;
     assert!(out.only(200), "{out}");
     assert_eq!(scene.get("/inventory").bearer("garbage").send().await.status, 401);
 }
 
-/// One way for a provider to be wrong, and the word in the log for it.
+/// One way for a provider to be wrong, and the words for it in the log.
 struct Wrong {
     name: &'static str,
-    /// For the key set, the metadata, and the token.
-    faults: [Fault; 3],
-    word: &'static str,
+    faults: fn(&Idp) -> [Fault; 3],
+    words: &'static str,
 }
 
-fn wrongs(idp: &Idp) -> Vec<Wrong> {
-    let same = |name, fault: Fault, word| Wrong { name, faults: [fault.clone(), fault.clone(), fault], word };
-    // Good in every other way.
-    let mut large = [Endpoint::Keys, Endpoint::Discovery].map(|endpoint| idp.document(endpoint)).to_vec();
-    large.push(json!({ "access_token": "t", "token_type": "Bearer", "expires_in": 300 }));
-    let large = large.into_iter().map(|mut document| {
+/// What answers the key set, the metadata and the token with this fault.
+const WRONGS: [Wrong; 7] = [
+    Wrong {
+        name: "hang",
+        faults: |_| same(&Fault::Hang),
+        words: "timeout: ",
+    },
+    Wrong {
+        name: "500",
+        faults: |_| same(&Fault::Status(500, "{}".to_owned())),
+        words: "status: status 500",
+    },
+    Wrong {
+        name: "garbage",
+        faults: |_| same(&Fault::Garbage),
+        words: "unreadable: ",
+    },
+    Wrong {
+        name: "html",
+        faults: |_| same(&Fault::Html),
+        words: "unreadable: ",
+    },
+    Wrong {
+        name: "cut",
+        faults: |_| same(&Fault::CutInHalf),
+        words: "unreachable: ",
+    },
+    Wrong {
+        name: "reset",
+        faults: |_| same(&Fault::Reset),
+        words: "unreachable: ",
+    },
+    Wrong {
+        name: "large",
+        faults: large,
+        words: "unreadable: the answer is larger than",
+    },
+];
+
+fn same(fault: &Fault) -> [Fault; 3] {
+    [fault.clone(), fault.clone(), fault.clone()]
+}
+
+/// Good in every other way.
+fn large(idp: &Idp) -> [Fault; 3] {
+    let token = json!({ "access_token": "t", "token_type": "Bearer", "expires_in": 300 });
+    [
+        idp.document(Endpoint::Keys),
+        idp.document(Endpoint::Discovery),
+        token,
+    ]
+    .map(|mut document| {
         document["filler"] = json!("x".repeat(3 * 1024 * 1024));
         Fault::Body(document.to_string())
-    });
-    vec![
-        same("hang", Fault::Hang, "timeout: "),
-        same("500", Fault::Status(500, "{}".to_owned()), "status: status 500"),
-        same("garbage", Fault::Garbage, "unreadable: "),
-        same("html", Fault::Html, "unreadable: "),
-        same("cut", Fault::CutInHalf, "unreachable: "),
-        same("reset", Fault::Reset, "unreachable: "),
-        Wrong { name: "large", faults: large.collect::<Vec<_>>().try_into().unwrap(), word: "unreadable: the answer is larger" },
-    ]
+    })
 }
 
 const ENDPOINTS: [Endpoint; 3] = [Endpoint::Keys, Endpoint::Discovery, Endpoint::Token];
 
 #[tokio::test]
 async fn however_the_provider_is_wrong_it_is_503_and_logged_and_heals() {
-    // A provider can be wrong in one way at a time; four at once, since each holds an RSA key that takes long to make.
-    let (mut idps, upstream) = (Vec::new(), Upstream::start().await);
-    let count = wrongs(&Idp::start().await).len();
-    for _ in 0..count {
-        idps.push(Idp::start().await);
-    }
+    let upstream = Upstream::start().await;
     let mut builder = Envoy::builder().cluster(envoy::cluster("service", upstream.address()));
     let mut configuration = json!({
         "issuers": {},
@@ -117,12 +176,12 @@ async fn however_the_provider_is_wrong_it_is_503_and_logged_and_heals() {
         "inbound": { "rules": [] },
         "outbound": { "credentials": {}, "rules": [] },
     });
-    let mut rows = Vec::new();
-    for (place, idp) in idps.iter().enumerate() {
-        let wrong = wrongs(idp).swap_remove(place);
+    let (mut idps, mut rows) = (Vec::new(), Vec::new());
+    for wrong in WRONGS {
+        let idp = Idp::start().await;
         builder = builder.cluster(envoy::cluster(wrong.name, idp.address()));
-        for (endpoint, fault) in ENDPOINTS.into_iter().zip(&wrong.faults) {
-            idp.fault(endpoint, fault.clone());
+        for (endpoint, fault) in ENDPOINTS.into_iter().zip((wrong.faults)(&idp)) {
+            idp.fault(endpoint, fault);
             let name = format!("{endpoint:?}-{}", wrong.name).to_lowercase();
             let issuer = &mut configuration["issuers"][&name];
             *issuer = json!({ "issuer": idp.issuer(), "cluster": wrong.name, "timeout": "1s" });
@@ -133,26 +192,46 @@ async fn however_the_provider_is_wrong_it_is_503_and_logged_and_heals() {
             }
             let (path, allow) = (json!({ "path": format!("/{name}") }), endpoint == Endpoint::Token);
             let require = json!({ "issuer": name, "audiences": ["inventory-service"] });
-            let rule = if allow { json!({ "match": path, "allow": true }) } else { json!({ "match": path, "require": require }) };
-            configuration["inbound"]["rules"].as_array_mut().unwrap().push(rule);
+            let rule = if allow {
+                json!({ "match": path, "allow": true })
+            } else {
+                json!({ "match": path, "require": require })
+            };
+            configuration["inbound"]["rules"]
+                .as_array_mut()
+                .unwrap()
+                .push(rule);
             if endpoint == Endpoint::Token {
-                configuration["outbound"]["credentials"][&name] =
-                    json!({ "issuer": name, "client_id": "order-service", "client_secret": { "inline": "order-secret" } });
+                configuration["outbound"]["credentials"][&name] = json!({ "issuer": name, "client_id": "order-service", "client_secret": { "inline": "order-secret" } });
                 let rule = json!({ "match": path, "credential": name });
-                configuration["outbound"]["rules"].as_array_mut().unwrap().push(rule);
+                configuration["outbound"]["rules"]
+                    .as_array_mut()
+                    .unwrap()
+                    .push(rule);
             }
             let what = match endpoint {
                 Endpoint::Keys => "keys of issuer",
                 Endpoint::Token => "token of credential",
                 _ => "metadata of issuer",
             };
-            rows.push((name.clone(), format!("{what} {name}: {}", wrong.word), idp.token()));
+            rows.push((
+                name.clone(),
+                format!("{what} {name}: {}", wrong.words),
+                idp.token(),
+            ));
         }
+        idps.push(idp);
     }
-    let envoy = builder.listener(listener(&Wasm::new(&configuration))).start().await.unwrap();
+    let envoy = builder
+        .listener(listener(&Wasm::new(&configuration)))
+        .start()
+        .await
+        .unwrap();
     let request = |name: &str, token: &str| client::get(envoy.url("main", &format!("/{name}"))).bearer(token);
-    let send = |request: Request| tokio::spawn(async move { request.send().await });
-    let answers: Vec<_> = rows.iter().map(|(name, _, token)| send(request(name, token))).collect();
+    let answers: Vec<_> = rows
+        .iter()
+        .map(|(name, _, token)| send(request(name, token)))
+        .collect();
     for ((name, line, _), answer) in rows.iter().zip(answers) {
         let answer = answer.await.unwrap();
         assert_eq!(answer.status, 503, "{name}: {answer:?}");
@@ -161,7 +240,9 @@ async fn however_the_provider_is_wrong_it_is_503_and_logged_and_heals() {
     }
     assert_eq!(upstream.count(), 0);
     for idp in &idps {
-        ENDPOINTS.into_iter().for_each(|endpoint| idp.fault(endpoint, Fault::None));
+        ENDPOINTS
+            .into_iter()
+            .for_each(|endpoint| idp.fault(endpoint, Fault::None));
     }
     for (name, _, token) in &rows {
         let healed = async || (request(name, token).send().await.status == 200).then_some(());
@@ -170,34 +251,69 @@ async fn however_the_provider_is_wrong_it_is_503_and_logged_and_heals() {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_only_slow_is_waited_for() {
+async fn what_fails_once_is_fetched_again_before_anybody_is_refused() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
-    for endpoint in ENDPOINTS {
-        idp.fault(endpoint, Fault::Slow(Duration::from_millis(500)));
+    let mut configuration = both(&idp);
+    configuration["waiting"] = json!({ "timeout": "20s" });
+    // With one worker: once for its VM, once for the main thread's.
+    ENDPOINTS
+        .into_iter()
+        .for_each(|endpoint| idp.fault_times(endpoint, 2, Fault::Reset));
+    let builder = builder(&idp, &upstream)
+        .concurrency(1)
+        .listener(listener(&wasm(&configuration)));
+    let scene = Scene::of(idp, upstream, builder).await;
+    let (good, out) = (
+        send(scene.get("/inventory").bearer(scene.idp.token())),
+        send(scene.get("/out")),
+    );
+    for answer in [good, out] {
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
     }
-    let scene = Scene::with(idp, upstream, both).await;
-    let (good, out) = (scene.get("/inventory").bearer(scene.idp.token()), scene.get("/out"));
-    let (good, out) = tokio::join!(good.send(), out.send());
-    assert_eq!(good.status, 200, "{good:?}");
-    assert!(arrived(&out, "authorization")[0].starts_with("Bearer ey"));
 }
 
 #[tokio::test]
-async fn a_provider_that_fails_once_is_asked_again_before_anybody_is_refused() {
-    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+async fn the_issuers_timeout_counts_for_every_endpoint() {
+    let upstream = Upstream::start().await;
+    let mut idps = Vec::new();
+    let mut builder = Envoy::builder()
+        .concurrency(1)
+        .cluster(envoy::cluster("service", upstream.address()));
     for endpoint in ENDPOINTS {
-        idp.fault_times(endpoint, VMS, Fault::Reset);
+        let idp = Idp::start().await;
+        idp.fault(endpoint, Fault::Hang);
+        let name = format!("{endpoint:?}").to_lowercase();
+        let mut configuration = both(&idp);
+        configuration["issuers"]["keycloak"] =
+            json!({ "issuer": idp.issuer(), "cluster": name, "timeout": "300ms" });
+        let filter = wasm(&configuration);
+        builder = builder
+            .cluster(envoy::cluster(&name, idp.address()))
+            .listener(listener_named(&name, &filter));
+        idps.push(idp);
     }
-    let configuration = |idp: &Idp| {
-        let mut configuration = both(idp);
-        configuration["waiting"] = json!({ "timeout": "20s" });
-        configuration
-    };
-    let scene = Scene::with(idp, upstream, configuration).await;
-    let (good, out) = (scene.get("/inventory").bearer(scene.idp.token()), scene.get("/out"));
-    let (good, out) = tokio::join!(good.send(), out.send());
-    assert_eq!(good.status, 200, "{good:?}");
-    assert_eq!(out.status, 200, "{out:?}");
+    let _envoy = builder
+        .env("ORDER_SERVICE_SECRET", "order-secret")
+        .start()
+        .await
+        .unwrap();
+    for (endpoint, idp) in ENDPOINTS.into_iter().zip(&idps) {
+        // Both VMs ask, get no answer, and ask again; for the metadata at the other well-known place.
+        let (again, times) = if endpoint == Endpoint::Discovery {
+            (Endpoint::Metadata, 1)
+        } else {
+            (endpoint, 3)
+        };
+        idp.wait_for(again, times).await;
+        let apart = idp.requests(again)[times - 1]
+            .at
+            .duration_since(idp.requests(endpoint)[0].at);
+        assert!(
+            apart < Duration::from_secs(4),
+            "{endpoint:?}: asked again after {apart:?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -210,7 +326,10 @@ async fn a_cluster_that_does_not_exist_is_503_and_the_log_names_it() {
         configuration
     };
     let scene = Scene::start(configuration).await;
-    for request in [scene.get("/inventory").bearer(scene.idp.token()), scene.get("/out")] {
+    for request in [
+        scene.get("/inventory").bearer(scene.idp.token()),
+        scene.get("/out"),
+    ] {
         assert!(retry_after(&request.send().await) <= 30);
     }
     assert_eq!(scene.upstream.count(), 0);

@@ -9,6 +9,7 @@ use m2m_auth_kit::wait::until;
 use serde_json::{Value, json};
 use std::sync::{Arc, Weak};
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 /// Everything that runs.
 pub(crate) struct Scene {
@@ -25,7 +26,11 @@ impl Scene {
     }
 
     /// Envoy starts before a provider and a service that run already, or that do not run.
-    pub(crate) async fn with(idp: Idp, upstream: Upstream, configuration: impl FnOnce(&Idp) -> Value) -> Self {
+    pub(crate) async fn with(
+        idp: Idp,
+        upstream: Upstream,
+        configuration: impl FnOnce(&Idp) -> Value,
+    ) -> Self {
         let filter = wasm(&configuration(&idp));
         let builder = builder(&idp, &upstream).listener(listener(&filter));
         Self::of(idp, upstream, builder).await
@@ -50,7 +55,10 @@ impl Scene {
     /// What the service was asked under that path, the query included.
     pub(crate) fn seen(&self, path: &str) -> Vec<Recorded> {
         let requests = self.upstream.requests();
-        requests.into_iter().filter(|request| request.path == path).collect()
+        requests
+            .into_iter()
+            .filter(|request| request.path == path)
+            .collect()
     }
 
     /// Comes back once the filter has logged that so many times: each VM of Envoy logs what it has fetched.
@@ -81,6 +89,11 @@ impl<T> Shared<T> {
         *known = Arc::downgrade(&scene);
         scene
     }
+}
+
+/// Sends a request beside the test.
+pub(crate) fn send(request: Request) -> JoinHandle<Response> {
+    tokio::spawn(async move { request.send().await })
 }
 
 /// The filter with this configuration, and the secret of `order-service` from the environment.
@@ -147,15 +160,27 @@ pub(crate) fn arrived(answer: &Response, header: &str) -> Vec<String> {
     assert_eq!(answer.status, 200, "{answer:?}");
     let pairs = answer.json()["headers"].as_array().cloned().unwrap_or_default();
     let of_that_name = pairs.into_iter().filter(|pair| pair[0] == header);
-    of_that_name.filter_map(|pair| pair[1].as_str().map(str::to_owned)).collect()
+    of_that_name
+        .filter_map(|pair| pair[1].as_str().map(str::to_owned))
+        .collect()
 }
 
 /// `Retry-After` in seconds; panics unless the answer is a 503 in the documented shape.
 pub(crate) fn retry_after(answer: &Response) -> u64 {
     assert_eq!(answer.status, 503, "{answer:?}");
-    assert_eq!(answer.json()["error"], "Identity provider unavailable", "{answer:?}");
+    assert_eq!(
+        answer.json()["error"],
+        "Identity provider unavailable",
+        "{answer:?}"
+    );
     assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"));
-    assert_eq!(answer.header("www-authenticate"), None, "not the caller's fault: {answer:?}");
+    assert_eq!(
+        answer.header("www-authenticate"),
+        None,
+        "not the caller's fault: {answer:?}"
+    );
     let seconds = answer.header("retry-after").and_then(|text| text.parse().ok());
-    seconds.filter(|seconds| *seconds > 0).unwrap_or_else(|| panic!("no good Retry-After: {answer:?}"))
+    seconds
+        .filter(|seconds| *seconds > 0)
+        .unwrap_or_else(|| panic!("no good Retry-After: {answer:?}"))
 }

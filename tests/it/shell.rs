@@ -33,5 +33,6 @@ mod faults;
 mod fetch;
 mod hostile;
 mod signatures;
+mod time;
 mod upstream;
 mod waiting;

@@ -1,13 +1,12 @@
 //! Keys that are another's, unknown, withdrawn, empty, public, or brought along.
 
 use super::{End, World, claims, good_token, head, key, one_rule, require, with};
-use crate::vectors::Host;
+use crate::vectors::verifiers;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use m2m_auth::jwk;
 use m2m_auth::plugin::Step;
 use m2m_auth::policy::Policy;
-use m2m_auth::signature::{Compact, Verify};
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::Mint;
 use serde_json::{Value, json};
@@ -241,7 +240,7 @@ fn an_empty_key_verifies_nothing() {
     );
     for (jwk, alg) in [(ed, "EdDSA"), (ec, "ES256")] {
         for signature in [[0; 64], [1; 64]] {
-            for verifier in [Box::new(Compact) as Box<dyn Verify>, Box::new(Host)] {
+            for verifier in verifiers() {
                 let mut fixed = one_rule();
                 fixed["issuers"]["idp"] =
                     json!({ "issuer": "https://idp.example.com", "jwks": { "keys": [jwk] } });
@@ -341,7 +340,7 @@ fn the_header_chooses_among_allowed_algorithms_that_fit_its_key() {
     }
 }
 
-/// CVE-2026-48526 (PyJWT), RFC 8725 section 2.1: what everybody may know was taken for a shared secret.
+/// CVE-2026-48526 (`PyJWT`), RFC 8725 section 2.1: what everybody may know was taken for a shared secret.
 #[test]
 fn a_public_key_is_no_shared_secret() {
     for alg in [Alg::Rs256, Alg::Es256, Alg::EdDsa] {

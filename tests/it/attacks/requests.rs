@@ -145,11 +145,14 @@ fn a_client_cannot_tell_the_service_who_it_is() {
     }
 }
 
+/// Where a name stands: in a rule, or in a token.
+type Place = fn(&str) -> Value;
+
 /// istio/istio#59992: names of a policy were read as patterns.
 #[test]
 fn names_are_compared_and_never_matched() {
     let key = key("k");
-    let places: [(&str, fn(&str) -> Value, fn(&str) -> Value); 3] = [
+    let places: [(&str, Place, Place); 3] = [
         (
             "realm_roles",
             |name| json!([name]),

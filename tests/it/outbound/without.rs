@@ -1,6 +1,6 @@
 //! What happens to a request while there is no token for it.
 
-use crate::scene::{Scene, VMS, arrived, listener, outbound, retry_after};
+use crate::scene::{Scene, VMS, arrived, listener, outbound, retry_after, send};
 use m2m_auth_kit::client;
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
 use m2m_auth_kit::idp::{Endpoint, Fault, Idp};
@@ -27,13 +27,19 @@ async fn a_request_waits_for_a_slow_provider_and_leaves_with_its_token() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     idp.fault(Endpoint::Token, Fault::Slow(Duration::from_secs(1)));
     let scene = Scene::with(idp, upstream, outbound).await;
-    let requests: Vec<_> = (0..20).map(|number| scene.get(&format!("/{number}"))).collect();
-    let running: Vec<_> = requests.into_iter().map(|request| tokio::spawn(async move { request.send().await })).collect();
+    let running: Vec<_> = (0..20).map(|_| send(scene.get("/orders"))).collect();
     for answer in running {
         let values = arrived(&answer.await.unwrap(), "authorization");
-        assert!(values.len() == 1 && values[0].starts_with("Bearer ey"), "{values:?}");
+        assert!(
+            values.len() == 1 && values[0].starts_with("Bearer ey"),
+            "{values:?}"
+        );
     }
-    assert!(scene.idp.count(Endpoint::Token) <= VMS, "{} fetches", scene.idp.count(Endpoint::Token));
+    assert!(
+        scene.idp.count(Endpoint::Token) <= VMS,
+        "{} fetches",
+        scene.idp.count(Endpoint::Token)
+    );
 }
 
 #[tokio::test]
@@ -43,22 +49,48 @@ async fn a_rule_says_whether_a_request_waits_fails_or_goes_without() {
     let scene = Scene::with(idp, upstream, ways).await;
     scene.idp.wait_for(Endpoint::Token, VMS).await;
     // Whoever waits is answered when its time is up, and everybody else in the meantime.
-    let hold = scene.get("/hold");
-    let hold = tokio::spawn(async move { hold.send().await });
-    for request in [scene.get("/fail"), scene.get("/fail").bearer("own"), scene.get("/keep")] {
+    let hold = send(scene.get("/hold"));
+    for request in [
+        scene.get("/fail"),
+        scene.get("/fail").bearer("own"),
+        scene.get("/keep"),
+    ] {
         assert!(retry_after(&request.send().await) <= 5);
     }
-    let pass = scene.get("/pass").bearer("own").header("x-other", "kept").send().await;
-    assert!(arrived(&pass, "authorization").is_empty(), "never the client's own: {pass:?}");
+    let pass = scene
+        .get("/pass")
+        .bearer("own")
+        .header("x-other", "kept")
+        .send()
+        .await;
+    assert!(
+        arrived(&pass, "authorization").is_empty(),
+        "never the client's own: {pass:?}"
+    );
     assert_eq!(arrived(&pass, "x-other"), ["kept"]);
-    let header = scene.get("/header").header("x-token", "own").bearer("own").send().await;
+    let header = scene
+        .get("/header")
+        .header("x-token", "own")
+        .bearer("own")
+        .send()
+        .await;
     assert!(arrived(&header, "x-token").is_empty(), "{header:?}");
-    assert_eq!(arrived(&header, "authorization"), ["Bearer own"], "the rule is about another header");
-    assert_eq!(arrived(&scene.get("/keep").bearer("own").send().await, "authorization"), ["Bearer own"]);
+    assert_eq!(
+        arrived(&header, "authorization"),
+        ["Bearer own"],
+        "the rule is about another header"
+    );
+    assert_eq!(
+        arrived(&scene.get("/keep").bearer("own").send().await, "authorization"),
+        ["Bearer own"]
+    );
     assert!(!hold.is_finished(), "it waits for its time");
     assert!(retry_after(&hold.await.unwrap()) <= 5);
     for path in ["/hold", "/fail"] {
-        assert!(scene.seen(path).is_empty(), "{path} has reached the service without a token");
+        assert!(
+            scene.seen(path).is_empty(),
+            "{path} has reached the service without a token"
+        );
     }
     let entries = scene.envoy.access_log();
     let failed = entries.iter().find(|entry| entry["path"] == "/fail").unwrap();
@@ -70,7 +102,8 @@ async fn a_wrong_secret_is_told_to_the_operator_in_the_providers_words_and_never
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let configuration = |idp: &Idp| {
         let mut configuration = outbound(idp);
-        configuration["outbound"]["credentials"]["order-service"]["client_secret"] = json!({ "inline": "wrong-5ecret" });
+        configuration["outbound"]["credentials"]["order-service"]["client_secret"] =
+            json!({ "inline": "wrong-5ecret" });
         configuration
     };
     let scene = Scene::with(idp, upstream, configuration).await;
@@ -78,7 +111,11 @@ async fn a_wrong_secret_is_told_to_the_operator_in_the_providers_words_and_never
     assert!(retry_after(&answer) <= 30, "{answer:?}");
     assert!(scene.seen("/orders").is_empty());
     let line = scene.envoy.wait_for_log("unauthorized_client").await;
-    for part in ["token of credential order-service", "401", "Invalid client or Invalid client credentials"] {
+    for part in [
+        "token of credential order-service",
+        "401",
+        "Invalid client or Invalid client credentials",
+    ] {
         assert!(line.contains(part), "{part}: {line}");
     }
     let log = scene.envoy.logs();
@@ -87,7 +124,11 @@ async fn a_wrong_secret_is_told_to_the_operator_in_the_providers_words_and_never
         assert!(!log.contains(secret) && !format!("{answer:?}").contains(secret));
     }
     // What only an operator can mend is not asked for again and again.
-    assert!(scene.idp.count(Endpoint::Token) <= 2 * VMS, "{} fetches", scene.idp.count(Endpoint::Token));
+    assert!(
+        scene.idp.count(Endpoint::Token) <= 2 * VMS,
+        "{} fetches",
+        scene.idp.count(Endpoint::Token)
+    );
 }
 
 #[tokio::test]
@@ -101,11 +142,31 @@ async fn an_odd_answer_is_never_attached_and_always_logged() {
     let table = [
         ("no-json", Fault::Garbage, "not a JSON object"),
         ("html", Fault::Html, "not a JSON object"),
-        ("empty", body(&|answer| answer["access_token"] = json!("")), "access_token is empty"),
-        ("newline", body(&|answer| answer["access_token"] = json!("hush-5ecret\r\nx-evil: 1")), "a header cannot"),
-        ("dpop", body(&|answer| answer["token_type"] = json!("DPoP")), "token_type is DPoP"),
-        ("ended", body(&|answer| answer["expires_in"] = json!(0)), "has ended already"),
-        ("error", body(&|answer| answer["error"] = json!("invalid_scope")), "invalid_scope"),
+        (
+            "empty",
+            body(&|answer| answer["access_token"] = json!("")),
+            "access_token is empty",
+        ),
+        (
+            "newline",
+            body(&|answer| answer["access_token"] = json!("hush-5ecret\r\nx-evil: 1")),
+            "a header cannot",
+        ),
+        (
+            "dpop",
+            body(&|answer| answer["token_type"] = json!("DPoP")),
+            "token_type is DPoP",
+        ),
+        (
+            "ended",
+            body(&|answer| answer["expires_in"] = json!(0)),
+            "has ended already",
+        ),
+        (
+            "error",
+            body(&|answer| answer["error"] = json!("invalid_scope")),
+            "invalid_scope",
+        ),
     ];
     // One provider for each, so that they all answer at once; their keys are never used.
     let (mut providers, upstream) = (Vec::new(), Upstream::start().await);
@@ -117,17 +178,20 @@ async fn an_odd_answer_is_never_attached_and_always_logged() {
         builder = builder.cluster(envoy::cluster(name, idp.address()));
         configuration["issuers"][name] =
             json!({ "issuer": idp.issuer(), "cluster": name, "token_endpoint": idp.url(Endpoint::Token) });
-        configuration["outbound"]["credentials"][name] =
-            json!({ "issuer": name, "client_id": "order-service", "client_secret": { "inline": "order-secret" } });
+        configuration["outbound"]["credentials"][name] = json!({ "issuer": name, "client_id": "order-service", "client_secret": { "inline": "order-secret" } });
         let rule = json!({ "match": { "path": format!("/{name}") }, "credential": name });
-        configuration["outbound"]["rules"].as_array_mut().unwrap().push(rule);
+        configuration["outbound"]["rules"]
+            .as_array_mut()
+            .unwrap()
+            .push(rule);
         providers.push(idp);
     }
-    let envoy = builder.listener(listener(&Wasm::new(&configuration))).start().await.unwrap();
-    let ask = |name: &str| {
-        let request = client::get(envoy.url("main", &format!("/{name}"))).bearer("own");
-        tokio::spawn(async move { request.send().await })
-    };
+    let envoy = builder
+        .listener(listener(&Wasm::new(&configuration)))
+        .start()
+        .await
+        .unwrap();
+    let ask = |name: &str| send(client::get(envoy.url("main", &format!("/{name}"))).bearer("own"));
     let answers: Vec<_> = table.iter().map(|(name, ..)| (*name, ask(name))).collect();
     for (name, answer) in answers {
         let answer = answer.await.unwrap();
@@ -140,5 +204,8 @@ async fn an_odd_answer_is_never_attached_and_always_logged() {
     }
     assert_eq!(upstream.count(), 0, "{:?}", upstream.requests());
     let log = envoy.logs();
-    assert!(!log.contains("5ecret") && !log.contains("x-evil"), "a body is in the log");
+    assert!(
+        !log.contains("5ecret") && !log.contains("x-evil"),
+        "a body is in the log"
+    );
 }

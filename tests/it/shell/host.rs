@@ -499,6 +499,9 @@ impl Host {
     }
 
     pub(crate) fn arm(&mut self, millis: u32) -> u32 {
+        if !(1..=1000).contains(&millis) {
+            self.violate(format!("a timer of {millis} ms: off, or so slow that nothing is noticed"));
+        }
         let root = self.root();
         if let Some(timer) = self.roots.get_mut(&root) {
             let period = Duration::from_millis(u64::from(millis));
@@ -522,6 +525,9 @@ impl Host {
 
     pub(crate) fn define(&mut self, name: &str) -> u32 {
         self.say("the name of a metric", name.as_bytes());
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+            self.violate("a metric's name that Envoy would change");
+        }
         self.metrics.entry(name.to_owned()).or_default();
         self.counters.push(name.to_owned());
         u32::try_from(self.counters.len()).unwrap()
@@ -544,6 +550,9 @@ impl Host {
 
     pub(crate) fn write_log(&mut self, level: u32, text: &[u8]) -> u32 {
         self.say("the log", text);
+        if !text.starts_with(b"m2m-auth: ") || text.iter().any(|byte| *byte < b' ') {
+            self.violate("a log line that is not one line of ours");
+        }
         self.log.push((level, String::from_utf8_lossy(text).into_owned()));
         OK
     }

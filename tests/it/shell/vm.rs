@@ -7,7 +7,7 @@
 use super::clock;
 use super::host::{self, Answer, Call, Delivery, Fault, Host, State};
 use super::pairs::{self, Pairs};
-use super::scene::reply;
+use super::scene::{CLIENT_SECRET, reply};
 use serde_json::Value;
 use std::cell::Cell;
 use std::io::Write as _;
@@ -73,6 +73,7 @@ impl Vm {
         initialize();
         let root = next_context();
         let vm = Self { root, of_this_thread: PhantomData };
+        vm.hush(CLIENT_SECRET);
         vm.add_root(root);
         vm
     }
@@ -100,6 +101,11 @@ impl Vm {
         self.host(|host| host.add_root(root));
         self.run("proxy_on_context_create", root, || export::proxy_on_context_create(root, 0));
         assert!(self.run("proxy_on_vm_start", root, || export::proxy_on_vm_start(root, 0)));
+    }
+
+    /// This must never be seen outside.
+    pub(crate) fn hush(&self, secret: &str) {
+        self.host(|host| host.secrets.insert(secret.as_bytes().to_vec()));
     }
 
     /// Looks at the host, or changes it.
@@ -202,7 +208,9 @@ impl Vm {
     /// The answer to a call comes.
     pub(crate) fn deliver(&self, call: &Call, answer: Delivery) {
         let (headers, body) = (answer.headers.len(), answer.body.len());
+        let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         self.host(|host| {
+            host.secrets.extend(told["access_token"].as_str().map(|token| token.as_bytes().to_vec()));
             host.calls.retain(|other| other.token != call.token);
             host.delivery = Some(answer);
         });

@@ -32,6 +32,14 @@ fn what_is_given_is_not_discovered() {
 }
 
 #[test]
+fn metadata_is_looked_at_again_every_hour() {
+    let mut world = World::new(&both());
+    world.pass(secs(86_400));
+    let times = world.provider.times(Endpoint::OpenId);
+    assert!(times.windows(2).all(|pair| (3240..=3600).contains(&(pair[1] - pair[0]).as_secs())), "{times:?}");
+}
+
+#[test]
 fn a_provider_that_is_down_at_start_holds_the_first_for_the_bound_at_most_and_the_later_ones_not_at_all() {
     for mode in [Mode::status(500), Mode::status(503), Mode::Resets, Mode::Silent, Mode::status(200)] {
         let mut world = World::new(&both());

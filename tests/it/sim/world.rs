@@ -300,7 +300,7 @@ impl World {
             return;
         }
         let body: Value = serde_json::from_slice(reply.body.as_deref().unwrap_or_default()).unwrap_or_default();
-        let keys = body["keys"].as_array().into_iter().flatten();
+        let keys = body["keys"].as_array().into_iter().flatten().filter(|key| key["x"].is_string());
         let kids: BTreeSet<String> = keys.map(|key| key["kid"].as_str().unwrap().to_owned()).collect();
         if !kids.is_empty() {
             self.learnt = Some(Learnt { kids, start });
