@@ -421,15 +421,21 @@ impl<'de> Deserialize<'de> for ClaimPath {
 impl<'de> Deserialize<'de> for Secret {
     /// Written by hand, since serde's own messages quote what stands there.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const EXPECTED: &str = "expected {\"env\": \"NAME\"} or {\"inline\": \"…\"}, each a text that is not empty";
+        const EXPECTED: &str = "expected {\"env\": \"NAME\"} or {\"inline\": \"…\"}, a variable's name or a text that is not empty";
         let value = Value::deserialize(deserializer)?;
         let pair = value.as_object().filter(|members| members.len() == 1).and_then(|members| members.iter().next());
         match pair.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default())) {
-            Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
+            Some(("env", name)) if is_variable(name) => Ok(Self::Env(name.to_owned())),
             Some(("inline", secret)) if !secret.is_empty() => Ok(Self::Inline(secret.to_owned())),
             _ => Err(de::Error::custom(format_args!("not shown here since it may be a secret, {EXPECTED}"))),
         }
     }
+}
+
+/// POSIX, "Environment Variable Definition": what every shell can set.
+fn is_variable(name: &str) -> bool {
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    !name.is_empty() && !name.starts_with(|first: char| first.is_ascii_digit()) && name.bytes().all(sound)
 }
 
 impl fmt::Debug for Secret {

@@ -58,6 +58,30 @@ pub struct Discovery {
     pub allowed_hosts: Vec<String>,
     /// How long one call may take.
     pub timeout: Duration,
+    /// Whether the document is asked for the key set.
+    pub for_keys: bool,
+    /// Whether the document is asked for the token endpoint.
+    pub for_tokens: bool,
+}
+
+/// Where a metadata document may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// After the issuer's path (OpenID Connect Discovery 1.0 section 4.1).
+    #[default]
+    OpenId,
+    /// Between host and path (RFC 8414 section 3).
+    OAuth,
+}
+
+impl Place {
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::OpenId => Self::OAuth,
+            Self::OAuth => Self::OpenId,
+        }
+    }
 }
 
 /// The endpoints that discovery found.
@@ -70,15 +94,12 @@ pub struct Metadata {
 }
 
 impl Discovery {
-    /// The call for the metadata document; every other attempt asks at the place that RFC 8414 names.
-    pub fn call(&self, attempt: u32) -> Call {
+    /// The call for the metadata document, at either of its places.
+    pub fn call(&self, place: Place) -> Call {
         let base = self.url.path.trim_end_matches('/');
-        let path = if attempt.is_multiple_of(2) {
-            // OpenID Connect Discovery 1.0 section 4.1: after the issuer's path.
-            format!("{base}/.well-known/openid-configuration")
-        } else {
-            // RFC 8414 section 3: between host and path.
-            format!("/.well-known/oauth-authorization-server{base}")
+        let path = match place {
+            Place::OpenId => format!("{base}/.well-known/openid-configuration"),
+            Place::OAuth => format!("/.well-known/oauth-authorization-server{base}"),
         };
         get(Url { path, ..self.url.clone() }.through(&self.cluster), self.timeout)
     }
@@ -87,7 +108,7 @@ impl Discovery {
     pub fn read(&self, reply: &Reply) -> Result<Metadata, Failure> {
         let body = oauth::body_of(reply).map_err(|failure| match reply.status {
             // Not here: the next attempt asks at the other place.
-            Some(404) => Failure { cause: Cause::Status, ..failure },
+            Some(404) => Failure { cause: Cause::Elsewhere, ..failure },
             _ => failure,
         })?;
         let unreadable = |detail: &str| Failure::new(Cause::Unreadable, detail);
@@ -97,8 +118,13 @@ impl Discovery {
             let detail = "the metadata names another issuer; `issuer` must be the exact URL that the provider uses";
             return Err(Failure::new(Cause::Configuration, detail));
         }
-        let endpoint = |name: &str| text(name).map(|uri| self.endpoint(name, uri)).transpose();
-        Ok(Metadata { jwks_uri: endpoint("jwks_uri")?, token_endpoint: endpoint("token_endpoint")? })
+        let endpoint = |name: &str, needed: bool| match text(name) {
+            Some(uri) => self.endpoint(name, uri).map(Some),
+            None if needed => Err(Failure::new(Cause::Configuration, format!("the metadata has no {name}"))),
+            None => Ok(None),
+        };
+        let jwks_uri = endpoint("jwks_uri", self.for_keys)?;
+        Ok(Metadata { jwks_uri, token_endpoint: endpoint("token_endpoint", self.for_tokens)? })
     }
 
     fn endpoint(&self, name: &str, uri: &str) -> Result<Endpoint, Failure> {
@@ -127,7 +153,8 @@ mod tests {
         let issuer = "https://idp.example.com/realms/r".to_owned();
         let url = Url::parse(&issuer).unwrap();
         let allowed_hosts = vec!["keys.example.com".into()];
-        Discovery { issuer, url, cluster: "idp".into(), allowed_hosts, timeout: Duration::from_secs(5) }
+        let timeout = Duration::from_secs(5);
+        Discovery { issuer, url, cluster: "idp".into(), allowed_hosts, timeout, for_keys: false, for_tokens: false }
     }
 
     fn read(document: &serde_json::Value) -> Result<Metadata, Failure> {
@@ -147,8 +174,8 @@ mod tests {
 
     #[test]
     fn both_well_known_places_are_asked() {
-        assert_eq!(discovery().call(0).endpoint.path, "/realms/r/.well-known/openid-configuration");
-        assert_eq!(discovery().call(1).endpoint.path, "/.well-known/oauth-authorization-server/realms/r");
+        assert_eq!(discovery().call(Place::OpenId).endpoint.path, "/realms/r/.well-known/openid-configuration");
+        assert_eq!(discovery().call(Place::OAuth).endpoint.path, "/.well-known/oauth-authorization-server/realms/r");
     }
 
     #[test]
@@ -162,6 +189,16 @@ mod tests {
             let failure = read(&json!({ "issuer": issuer, "token_endpoint": evil })).unwrap_err();
             assert_eq!(failure.cause, Cause::Configuration, "{evil}");
         }
+    }
+
+    #[test]
+    fn a_document_that_lacks_what_is_needed_is_refused() {
+        let document = json!({ "issuer": "https://idp.example.com/realms/r" });
+        let body = Some(document.to_string().into_bytes());
+        let reply = Reply { status: Some(200), body, ..Reply::default() };
+        assert!(discovery().read(&reply).is_ok());
+        let failure = Discovery { for_keys: true, ..discovery() }.read(&reply).unwrap_err();
+        assert_eq!(failure.to_string(), "configuration: the metadata has no jwks_uri");
     }
 
     #[test]

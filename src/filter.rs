@@ -5,7 +5,7 @@
 
 use crate::config::{Existing, Unavailable};
 use crate::edits::{self, Edits, Sent};
-use crate::io::{Head, Now};
+use crate::io::{Head, Instant, Now};
 use crate::jwt::{self, Caller, Reject};
 use crate::policy::{Attach, Inbound, Policy, Require, Rule};
 use crate::reply::Refusal;
@@ -21,6 +21,8 @@ pub struct Request<'a> {
     pub head: &'a Head,
     /// When.
     pub now: Now,
+    /// When it came, if it had to wait.
+    pub since: Instant,
     /// What the operator meant.
     pub policy: &'a Policy,
     /// What this worker has learnt.
@@ -93,7 +95,7 @@ impl Request<'_> {
         }
         let claimed = jwt::read(token).map_err(Refusal::Token)?; // shape only; nothing in it is believed yet
         let issuer = self.policy.issuers.get(require.issuer.0).ok_or(Refusal::NotReady)?;
-        let keys = self.store.keys(require.issuer, claimed.kid(), self.now).map_err(wait_or(Refusal::NoKeys))?;
+        let keys = self.store.keys(require.issuer, claimed.kid(), self.since, self.now).map_err(wait_or(Refusal::NoKeys))?;
         let caller = claimed.verify(&keys, self.verifier, &issuer.expect, self.now.unix).map_err(Refusal::Token)?;
         self.store.remember(require.issuer, token, &caller);
         Ok(caller)
@@ -141,10 +143,19 @@ fn bearer(head: &Head) -> Result<&[u8], Refusal> {
     if values.next().is_some() {
         return Err(Refusal::SeveralTokens);
     }
-    match value.split_at_checked("Bearer ".len()) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => Ok(token.trim_ascii()),
-        _ => Err(Refusal::NoToken),
+    // Envoy joins repeated lines of this header with commas, which no bearer token can hold.
+    let mut parts = value.split(|byte| *byte == b',').map(|part| bearer_of(part.trim_ascii()));
+    match (parts.next().flatten(), parts.next(), parts.any(|part| part.is_some())) {
+        (Some(token), None, _) => Ok(token),
+        (None, None | Some(None), false) => Err(Refusal::NoToken),
+        _ => Err(Refusal::SeveralTokens),
     }
+}
+
+/// What stands behind `Bearer`.
+fn bearer_of(credential: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = credential.split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
 /// What is on its way is waited for; what cannot be had refuses, and it is never the caller's fault.

@@ -2,6 +2,7 @@
 //!
 //! Plain data. Nothing here decides, performs I/O, or knows what a token is.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::{Add, Range};
 use std::time::Duration;
@@ -191,7 +192,7 @@ pub struct Reply {
     /// The body, or none when it was larger than [`MAX_REPLY_BYTES`].
     pub body: Option<Vec<u8>>,
     /// Why there is no status, if the host knows.
-    pub note: &'static str,
+    pub note: Cow<'static, str>,
 }
 
 /// The largest body that the shell copies out of the host.

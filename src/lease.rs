@@ -82,6 +82,8 @@ pub enum Cause {
     Timeout,
     /// An answer that means "not now": 408, 425, 429, 5xx.
     Status,
+    /// An answer that means "not here": 404 to a question that has another place to be asked at.
+    Elsewhere,
     /// An answer that is not what was asked for.
     Unreadable,
 }
@@ -94,6 +96,7 @@ impl Cause {
             Self::Unreachable => "unreachable",
             Self::Timeout => "timeout",
             Self::Status => "status",
+            Self::Elsewhere => "elsewhere",
             Self::Unreadable => "unreadable",
         }
     }
@@ -126,7 +129,6 @@ pub enum Outlook<'a, T> {
 }
 
 /// One fetched value.
-#[derive(Debug)]
 pub struct Lease<T> {
     pace: Pace,
     held: Option<Held<T>>,
@@ -138,9 +140,9 @@ pub struct Lease<T> {
     last_failure: Option<Failure>,
 }
 
-#[derive(Debug)]
 struct Held<T> {
     value: T,
+    fetched_at: Instant,
     renew_at: Instant,
     end_at: Instant,
 }
@@ -182,7 +184,7 @@ impl<T> Lease<T> {
     /// A lease on a value that needs no fetching and never ends.
     pub fn fixed(value: T) -> Self {
         let forever = Instant(Duration::MAX);
-        Self { held: Some(Held { value, renew_at: forever, end_at: forever }), ..Self::new(Pace::default()) }
+        Self { held: Some(Held { value, fetched_at: forever, renew_at: forever, end_at: forever }), ..Self::new(Pace::default()) }
     }
 
     /// The value, while it is good.
@@ -222,9 +224,9 @@ impl<T> Lease<T> {
         self.flight.is_some()
     }
 
-    /// When the last fetch began.
-    pub fn last_start(&self) -> Option<Instant> {
-        self.last_start
+    /// When the fetch began that brought the value: what changed at the provider since then is not in it.
+    pub fn fetched_at(&self) -> Option<Instant> {
+        self.held.as_ref().map(|held| held.fetched_at)
     }
 
     /// When to look at this lease again: to begin a fetch, or to give up the running one.
@@ -263,7 +265,7 @@ impl<T> Lease<T> {
         match outcome {
             Ok(fresh) => {
                 let (renew_at, end_at) = (flight.start + fresh.renew_after, flight.start + fresh.end_after);
-                self.held = Some(Held { value: fresh.value, renew_at, end_at });
+                self.held = Some(Held { value: fresh.value, fetched_at: flight.start, renew_at, end_at });
                 self.failures = 0;
                 self.last_failure = None;
                 self.not_before = floor;
@@ -315,6 +317,13 @@ impl<T> Lease<T> {
         let bound = base.saturating_mul(1 << self.failures.min(MOST_DOUBLINGS)).min(cap);
         let asked = failure.retry_after.unwrap_or_default().min(self.pace.retry_after_cap);
         dice.up_to(bound).max(asked)
+    }
+}
+
+impl<T> fmt::Debug for Lease<T> {
+    /// Not the value: it may be a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("failures", &self.failures).finish_non_exhaustive()
     }
 }
 

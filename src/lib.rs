@@ -25,12 +25,14 @@
 //! [`filter`] is one request, from top to bottom; start there. What it asks:
 //! [`route`] which rule, [`jwt`] who calls (with [`jwk`] and [`signature`]), [`access`] may they, [`store`] what is known,
 //! [`reply`] what to answer. What keeps the store fresh: [`lease`] when to fetch, [`discovery`] where from, [`oauth`] what
-//! to ask for. What the operator wrote and meant: [`config`] and [`policy`]. What drives it all: [`plugin`], and [`wasm`]
+//! to ask for. What the operator wrote and meant: [`config`] and [`policy`], with [`compile`] between
+//! them. What drives it all: [`plugin`], and [`wasm`]
 //! around it.
 
 pub mod access;
 pub mod audit;
 pub mod cache;
+pub mod compile;
 pub mod config;
 pub mod discovery;
 pub mod document;

@@ -60,9 +60,17 @@ impl Path {
         &self.0
     }
 
-    /// Whether one of the two is in the other.
-    pub fn touches(&self, other: &Self) -> bool {
-        self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
+    /// Whether this is `other`, or within it.
+    pub fn is_in(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0)
+    }
+
+    /// The name, if this is directly a member of the object at that dotted path.
+    pub fn member_of(&self, object: &str) -> Option<&str> {
+        let (Step::Name(name), parents) = self.0.split_last()? else { return None };
+        let mut names = object.split('.');
+        let same = parents.iter().all(|step| matches!(step, Step::Name(name) if names.next() == Some(name)));
+        (same && names.next().is_none()).then_some(name)
     }
 }
 
@@ -101,17 +109,21 @@ impl de::Error for Fault {
         Self(message.to_string())
     }
 
-    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::invalid_value(found, expected)
+    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        match found {
+            de::Unexpected::Str(text) => Self(format!("{text:?}, expected {expected}")),
+            found => Self::invalid_type(found, expected),
+        }
     }
 
-    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         let found = match found {
             de::Unexpected::Bool(value) => value.to_string(),
             de::Unexpected::Unsigned(number) => number.to_string(),
             de::Unexpected::Signed(number) => number.to_string(),
             de::Unexpected::Float(_) => "a fraction".to_owned(),
-            de::Unexpected::Str(text) => format!("{text:?}"),
+            // Not what it says: it may be a secret in the wrong place.
+            de::Unexpected::Str(_) => "a text".to_owned(),
             de::Unexpected::Unit => "null".to_owned(),
             de::Unexpected::Seq => "an array".to_owned(),
             _ => "an object".to_owned(),

@@ -16,12 +16,14 @@ pub struct Mistake {
     pub path: Path,
     /// What stands there, and what was expected.
     pub fault: String,
+    /// Places that could explain it: it is not told when something in one of them could not be read.
+    pub unless: Vec<Path>,
 }
 
 impl Mistake {
     /// `fault` stands at `path`.
     pub fn new(path: &Path, fault: impl Into<String>) -> Self {
-        Self { path: path.clone(), fault: fault.into() }
+        Self { path: path.clone(), fault: fault.into(), unless: Vec::new() }
     }
 }
 
@@ -45,9 +47,9 @@ pub struct Read<T> {
 const MOST: usize = 50;
 
 /// Reads a document in which every member may be absent.
-pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<Read<T>, Mistake> {
+pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<Read<T>, Vec<Mistake>> {
     let root = Path::default();
-    let mut json = document::read(document).map_err(|error| Mistake::new(&root, format!("not JSON: {error}")))?;
+    let mut json = document::read(document).map_err(|error| vec![Mistake::new(&root, format!("not JSON: {error}"))])?;
     let (mut mistakes, mut removed) = (Vec::new(), Vec::new());
     loop {
         let (place, fault) = match located::read(&json) {
@@ -55,22 +57,28 @@ pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<Read<T>, Mist
             Err(found) => found,
         };
         let path = original(place.steps(), &removed);
-        let mistake = Mistake { path: path.clone(), fault: fault.0 };
+        mistakes.push(Mistake::new(&path, fault.0));
         if place.steps().is_empty() || mistakes.len() >= MOST || !remove(&mut json, place.steps()) {
-            return Err(mistake);
+            return Err(mistakes);
         }
-        mistakes.push(mistake);
         removed.push(path);
     }
 }
 
 impl<T> Read<T> {
+    /// The members that were taken out of the object at this dotted path.
+    pub fn removed_from(&self, object: &str) -> Vec<String> {
+        self.removed.iter().filter_map(|gone| gone.member_of(object)).map(str::to_owned).collect()
+    }
+
     /// Adds the mistakes that a later look found, unless they only follow from what is already known.
     pub fn and_also(self, found: Vec<Mistake>) -> Vec<Mistake> {
         let Self { mut mistakes, removed, .. } = self;
         for mistake in found {
             let path = original(mistake.path.steps(), &removed);
-            if !removed.iter().any(|gone| gone.touches(&path)) {
+            let unless: Vec<Path> = mistake.unless.iter().map(|place| original(place.steps(), &removed)).collect();
+            let explained = |gone: &Path| path.is_in(gone) || unless.iter().any(|place| gone.is_in(place));
+            if !removed.iter().any(explained) {
                 mistakes.push(Mistake { path, ..mistake });
             }
         }

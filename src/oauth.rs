@@ -72,13 +72,11 @@ pub struct Grant {
     pub parameters: Vec<(String, String)>,
     /// The life of a token whose answer does not say.
     pub default_lifetime: Duration,
-    /// How long the call may take.
-    pub timeout: Duration,
 }
 
 impl Grant {
     /// The request for a token.
-    pub fn call(&self, endpoint: Endpoint) -> Call {
+    pub fn call(&self, endpoint: Endpoint, timeout: Duration) -> Call {
         let mut headers = vec![
             ("content-type", "application/x-www-form-urlencoded".to_owned()),
             ("accept", "application/json".to_owned()),
@@ -97,7 +95,7 @@ impl Grant {
                 }
             }
         }
-        Call { endpoint, method: "POST", headers, body: body.into_bytes(), timeout: self.timeout }
+        Call { endpoint, method: "POST", headers, body: body.into_bytes(), timeout }
     }
 
     /// RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
@@ -108,7 +106,12 @@ impl Grant {
 
     /// The token of a reply, and how long it is good.
     pub fn read(&self, reply: &Reply, dice: &mut Dice) -> Result<Fresh<Token>, Failure> {
-        let answer = token_answer(reply)?;
+        let (ClientAuth::Basic(secret) | ClientAuth::Post(secret)) = &self.auth;
+        // A provider may repeat what it was told.
+        let answer = token_answer(reply).map_err(|failure| Failure {
+            detail: failure.detail.replace(secret.reveal(), "(the secret)"),
+            ..failure
+        })?;
         let lifetime = lifetime(answer.get("expires_in"), self.default_lifetime)?;
         Ok(Fresh { value: bearer_token(&answer)?, renew_after: renewal(lifetime, dice), end_after: end(lifetime) })
     }
@@ -122,7 +125,7 @@ const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// The body of a good reply, or the fault that the reply is.
 pub fn body_of(reply: &Reply) -> Result<&[u8], Failure> {
-    let status = reply.status.ok_or_else(|| Failure::new(Cause::Unreachable, reply.note))?;
+    let status = reply.status.ok_or_else(|| Failure::new(Cause::Unreachable, reply.note.clone()))?;
     if !(200..300).contains(&status) {
         return Err(Failure { retry_after: retry_after(reply), ..status_fault(status) });
     }
@@ -164,9 +167,10 @@ fn token_answer(reply: &Reply) -> Result<Map<String, Value>, Failure> {
 
 /// RFC 6749 section 5.2: `error`, and `error_description` cut to what may stand in a log line.
 fn stated_fault(answer: &Map<String, Value>) -> Option<Failure> {
-    let error = answer.get("error")?.as_str().unwrap_or("error");
+    let code = |code: &&str| code.len() <= 40 && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let error = answer.get("error")?.as_str().filter(code).unwrap_or("error");
     let description = answer.get("error_description").and_then(Value::as_str).unwrap_or_default();
-    let detail = format!("{}: {}", printable(error, 64), printable(description, 160));
+    let detail = format!("{error}: {}", printable(description, 160));
     Some(Failure::new(Cause::Configuration, detail.trim_end_matches([':', ' '])))
 }
 
@@ -180,7 +184,8 @@ fn bearer_token(answer: &Map<String, Value>) -> Result<Token, Failure> {
     let unreadable = |detail: &str| Failure::new(Cause::Unreadable, detail);
     match answer.get("token_type").and_then(Value::as_str) {
         Some(kind) if kind.eq_ignore_ascii_case("Bearer") => {}
-        Some(kind) => return Err(unreadable(&format!("token_type is {}, expected Bearer", printable(kind, 32)))),
+        Some(kind @ ("DPoP" | "mac" | "N_A")) => return Err(unreadable(&format!("token_type is {kind}, expected Bearer"))),
+        Some(_) => return Err(unreadable("token_type is not Bearer")), // not told, as it may be the token
         None => return Err(unreadable("the answer has no token_type")),
     }
     let Some(Value::String(token)) = answer.get("access_token") else {
@@ -274,13 +279,12 @@ mod tests {
 
     fn grant(auth: ClientAuth) -> Grant {
         let parameters = vec![("scope".to_owned(), "a b".to_owned()), ("resource".to_owned(), "https://x/?y".to_owned())];
-        let (default_lifetime, timeout) = (Duration::from_secs(300), Duration::from_secs(5));
-        Grant { client_id: "a:b c".into(), auth, parameters, default_lifetime, timeout }
+        Grant { client_id: "a:b c".into(), auth, parameters, default_lifetime: Duration::from_secs(300) }
     }
 
     fn call(auth: ClientAuth) -> Call {
         let endpoint = Endpoint { cluster: "c".into(), scheme: "https", authority: "idp".into(), path: "/t".into() };
-        grant(auth).call(endpoint)
+        grant(auth).call(endpoint, Duration::from_secs(5))
     }
 
     fn read(answer: &Value) -> Result<Fresh<Token>, Failure> {

@@ -55,6 +55,7 @@ struct Waiter {
     id: RequestId,
     head: Head,
     want: Want,
+    since: Instant,
     deadline: Instant,
 }
 
@@ -77,18 +78,17 @@ impl Plugin {
 
     /// A request came.
     pub fn request(&mut self, id: RequestId, head: Head, now: Now) -> Step {
-        let (want, seen) = match self.decide(&head, now) {
+        let (want, seen) = match self.decide(&head, now.instant, now) {
             (Err(Stop::Wait(want)), seen) => (want, seen),
             (Err(Stop::Refuse(refusal)), seen) => return self.refuse(&refusal, &seen, &head, now),
             (Ok(edits), seen) => return self.forward(edits, &seen),
         };
-        let alike = self.waiting.iter().filter(|waiter| waiter.want == want).count();
-        if alike >= self.policy.waiting.requests {
+        if self.is_full(want) {
             return self.refuse(&Refusal::TooManyWaiting, &seen, &head, now);
         }
         self.stats.count(Event::Held, &self.store.describe(want), "");
-        let deadline = now.instant + self.policy.waiting.timeout;
-        self.waiting.push(Waiter { id, head, want, deadline });
+        let (since, deadline) = (now.instant, now.instant + self.policy.waiting.timeout);
+        self.waiting.push(Waiter { id, head, want, since, deadline });
         Step::Wait
     }
 
@@ -119,6 +119,14 @@ impl Plugin {
         self.waiting.retain(|waiter| waiter.id != id);
     }
 
+    /// This worker is replaced: whoever waits is answered.
+    pub fn dismiss(&mut self, now: Now) {
+        for waiter in std::mem::take(&mut self.waiting) {
+            let step = self.refuse(&Refusal::NotReady, &Seen::default(), &waiter.head, now);
+            self.effects.push_back(Effect::Settle(waiter.id, step));
+        }
+    }
+
     /// An upstream answered 401 to a token of ours.
     pub fn refused_upstream(&mut self, sent: Sent, now: Now) {
         self.stats.count(Event::RefusedUpstream, &self.credential_name(sent), "");
@@ -141,10 +149,14 @@ impl Plugin {
         &mut self.stats
     }
 
-    fn decide(&mut self, head: &Head, now: Now) -> (Result<Edits, Stop>, Seen) {
+    fn is_full(&self, want: Want) -> bool {
+        self.waiting.iter().filter(|waiter| waiter.want == want).count() >= self.policy.waiting.requests
+    }
+
+    fn decide(&mut self, head: &Head, since: Instant, now: Now) -> (Result<Edits, Stop>, Seen) {
         let mut seen = Seen::default();
         let Self { policy, store, verifier, .. } = self;
-        let request = Request { head, now, policy, store, verifier: verifier.as_ref(), seen: &mut seen };
+        let request = Request { head, now, since, policy, store, verifier: verifier.as_ref(), seen: &mut seen };
         (request.decide(), seen)
     }
 
@@ -155,12 +167,15 @@ impl Plugin {
                 self.waiting.push(waiter);
                 continue;
             }
-            let step = match self.decide(&waiter.head, now) {
+            let step = match self.decide(&waiter.head, waiter.since, now) {
                 (Ok(edits), seen) => self.forward(edits, &seen),
                 (Err(Stop::Refuse(refusal)), seen) => self.refuse(&refusal, &seen, &waiter.head, now),
-                (Err(Stop::Wait(want)), _) if now.instant < waiter.deadline => {
+                (Err(Stop::Wait(want)), _) if now.instant < waiter.deadline && !self.is_full(want) => {
                     self.waiting.push(Waiter { want, ..waiter });
                     continue;
+                }
+                (Err(Stop::Wait(_)), seen) if now.instant < waiter.deadline => {
+                    self.refuse(&Refusal::TooManyWaiting, &seen, &waiter.head, now)
                 }
                 (Err(Stop::Wait(want)), seen) => self.refuse(&ran_out(want), &seen, &waiter.head, now),
             };

@@ -4,7 +4,7 @@
 //! thing is a [`Lease`]; who fetches when is the lease's, and the calls are made by whoever drives this store.
 
 use crate::cache::{Cache, Capacity};
-use crate::discovery::{self, Metadata};
+use crate::discovery::{self, Metadata, Place};
 use crate::io::{Call, Dice, Endpoint, Instant, Now, Reply};
 use crate::jwk::{self, KeySet};
 use crate::jwt::Caller;
@@ -76,8 +76,8 @@ struct IssuerState {
     verified: Cache<Caller>,
     /// Key names that a fetch did not bring.
     unknown: Vec<Unknown>,
-    /// Key names that the next fetch should bring.
-    sought: Vec<String>,
+    /// Where the metadata is asked for next.
+    place: Place,
 }
 
 /// A key name that a fetch did not bring, and until when it is not asked for again.
@@ -96,16 +96,16 @@ struct TokenState {
 /// Verified tokens of one issuer. A token has about 1 KB: at most 4 MiB of the worker's memory.
 const VERIFIED: Capacity = Capacity { entries: 4096, key_bytes: 4 * 1024 * 1024 };
 
-/// Key names that one fetch is asked for, and that are remembered as unknown after it; further ones wait for the next.
-const MAX_SOUGHT: usize = 256;
+/// Key names that are remembered as unknown; of more, the latest.
+const MAX_UNKNOWN: usize = 256;
 
 /// How long a key name stays unknown without asking again: longer than a flood likes, shorter than a provider's
 /// replicas disagree.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 
 /// The least time between two fetches of a key set for the sake of unknown names. A request with a new key waits that
-/// long at most; a flood of made-up names costs one fetch per interval.
-const KEYS_APART: Duration = Duration::from_secs(5);
+/// long at most, which is less than a request waits by default; a flood of made-up names costs one fetch per interval.
+const KEYS_APART: Duration = Duration::from_secs(3);
 
 /// The least time between two renewals of a token for the sake of an upstream's 401.
 const TOKENS_APART: Duration = Duration::from_secs(10);
@@ -117,7 +117,7 @@ impl Store {
     /// A store that has learnt nothing yet.
     pub fn new(policy: Rc<Policy>) -> Self {
         let issuers = policy.issuers.iter().map(IssuerState::new).collect();
-        let tokens = policy.credentials.iter().map(TokenState::new).collect();
+        let tokens = policy.credentials.iter().map(|credential| TokenState::new(&policy, credential)).collect();
         Self { policy, issuers, tokens }
     }
 
@@ -136,8 +136,15 @@ impl Store {
         }
     }
 
-    /// The issuer's keys, after looking for `kid` if it is not among them.
-    pub fn keys(&mut self, issuer: IssuerId, kid: Option<&str>, now: Now) -> Result<Rc<KeySet>, Missing> {
+    /// The issuer's keys, after looking for `kid` if it is not among them: whoever asked at `since` gets keys that were
+    /// fetched after that, or keys that hold `kid`.
+    pub fn keys(
+        &mut self,
+        issuer: IssuerId,
+        kid: Option<&str>,
+        since: Instant,
+        now: Now,
+    ) -> Result<Rc<KeySet>, Missing> {
         let unavailable = Missing::Unavailable(Duration::from_secs(1));
         let (Some(state), Some(policy)) = (self.issuers.get_mut(issuer.0), self.policy.issuers.get(issuer.0)) else {
             return Err(unavailable);
@@ -148,15 +155,16 @@ impl Store {
             Outlook::Coming => return Err(state.until_keys(policy, issuer, now.instant)),
         };
         let Some(name) = kid.filter(|_| policy.jwks.is_none() && !keys.knows(kid)) else { return Ok(keys) };
+        if state.keys.fetched_at() >= Some(since) {
+            state.remember_unknown(name, now.instant);
+            return Ok(keys);
+        }
         if state.unknown.iter().any(|unknown| unknown.name == name && now.instant < unknown.until) {
             return Ok(keys);
         }
         if state.keys.failures() > 0 {
             // The provider cannot say whether it knows this key, so neither can we.
             return Err(Missing::Unavailable(state.keys.next_event().since(now.instant)));
-        }
-        if state.sought.len() < MAX_SOUGHT && !state.sought.iter().any(|sought| sought == name) {
-            state.sought.push(name.to_owned());
         }
         state.keys.doubt(now.instant, KEYS_APART);
         Err(Missing::Wait(Want::Keys(issuer)))
@@ -211,11 +219,15 @@ impl Store {
         let result = match want {
             Want::Metadata(id) => {
                 let discovery = policy.issuers.get(id.0)?.discovery.as_ref()?;
-                let lease = &mut self.issuers.get_mut(id.0)?.metadata;
-                settle(lease, attempt, now.instant, dice, |dice| {
+                let state = self.issuers.get_mut(id.0)?;
+                let result = settle(&mut state.metadata, attempt, now.instant, dice, |dice| {
                     let fresh = fresh(discovery.read(reply)?, METADATA_REFRESH, Duration::MAX, dice);
                     Ok((fresh, "endpoints found".to_owned()))
-                })?
+                })?;
+                if result.as_ref().is_err_and(|failure| failure.cause == Cause::Elsewhere) {
+                    state.place = state.place.other();
+                }
+                result
             }
             Want::Keys(id) => self.issuers.get_mut(id.0)?.learn_keys(policy.issuers.get(id.0)?, attempt, reply, now, dice)?,
             Want::Token(id) => {
@@ -311,13 +323,14 @@ impl Store {
     fn call(&self, want: Want, now: Instant) -> Option<Call> {
         match want {
             Want::Metadata(id) => {
-                let failures = self.issuers.get(id.0)?.metadata.failures();
-                Some(self.policy.issuers.get(id.0)?.discovery.as_ref()?.call(failures))
+                let place = self.issuers.get(id.0)?.place;
+                Some(self.policy.issuers.get(id.0)?.discovery.as_ref()?.call(place))
             }
             Want::Keys(id) => Some(discovery::get(self.jwks_uri(id, now)?, self.policy.issuers.get(id.0)?.timeout)),
             Want::Token(id) => {
                 let credential = self.policy.credentials.get(id.0)?;
-                Some(credential.grant.call(self.token_endpoint(credential.issuer, now)?))
+                let timeout = self.policy.issuers.get(credential.issuer.0)?.timeout;
+                Some(credential.grant.call(self.token_endpoint(credential.issuer, now)?, timeout))
             }
         }
     }
@@ -348,7 +361,7 @@ impl IssuerState {
         let pace = Pace { timeout: issuer.timeout, ..Pace::default() };
         let keys = issuer.jwks.as_ref().map_or_else(|| Lease::new(pace), |keys| Lease::fixed(Rc::new(keys.clone())));
         let metadata = Lease::new(pace);
-        Self { metadata, keys, verified: Cache::new(VERIFIED), unknown: Vec::new(), sought: Vec::new() }
+        Self { metadata, keys, verified: Cache::new(VERIFIED), unknown: Vec::new(), place: Place::default() }
     }
 
     /// The keys are on their way; so may be the metadata that says where they are.
@@ -361,6 +374,14 @@ impl IssuerState {
             Outlook::Coming => Missing::Wait(Want::Metadata(issuer)),
             Outlook::Failing(wait) => Missing::Unavailable(wait),
         }
+    }
+
+    fn remember_unknown(&mut self, name: &str, now: Instant) {
+        self.unknown.retain(|unknown| now < unknown.until && unknown.name != name);
+        if self.unknown.len() >= MAX_UNKNOWN {
+            self.unknown.remove(0);
+        }
+        self.unknown.push(Unknown { name: name.to_owned(), until: now + UNKNOWN_FOR });
     }
 
     fn learn_keys(
@@ -386,18 +407,18 @@ impl IssuerState {
         if let (Ok(_), Some(keys)) = (&result, self.keys.value(now.instant)) {
             if before.as_ref() != Some(keys) {
                 self.verified.clear();
+                self.unknown.clear();
             }
-            let until = now.instant + UNKNOWN_FOR;
-            let unknown = std::mem::take(&mut self.sought).into_iter().filter(|name| !keys.knows(Some(name)));
-            self.unknown = unknown.map(|name| Unknown { name, until }).collect();
         }
         Some(result)
     }
 }
 
 impl TokenState {
-    fn new(credential: &policy::Credential) -> Self {
-        let pace = Pace { timeout: credential.grant.timeout, ..Pace::default() };
+    fn new(policy: &Policy, credential: &policy::Credential) -> Self {
+        let standard = Pace::default();
+        let timeout = policy.issuers.get(credential.issuer.0).map_or(standard.timeout, |issuer| issuer.timeout);
+        let pace = Pace { timeout, ..standard };
         Self { lease: Lease::new(pace), serial: 0 }
     }
 }

@@ -66,8 +66,8 @@ mod import {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) u32);
 
-/// What the host says of a function that it does not have.
-pub(super) const NOT_FOUND: Refused = Refused(1);
+/// What the host says of arguments that it cannot use.
+pub(super) const BAD_ARGUMENT: Refused = Refused(2);
 
 const REQUEST_HEADERS: u32 = 0;
 const CALL_RESPONSE_HEADERS: u32 = 6;
@@ -279,7 +279,7 @@ pub(super) fn dispatch(call: &Call) -> Result<u32, Refused> {
     // The host takes whole milliseconds, and 0 for "never".
     let timeout = call.timeout.clamp(Duration::from_millis(1), Duration::from_secs(60));
     let body = (!call.body.is_empty()).then_some(call.body.as_slice());
-    proxy_wasm::hostcalls::dispatch_http_call(&endpoint.cluster, headers, body, Vec::new(), timeout).map_err(|_| Refused(2))
+    proxy_wasm::hostcalls::dispatch_http_call(&endpoint.cluster, headers, body, Vec::new(), timeout).map_err(|_| BAD_ARGUMENT)
 }
 
 #[cfg(test)]

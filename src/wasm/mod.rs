@@ -76,11 +76,13 @@ impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         let environment = |name: &str| std::env::var(name).ok();
         let Ok(document) = host::configuration(size) else {
+            // A no on one worker alone would let its requests through; without a worker each is answered with 503.
             host::log(log::Level::Error, "m2m-auth: the host does not hand over the configuration");
-            return false;
+            return true;
         };
         match Policy::read(&document, &environment) {
             Ok(policy) => {
+                with(&self.worker, Worker::dismiss);
                 let worker = Worker::new(self.id, policy);
                 // Callbacks of one VM never overlap, so this cannot fail; if it did, the old worker would go on.
                 self.worker.try_borrow_mut().map(|mut shared| *shared = Some(worker)).is_ok()
@@ -186,6 +188,13 @@ impl Worker {
         }
     }
 
+    /// Another worker takes over: nobody must be left waiting.
+    fn dismiss(&mut self) {
+        let now = self.clock.now();
+        self.plugin.dismiss(now);
+        self.work(now);
+    }
+
     fn work(&mut self, now: Now) {
         while let Some(effect) = self.plugin.poll() {
             match effect {
@@ -194,7 +203,8 @@ impl Worker {
                 Effect::Call(ticket, call) => match host::dispatch(&call) {
                     Ok(token) => self.calls.push((token, ticket)),
                     Err(host::Refused(_)) => {
-                        let note = "the host refuses the call: is there such a cluster?";
+                        let cluster = &call.endpoint.cluster;
+                        let note = format!("Envoy refuses the call, is there a cluster {cluster:?}?").into();
                         self.plugin.reply(ticket, &Reply { note, ..Reply::default() }, now);
                     }
                 },
@@ -280,7 +290,7 @@ fn received(body_size: usize) -> Reply {
     let head = host::call_response_head().unwrap_or_default();
     let status = head.first(":status").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
     let body = (body_size <= MAX_REPLY_BYTES).then(|| host::call_response_body(body_size).unwrap_or_default());
-    Reply { status, head, body, note: "the connection ended before the answer" }
+    Reply { status, head, body, note: "the connection ended before the answer".into() }
 }
 
 /// The status of the response that has been sent.

@@ -7,7 +7,7 @@
 )]
 
 use crate::scene::{
-    Scene, VMS, arrived, builder, inbound, issuers, listener, listener_named, retry_after, send, wasm,
+    Scene, VMS, builder, inbound, issuers, listener, listener_named, retry_after, send, wasm,
 };
 use m2m_auth_kit::client;
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
