@@ -37,18 +37,28 @@ impl Audit {
         line.insert("message".into(), json!(refusal.message()));
         for (name, value) in [
             ("rule", seen.rule.as_deref().or(seen.attach.as_deref())),
-            ("subject", seen.caller.as_ref().and_then(|caller| caller.subject())),
+            (
+                "subject",
+                seen.caller.as_ref().and_then(|caller| caller.subject()),
+            ),
             ("client", seen.caller.as_ref().and_then(|caller| caller.client())),
         ] {
             line.extend(value.map(|value| (name.to_owned(), json!(cut(value.as_bytes())))));
         }
         // Without its query, which may hold a token.
-        let path = head.path().split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+        let path = head
+            .path()
+            .split(|byte| matches!(byte, b'?' | b'#'))
+            .next()
+            .unwrap_or_default();
         for (name, value) in [("method", head.method()), ("host", head.host()), ("path", path)] {
             line.insert(name.into(), json!(cut(value)));
         }
         if self.suppressed > 0 {
-            line.insert("suppressed_before".into(), json!(std::mem::take(&mut self.suppressed)));
+            line.insert(
+                "suppressed_before".into(),
+                json!(std::mem::take(&mut self.suppressed)),
+            );
         }
         Some(Value::Object(line).to_string())
     }
@@ -63,16 +73,26 @@ mod tests {
     use super::*;
 
     fn head() -> Head {
-        [(":method", "GET"), (":authority", "svc"), (":path", "/a?access_token=hush"), ("authorization", "Bearer hush")]
-            .into_iter()
-            .collect()
+        [
+            (":method", "GET"),
+            (":authority", "svc"),
+            (":path", "/a?access_token=hush"),
+            ("authorization", "Bearer hush"),
+        ]
+        .into_iter()
+        .collect()
     }
 
     #[test]
     fn a_line_says_what_and_why_and_holds_no_token() {
-        let line = Audit::default().refusal(&Refusal::NoRule, &Seen::default(), &head(), Instant::default()).unwrap();
+        let line = Audit::default()
+            .refusal(&Refusal::NoRule, &Seen::default(), &head(), Instant::default())
+            .unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!((&line["reason"], &line["path"]), (&json!("no_rule"), &json!("/a")));
+        assert_eq!(
+            (&line["reason"], &line["path"]),
+            (&json!("no_rule"), &json!("/a"))
+        );
         assert!(!line.to_string().contains("hush"));
     }
 

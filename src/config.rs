@@ -316,13 +316,14 @@ impl<'de> Deserialize<'de> for Span {
             type Value = Span;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a span of time such as \"500ms\", \"60s\", \"5m\", \"24h\", or a number of seconds")
+                f.write_str(
+                    "a span of time such as \"500ms\", \"60s\", \"5m\", \"24h\", or a number of seconds",
+                )
             }
 
             fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Span, E> {
-                self.bounded(Duration::from_secs(seconds)).ok_or_else(|| {
-                    E::invalid_value(de::Unexpected::Unsigned(seconds), &self)
-                })
+                self.bounded(Duration::from_secs(seconds))
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(seconds), &self))
             }
 
             // A `Struct` in Envoy's YAML holds every number as a double.
@@ -334,7 +335,9 @@ impl<'de> Deserialize<'de> for Span {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
-                let digits = text.len().saturating_sub(text.trim_start_matches(|c: char| c.is_ascii_digit()).len());
+                let digits = text
+                    .len()
+                    .saturating_sub(text.trim_start_matches(|c: char| c.is_ascii_digit()).len());
                 let (number, unit) = text.split_at(digits);
                 let number: Option<u64> = number.parse().ok();
                 let span = match (number, unit) {
@@ -380,13 +383,23 @@ impl<'de> Deserialize<'de> for Names {
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, elements: A) -> Result<Names, A::Error> {
                 let all = Vec::deserialize(de::value::SeqAccessDeserializer::new(elements))?;
-                Ok(Names { all_of: Some(all), ..Names::default() })
+                Ok(Names {
+                    all_of: Some(all),
+                    ..Names::default()
+                })
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<Names, A::Error> {
-                let Full { all_of, any_of, none_of } =
-                    Full::deserialize(de::value::MapAccessDeserializer::new(members))?;
-                Ok(Names { all_of, any_of, none_of })
+                let Full {
+                    all_of,
+                    any_of,
+                    none_of,
+                } = Full::deserialize(de::value::MapAccessDeserializer::new(members))?;
+                Ok(Names {
+                    all_of,
+                    any_of,
+                    none_of,
+                })
             }
         }
 
@@ -423,11 +436,16 @@ impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         const EXPECTED: &str = "expected {\"env\": \"NAME\"} or {\"inline\": \"…\"}, a variable's name or a text that is not empty";
         let value = Value::deserialize(deserializer)?;
-        let pair = value.as_object().filter(|members| members.len() == 1).and_then(|members| members.iter().next());
+        let pair = value
+            .as_object()
+            .filter(|members| members.len() == 1)
+            .and_then(|members| members.iter().next());
         match pair.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default())) {
             Some(("env", name)) if is_variable(name) => Ok(Self::Env(name.to_owned())),
             Some(("inline", secret)) if !secret.is_empty() => Ok(Self::Inline(secret.to_owned())),
-            _ => Err(de::Error::custom(format_args!("not shown here since it may be a secret, {EXPECTED}"))),
+            _ => Err(de::Error::custom(format_args!(
+                "not shown here since it may be a secret, {EXPECTED}"
+            ))),
         }
     }
 }

@@ -31,17 +31,32 @@ impl Url {
         };
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        let path = if path.starts_with('/') {
+            path.to_owned()
+        } else {
+            format!("/{path}")
+        };
         let host_byte = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
         let sound = !authority.is_empty()
             && authority.bytes().all(host_byte)
-            && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"#\\".contains(&byte));
-        sound.then(|| Self { scheme, authority: authority.to_ascii_lowercase(), path })
+            && path
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"#\\".contains(&byte));
+        sound.then(|| Self {
+            scheme,
+            authority: authority.to_ascii_lowercase(),
+            path,
+        })
     }
 
     /// The endpoint that `cluster` reaches.
     pub fn through(self, cluster: &str) -> Endpoint {
-        Endpoint { cluster: cluster.to_owned(), scheme: self.scheme, authority: self.authority, path: self.path }
+        Endpoint {
+            cluster: cluster.to_owned(),
+            scheme: self.scheme,
+            authority: self.authority,
+            path: self.path,
+        }
     }
 }
 
@@ -101,47 +116,79 @@ impl Discovery {
             Place::OpenId => format!("{base}/.well-known/openid-configuration"),
             Place::OAuth => format!("/.well-known/oauth-authorization-server{base}"),
         };
-        get(Url { path, ..self.url.clone() }.through(&self.cluster), self.timeout)
+        get(
+            Url {
+                path,
+                ..self.url.clone()
+            }
+            .through(&self.cluster),
+            self.timeout,
+        )
     }
 
     /// The endpoints, if the reply is the metadata of this issuer.
     pub fn read(&self, reply: &Reply) -> Result<Metadata, Failure> {
         let body = oauth::body_of(reply).map_err(|failure| match reply.status {
             // Not here: the next attempt asks at the other place.
-            Some(404) => Failure { cause: Cause::Elsewhere, ..failure },
+            Some(404) => Failure {
+                cause: Cause::Elsewhere,
+                ..failure
+            },
             _ => failure,
         })?;
         let unreadable = |detail: &str| Failure::new(Cause::Unreadable, detail);
-        let document = json::parse_object(body).map_err(|_| unreadable("the metadata is not a JSON object"))?;
+        let document =
+            json::parse_object(body).map_err(|_| unreadable("the metadata is not a JSON object"))?;
         let text = |name: &str| document.get(name).and_then(serde_json::Value::as_str);
         if text("issuer") != Some(&self.issuer) {
-            let detail = "the metadata names another issuer; `issuer` must be the exact URL that the provider uses";
+            let detail =
+                "the metadata names another issuer; `issuer` must be the exact URL that the provider uses";
             return Err(Failure::new(Cause::Configuration, detail));
         }
         let endpoint = |name: &str, needed: bool| match text(name) {
             Some(uri) => self.endpoint(name, uri).map(Some),
-            None if needed => Err(Failure::new(Cause::Configuration, format!("the metadata has no {name}"))),
+            None if needed => Err(Failure::new(
+                Cause::Configuration,
+                format!("the metadata has no {name}"),
+            )),
             None => Ok(None),
         };
         let jwks_uri = endpoint("jwks_uri", self.for_keys)?;
-        Ok(Metadata { jwks_uri, token_endpoint: endpoint("token_endpoint", self.for_tokens)? })
+        Ok(Metadata {
+            jwks_uri,
+            token_endpoint: endpoint("token_endpoint", self.for_tokens)?,
+        })
     }
 
     fn endpoint(&self, name: &str, uri: &str) -> Result<Endpoint, Failure> {
         let refused = |detail: String| Failure::new(Cause::Configuration, detail);
-        let url = Url::parse(uri).ok_or_else(|| refused(format!("the metadata's {name} is not an http(s) URL")))?;
+        let url =
+            Url::parse(uri).ok_or_else(|| refused(format!("the metadata's {name} is not an http(s) URL")))?;
         let own = url.authority == self.url.authority && url.scheme == self.url.scheme;
-        if own || self.allowed_hosts.iter().any(|host| host.eq_ignore_ascii_case(&url.authority)) {
+        if own
+            || self
+                .allowed_hosts
+                .iter()
+                .any(|host| host.eq_ignore_ascii_case(&url.authority))
+        {
             return Ok(url.through(&self.cluster));
         }
-        Err(refused(format!("the metadata's {name} is on another host than the issuer; `allowed_hosts` can allow it")))
+        Err(refused(format!(
+            "the metadata's {name} is on another host than the issuer; `allowed_hosts` can allow it"
+        )))
     }
 }
 
 /// A `GET` for a JSON document.
 pub fn get(endpoint: Endpoint, timeout: Duration) -> Call {
     let headers = vec![("accept", "application/json".to_owned())];
-    Call { endpoint, method: "GET", headers, body: Vec::new(), timeout }
+    Call {
+        endpoint,
+        method: "GET",
+        headers,
+        body: Vec::new(),
+        timeout,
+    }
 }
 
 #[cfg(test)]
@@ -154,28 +201,58 @@ mod tests {
         let url = Url::parse(&issuer).unwrap();
         let allowed_hosts = vec!["keys.example.com".into()];
         let timeout = Duration::from_secs(5);
-        Discovery { issuer, url, cluster: "idp".into(), allowed_hosts, timeout, for_keys: false, for_tokens: false }
+        Discovery {
+            issuer,
+            url,
+            cluster: "idp".into(),
+            allowed_hosts,
+            timeout,
+            for_keys: false,
+            for_tokens: false,
+        }
     }
 
     fn read(document: &serde_json::Value) -> Result<Metadata, Failure> {
         let body = Some(document.to_string().into_bytes());
-        discovery().read(&Reply { status: Some(200), body, ..Reply::default() })
+        discovery().read(&Reply {
+            status: Some(200),
+            body,
+            ..Reply::default()
+        })
     }
 
     #[test]
     fn urls_are_taken_apart() {
         let url = Url::parse("HTTPS://Idp.example.com:8443/realms/r?x=1").unwrap();
-        assert_eq!((url.scheme, url.authority.as_str(), url.path.as_str()), ("https", "idp.example.com:8443", "/realms/r?x=1"));
+        assert_eq!(
+            (url.scheme, url.authority.as_str(), url.path.as_str()),
+            ("https", "idp.example.com:8443", "/realms/r?x=1")
+        );
         assert_eq!(Url::parse("http://idp").unwrap().path, "/");
-        for odd in ["", "idp", "ftp://idp/", "https://", "https://u:p@idp/", "https://idp/#x", "https://idp/a b", "https://idp/\r\nx: y"] {
+        for odd in [
+            "",
+            "idp",
+            "ftp://idp/",
+            "https://",
+            "https://u:p@idp/",
+            "https://idp/#x",
+            "https://idp/a b",
+            "https://idp/\r\nx: y",
+        ] {
             assert_eq!(Url::parse(odd), None, "{odd:?}");
         }
     }
 
     #[test]
     fn both_well_known_places_are_asked() {
-        assert_eq!(discovery().call(Place::OpenId).endpoint.path, "/realms/r/.well-known/openid-configuration");
-        assert_eq!(discovery().call(Place::OAuth).endpoint.path, "/.well-known/oauth-authorization-server/realms/r");
+        assert_eq!(
+            discovery().call(Place::OpenId).endpoint.path,
+            "/realms/r/.well-known/openid-configuration"
+        );
+        assert_eq!(
+            discovery().call(Place::OAuth).endpoint.path,
+            "/.well-known/oauth-authorization-server/realms/r"
+        );
     }
 
     #[test]
@@ -184,8 +261,16 @@ mod tests {
         let own = json!({ "issuer": issuer, "jwks_uri": "https://idp.example.com/keys" });
         assert_eq!(read(&own).unwrap().jwks_uri.unwrap().path, "/keys");
         let allowed = json!({ "issuer": issuer, "jwks_uri": "https://keys.example.com/keys" });
-        assert_eq!(read(&allowed).unwrap().jwks_uri.unwrap().authority, "keys.example.com");
-        for evil in ["https://evil.example.com/keys", "http://idp.example.com/keys", "https://idp.example.com:444/", "file:///etc"] {
+        assert_eq!(
+            read(&allowed).unwrap().jwks_uri.unwrap().authority,
+            "keys.example.com"
+        );
+        for evil in [
+            "https://evil.example.com/keys",
+            "http://idp.example.com/keys",
+            "https://idp.example.com:444/",
+            "file:///etc",
+        ] {
             let failure = read(&json!({ "issuer": issuer, "token_endpoint": evil })).unwrap_err();
             assert_eq!(failure.cause, Cause::Configuration, "{evil}");
         }
@@ -195,15 +280,26 @@ mod tests {
     fn a_document_that_lacks_what_is_needed_is_refused() {
         let document = json!({ "issuer": "https://idp.example.com/realms/r" });
         let body = Some(document.to_string().into_bytes());
-        let reply = Reply { status: Some(200), body, ..Reply::default() };
+        let reply = Reply {
+            status: Some(200),
+            body,
+            ..Reply::default()
+        };
         assert!(discovery().read(&reply).is_ok());
-        let failure = Discovery { for_keys: true, ..discovery() }.read(&reply).unwrap_err();
+        let failure = Discovery {
+            for_keys: true,
+            ..discovery()
+        }
+        .read(&reply)
+        .unwrap_err();
         assert_eq!(failure.to_string(), "configuration: the metadata has no jwks_uri");
     }
 
     #[test]
     fn the_document_of_another_issuer_is_refused() {
-        let failure = read(&json!({ "issuer": "https://idp.example.com/realms/r/", "jwks_uri": "https://idp.example.com/k" }));
+        let failure = read(
+            &json!({ "issuer": "https://idp.example.com/realms/r/", "jwks_uri": "https://idp.example.com/k" }),
+        );
         assert_eq!(failure.unwrap_err().cause, Cause::Configuration);
     }
 }

@@ -16,7 +16,9 @@ pub fn read(bytes: &[u8]) -> Result<Value, serde_json::Error> {
 fn structure(bytes: &[u8], depth: usize) -> Option<Map<String, Value>> {
     let mut members = Map::new();
     for field in Fields(bytes) {
-        let Field::Bytes(1, entry) = field? else { return None };
+        let Field::Bytes(1, entry) = field? else {
+            return None;
+        };
         let (mut name, mut member) = (String::new(), Value::Null);
         for part in Fields(entry) {
             match part? {
@@ -54,7 +56,11 @@ fn value(bytes: &[u8], depth: usize) -> Option<Value> {
 /// Every number of a `Struct` is a double; a whole one is meant as a whole one.
 fn number(double: f64) -> Option<Value> {
     let whole = Number::from(json::floor(double));
-    let number = if whole.as_f64() == Some(double) { Some(whole) } else { Number::from_f64(double) };
+    let number = if whole.as_f64() == Some(double) {
+        Some(whole)
+    } else {
+        Number::from_f64(double)
+    };
     number.map(Value::Number)
 }
 
@@ -88,7 +94,10 @@ impl<'a> Fields<'a> {
         let key = self.varint()?;
         match key & 7 {
             0 => Some(Field::Varint(key >> 3, self.varint()?)),
-            1 => Some(Field::Fixed(key >> 3, u64::from_le_bytes(self.bytes(8)?.try_into().ok()?))),
+            1 => Some(Field::Fixed(
+                key >> 3,
+                u64::from_le_bytes(self.bytes(8)?.try_into().ok()?),
+            )),
             2 => {
                 let length = usize::try_from(self.varint()?).ok()?;
                 Some(Field::Bytes(key >> 3, self.bytes(length)?))
@@ -141,15 +150,26 @@ mod tests {
             Value::String(text) => length_delimited(3, text.as_bytes()),
             Value::Bool(flag) => vec![0x20, (*flag).into()],
             Value::Object(members) => length_delimited(5, &encoded_members(members)),
-            Value::Array(list) => {
-                length_delimited(6, &list.iter().flat_map(|entry| length_delimited(1, &encoded(entry))).collect::<Vec<_>>())
-            }
+            Value::Array(list) => length_delimited(
+                6,
+                &list
+                    .iter()
+                    .flat_map(|entry| length_delimited(1, &encoded(entry)))
+                    .collect::<Vec<_>>(),
+            ),
         }
     }
 
     fn encoded_members(members: &Map<String, Value>) -> Vec<u8> {
         let entry = |(name, value): (&String, &Value)| {
-            length_delimited(1, &[length_delimited(1, name.as_bytes()), length_delimited(2, &encoded(value))].concat())
+            length_delimited(
+                1,
+                &[
+                    length_delimited(1, name.as_bytes()),
+                    length_delimited(2, &encoded(value)),
+                ]
+                .concat(),
+            )
         };
         members.iter().flat_map(entry).collect()
     }
@@ -160,7 +180,10 @@ mod tests {
             "text": "ü".repeat(200), "whole": 3600, "negative": -1, "part": 0.5, "yes": true, "nothing": null,
             "list": [1, [], {}, "x"], "object": { "a": { "b": [false] } },
         });
-        assert_eq!(read(&encoded_members(document.as_object().unwrap())).unwrap(), document);
+        assert_eq!(
+            read(&encoded_members(document.as_object().unwrap())).unwrap(),
+            document
+        );
         assert_eq!(read(document.to_string().as_bytes()).unwrap(), document);
     }
 

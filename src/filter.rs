@@ -63,7 +63,12 @@ impl Request<'_> {
         if let Some(inbound) = &self.policy.inbound {
             self.admit(inbound, &target, &mut edits)?;
         }
-        if let Some(rule) = self.policy.outbound.iter().find(|rule| rule.matches.holds(&target)) {
+        if let Some(rule) = self
+            .policy
+            .outbound
+            .iter()
+            .find(|rule| rule.matches.holds(&target))
+        {
             self.attach(rule, &mut edits)?;
         }
         Ok(edits)
@@ -74,9 +79,15 @@ impl Request<'_> {
         for name in &inbound.own_headers {
             edits.remove(name, self.head); // never believe a client's copy of what we assert
         }
-        let rule = inbound.rules.iter().find(|rule| rule.matches.holds(target)).ok_or(Refusal::NoRule)?;
+        let rule = inbound
+            .rules
+            .iter()
+            .find(|rule| rule.matches.holds(target))
+            .ok_or(Refusal::NoRule)?;
         self.seen.rule = Some(Rc::clone(&rule.name));
-        let Some(require) = &rule.require else { return Ok(()) };
+        let Some(require) = &rule.require else {
+            return Ok(());
+        };
         let caller = self.authenticate(require, bearer(self.head)?)?;
         self.seen.caller = Some(caller.clone());
         if !caller.is_for_any(&require.audiences) {
@@ -94,9 +105,18 @@ impl Request<'_> {
             return Ok(caller);
         }
         let claimed = jwt::read(token).map_err(Refusal::Token)?; // shape only; nothing in it is believed yet
-        let issuer = self.policy.issuers.get(require.issuer.0).ok_or(Refusal::NotReady)?;
-        let keys = self.store.keys(require.issuer, claimed.kid(), self.since, self.now).map_err(wait_or(Refusal::NoKeys))?;
-        let caller = claimed.verify(&keys, self.verifier, &issuer.expect, self.now.unix).map_err(Refusal::Token)?;
+        let issuer = self
+            .policy
+            .issuers
+            .get(require.issuer.0)
+            .ok_or(Refusal::NotReady)?;
+        let keys = self
+            .store
+            .keys(require.issuer, claimed.kid(), self.since, self.now)
+            .map_err(wait_or(Refusal::NoKeys))?;
+        let caller = claimed
+            .verify(&keys, self.verifier, &issuer.expect, self.now.unix)
+            .map_err(Refusal::Token)?;
         self.store.remember(require.issuer, token, &caller);
         Ok(caller)
     }
@@ -119,15 +139,28 @@ impl Request<'_> {
         if rule.existing == Existing::Keep && self.head.first(&rule.header).is_some() {
             return Ok(());
         }
-        match (self.store.token(rule.credential, self.now.instant), rule.unavailable) {
+        match (
+            self.store.token(rule.credential, self.now.instant),
+            rule.unavailable,
+        ) {
             (Ok(held), _) => {
-                edits.set(&rule.header, [rule.prefix.as_bytes(), held.token.reveal().as_bytes()].concat());
-                edits.sent = Some(Sent { credential: rule.credential, serial: held.serial });
+                edits.set(
+                    &rule.header,
+                    [rule.prefix.as_bytes(), held.token.reveal().as_bytes()].concat(),
+                );
+                edits.sent = Some(Sent {
+                    credential: rule.credential,
+                    serial: held.serial,
+                });
                 Ok(())
             }
             (Err(missing), Unavailable::Hold) => Err(wait_or(Refusal::NoOutboundToken)(missing)),
-            (Err(Missing::Wait(_)), Unavailable::Fail) => Err(Refusal::NoOutboundToken(Duration::ZERO).into()),
-            (Err(Missing::Unavailable(wait)), Unavailable::Fail) => Err(Refusal::NoOutboundToken(wait).into()),
+            (Err(Missing::Wait(_)), Unavailable::Fail) => {
+                Err(Refusal::NoOutboundToken(Duration::ZERO).into())
+            }
+            (Err(Missing::Unavailable(wait)), Unavailable::Fail) => {
+                Err(Refusal::NoOutboundToken(wait).into())
+            }
             (Err(_), Unavailable::DangerPass) => {
                 edits.remove(&rule.header, self.head);
                 Ok(())
@@ -143,19 +176,22 @@ fn bearer(head: &Head) -> Result<&[u8], Refusal> {
     if values.next().is_some() {
         return Err(Refusal::SeveralTokens);
     }
-    // Envoy joins repeated lines of this header with commas, which no bearer token can hold.
-    let mut parts = value.split(|byte| *byte == b',').map(|part| bearer_of(part.trim_ascii()));
-    match (parts.next().flatten(), parts.next(), parts.any(|part| part.is_some())) {
-        (Some(token), None, _) => Ok(token),
-        (None, None | Some(None), false) => Err(Refusal::NoToken),
-        _ => Err(Refusal::SeveralTokens),
+    // Envoy joins repeated lines of this header with commas: a further credential has a scheme, or is an empty line.
+    let mut further = value.split(|byte| *byte == b',').skip(1).map(<[u8]>::trim_ascii);
+    match bearer_of(value) {
+        Some(_) if further.any(|part| part.is_empty() || part.contains(&b' ')) => Err(Refusal::SeveralTokens),
+        None if further.any(|part| bearer_of(part).is_some()) => Err(Refusal::SeveralTokens),
+        Some(token) => Ok(token),
+        None => Err(Refusal::NoToken),
     }
 }
 
 /// What stands behind `Bearer`.
 fn bearer_of(credential: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = credential.split_at_checked("Bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| token.trim_ascii())
 }
 
 /// What is on its way is waited for; what cannot be had refuses, and it is never the caller's fault.

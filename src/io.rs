@@ -104,7 +104,10 @@ impl Head {
 
     /// The first value of a header, by its lower-case name.
     pub fn first(&self, name: &str) -> Option<&[u8]> {
-        let field = self.fields.iter().find(|field| self.slice(&field.name) == name.as_bytes())?;
+        let field = self
+            .fields
+            .iter()
+            .find(|field| self.slice(&field.name) == name.as_bytes())?;
         Some(self.slice(&field.value))
     }
 
@@ -118,7 +121,9 @@ impl Head {
 
     /// Every header field, in the order of the request.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.fields.iter().map(|field| (self.slice(&field.name), self.slice(&field.value)))
+        self.fields
+            .iter()
+            .map(|field| (self.slice(&field.name), self.slice(&field.value)))
     }
 
     fn slice(&self, range: &Range<usize>) -> &[u8] {
@@ -134,7 +139,10 @@ impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Head {
             head.bytes.extend_from_slice(name.as_ref());
             let middle = head.bytes.len();
             head.bytes.extend_from_slice(value.as_ref());
-            head.fields.push(Field { name: start..middle, value: middle..head.bytes.len() });
+            head.fields.push(Field {
+                name: start..middle,
+                value: middle..head.bytes.len(),
+            });
         }
         head
     }
@@ -143,7 +151,9 @@ impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Head {
 impl fmt::Debug for Head {
     /// Names only: values hold tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter().map(|(name, _)| String::from_utf8_lossy(name))).finish()
+        f.debug_list()
+            .entries(self.iter().map(|(name, _)| String::from_utf8_lossy(name)))
+            .finish()
     }
 }
 
@@ -178,7 +188,10 @@ pub struct Call {
 impl fmt::Debug for Call {
     /// Neither headers nor body: both may hold a client secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("method", &self.method).field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("Call")
+            .field("method", &self.method)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -201,7 +214,9 @@ pub const MAX_REPLY_BYTES: usize = 256 * 1024;
 impl fmt::Debug for Reply {
     /// No body: it may hold a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply").field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
     }
 }
 
@@ -234,7 +249,13 @@ mod tests {
 
     #[test]
     fn a_range_outside_the_buffer_reads_as_empty() {
-        let head = Head::new(vec![b'a'], vec![Field { name: 0..1, value: 5..9 }]);
+        let head = Head::new(
+            vec![b'a'],
+            vec![Field {
+                name: 0..1,
+                value: 5..9,
+            }],
+        );
         assert_eq!(head.first("a"), Some(&b""[..]));
     }
 

@@ -61,7 +61,11 @@ pub struct Failure {
 impl Failure {
     /// A failure without `Retry-After`.
     pub fn new(cause: Cause, detail: impl Into<String>) -> Self {
-        Self { cause, retry_after: None, detail: detail.into() }
+        Self {
+            cause,
+            retry_after: None,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -184,12 +188,23 @@ impl<T> Lease<T> {
     /// A lease on a value that needs no fetching and never ends.
     pub fn fixed(value: T) -> Self {
         let forever = Instant(Duration::MAX);
-        Self { held: Some(Held { value, fetched_at: forever, renew_at: forever, end_at: forever }), ..Self::new(Pace::default()) }
+        Self {
+            held: Some(Held {
+                value,
+                fetched_at: forever,
+                renew_at: forever,
+                end_at: forever,
+            }),
+            ..Self::new(Pace::default())
+        }
     }
 
     /// The value, while it is good.
     pub fn value(&self, now: Instant) -> Option<&T> {
-        self.held.as_ref().filter(|held| now < held.end_at).map(|held| &held.value)
+        self.held
+            .as_ref()
+            .filter(|held| now < held.end_at)
+            .map(|held| &held.value)
     }
 
     /// What one who needs the value now can expect.
@@ -199,14 +214,21 @@ impl<T> Lease<T> {
             None => {
                 let wait = self.next_start().since(now);
                 let soon = self.failures < PATIENCE && wait <= SOON;
-                if soon { Outlook::Coming } else { Outlook::Failing(wait) }
+                if soon {
+                    Outlook::Coming
+                } else {
+                    Outlook::Failing(wait)
+                }
             }
         }
     }
 
     /// How long the value stays good.
     pub fn remaining(&self, now: Instant) -> Option<Duration> {
-        self.held.as_ref().filter(|held| now < held.end_at).map(|held| held.end_at.since(now))
+        self.held
+            .as_ref()
+            .filter(|held| now < held.end_at)
+            .map(|held| held.end_at.since(now))
     }
 
     /// Failures since the last success.
@@ -231,7 +253,9 @@ impl<T> Lease<T> {
 
     /// When to look at this lease again: to begin a fetch, or to give up the running one.
     pub fn next_event(&self) -> Instant {
-        self.flight.as_ref().map_or_else(|| self.next_start(), |flight| flight.deadline)
+        self.flight
+            .as_ref()
+            .map_or_else(|| self.next_start(), |flight| flight.deadline)
     }
 
     /// Whether a fetch should begin now.
@@ -247,7 +271,11 @@ impl<T> Lease<T> {
         self.attempts = self.attempts.wrapping_add(1);
         let attempt = Attempt(self.attempts);
         let deadline = now + self.pace.timeout + LOST_MARGIN;
-        self.flight = Some(Flight { attempt, start: now, deadline });
+        self.flight = Some(Flight {
+            attempt,
+            start: now,
+            deadline,
+        });
         self.last_start = Some(now);
         Some(attempt)
     }
@@ -260,12 +288,19 @@ impl<T> Lease<T> {
         outcome: Result<Fresh<T>, Failure>,
         dice: &mut Dice,
     ) -> bool {
-        let Some(flight) = self.flight.take_if(|flight| flight.attempt == attempt) else { return false };
+        let Some(flight) = self.flight.take_if(|flight| flight.attempt == attempt) else {
+            return false;
+        };
         let floor = flight.start + self.pace.floor;
         match outcome {
             Ok(fresh) => {
                 let (renew_at, end_at) = (flight.start + fresh.renew_after, flight.start + fresh.end_after);
-                self.held = Some(Held { value: fresh.value, fetched_at: flight.start, renew_at, end_at });
+                self.held = Some(Held {
+                    value: fresh.value,
+                    fetched_at: flight.start,
+                    renew_at,
+                    end_at,
+                });
                 self.failures = 0;
                 self.last_failure = None;
                 self.not_before = floor;
@@ -281,7 +316,11 @@ impl<T> Lease<T> {
 
     /// Ends a fetch whose answer never came.
     pub fn give_up_lost(&mut self, now: Instant, dice: &mut Dice) -> bool {
-        let lost = self.flight.as_ref().filter(|flight| flight.deadline <= now).map(|flight| flight.attempt);
+        let lost = self
+            .flight
+            .as_ref()
+            .filter(|flight| flight.deadline <= now)
+            .map(|flight| flight.attempt);
         lost.is_some_and(|attempt| {
             let failure = Failure::new(Cause::Timeout, "the answer never came");
             self.finish(attempt, now, Err(failure), dice)
@@ -304,7 +343,10 @@ impl<T> Lease<T> {
     }
 
     fn next_start(&self) -> Instant {
-        let wish = self.held.as_ref().map_or(Instant::default(), |held| held.renew_at.min(held.end_at));
+        let wish = self
+            .held
+            .as_ref()
+            .map_or(Instant::default(), |held| held.renew_at.min(held.end_at));
         wish.max(self.not_before)
     }
 
@@ -314,8 +356,13 @@ impl<T> Lease<T> {
             Cause::Configuration => (self.pace.config_base, self.pace.config_cap),
             _ => (self.pace.base, self.pace.cap),
         };
-        let bound = base.saturating_mul(1 << self.failures.min(MOST_DOUBLINGS)).min(cap);
-        let asked = failure.retry_after.unwrap_or_default().min(self.pace.retry_after_cap);
+        let bound = base
+            .saturating_mul(1 << self.failures.min(MOST_DOUBLINGS))
+            .min(cap);
+        let asked = failure
+            .retry_after
+            .unwrap_or_default()
+            .min(self.pace.retry_after_cap);
         dice.up_to(bound).max(asked)
     }
 }
@@ -323,7 +370,9 @@ impl<T> Lease<T> {
 impl<T> fmt::Debug for Lease<T> {
     /// Not the value: it may be a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("failures", &self.failures).finish_non_exhaustive()
+        f.debug_struct("Lease")
+            .field("failures", &self.failures)
+            .finish_non_exhaustive()
     }
 }
 
@@ -338,7 +387,11 @@ mod tests {
 
     fn fresh(value: u64, renew: u64, end: u64) -> Fresh<u64> {
         let (renew_after, end_after) = (Duration::from_millis(renew), Duration::from_millis(end));
-        Fresh { value, renew_after, end_after }
+        Fresh {
+            value,
+            renew_after,
+            end_after,
+        }
     }
 
     fn failed() -> Result<Fresh<u64>, Failure> {
@@ -380,11 +433,27 @@ mod tests {
         let mut lease: Lease<u64> = Lease::new(Pace::default());
         let attempt = lease.begin(at(0)).unwrap();
         let retry_after = Some(Duration::from_secs(20));
-        lease.finish(attempt, at(0), Err(Failure { retry_after, ..failed().unwrap_err() }), &mut Dice::new(0));
+        lease.finish(
+            attempt,
+            at(0),
+            Err(Failure {
+                retry_after,
+                ..failed().unwrap_err()
+            }),
+            &mut Dice::new(0),
+        );
         assert_eq!(lease.next_event(), at(20_000));
         let attempt = lease.begin(at(20_000)).unwrap();
         let retry_after = Some(Duration::from_secs(86_400));
-        lease.finish(attempt, at(20_000), Err(Failure { retry_after, ..failed().unwrap_err() }), &mut Dice::new(0));
+        lease.finish(
+            attempt,
+            at(20_000),
+            Err(Failure {
+                retry_after,
+                ..failed().unwrap_err()
+            }),
+            &mut Dice::new(0),
+        );
         assert_eq!(lease.next_event(), at(320_000));
     }
 
@@ -402,8 +471,14 @@ mod tests {
     enum Event {
         Pass(u64),
         Begin,
-        Succeed { renew: u64, end: u64 },
-        Fail { configuration: bool, retry_after: Option<u64> },
+        Succeed {
+            renew: u64,
+            end: u64,
+        },
+        Fail {
+            configuration: bool,
+            retry_after: Option<u64>,
+        },
         Doubt,
         Tick,
     }

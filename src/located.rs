@@ -3,7 +3,9 @@
 //! One deserializer for one input type: every type of the configuration is compiled once. (`serde_path_to_error` wraps any
 //! deserializer, at 90 KB of module.) It does not know what it reads.
 
-use serde::de::{self, DeserializeSeed, Deserializer, Error as _, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, DeserializeSeed, Deserializer, Error as _, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::fmt;
@@ -65,11 +67,23 @@ impl Path {
         self.0.starts_with(&other.0)
     }
 
+    /// Whether this is the object at that dotted path, or one that it stands in.
+    pub fn holds(&self, object: &str) -> bool {
+        let mut names = object.split('.');
+        self.0
+            .iter()
+            .all(|step| matches!(step, Step::Name(name) if names.next() == Some(name)))
+    }
+
     /// The name, if this is directly a member of the object at that dotted path.
     pub fn member_of(&self, object: &str) -> Option<&str> {
-        let (Step::Name(name), parents) = self.0.split_last()? else { return None };
+        let (Step::Name(name), parents) = self.0.split_last()? else {
+            return None;
+        };
         let mut names = object.split('.');
-        let same = parents.iter().all(|step| matches!(step, Step::Name(name) if names.next() == Some(name)));
+        let same = parents
+            .iter()
+            .all(|step| matches!(step, Step::Name(name) if names.next() == Some(name)));
         (same && names.next().is_none()).then_some(name)
     }
 }
@@ -81,12 +95,22 @@ impl fmt::Display for Path {
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Name(name) => {
                     let dot = if position == 0 { "" } else { "." };
-                    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-                    if plain { write!(f, "{dot}{name}")? } else { write!(f, "[{name:?}]")? }
+                    let plain = name
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+                    if plain {
+                        write!(f, "{dot}{name}")?
+                    } else {
+                        write!(f, "[{name:?}]")?
+                    }
                 }
             }
         }
-        if self.0.is_empty() { f.write_str("configuration") } else { Ok(()) }
+        if self.0.is_empty() {
+            f.write_str("configuration")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -160,11 +184,19 @@ impl<'de, 'place> Located<'de, 'place> {
     }
 
     fn members(self, members: &'de Map<String, Value>) -> Members<'de, 'place> {
-        Members { outer: self, rest: members.iter(), present: None }
+        Members {
+            outer: self,
+            rest: members.iter(),
+            present: None,
+        }
     }
 
     fn elements(self, elements: &'de [Value]) -> Elements<'de, 'place> {
-        Elements { outer: self, rest: elements.iter(), next: 0 }
+        Elements {
+            outer: self,
+            rest: elements.iter(),
+            next: 0,
+        }
     }
 }
 
@@ -214,7 +246,11 @@ impl<'de> Deserializer<'de> for Located<'de, '_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.value.is_null() {
+            visitor.visit_none()
+        } else {
+            visitor.visit_some(self)
+        }
     }
 
     // What a type asks for is all that is compiled for it; `deserialize_any` would be several times as much.
@@ -264,7 +300,9 @@ impl<'de> SeqAccess<'de> for Elements<'de, '_> {
     type Error = Fault;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
-        let Some(value) = self.rest.next() else { return Ok(None) };
+        let Some(value) = self.rest.next() else {
+            return Ok(None);
+        };
         let index = self.next;
         self.next = index.saturating_add(1);
         let read = seed.deserialize(Located { value, ..self.outer });
@@ -285,7 +323,9 @@ impl<'de> MapAccess<'de> for Members<'de, '_> {
     type Error = Fault;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        let Some((name, value)) = self.rest.next() else { return Ok(None) };
+        let Some((name, value)) = self.rest.next() else {
+            return Ok(None);
+        };
         self.present = Some((name, value));
         let read = seed.deserialize(name.as_str().into_deserializer());
         if read.is_err() {
@@ -295,7 +335,10 @@ impl<'de> MapAccess<'de> for Members<'de, '_> {
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Fault> {
-        let (name, value) = self.present.take().ok_or_else(|| Fault::custom("a value without a name"))?;
+        let (name, value) = self
+            .present
+            .take()
+            .ok_or_else(|| Fault::custom("a value without a name"))?;
         let read = seed.deserialize(Located { value, ..self.outer });
         if read.is_err() {
             self.outer.failed_in_name(name);

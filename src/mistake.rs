@@ -23,7 +23,11 @@ pub struct Mistake {
 impl Mistake {
     /// `fault` stands at `path`.
     pub fn new(path: &Path, fault: impl Into<String>) -> Self {
-        Self { path: path.clone(), fault: fault.into(), unless: Vec::new() }
+        Self {
+            path: path.clone(),
+            fault: fault.into(),
+            unless: Vec::new(),
+        }
     }
 }
 
@@ -49,11 +53,18 @@ const MOST: usize = 50;
 /// Reads a document in which every member may be absent.
 pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<Read<T>, Vec<Mistake>> {
     let root = Path::default();
-    let mut json = document::read(document).map_err(|error| vec![Mistake::new(&root, format!("not JSON: {error}"))])?;
+    let mut json =
+        document::read(document).map_err(|error| vec![Mistake::new(&root, format!("not JSON: {error}"))])?;
     let (mut mistakes, mut removed) = (Vec::new(), Vec::new());
     loop {
         let (place, fault) = match located::read(&json) {
-            Ok(value) => return Ok(Read { value, mistakes, removed }),
+            Ok(value) => {
+                return Ok(Read {
+                    value,
+                    mistakes,
+                    removed,
+                });
+            }
             Err(found) => found,
         };
         let path = original(place.steps(), &removed);
@@ -66,17 +77,34 @@ pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<Read<T>, Vec<
 }
 
 impl<T> Read<T> {
+    /// Whether that object itself, or what it stands in, was taken out.
+    pub fn has_lost(&self, object: &str) -> bool {
+        self.removed.iter().any(|gone| gone.holds(object))
+    }
+
     /// The members that were taken out of the object at this dotted path.
     pub fn removed_from(&self, object: &str) -> Vec<String> {
-        self.removed.iter().filter_map(|gone| gone.member_of(object)).map(str::to_owned).collect()
+        self.removed
+            .iter()
+            .filter_map(|gone| gone.member_of(object))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Adds the mistakes that a later look found, unless they only follow from what is already known.
     pub fn and_also(self, found: Vec<Mistake>) -> Vec<Mistake> {
-        let Self { mut mistakes, removed, .. } = self;
+        let Self {
+            mut mistakes,
+            removed,
+            ..
+        } = self;
         for mistake in found {
             let path = original(mistake.path.steps(), &removed);
-            let unless: Vec<Path> = mistake.unless.iter().map(|place| original(place.steps(), &removed)).collect();
+            let unless: Vec<Path> = mistake
+                .unless
+                .iter()
+                .map(|place| original(place.steps(), &removed))
+                .collect();
             let explained = |gone: &Path| path.is_in(gone) || unless.iter().any(|place| gone.is_in(place));
             if !removed.iter().any(explained) {
                 mistakes.push(Mistake { path, ..mistake });
@@ -93,9 +121,15 @@ fn original(steps: &[Step], removed: &[Path]) -> Path {
         let step = match step {
             Step::Name(_) => step.clone(),
             Step::Index(index) => {
-                let mut gone: Vec<usize> = removed.iter().filter_map(|removed| removed.element_of(&path)).collect();
+                let mut gone: Vec<usize> = removed
+                    .iter()
+                    .filter_map(|removed| removed.element_of(&path))
+                    .collect();
                 gone.sort_unstable();
-                Step::Index(gone.into_iter().fold(*index, |index, gone| index.saturating_add((gone <= index).into())))
+                Step::Index(
+                    gone.into_iter()
+                        .fold(*index, |index, gone| index.saturating_add((gone <= index).into())),
+                )
             }
         };
         path = path.step(step);

@@ -50,7 +50,11 @@ pub struct Ambiguous;
 impl<'a> Target<'a> {
     /// What rules may look at.
     pub fn of(head: &'a Head) -> Result<Self, Ambiguous> {
-        Ok(Self { host: head.host(), path: normal(head.path())?, method: head.method() })
+        Ok(Self {
+            host: head.host(),
+            path: normal(head.path())?,
+            method: head.method(),
+        })
     }
 }
 
@@ -59,7 +63,11 @@ impl Match {
     pub fn holds(&self, target: &Target<'_>) -> bool {
         self.host.as_ref().is_none_or(|host| host.holds(target.host))
             && self.path.as_ref().is_none_or(|path| path.holds(&target.path))
-            && (self.methods.is_empty() || self.methods.iter().any(|method| method.as_bytes() == target.method))
+            && (self.methods.is_empty()
+                || self
+                    .methods
+                    .iter()
+                    .any(|method| method.as_bytes() == target.method))
     }
 }
 
@@ -73,7 +81,9 @@ impl Host {
             Self::Suffix(suffix) => {
                 let (host, suffix) = (without_port(host), suffix.as_bytes());
                 host.len() > suffix.len()
-                    && host.get(host.len().saturating_sub(suffix.len())..).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+                    && host
+                        .get(host.len().saturating_sub(suffix.len())..)
+                        .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
             }
         }
     }
@@ -83,7 +93,9 @@ impl PathMatch {
     fn holds(&self, path: &[u8]) -> bool {
         match self {
             Self::Exact(own) => own == path,
-            Self::Prefix(own) => path.strip_prefix(own.as_slice()).is_some_and(|rest| matches!(rest, [] | [b'/', ..])),
+            Self::Prefix(own) => path
+                .strip_prefix(own.as_slice())
+                .is_some_and(|rest| matches!(rest, [] | [b'/', ..])),
         }
     }
 }
@@ -94,7 +106,11 @@ fn without_port(host: &[u8]) -> &[u8] {
         Some(colon) => {
             let (name, port) = host.split_at(colon);
             let digits = port.get(1..).unwrap_or_default();
-            if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) { name } else { host }
+            if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) {
+                name
+            } else {
+                host
+            }
         }
         None => host,
     }
@@ -102,12 +118,18 @@ fn without_port(host: &[u8]) -> &[u8] {
 
 /// The normal form of a request's path, without its query.
 pub fn normal(path: &[u8]) -> Result<Cow<'_, [u8]>, Ambiguous> {
-    let end = path.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
+    let end = path
+        .iter()
+        .position(|byte| matches!(byte, b'?' | b'#'))
+        .unwrap_or(path.len());
     let path = path.get(..end).unwrap_or_default();
     if path.first() != Some(&b'/') {
         return Err(Ambiguous);
     }
-    if path.iter().any(|byte| *byte < b' ' || matches!(byte, b'\\' | 0x7f)) {
+    if path
+        .iter()
+        .any(|byte| *byte < b' ' || matches!(byte, b'\\' | 0x7f))
+    {
         return Err(Ambiguous);
     }
     if is_normal(path) {
@@ -152,8 +174,13 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, Ambiguous> {
             decoded.push(*byte);
             continue;
         }
-        let ([high, low, ..], Some(tail)) = (tail, tail.get(2..)) else { return Err(Ambiguous) };
-        let byte = hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low).ok_or(Ambiguous)?;
+        let ([high, low, ..], Some(tail)) = (tail, tail.get(2..)) else {
+            return Err(Ambiguous);
+        };
+        let byte = hex(*high)
+            .zip(hex(*low))
+            .map(|(high, low)| high << 4 | low)
+            .ok_or(Ambiguous)?;
         if byte < b' ' || matches!(byte, b'/' | b'\\' | 0x7f) {
             return Err(Ambiguous);
         }
@@ -167,7 +194,9 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, Ambiguous> {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]
@@ -175,14 +204,30 @@ mod tests {
     use super::*;
 
     fn form(path: &str) -> Option<String> {
-        normal(path.as_bytes()).ok().map(|path| String::from_utf8_lossy(&path).into_owned())
+        normal(path.as_bytes())
+            .ok()
+            .map(|path| String::from_utf8_lossy(&path).into_owned())
     }
 
     #[test]
     fn every_spelling_of_a_path_has_one_form() {
         for spelling in [
-            "/admin", "/admin?x", "/admin#x", "//admin", "///admin", "/./admin", "/x/../admin", "/%61dmin", "/%61%64min",
-            "/admin;x", "/;a/admin", "/admin;a=b;c", "/x/%2e%2e/admin", "/x/..;/admin", "/x/.%2E/admin", "/admin%3bx",
+            "/admin",
+            "/admin?x",
+            "/admin#x",
+            "//admin",
+            "///admin",
+            "/./admin",
+            "/x/../admin",
+            "/%61dmin",
+            "/%61%64min",
+            "/admin;x",
+            "/;a/admin",
+            "/admin;a=b;c",
+            "/x/%2e%2e/admin",
+            "/x/..;/admin",
+            "/x/.%2E/admin",
+            "/admin%3bx",
         ] {
             assert_eq!(form(spelling).as_deref(), Some("/admin"), "{spelling}");
         }
@@ -199,8 +244,24 @@ mod tests {
     #[test]
     fn what_has_no_single_form_is_refused() {
         for spelling in [
-            "", "*", "admin", "http://x/admin", "/..", "/x/../../admin", "/x%2fadmin", "/x%5Cadmin", "/x\\admin", "/%00",
-            "/a\0", "/%2561dmin", "/%", "/%6", "/%zz", "/\n", "/%0a", "\u{7f}",
+            "",
+            "*",
+            "admin",
+            "http://x/admin",
+            "/..",
+            "/x/../../admin",
+            "/x%2fadmin",
+            "/x%5Cadmin",
+            "/x\\admin",
+            "/%00",
+            "/a\0",
+            "/%2561dmin",
+            "/%",
+            "/%6",
+            "/%zz",
+            "/\n",
+            "/%0a",
+            "\u{7f}",
         ] {
             assert_eq!(form(spelling), None, "{spelling:?}");
         }
@@ -209,9 +270,20 @@ mod tests {
     #[test]
     fn a_prefix_ends_at_a_segment() {
         let prefix = PathMatch::Prefix(b"/inventory".to_vec());
-        assert!(["/inventory", "/inventory/", "/inventory/items"].iter().all(|path| prefix.holds(path.as_bytes())));
-        assert!(!["/inventoryx", "/inventor", "/x/inventory"].iter().any(|path| prefix.holds(path.as_bytes())));
-        assert!(PathMatch::Prefix(Vec::new()).holds(b"/anything"), "`/` is everything");
+        assert!(
+            ["/inventory", "/inventory/", "/inventory/items"]
+                .iter()
+                .all(|path| prefix.holds(path.as_bytes()))
+        );
+        assert!(
+            !["/inventoryx", "/inventor", "/x/inventory"]
+                .iter()
+                .any(|path| prefix.holds(path.as_bytes()))
+        );
+        assert!(
+            PathMatch::Prefix(Vec::new()).holds(b"/anything"),
+            "`/` is everything"
+        );
     }
 
     #[test]
@@ -222,13 +294,24 @@ mod tests {
         let with_port = Host::Exact("svc:8080".into());
         assert!(with_port.holds(b"svc:8080") && !with_port.holds(b"svc:9090") && !with_port.holds(b"svc"));
         let suffix = Host::Suffix(".example.com".into());
-        assert!(suffix.holds(b"a.example.com:1") && !suffix.holds(b"example.com") && !suffix.holds(b".example.com"));
+        assert!(
+            suffix.holds(b"a.example.com:1")
+                && !suffix.holds(b"example.com")
+                && !suffix.holds(b".example.com")
+        );
     }
 
     #[test]
     fn methods_are_compared_exactly() {
-        let get = Match { methods: vec!["GET".into()], ..Match::default() };
-        let head = |method: &str| [(":method", method), (":path", "/")].into_iter().collect::<Head>();
+        let get = Match {
+            methods: vec!["GET".into()],
+            ..Match::default()
+        };
+        let head = |method: &str| {
+            [(":method", method), (":path", "/")]
+                .into_iter()
+                .collect::<Head>()
+        };
         assert!(get.holds(&Target::of(&head("GET")).unwrap()));
         assert!(!get.holds(&Target::of(&head("get")).unwrap()));
     }

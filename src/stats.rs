@@ -65,10 +65,19 @@ pub struct Stats {
 impl Stats {
     /// Counts one.
     pub fn count(&mut self, event: Event, subject: &str, detail: &'static str) {
-        let same = |counter: &Counter| counter.event == event && counter.detail == detail && counter.subject == subject;
+        let same = |counter: &Counter| {
+            counter.event == event && counter.detail == detail && counter.subject == subject
+        };
         match self.sums.iter_mut().find(|(counter, _)| same(counter)) {
             Some((_, sum)) => *sum = sum.saturating_add(1),
-            None => self.sums.push((Counter { event, subject: subject.to_owned(), detail }, 1)),
+            None => self.sums.push((
+                Counter {
+                    event,
+                    subject: subject.to_owned(),
+                    detail,
+                },
+                1,
+            )),
         }
     }
 
@@ -82,7 +91,15 @@ impl Stats {
 
 /// A name as one part of a metric's name: dots would end the part.
 fn plain(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '_' }).collect()
+    name.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "_-".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -97,8 +114,14 @@ mod tests {
         stats.count(Event::Verified, "", "hit");
         let mut told = Vec::new();
         stats.report(|number, counter, sum| told.push((number, counter.to_string(), sum)));
-        let expected = [(0, "m2m_auth_inbound.rule.items_v2.decision.allowed", 2), (1, "m2m_auth_verified.lookup.hit", 1)];
-        assert_eq!(told, expected.map(|(number, name, sum)| (number, name.to_owned(), sum)));
+        let expected = [
+            (0, "m2m_auth_inbound.rule.items_v2.decision.allowed", 2),
+            (1, "m2m_auth_verified.lookup.hit", 1),
+        ];
+        assert_eq!(
+            told,
+            expected.map(|(number, name, sum)| (number, name.to_owned(), sum))
+        );
         stats.report(|_, _, _| panic!("reported twice"));
     }
 }

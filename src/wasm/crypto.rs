@@ -21,7 +21,9 @@ pub(super) struct Verifier {
 impl Verifier {
     /// Asks the host whether it has the function, and may be asked: without arguments it complains of just these.
     pub(super) fn probe() -> Self {
-        Self { host_verifies: host::foreign(FUNCTION, &[]) == Err(BAD_ARGUMENT) }
+        Self {
+            host_verifies: host::foreign(FUNCTION, &[]) == Err(BAD_ARGUMENT),
+        }
     }
 }
 
@@ -53,8 +55,18 @@ impl Verify for Verifier {
 
 /// `VerifySignatureArguments`: four length-delimited fields in the wire format of protocol buffers.
 fn arguments(hash: &str, key: &[u8], signature: &[u8], text: &[u8]) -> Vec<u8> {
-    let fields = [(0x0a, hash.as_bytes()), (0x12, key), (0x1a, signature), (0x22, text)];
-    let mut message = Vec::with_capacity(fields.iter().map(|(_, bytes)| bytes.len().saturating_add(6)).sum());
+    let fields = [
+        (0x0a, hash.as_bytes()),
+        (0x12, key),
+        (0x1a, signature),
+        (0x22, text),
+    ];
+    let mut message = Vec::with_capacity(
+        fields
+            .iter()
+            .map(|(_, bytes)| bytes.len().saturating_add(6))
+            .sum(),
+    );
     for (tag, bytes) in fields {
         message.push(tag);
         let mut rest = bytes.len();

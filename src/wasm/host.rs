@@ -4,7 +4,10 @@
 //! worker's VM, and with it every request that waits. So the shell declares the imports itself. Calls are the
 //! exception: only the SDK can register them with its dispatcher.
 
-#![expect(unsafe_code, reason = "host functions are foreign functions; each block says why its pointers are good")]
+#![expect(
+    unsafe_code,
+    reason = "host functions are foreign functions; each block says why its pointers are good"
+)]
 
 use crate::io::{Call, Field, Head};
 use std::ptr;
@@ -109,7 +112,11 @@ pub(super) fn call_response_body(most: usize) -> Result<Vec<u8>, Refused> {
 
 /// The plugin's configuration.
 pub(super) fn configuration(size: usize) -> Result<Vec<u8>, Refused> {
-    if size == 0 { Ok(Vec::new()) } else { buffer(PLUGIN_CONFIGURATION, size) }
+    if size == 0 {
+        Ok(Vec::new())
+    } else {
+        buffer(PLUGIN_CONFIGURATION, size)
+    }
 }
 
 fn buffer(which: u32, most: usize) -> Result<Vec<u8>, Refused> {
@@ -169,7 +176,13 @@ fn serialised<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Ve
 pub(super) fn set_request_header(name: &str, value: &[u8]) -> Result<(), Refused> {
     // SAFETY: the host reads the two slices during the call only.
     checked(unsafe {
-        import::proxy_replace_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+        import::proxy_replace_header_map_value(
+            REQUEST_HEADERS,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
     })
 }
 
@@ -186,7 +199,12 @@ pub(super) fn resume() -> Result<(), Refused> {
 }
 
 /// Answers the request of the effective context.
-pub(super) fn answer(status: u16, details: &str, headers: &[(&str, String)], body: &str) -> Result<(), Refused> {
+pub(super) fn answer(
+    status: u16,
+    details: &str,
+    headers: &[(&str, String)],
+    body: &str,
+) -> Result<(), Refused> {
     let headers = serialised(headers.iter().map(|(name, value)| (*name, value.as_str())));
     let by_http_status = -1;
     // SAFETY: the host reads the slices during the call only.
@@ -227,7 +245,8 @@ pub(super) fn property(path: &[&str]) -> Result<Vec<u8>, Refused> {
 pub(super) fn define_counter(name: &str) -> Result<u32, Refused> {
     let mut id = 0;
     // SAFETY: the host reads the name during the call only, and writes to a local.
-    checked(unsafe { import::proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut id) }).map(|()| id)
+    checked(unsafe { import::proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut id) })
+        .map(|()| id)
 }
 
 /// Adds to a counter.
@@ -277,9 +296,12 @@ pub(super) fn dispatch(call: &Call) -> Result<u32, Refused> {
     ];
     headers.extend(call.headers.iter().map(|(name, value)| (*name, value.as_str())));
     // The host takes whole milliseconds, and 0 for "never".
-    let timeout = call.timeout.clamp(Duration::from_millis(1), Duration::from_secs(60));
+    let timeout = call
+        .timeout
+        .clamp(Duration::from_millis(1), Duration::from_secs(60));
     let body = (!call.body.is_empty()).then_some(call.body.as_slice());
-    proxy_wasm::hostcalls::dispatch_http_call(&endpoint.cluster, headers, body, Vec::new(), timeout).map_err(|_| BAD_ARGUMENT)
+    proxy_wasm::hostcalls::dispatch_http_call(&endpoint.cluster, headers, body, Vec::new(), timeout)
+        .map_err(|_| BAD_ARGUMENT)
 }
 
 #[cfg(test)]
@@ -293,14 +315,20 @@ mod tests {
         let fields = fields(&bytes).unwrap();
         let head = Head::new(bytes, fields);
         let read: Vec<_> = head.iter().collect();
-        assert_eq!(read, pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        assert_eq!(
+            read,
+            pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+        );
     }
 
     #[test]
     fn a_broken_header_map_is_no_header_map() {
         let bytes = serialised([("name", "value")].into_iter());
         for length in 0..bytes.len() {
-            assert!(fields(&bytes[..length]).is_none_or(|fields| fields.is_empty()), "{length}");
+            assert!(
+                fields(&bytes[..length]).is_none_or(|fields| fields.is_empty()),
+                "{length}"
+            );
         }
         assert!(fields(&[0xff; 64]).is_none());
     }

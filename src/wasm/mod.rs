@@ -77,7 +77,10 @@ impl RootContext for Root {
         let environment = |name: &str| std::env::var(name).ok();
         let Ok(document) = host::configuration(size) else {
             // A no on one worker alone would let its requests through; without a worker each is answered with 503.
-            host::log(log::Level::Error, "m2m-auth: the host does not hand over the configuration");
+            host::log(
+                log::Level::Error,
+                "m2m-auth: the host does not hand over the configuration",
+            );
             return true;
         };
         match Policy::read(&document, &environment) {
@@ -85,11 +88,17 @@ impl RootContext for Root {
                 with(&self.worker, Worker::dismiss);
                 let worker = Worker::new(self.id, policy);
                 // Callbacks of one VM never overlap, so this cannot fail; if it did, the old worker would go on.
-                self.worker.try_borrow_mut().map(|mut shared| *shared = Some(worker)).is_ok()
+                self.worker
+                    .try_borrow_mut()
+                    .map(|mut shared| *shared = Some(worker))
+                    .is_ok()
             }
             Err(mistakes) => {
                 let count = mistakes.len();
-                host::log(log::Level::Error, &format!("m2m-auth: the configuration has {count} mistakes"));
+                host::log(
+                    log::Level::Error,
+                    &format!("m2m-auth: the configuration has {count} mistakes"),
+                );
                 for mistake in mistakes {
                     host::log(log::Level::Error, &format!("m2m-auth: {mistake}"));
                 }
@@ -103,7 +112,11 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream { id, worker: Rc::clone(&self.worker), sent: None }))
+        Some(Box::new(Stream {
+            id,
+            worker: Rc::clone(&self.worker),
+            sent: None,
+        }))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -146,11 +159,21 @@ impl Worker {
         let tick = Duration::from_millis(1);
         let _ = host::set_tick(1);
         let (clock, calls, settled, metrics) = (Clock::start(), Vec::new(), Vec::new(), Vec::new());
-        Self { root, plugin, clock, calls, settled, metrics, tick }
+        Self {
+            root,
+            plugin,
+            clock,
+            calls,
+            settled,
+            metrics,
+            tick,
+        }
     }
 
     fn request(&mut self, id: u32) -> Step {
-        let Ok(head) = host::request_head() else { return Step::Answer(Refusal::NotReady.response("")) };
+        let Ok(head) = host::request_head() else {
+            return Step::Answer(Refusal::NotReady.response(""));
+        };
         let now = self.clock.now();
         let step = self.plugin.request(RequestId(id), head, now);
         self.work(now);
@@ -161,7 +184,9 @@ impl Worker {
     }
 
     fn reply(&mut self, token: u32, body_size: usize) {
-        let Some(ticket) = take(&mut self.calls, token) else { return };
+        let Some(ticket) = take(&mut self.calls, token) else {
+            return;
+        };
         let now = self.clock.now();
         self.plugin.reply(ticket, &received(body_size), now);
         // What has arrived may be what another fetch needed to begin.
@@ -205,7 +230,14 @@ impl Worker {
                     Err(host::Refused(_)) => {
                         let cluster = &call.endpoint.cluster;
                         let note = format!("Envoy refuses the call, is there a cluster {cluster:?}?").into();
-                        self.plugin.reply(ticket, &Reply { note, ..Reply::default() }, now);
+                        self.plugin.reply(
+                            ticket,
+                            &Reply {
+                                note,
+                                ..Reply::default()
+                            },
+                            now,
+                        );
                     }
                 },
             }
@@ -238,7 +270,9 @@ impl Worker {
             if metrics.len() <= number {
                 metrics.resize(number.saturating_add(1), None);
             }
-            let Some(metric) = metrics.get_mut(number) else { return };
+            let Some(metric) = metrics.get_mut(number) else {
+                return;
+            };
             if metric.is_none() {
                 *metric = host::define_counter(&counter.to_string()).ok();
             }
@@ -248,7 +282,10 @@ impl Worker {
 
     /// Arms the timer for the plugin's next deadline, if that is not how it stands already.
     fn sleep(&mut self, now: Now) {
-        let until = self.plugin.deadline(now).map_or(IDLE_TICK, |at| at.since(now.instant));
+        let until = self
+            .plugin
+            .deadline(now)
+            .map_or(IDLE_TICK, |at| at.since(now.instant));
         let tick = until.clamp(Duration::from_millis(1), IDLE_TICK);
         let millis = u32::try_from(tick.as_millis()).unwrap_or(1).max(1);
         if tick != self.tick && host::set_tick(millis).is_ok() {
@@ -277,7 +314,12 @@ fn change_headers(edits: &Edits) -> Result<(), host::Refused> {
 
 /// Answers, and stops the request even if the host should refuse the answer.
 fn answer(response: &Response) -> Action {
-    let _ = host::answer(response.status, response.details, &response.headers, &response.body);
+    let _ = host::answer(
+        response.status,
+        response.details,
+        &response.headers,
+        &response.body,
+    );
     Action::Pause
 }
 
@@ -288,9 +330,17 @@ fn not_ready() -> Action {
 /// The answer that the host is delivering.
 fn received(body_size: usize) -> Reply {
     let head = host::call_response_head().unwrap_or_default();
-    let status = head.first(":status").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
-    let body = (body_size <= MAX_REPLY_BYTES).then(|| host::call_response_body(body_size).unwrap_or_default());
-    Reply { status, head, body, note: "the connection ended before the answer".into() }
+    let status = head
+        .first(":status")
+        .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+    let body =
+        (body_size <= MAX_REPLY_BYTES).then(|| host::call_response_body(body_size).unwrap_or_default());
+    Reply {
+        status,
+        head,
+        body,
+        note: "the connection ended before the answer".into(),
+    }
 }
 
 /// The status of the response that has been sent.
@@ -309,7 +359,11 @@ struct Clock {
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
     fn start() -> Self {
-        Self { origin: std::time::Instant::now(), wall: wall_clock(), read_at: Duration::ZERO }
+        Self {
+            origin: std::time::Instant::now(),
+            wall: wall_clock(),
+            read_at: Duration::ZERO,
+        }
     }
 
     fn now(&mut self) -> Now {
@@ -317,8 +371,14 @@ impl Clock {
         if elapsed.saturating_sub(self.read_at) >= IDLE_TICK {
             (self.wall, self.read_at) = (wall_clock(), elapsed);
         }
-        let unix = self.wall.saturating_add(elapsed.saturating_sub(self.read_at)).as_secs();
-        Now { instant: Instant(elapsed), unix }
+        let unix = self
+            .wall
+            .saturating_add(elapsed.saturating_sub(self.read_at))
+            .as_secs();
+        Now {
+            instant: Instant(elapsed),
+            unix,
+        }
     }
 }
 

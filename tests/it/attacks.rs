@@ -18,10 +18,11 @@ mod random;
 mod requests;
 mod tokens;
 
+use crate::vectors::Host;
 use m2m_auth::io::{Call, Head, Instant, Now, Reply, RequestId};
 use m2m_auth::plugin::{Effect, Plugin, Step};
 use m2m_auth::policy::Policy;
-use m2m_auth::signature::{Compact, Verify};
+use m2m_auth::signature::Verify;
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::Mint;
 use serde_json::{Value, json};
@@ -46,7 +47,7 @@ struct World {
 
 impl World {
     fn new(configuration: &Value) -> Self {
-        Self::verifying_by(Box::new(Compact), configuration)
+        Self::verifying_by(Box::new(Host), configuration)
     }
 
     fn verifying_by(verifier: Box<dyn Verify>, configuration: &Value) -> Self {
@@ -111,7 +112,7 @@ impl World {
                     let place = format!("{}{}", call.endpoint.authority, call.endpoint.path);
                     self.asked.push(call);
                     let nobody = Reply {
-                        note: "connection refused",
+                        note: "connection refused".into(),
                         ..Reply::default()
                     };
                     let reply = self.web.get(&place).cloned().unwrap_or(nobody);

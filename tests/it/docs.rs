@@ -1,6 +1,11 @@
 //! Documents that name code are right about it: files exist, make targets exist, configurations parse.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test: failing loudly is how it reports")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test: failing loudly is how it reports"
+)]
 
 use m2m_auth::policy::Policy;
 use serde_json::Value;
@@ -24,20 +29,29 @@ fn documents() -> Vec<(PathBuf, String)> {
             }
         }
     }
-    found.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+    found
+        .into_iter()
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect()
 }
 
 /// What stands between two marks, pair by pair.
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
     let pieces = text.split(open).skip(1);
-    pieces.filter_map(|piece| piece.split_once(close)).map(|(inside, _)| inside).collect()
+    pieces
+        .filter_map(|piece| piece.split_once(close))
+        .map(|(inside, _)| inside)
+        .collect()
 }
 
 #[test]
 fn every_file_that_a_document_names_exists() {
     for (document, text) in documents() {
         let folder = document.parent().unwrap();
-        for link in between(&text, "](", ")").into_iter().filter(|link| !link.contains("://") && !link.starts_with('#')) {
+        for link in between(&text, "](", ")")
+            .into_iter()
+            .filter(|link| !link.contains("://") && !link.starts_with('#'))
+        {
             let file = link.split('#').next().unwrap();
             assert!(folder.join(file).exists(), "{}: {link}", document.display());
         }
@@ -54,11 +68,22 @@ fn every_file_that_a_document_names_exists() {
 #[test]
 fn every_make_target_that_a_document_names_exists() {
     let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
-    let targets: Vec<&str> = makefile.lines().filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
+    let targets: Vec<&str> = makefile
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, _)| name)
+        .collect();
     for (document, text) in documents() {
         for command in between(&text, "`make ", "`") {
-            let target = command.split_whitespace().find(|word| !word.contains('=')).unwrap_or_default();
-            assert!(targets.contains(&target), "{}: make {command}", document.display());
+            let target = command
+                .split_whitespace()
+                .find(|word| !word.contains('='))
+                .unwrap_or_default();
+            assert!(
+                targets.contains(&target),
+                "{}: make {command}",
+                document.display()
+            );
         }
     }
 }
@@ -69,7 +94,8 @@ fn every_configuration_that_a_document_shows_parses() {
     let mut seen = 0;
     for (document, text) in documents() {
         for block in between(&text, "```yaml\n", "```") {
-            let shown: Value = serde_norway::from_str(block).unwrap_or_else(|error| panic!("{error}\n{block}"));
+            let shown: Value =
+                serde_norway::from_str(block).unwrap_or_else(|error| panic!("{error}\n{block}"));
             if shown.get("issuers").is_some() {
                 let read = Policy::read(shown.to_string().as_bytes(), &secrets);
                 assert!(read.is_ok(), "{}: {:?}\n{block}", document.display(), read.err());
@@ -87,7 +113,10 @@ fn the_demos_configuration_parses() {
     let found = configurations(&bootstrap);
     assert_eq!(found.len(), 2);
     for configuration in found {
-        Policy::read(configuration.to_string().as_bytes(), &|_| Some("secret".to_owned())).unwrap();
+        Policy::read(configuration.to_string().as_bytes(), &|_| {
+            Some("secret".to_owned())
+        })
+        .unwrap();
     }
 }
 
@@ -95,8 +124,13 @@ fn the_demos_configuration_parses() {
 fn configurations(value: &Value) -> Vec<Value> {
     match value {
         Value::Object(members) => {
-            let own = members.get("configuration").and_then(|configuration| configuration.get("value")).cloned();
-            own.into_iter().chain(members.values().flat_map(configurations)).collect()
+            let own = members
+                .get("configuration")
+                .and_then(|configuration| configuration.get("value"))
+                .cloned();
+            own.into_iter()
+                .chain(members.values().flat_map(configurations))
+                .collect()
         }
         Value::Array(elements) => elements.iter().flat_map(configurations).collect(),
         _ => Vec::new(),

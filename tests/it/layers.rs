@@ -12,42 +12,43 @@ use std::path::{Path, PathBuf};
 /// `wasm` knows the host; `jwt` knows no roles and no routes; `access` sees no token; `oauth` keeps no state; `lease` and
 /// `cache` do not know what they hold; `reply` knows no policy; `filter` has no effects; and `policy` is built before any
 /// request comes.
-const LAYERS: &[(&str, &[&str])] = &[
-    ("io", &[]),
-    ("json", &[]),
-    ("cache", &[]),
-    ("located", &[]),
-    ("stats", &[]),
-    ("config", &[]),
-    ("document", &["json"]),
-    ("mistake", &["document", "located"]),
-    ("lease", &["io"]),
-    ("route", &["io"]),
-    ("jwk", &["json"]),
-    ("signature", &["jwk"]),
-    ("jwt", &["json", "jwk", "signature"]),
-    ("access", &["jwt"]),
-    ("oauth", &["io", "json", "lease"]),
-    ("discovery", &["io", "json", "lease", "oauth"]),
-    ("reply", &["access", "io", "jwt"]),
+const LAYERS: &[(&str, &str)] = &[
+    ("io", ""),
+    ("json", ""),
+    ("cache", ""),
+    ("located", ""),
+    ("stats", ""),
+    ("config", ""),
+    ("document", "json"),
+    ("mistake", "document located"),
+    ("lease", "io"),
+    ("route", "io"),
+    ("jwk", "json"),
+    ("signature", "jwk"),
+    ("jwt", "json jwk signature"),
+    ("access", "jwt"),
+    ("oauth", "io json lease"),
+    ("discovery", "io json lease oauth"),
+    ("reply", "access io jwt"),
+    // Of `config` only what is nothing but a choice; so does `filter`.
+    ("policy", "access config discovery io jwk jwt oauth route"),
     (
-        "policy",
-        &["access", "config", "discovery", "io", "jwk", "jwt", "located", "mistake", "oauth", "route"],
+        "compile",
+        "access config discovery io jwk jwt located mistake oauth policy route",
     ),
-    ("edits", &["io", "policy"]),
-    ("store", &["cache", "discovery", "io", "jwk", "jwt", "lease", "oauth", "policy"]),
-    // Of `config` only what is nothing but a choice; see `a_request_sees_no_more_of_the_configuration_than_its_choices`.
-    ("filter", &["config", "edits", "io", "jwt", "policy", "reply", "route", "signature", "store"]),
-    ("audit", &["filter", "io", "reply"]),
-    ("plugin", &["audit", "edits", "filter", "io", "policy", "reply", "signature", "stats", "store"]),
-    ("wasm", &EVERYTHING_BUT_WASM),
+    ("edits", "io policy"),
+    ("store", "cache discovery io jwk jwt lease oauth policy"),
+    ("filter", "config edits io jwt policy reply route signature store"),
+    ("audit", "filter io reply"),
+    (
+        "plugin",
+        "audit edits filter io policy reply signature stats store",
+    ),
+    // The shell is the only one that may reach everywhere, and the only one that nobody may reach.
+    ("wasm", EVERYTHING),
 ];
 
-/// The shell is the only one that may reach everywhere, and the only one that nobody may reach.
-const EVERYTHING_BUT_WASM: [&str; 23] = [
-    "access", "audit", "cache", "config", "discovery", "document", "edits", "filter", "io", "json", "jwk", "jwt", "lease",
-    "located", "mistake", "oauth", "plugin", "policy", "reply", "route", "signature", "stats", "store",
-];
+const EVERYTHING: &str = "everything but wasm";
 
 /// A file is read in one sitting; beyond this it holds two ideas.
 const MOST_LINES: usize = 400;
@@ -73,7 +74,9 @@ impl Source {
 
     /// The lines of the product that are no comments.
     fn code(&self) -> impl Iterator<Item = &str> {
-        self.product().lines().filter(|line| !line.trim_start().starts_with("//") && !line.trim().is_empty())
+        self.product()
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//") && !line.trim().is_empty())
     }
 
     /// The modules of this crate that the code names, by `use crate::…` or by a path in full.
@@ -86,7 +89,9 @@ impl Source {
                 continue; // `$crate` of a macro, `other_crate::`
             }
             let rest = code.get(start + "crate::".len()..).unwrap();
-            let list = rest.strip_prefix('{').map(|list| list.split_once('}').unwrap_or_default().0);
+            let list = rest
+                .strip_prefix('{')
+                .map(|list| list.split_once('}').unwrap_or_default().0);
             let names = list.map_or_else(|| vec![rest], |list| list.split(',').collect());
             uses.extend(names.into_iter().map(first_name).filter(|name| !name.is_empty()));
         }
@@ -96,7 +101,10 @@ impl Source {
 }
 
 fn first_name(path: &str) -> String {
-    path.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    path.trim()
+        .chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
 }
 
 fn sources() -> Vec<Source> {
@@ -104,12 +112,23 @@ fn sources() -> Vec<Source> {
     let mut files = Vec::new();
     find(&root, &mut files);
     let sources = files.into_iter().map(|file| {
-        let path = file.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+        let path = file
+            .strip_prefix(&root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .replace('\\', "/");
         let module = path.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
-        Source { text: fs::read_to_string(&file).unwrap(), path, module }
+        Source {
+            text: fs::read_to_string(&file).unwrap(),
+            path,
+            module,
+        }
     });
     // The map of the crate is above all layers, and the desk tool is another crate.
-    let mut sources: Vec<Source> = sources.filter(|source| !matches!(source.module.as_str(), "lib" | "bin" | "main")).collect();
+    let mut sources: Vec<Source> = sources
+        .filter(|source| !matches!(source.module.as_str(), "lib" | "bin" | "main"))
+        .collect();
     sources.sort_by(|a, b| a.path.cmp(&b.path));
     assert!(sources.len() >= LAYERS.len(), "where is the source?");
     sources
@@ -127,15 +146,36 @@ fn find(folder: &Path, files: &mut Vec<PathBuf>) {
 }
 
 fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
-    LAYERS.iter().map(|(module, uses)| (*module, uses.iter().copied().collect())).collect()
+    let all = LAYERS
+        .iter()
+        .map(|(module, _)| *module)
+        .filter(|module| *module != "wasm");
+    let everything: BTreeSet<&str> = all.collect();
+    let uses = |uses: &'static str| {
+        if uses == EVERYTHING {
+            everything.clone()
+        } else {
+            uses.split_whitespace().collect()
+        }
+    };
+    LAYERS
+        .iter()
+        .map(|(module, used)| (*module, uses(used)))
+        .collect()
 }
 
 #[test]
 fn nothing_uses_what_the_table_does_not_allow() {
     let (allowed, mut wrong) = (allowed(), Vec::new());
     for source in sources() {
-        let Some(allowed) = allowed.get(source.module.as_str()) else { continue };
-        for used in source.uses().iter().filter(|used| !allowed.contains(used.as_str())) {
+        let Some(allowed) = allowed.get(source.module.as_str()) else {
+            continue;
+        };
+        for used in source
+            .uses()
+            .iter()
+            .filter(|used| !allowed.contains(used.as_str()))
+        {
             wrong.push(format!("src/{} uses {used}", source.path));
         }
     }
@@ -147,55 +187,75 @@ fn the_table_names_every_module_and_no_other() {
     let there: BTreeSet<String> = sources().into_iter().map(|source| source.module).collect();
     let named: BTreeSet<String> = LAYERS.iter().map(|(module, _)| (*module).to_owned()).collect();
     assert_eq!(there, named);
-    let all: BTreeSet<&str> = EVERYTHING_BUT_WASM.into_iter().chain(["wasm"]).collect();
-    assert_eq!(all, LAYERS.iter().map(|(module, _)| *module).collect());
 }
 
 #[test]
 fn the_table_allows_nothing_that_is_not_used() {
-    let mut idle = Vec::new();
-    for (module, allowed) in LAYERS.iter().filter(|(module, _)| *module != "wasm") {
-        let of_module = |source: &Source| source.module == *module;
-        let used: BTreeSet<String> = sources().iter().filter(|source| of_module(source)).flat_map(Source::uses).collect();
-        idle.extend(allowed.iter().filter(|name| !used.contains(**name)).map(|name| format!("{module} no longer uses {name}")));
+    let (sources, mut idle) = (sources(), Vec::new());
+    for (module, allowed) in allowed().into_iter().filter(|(module, _)| *module != "wasm") {
+        let files = sources.iter().filter(|source| source.module == module);
+        let used: BTreeSet<String> = files.flat_map(Source::uses).collect();
+        let of_module = allowed.into_iter().filter(|name| !used.contains(*name));
+        idle.extend(of_module.map(|name| format!("{module} no longer uses {name}")));
     }
     assert!(idle.is_empty(), "{idle:#?}");
 }
 
 #[test]
 fn the_table_goes_downwards_only() {
-    let mut below = BTreeSet::new();
-    for (module, uses) in LAYERS {
-        for used in *uses {
-            assert!(below.contains(used), "{module} uses {used}, which stands below it");
+    let (allowed, mut below) = (allowed(), BTreeSet::new());
+    for (module, _) in LAYERS {
+        for used in &allowed[module] {
+            assert!(
+                below.contains(used),
+                "{module} uses {used}, which does not stand above it"
+            );
         }
-        below.insert(module);
+        below.insert(*module);
     }
 }
 
 #[test]
 fn a_request_sees_no_more_of_the_configuration_than_its_choices() {
     let sources = sources();
-    let filter = sources.iter().find(|source| source.module == "filter").unwrap();
-    let uses: Vec<&str> = filter.code().filter(|line| line.contains("crate::config") || line.contains("config::")).collect();
-    assert_eq!(uses, ["use crate::config::{Existing, Unavailable};"]);
+    for module in ["policy", "filter"] {
+        let code = sources
+            .iter()
+            .filter(|source| source.module == module)
+            .flat_map(Source::code);
+        let uses: Vec<&str> = code.filter(|line| line.contains("config::")).collect();
+        assert_eq!(uses, ["use crate::config::{Existing, Unavailable};"], "{module}");
+    }
 }
 
 #[test]
 fn only_the_shell_names_the_host() {
     for source in sources().iter().filter(|source| source.module != "wasm") {
-        assert!(!source.product().contains("proxy_wasm"), "src/{} names proxy_wasm", source.path);
+        assert!(
+            !source.product().contains("proxy_wasm"),
+            "src/{} names proxy_wasm",
+            source.path
+        );
     }
     let library = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
-    let code = library.lines().filter(|line| !line.trim_start().starts_with("//"));
-    assert!(code.into_iter().all(|line| !line.contains("proxy_wasm")), "src/lib.rs names proxy_wasm outside its documentation");
+    let code = library
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    assert!(
+        code.into_iter().all(|line| !line.contains("proxy_wasm")),
+        "src/lib.rs names proxy_wasm outside its documentation"
+    );
 }
 
 #[test]
 fn only_the_shell_reads_a_clock() {
     for source in sources().iter().filter(|source| source.module != "wasm") {
         for clock in ["SystemTime", "Instant::now", "UNIX_EPOCH", "get_current_time"] {
-            assert!(!source.code().any(|line| line.contains(clock)), "src/{} reads a clock: {clock}", source.path);
+            assert!(
+                !source.code().any(|line| line.contains(clock)),
+                "src/{} reads a clock: {clock}",
+                source.path
+            );
         }
     }
 }
@@ -204,23 +264,29 @@ fn only_the_shell_reads_a_clock() {
 fn only_the_shell_reads_the_environment_and_nothing_reads_files() {
     for source in sources() {
         for world in ["std::fs", "std::net", "std::process", "std::thread"] {
-            assert!(!source.code().any(|line| line.contains(world)), "src/{} uses {world}", source.path);
+            assert!(
+                !source.code().any(|line| line.contains(world)),
+                "src/{} uses {world}",
+                source.path
+            );
         }
         let reads = source.code().any(|line| line.contains("env::var"));
-        assert!(!reads || source.module == "wasm", "src/{} reads the environment", source.path);
+        assert!(
+            !reads || source.module == "wasm",
+            "src/{} reads the environment",
+            source.path
+        );
     }
 }
 
 #[test]
 fn nothing_panics_on_purpose() {
-    let calls = [
-        ".unwrap()", ".expect(", ".unwrap_err()", ".expect_err(", "panic!(", "todo!(", "unimplemented!(", "unreachable!(",
-        "assert!(", "assert_eq!(", "assert_ne!(", "unwrap_unchecked(", "process::abort",
-    ];
+    let calls = ".unwrap() .expect( .unwrap_err() .expect_err( panic!( todo!( unimplemented!( unreachable!( \
+                 assert!( assert_eq!( assert_ne!( unwrap_unchecked( process::abort";
     for source in sources() {
-        for (line, call) in source.code().flat_map(|line| calls.map(|call| (line, call))) {
-            assert!(!line.contains(call), "src/{}: {}", source.path, line.trim());
-        }
+        let mut lines = source.code();
+        let found = lines.find(|line| calls.split(' ').any(|call| line.contains(call)));
+        assert_eq!(found, None, "in src/{}", source.path);
     }
 }
 
@@ -232,8 +298,18 @@ fn unsafe_code_is_in_one_file_and_each_block_says_why() {
         for line in lines {
             safety = line.contains("// SAFETY:") || (safety && !line.trim().is_empty());
             let block = line.contains("unsafe {") && !line.trim_start().starts_with("//");
-            assert!(!block || source.path == "wasm/host.rs", "src/{}: {}", source.path, line.trim());
-            assert!(!block || safety, "src/{} does not say why: {}", source.path, line.trim());
+            assert!(
+                !block || source.path == "wasm/host.rs",
+                "src/{}: {}",
+                source.path,
+                line.trim()
+            );
+            assert!(
+                !block || safety,
+                "src/{} does not say why: {}",
+                source.path,
+                line.trim()
+            );
         }
     }
 }
@@ -242,7 +318,11 @@ fn unsafe_code_is_in_one_file_and_each_block_says_why() {
 fn every_file_opens_with_what_it_is() {
     for source in sources() {
         let first = source.text.lines().next().unwrap_or_default();
-        assert!(first.starts_with("//! ") && first.len() > 20, "src/{} opens with {first:?}", source.path);
+        assert!(
+            first.starts_with("//! ") && first.len() > 20,
+            "src/{} opens with {first:?}",
+            source.path
+        );
     }
 }
 
@@ -252,11 +332,16 @@ fn a_file_is_one_idea_long() {
     for source in sources() {
         let count = source.code().count();
         if count > MOST_LINES {
-            long.push(format!("src/{} has {count} lines of code, at most {MOST_LINES} are one idea", source.path));
+            long.push(format!(
+                "src/{} has {count} lines of code, at most {MOST_LINES} are one idea",
+                source.path
+            ));
         }
         let whole = source.product().lines().count();
         if source.path == "filter.rs" && whole > MOST_LINES_OF_FILTER {
-            long.push(format!("src/filter.rs has {whole} lines, at most {MOST_LINES_OF_FILTER} are one request"));
+            long.push(format!(
+                "src/filter.rs has {whole} lines, at most {MOST_LINES_OF_FILTER} are one request"
+            ));
         }
     }
     assert!(long.is_empty(), "{long:#?}");

@@ -14,4 +14,5 @@ mod rotation;
 mod secrets;
 mod shell;
 mod sim;
+mod trimmed;
 mod vectors;

@@ -100,7 +100,13 @@ async fn a_flood_of_made_up_keys_costs_one_fetch_in_a_while_and_nobody_else_a_th
             "{answer:?}"
         );
     }
-    assert_eq!(scene.idp.count(Endpoint::Keys), 3, "one fetch for 100 names");
+    let fetches = scene.idp.requests(Endpoint::Keys);
+    assert_eq!(fetches.len(), 3, "one fetch for 100 names");
+    let apart = fetches[2].at.duration_since(fetches[0].at);
+    assert!(
+        apart > Duration::from_secs(2),
+        "{apart:?} after the last, so that a flood is not one of fetches"
+    );
     // Now they are known to be unknown.
     let again = Load::round(flood).connections(4).requests(400).run().await;
     assert!(again.only(401), "{again}");

@@ -80,9 +80,9 @@ impl Way {
         }
     }
 
-    /// The pure-Rust crates behind jwt-compact have neither P-384 nor P-521.
+    /// ECDSA is the host's alone.
     fn can(self, algorithm: Algorithm) -> bool {
-        self == Self::Host || !matches!(algorithm, Algorithm::Es384 | Algorithm::Es512)
+        self == Self::Host || !matches!(algorithm, Algorithm::Es256 | Algorithm::Es384 | Algorithm::Es512)
     }
 }
 

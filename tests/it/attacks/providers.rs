@@ -209,6 +209,15 @@ fn two_tokens_while_the_keys_cannot_be_fetched_are_one_bad_request() {
     world.provider("idp.example.com", &[key.jwk()]);
     world.pass(600);
     assert_eq!(world.ask(twice), End::refused(400, "several_tokens"));
+    // Two lines of one header are one line with a comma (RFC 9110 section 5.2).
+    for joined in [
+        format!("{first}, {second}"),
+        format!("{first},{second}"),
+        format!("Basic eDp5, {first}"),
+    ] {
+        let joined = head("/", &[("authorization", &joined)]);
+        assert_eq!(world.ask(joined), End::refused(400, "several_tokens"));
+    }
     assert!(world.get("/", &good_token(&key)).is_forwarded());
 }
 

@@ -7,7 +7,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use m2m_auth::edits::Edit;
 use m2m_auth::io::{Head, Reply};
 use m2m_auth::plugin::Step;
-use m2m_auth::signature::Compact;
 use m2m_auth_kit::key::Key;
 use m2m_auth_kit::token::{Mint, sign_bytes};
 use proptest::prelude::*;
@@ -149,7 +148,7 @@ proptest! {
 
     #[test]
     fn no_token_answer_breaks_a_request(body: Vec<u8>, status in 0..700_u16, headers in fields()) {
-        serve_token(Reply { status: Some(status), head: headers, body: Some(body), note: "" });
+        serve_token(Reply { status: Some(status), head: headers, body: Some(body), note: "".into() });
     }
 
     #[test]
@@ -360,16 +359,13 @@ fn serve_metadata(document: Vec<u8>) {
 
 /// Whatever the token endpoint answers, a request leaves with a header that can be sent, or is told 503.
 fn serve_token(reply: Reply) {
-    let mut world = World::verifying_by(
-        Box::new(Compact),
-        &json!({
-            "issuers": { "idp": { "issuer": "idp", "cluster": "idp", "token_endpoint": "https://idp.example.com/token" } },
-            "outbound": {
-                "credentials": { "me": { "issuer": "idp", "client_id": "me", "client_secret": { "env": "SECRET" } } },
-                "rules": [{ "credential": "me" }],
-            },
-        }),
-    );
+    let mut world = World::new(&json!({
+        "issuers": { "idp": { "issuer": "idp", "cluster": "idp", "token_endpoint": "https://idp.example.com/token" } },
+        "outbound": {
+            "credentials": { "me": { "issuer": "idp", "client_id": "me", "client_secret": { "env": "SECRET" } } },
+            "rules": [{ "credential": "me" }],
+        },
+    }));
     world.web.insert("idp.example.com/token".to_owned(), reply);
     world.pass(5);
     let (_, step) = world.begin(head("/", &[]));

@@ -29,13 +29,16 @@ pub(crate) fn replace(host: Option<Host>) -> Option<Host> {
 
 /// Looks at this thread's host; none when it has none, or when the thread is ending.
 pub(crate) fn with<T>(look: impl FnOnce(&mut Host) -> T) -> Option<T> {
-    HOST.try_with(|host| host.try_borrow_mut().ok()?.as_mut().map(look)).ok().flatten()
+    HOST.try_with(|host| host.try_borrow_mut().ok()?.as_mut().map(look))
+        .ok()
+        .flatten()
 }
 
 /// A host call of the module: recorded, refused if a fault says so, else done.
 pub(crate) fn call(name: &'static str, detail: impl fmt::Display, run: impl FnOnce(&mut Host) -> u32) -> u32 {
     let answer = with(|host| {
-        host.record.push(format!("  {name} {detail}").trim_end().to_owned());
+        host.record
+            .push(format!("  {name} {detail}").trim_end().to_owned());
         host.refusal(name).unwrap_or_else(|| run(host))
     });
     answer.unwrap_or(INTERNAL_FAILURE)
@@ -100,7 +103,11 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub(crate) fn new(status: u32, hits: impl Fn(usize, &str) -> bool + 'static) -> Self {
-        Self { status, hits: Box::new(hits), seen: 0 }
+        Self {
+            status,
+            hits: Box::new(hits),
+            seen: 0,
+        }
     }
 }
 
@@ -254,7 +261,10 @@ const MAY_CALL: [&str; 2] = ["proxy_on_tick", "proxy_on_http_call_response"];
 impl Host {
     /// A host that reaches the provider, as Envoy's newest does.
     pub(crate) fn new() -> Self {
-        Self { clusters: ["keycloak".to_owned()].into(), ..Self::default() }
+        Self {
+            clusters: ["keycloak".to_owned()].into(),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn add_root(&mut self, root: u32) {
@@ -276,25 +286,48 @@ impl Host {
 
     pub(crate) fn add_stream(&mut self, id: u32, root: u32, headers: Pairs) {
         for value in pairs::values(&headers, "authorization") {
-            self.secrets.insert(value[value.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1)..].to_vec());
+            self.secrets
+                .insert(value[value.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1)..].to_vec());
         }
         let name = format!("request {}", self.streams.len() + 1);
         let (raw, code, state) = (None, None, State::Asked);
-        self.streams.insert(id, Stream { name, headers, raw, state, code, root, gone: false });
+        self.streams.insert(
+            id,
+            Stream {
+                name,
+                headers,
+                raw,
+                state,
+                code,
+                root,
+                gone: false,
+            },
+        );
     }
 
     /// Requests that are not over.
     pub(crate) fn living(&self) -> Vec<u32> {
-        self.streams.iter().filter(|(_, stream)| !stream.gone).map(|(id, _)| *id).collect()
+        self.streams
+            .iter()
+            .filter(|(_, stream)| !stream.gone)
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     pub(crate) fn begin(&mut self, callback: &'static str, context: u32) {
         self.record.push(callback.to_owned());
-        self.running = Some(Running { callback, context, effective: context, calls: 0 });
+        self.running = Some(Running {
+            callback,
+            context,
+            effective: context,
+            calls: 0,
+        });
     }
 
     pub(crate) fn end(&mut self) {
-        let Some(running) = self.running.take() else { return };
+        let Some(running) = self.running.take() else {
+            return;
+        };
         let strict = self.fault.is_none() && self.roots.contains_key(&running.context);
         if strict && running.effective != running.context {
             self.violate(format!("{} left another context in effect", running.callback));
@@ -314,7 +347,10 @@ impl Host {
     /// What must not have happened.
     pub(crate) fn violations(&mut self) -> Vec<String> {
         let leaks = self.leaks();
-        std::mem::take(&mut self.violations).into_iter().chain(leaks).collect()
+        std::mem::take(&mut self.violations)
+            .into_iter()
+            .chain(leaks)
+            .collect()
     }
 
     /// For tests of this host: forgets what was said.
@@ -328,12 +364,19 @@ impl Host {
 
     /// The root whose timer runs out first, and when.
     pub(crate) fn next_tick(&self) -> Option<(Duration, u32)> {
-        self.roots.iter().filter_map(|(root, timer)| Some((timer.due?, *root))).min()
+        self.roots
+            .iter()
+            .filter_map(|(root, timer)| Some((timer.due?, *root)))
+            .min()
     }
 
     /// The call whose time runs out first.
     pub(crate) fn next_timeout(&self) -> Option<Call> {
-        self.calls.iter().filter(|_| !self.loses_calls).min_by_key(|call| call.due).cloned()
+        self.calls
+            .iter()
+            .filter(|_| !self.loses_calls)
+            .min_by_key(|call| call.due)
+            .cloned()
     }
 
     /// The period of a root's timer; zero when it is not armed.
@@ -347,7 +390,11 @@ impl Host {
 
     /// Unless the callback armed it anew, the timer runs again from the callback's end.
     pub(crate) fn after_tick(&mut self, root: u32) {
-        if let Some(timer) = self.roots.get_mut(&root).filter(|timer| !timer.armed && !timer.period.is_zero()) {
+        if let Some(timer) = self
+            .roots
+            .get_mut(&root)
+            .filter(|timer| !timer.armed && !timer.period.is_zero())
+        {
             timer.due = Some(clock::monotonic() + timer.period);
         }
     }
@@ -356,13 +403,21 @@ impl Host {
     fn leaks(&self) -> Vec<String> {
         const PART: usize = 16;
         let (short, long): (Vec<_>, Vec<_>) = self.secrets.iter().partition(|secret| secret.len() < PART);
-        let parts: HashSet<&[u8]> = long.iter().flat_map(|secret| secret.windows(PART).step_by(4)).collect();
+        let parts: HashSet<&[u8]> = long
+            .iter()
+            .flat_map(|secret| secret.windows(PART).step_by(4))
+            .collect();
         let of_a_long_one = |text: &[u8]| text.windows(PART).any(|part| parts.contains(part));
         let a_short_one = |text: &[u8]| {
             // One of a few bytes may well be a word that is no secret elsewhere.
-            short.iter().any(|secret| secret.len() >= 4 && text.windows(secret.len()).any(|part| part == *secret))
+            short
+                .iter()
+                .any(|secret| secret.len() >= 4 && text.windows(secret.len()).any(|part| part == *secret))
         };
-        let leaks = self.said.iter().filter(|(_, text)| of_a_long_one(text) || a_short_one(text));
+        let leaks = self
+            .said
+            .iter()
+            .filter(|(_, text)| of_a_long_one(text) || a_short_one(text));
         leaks.map(|(place, _)| format!("a secret in {place}")).collect()
     }
 
@@ -403,14 +458,22 @@ impl Host {
 
     fn name_of(&self, context: u32) -> String {
         let stream = self.streams.get(&context).map(|stream| stream.name.clone());
-        stream.unwrap_or_else(|| if self.roots.contains_key(&context) { "root" } else { "nobody" }.to_owned())
+        stream.unwrap_or_else(|| {
+            if self.roots.contains_key(&context) {
+                "root"
+            } else {
+                "nobody"
+            }
+            .to_owned()
+        })
     }
 }
 
 /// What the host calls do.
 impl Host {
     pub(crate) fn enter(&mut self, context: u32) -> u32 {
-        let alive = self.roots.contains_key(&context) || self.streams.get(&context).is_some_and(|stream| !stream.gone);
+        let alive = self.roots.contains_key(&context)
+            || self.streams.get(&context).is_some_and(|stream| !stream.gone);
         match &mut self.running {
             Some(running) if alive => {
                 running.effective = context;
@@ -424,7 +487,12 @@ impl Host {
     pub(crate) fn header_map(&mut self, map: Map) -> Vec<u8> {
         let (raw, headers) = match map {
             Map::Request => match self.stream() {
-                Some(Stream { raw, headers, state: State::Asked | State::Paused, .. }) => (raw.clone(), headers.clone()),
+                Some(Stream {
+                    raw,
+                    headers,
+                    state: State::Asked | State::Paused,
+                    ..
+                }) => (raw.clone(), headers.clone()),
                 _ => return Vec::new(),
             },
             Map::CallResponse => match &self.delivery {
@@ -433,7 +501,13 @@ impl Host {
             },
             Map::Other => return Vec::new(),
         };
-        raw.unwrap_or_else(|| if headers.is_empty() { Vec::new() } else { pairs::write(&headers) })
+        raw.unwrap_or_else(|| {
+            if headers.is_empty() {
+                Vec::new()
+            } else {
+                pairs::write(&headers)
+            }
+        })
     }
 
     /// Changes a header of the request, as long as it has not gone on.
@@ -464,13 +538,18 @@ impl Host {
         self.say("the details of an answer", answer.details.as_bytes());
         self.say("the body of an answer", answer.body.as_bytes());
         for (name, value) in &answer.headers {
-            self.say("the headers of an answer", &[name.as_slice(), b": ", value].concat());
+            self.say(
+                "the headers of an answer",
+                &[name.as_slice(), b": ", value].concat(),
+            );
             if value.iter().any(|byte| *byte < b' ' || *byte == 0x7f) || name.to_ascii_lowercase() != *name {
                 self.violate("an answer with a header that Envoy does not stop");
             }
         }
         match self.stream() {
-            Some(stream) if matches!(stream.state, State::Asked | State::Paused) => stream.state = State::Answered(answer),
+            Some(stream) if matches!(stream.state, State::Asked | State::Paused) => {
+                stream.state = State::Answered(answer)
+            }
             _ => self.violate("an answer to what does not wait for one"),
         }
         OK
@@ -486,9 +565,12 @@ impl Host {
         }
         // What the module shows to its provider, it must show to nobody else.
         for value in pairs::values(&call.headers, "authorization") {
-            self.secrets.insert(value[value.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1)..].to_vec());
+            self.secrets
+                .insert(value[value.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1)..].to_vec());
         }
-        let complete = [":method", ":path", ":authority"].iter().all(|name| call.header(name).is_some());
+        let complete = [":method", ":path", ":authority"]
+            .iter()
+            .all(|name| call.header(name).is_some());
         if !self.clusters.contains(&call.cluster) || !complete || call.timeout >= 1 << 31 {
             return Err(BAD_ARGUMENT);
         }
@@ -500,13 +582,19 @@ impl Host {
 
     pub(crate) fn arm(&mut self, millis: u32) -> u32 {
         if !(1..=1000).contains(&millis) {
-            self.violate(format!("a timer of {millis} ms: off, or so slow that nothing is noticed"));
+            self.violate(format!(
+                "a timer of {millis} ms: off, or so slow that nothing is noticed"
+            ));
         }
         let root = self.root();
         if let Some(timer) = self.roots.get_mut(&root) {
             let period = Duration::from_millis(u64::from(millis));
             let due = (millis > 0).then(|| clock::monotonic() + period);
-            *timer = Timer { period, due, armed: true };
+            *timer = Timer {
+                period,
+                due,
+                armed: true,
+            };
         }
         OK
     }
@@ -520,12 +608,17 @@ impl Host {
     }
 
     pub(crate) fn property(&mut self, path: &str) -> Option<Vec<u8>> {
-        (path == "response.code").then(|| self.stream()?.code.clone()).flatten()
+        (path == "response\0code")
+            .then(|| self.stream()?.code.clone())
+            .flatten()
     }
 
     pub(crate) fn define(&mut self, name: &str) -> u32 {
         self.say("the name of a metric", name.as_bytes());
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+        if !name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        {
             self.violate("a metric's name that Envoy would change");
         }
         self.metrics.entry(name.to_owned()).or_default();

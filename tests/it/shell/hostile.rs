@@ -3,7 +3,9 @@
 use super::clock;
 use super::host::{Delivery, State};
 use super::pairs::{self, Pairs};
-use super::scene::{bearing, both_ways, inbound, inbound_with_claim, outbound, plain, reply, token, with_header};
+use super::scene::{
+    bearing, both_ways, inbound, inbound_with_claim, outbound, plain, reply, token, with_header,
+};
 use super::vm::Vm;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
@@ -31,7 +33,14 @@ static GOOD: LazyLock<String> = LazyLock::new(|| clock::at_start(token));
 #[test]
 fn bytes_that_are_no_utf8_are_only_bytes() {
     let vm = guarded();
-    let odd = [&[0xff][..], &[0xc3, 0x28], &[0xed, 0xa0, 0x80], b"\0", b"a\r\nb: c", &[0x80; 300]];
+    let odd = [
+        &[0xff][..],
+        &[0xc3, 0x28],
+        &[0xed, 0xa0, 0x80],
+        b"\0",
+        b"a\r\nb: c",
+        &[0x80; 300],
+    ];
     for value in odd {
         let tokens = [b"Bearer ".as_slice(), value].concat();
         refused_and_alive(&vm, with_header("authorization", tokens), &[401]);
@@ -74,7 +83,10 @@ fn odd_bytes_beside_a_good_token_harm_nobody() {
     headers.push((vec![0xff], vec![0xff]));
     let request = vm.request(headers);
     assert!(request.is_forwarded());
-    assert_eq!(request.header("x-caller"), [m2m_auth_kit::token::SUBJECT.as_bytes()]);
+    assert_eq!(
+        request.header("x-caller"),
+        [m2m_auth_kit::token::SUBJECT.as_bytes()]
+    );
 }
 
 #[test]
@@ -85,7 +97,9 @@ fn odd_bytes_do_not_keep_a_token_from_being_attached() {
     headers.push((vec![0xff], vec![0xff]));
     let request = vm.request(headers);
     assert!(request.is_forwarded());
-    assert!(matches!(&request.header("authorization")[..], [value] if value.starts_with(b"Bearer opaque-token")));
+    assert!(
+        matches!(&request.header("authorization")[..], [value] if value.starts_with(b"Bearer opaque-token"))
+    );
 }
 
 #[test]
@@ -102,7 +116,10 @@ fn no_client_can_make_a_metric() {
         }
         vm.pass(Duration::from_secs(1));
         let now = vm.host(|host| host.metrics.len());
-        assert!(known.replace(now).is_none_or(|before| before == now), "{now} metrics");
+        assert!(
+            known.replace(now).is_none_or(|before| before == now),
+            "{now} metrics"
+        );
     }
 }
 
@@ -111,7 +128,12 @@ fn no_headers_at_all_are_refused() {
     for configuration in [inbound(), outbound(), both_ways()] {
         let vm = Vm::ready(&configuration);
         assert_eq!(vm.request(Pairs::new()).outcome().0, 400);
-        assert_eq!(vm.request_in_bytes(plain(), pairs::write(&Pairs::new())).outcome().0, 400);
+        assert_eq!(
+            vm.request_in_bytes(plain(), pairs::write(&Pairs::new()))
+                .outcome()
+                .0,
+            400
+        );
     }
 }
 
@@ -122,7 +144,11 @@ fn a_header_map_that_is_cut_short_is_refused_wherever_it_is_cut() {
     let whole = pairs::write(&headers);
     for length in 0..whole.len() {
         let request = vm.request_in_bytes(headers.clone(), whole[..length].to_vec());
-        assert!(matches!(request.outcome().0, 400 | 503), "{length}: {:?}", request.outcome());
+        assert!(
+            matches!(request.outcome().0, 400 | 503),
+            "{length}: {:?}",
+            request.outcome()
+        );
     }
     assert!(vm.request_in_bytes(headers, whole).is_forwarded());
 }
@@ -137,7 +163,11 @@ fn a_header_map_that_lies_about_its_lengths_is_refused() {
             let mut bytes = whole.clone();
             bytes[word * 4..word * 4 + 4].copy_from_slice(&lie.to_le_bytes());
             let request = vm.request_in_bytes(plain(), bytes);
-            assert!(matches!(request.outcome().0, 400 | 401 | 503), "{word}={lie}: {:?}", request.outcome());
+            assert!(
+                matches!(request.outcome().0, 400 | 401 | 503),
+                "{word}={lie}: {:?}",
+                request.outcome()
+            );
         }
     }
 }
@@ -157,7 +187,11 @@ fn no_garbage_for_a_header_map_gets_a_request_through() {
             bytes.truncate(dice.roll() as usize % bytes.len());
         }
         let request = vm.request_in_bytes(plain(), bytes);
-        assert!(matches!(request.outcome().0, 400 | 401 | 503), "{:?}", request.outcome());
+        assert!(
+            matches!(request.outcome().0, 400 | 401 | 503),
+            "{:?}",
+            request.outcome()
+        );
         request.end();
     }
 }
@@ -188,7 +222,11 @@ fn what_a_client_writes_does_not_break_a_line_of_the_log() {
     headers[0].1 = b"GET\nm2m-auth: forged".to_vec();
     headers[2].1 = b"host\r\nforged".to_vec();
     vm.request(headers).answer();
-    assert!(vm.log().iter().all(|line| !line.contains(['\n', '\r'])), "{:?}", vm.log());
+    assert!(
+        vm.log().iter().all(|line| !line.contains(['\n', '\r'])),
+        "{:?}",
+        vm.log()
+    );
 }
 
 /// Answers of a provider that is broken, or is not the provider.
@@ -199,10 +237,19 @@ fn odd_answers() -> Vec<(&'static str, Delivery)> {
         raw: None,
         body: body.as_bytes().to_vec(),
     };
-    let raw = |raw: &[u8]| Delivery { raw: Some(raw.to_vec()), ..reply(200, &good) };
+    let raw = |raw: &[u8]| Delivery {
+        raw: Some(raw.to_vec()),
+        ..reply(200, &good)
+    };
     vec![
         ("nothing at all", Delivery::default()),
-        ("no status", Delivery { headers: pairs::of(&[("content-type", "application/json")]), ..reply(200, &good) }),
+        (
+            "no status",
+            Delivery {
+                headers: pairs::of(&[("content-type", "application/json")]),
+                ..reply(200, &good)
+            },
+        ),
         ("a status that is no number", with_status(b"ok", &good)),
         ("a status that is no text", with_status(&[0xff, 0xfe], &good)),
         ("a status out of range", with_status(b"4294967496", &good)),
@@ -212,7 +259,13 @@ fn odd_answers() -> Vec<(&'static str, Delivery)> {
         ("an empty body", reply(200, "")),
         ("half a body", reply(200, &good[..good.len() / 2])),
         ("no JSON", reply(200, "<html>welcome</html>")),
-        ("no UTF-8", Delivery { body: vec![0xff; 100], ..reply(200, "") }),
+        (
+            "no UTF-8",
+            Delivery {
+                body: vec![0xff; 100],
+                ..reply(200, "")
+            },
+        ),
         ("a deep hole", reply(200, &"[".repeat(100_000))),
         ("no content", reply(204, "")),
         ("a redirect", reply(302, "")),
@@ -234,7 +287,11 @@ fn no_odd_answer_of_the_provider_lets_a_request_through_or_ends_the_worker() {
                     vm.deliver(&call, answer.clone());
                 }
             }
-            assert!(matches!(request.outcome().0, 0 | 503), "{name}: {:?}", request.outcome());
+            assert!(
+                matches!(request.outcome().0, 0 | 503),
+                "{name}: {:?}",
+                request.outcome()
+            );
             vm.pass(Duration::from_secs(6));
             assert_eq!(request.outcome().0, 503, "{name}");
             // A provider that comes to its senses is believed again, within the longest backoff.
@@ -275,8 +332,15 @@ fn a_provider_that_repeats_our_secret_does_not_get_it_into_the_log() {
     let call = vm.the_call();
     let credential = call.header("authorization").unwrap();
     let secret = super::scene::CLIENT_SECRET;
-    for text in [format!("wrong secret {secret}"), format!("wrong {credential}"), secret.to_owned()] {
-        for body in [json!({ "error": text, "error_description": "x" }), json!({ "error": "x", "error_description": text })] {
+    for text in [
+        format!("wrong secret {secret}"),
+        format!("wrong {credential}"),
+        secret.to_owned(),
+    ] {
+        for body in [
+            json!({ "error": text, "error_description": "x" }),
+            json!({ "error": "x", "error_description": text }),
+        ] {
             for status in [200, 400, 401, 500] {
                 answer_next(&vm, &reply(status, &body.to_string()));
             }

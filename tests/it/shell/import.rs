@@ -3,7 +3,10 @@
 //! Those that the shell has a use for do what the [`host`] of the calling thread says. The others are only there because
 //! the SDK names them: that they are never called is part of what is tested.
 
-#![allow(unsafe_code, reason = "the ABI is raw pointers; each function is called by the module with its own memory")]
+#![allow(
+    unsafe_code,
+    reason = "the ABI is raw pointers; each function is called by the module with its own memory"
+)]
 
 use super::crypto;
 use super::host::{self, Answer, BAD_ARGUMENT, Call, Host, INTERNAL_FAILURE, Map, NOT_FOUND, OK};
@@ -22,7 +25,11 @@ unsafe extern "C" {
 /// They must be readable for as long as the host call takes.
 unsafe fn bytes<'a>(data: *const u8, size: usize) -> &'a [u8] {
     // SAFETY: as above; a null pointer stands for nothing.
-    if data.is_null() || size == 0 { &[] } else { unsafe { slice::from_raw_parts(data, size) } }
+    if data.is_null() || size == 0 {
+        &[]
+    } else {
+        unsafe { slice::from_raw_parts(data, size) }
+    }
 }
 
 /// The same, as text for the record.
@@ -96,7 +103,9 @@ unsafe extern "C" fn proxy_remove_header_map_value(map: u32, name: *const u8, na
     // SAFETY: the module's own slice.
     let name = unsafe { text(name, name_size) };
     let detail = format!("{}: {name}", Map::of(map));
-    host::call("proxy_remove_header_map_value", detail, |host| host.change(Map::of(map), name.as_bytes(), None))
+    host::call("proxy_remove_header_map_value", detail, |host| {
+        host.change(Map::of(map), name.as_bytes(), None)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -113,8 +122,12 @@ unsafe extern "C" fn proxy_get_buffer_bytes(
         _ => "of another kind",
     };
     host::call("proxy_get_buffer_bytes", name, |host| {
-        let Some(content) = host.buffer(buffer) else { return NOT_FOUND };
-        let Some(end) = start.checked_add(most) else { return BAD_ARGUMENT };
+        let Some(content) = host.buffer(buffer) else {
+            return NOT_FOUND;
+        };
+        let Some(end) = start.checked_add(most) else {
+            return BAD_ARGUMENT;
+        };
         let part = content.get(start..end.min(content.len())).unwrap_or_default();
         if !part.is_empty() {
             // SAFETY: the module's own variables, which the host does not touch when there is nothing to give.
@@ -136,14 +149,24 @@ unsafe extern "C" fn proxy_send_local_response(
     grpc_status: i32,
 ) -> u32 {
     // SAFETY: the module's own slices.
-    let (details, body, headers) =
-        unsafe { (text(details, details_size), text(body, body_size), bytes(headers, headers_size)) };
+    let (details, body, headers) = unsafe {
+        (
+            text(details, details_size),
+            text(body, body_size),
+            bytes(headers, headers_size),
+        )
+    };
     host::call("proxy_send_local_response", status, |host| {
         let headers = pairs::read(headers);
         if headers.is_none() || grpc_status != -1 {
             host.violate("an answer that cannot be read");
         }
-        host.answer(Answer { status, details, headers: headers.unwrap_or_default(), body })
+        host.answer(Answer {
+            status,
+            details,
+            headers: headers.unwrap_or_default(),
+            body,
+        })
     })
 }
 
@@ -163,11 +186,28 @@ unsafe extern "C" fn proxy_http_call(
     // The SDK keeps its tokens per thread, and a thread may see more than one host.
     static TOKENS: AtomicU32 = AtomicU32::new(1);
     // SAFETY: the module's own slices.
-    let (cluster, headers, body) =
-        unsafe { (text(cluster, cluster_size), bytes(headers, headers_size), bytes(body, body_size)) };
+    let (cluster, headers, body) = unsafe {
+        (
+            text(cluster, cluster_size),
+            bytes(headers, headers_size),
+            bytes(body, body_size),
+        )
+    };
     let headers = pairs::read(headers).unwrap_or_default();
-    let (number, body, due) = (TOKENS.fetch_add(1, Ordering::Relaxed), body.to_vec(), Duration::MAX);
-    let call = Call { token: number, root: 0, cluster, headers, body, timeout, due };
+    let (number, body, due) = (
+        TOKENS.fetch_add(1, Ordering::Relaxed),
+        body.to_vec(),
+        Duration::MAX,
+    );
+    let call = Call {
+        token: number,
+        root: 0,
+        cluster,
+        headers,
+        body,
+        timeout,
+        due,
+    };
     let detail = format!(
         "{}: {} {}",
         call.cluster,
@@ -191,12 +231,16 @@ extern "C" fn proxy_continue_stream(stream: u32) -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_set_effective_context(context: u32) -> u32 {
-    host::call("proxy_set_effective_context", Host::describe(context), |host| host.enter(context))
+    host::call("proxy_set_effective_context", Host::describe(context), |host| {
+        host.enter(context)
+    })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_set_tick_period_milliseconds(period: u32) -> u32 {
-    host::call("proxy_set_tick_period_milliseconds", period, |host| host.arm(period))
+    host::call("proxy_set_tick_period_milliseconds", period, |host| {
+        host.arm(period)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -207,14 +251,16 @@ unsafe extern "C" fn proxy_get_property(
     size: *mut usize,
 ) -> u32 {
     // SAFETY: the module's own slice.
-    let path = unsafe { text(path, path_size) }.replace('\0', ".");
-    host::call("proxy_get_property", path.clone(), |host| match host.property(&path) {
-        Some(value) => {
-            // SAFETY: the module's own variables.
-            unsafe { give(&value, data, size) };
-            OK
+    let path = unsafe { text(path, path_size) };
+    host::call("proxy_get_property", path.replace('\0', "."), |host| {
+        match host.property(&path) {
+            Some(value) => {
+                // SAFETY: the module's own variables.
+                unsafe { give(&value, data, size) };
+                OK
+            }
+            None => NOT_FOUND,
         }
-        None => NOT_FOUND,
     })
 }
 
@@ -235,7 +281,9 @@ unsafe extern "C" fn proxy_define_metric(kind: u32, name: *const u8, name_size: 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_increment_metric(id: u32, by: i64) -> u32 {
     let name = host::with(|host| host.counter(id)).flatten().unwrap_or_default();
-    host::call("proxy_increment_metric", format!("{name} {by}"), |host| host.increment(id, by))
+    host::call("proxy_increment_metric", format!("{name} {by}"), |host| {
+        host.increment(id, by)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -250,13 +298,15 @@ unsafe extern "C" fn proxy_call_foreign_function(
     // SAFETY: the module's own slices.
     let (name, arguments) = unsafe { (text(name, name_size), bytes(arguments, arguments_size)) };
     let detail = format!("{name} {}", crypto::hash(arguments));
-    host::call("proxy_call_foreign_function", detail, |host| match host.foreign(&name, arguments) {
-        Ok(result) => {
-            // SAFETY: the module's own variables.
-            unsafe { give(&result, data, size) };
-            OK
+    host::call("proxy_call_foreign_function", detail, |host| {
+        match host.foreign(&name, arguments) {
+            Ok(result) => {
+                // SAFETY: the module's own variables.
+                unsafe { give(&result, data, size) };
+                OK
+            }
+            Err(status) => status,
         }
-        Err(status) => status,
     })
 }
 

@@ -137,7 +137,10 @@ pub(crate) fn provider(call: &Call) -> Delivery {
         "/jwks" => reply(200, &key_set().to_string()),
         "/token" => {
             let token = issued(call);
-            reply(200, &json!({ "access_token": token, "token_type": "Bearer", "expires_in": 300 }).to_string())
+            reply(
+                200,
+                &json!({ "access_token": token, "token_type": "Bearer", "expires_in": 300 }).to_string(),
+            )
         }
         _ => reply(404, "{}"),
     }
@@ -150,8 +153,15 @@ pub(crate) fn issued(call: &Call) -> String {
 
 /// An answer of the provider.
 pub(crate) fn reply(status: u16, body: &str) -> Delivery {
-    let headers = pairs::of(&[(":status", &status.to_string()), ("content-type", "application/json")]);
-    Delivery { headers, raw: None, body: body.as_bytes().to_vec() }
+    let headers = pairs::of(&[
+        (":status", &status.to_string()),
+        ("content-type", "application/json"),
+    ]);
+    Delivery {
+        headers,
+        raw: None,
+        body: body.as_bytes().to_vec(),
+    }
 }
 
 impl Vm {

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_compact::{KeyPair, Seed};
 use m2m_auth::io::{Call, Head, Reply};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub(crate) const ISSUER: &str = "https://idp.example/realms/r";
@@ -21,12 +22,18 @@ pub(crate) struct Key {
 
 impl Key {
     pub(crate) fn number(number: u8) -> Self {
-        Self { kid: format!("key-{number}"), pair: KeyPair::from_seed(Seed::new([number; 32])) }
+        Self {
+            kid: format!("key-{number}"),
+            pair: KeyPair::from_seed(Seed::new([number; 32])),
+        }
     }
 
     /// The same key under another name.
     pub(crate) fn called(self, kid: &str) -> Self {
-        Self { kid: kid.to_owned(), ..self }
+        Self {
+            kid: kid.to_owned(),
+            ..self
+        }
     }
 
     pub(crate) fn jwk(&self) -> Value {
@@ -44,12 +51,20 @@ impl Key {
 
 /// A token of a key that nobody has; cheap, since nothing is signed.
 pub(crate) fn made_up(kid: &str) -> String {
-    format!("{}.{}", unsigned(kid, &json!({ "iss": ISSUER, "sub": MARK })), URL_SAFE_NO_PAD.encode([7; 64]))
+    format!(
+        "{}.{}",
+        unsigned(kid, &json!({ "iss": ISSUER, "sub": MARK })),
+        URL_SAFE_NO_PAD.encode([7; 64])
+    )
 }
 
 fn unsigned(kid: &str, claims: &Value) -> String {
     let header = json!({ "alg": "EdDSA", "kid": kid, "typ": "JWT" }).to_string();
-    format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims.to_string()))
+    format!(
+        "{}.{}",
+        URL_SAFE_NO_PAD.encode(header),
+        URL_SAFE_NO_PAD.encode(claims.to_string())
+    )
 }
 
 /// What was asked for.
@@ -69,7 +84,11 @@ pub(crate) enum Mode {
     /// As it should.
     Works,
     /// This answer, whatever was asked.
-    Says { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    Says {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: String,
+    },
     /// No answer: neither of the provider nor of the host's timer.
     Silent,
     /// The right answer after this long, even if the host's timer should have ended the call.
@@ -82,15 +101,27 @@ pub(crate) enum Mode {
 
 impl Mode {
     pub(crate) fn status(status: u16) -> Self {
-        Self::Says { status, headers: Vec::new(), body: MARK.to_owned() }
+        Self::Says {
+            status,
+            headers: Vec::new(),
+            body: MARK.to_owned(),
+        }
     }
 
     pub(crate) fn retry_after(status: u16, text: &str) -> Self {
-        Self::Says { status, headers: vec![("retry-after", text.to_owned())], body: MARK.to_owned() }
+        Self::Says {
+            status,
+            headers: vec![("retry-after", text.to_owned())],
+            body: MARK.to_owned(),
+        }
     }
 
     pub(crate) fn json(status: u16, body: &Value) -> Self {
-        Self::Says { status, headers: Vec::new(), body: body.to_string() }
+        Self::Says {
+            status,
+            headers: Vec::new(),
+            body: body.to_string(),
+        }
     }
 }
 
@@ -122,6 +153,8 @@ pub(crate) struct Provider {
     /// The members of the metadata beside `issuer`.
     pub(crate) endpoints: Value,
     pub(crate) asked: Vec<(Duration, Endpoint)>,
+    /// How long the host was told to wait for the answers.
+    pub(crate) timeouts: BTreeSet<Duration>,
     pub(crate) issued: Vec<Issued>,
 }
 
@@ -140,6 +173,7 @@ impl Provider {
                 "token_endpoint": "https://idp.example/realms/r/token",
             }),
             asked: Vec::new(),
+            timeouts: BTreeSet::new(),
             issued: Vec::new(),
         }
     }
@@ -147,7 +181,11 @@ impl Provider {
     /// Every endpoint behaves so; the place of RFC 8414 does not exist while it works.
     pub(crate) fn all(&mut self, mode: &Mode) {
         self.metadata = mode.clone();
-        self.rfc8414 = if matches!(mode, Mode::Works) { Mode::status(404) } else { mode.clone() };
+        self.rfc8414 = if matches!(mode, Mode::Works) {
+            Mode::status(404)
+        } else {
+            mode.clone()
+        };
         self.keys = mode.clone();
         self.tokens = mode.clone();
     }
@@ -159,12 +197,19 @@ impl Provider {
 
     /// When an endpoint was asked.
     pub(crate) fn times(&self, endpoint: Endpoint) -> Vec<Duration> {
-        self.asked.iter().filter(|(_, asked)| *asked == endpoint).map(|(at, _)| *at).collect()
+        self.asked
+            .iter()
+            .filter(|(_, asked)| *asked == endpoint)
+            .map(|(at, _)| *at)
+            .collect()
     }
 
     /// The answer, as things stand when the call is made; it arrives later.
     pub(crate) fn answer(&mut self, call: &Call, now: Duration) -> Answer {
-        assert_eq!((call.endpoint.cluster.as_str(), call.endpoint.authority.as_str()), ("idp", "idp.example"));
+        assert_eq!(
+            (call.endpoint.cluster.as_str(), call.endpoint.authority.as_str()),
+            ("idp", "idp.example")
+        );
         let (endpoint, mode) = match call.endpoint.path.as_str() {
             "/realms/r/.well-known/openid-configuration" => (Endpoint::OpenId, self.metadata.clone()),
             "/.well-known/oauth-authorization-server/realms/r" => (Endpoint::Rfc8414, self.rfc8414.clone()),
@@ -173,12 +218,20 @@ impl Provider {
             other => panic!("there is nothing at {other}"),
         };
         self.asked.push((now, endpoint));
+        self.timeouts.insert(call.timeout);
         let reply = match mode {
             Mode::Silent => return Answer::Never,
             Mode::NoCluster => return Answer::Refused,
             Mode::Late(latency) => return Answer::After(latency, self.right(endpoint, now)),
-            Mode::Resets => Reply { note: "the connection ended before the answer", ..Reply::default() },
-            Mode::Says { status, headers, body } => reply(status, &headers, body),
+            Mode::Resets => Reply {
+                note: "the connection ended before the answer".into(),
+                ..Reply::default()
+            },
+            Mode::Says {
+                status,
+                headers,
+                body,
+            } => reply(status, &headers, body),
             Mode::Works => self.right(endpoint, now),
         };
         if self.latency >= call.timeout {
@@ -199,7 +252,10 @@ impl Provider {
             Endpoint::Tokens => {
                 let token = format!("{MARK}-token-{}", self.issued.len());
                 let life = self.expires_in.as_f64().unwrap_or(300.0).clamp(0.0, 1e9);
-                self.issued.push(Issued { token: token.clone(), end: now + Duration::from_secs_f64(life) });
+                self.issued.push(Issued {
+                    token: token.clone(),
+                    end: now + Duration::from_secs_f64(life),
+                });
                 let mut answer = json!({ "access_token": token, "token_type": "Bearer", "x": MARK });
                 if !self.expires_in.is_null() {
                     answer["expires_in"] = self.expires_in.clone();
@@ -216,6 +272,14 @@ fn reply_of(status: u16, body: &str) -> Reply {
 }
 
 fn reply(status: u16, headers: &[(&'static str, String)], body: String) -> Reply {
-    let head: Head = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Reply { status: Some(status), head, body: Some(body.into_bytes()), note: "" }
+    let head: Head = headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    Reply {
+        status: Some(status),
+        head,
+        body: Some(body.into_bytes()),
+        note: "".into(),
+    }
 }

@@ -24,9 +24,15 @@ impl History {
             configuration = without_discovery(configuration);
         }
         configuration["issuers"]["idp"]["max_stale"] = ["5m", "20m", "24h"][index(&mut dice, 3)].into();
-        configuration["outbound"]["rules"][0]["unavailable"] = ["hold", "fail", "danger_pass"][index(&mut dice, 3)].into();
+        configuration["outbound"]["rules"][0]["unavailable"] =
+            ["hold", "fail", "danger_pass"][index(&mut dice, 3)].into();
         configuration["waiting"]["requests"] = [3, 20, 1000][index(&mut dice, 3)].into();
-        Self { world: World::seeded(&configuration, seed), dice, next_key: 2, kept: Vec::new() }
+        Self {
+            world: World::seeded(&configuration, seed),
+            dice,
+            next_key: 2,
+            kept: Vec::new(),
+        }
     }
 
     fn roll(&mut self, sides: usize) -> usize {
@@ -86,7 +92,11 @@ impl History {
                 token
             }
         };
-        let mut get = if self.roll(10) == 0 { get("/public/x") } else { items(&token) };
+        let mut get = if self.roll(10) == 0 {
+            get("/public/x")
+        } else {
+            items(&token)
+        };
         if self.roll(3) == 0 {
             get = get.host("payment");
         }
@@ -119,7 +129,10 @@ impl History {
             2 => Mode::retry_after(503, "40"),
             3 => Mode::retry_after(429, "100000"),
             4 => Mode::json(401, &json!({ "error": "invalid_client" })),
-            5 => Mode::json(200, &json!({ "keys": [], "access_token": "", "token_type": "Bearer" })),
+            5 => Mode::json(
+                200,
+                &json!({ "keys": [], "access_token": "", "token_type": "Bearer" }),
+            ),
             6 => Mode::NoCluster,
             7 => Mode::Late(self.span(secs(20))),
             8 => Mode::status(404),
@@ -134,12 +147,26 @@ impl History {
     }
 
     fn change_life(&mut self) {
-        let lives = [json!(1), json!(5), json!(300), json!("60"), Value::Null, json!(0), json!(-1), json!(1e300), json!(30.5)];
+        let lives = [
+            json!(1),
+            json!(5),
+            json!(300),
+            json!("60"),
+            Value::Null,
+            json!(0),
+            json!(-1),
+            json!(1e300),
+            json!(30.5),
+        ];
         self.world.provider.expires_in = lives[self.roll(lives.len())].clone();
     }
 
     fn upstream_refuses(&mut self) {
-        let sent = self.world.outcomes().filter(|outcome| outcome.status() == 200).filter_map(|outcome| outcome.edits().sent);
+        let sent = self
+            .world
+            .outcomes()
+            .filter(|outcome| outcome.status() == 200)
+            .filter_map(|outcome| outcome.edits().sent);
         if let Some(sent) = sent.last() {
             self.world.upstream_refuses(sent);
         }
@@ -152,7 +179,11 @@ impl History {
         self.world.provider.expires_in = json!(300);
         self.world.pass(secs(302) * 2);
         let get = items(&self.world.token());
-        assert_eq!(self.world.ask(&get).status(), 200, "an inbound request after all is well again");
+        assert_eq!(
+            self.world.ask(&get).status(),
+            200,
+            "an inbound request after all is well again"
+        );
         let outcome = self.world.ask(&pay());
         assert!(outcome.edits().sent.is_some(), "an outbound one");
         assert_eq!(self.world.waiting().len(), 0);

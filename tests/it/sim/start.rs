@@ -12,9 +12,15 @@ fn five_hundred_requests_at_a_cold_start_cost_one_metadata_and_one_key_call_and_
     assert_eq!(world.waiting().len(), 500);
     world.pass(secs(1));
     assert!(ids.iter().all(|id| world.outcome(*id).status() == 200));
-    assert!(ids.iter().all(|id| world.outcome(*id).waited() < millis(100)), "no longer than the two calls take");
+    assert!(
+        ids.iter().all(|id| world.outcome(*id).waited() < millis(100)),
+        "no longer than the two calls take"
+    );
     let provider = &world.provider;
-    assert_eq!((provider.count(Endpoint::OpenId), provider.count(Endpoint::Keys)), (1, 1));
+    assert_eq!(
+        (provider.count(Endpoint::OpenId), provider.count(Endpoint::Keys)),
+        (1, 1)
+    );
 }
 
 #[test]
@@ -25,10 +31,25 @@ fn keys_are_there_before_the_first_request() {
 }
 
 #[test]
+fn the_timeout_of_an_issuer_is_that_of_every_call_to_it() {
+    let mut configuration = both();
+    configuration["issuers"]["idp"]["timeout"] = json!("2s");
+    let world = World::warm(&configuration);
+    assert_eq!(world.provider.asked.len(), 3, "metadata, keys, token");
+    assert_eq!(world.provider.timeouts, [secs(2)].into());
+}
+
+#[test]
 fn what_is_given_is_not_discovered() {
     let world = World::warm(&without_discovery(both()));
     assert_eq!(world.provider.count(Endpoint::OpenId), 0);
-    assert_eq!((world.provider.count(Endpoint::Keys), world.provider.count(Endpoint::Tokens)), (1, 1));
+    assert_eq!(
+        (
+            world.provider.count(Endpoint::Keys),
+            world.provider.count(Endpoint::Tokens)
+        ),
+        (1, 1)
+    );
 }
 
 #[test]
@@ -36,12 +57,23 @@ fn metadata_is_looked_at_again_every_hour() {
     let mut world = World::new(&both());
     world.pass(secs(86_400));
     let times = world.provider.times(Endpoint::OpenId);
-    assert!(times.windows(2).all(|pair| (3240..=3600).contains(&(pair[1] - pair[0]).as_secs())), "{times:?}");
+    assert!(
+        times
+            .windows(2)
+            .all(|pair| (3240..=3600).contains(&(pair[1] - pair[0]).as_secs())),
+        "{times:?}"
+    );
 }
 
 #[test]
 fn a_provider_that_is_down_at_start_holds_the_first_for_the_bound_at_most_and_the_later_ones_not_at_all() {
-    for mode in [Mode::status(500), Mode::status(503), Mode::Resets, Mode::Silent, Mode::status(200)] {
+    for mode in [
+        Mode::status(500),
+        Mode::status(503),
+        Mode::Resets,
+        Mode::Silent,
+        Mode::status(200),
+    ] {
         let mut world = World::new(&both());
         world.provider.all(&mode);
         let token = world.token();
@@ -57,7 +89,11 @@ fn a_provider_that_is_down_at_start_holds_the_first_for_the_bound_at_most_and_th
             assert!(later.status() == 503 && later.at_once(), "{mode:?}: {later:?}");
             assert!(later.retry_after().is_some());
         }
-        assert_eq!(world.ask(&get("/public/x")).status(), 200, "nothing is needed for this one");
+        assert_eq!(
+            world.ask(&get("/public/x")).status(),
+            200,
+            "nothing is needed for this one"
+        );
     }
 }
 
@@ -69,8 +105,29 @@ fn what_the_provider_refuses_for_good_is_told_at_once_and_is_no_401() {
         world.pass(secs(5));
         let get = items(&world.token());
         let outcome = world.ask(&get);
-        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_keys"), "{status}");
+        assert_eq!(
+            (outcome.status(), outcome.reason().as_str()),
+            (503, "no_keys"),
+            "{status}"
+        );
     }
+}
+
+#[test]
+fn workers_do_not_come_back_to_a_failing_provider_in_step() {
+    let fifth = |seed| {
+        let mut world = World::seeded(&without_discovery(inbound()), seed);
+        world.provider.all(&Mode::status(500));
+        world.pass(secs(120));
+        world.provider.times(Endpoint::Keys)[4]
+    };
+    let mut times: Vec<_> = (0..20).map(fifth).collect();
+    times.sort();
+    assert!(
+        times[19] - times[0] > secs(5),
+        "all within {:?}",
+        times[19] - times[0]
+    );
 }
 
 #[test]
@@ -82,7 +139,10 @@ fn an_outage_at_start_ends_within_the_longest_backoff_after_the_provider_is_back
         world.provider.all(&Mode::Works);
         world.pass(secs(31));
         let get = items(&world.token());
-        assert!(world.ask(&get).passed() && world.ask(&pay()).passed(), "seed {seed}");
+        assert!(
+            world.ask(&get).passed() && world.ask(&pay()).passed(),
+            "seed {seed}"
+        );
     }
 }
 
@@ -95,7 +155,10 @@ fn discovery_does_not_make_an_outage_at_start_last_longer() {
         world.provider.all(&Mode::Works);
         world.pass(secs(33));
         let get = items(&world.token());
-        assert!(world.ask(&get).passed() && world.ask(&pay()).passed(), "seed {seed}");
+        assert!(
+            world.ask(&get).passed() && world.ask(&pay()).passed(),
+            "seed {seed}"
+        );
     }
 }
 
@@ -109,7 +172,12 @@ fn a_short_outage_at_start_costs_requests_nothing_but_a_wait() {
         world.pass(millis(100));
         world.provider.all(&Mode::Works);
         world.pass(secs(2));
-        assert_eq!(world.outcome(id).status(), 200, "seed {seed}: {:?}", world.outcome(id));
+        assert_eq!(
+            world.outcome(id).status(),
+            200,
+            "seed {seed}: {:?}",
+            world.outcome(id)
+        );
     }
 }
 
@@ -122,7 +190,11 @@ fn metadata_that_is_not_at_the_first_place_is_asked_for_at_the_other_within_a_se
         let get = items(&world.token());
         let outcome = world.ask(&get);
         assert_eq!(outcome.status(), 200, "seed {seed}");
-        assert!(outcome.waited() < millis(1100), "seed {seed}: {:?}", outcome.waited());
+        assert!(
+            outcome.waited() < millis(1100),
+            "seed {seed}: {:?}",
+            outcome.waited()
+        );
     }
 }
 
@@ -143,20 +215,32 @@ fn metadata_that_names_no_token_endpoint_refuses_at_once_since_waiting_cannot_he
     world.provider.endpoints = json!({ "jwks_uri": "https://idp.example/realms/r/keys" });
     world.pass(secs(10));
     let outcome = world.ask(&pay());
-    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
+    assert_eq!(
+        (outcome.status(), outcome.reason().as_str()),
+        (503, "no_outbound_token")
+    );
     assert!(outcome.at_once(), "held for {:?}", outcome.waited());
 }
 
 #[test]
 fn metadata_of_another_issuer_leads_nowhere() {
     let mut world = World::new(&both());
-    world.provider.metadata = Mode::json(200, &json!({
-        "issuer": "https://other.example",
-        "jwks_uri": "https://idp.example/realms/r/keys",
-        "token_endpoint": "https://idp.example/realms/r/token",
-    }));
+    world.provider.metadata = Mode::json(
+        200,
+        &json!({
+            "issuer": "https://other.example",
+            "jwks_uri": "https://idp.example/realms/r/keys",
+            "token_endpoint": "https://idp.example/realms/r/token",
+        }),
+    );
     world.pass(secs(600));
-    assert_eq!((world.provider.count(Endpoint::Keys), world.provider.count(Endpoint::Tokens)), (0, 0));
+    assert_eq!(
+        (
+            world.provider.count(Endpoint::Keys),
+            world.provider.count(Endpoint::Tokens)
+        ),
+        (0, 0)
+    );
     let get = items(&world.token());
     assert_eq!(world.ask(&get).status(), 503);
 }
@@ -168,8 +252,19 @@ fn a_cluster_that_does_not_exist_is_a_failure_as_any_other() {
     let get = items(&world.token());
     assert_eq!(world.ask(&get).status(), 503);
     world.pass(secs(600));
-    assert!(world.logs.iter().any(|line| line.contains("is there such a cluster?")), "{:?}", world.logs);
-    assert!(world.provider.asked.len() < 100, "{} calls in ten minutes", world.provider.asked.len());
+    assert!(
+        world
+            .logs
+            .iter()
+            .any(|line| line.contains("is there such a cluster?")),
+        "{:?}",
+        world.logs
+    );
+    assert!(
+        world.provider.asked.len() < 100,
+        "{} calls in ten minutes",
+        world.provider.asked.len()
+    );
     world.provider.all(&Mode::Works);
     world.pass(secs(65));
     let get = items(&world.token());

@@ -80,9 +80,11 @@ impl Outcome {
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         match self {
-            Self::Answered { response, .. } => {
-                response.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
-            }
+            Self::Answered { response, .. } => response
+                .headers
+                .iter()
+                .find(|(own, _)| *own == name)
+                .map(|(_, value)| value.as_str()),
             _ => None,
         }
     }
@@ -116,7 +118,10 @@ pub(crate) struct Get {
 
 /// `GET` of a path.
 pub(crate) fn get(path: &str) -> Get {
-    Get { fields: Vec::new() }.header(":method", "GET").header(":path", path).header(":authority", "svc")
+    Get { fields: Vec::new() }
+        .header(":method", "GET")
+        .header(":path", path)
+        .header(":authority", "svc")
 }
 
 impl Get {
@@ -135,11 +140,16 @@ impl Get {
     }
 
     fn value(&self, name: &str) -> &str {
-        self.fields.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
+        self.fields
+            .iter()
+            .find(|(own, _)| own == name)
+            .map_or("", |(_, value)| value)
     }
 
     fn token(&self) -> &str {
-        self.value("authorization").strip_prefix("Bearer ").unwrap_or_default()
+        self.value("authorization")
+            .strip_prefix("Bearer ")
+            .unwrap_or_default()
     }
 }
 
@@ -214,8 +224,14 @@ impl World {
             timeout: policy.waiting.timeout,
             most: policy.waiting.requests,
             wants: policy.issuers.len() * 2 + policy.credentials.len(),
-            max_stale: policy.issuers.first().map_or(Duration::ZERO, |issuer| issuer.max_stale),
-            skew: policy.issuers.first().map_or(0, |issuer| issuer.expect.clock_skew),
+            max_stale: policy
+                .issuers
+                .first()
+                .map_or(Duration::ZERO, |issuer| issuer.max_stale),
+            skew: policy
+                .issuers
+                .first()
+                .map_or(0, |issuer| issuer.expect.clock_skew),
             requires: policy.inbound.is_some(),
             answers: BTreeMap::new(),
             sent: 0,
@@ -244,7 +260,10 @@ impl World {
     }
 
     fn clock(&self) -> Now {
-        Now { instant: Instant(self.now), unix: self.unix() }
+        Now {
+            instant: Instant(self.now),
+            unix: self.unix(),
+        }
     }
 
     /// Time passes, and whatever happens in it happens.
@@ -257,9 +276,15 @@ impl World {
             let answer = self.answers.first_key_value().map(|((due, _), _)| *due);
             let tick = self.next_tick();
             let next = answer.into_iter().chain(tick).min();
-            let Some(next) = next.filter(|next| *next <= end) else { break };
+            let Some(next) = next.filter(|next| *next <= end) else {
+                break;
+            };
             self.now = next;
-            if answer == Some(next) { self.deliver() } else { self.tick() }
+            if answer == Some(next) {
+                self.deliver()
+            } else {
+                self.tick()
+            }
         }
         self.now = end;
         self.check();
@@ -267,11 +292,18 @@ impl World {
 
     fn next_tick(&self) -> Option<Duration> {
         let deadline = self.plugin.deadline(self.clock())?.0;
-        Some(deadline.max(self.now).max(self.last_tick + Duration::from_millis(1)))
+        Some(
+            deadline
+                .max(self.now)
+                .max(self.last_tick + Duration::from_millis(1)),
+        )
     }
 
     fn tick(&mut self) {
-        let overdue = self.plugin.deadline(self.clock()).is_some_and(|deadline| deadline.0 < self.now);
+        let overdue = self
+            .plugin
+            .deadline(self.clock())
+            .is_some_and(|deadline| deadline.0 < self.now);
         self.last_tick = self.now;
         self.plugin.tick(self.clock());
         let worked = self.drain();
@@ -284,7 +316,10 @@ impl World {
     fn deliver(&mut self) {
         let ((due, _), (ticket, start, reply)) = self.answers.pop_first().unwrap();
         self.now = due;
-        let in_time = self.open.get(&ticket.want).is_some_and(|open| open.ticket == ticket && due <= open.lost_at);
+        let in_time = self
+            .open
+            .get(&ticket.want)
+            .is_some_and(|open| open.ticket == ticket && due <= open.lost_at);
         if in_time {
             self.open.remove(&ticket.want);
             self.learn(ticket, start, &reply);
@@ -299,8 +334,13 @@ impl World {
         if !matches!(ticket.want, Want::Keys(_)) || reply.status != Some(200) {
             return;
         }
-        let body: Value = serde_json::from_slice(reply.body.as_deref().unwrap_or_default()).unwrap_or_default();
-        let keys = body["keys"].as_array().into_iter().flatten().filter(|key| key["x"].is_string());
+        let body: Value =
+            serde_json::from_slice(reply.body.as_deref().unwrap_or_default()).unwrap_or_default();
+        let keys = body["keys"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|key| key["x"].is_string());
         let kids: BTreeSet<String> = keys.map(|key| key["kid"].as_str().unwrap().to_owned()).collect();
         if !kids.is_empty() {
             self.learnt = Some(Learnt { kids, start });
@@ -321,23 +361,40 @@ impl World {
                 }
                 Effect::Call(ticket, call) => {
                     if let Some(open) = self.open.get(&ticket.want) {
-                        assert!(self.now >= open.lost_at, "two calls at once for {:?} at {:?}", ticket.want, self.now);
+                        assert!(
+                            self.now >= open.lost_at,
+                            "two calls at once for {:?} at {:?}",
+                            ticket.want,
+                            self.now
+                        );
                     }
                     if let Some(last) = self.last_start.insert(ticket.want, self.now) {
                         let apart = self.now - last;
-                        assert!(apart >= secs(1), "two calls within {apart:?} for {:?}", ticket.want);
+                        assert!(
+                            apart >= secs(1),
+                            "two calls within {apart:?} for {:?}",
+                            ticket.want
+                        );
                     }
                     let lost_at = self.now + call.timeout + LOST_MARGIN;
                     match self.provider.answer(&call, self.now) {
                         Answer::After(latency, reply) => {
                             self.open.insert(ticket.want, Open { ticket, lost_at });
                             self.sent += 1;
-                            self.answers.insert((self.now + latency, self.sent), (ticket, self.now, reply));
+                            self.answers
+                                .insert((self.now + latency, self.sent), (ticket, self.now, reply));
                         }
                         Answer::Never => drop(self.open.insert(ticket.want, Open { ticket, lost_at })),
                         Answer::Refused => {
-                            let note = "the host refuses the call: is there such a cluster?";
-                            self.plugin.reply(ticket, &Reply { note, ..Reply::default() }, self.clock());
+                            let note = "the host refuses the call: is there such a cluster?".into();
+                            self.plugin.reply(
+                                ticket,
+                                &Reply {
+                                    note,
+                                    ..Reply::default()
+                                },
+                                self.clock(),
+                            );
                         }
                     }
                 }
@@ -349,10 +406,18 @@ impl World {
     /// A request comes; what became of it is told by [`World::outcome`].
     pub(crate) fn send(&mut self, get: &Get) -> RequestId {
         let id = RequestId(u32::try_from(self.requests.len()).unwrap());
-        let early = self.minted.get(get.token()).filter(|minted| !self.publishes(&minted.kid));
-        self.shown_too_early.extend(early.map(|minted| minted.kid.clone()));
+        let early = self
+            .minted
+            .get(get.token())
+            .filter(|minted| !self.publishes(&minted.kid));
+        self.shown_too_early
+            .extend(early.map(|minted| minted.kid.clone()));
         let head: Head = get.fields.iter().map(|(name, value)| (name, value)).collect();
-        let asked = Asked { get: get.clone(), at: self.now, outcome: Outcome::Waiting };
+        let asked = Asked {
+            get: get.clone(),
+            at: self.now,
+            outcome: Outcome::Waiting,
+        };
         self.requests.insert(id, asked);
         let step = self.plugin.request(id, head, self.clock());
         silent(&step);
@@ -426,7 +491,11 @@ impl World {
             "iss": ISSUER, "sub": "someone", "aud": audience, "exp": exp, "jti": self.minted.len().to_string(), "mark": MARK,
             "azp": "order-service", "resource_access": { "inventory-service": { "roles": ["inventory:read"] } },
         }));
-        let minted = Minted { kid: key.kid.clone(), exp, audience: audience.to_owned() };
+        let minted = Minted {
+            kid: key.kid.clone(),
+            exp,
+            audience: audience.to_owned(),
+        };
         self.minted.insert(token.clone(), minted);
         token
     }
@@ -455,12 +524,29 @@ impl World {
         match outcome {
             Outcome::Forwarded { edits, .. } => {
                 if guarded {
-                    let minted = minted.unwrap_or_else(|| panic!("nobody signed the token that passed at {now:?}"));
-                    let learnt = self.learnt.as_ref().unwrap_or_else(|| panic!("passed without keys at {now:?}"));
-                    assert!(learnt.kids.contains(&minted.kid), "passed with the withdrawn {} at {now:?}", minted.kid);
-                    assert!(now < learnt.start + self.max_stale, "passed with stale keys at {now:?}");
-                    assert!(unix < minted.exp + self.skew, "passed with an expired token at {now:?}");
-                    assert_eq!(minted.audience, "inventory-service", "passed with another's token at {now:?}");
+                    let minted =
+                        minted.unwrap_or_else(|| panic!("nobody signed the token that passed at {now:?}"));
+                    let learnt = self
+                        .learnt
+                        .as_ref()
+                        .unwrap_or_else(|| panic!("passed without keys at {now:?}"));
+                    assert!(
+                        learnt.kids.contains(&minted.kid),
+                        "passed with the withdrawn {} at {now:?}",
+                        minted.kid
+                    );
+                    assert!(
+                        now < learnt.start + self.max_stale,
+                        "passed with stale keys at {now:?}"
+                    );
+                    assert!(
+                        unix < minted.exp + self.skew,
+                        "passed with an expired token at {now:?}"
+                    );
+                    assert_eq!(
+                        minted.audience, "inventory-service",
+                        "passed with another's token at {now:?}"
+                    );
                 }
                 self.judge_edits(edits);
             }
@@ -471,9 +557,17 @@ impl World {
                         && self.publishes(&minted.kid)
                         && !self.shown_too_early.contains(&minted.kid)
                 });
-                assert!(!(good && response.status == 401), "a good token is refused at {now:?}: {}", response.body);
+                assert!(
+                    !(good && response.status == 401),
+                    "a good token is refused at {now:?}: {}",
+                    response.body
+                );
                 let retry_after = outcome.retry_after();
-                assert_eq!(response.status == 503, retry_after.is_some_and(|s| (1..=300).contains(&s)), "{response:?}");
+                assert_eq!(
+                    response.status == 503,
+                    retry_after.is_some_and(|s| (1..=300).contains(&s)),
+                    "{response:?}"
+                );
             }
             Outcome::Waiting | Outcome::Gone => {}
         }
@@ -487,11 +581,19 @@ impl World {
             if let Some(token) = value.find(MARK).map(|start| &value[start..]) {
                 let issued = self.provider.issued.iter().find(|issued| issued.token == token);
                 let issued = issued.unwrap_or_else(|| panic!("nobody issued what is in {name}"));
-                assert!(self.now < issued.end, "an ended token is attached at {:?}", self.now);
+                assert!(
+                    self.now < issued.end,
+                    "an ended token is attached at {:?}",
+                    self.now
+                );
                 attached += 1;
             }
         }
-        assert_eq!(attached, usize::from(edits.sent.is_some()), "what is attached is told, and the reverse");
+        assert_eq!(
+            attached,
+            usize::from(edits.sent.is_some()),
+            "what is attached is told, and the reverse"
+        );
     }
 
     fn check(&mut self) {
@@ -500,7 +602,11 @@ impl World {
         self.most_waiting = count.max(self.most_waiting);
         // Requests are numbered as they come.
         if let Some(oldest) = self.waiting.first().map(|id| self.requests[id].at) {
-            assert!(self.now - oldest <= self.timeout + TICK, "one waits since {oldest:?}, and it is {:?}", self.now);
+            assert!(
+                self.now - oldest <= self.timeout + TICK,
+                "one waits since {oldest:?}, and it is {:?}",
+                self.now
+            );
         }
     }
 }

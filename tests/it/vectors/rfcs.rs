@@ -1,9 +1,8 @@
 //! The examples that the RFCs print.
 
-use super::{Way, signature_holds};
+use super::{Host, Way, signature_holds};
 use m2m_auth::jwk::{self, Algorithm};
 use m2m_auth::jwt::{self, Expect, Reject};
-use m2m_auth::signature::Compact;
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token;
 use serde_json::{Value, json};
@@ -94,10 +93,10 @@ fn a_token_of_an_rfc_is_good_until_the_second_in_which_it_ends() {
             .unwrap()
             .keys;
         let token = jwt::read(example["jws"].as_str().unwrap().as_bytes()).unwrap();
-        let caller = token.verify(&keys, &Compact, &expect, 1_300_819_379).unwrap();
+        let caller = token.verify(&keys, &Host, &expect, 1_300_819_379).unwrap();
         assert_eq!(caller.claim(&["http://example.com/is_root"]), Some(&json!(true)));
         assert_eq!(
-            token.verify(&keys, &Compact, &expect, 1_300_819_380).unwrap_err(),
+            token.verify(&keys, &Host, &expect, 1_300_819_380).unwrap_err(),
             Reject::Expired
         );
         count += 1;
@@ -122,7 +121,7 @@ fn the_claims_of_the_rfcs_end_as_they_must() {
             algorithms: vec![Algorithm::EdDsa],
             clock_skew: 0,
         };
-        jwt::read(token.as_bytes())?.verify(&keys, &Compact, &expect, claims["exp"].as_u64().unwrap() - 1)
+        jwt::read(token.as_bytes())?.verify(&keys, &Host, &expect, claims["exp"].as_u64().unwrap() - 1)
     };
     let caller = verify("rfc9068-2.2-shape", &json!({ "alg": "EdDSA", "typ": "at+JWT" })).unwrap();
     assert_eq!(

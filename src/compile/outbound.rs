@@ -1,0 +1,169 @@
+//! The credentials, and the rules that attach their tokens.
+
+use super::{Compiler, DEFAULT_LIFETIME, RESERVED_PARAMETERS, rule_name};
+use crate::config;
+use crate::located::Path;
+use crate::oauth::{ClientAuth, Grant, Secret};
+use crate::policy::{Attach, Credential};
+use std::time::Duration;
+
+impl Compiler<'_> {
+    pub(super) fn outbound(&mut self, outbound: &config::Outbound) -> (Vec<Credential>, Vec<Attach>) {
+        let path = Path::default().name("outbound");
+        let mut credentials = Vec::new();
+        for (name, credential) in outbound.credentials.iter() {
+            let path = path.name("credentials").name(name);
+            credentials.extend(self.credential(&path, name, credential));
+            if !outbound
+                .rules
+                .iter()
+                .any(|rule| rule.credential.as_deref() == Some(name))
+            {
+                let unless = vec![Path::default().name("outbound").name("rules")];
+                let fault = "no rule uses this credential, expected at least one that does";
+                self.wrong_unless(unless, &path, fault);
+            }
+        }
+        if outbound.rules.is_empty() {
+            self.wrong_unless(
+                vec![path.name("rules")],
+                &path.name("rules"),
+                "empty, expected at least one rule",
+            );
+        }
+        let mut rules = Vec::new();
+        for (index, rule) in outbound.rules.iter().enumerate() {
+            rules.extend(self.attach(&path.name("rules").index(index), index, rule));
+        }
+        self.distinct(
+            &path.name("rules"),
+            outbound.rules.iter().map(|rule| rule.name.as_deref()),
+        );
+        (credentials, rules)
+    }
+
+    fn credential(&mut self, path: &Path, name: &str, written: &config::Credential) -> Option<Credential> {
+        let issuer = self.issuer_named(&path.name("issuer"), written.issuer.as_deref());
+        let client_id = written.client_id.clone().filter(|id| !id.is_empty());
+        if client_id.is_none() {
+            self.wrong(
+                &path.name("client_id"),
+                "missing, expected the client's id at the issuer",
+            );
+        }
+        let secret = self.secret(&path.name("client_secret"), written.client_secret.as_ref());
+        let mut parameters = Vec::new();
+        if !written.scopes.is_empty() {
+            parameters.push(("scope".to_owned(), written.scopes.join(" ")));
+        }
+        for (index, scope) in written.scopes.iter().enumerate() {
+            // RFC 6749 section 3.3, `scope-token`.
+            if scope.is_empty()
+                || !scope
+                    .bytes()
+                    .all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
+            {
+                self.wrong(
+                    &path.name("scopes").index(index),
+                    &format!("{scope:?}, expected one scope without blanks"),
+                );
+            }
+        }
+        parameters.extend(
+            written
+                .audience
+                .iter()
+                .map(|audience| ("audience".to_owned(), audience.clone())),
+        );
+        parameters.extend(
+            written
+                .resource
+                .iter()
+                .map(|resource| ("resource".to_owned(), resource.clone())),
+        );
+        for (name, value) in written.parameters.iter() {
+            if RESERVED_PARAMETERS.contains(&name) {
+                let fault = "a reserved parameter, expected the credential's own members to set it";
+                self.wrong(&path.name("parameters").name(name), &fault);
+            }
+            parameters.push((name.to_owned(), value.clone()));
+        }
+        let default_lifetime = written.default_lifetime.map_or(DEFAULT_LIFETIME, |span| span.0);
+        if default_lifetime < Duration::from_secs(1) {
+            self.wrong(&path.name("default_lifetime"), "below 1s, expected at least 1s");
+        }
+        let secret = secret?;
+        let auth = match written.auth_method {
+            config::AuthMethod::ClientSecretBasic => ClientAuth::Basic(secret),
+            config::AuthMethod::ClientSecretPost => ClientAuth::Post(secret),
+        };
+        let grant = Grant {
+            client_id: client_id?,
+            auth,
+            parameters,
+            default_lifetime,
+        };
+        Some(Credential {
+            name: name.to_owned(),
+            issuer: issuer?,
+            grant,
+        })
+    }
+
+    fn secret(&mut self, path: &Path, written: Option<&config::Secret>) -> Option<Secret> {
+        match written {
+            None => {
+                self.wrong(path, "missing, expected {\"env\": \"NAME\"}");
+                None
+            }
+            Some(config::Secret::Inline(secret)) => Some(Secret::new(secret.clone())),
+            Some(config::Secret::Env(name)) => {
+                let value =
+                    (self.environment)(name).map(|value| value.trim_end_matches(['\r', '\n']).to_owned());
+                let value = value.filter(|value| !value.is_empty());
+                if value.is_none() {
+                    let fault = format!(
+                        "environment variable {name} is not set, expected it in Envoy's environment and in the plugin's host_env_keys"
+                    );
+                    self.wrong(&path.name("env"), &fault);
+                }
+                value.map(Secret::new)
+            }
+        }
+    }
+
+    fn attach(&mut self, path: &Path, index: usize, rule: &config::OutboundRule) -> Option<Attach> {
+        let matches = self.matches(&path.name("match"), &rule.r#match);
+        let header = self.header(
+            &path.name("header"),
+            rule.header.as_deref().unwrap_or("authorization"),
+        );
+        let scheme = rule.scheme.clone().unwrap_or_else(|| {
+            let scheme = if *header == *"authorization" { "Bearer" } else { "" };
+            scheme.to_owned()
+        });
+        if !scheme.bytes().all(|byte| byte.is_ascii_graphic()) {
+            self.wrong(
+                &path.name("scheme"),
+                &format!("{scheme:?}, expected one word such as \"Bearer\", or nothing"),
+            );
+        }
+        let prefix = if scheme.is_empty() {
+            scheme
+        } else {
+            format!("{scheme} ")
+        };
+        let credential = self.credential_named(&path.name("credential"), rule.credential.as_deref())?;
+        let name = rule_name(rule.name.as_deref(), index);
+        let (existing, unavailable) = (rule.existing, rule.unavailable);
+        Some(Attach {
+            name,
+            matches,
+            credential,
+            header,
+            prefix,
+            existing,
+            unavailable,
+        })
+    }
+}
