@@ -69,7 +69,8 @@ const RESERVED_PARAMETERS: [&str; 8] = [
     "scope",
 ];
 
-/// Walks the configuration; notes what is wrong, and carries on.
+/// Walks the configuration; notes what is wrong, and carries on. Never inlined: it runs once, and inlined it is 30 KB more
+/// of module, which Envoy compiles at every start.
 struct Compiler<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     issuers: Names,
@@ -104,26 +105,25 @@ impl Names {
         let told = self.lost || name.is_some_and(|name| self.broken.iter().any(|broken| broken == name));
         Err((!told).then(|| {
             let found = name.map_or_else(|| "missing".to_owned(), |name| format!("{name:?} is not {kind}"));
-            let known: Vec<String> = self
-                .known
-                .iter()
-                .map(|name| name.escape_debug().to_string())
-                .collect();
-            format!("{found}, expected one of: {}", known.join(", "))
+            let known = self.known.join(", ").replace(|c: char| c.is_ascii_control(), "?");
+            format!("{found}, expected one of: {known}")
         }))
     }
 }
 
 impl Compiler<'_> {
+    #[inline(never)]
     fn wrong(&mut self, path: &Path, fault: &str) {
         self.mistakes.push(Mistake::new(path, fault));
     }
 
+    #[inline(never)]
     fn wrong_if(&mut self, path: &Path, fault: Option<String>) {
         self.mistakes.extend(fault.map(|fault| Mistake::new(path, fault)));
     }
 
     /// A mistake that may only follow from others: it is not told when something in one of these places could not be read.
+    #[inline(never)]
     fn wrong_unless(&mut self, unless: Vec<Path>, path: &Path, fault: &str) {
         self.mistakes.push(Mistake {
             unless,
@@ -131,6 +131,7 @@ impl Compiler<'_> {
         });
     }
 
+    #[inline(never)]
     fn policy(&mut self, config: &Config) -> Option<Policy> {
         let root = Path::default();
         if config.inbound.is_none() && config.outbound.is_none() {
@@ -157,6 +158,7 @@ impl Compiler<'_> {
         })
     }
 
+    #[inline(never)]
     fn waiting(&mut self, waiting: &config::Waiting) -> Waiting {
         let path = Path::default().name("waiting");
         let bounds = Waiting {
@@ -179,6 +181,7 @@ impl Compiler<'_> {
         bounds
     }
 
+    #[inline(never)]
     fn issuer(
         &mut self,
         path: &Path,
@@ -291,6 +294,7 @@ impl Compiler<'_> {
         })
     }
 
+    #[inline(never)]
     fn timeout(&mut self, path: &Path, span: Option<config::Span>) -> Duration {
         let timeout = span.map_or(TIMEOUT, |span| span.0);
         // The host takes 0 for "never" and whole milliseconds only.
@@ -300,6 +304,7 @@ impl Compiler<'_> {
         timeout
     }
 
+    #[inline(never)]
     fn endpoint(&mut self, path: &Path, text: Option<&str>, cluster: &str) -> Option<Endpoint> {
         let text = text?;
         let url = Url::parse(text);
@@ -309,6 +314,7 @@ impl Compiler<'_> {
         url.map(|url| url.through(cluster))
     }
 
+    #[inline(never)]
     fn inbound(&mut self, inbound: &config::Inbound) -> Inbound {
         let path = Path::default().name("inbound");
         let realm = inbound.realm.clone().unwrap_or_else(|| REALM.to_owned());
@@ -347,6 +353,7 @@ impl Compiler<'_> {
     }
 
     /// Names that the operator gave, or that follow from positions.
+    #[inline(never)]
     fn distinct<'n>(&mut self, path: &Path, names: impl Iterator<Item = Option<&'n str>>) {
         let mut seen: Vec<(Rc<str>, bool)> = Vec::new();
         for (index, written) in names.enumerate() {
@@ -369,6 +376,7 @@ impl Compiler<'_> {
         }
     }
 
+    #[inline(never)]
     fn rule(&mut self, path: &Path, index: usize, rule: &config::InboundRule) -> Option<Rule> {
         let matches = self.matches(&path.name("match"), &rule.r#match);
         if rule.require.is_some() == rule.allow {
@@ -416,6 +424,7 @@ impl Compiler<'_> {
         })
     }
 
+    #[inline(never)]
     fn require(&mut self, path: &Path, require: &config::Require) -> Option<Require> {
         let issuer = self.issuer_named(&path.name("issuer"), require.issuer.as_deref());
         let mut access = Requirement::default();
@@ -446,6 +455,7 @@ impl Compiler<'_> {
         })
     }
 
+    #[inline(never)]
     fn names(&mut self, path: &Path, source: &Source, names: &config::Names, access: &mut Requirement) {
         let lists = [
             ("all_of", Quantifier::All, &names.all_of),
@@ -470,6 +480,7 @@ impl Compiler<'_> {
         }
     }
 
+    #[inline(never)]
     fn issuer_named(&mut self, path: &Path, name: Option<&str>) -> Option<IssuerId> {
         let place = self.issuers.place(name, "an issuer");
         place
@@ -478,6 +489,7 @@ impl Compiler<'_> {
             .ok()
     }
 
+    #[inline(never)]
     fn credential_named(&mut self, path: &Path, name: Option<&str>) -> Option<CredentialId> {
         let place = self.credentials.place(name, "a credential");
         place

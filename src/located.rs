@@ -25,11 +25,13 @@ pub struct Path(Vec<Step>);
 
 impl Path {
     /// The member `name` of what stands here.
+    #[inline(never)]
     pub fn name(&self, name: &str) -> Self {
         self.step(Step::Name(name.to_owned()))
     }
 
     /// The element `index` of what stands here.
+    #[inline(never)]
     pub fn index(&self, index: usize) -> Self {
         self.step(Step::Index(index))
     }
@@ -218,7 +220,8 @@ fn unexpected(value: &Value) -> de::Unexpected<'_> {
 
 macro_rules! strictly {
     ($($method:ident: $pattern:pat => $visit:expr,)*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        $(#[inline(never)]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
             match self.value {
                 $pattern => $visit(self, visitor),
                 other => Err(Fault::invalid_type(unexpected(other), &visitor)),

@@ -121,15 +121,19 @@ fn original(steps: &[Step], removed: &[Path]) -> Path {
         let step = match step {
             Step::Name(_) => step.clone(),
             Step::Index(index) => {
-                let mut gone: Vec<usize> = removed
-                    .iter()
-                    .filter_map(|removed| removed.element_of(&path))
-                    .collect();
-                gone.sort_unstable();
-                Step::Index(
-                    gone.into_iter()
-                        .fold(*index, |index, gone| index.saturating_add((gone <= index).into())),
-                )
+                let gone = |index: &usize| {
+                    removed
+                        .iter()
+                        .any(|removed| removed.element_of(&path) == Some(*index))
+                };
+                // Each element that is gone moved the later ones forward by one.
+                let mut original = *index;
+                let mut before = 0;
+                while before <= original {
+                    original = original.saturating_add(gone(&before).into());
+                    before = before.saturating_add(1);
+                }
+                Step::Index(original)
             }
         };
         path = path.step(step);

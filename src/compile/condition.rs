@@ -7,6 +7,7 @@ use crate::route::{self, Host, Match, PathMatch};
 use std::rc::Rc;
 
 impl Compiler<'_> {
+    #[inline(never)]
     pub(super) fn matches(&mut self, path: &Path, written: &config::Match) -> Match {
         let host = written
             .host
@@ -42,6 +43,7 @@ impl Compiler<'_> {
         }
     }
 
+    #[inline(never)]
     fn host(&mut self, path: &Path, text: &str) -> Option<Host> {
         let lower = text.to_ascii_lowercase();
         let suffix = lower.strip_prefix('*');
@@ -65,6 +67,7 @@ impl Compiler<'_> {
     }
 
     /// A path of a rule must be in normal form itself, or it would never match.
+    #[inline(never)]
     fn path(&mut self, path: &Path, text: &str) -> Option<Vec<u8>> {
         match route::normal(text.as_bytes()) {
             Ok(normal) if *normal == *text.as_bytes() => return Some(normal.into_owned()),
@@ -85,6 +88,7 @@ impl Compiler<'_> {
         None
     }
 
+    #[inline(never)]
     pub(super) fn header(&mut self, path: &Path, text: &str) -> Rc<str> {
         // RFC 9110 section 5.6.2 `token`; Envoy's pseudo headers are not ours to set.
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);

@@ -8,6 +8,7 @@ use crate::policy::{Attach, Credential};
 use std::time::Duration;
 
 impl Compiler<'_> {
+    #[inline(never)]
     pub(super) fn outbound(&mut self, outbound: &config::Outbound) -> (Vec<Credential>, Vec<Attach>) {
         let path = Path::default().name("outbound");
         let mut credentials = Vec::new();
@@ -42,6 +43,7 @@ impl Compiler<'_> {
         (credentials, rules)
     }
 
+    #[inline(never)]
     fn credential(&mut self, path: &Path, name: &str, written: &config::Credential) -> Option<Credential> {
         let issuer = self.issuer_named(&path.name("issuer"), written.issuer.as_deref());
         let client_id = written.client_id.clone().filter(|id| !id.is_empty());
@@ -110,6 +112,7 @@ impl Compiler<'_> {
         })
     }
 
+    #[inline(never)]
     fn secret(&mut self, path: &Path, written: Option<&config::Secret>) -> Option<Secret> {
         match written {
             None => {
@@ -132,6 +135,7 @@ impl Compiler<'_> {
         }
     }
 
+    #[inline(never)]
     fn attach(&mut self, path: &Path, index: usize, rule: &config::OutboundRule) -> Option<Attach> {
         let matches = self.matches(&path.name("match"), &rule.r#match);
         let header = self.header(

@@ -122,6 +122,7 @@ fn libc() -> ClockGettime {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "it is about these methods")]
 fn a_frozen_clock_moves_only_when_it_is_told_to() {
     use std::time::{Instant, SystemTime};
     let real = (Instant::now(), SystemTime::now());
@@ -136,7 +137,7 @@ fn a_frozen_clock_moves_only_when_it_is_told_to() {
     release();
     assert_eq!(
         wall.duration_since(SystemTime::UNIX_EPOCH).unwrap(),
-        Duration::from_secs(1_800_000_000)
+        Duration::from_hours(500_000)
     );
     assert_eq!(
         (later, earlier.unwrap()),

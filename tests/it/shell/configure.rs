@@ -2,7 +2,7 @@
 //! Envoy would let requests through on that worker unchecked. So it says no to a wrong configuration, and to nothing else.
 
 use super::clock;
-use super::host::{Host, Verifier};
+use super::host::Verifier;
 use super::scene::{bearing, both_ways, inbound, inbound_with_claim, issuers, outbound, plain, token};
 use super::vm::Vm;
 use serde_json::{Value, json};
@@ -155,13 +155,24 @@ fn an_accepted_second_configuration_takes_over() {
 fn who_waits_when_a_second_configuration_comes_is_not_forgotten() {
     let vm = Vm::with(&inbound());
     let waiting = vm.request(bearing(&token()));
-    assert!(waiting.waits());
+    assert!(!vm.configure(&wrong()));
+    assert!(waiting.waits(), "a refused one changes nothing");
+    vm.record();
     assert!(vm.configure(&inbound_with_claim()));
-    for _ in 0..20 {
-        vm.wake();
-        vm.serve();
-    }
-    assert!(!waiting.waits(), "neither resumed nor answered");
+    assert_eq!(waiting.outcome(), (503, "not_ready".to_owned()));
+    assert_eq!(
+        vm.record(),
+        [
+            "proxy_on_configure",
+            "  proxy_get_buffer_bytes plugin configuration",
+            "  proxy_log info",
+            "  proxy_set_effective_context request 1",
+            "  proxy_send_local_response 503",
+            "  proxy_set_effective_context root",
+            "  proxy_call_foreign_function verify_signature",
+            "  proxy_set_tick_period_milliseconds 1",
+        ]
+    );
 }
 
 #[test]
@@ -221,7 +232,7 @@ fn circumstances() -> Vec<Circumstance> {
         ),
         (
             "a century later",
-            Box::new(|_| clock::pass(Duration::from_secs(36_525 * 86_400))),
+            Box::new(|_| clock::pass(Duration::from_hours(876_600))),
         ),
         (
             "no verifier",
@@ -241,6 +252,13 @@ fn circumstances() -> Vec<Circumstance> {
         (
             "a configuration before",
             Box::new(|vm| assert!(vm.configure(&outbound()))),
+        ),
+        (
+            "somebody waits",
+            Box::new(|vm| {
+                assert!(vm.configure(&inbound()));
+                assert!(vm.request(bearing(&token())).waits());
+            }),
         ),
         (
             "a wrong one before",
@@ -273,42 +291,39 @@ fn the_verdict_depends_on_the_configuration_alone() {
     }
 }
 
-/// Yes or no, and the mistakes that were told.
+/// Yes or no, and the mistakes that were told (or would have been, had the host taken the lines).
 fn verdict(configuration: &Value, circumstance: &dyn Fn(&Vm)) -> (bool, Vec<String>) {
     let vm = Vm::start();
     circumstance(&vm);
     vm.record();
     vm.host(|host| host.log.clear());
     let accepted = vm.configure(configuration);
-    let calls = vm.record();
-    let allowed = [
-        "get_buffer_bytes plugin configuration",
-        "log error",
-        "call_foreign_function verify_signature",
-        "set_tick",
-    ];
-    for call in &calls[1..] {
-        assert!(
-            allowed
-                .iter()
-                .any(|allowed| call.starts_with(&format!("  proxy_{allowed}"))),
-            "{call}"
-        );
+    let waited = vm.host(|host| host.fault.is_none() && host.streams.len() == 1);
+    for call in &vm.record()[1..] {
+        let own = [
+            "  proxy_get_buffer_bytes plugin configuration",
+            "  proxy_log error",
+            "  proxy_call_foreign_function verify_signature",
+            "  proxy_set_tick_period_milliseconds 1",
+        ];
+        // Whoever waits for the former configuration gets an answer.
+        let of_a_waiter = [
+            "proxy_log info",
+            "proxy_set_effective_context",
+            "proxy_send_local_response 503",
+        ];
+        let known = own.contains(&call.as_str())
+            || waited && of_a_waiter.iter().any(|known| call.trim().starts_with(known));
+        assert!(known, "{call}");
     }
-    let tells = calls
-        .iter()
-        .filter(|call| call.starts_with("  proxy_log"))
-        .cloned();
-    let broken = vm.host(|host: &mut Host| host.fault.is_some());
-    // A host that fails to write a line has been told it all the same.
-    (
-        accepted,
-        if broken {
-            tells.collect()
-        } else {
-            vm.log().iter().map(|_| "  proxy_log error".to_owned()).collect()
-        },
-    )
+    let errors = vm.host(|host| {
+        host.log
+            .iter()
+            .filter(|(level, _)| *level == 4)
+            .cloned()
+            .collect::<Vec<_>>()
+    });
+    (accepted, errors.into_iter().map(|(_, line)| line).collect())
 }
 
 #[test]
@@ -339,5 +354,16 @@ fn a_configuration_that_the_host_withholds_is_not_ready_but_no_refusal() {
             accepted,
             "a no on one worker alone would let its requests through; status {status}"
         );
+        assert_eq!(vm.lines("does not hand over the configuration"), 1);
     }
+}
+
+#[test]
+fn a_second_configuration_that_the_host_withholds_leaves_the_first_in_force() {
+    let vm = Vm::ready(&inbound());
+    vm.break_calls(10, |_, name| name == "proxy_get_buffer_bytes");
+    assert!(vm.configure(&inbound_with_claim()));
+    vm.mend_calls();
+    assert!(vm.request(bearing(&token())).is_forwarded());
+    assert_eq!(vm.request(plain()).outcome(), (401, "no_token".to_owned()));
 }

@@ -1,4 +1,4 @@
-//! Envoy's foreign function `verify_signature`, as BoringSSL answers it: from the bytes that are passed and nothing else.
+//! Envoy's foreign function `verify_signature`, as `BoringSSL` answers it: from the bytes that are passed and nothing else.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

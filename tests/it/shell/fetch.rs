@@ -203,7 +203,7 @@ fn a_cluster_that_is_not_there_is_told_waited_out_and_tried_again() {
     );
 
     let told = vm.lines("refuses the call");
-    vm.pass(Duration::from_secs(120));
+    vm.pass(Duration::from_mins(2));
     let told = vm.lines("refuses the call") - told;
     assert!((3..40).contains(&told), "{told} attempts in two minutes");
 
@@ -218,7 +218,7 @@ fn a_host_that_cannot_call_is_treated_alike() {
     // BadArgument and InternalFailure are all that a host answers; the SDK panics on anything else.
     for status in [2, 10] {
         vm.break_calls(status, |_, name| name == "proxy_http_call");
-        vm.pass(Duration::from_secs(60));
+        vm.pass(Duration::from_mins(1));
         vm.mend_calls();
         assert_eq!(vm.calls().len(), 0);
         assert_eq!(

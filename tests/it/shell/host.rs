@@ -84,7 +84,7 @@ pub(crate) enum Verifier {
     /// As in Envoy.
     #[default]
     Real,
-    /// There is none: NotFound.
+    /// There is none: `NotFound`.
     Absent,
     /// It says this to every signature.
     Says(Vec<u8>),
@@ -92,12 +92,15 @@ pub(crate) enum Verifier {
     Refused(u32),
 }
 
+/// Whether a fault hits a host call.
+type Hits = dyn Fn(usize, &str) -> bool;
+
 /// A host call that fails instead of being done.
 pub(crate) struct Fault {
     /// What it is refused with.
     pub(crate) status: u32,
     /// Which call, by its place among all since the fault began, and by its name.
-    pub(crate) hits: Box<dyn Fn(usize, &str) -> bool>,
+    pub(crate) hits: Box<Hits>,
     seen: usize,
 }
 
@@ -548,7 +551,7 @@ impl Host {
         }
         match self.stream() {
             Some(stream) if matches!(stream.state, State::Asked | State::Paused) => {
-                stream.state = State::Answered(answer)
+                stream.state = State::Answered(answer);
             }
             _ => self.violate("an answer to what does not wait for one"),
         }

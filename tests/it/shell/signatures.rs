@@ -1,4 +1,4 @@
-//! Who verifies a signature: the host's BoringSSL where it has the function and the algorithm, the module elsewhere.
+//! Who verifies a signature: the host's `BoringSSL` where it has the function and the algorithm, the module elsewhere.
 
 use super::clock;
 use super::host::Verifier;

@@ -106,7 +106,7 @@ impl Vm {
     fn add_root(&self, root: u32) {
         self.host(|host| host.add_root(root));
         self.run("proxy_on_context_create", root, || {
-            export::proxy_on_context_create(root, 0)
+            export::proxy_on_context_create(root, 0);
         });
         assert!(self.run("proxy_on_vm_start", root, || export::proxy_on_vm_start(root, 0)));
     }
@@ -117,6 +117,7 @@ impl Vm {
     }
 
     /// Looks at the host, or changes it.
+    #[expect(clippy::unused_self, reason = "who has a VM has a host")]
     pub(crate) fn host<T>(&self, look: impl FnOnce(&mut Host) -> T) -> T {
         host::with(look).expect("a host while its VM lives")
     }
@@ -164,7 +165,7 @@ impl Vm {
             host.streams.get_mut(&id).unwrap().raw = raw;
         });
         self.run("proxy_on_context_create", id, || {
-            export::proxy_on_context_create(id, root)
+            export::proxy_on_context_create(id, root);
         });
         let action = self.run("proxy_on_request_headers", id, || {
             export::proxy_on_request_headers(id, count, true)

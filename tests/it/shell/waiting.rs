@@ -17,7 +17,7 @@ fn a_request_with_a_new_key_is_paused_fetched_for_changed_and_resumed_in_this_or
     // The provider has not published the key of the token yet.
     let old = json!({ "keys": [KEYS.ps256.jwk()] });
     vm.deliver(&vm.the_call(), reply(200, &old.to_string()));
-    vm.pass(Duration::from_secs(60));
+    vm.pass(Duration::from_mins(1));
     vm.record();
 
     let request = vm.request(bearing(&token()));
