@@ -58,12 +58,7 @@ impl Requirement {
     /// Adds: `quantifier` of `names` must stand in `source`.
     pub fn add(&mut self, source: Source, quantifier: Quantifier, names: Vec<String>) {
         let deny = Rc::new(Deny::new(&source, quantifier, &names));
-        self.checks.push(Check {
-            source,
-            quantifier,
-            names,
-            deny,
-        });
+        self.checks.push(Check { source, quantifier, names, deny });
     }
 
     /// Whether the caller has all that is asked for.
@@ -89,9 +84,9 @@ impl Check {
 impl Source {
     fn holds(&self, caller: &Caller, name: &str) -> bool {
         match self {
-            Self::RealmRoles => caller
-                .claim(&["realm_access", "roles"])
-                .is_some_and(|value| in_array(value, name)),
+            Self::RealmRoles => {
+                caller.claim(&["realm_access", "roles"]).is_some_and(|value| in_array(value, name))
+            }
             Self::ClientRoles(client) => {
                 let path = ["resource_access", client, "roles"];
                 caller.claim(&path).is_some_and(|value| in_array(value, name))
@@ -119,22 +114,14 @@ impl Deny {
             (Quantifier::Any, _) => format!("required {what}: any of {list}"),
         };
         let scope = (*source == Source::Scopes && quantifier != Quantifier::None).then(|| names.join(" "));
-        Self {
-            sentence,
-            label,
-            scope,
-        }
+        Self { sentence, label, scope }
     }
 }
 
 fn in_array(value: &Value, name: &str) -> bool {
-    value
-        .as_array()
-        .is_some_and(|list| list.iter().any(|entry| entry == name))
+    value.as_array().is_some_and(|list| list.iter().any(|entry| entry == name))
 }
 
 fn in_words(value: &Value, name: &str) -> bool {
-    value
-        .as_str()
-        .is_some_and(|words| words.split(' ').any(|word| word == name))
+    value.as_str().is_some_and(|words| words.split(' ').any(|word| word == name))
 }

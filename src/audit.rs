@@ -37,28 +37,18 @@ impl Audit {
         line.insert("message".into(), json!(refusal.message()));
         for (name, value) in [
             ("rule", seen.rule.as_deref().or(seen.attach.as_deref())),
-            (
-                "subject",
-                seen.caller.as_ref().and_then(|caller| caller.subject()),
-            ),
+            ("subject", seen.caller.as_ref().and_then(|caller| caller.subject())),
             ("client", seen.caller.as_ref().and_then(|caller| caller.client())),
         ] {
             line.extend(value.map(|value| (name.to_owned(), json!(cut(value.as_bytes())))));
         }
         // Without its query, which may hold a token.
-        let path = head
-            .path()
-            .split(|byte| matches!(byte, b'?' | b'#'))
-            .next()
-            .unwrap_or_default();
+        let path = head.path().split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
         for (name, value) in [("method", head.method()), ("host", head.host()), ("path", path)] {
             line.insert(name.into(), json!(cut(value)));
         }
         if self.suppressed > 0 {
-            line.insert(
-                "suppressed_before".into(),
-                json!(std::mem::take(&mut self.suppressed)),
-            );
+            line.insert("suppressed_before".into(), json!(std::mem::take(&mut self.suppressed)));
         }
         Some(Value::Object(line).to_string())
     }
@@ -89,10 +79,7 @@ mod tests {
             .refusal(&Refusal::NoRule, &Seen::default(), &head(), Instant::default())
             .unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(
-            (&line["reason"], &line["path"]),
-            (&json!("no_rule"), &json!("/a"))
-        );
+        assert_eq!((&line["reason"], &line["path"]), (&json!("no_rule"), &json!("/a")));
         assert!(!line.to_string().contains("hush"));
     }
 

@@ -37,16 +37,9 @@ struct Entry<V> {
 impl<V> Cache<V> {
     /// An empty cache that never holds more than `capacity`.
     pub fn new(capacity: Capacity) -> Self {
-        let half = Capacity {
-            entries: capacity.entries / 2,
-            key_bytes: capacity.key_bytes / 2,
-        };
+        let half = Capacity { entries: capacity.entries / 2, key_bytes: capacity.key_bytes / 2 };
         let hasher = TailState::default();
-        Self {
-            young: Generation::new(hasher.clone()),
-            old: Generation::new(hasher),
-            half,
-        }
+        Self { young: Generation::new(hasher.clone()), old: Generation::new(hasher), half }
     }
 
     /// The value under `key`, unless it has ended.
@@ -56,11 +49,7 @@ impl<V> Cache<V> {
             self.old.key_bytes = self.old.key_bytes.saturating_sub(key.len());
             self.write(key, entry);
         }
-        self.young
-            .map
-            .get(key)
-            .filter(|entry| now < entry.end)
-            .map(|entry| &entry.value)
+        self.young.map.get(key).filter(|entry| now < entry.end).map(|entry| &entry.value)
     }
 
     /// Keeps `value` under `key` until `end`, dropping what was used longest ago if there is no room.
@@ -107,18 +96,13 @@ impl<V> Cache<V> {
 impl<V> fmt::Debug for Cache<V> {
     /// Neither keys nor values: both may be tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache")
-            .field("len", &self.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Cache").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
 impl<V> Generation<V> {
     fn new(hasher: TailState) -> Self {
-        Self {
-            map: HashMap::with_hasher(hasher),
-            key_bytes: 0,
-        }
+        Self { map: HashMap::with_hasher(hasher), key_bytes: 0 }
     }
 
     fn clear(&mut self) {
@@ -162,10 +146,7 @@ impl<H: Hasher> Hasher for TailHasher<H> {
 mod tests {
     use super::*;
 
-    const ROOM: Capacity = Capacity {
-        entries: 8,
-        key_bytes: 1000,
-    };
+    const ROOM: Capacity = Capacity { entries: 8, key_bytes: 1000 };
 
     #[test]
     fn an_entry_is_gone_at_its_end_and_not_before() {
@@ -183,10 +164,7 @@ mod tests {
         cache.put(&a, 1, 100);
         assert_eq!(cache.get(&b, 0), None);
         cache.put(&b, 2, 100);
-        assert_eq!(
-            (cache.get(&a, 0).copied(), cache.get(&b, 0).copied()),
-            (Some(1), Some(2))
-        );
+        assert_eq!((cache.get(&a, 0).copied(), cache.get(&b, 0).copied()), (Some(1), Some(2)));
     }
 
     #[test]
@@ -202,28 +180,18 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_too() {
-        let mut cache = Cache::new(Capacity {
-            entries: 1000,
-            key_bytes: 100,
-        });
+        let mut cache = Cache::new(Capacity { entries: 1000, key_bytes: 100 });
         for n in 0..100_u8 {
             cache.put(&[n; 20], n, u64::MAX);
             assert!(cache.len() * 20 <= 100);
         }
         cache.put(&[0; 51], 0, u64::MAX);
-        assert_eq!(
-            cache.get(&[0; 51], 0),
-            None,
-            "a key over half the room is not kept"
-        );
+        assert_eq!(cache.get(&[0; 51], 0), None, "a key over half the room is not kept");
     }
 
     #[test]
     fn a_new_value_replaces_the_old_one_wherever_it_lies() {
-        let mut cache = Cache::new(Capacity {
-            entries: 2,
-            key_bytes: 100,
-        });
+        let mut cache = Cache::new(Capacity { entries: 2, key_bytes: 100 });
         cache.put(b"a", 1, 100);
         cache.put(b"b", 1, 100);
         cache.put(b"a", 2, 100);

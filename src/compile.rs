@@ -24,18 +24,9 @@ impl Policy {
     pub fn read(document: &[u8], environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<Mistake>> {
         let read = mistake::read::<Config>(document)?;
         let issuers = Names::of(&read, "issuers", read.value.issuers.names());
-        let credentials = read
-            .value
-            .outbound
-            .iter()
-            .flat_map(|outbound| outbound.credentials.names());
+        let credentials = read.value.outbound.iter().flat_map(|outbound| outbound.credentials.names());
         let credentials = Names::of(&read, "outbound.credentials", credentials);
-        let mut compiler = Compiler {
-            environment,
-            issuers,
-            credentials,
-            mistakes: Vec::new(),
-        };
+        let mut compiler = Compiler { environment, issuers, credentials, mistakes: Vec::new() };
         let policy = compiler.policy(&read.value);
         let mistakes = read.and_also(compiler.mistakes);
         match policy {
@@ -51,10 +42,7 @@ const REFRESH: Duration = Duration::from_secs(300);
 const MAX_STALE: Duration = Duration::from_secs(24 * 3600);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
-const WAITING: Waiting = Waiting {
-    timeout: Duration::from_secs(5),
-    requests: 1000,
-};
+const WAITING: Waiting = Waiting { timeout: Duration::from_secs(5), requests: 1000 };
 const REALM: &str = "m2m";
 
 /// Parameters of a token request that have a member of their own, or that must not be overridden.
@@ -90,11 +78,7 @@ struct Names {
 impl Names {
     fn of<'n>(read: &mistake::Read<Config>, object: &str, known: impl Iterator<Item = &'n str>) -> Self {
         let (broken, lost) = (read.removed_from(object), read.has_lost(object));
-        Self {
-            known: known.map(str::to_owned).collect(),
-            broken,
-            lost,
-        }
+        Self { known: known.map(str::to_owned).collect(), broken, lost }
     }
 
     /// The place of a name, or what is wrong with it.
@@ -125,10 +109,7 @@ impl Compiler<'_> {
     /// A mistake that may only follow from others: it is not told when something in one of these places could not be read.
     #[inline(never)]
     fn wrong_unless(&mut self, unless: Vec<Path>, path: &Path, fault: &str) {
-        self.mistakes.push(Mistake {
-            unless,
-            ..Mistake::new(path, fault)
-        });
+        self.mistakes.push(Mistake { unless, ..Mistake::new(path, fault) });
     }
 
     #[inline(never)]
@@ -149,13 +130,7 @@ impl Compiler<'_> {
             None => Default::default(),
         };
         let waiting = self.waiting(&config.waiting);
-        self.mistakes.is_empty().then_some(Policy {
-            issuers,
-            inbound,
-            credentials,
-            outbound,
-            waiting,
-        })
+        self.mistakes.is_empty().then_some(Policy { issuers, inbound, credentials, outbound, waiting })
     }
 
     #[inline(never)]
@@ -166,10 +141,7 @@ impl Compiler<'_> {
             requests: waiting.requests.unwrap_or(WAITING.requests),
         };
         if bounds.timeout > Duration::from_secs(60) {
-            self.wrong(
-                &path.name("timeout"),
-                "above 60s, expected at most 60s: callers give up before",
-            );
+            self.wrong(&path.name("timeout"), "above 60s, expected at most 60s: callers give up before");
         }
         if bounds.requests > 10_000 {
             let fault = format!(
@@ -192,28 +164,21 @@ impl Compiler<'_> {
         let own = issuer.issuer.clone();
         let url = own.as_deref().and_then(Url::parse);
         match &own {
-            None => self.wrong(
-                &path.name("issuer"),
-                "missing, expected the exact `iss` of the issuer's tokens",
-            ),
+            None => {
+                self.wrong(&path.name("issuer"), "missing, expected the exact `iss` of the issuer's tokens")
+            }
             Some(text) if text.is_empty() => {
-                self.wrong(&path.name("issuer"), "empty, expected the exact `iss`")
+                self.wrong(&path.name("issuer"), "empty, expected the exact `iss`");
             }
             Some(_) => {}
         }
-        let jwks = issuer
-            .jwks
-            .as_ref()
-            .and_then(|document| match jwk::parse_object(document) {
-                Ok(parsed) => Some(parsed.keys),
-                Err(error) => {
-                    self.wrong(
-                        &path.name("jwks"),
-                        &format!("{error}, expected a JWK set (RFC 7517)"),
-                    );
-                    None
-                }
-            });
+        let jwks = issuer.jwks.as_ref().and_then(|document| match jwk::parse_object(document) {
+            Ok(parsed) => Some(parsed.keys),
+            Err(error) => {
+                self.wrong(&path.name("jwks"), &format!("{error}, expected a JWK set (RFC 7517)"));
+                None
+            }
+        });
         if issuer.jwks.is_some() && issuer.jwks_uri.is_some() {
             self.wrong(path, "both jwks and jwks_uri, expected one of them");
         }
@@ -232,47 +197,35 @@ impl Compiler<'_> {
             );
         }
         let jwks_uri = self.endpoint(&path.name("jwks_uri"), issuer.jwks_uri.as_deref(), &cluster);
-        let token_endpoint = self.endpoint(
-            &path.name("token_endpoint"),
-            issuer.token_endpoint.as_deref(),
-            &cluster,
-        );
+        let token_endpoint =
+            self.endpoint(&path.name("token_endpoint"), issuer.token_endpoint.as_deref(), &cluster);
         let discovers = (verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none())
             || (asks && issuer.token_endpoint.is_none());
         let timeout = self.timeout(&path.name("timeout"), issuer.timeout);
         if discovers && url.is_none() && own.as_ref().is_some_and(|own| !own.is_empty()) {
             let fault = "not an http(s) URL, expected one, or jwks_uri and token_endpoint (it is where discovery starts)";
-            self.wrong(&path.name("issuer"), &fault);
+            self.wrong(&path.name("issuer"), fault);
         }
-        let discovery = url
-            .zip(own.clone())
-            .filter(|_| discovers)
-            .map(|(url, issuer_url)| Discovery {
-                issuer: issuer_url,
-                url,
-                cluster,
-                allowed_hosts: issuer.allowed_hosts.clone(),
-                timeout,
-                for_keys: verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none(),
-                for_tokens: asks && issuer.token_endpoint.is_none(),
-            });
+        let discovery = url.zip(own.clone()).filter(|_| discovers).map(|(url, issuer_url)| Discovery {
+            issuer: issuer_url,
+            url,
+            cluster,
+            allowed_hosts: issuer.allowed_hosts.clone(),
+            timeout,
+            for_keys: verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none(),
+            for_tokens: asks && issuer.token_endpoint.is_none(),
+        });
         let refresh = issuer.refresh.map_or(REFRESH, |span| span.0);
         let max_stale = issuer.max_stale.map_or(MAX_STALE.max(refresh), |span| span.0);
         if refresh < Duration::from_secs(5) {
             self.wrong(&path.name("refresh"), "below 5s, expected at least 5s");
         }
         if max_stale < refresh {
-            self.wrong(
-                &path.name("max_stale"),
-                "shorter than refresh, expected at least as long",
-            );
+            self.wrong(&path.name("max_stale"), "shorter than refresh, expected at least as long");
         }
         let clock_skew = issuer.clock_skew.map_or(CLOCK_SKEW, |span| span.0);
         if clock_skew > Duration::from_secs(600) {
-            self.wrong(
-                &path.name("clock_skew"),
-                "above 10m, expected at most 10m (RFC 7519 section 4.1.4)",
-            );
+            self.wrong(&path.name("clock_skew"), "above 10m, expected at most 10m (RFC 7519 section 4.1.4)");
         }
         let expect = Expect {
             issuer: own?,
@@ -318,10 +271,7 @@ impl Compiler<'_> {
     fn inbound(&mut self, inbound: &config::Inbound) -> Inbound {
         let path = Path::default().name("inbound");
         let realm = inbound.realm.clone().unwrap_or_else(|| REALM.to_owned());
-        if !realm
-            .bytes()
-            .all(|byte| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte))
-        {
+        if !realm.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte)) {
             self.wrong(
                 &path.name("realm"),
                 "characters that a header cannot quote, expected printable ASCII without \" and \\",
@@ -341,15 +291,8 @@ impl Compiler<'_> {
                 own_headers.push(Rc::clone(header));
             }
         }
-        self.distinct(
-            &path.name("rules"),
-            inbound.rules.iter().map(|rule| rule.name.as_deref()),
-        );
-        Inbound {
-            realm,
-            own_headers,
-            rules,
-        }
+        self.distinct(&path.name("rules"), inbound.rules.iter().map(|rule| rule.name.as_deref()));
+        Inbound { realm, own_headers, rules }
     }
 
     /// Names that the operator gave, or that follow from positions.
@@ -358,16 +301,10 @@ impl Compiler<'_> {
         let mut seen: Vec<(Rc<str>, bool)> = Vec::new();
         for (index, written) in names.enumerate() {
             let name = rule_name(written, index);
-            let twice = seen
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, given)| *given && written.is_some());
+            let twice =
+                seen.iter().find(|(known, _)| *known == name).map(|(_, given)| *given && written.is_some());
             // A position is not what it was once a rule before it could not be read.
-            let unless = if twice == Some(true) {
-                Vec::new()
-            } else {
-                vec![path.clone()]
-            };
+            let unless = if twice == Some(true) { Vec::new() } else { vec![path.clone()] };
             if twice.is_some() {
                 let fault = format!("{name:?} twice, expected distinct names");
                 self.wrong_unless(unless, &path.index(index).name("name"), &fault);
@@ -380,26 +317,16 @@ impl Compiler<'_> {
     fn rule(&mut self, path: &Path, index: usize, rule: &config::InboundRule) -> Option<Rule> {
         let matches = self.matches(&path.name("match"), &rule.r#match);
         if rule.require.is_some() == rule.allow {
-            let found = if rule.allow {
-                "both require and allow"
-            } else {
-                "neither require nor allow"
-            };
+            let found = if rule.allow { "both require and allow" } else { "neither require nor allow" };
             let unless = vec![path.name("require"), path.name("allow")];
             self.wrong_unless(unless, path, &format!("{found}, expected exactly one of them"));
         }
-        let require = rule
-            .require
-            .as_ref()
-            .map(|require| self.require(&path.name("require"), require));
+        let require = rule.require.as_ref().map(|require| self.require(&path.name("require"), require));
         let mut claims_to_headers = Vec::new();
         for (header, claim) in rule.claims_to_headers.iter() {
             let path = path.name("claims_to_headers").name(header);
             if claim.0.iter().any(String::is_empty) || claim.0.is_empty() {
-                self.wrong(
-                    &path,
-                    "an empty name in the claim's path, expected a claim such as \"sub\"",
-                );
+                self.wrong(&path, "an empty name in the claim's path, expected a claim such as \"sub\"");
             }
             if rule.allow {
                 self.wrong(
@@ -415,13 +342,7 @@ impl Compiler<'_> {
             Some(require) => Some(require?),
             None => None,
         };
-        Some(Rule {
-            name,
-            matches,
-            require,
-            claims_to_headers,
-            forward_token,
-        })
+        Some(Rule { name, matches, require, claims_to_headers, forward_token })
     }
 
     #[inline(never)]
@@ -443,16 +364,9 @@ impl Compiler<'_> {
             self.wrong(&path.name("audiences"), "empty, expected at least one audience");
         }
         if require.audiences.iter().any(String::is_empty) {
-            self.wrong(
-                &path.name("audiences"),
-                "an empty audience, expected the `aud` of this service",
-            );
+            self.wrong(&path.name("audiences"), "an empty audience, expected the `aud` of this service");
         }
-        Some(Require {
-            issuer: issuer?,
-            audiences: require.audiences.clone(),
-            access,
-        })
+        Some(Require { issuer: issuer?, audiences: require.audiences.clone(), access })
     }
 
     #[inline(never)]
@@ -467,10 +381,7 @@ impl Compiler<'_> {
             let Some(list) = list else { continue };
             any = true;
             if list.is_empty() || list.iter().any(String::is_empty) {
-                self.wrong(
-                    &path.name(member),
-                    "empty, expected at least one name and no empty name",
-                );
+                self.wrong(&path.name(member), "empty, expected at least one name and no empty name");
             }
             access.add(source.clone(), quantifier, list.clone());
         }
@@ -483,19 +394,13 @@ impl Compiler<'_> {
     #[inline(never)]
     fn issuer_named(&mut self, path: &Path, name: Option<&str>) -> Option<IssuerId> {
         let place = self.issuers.place(name, "an issuer");
-        place
-            .map(IssuerId)
-            .map_err(|fault| self.wrong_if(path, fault))
-            .ok()
+        place.map(IssuerId).map_err(|fault| self.wrong_if(path, fault)).ok()
     }
 
     #[inline(never)]
     fn credential_named(&mut self, path: &Path, name: Option<&str>) -> Option<CredentialId> {
         let place = self.credentials.place(name, "a credential");
-        place
-            .map(CredentialId)
-            .map_err(|fault| self.wrong_if(path, fault))
-            .ok()
+        place.map(CredentialId).map_err(|fault| self.wrong_if(path, fault)).ok()
     }
 }
 
@@ -508,16 +413,9 @@ struct Uses<'a> {
 impl<'a> Uses<'a> {
     fn of(config: &'a Config) -> Self {
         let rules = config.inbound.iter().flat_map(|inbound| &inbound.rules);
-        let verifying = rules
-            .filter_map(|rule| rule.require.as_ref()?.issuer.as_deref())
-            .collect();
-        let credentials = config
-            .outbound
-            .iter()
-            .flat_map(|outbound| &outbound.credentials.0);
-        let asking = credentials
-            .filter_map(|(_, credential)| credential.issuer.as_deref())
-            .collect();
+        let verifying = rules.filter_map(|rule| rule.require.as_ref()?.issuer.as_deref()).collect();
+        let credentials = config.outbound.iter().flat_map(|outbound| &outbound.credentials.0);
+        let asking = credentials.filter_map(|(_, credential)| credential.issuer.as_deref()).collect();
         Self { verifying, asking }
     }
 }

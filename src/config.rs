@@ -28,7 +28,7 @@ pub struct Config {
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Issuer {
     /// The exact `iss` of its tokens, e.g. `https://keycloak.example.com/realms/my-realm`. The endpoints that are not
-    /// given below come from its discovery document (OpenID Connect Discovery, else RFC 8414).
+    /// given below come from its discovery document (`OpenID` Connect Discovery, else RFC 8414).
     pub issuer: Option<String>,
     /// The Envoy cluster that reaches it. Not needed with `jwks` inline and no credential.
     pub cluster: Option<String>,
@@ -322,7 +322,7 @@ impl<'de> Deserialize<'de> for Span {
             }
 
             fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Span, E> {
-                self.bounded(Duration::from_secs(seconds))
+                Self::bounded(Duration::from_secs(seconds))
                     .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(seconds), &self))
             }
 
@@ -330,14 +330,13 @@ impl<'de> Deserialize<'de> for Span {
             fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Span, E> {
                 Duration::try_from_secs_f64(seconds)
                     .ok()
-                    .and_then(|span| self.bounded(span))
+                    .and_then(Self::bounded)
                     .ok_or_else(|| E::invalid_value(de::Unexpected::Float(seconds), &self))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
-                let digits = text
-                    .len()
-                    .saturating_sub(text.trim_start_matches(|c: char| c.is_ascii_digit()).len());
+                let digits =
+                    text.len().saturating_sub(text.trim_start_matches(|c: char| c.is_ascii_digit()).len());
                 let (number, unit) = text.split_at(digits);
                 let number: Option<u64> = number.parse().ok();
                 let span = match (number, unit) {
@@ -347,14 +346,13 @@ impl<'de> Deserialize<'de> for Span {
                     (Some(number), "h") => number.checked_mul(3600).map(Duration::from_secs),
                     _ => None,
                 };
-                span.and_then(|span| self.bounded(span))
-                    .ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+                span.and_then(Self::bounded).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
             }
         }
 
         impl Text {
             /// A year: more is a mistyped number, and would overflow somewhere.
-            fn bounded(&self, span: Duration) -> Option<Span> {
+            fn bounded(span: Duration) -> Option<Span> {
                 (span <= Duration::from_secs(366 * 86_400)).then_some(Span(span))
             }
         }
@@ -367,6 +365,7 @@ impl<'de> Deserialize<'de> for Names {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Default, Deserialize)]
         #[serde(default, deny_unknown_fields, expecting = "an object")]
+        #[expect(clippy::struct_field_names, reason = "the operator's words")]
         struct Full {
             all_of: Option<Vec<String>>,
             any_of: Option<Vec<String>>,
@@ -383,23 +382,13 @@ impl<'de> Deserialize<'de> for Names {
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, elements: A) -> Result<Names, A::Error> {
                 let all = Vec::deserialize(de::value::SeqAccessDeserializer::new(elements))?;
-                Ok(Names {
-                    all_of: Some(all),
-                    ..Names::default()
-                })
+                Ok(Names { all_of: Some(all), ..Names::default() })
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<Names, A::Error> {
-                let Full {
-                    all_of,
-                    any_of,
-                    none_of,
-                } = Full::deserialize(de::value::MapAccessDeserializer::new(members))?;
-                Ok(Names {
-                    all_of,
-                    any_of,
-                    none_of,
-                })
+                let Full { all_of, any_of, none_of } =
+                    Full::deserialize(de::value::MapAccessDeserializer::new(members))?;
+                Ok(Names { all_of, any_of, none_of })
             }
         }
 
@@ -436,16 +425,12 @@ impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         const EXPECTED: &str = "expected {\"env\": \"NAME\"} or {\"inline\": \"…\"}, a variable's name or a text that is not empty";
         let value = Value::deserialize(deserializer)?;
-        let pair = value
-            .as_object()
-            .filter(|members| members.len() == 1)
-            .and_then(|members| members.iter().next());
+        let pair =
+            value.as_object().filter(|members| members.len() == 1).and_then(|members| members.iter().next());
         match pair.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default())) {
             Some(("env", name)) if is_variable(name) => Ok(Self::Env(name.to_owned())),
             Some(("inline", secret)) if !secret.is_empty() => Ok(Self::Inline(secret.to_owned())),
-            _ => Err(de::Error::custom(format_args!(
-                "not shown here since it may be a secret, {EXPECTED}"
-            ))),
+            _ => Err(de::Error::custom(format_args!("not shown here since it may be a secret, {EXPECTED}"))),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where an issuer's endpoints are: URLs, and the provider's own metadata document (OpenID Connect Discovery 1.0
+//! Where an issuer's endpoints are: URLs, and the provider's own metadata document (`OpenID` Connect Discovery 1.0
 //! section 4, RFC 8414).
 //!
 //! In: the issuer's URL, or a reply. Out: calls to make, or endpoints that may be believed. A document that names another
@@ -31,22 +31,12 @@ impl Url {
         };
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
-        let path = if path.starts_with('/') {
-            path.to_owned()
-        } else {
-            format!("/{path}")
-        };
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         let host_byte = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
         let sound = !authority.is_empty()
             && authority.bytes().all(host_byte)
-            && path
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && !b"#\\".contains(&byte));
-        sound.then(|| Self {
-            scheme,
-            authority: authority.to_ascii_lowercase(),
-            path,
-        })
+            && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"#\\".contains(&byte));
+        sound.then(|| Self { scheme, authority: authority.to_ascii_lowercase(), path })
     }
 
     /// The endpoint that `cluster` reaches.
@@ -82,7 +72,7 @@ pub struct Discovery {
 /// Where a metadata document may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Place {
-    /// After the issuer's path (OpenID Connect Discovery 1.0 section 4.1).
+    /// After the issuer's path (`OpenID` Connect Discovery 1.0 section 4.1).
     #[default]
     OpenId,
     /// Between host and path (RFC 8414 section 3).
@@ -116,24 +106,14 @@ impl Discovery {
             Place::OpenId => format!("{base}/.well-known/openid-configuration"),
             Place::OAuth => format!("/.well-known/oauth-authorization-server{base}"),
         };
-        get(
-            Url {
-                path,
-                ..self.url.clone()
-            }
-            .through(&self.cluster),
-            self.timeout,
-        )
+        get(Url { path, ..self.url.clone() }.through(&self.cluster), self.timeout)
     }
 
     /// The endpoints, if the reply is the metadata of this issuer.
     pub fn read(&self, reply: &Reply) -> Result<Metadata, Failure> {
         let body = oauth::body_of(reply).map_err(|failure| match reply.status {
             // Not here: the next attempt asks at the other place.
-            Some(404) => Failure {
-                cause: Cause::Elsewhere,
-                ..failure
-            },
+            Some(404) => Failure { cause: Cause::Elsewhere, ..failure },
             _ => failure,
         })?;
         let unreadable = |detail: &str| Failure::new(Cause::Unreadable, detail);
@@ -147,17 +127,11 @@ impl Discovery {
         }
         let endpoint = |name: &str, needed: bool| match text(name) {
             Some(uri) => self.endpoint(name, uri).map(Some),
-            None if needed => Err(Failure::new(
-                Cause::Configuration,
-                format!("the metadata has no {name}"),
-            )),
+            None if needed => Err(Failure::new(Cause::Configuration, format!("the metadata has no {name}"))),
             None => Ok(None),
         };
         let jwks_uri = endpoint("jwks_uri", self.for_keys)?;
-        Ok(Metadata {
-            jwks_uri,
-            token_endpoint: endpoint("token_endpoint", self.for_tokens)?,
-        })
+        Ok(Metadata { jwks_uri, token_endpoint: endpoint("token_endpoint", self.for_tokens)? })
     }
 
     fn endpoint(&self, name: &str, uri: &str) -> Result<Endpoint, Failure> {
@@ -165,12 +139,7 @@ impl Discovery {
         let url =
             Url::parse(uri).ok_or_else(|| refused(format!("the metadata's {name} is not an http(s) URL")))?;
         let own = url.authority == self.url.authority && url.scheme == self.url.scheme;
-        if own
-            || self
-                .allowed_hosts
-                .iter()
-                .any(|host| host.eq_ignore_ascii_case(&url.authority))
-        {
+        if own || self.allowed_hosts.iter().any(|host| host.eq_ignore_ascii_case(&url.authority)) {
             return Ok(url.through(&self.cluster));
         }
         Err(refused(format!(
@@ -182,13 +151,7 @@ impl Discovery {
 /// A `GET` for a JSON document.
 pub fn get(endpoint: Endpoint, timeout: Duration) -> Call {
     let headers = vec![("accept", "application/json".to_owned())];
-    Call {
-        endpoint,
-        method: "GET",
-        headers,
-        body: Vec::new(),
-        timeout,
-    }
+    Call { endpoint, method: "GET", headers, body: Vec::new(), timeout }
 }
 
 #[cfg(test)]
@@ -214,11 +177,7 @@ mod tests {
 
     fn read(document: &serde_json::Value) -> Result<Metadata, Failure> {
         let body = Some(document.to_string().into_bytes());
-        discovery().read(&Reply {
-            status: Some(200),
-            body,
-            ..Reply::default()
-        })
+        discovery().read(&Reply { status: Some(200), body, ..Reply::default() })
     }
 
     #[test]
@@ -261,10 +220,7 @@ mod tests {
         let own = json!({ "issuer": issuer, "jwks_uri": "https://idp.example.com/keys" });
         assert_eq!(read(&own).unwrap().jwks_uri.unwrap().path, "/keys");
         let allowed = json!({ "issuer": issuer, "jwks_uri": "https://keys.example.com/keys" });
-        assert_eq!(
-            read(&allowed).unwrap().jwks_uri.unwrap().authority,
-            "keys.example.com"
-        );
+        assert_eq!(read(&allowed).unwrap().jwks_uri.unwrap().authority, "keys.example.com");
         for evil in [
             "https://evil.example.com/keys",
             "http://idp.example.com/keys",
@@ -280,18 +236,9 @@ mod tests {
     fn a_document_that_lacks_what_is_needed_is_refused() {
         let document = json!({ "issuer": "https://idp.example.com/realms/r" });
         let body = Some(document.to_string().into_bytes());
-        let reply = Reply {
-            status: Some(200),
-            body,
-            ..Reply::default()
-        };
+        let reply = Reply { status: Some(200), body, ..Reply::default() };
         assert!(discovery().read(&reply).is_ok());
-        let failure = Discovery {
-            for_keys: true,
-            ..discovery()
-        }
-        .read(&reply)
-        .unwrap_err();
+        let failure = Discovery { for_keys: true, ..discovery() }.read(&reply).unwrap_err();
         assert_eq!(failure.to_string(), "configuration: the metadata has no jwks_uri");
     }
 

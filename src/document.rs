@@ -56,11 +56,7 @@ fn value(bytes: &[u8], depth: usize) -> Option<Value> {
 /// Every number of a `Struct` is a double; a whole one is meant as a whole one.
 fn number(double: f64) -> Option<Value> {
     let whole = Number::from(json::floor(double));
-    let number = if whole.as_f64() == Some(double) {
-        Some(whole)
-    } else {
-        Number::from_f64(double)
-    };
+    let number = if whole.as_f64() == Some(double) { Some(whole) } else { Number::from_f64(double) };
     number.map(Value::Number)
 }
 
@@ -94,10 +90,7 @@ impl<'a> Fields<'a> {
         let key = self.varint()?;
         match key & 7 {
             0 => Some(Field::Varint(key >> 3, self.varint()?)),
-            1 => Some(Field::Fixed(
-                key >> 3,
-                u64::from_le_bytes(self.bytes(8)?.try_into().ok()?),
-            )),
+            1 => Some(Field::Fixed(key >> 3, u64::from_le_bytes(self.bytes(8)?.try_into().ok()?))),
             2 => {
                 let length = usize::try_from(self.varint()?).ok()?;
                 Some(Field::Bytes(key >> 3, self.bytes(length)?))
@@ -152,10 +145,7 @@ mod tests {
             Value::Object(members) => length_delimited(5, &encoded_members(members)),
             Value::Array(list) => length_delimited(
                 6,
-                &list
-                    .iter()
-                    .flat_map(|entry| length_delimited(1, &encoded(entry)))
-                    .collect::<Vec<_>>(),
+                &list.iter().flat_map(|entry| length_delimited(1, &encoded(entry))).collect::<Vec<_>>(),
             ),
         }
     }
@@ -164,11 +154,7 @@ mod tests {
         let entry = |(name, value): (&String, &Value)| {
             length_delimited(
                 1,
-                &[
-                    length_delimited(1, name.as_bytes()),
-                    length_delimited(2, &encoded(value)),
-                ]
-                .concat(),
+                &[length_delimited(1, name.as_bytes()), length_delimited(2, &encoded(value))].concat(),
             )
         };
         members.iter().flat_map(entry).collect()
@@ -180,10 +166,7 @@ mod tests {
             "text": "ü".repeat(200), "whole": 3600, "negative": -1, "part": 0.5, "yes": true, "nothing": null,
             "list": [1, [], {}, "x"], "object": { "a": { "b": [false] } },
         });
-        assert_eq!(
-            read(&encoded_members(document.as_object().unwrap())).unwrap(),
-            document
-        );
+        assert_eq!(read(&encoded_members(document.as_object().unwrap())).unwrap(), document);
         assert_eq!(read(document.to_string().as_bytes()).unwrap(), document);
     }
 

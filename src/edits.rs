@@ -66,14 +66,9 @@ pub fn header_value(claim: &Value) -> Option<Vec<u8>> {
         Value::Null => return None,
         Value::String(text) => text.clone(),
         Value::Array(list)
-            if list
-                .iter()
-                .all(|entry| entry.as_str().is_some_and(|name| !name.contains(','))) =>
+            if list.iter().all(|entry| entry.as_str().is_some_and(|name| !name.contains(','))) =>
         {
-            list.iter()
-                .filter_map(Value::as_str)
-                .collect::<Vec<_>>()
-                .join(",")
+            list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
         }
         other => other.to_string(),
     };
@@ -90,22 +85,13 @@ mod tests {
     fn claims_become_header_values_exactly_or_not_at_all() {
         let text = |claim: Value| header_value(&claim).map(|value| String::from_utf8(value).unwrap());
         assert_eq!(text(json!("order-service")).as_deref(), Some("order-service"));
-        assert_eq!(
-            text(json!(12_345_678_901_234_567_u64)).as_deref(),
-            Some("12345678901234567")
-        );
+        assert_eq!(text(json!(12_345_678_901_234_567_u64)).as_deref(), Some("12345678901234567"));
         assert_eq!(text(json!(1.5)).as_deref(), Some("1.5"));
         assert_eq!(text(json!(["a", "b"])).as_deref(), Some("a,b"));
         assert_eq!(text(json!(["a,b", "c"])).as_deref(), Some(r#"["a,b","c"]"#));
         assert_eq!(text(json!({"a": [1]})).as_deref(), Some(r#"{"a":[1]}"#));
         assert_eq!(text(json!(true)).as_deref(), Some("true"));
-        for odd in [
-            json!(null),
-            json!("a\r\nx: y"),
-            json!(["a\n"]),
-            json!(" a"),
-            json!("a\u{7f}"),
-        ] {
+        for odd in [json!(null), json!("a\r\nx: y"), json!(["a\n"]), json!(" a"), json!("a\u{7f}")] {
             assert_eq!(text(odd.clone()), None, "{odd}");
         }
     }

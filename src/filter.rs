@@ -63,12 +63,7 @@ impl Request<'_> {
         if let Some(inbound) = &self.policy.inbound {
             self.admit(inbound, &target, &mut edits)?;
         }
-        if let Some(rule) = self
-            .policy
-            .outbound
-            .iter()
-            .find(|rule| rule.matches.holds(&target))
-        {
+        if let Some(rule) = self.policy.outbound.iter().find(|rule| rule.matches.holds(&target)) {
             self.attach(rule, &mut edits)?;
         }
         Ok(edits)
@@ -79,11 +74,7 @@ impl Request<'_> {
         for name in &inbound.own_headers {
             edits.remove(name, self.head); // never believe a client's copy of what we assert
         }
-        let rule = inbound
-            .rules
-            .iter()
-            .find(|rule| rule.matches.holds(target))
-            .ok_or(Refusal::NoRule)?;
+        let rule = inbound.rules.iter().find(|rule| rule.matches.holds(target)).ok_or(Refusal::NoRule)?;
         self.seen.rule = Some(Rc::clone(&rule.name));
         let Some(require) = &rule.require else {
             return Ok(());
@@ -105,18 +96,13 @@ impl Request<'_> {
             return Ok(caller);
         }
         let claimed = jwt::read(token).map_err(Refusal::Token)?; // shape only; nothing in it is believed yet
-        let issuer = self
-            .policy
-            .issuers
-            .get(require.issuer.0)
-            .ok_or(Refusal::NotReady)?;
+        let issuer = self.policy.issuers.get(require.issuer.0).ok_or(Refusal::NotReady)?;
         let keys = self
             .store
             .keys(require.issuer, claimed.kid(), self.since, self.now)
             .map_err(wait_or(Refusal::NoKeys))?;
-        let caller = claimed
-            .verify(&keys, self.verifier, &issuer.expect, self.now.unix)
-            .map_err(Refusal::Token)?;
+        let caller =
+            claimed.verify(&keys, self.verifier, &issuer.expect, self.now.unix).map_err(Refusal::Token)?;
         self.store.remember(require.issuer, token, &caller);
         Ok(caller)
     }
@@ -139,19 +125,10 @@ impl Request<'_> {
         if rule.existing == Existing::Keep && self.head.first(&rule.header).is_some() {
             return Ok(());
         }
-        match (
-            self.store.token(rule.credential, self.now.instant),
-            rule.unavailable,
-        ) {
+        match (self.store.token(rule.credential, self.now.instant), rule.unavailable) {
             (Ok(held), _) => {
-                edits.set(
-                    &rule.header,
-                    [rule.prefix.as_bytes(), held.token.reveal().as_bytes()].concat(),
-                );
-                edits.sent = Some(Sent {
-                    credential: rule.credential,
-                    serial: held.serial,
-                });
+                edits.set(&rule.header, [rule.prefix.as_bytes(), held.token.reveal().as_bytes()].concat());
+                edits.sent = Some(Sent { credential: rule.credential, serial: held.serial });
                 Ok(())
             }
             (Err(missing), Unavailable::Hold) => Err(wait_or(Refusal::NoOutboundToken)(missing)),
@@ -189,9 +166,7 @@ fn bearer(head: &Head) -> Result<&[u8], Refusal> {
 /// What stands behind `Bearer`.
 fn bearer_of(credential: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = credential.split_at_checked("Bearer ".len())?;
-    scheme
-        .eq_ignore_ascii_case(b"Bearer ")
-        .then(|| token.trim_ascii())
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
 /// What is on its way is waited for; what cannot be had refuses, and it is never the caller's fault.

@@ -39,7 +39,7 @@ pub struct Now {
 
 /// A small deterministic random source for jitter. Never a source of secrets.
 ///
-/// SplitMix64 (Steele, Lea, Flood 2014): eight bytes of state, no dependency, the same sequence for the same seed.
+/// `SplitMix64` (Steele, Lea, Flood 2014): eight bytes of state, no dependency, the same sequence for the same seed.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
@@ -104,10 +104,7 @@ impl Head {
 
     /// The first value of a header, by its lower-case name.
     pub fn first(&self, name: &str) -> Option<&[u8]> {
-        let field = self
-            .fields
-            .iter()
-            .find(|field| self.slice(&field.name) == name.as_bytes())?;
+        let field = self.fields.iter().find(|field| self.slice(&field.name) == name.as_bytes())?;
         Some(self.slice(&field.value))
     }
 
@@ -121,9 +118,7 @@ impl Head {
 
     /// Every header field, in the order of the request.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.fields
-            .iter()
-            .map(|field| (self.slice(&field.name), self.slice(&field.value)))
+        self.fields.iter().map(|field| (self.slice(&field.name), self.slice(&field.value)))
     }
 
     fn slice(&self, range: &Range<usize>) -> &[u8] {
@@ -139,10 +134,7 @@ impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Head {
             head.bytes.extend_from_slice(name.as_ref());
             let middle = head.bytes.len();
             head.bytes.extend_from_slice(value.as_ref());
-            head.fields.push(Field {
-                name: start..middle,
-                value: middle..head.bytes.len(),
-            });
+            head.fields.push(Field { name: start..middle, value: middle..head.bytes.len() });
         }
         head
     }
@@ -151,9 +143,7 @@ impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Head {
 impl fmt::Debug for Head {
     /// Names only: values hold tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.iter().map(|(name, _)| String::from_utf8_lossy(name)))
-            .finish()
+        f.debug_list().entries(self.iter().map(|(name, _)| String::from_utf8_lossy(name))).finish()
     }
 }
 
@@ -214,9 +204,7 @@ pub const MAX_REPLY_BYTES: usize = 256 * 1024;
 impl fmt::Debug for Reply {
     /// No body: it may hold a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply")
-            .field("status", &self.status)
-            .finish_non_exhaustive()
+        f.debug_struct("Reply").field("status", &self.status).finish_non_exhaustive()
     }
 }
 
@@ -249,13 +237,7 @@ mod tests {
 
     #[test]
     fn a_range_outside_the_buffer_reads_as_empty() {
-        let head = Head::new(
-            vec![b'a'],
-            vec![Field {
-                name: 0..1,
-                value: 5..9,
-            }],
-        );
+        let head = Head::new(vec![b'a'], vec![Field { name: 0..1, value: 5..9 }]);
         assert_eq!(head.first("a"), Some(&b""[..]));
     }
 

@@ -14,10 +14,7 @@ pub const MAX_DEPTH: usize = 32;
 /// Reads exactly one JSON value. The error never quotes a value, only a position or a member's name.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict {
-        depth_left: MAX_DEPTH,
-    }
-    .deserialize(&mut json)?;
+    let value = Strict { depth_left: MAX_DEPTH }.deserialize(&mut json)?;
     json.end()?;
     Ok(value)
 }
@@ -48,9 +45,7 @@ struct Strict {
 impl Strict {
     fn deeper<E: de::Error>(self) -> Result<Self, E> {
         let depth_left = self.depth_left.checked_sub(1);
-        depth_left
-            .map(|depth_left| Self { depth_left })
-            .ok_or_else(|| E::custom("nested too deep"))
+        depth_left.map(|depth_left| Self { depth_left }).ok_or_else(|| E::custom("nested too deep"))
     }
 }
 
@@ -86,9 +81,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("number out of range"))
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {

@@ -160,9 +160,7 @@ impl KeySet {
         kid: Option<&'a str>,
         algorithm: Algorithm,
     ) -> impl Iterator<Item = &'a Key> {
-        self.named(kid)
-            .filter(move |key| key.fits(algorithm))
-            .take(MAX_TRIES)
+        self.named(kid).filter(move |key| key.fits(algorithm)).take(MAX_TRIES)
     }
 
     /// Whether there is any key, of whatever algorithm, that this `kid` can mean.
@@ -181,12 +179,10 @@ impl KeySet {
     }
 
     fn named<'a>(&'a self, kid: Option<&'a str>) -> impl Iterator<Item = &'a Key> {
-        self.keys
-            .iter()
-            .filter(move |key| match (kid, key.kid.as_deref()) {
-                (Some(wanted), Some(own)) => wanted == own,
-                _ => true,
-            })
+        self.keys.iter().filter(move |key| match (kid, key.kid.as_deref()) {
+            (Some(wanted), Some(own)) => wanted == own,
+            _ => true,
+        })
     }
 }
 
@@ -237,21 +233,14 @@ pub fn parse_object(document: &Map<String, Value>) -> Result<Parsed, Error> {
     if entries.len() > MAX_KEYS {
         return Err(Error::TooMany(entries.len()));
     }
-    let mut parsed = Parsed {
-        keys: KeySet::default(),
-        left_out: Vec::new(),
-    };
+    let mut parsed = Parsed { keys: KeySet::default(), left_out: Vec::new() };
     for (index, entry) in entries.iter().enumerate() {
         match key(entry) {
             Ok(key) => parsed.keys.keys.push(key),
             Err(unusable) => parsed.left_out.push(format!("key {index}: {unusable}")),
         }
     }
-    if parsed.keys.is_empty() {
-        Err(Error::NoneUsable(parsed.left_out))
-    } else {
-        Ok(parsed)
-    }
+    if parsed.keys.is_empty() { Err(Error::NoneUsable(parsed.left_out)) } else { Ok(parsed) }
 }
 
 /// Keys of one set, at most. Entra publishes about 10, Google 3; a document beyond this is not a provider's.
@@ -299,26 +288,16 @@ fn key(entry: &Value) -> Result<Key, &'static str> {
         Kind::P256 => ec(entry, 32)?,
         Kind::P384 => ec(entry, 48)?,
         Kind::P521 => ec(entry, 66)?,
-        Kind::Ed25519 => Material::Ed25519 {
-            x: exactly(32, entry, "x")?,
-        },
+        Kind::Ed25519 => Material::Ed25519 { x: exactly(32, entry, "x")? },
     };
     let spki = der::spki(kind, &material);
     let kid = member(entry, "kid")?.map(str::to_owned);
-    Ok(Key {
-        kid,
-        algorithm,
-        kind,
-        material,
-        spki,
-    })
+    Ok(Key { kid, algorithm, kind, material, spki })
 }
 
 fn rsa(entry: &Map<String, Value>) -> Result<Material, &'static str> {
     let (n, e) = (number(entry, "n")?, number(entry, "e")?);
-    let bits = n
-        .first()
-        .map_or(0, |first| n.len().saturating_mul(8).saturating_sub(zeros(*first)));
+    let bits = n.first().map_or(0, |first| n.len().saturating_mul(8).saturating_sub(zeros(*first)));
     if bits < MIN_RSA_BITS {
         return Err("RSA of fewer than 2048 bits");
     }
@@ -339,19 +318,12 @@ fn zeros(byte: u8) -> usize {
 
 fn ec(entry: &Map<String, Value>, length: usize) -> Result<Material, &'static str> {
     // RFC 7518 section 6.2.1.2: the full size of a coordinate. Whether the point is on the curve, the verifier checks.
-    Ok(Material::Ec {
-        x: exactly(length, entry, "x")?,
-        y: exactly(length, entry, "y")?,
-    })
+    Ok(Material::Ec { x: exactly(length, entry, "x")?, y: exactly(length, entry, "y")? })
 }
 
 fn exactly(length: usize, entry: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, &'static str> {
     let bytes = decoded(entry, name)?;
-    if bytes.len() == length {
-        Ok(bytes)
-    } else {
-        Err("a coordinate of the wrong length")
-    }
+    if bytes.len() == length { Ok(bytes) } else { Err("a coordinate of the wrong length") }
 }
 
 fn number(entry: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, &'static str> {
@@ -361,9 +333,7 @@ fn number(entry: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, &'s
 
 fn decoded(entry: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, &'static str> {
     let text = member(entry, name)?.ok_or("a member is missing")?;
-    URL_SAFE_NO_PAD
-        .decode(text)
-        .map_err(|_| "a member is not base64url")
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| "a member is not base64url")
 }
 
 fn member<'a>(entry: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, &'static str> {
@@ -383,9 +353,8 @@ pub mod der {
     const SEQUENCE: u8 = 0x30;
 
     /// rsaEncryption 1.2.840.113549.1.1.1 with NULL parameters (RFC 8017 appendix A.1).
-    const RSA: &[u8] = &[
-        0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
-    ];
+    const RSA: &[u8] =
+        &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
     /// ecPublicKey 1.2.840.10045.2.1 with secp256r1 1.2.840.10045.3.1.7 (RFC 5480 section 2.1.1).
     const P256: &[u8] = &[
         0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
@@ -433,11 +402,7 @@ pub mod der {
         let start = number.iter().position(|byte| *byte != 0).unwrap_or(number.len());
         let digits = number.get(start..).unwrap_or_default();
         // DER integers are signed: a leading high bit needs a zero before it, and zero is one zero byte.
-        let pad: &[u8] = if digits.first().is_none_or(|first| *first >= 0x80) {
-            &[0]
-        } else {
-            &[]
-        };
+        let pad: &[u8] = if digits.first().is_none_or(|first| *first >= 0x80) { &[0] } else { &[] };
         element(INTEGER, &[pad, digits].concat())
     }
 
@@ -492,12 +457,7 @@ mod tests {
             rsa_jwk(2048),
         ])
         .unwrap();
-        assert_eq!(
-            (parsed.keys.len(), parsed.left_out.len()),
-            (1, 10),
-            "{:?}",
-            parsed.left_out
-        );
+        assert_eq!((parsed.keys.len(), parsed.left_out.len()), (1, 10), "{:?}", parsed.left_out);
     }
 
     #[test]
@@ -507,10 +467,7 @@ mod tests {
         assert_eq!(parse(&[]).unwrap_err().to_string(), "the key set is empty");
         assert_eq!(super::parse(b"<html>").unwrap_err(), Error::NotJson);
         assert_eq!(super::parse(b"{}").unwrap_err(), Error::NoKeys);
-        assert_eq!(
-            parse(&vec![rsa_jwk(2048); MAX_KEYS + 1]).unwrap_err(),
-            Error::TooMany(MAX_KEYS + 1)
-        );
+        assert_eq!(parse(&vec![rsa_jwk(2048); MAX_KEYS + 1]).unwrap_err(), Error::TooMany(MAX_KEYS + 1));
     }
 
     #[test]

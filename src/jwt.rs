@@ -152,13 +152,7 @@ pub fn read(token: &[u8]) -> Result<Unverified<'_>, Reject> {
         Some(Value::String(typ)) if is_access_token_type(typ) => {}
         Some(_) => return Err(Reject::Type),
     }
-    Ok(Unverified {
-        signed,
-        payload,
-        signature: decode(signature)?,
-        algorithm,
-        kid,
-    })
+    Ok(Unverified { signed, payload, signature: decode(signature)?, algorithm, kid })
 }
 
 impl Unverified<'_> {
@@ -214,8 +208,7 @@ impl Caller {
     pub fn claim<S: AsRef<str>>(&self, path: &[S]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;
         let start = self.0.claims.get(first.as_ref())?;
-        rest.iter()
-            .try_fold(start, |value, name| value.as_object()?.get(name.as_ref()))
+        rest.iter().try_fold(start, |value, name| value.as_object()?.get(name.as_ref()))
     }
 
     /// Seconds since 1970 from which on the token is no longer accepted, the clock skew included.
@@ -231,18 +224,13 @@ impl Caller {
     /// The client that the token was issued to, under the name that its provider gives it.
     pub fn client(&self) -> Option<&str> {
         // Keycloak, Auth0, Google and Entra v2; RFC 9068 section 2.2 and Cognito; Okta; Entra v1.
-        ["azp", "client_id", "cid", "appid"]
-            .into_iter()
-            .find_map(|name| self.text(name))
+        ["azp", "client_id", "cid", "appid"].into_iter().find_map(|name| self.text(name))
     }
 
     /// Whether the token is meant for one of these (RFC 7519 section 4.1.3: exact, no folding of any kind).
     pub fn is_for_any(&self, audiences: &[String]) -> bool {
-        let wanted = |value: &Value| {
-            value
-                .as_str()
-                .is_some_and(|name| audiences.iter().any(|own| own == name))
-        };
+        let wanted =
+            |value: &Value| value.as_str().is_some_and(|name| audiences.iter().any(|own| own == name));
         match self.0.claims.get("aud") {
             Some(Value::Array(names)) => names.iter().any(wanted),
             Some(name) => wanted(name),
@@ -257,10 +245,7 @@ impl Caller {
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller")
-            .field("subject", &self.subject())
-            .field("client", &self.client())
-            .finish()
+        f.debug_struct("Caller").field("subject", &self.subject()).field("client", &self.client()).finish()
     }
 }
 
@@ -301,10 +286,7 @@ fn check_claims(claims: &Map<String, Value>, expect: &Expect, now: u64) -> Resul
     if claims.contains_key("cnf") {
         return Err(Reject::Bound);
     }
-    if ["sub", "jti"]
-        .iter()
-        .any(|name| claims.get(*name).is_some_and(|value| !value.is_string()))
-    {
+    if ["sub", "jti"].iter().any(|name| claims.get(*name).is_some_and(|value| !value.is_string())) {
         return Err(Reject::Claim);
     }
     let now = i64::try_from(now).unwrap_or(i64::MAX);
@@ -354,9 +336,7 @@ mod tests {
     fn ed25519_key(seed: &[u8; 32]) -> <Ed25519 as jwt_compact::Algorithm>::SigningKey {
         let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(public(seed)),
                           "d": URL_SAFE_NO_PAD.encode(seed) });
-        (&serde_json::from_value::<JsonWebKey<'_>>(jwk).unwrap())
-            .try_into()
-            .unwrap()
+        (&serde_json::from_value::<JsonWebKey<'_>>(jwk).unwrap()).try_into().unwrap()
     }
 
     fn public(seed: &[u8; 32]) -> Vec<u8> {
@@ -373,11 +353,7 @@ mod tests {
     }
 
     fn expect() -> Expect {
-        Expect {
-            issuer: "https://idp".into(),
-            algorithms: Algorithm::ALL.to_vec(),
-            clock_skew: 60,
-        }
+        Expect { issuer: "https://idp".into(), algorithms: Algorithm::ALL.to_vec(), clock_skew: 60 }
     }
 
     fn claims() -> Value {
@@ -385,17 +361,10 @@ mod tests {
     }
 
     fn sign(header: &str, payload: &str) -> Vec<u8> {
-        let signed = format!(
-            "{}.{}",
-            URL_SAFE_NO_PAD.encode(header),
-            URL_SAFE_NO_PAD.encode(payload)
-        );
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
         let signature = Ed25519.sign(&signer(), signed.as_bytes());
-        format!(
-            "{signed}.{}",
-            URL_SAFE_NO_PAD.encode(jwt_compact::AlgorithmSignature::as_bytes(&signature))
-        )
-        .into()
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(jwt_compact::AlgorithmSignature::as_bytes(&signature)))
+            .into()
     }
 
     fn check(token: &[u8]) -> Result<Caller, Reject> {
@@ -424,40 +393,18 @@ mod tests {
     #[test]
     fn every_time_claim_is_kept_to_the_second() {
         assert!(with_claims(|c| c["exp"] = json!(NOW - 59)).is_ok());
-        assert_eq!(
-            with_claims(|c| c["exp"] = json!(NOW - 60)).unwrap_err(),
-            Reject::Expired
-        );
+        assert_eq!(with_claims(|c| c["exp"] = json!(NOW - 60)).unwrap_err(), Reject::Expired);
         assert!(with_claims(|c| c["nbf"] = json!(NOW + 60)).is_ok());
-        assert_eq!(
-            with_claims(|c| c["nbf"] = json!(NOW + 61)).unwrap_err(),
-            Reject::NotYetValid
-        );
-        assert_eq!(
-            with_claims(|c| c["iat"] = json!(NOW + 61)).unwrap_err(),
-            Reject::NotYetValid
-        );
+        assert_eq!(with_claims(|c| c["nbf"] = json!(NOW + 61)).unwrap_err(), Reject::NotYetValid);
+        assert_eq!(with_claims(|c| c["iat"] = json!(NOW + 61)).unwrap_err(), Reject::NotYetValid);
         assert!(with_claims(|c| c["exp"] = json!(NOW as f64 + 0.5)).is_ok());
         for odd in [json!("1800000300"), json!(null), json!([NOW]), json!(true)] {
-            assert_eq!(
-                with_claims(|c| c["exp"] = odd.clone()).unwrap_err(),
-                Reject::Claim,
-                "{odd}"
-            );
+            assert_eq!(with_claims(|c| c["exp"] = odd.clone()).unwrap_err(), Reject::Claim, "{odd}");
         }
-        assert_eq!(
-            with_claims(|c| c["exp"] = json!(-8_334_601_228_800_i64)).unwrap_err(),
-            Reject::Expired
-        );
-        assert_eq!(
-            with_claims(|c| c["exp"] = json!(-1e300)).unwrap_err(),
-            Reject::Expired
-        );
+        assert_eq!(with_claims(|c| c["exp"] = json!(-8_334_601_228_800_i64)).unwrap_err(), Reject::Expired);
+        assert_eq!(with_claims(|c| c["exp"] = json!(-1e300)).unwrap_err(), Reject::Expired);
         assert!(with_claims(|c| c["nbf"] = json!(i64::MIN)).is_ok());
-        assert_eq!(
-            with_claims(|c| c["nbf"] = json!(u64::MAX)).unwrap_err(),
-            Reject::NotYetValid
-        );
+        assert_eq!(with_claims(|c| c["nbf"] = json!(u64::MAX)).unwrap_err(), Reject::NotYetValid);
         assert_eq!(
             with_claims(|c| drop(c.as_object_mut().unwrap().remove("exp"))).unwrap_err(),
             Reject::Claim
@@ -466,72 +413,38 @@ mod tests {
 
     #[test]
     fn a_skew_of_zero_means_zero() {
-        let expect = Expect {
-            clock_skew: 0,
-            ..expect()
-        };
+        let expect = Expect { clock_skew: 0, ..expect() };
         let token = sign(r#"{"alg":"EdDSA","kid":"k"}"#, &claims().to_string());
         let token = read(&token).unwrap();
         assert!(token.verify(&keys(), &Compact, &expect, NOW + 299).is_ok());
-        assert_eq!(
-            token.verify(&keys(), &Compact, &expect, NOW + 300).unwrap_err(),
-            Reject::Expired
-        );
+        assert_eq!(token.verify(&keys(), &Compact, &expect, NOW + 300).unwrap_err(), Reject::Expired);
     }
 
     #[test]
     fn tokens_that_are_not_access_tokens_are_refused() {
-        for (name, kind) in [
-            ("typ", "ID"),
-            ("typ", "Refresh"),
-            ("typ", "DPoP"),
-            ("token_use", "id"),
-        ] {
-            assert_eq!(
-                with_claims(|c| c[name] = json!(kind)).unwrap_err(),
-                Reject::Kind,
-                "{name} {kind}"
-            );
+        for (name, kind) in [("typ", "ID"), ("typ", "Refresh"), ("typ", "DPoP"), ("token_use", "id")] {
+            assert_eq!(with_claims(|c| c[name] = json!(kind)).unwrap_err(), Reject::Kind, "{name} {kind}");
         }
         assert!(with_claims(|c| c["typ"] = json!("bearer")).is_ok());
-        assert_eq!(
-            with_claims(|c| c["cnf"] = json!({"jkt": "x"})).unwrap_err(),
-            Reject::Bound
-        );
+        assert_eq!(with_claims(|c| c["cnf"] = json!({"jkt": "x"})).unwrap_err(), Reject::Bound);
     }
 
     #[test]
     fn the_issuer_is_one_exact_string() {
-        for odd in [
-            json!("https://idp/"),
-            json!(["https://idp"]),
-            json!(null),
-            json!("HTTPS://idp"),
-        ] {
-            assert_eq!(
-                with_claims(|c| c["iss"] = odd.clone()).unwrap_err(),
-                Reject::Issuer,
-                "{odd}"
-            );
+        for odd in [json!("https://idp/"), json!(["https://idp"]), json!(null), json!("HTTPS://idp")] {
+            assert_eq!(with_claims(|c| c["iss"] = odd.clone()).unwrap_err(), Reject::Issuer, "{odd}");
         }
     }
 
     #[test]
     fn the_header_is_read_strictly() {
         assert!(with_header(r#"{"alg":"Ed25519","kid":"k","typ":"at+JWT"}"#).is_ok());
-        assert!(
-            with_header(r#"{"alg":"EdDSA"}"#).is_ok(),
-            "without a kid the keys that fit are tried"
-        );
+        assert!(with_header(r#"{"alg":"EdDSA"}"#).is_ok(), "without a kid the keys that fit are tried");
         assert!(with_header(r#"{"alg":"EdDSA","typ":"application/at+jwt"}"#).is_ok());
         let refused = |header: &str| with_header(header).unwrap_err();
         assert_eq!(refused(r#"{"alg":"none"}"#), Reject::Algorithm);
         assert_eq!(refused(r#"{"alg":"HS256"}"#), Reject::Algorithm);
-        assert_eq!(
-            refused(r#"{"alg":"RS256","kid":"k"}"#),
-            Reject::Algorithm,
-            "the key is of another kind"
-        );
+        assert_eq!(refused(r#"{"alg":"RS256","kid":"k"}"#), Reject::Algorithm, "the key is of another kind");
         assert_eq!(refused(r#"{"alg":"EdDSA","kid":"other"}"#), Reject::Key);
         assert_eq!(refused(r#"{"alg":"EdDSA","kid":7}"#), Reject::Malformed);
         assert_eq!(refused(r#"{"alg":"EdDSA","crit":[]}"#), Reject::Critical);
@@ -558,19 +471,10 @@ mod tests {
         ] {
             assert_eq!(check(odd.as_bytes()).unwrap_err(), Reject::Malformed, "{odd}");
         }
-        assert_eq!(
-            check(&vec![b'a'; MAX_TOKEN_BYTES + 1]).unwrap_err(),
-            Reject::TooLarge
-        );
+        assert_eq!(check(&vec![b'a'; MAX_TOKEN_BYTES + 1]).unwrap_err(), Reject::TooLarge);
         let other = URL_SAFE_NO_PAD.encode([7; 64]);
-        assert_eq!(
-            check(format!("{signed}.{other}").as_bytes()).unwrap_err(),
-            Reject::Signature
-        );
+        assert_eq!(check(format!("{signed}.{other}").as_bytes()).unwrap_err(), Reject::Signature);
         let short = URL_SAFE_NO_PAD.encode([7; 63]);
-        assert_eq!(
-            check(format!("{signed}.{short}").as_bytes()).unwrap_err(),
-            Reject::Signature
-        );
+        assert_eq!(check(format!("{signed}.{short}").as_bytes()).unwrap_err(), Reject::Signature);
     }
 }

@@ -61,11 +61,7 @@ pub struct Failure {
 impl Failure {
     /// A failure without `Retry-After`.
     pub fn new(cause: Cause, detail: impl Into<String>) -> Self {
-        Self {
-            cause,
-            retry_after: None,
-            detail: detail.into(),
-        }
+        Self { cause, retry_after: None, detail: detail.into() }
     }
 }
 
@@ -189,46 +185,30 @@ impl<T> Lease<T> {
     pub fn fixed(value: T) -> Self {
         let forever = Instant(Duration::MAX);
         Self {
-            held: Some(Held {
-                value,
-                fetched_at: forever,
-                renew_at: forever,
-                end_at: forever,
-            }),
+            held: Some(Held { value, fetched_at: forever, renew_at: forever, end_at: forever }),
             ..Self::new(Pace::default())
         }
     }
 
     /// The value, while it is good.
     pub fn value(&self, now: Instant) -> Option<&T> {
-        self.held
-            .as_ref()
-            .filter(|held| now < held.end_at)
-            .map(|held| &held.value)
+        self.held.as_ref().filter(|held| now < held.end_at).map(|held| &held.value)
     }
 
     /// What one who needs the value now can expect.
     pub fn outlook(&self, now: Instant) -> Outlook<'_, T> {
-        match self.value(now) {
-            Some(value) => Outlook::Good(value),
-            None => {
-                let wait = self.next_start().since(now);
-                let soon = self.failures < PATIENCE && wait <= SOON;
-                if soon {
-                    Outlook::Coming
-                } else {
-                    Outlook::Failing(wait)
-                }
-            }
+        if let Some(value) = self.value(now) {
+            Outlook::Good(value)
+        } else {
+            let wait = self.next_start().since(now);
+            let soon = self.failures < PATIENCE && wait <= SOON;
+            if soon { Outlook::Coming } else { Outlook::Failing(wait) }
         }
     }
 
     /// How long the value stays good.
     pub fn remaining(&self, now: Instant) -> Option<Duration> {
-        self.held
-            .as_ref()
-            .filter(|held| now < held.end_at)
-            .map(|held| held.end_at.since(now))
+        self.held.as_ref().filter(|held| now < held.end_at).map(|held| held.end_at.since(now))
     }
 
     /// Failures since the last success.
@@ -253,9 +233,7 @@ impl<T> Lease<T> {
 
     /// When to look at this lease again: to begin a fetch, or to give up the running one.
     pub fn next_event(&self) -> Instant {
-        self.flight
-            .as_ref()
-            .map_or_else(|| self.next_start(), |flight| flight.deadline)
+        self.flight.as_ref().map_or_else(|| self.next_start(), |flight| flight.deadline)
     }
 
     /// Whether a fetch should begin now.
@@ -271,11 +249,7 @@ impl<T> Lease<T> {
         self.attempts = self.attempts.wrapping_add(1);
         let attempt = Attempt(self.attempts);
         let deadline = now + self.pace.timeout + LOST_MARGIN;
-        self.flight = Some(Flight {
-            attempt,
-            start: now,
-            deadline,
-        });
+        self.flight = Some(Flight { attempt, start: now, deadline });
         self.last_start = Some(now);
         Some(attempt)
     }
@@ -295,12 +269,7 @@ impl<T> Lease<T> {
         match outcome {
             Ok(fresh) => {
                 let (renew_at, end_at) = (flight.start + fresh.renew_after, flight.start + fresh.end_after);
-                self.held = Some(Held {
-                    value: fresh.value,
-                    fetched_at: flight.start,
-                    renew_at,
-                    end_at,
-                });
+                self.held = Some(Held { value: fresh.value, fetched_at: flight.start, renew_at, end_at });
                 self.failures = 0;
                 self.last_failure = None;
                 self.not_before = floor;
@@ -316,11 +285,7 @@ impl<T> Lease<T> {
 
     /// Ends a fetch whose answer never came.
     pub fn give_up_lost(&mut self, now: Instant, dice: &mut Dice) -> bool {
-        let lost = self
-            .flight
-            .as_ref()
-            .filter(|flight| flight.deadline <= now)
-            .map(|flight| flight.attempt);
+        let lost = self.flight.as_ref().filter(|flight| flight.deadline <= now).map(|flight| flight.attempt);
         lost.is_some_and(|attempt| {
             let failure = Failure::new(Cause::Timeout, "the answer never came");
             self.finish(attempt, now, Err(failure), dice)
@@ -343,10 +308,7 @@ impl<T> Lease<T> {
     }
 
     fn next_start(&self) -> Instant {
-        let wish = self
-            .held
-            .as_ref()
-            .map_or(Instant::default(), |held| held.renew_at.min(held.end_at));
+        let wish = self.held.as_ref().map_or(Instant::default(), |held| held.renew_at.min(held.end_at));
         wish.max(self.not_before)
     }
 
@@ -356,13 +318,8 @@ impl<T> Lease<T> {
             Cause::Configuration => (self.pace.config_base, self.pace.config_cap),
             _ => (self.pace.base, self.pace.cap),
         };
-        let bound = base
-            .saturating_mul(1 << self.failures.min(MOST_DOUBLINGS))
-            .min(cap);
-        let asked = failure
-            .retry_after
-            .unwrap_or_default()
-            .min(self.pace.retry_after_cap);
+        let bound = base.saturating_mul(1 << self.failures.min(MOST_DOUBLINGS)).min(cap);
+        let asked = failure.retry_after.unwrap_or_default().min(self.pace.retry_after_cap);
         dice.up_to(bound).max(asked)
     }
 }
@@ -370,9 +327,7 @@ impl<T> Lease<T> {
 impl<T> fmt::Debug for Lease<T> {
     /// Not the value: it may be a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease")
-            .field("failures", &self.failures)
-            .finish_non_exhaustive()
+        f.debug_struct("Lease").field("failures", &self.failures).finish_non_exhaustive()
     }
 }
 
@@ -387,11 +342,7 @@ mod tests {
 
     fn fresh(value: u64, renew: u64, end: u64) -> Fresh<u64> {
         let (renew_after, end_after) = (Duration::from_millis(renew), Duration::from_millis(end));
-        Fresh {
-            value,
-            renew_after,
-            end_after,
-        }
+        Fresh { value, renew_after, end_after }
     }
 
     fn failed() -> Result<Fresh<u64>, Failure> {
@@ -436,10 +387,7 @@ mod tests {
         lease.finish(
             attempt,
             at(0),
-            Err(Failure {
-                retry_after,
-                ..failed().unwrap_err()
-            }),
+            Err(Failure { retry_after, ..failed().unwrap_err() }),
             &mut Dice::new(0),
         );
         assert_eq!(lease.next_event(), at(20_000));
@@ -448,10 +396,7 @@ mod tests {
         lease.finish(
             attempt,
             at(20_000),
-            Err(Failure {
-                retry_after,
-                ..failed().unwrap_err()
-            }),
+            Err(Failure { retry_after, ..failed().unwrap_err() }),
             &mut Dice::new(0),
         );
         assert_eq!(lease.next_event(), at(320_000));
@@ -471,14 +416,8 @@ mod tests {
     enum Event {
         Pass(u64),
         Begin,
-        Succeed {
-            renew: u64,
-            end: u64,
-        },
-        Fail {
-            configuration: bool,
-            retry_after: Option<u64>,
-        },
+        Succeed { renew: u64, end: u64 },
+        Fail { configuration: bool, retry_after: Option<u64> },
         Doubt,
         Tick,
     }

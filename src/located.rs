@@ -72,9 +72,7 @@ impl Path {
     /// Whether this is the object at that dotted path, or one that it stands in.
     pub fn holds(&self, object: &str) -> bool {
         let mut names = object.split('.');
-        self.0
-            .iter()
-            .all(|step| matches!(step, Step::Name(name) if names.next() == Some(name)))
+        self.0.iter().all(|step| matches!(step, Step::Name(name) if names.next() == Some(name)))
     }
 
     /// The name, if this is directly a member of the object at that dotted path.
@@ -83,9 +81,7 @@ impl Path {
             return None;
         };
         let mut names = object.split('.');
-        let same = parents
-            .iter()
-            .all(|step| matches!(step, Step::Name(name) if names.next() == Some(name)));
+        let same = parents.iter().all(|step| matches!(step, Step::Name(name) if names.next() == Some(name)));
         (same && names.next().is_none()).then_some(name)
     }
 }
@@ -97,22 +93,17 @@ impl fmt::Display for Path {
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Name(name) => {
                     let dot = if position == 0 { "" } else { "." };
-                    let plain = name
-                        .bytes()
-                        .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+                    let plain =
+                        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
                     if plain {
-                        write!(f, "{dot}{name}")?
+                        write!(f, "{dot}{name}")?;
                     } else {
-                        write!(f, "[{name:?}]")?
+                        write!(f, "[{name:?}]")?;
                     }
                 }
             }
         }
-        if self.0.is_empty() {
-            f.write_str("configuration")
-        } else {
-            Ok(())
-        }
+        if self.0.is_empty() { f.write_str("configuration") } else { Ok(()) }
     }
 }
 
@@ -186,19 +177,11 @@ impl<'de, 'place> Located<'de, 'place> {
     }
 
     fn members(self, members: &'de Map<String, Value>) -> Members<'de, 'place> {
-        Members {
-            outer: self,
-            rest: members.iter(),
-            present: None,
-        }
+        Members { outer: self, rest: members.iter(), present: None }
     }
 
     fn elements(self, elements: &'de [Value]) -> Elements<'de, 'place> {
-        Elements {
-            outer: self,
-            rest: elements.iter(),
-            next: 0,
-        }
+        Elements { outer: self, rest: elements.iter(), next: 0 }
     }
 }
 
@@ -249,11 +232,7 @@ impl<'de> Deserializer<'de> for Located<'de, '_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        if self.value.is_null() {
-            visitor.visit_none()
-        } else {
-            visitor.visit_some(self)
-        }
+        if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     // What a type asks for is all that is compiled for it; `deserialize_any` would be several times as much.
@@ -338,10 +317,7 @@ impl<'de> MapAccess<'de> for Members<'de, '_> {
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Fault> {
-        let (name, value) = self
-            .present
-            .take()
-            .ok_or_else(|| Fault::custom("a value without a name"))?;
+        let (name, value) = self.present.take().ok_or_else(|| Fault::custom("a value without a name"))?;
         let read = seed.deserialize(Located { value, ..self.outer });
         if read.is_err() {
             self.outer.failed_in_name(name);

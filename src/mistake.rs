@@ -23,11 +23,7 @@ pub struct Mistake {
 impl Mistake {
     /// `fault` stands at `path`.
     pub fn new(path: &Path, fault: impl Into<String>) -> Self {
-        Self {
-            path: path.clone(),
-            fault: fault.into(),
-            unless: Vec::new(),
-        }
+        Self { path: path.clone(), fault: fault.into(), unless: Vec::new() }
     }
 }
 
@@ -59,11 +55,7 @@ pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<Read<T>, Vec<
     loop {
         let (place, fault) = match located::read(&json) {
             Ok(value) => {
-                return Ok(Read {
-                    value,
-                    mistakes,
-                    removed,
-                });
+                return Ok(Read { value, mistakes, removed });
             }
             Err(found) => found,
         };
@@ -84,27 +76,16 @@ impl<T> Read<T> {
 
     /// The members that were taken out of the object at this dotted path.
     pub fn removed_from(&self, object: &str) -> Vec<String> {
-        self.removed
-            .iter()
-            .filter_map(|gone| gone.member_of(object))
-            .map(str::to_owned)
-            .collect()
+        self.removed.iter().filter_map(|gone| gone.member_of(object)).map(str::to_owned).collect()
     }
 
     /// Adds the mistakes that a later look found, unless they only follow from what is already known.
     pub fn and_also(self, found: Vec<Mistake>) -> Vec<Mistake> {
-        let Self {
-            mut mistakes,
-            removed,
-            ..
-        } = self;
+        let Self { mut mistakes, removed, .. } = self;
         for mistake in found {
             let path = original(mistake.path.steps(), &removed);
-            let unless: Vec<Path> = mistake
-                .unless
-                .iter()
-                .map(|place| original(place.steps(), &removed))
-                .collect();
+            let unless: Vec<Path> =
+                mistake.unless.iter().map(|place| original(place.steps(), &removed)).collect();
             let explained = |gone: &Path| path.is_in(gone) || unless.iter().any(|place| gone.is_in(place));
             if !removed.iter().any(explained) {
                 mistakes.push(Mistake { path, ..mistake });
@@ -121,11 +102,8 @@ fn original(steps: &[Step], removed: &[Path]) -> Path {
         let step = match step {
             Step::Name(_) => step.clone(),
             Step::Index(index) => {
-                let gone = |index: &usize| {
-                    removed
-                        .iter()
-                        .any(|removed| removed.element_of(&path) == Some(*index))
-                };
+                let gone =
+                    |index: &usize| removed.iter().any(|removed| removed.element_of(&path) == Some(*index));
                 // Each element that is gone moved the later ones forward by one.
                 let mut original = *index;
                 let mut before = 0;

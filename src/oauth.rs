@@ -89,45 +89,29 @@ impl Grant {
         match &self.auth {
             ClientAuth::Basic(secret) => headers.push(("authorization", self.basic(secret))),
             ClientAuth::Post(secret) => {
-                for (name, value) in [
-                    ("client_id", self.client_id.as_str()),
-                    ("client_secret", secret.reveal()),
-                ] {
+                for (name, value) in
+                    [("client_id", self.client_id.as_str()), ("client_secret", secret.reveal())]
+                {
                     body.push('&');
                     body.push_str(&form_pair(name, value));
                 }
             }
         }
-        Call {
-            endpoint,
-            method: "POST",
-            headers,
-            body: body.into_bytes(),
-            timeout,
-        }
+        Call { endpoint, method: "POST", headers, body: body.into_bytes(), timeout }
     }
 
     /// Whether a provider's text holds what it was told and nobody else may know, in any form in which it was told.
     fn repeats_secret(&self, text: &str) -> bool {
         let (ClientAuth::Basic(secret) | ClientAuth::Post(secret)) = &self.auth;
         let basic = self.basic(secret);
-        let sent = [
-            secret.reveal(),
-            &form_encoded(secret.reveal()),
-            basic.trim_start_matches("Basic "),
-        ];
+        let sent = [secret.reveal(), &form_encoded(secret.reveal()), basic.trim_start_matches("Basic ")];
         // Compared without what is left out of a log line, so that nothing can hide in it.
-        sent.iter()
-            .any(|secret| printable(text, usize::MAX).contains(&printable(secret, usize::MAX)))
+        sent.iter().any(|secret| printable(text, usize::MAX).contains(&printable(secret, usize::MAX)))
     }
 
     /// RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
     fn basic(&self, secret: &Secret) -> String {
-        let pair = format!(
-            "{}:{}",
-            form_encoded(&self.client_id),
-            form_encoded(secret.reveal())
-        );
+        let pair = format!("{}:{}", form_encoded(&self.client_id), form_encoded(secret.reveal()));
         format!("Basic {}", STANDARD.encode(pair))
     }
 
@@ -151,21 +135,12 @@ const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// The body of a good reply, or the fault that the reply is.
 pub fn body_of(reply: &Reply) -> Result<&[u8], Failure> {
-    let status = reply
-        .status
-        .ok_or_else(|| Failure::new(Cause::Unreachable, reply.note.clone()))?;
+    let status = reply.status.ok_or_else(|| Failure::new(Cause::Unreachable, reply.note.clone()))?;
     if !(200..300).contains(&status) {
-        return Err(Failure {
-            retry_after: retry_after(reply),
-            ..status_fault(status)
-        });
+        return Err(Failure { retry_after: retry_after(reply), ..status_fault(status) });
     }
-    let too_large = || {
-        Failure::new(
-            Cause::Unreadable,
-            format!("the answer is larger than {MAX_REPLY_BYTES} bytes"),
-        )
-    };
+    let too_large =
+        || Failure::new(Cause::Unreadable, format!("the answer is larger than {MAX_REPLY_BYTES} bytes"));
     reply.body.as_deref().ok_or_else(too_large)
 }
 
@@ -193,9 +168,7 @@ fn token_answer(reply: &Reply, is_secret: &dyn Fn(&str) -> bool) -> Result<Map<S
         }
         Err(failure) if matches!(reply.status, Some(400..500)) => {
             let body = reply.body.as_deref().unwrap_or_default();
-            let stated = json::parse_object(body)
-                .ok()
-                .and_then(|answer| stated_fault(&answer, is_secret));
+            let stated = json::parse_object(body).ok().and_then(|answer| stated_fault(&answer, is_secret));
             Err(stated.map_or(failure.clone(), |stated| Failure {
                 detail: format!("{}, {}", failure.detail, stated.detail),
                 ..failure
@@ -209,34 +182,17 @@ fn token_answer(reply: &Reply, is_secret: &dyn Fn(&str) -> bool) -> Result<Map<S
 fn stated_fault(answer: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool) -> Option<Failure> {
     let code =
         |code: &&str| code.len() <= 40 && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    let error = answer
-        .get("error")?
-        .as_str()
-        .filter(code)
-        .filter(|code| !is_secret(code))
-        .unwrap_or("error");
-    let description = answer
-        .get("error_description")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let description = if is_secret(description) {
-        "(not shown, as it repeats the secret)"
-    } else {
-        description
-    };
+    let error = answer.get("error")?.as_str().filter(code).filter(|code| !is_secret(code)).unwrap_or("error");
+    let description = answer.get("error_description").and_then(Value::as_str).unwrap_or_default();
+    let description =
+        if is_secret(description) { "(not shown, as it repeats the secret)" } else { description };
     let detail = format!("{error}: {}", printable(description, 160));
-    Some(Failure::new(
-        Cause::Configuration,
-        detail.trim_end_matches([':', ' ']),
-    ))
+    Some(Failure::new(Cause::Configuration, detail.trim_end_matches([':', ' '])))
 }
 
 /// The printable ASCII of a text, cut short.
 fn printable(text: &str, most: usize) -> String {
-    text.chars()
-        .filter(|c| c.is_ascii_graphic() || *c == ' ')
-        .take(most)
-        .collect()
+    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(most).collect()
 }
 
 /// RFC 6749 section 5.1: a token that may be attached as Bearer, or why not.
@@ -256,9 +212,7 @@ fn bearer_token(answer: &Map<String, Value>) -> Result<Token, Failure> {
     // RFC 6749 appendix A.12 allows printable ASCII; a blank would end a Bearer credential (RFC 6750 section 2.1).
     if token.is_empty() || token.len() > MAX_TOKEN_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic())
     {
-        return Err(unreadable(
-            "access_token is empty, too long, or holds characters that a header cannot",
-        ));
+        return Err(unreadable("access_token is empty, too long, or holds characters that a header cannot"));
     }
     Ok(Token(token.as_str().into()))
 }
@@ -268,9 +222,7 @@ fn lifetime(expires_in: Option<&Value>, default: Duration) -> Result<Duration, F
     let seconds = match expires_in {
         None | Some(Value::Null) => return Ok(default.min(MAX_LIFETIME)),
         Some(Value::Number(number)) => number.as_f64(),
-        Some(Value::String(text)) => json::parse(text.as_bytes())
-            .ok()
-            .and_then(|number| number.as_f64()),
+        Some(Value::String(text)) => json::parse(text.as_bytes()).ok().and_then(|number| number.as_f64()),
         Some(_) => None,
     };
     match seconds {
@@ -278,10 +230,7 @@ fn lifetime(expires_in: Option<&Value>, default: Duration) -> Result<Duration, F
             let capped = seconds.floor().min(MAX_LIFETIME.as_secs_f64());
             Ok(Duration::from_secs_f64(capped))
         }
-        Some(_) => Err(Failure::new(
-            Cause::Unreadable,
-            "expires_in says that the token has ended already",
-        )),
+        Some(_) => Err(Failure::new(Cause::Unreadable, "expires_in says that the token has ended already")),
         None => Err(Failure::new(Cause::Unreadable, "expires_in is not a number")),
     }
 }
@@ -304,39 +253,25 @@ pub fn retry_after(reply: &Reply) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let date = std::str::from_utf8(reply.head.first("date")?).ok()?;
-    Some(Duration::from_secs(
-        http_date(text)?.saturating_sub(http_date(date.trim())?),
-    ))
+    Some(Duration::from_secs(http_date(text)?.saturating_sub(http_date(date.trim())?)))
 }
 
 /// Seconds since 1970 of an IMF-fixdate (RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
 fn http_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut words = text.split_once(", ")?.1.split(' ');
     let day: u64 = words.next()?.parse().ok()?;
     let name = words.next()?;
     let month = u64::try_from(MONTHS.iter().position(|month| *month == name)?).ok()? + 1;
-    let year: u64 = words
-        .next()?
-        .parse()
-        .ok()
-        .filter(|year| (1970..=9999).contains(year))?;
-    let mut clock = words
-        .next()?
-        .split(':')
-        .map(|number| number.parse::<u64>().ok().filter(|number| *number < 61));
+    let year: u64 = words.next()?.parse().ok().filter(|year| (1970..=9999).contains(year))?;
+    let mut clock =
+        words.next()?.split(':').map(|number| number.parse::<u64>().ok().filter(|number| *number < 61));
     let (hours, minutes, seconds) = (clock.next()??, clock.next()??, clock.next()??);
     // Days from civil (Howard Hinnant): years start in March, so that the leap day is the last.
-    let (year, month) = if month <= 2 {
-        (year - 1, month + 9)
-    } else {
-        (year, month - 3)
-    };
+    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day.min(31);
-    days.checked_sub(719_469)
-        .map(|days| days * 86_400 + hours * 3600 + minutes * 60 + seconds)
+    days.checked_sub(719_469).map(|days| days * 86_400 + hours * 3600 + minutes * 60 + seconds)
 }
 
 fn form_pair(name: &str, value: &str) -> String {
@@ -350,7 +285,7 @@ fn form_encoded(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'*' | b'-' | b'.' | b'_' => {
-                encoded.push(char::from(byte))
+                encoded.push(char::from(byte));
             }
             b' ' => encoded.push('+'),
             _ => drop(write!(encoded, "%{byte:02X}")),
@@ -365,35 +300,20 @@ mod tests {
     use serde_json::json;
 
     fn grant(auth: ClientAuth) -> Grant {
-        let parameters = vec![
-            ("scope".to_owned(), "a b".to_owned()),
-            ("resource".to_owned(), "https://x/?y".to_owned()),
-        ];
-        Grant {
-            client_id: "a:b c".into(),
-            auth,
-            parameters,
-            default_lifetime: Duration::from_secs(300),
-        }
+        let parameters =
+            vec![("scope".to_owned(), "a b".to_owned()), ("resource".to_owned(), "https://x/?y".to_owned())];
+        Grant { client_id: "a:b c".into(), auth, parameters, default_lifetime: Duration::from_secs(300) }
     }
 
     fn call(auth: ClientAuth) -> Call {
-        let endpoint = Endpoint {
-            cluster: "c".into(),
-            scheme: "https",
-            authority: "idp".into(),
-            path: "/t".into(),
-        };
+        let endpoint =
+            Endpoint { cluster: "c".into(), scheme: "https", authority: "idp".into(), path: "/t".into() };
         grant(auth).call(endpoint, Duration::from_secs(5))
     }
 
     fn read(answer: &Value) -> Result<Fresh<Token>, Failure> {
         let body = Some(answer.to_string().into_bytes());
-        let reply = Reply {
-            status: Some(200),
-            body,
-            ..Reply::default()
-        };
+        let reply = Reply { status: Some(200), body, ..Reply::default() };
         grant(ClientAuth::Post(Secret::new("s".into()))).read(&reply, &mut Dice::new(1))
     }
 
@@ -404,18 +324,11 @@ mod tests {
     #[test]
     fn basic_is_form_encoded_before_base64() {
         let call = call(ClientAuth::Basic(Secret::new("p%&+ü".into())));
-        let (_, value) = call
-            .headers
-            .iter()
-            .find(|(name, _)| *name == "authorization")
-            .unwrap();
+        let (_, value) = call.headers.iter().find(|(name, _)| *name == "authorization").unwrap();
         let pair = STANDARD.decode(value.strip_prefix("Basic ").unwrap()).unwrap();
         assert_eq!(String::from_utf8(pair).unwrap(), "a%3Ab+c:p%25%26%2B%C3%BC");
         let body = String::from_utf8(call.body).unwrap();
-        assert_eq!(
-            body,
-            "grant_type=client_credentials&scope=a+b&resource=https%3A%2F%2Fx%2F%3Fy"
-        );
+        assert_eq!(body, "grant_type=client_credentials&scope=a+b&resource=https%3A%2F%2Fx%2F%3Fy");
     }
 
     #[test]
@@ -429,11 +342,8 @@ mod tests {
         let call = call(ClientAuth::Post(Secret::new("hush".into())));
         let token = read(&good()).unwrap().value;
         assert!(
-            !format!(
-                "{call:?} {:?} {token:?}",
-                grant(ClientAuth::Basic(Secret::new("hush".into())))
-            )
-            .contains("hush")
+            !format!("{call:?} {:?} {token:?}", grant(ClientAuth::Basic(Secret::new("hush".into()))))
+                .contains("hush")
         );
     }
 
@@ -449,10 +359,7 @@ mod tests {
                 "{seconds}: {:?}",
                 fresh.renew_after
             );
-            assert!(
-                fresh.renew_after < fresh.end_after && fresh.end_after < life,
-                "{seconds}"
-            );
+            assert!(fresh.renew_after < fresh.end_after && fresh.end_after < life, "{seconds}");
         }
     }
 
@@ -461,24 +368,14 @@ mod tests {
         let life = |expires_in: Value| {
             let mut answer = good();
             answer["expires_in"] = expires_in;
-            read(&answer)
-                .map(|fresh| fresh.end_after.as_secs())
-                .map_err(|failure| failure.cause)
+            read(&answer).map(|fresh| fresh.end_after.as_secs()).map_err(|failure| failure.cause)
         };
         assert_eq!(life(json!("300")), Ok(290));
         assert_eq!(life(json!(300.9)), Ok(290));
         assert_eq!(life(json!(null)), Ok(290));
         assert_eq!(life(json!(u64::MAX)), Ok(86_390));
         assert_eq!(life(json!(1e300)), Ok(86_390));
-        for odd in [
-            json!(0),
-            json!(-5),
-            json!("soon"),
-            json!([300]),
-            json!("NaN"),
-            json!(0.5),
-            json!(true),
-        ] {
+        for odd in [json!(0), json!(-5), json!("soon"), json!([300]), json!("NaN"), json!(0.5), json!(true)] {
             assert_eq!(life(odd.clone()), Err(Cause::Unreadable), "{odd}");
         }
         let mut absent = good();
@@ -501,11 +398,7 @@ mod tests {
         ] {
             let mut answer = good();
             answer[name] = value.clone();
-            assert_eq!(
-                read(&answer).unwrap_err().cause,
-                Cause::Unreadable,
-                "{name} {value}"
-            );
+            assert_eq!(read(&answer).unwrap_err().cause, Cause::Unreadable, "{name} {value}");
         }
     }
 
@@ -517,9 +410,7 @@ mod tests {
             ..Reply::default()
         };
         let fault = |reply: &Reply| {
-            grant(ClientAuth::Post(Secret::new("s".into())))
-                .read(reply, &mut Dice::new(1))
-                .unwrap_err()
+            grant(ClientAuth::Post(Secret::new("s".into()))).read(reply, &mut Dice::new(1)).unwrap_err()
         };
         let wrong = fault(&reply(
             401,
@@ -527,44 +418,23 @@ mod tests {
         ));
         assert_eq!(wrong.cause, Cause::Configuration);
         assert_eq!(wrong.detail, "status 401, unauthorized_client: Invalid clientx");
-        assert_eq!(
-            fault(&reply(200, r#"{"error":"invalid_scope"}"#)).cause,
-            Cause::Configuration
-        );
-        assert_eq!(
-            fault(&reply(200, "<html>token</html>")).detail,
-            "the token answer is not a JSON object"
-        );
+        assert_eq!(fault(&reply(200, r#"{"error":"invalid_scope"}"#)).cause, Cause::Configuration);
+        assert_eq!(fault(&reply(200, "<html>token</html>")).detail, "the token answer is not a JSON object");
         assert_eq!(fault(&reply(429, "")).cause, Cause::Status);
         assert_eq!(fault(&reply(500, "")).cause, Cause::Status);
         assert_eq!(fault(&Reply::default()).cause, Cause::Unreachable);
-        assert_eq!(
-            fault(&Reply {
-                status: Some(200),
-                ..Reply::default()
-            })
-            .cause,
-            Cause::Unreadable
-        );
+        assert_eq!(fault(&Reply { status: Some(200), ..Reply::default() }).cause, Cause::Unreadable);
     }
 
     #[test]
     fn retry_after_counts_from_the_answers_own_date() {
-        let reply = |headers: &[(&str, &str)]| Reply {
-            head: headers.iter().copied().collect(),
-            ..Reply::default()
-        };
+        let reply =
+            |headers: &[(&str, &str)]| Reply { head: headers.iter().copied().collect(), ..Reply::default() };
         let seconds = |headers: &[(&str, &str)]| retry_after(&reply(headers)).map(|span| span.as_secs());
         assert_eq!(seconds(&[("retry-after", "7")]), Some(7));
         let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(
-            seconds(&[date, ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]),
-            Some(30)
-        );
-        assert_eq!(
-            seconds(&[date, ("retry-after", "Sat, 05 Nov 1994 08:50:07 GMT")]),
-            Some(0)
-        );
+        assert_eq!(seconds(&[date, ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]), Some(30));
+        assert_eq!(seconds(&[date, ("retry-after", "Sat, 05 Nov 1994 08:50:07 GMT")]), Some(0));
         assert_eq!(seconds(&[("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]), None);
         assert_eq!(seconds(&[("retry-after", "-1")]), None);
         assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));

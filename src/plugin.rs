@@ -88,13 +88,7 @@ impl Plugin {
         }
         self.stats.count(Event::Held, &self.store.describe(want), "");
         let (since, deadline) = (now.instant, now.instant + self.policy.waiting.timeout);
-        self.waiting.push(Waiter {
-            id,
-            head,
-            want,
-            since,
-            deadline,
-        });
+        self.waiting.push(Waiter { id, head, want, since, deadline });
         Step::Wait
     }
 
@@ -135,10 +129,8 @@ impl Plugin {
 
     /// An upstream answered 401 to a token of ours.
     pub fn refused_upstream(&mut self, sent: Sent, now: Now) {
-        self.stats
-            .count(Event::RefusedUpstream, &self.credential_name(sent), "");
-        self.store
-            .refused_upstream(sent.credential, sent.serial, now.instant);
+        self.stats.count(Event::RefusedUpstream, &self.credential_name(sent), "");
+        self.store.refused_upstream(sent.credential, sent.serial, now.instant);
     }
 
     /// The next thing to do, if there is one.
@@ -149,11 +141,7 @@ impl Plugin {
     /// When to call [`Plugin::tick`] next.
     pub fn deadline(&self, now: Now) -> Option<Instant> {
         let waiters = self.waiting.iter().map(|waiter| waiter.deadline).min();
-        self.store
-            .next_event(now.instant)
-            .into_iter()
-            .chain(waiters)
-            .min()
+        self.store.next_event(now.instant).into_iter().chain(waiters).min()
     }
 
     /// What has been counted.
@@ -167,21 +155,9 @@ impl Plugin {
 
     fn decide(&mut self, head: &Head, since: Instant, now: Now) -> (Result<Edits, Stop>, Seen) {
         let mut seen = Seen::default();
-        let Self {
-            policy,
-            store,
-            verifier,
-            ..
-        } = self;
-        let request = Request {
-            head,
-            now,
-            since,
-            policy,
-            store,
-            verifier: verifier.as_ref(),
-            seen: &mut seen,
-        };
+        let Self { policy, store, verifier, .. } = self;
+        let request =
+            Request { head, now, since, policy, store, verifier: verifier.as_ref(), seen: &mut seen };
         (request.decide(), seen)
     }
 
@@ -213,11 +189,7 @@ impl Plugin {
             self.count_lookup(seen);
         }
         if let Some(rule) = &seen.attach {
-            let detail = if edits.sent.is_some() {
-                "attached"
-            } else {
-                "passed"
-            };
+            let detail = if edits.sent.is_some() { "attached" } else { "passed" };
             self.stats.count(Event::Outbound, rule, detail);
         }
         Step::Forward(edits)
@@ -235,18 +207,13 @@ impl Plugin {
             Some(line) => self.effects.push_back(Effect::Log(log::Level::Info, line)),
             None => self.stats.count(Event::AuditSuppressed, "", ""),
         }
-        let realm = self
-            .policy
-            .inbound
-            .as_ref()
-            .map_or("m2m", |inbound| inbound.realm.as_str());
+        let realm = self.policy.inbound.as_ref().map_or("m2m", |inbound| inbound.realm.as_str());
         Step::Answer(refusal.response(realm))
     }
 
     fn count_lookup(&mut self, seen: &Seen) {
         if seen.caller.is_some() {
-            self.stats
-                .count(Event::Verified, "", if seen.known { "hit" } else { "miss" });
+            self.stats.count(Event::Verified, "", if seen.known { "hit" } else { "miss" });
         }
     }
 
@@ -254,11 +221,7 @@ impl Plugin {
         let what = self.store.describe(outcome.want);
         let (level, detail, text) = match &outcome.result {
             Ok(news) => (log::Level::Info, "ok", format!("{what}: {news}")),
-            Err(failure) => (
-                log::Level::Warn,
-                failure.cause.label(),
-                format!("{what}: {failure}"),
-            ),
+            Err(failure) => (log::Level::Warn, failure.cause.label(), format!("{what}: {failure}")),
         };
         self.stats.count(Event::Fetch, &what, detail);
         self.effects.push_back(Effect::Log(level, text));

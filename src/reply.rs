@@ -59,18 +59,10 @@ impl Refusal {
 
     /// The answer.
     pub fn response(&self, realm: &str) -> Response {
-        let Facts {
-            status,
-            error,
-            message,
-            challenge,
-            details,
-        } = self.facts();
+        let Facts { status, error, message, challenge, details } = self.facts();
         let body = json!({ "error": error, "reason": self.reason(), "message": message }).to_string();
-        let mut headers = vec![
-            ("content-type", "application/json".to_owned()),
-            ("cache-control", "no-store".to_owned()),
-        ];
+        let mut headers =
+            vec![("content-type", "application/json".to_owned()), ("cache-control", "no-store".to_owned())];
         match challenge {
             Challenge::None => {}
             // RFC 6750 section 3.1: a request without any credential gets no error code.
@@ -83,21 +75,12 @@ impl Refusal {
             }
             Challenge::Scope(scope) => {
                 let code = "insufficient_scope";
-                let parameters = [
-                    ("error", code),
-                    ("error_description", &message),
-                    ("scope", &scope),
-                ];
+                let parameters = [("error", code), ("error_description", &message), ("scope", &scope)];
                 headers.push(("www-authenticate", bearer(realm, &parameters)));
             }
             Challenge::RetryAfter(wait) => headers.push(("retry-after", seconds(wait).to_string())),
         }
-        Response {
-            status,
-            headers,
-            body,
-            details,
-        }
+        Response { status, headers, body, details }
     }
 
     fn facts(&self) -> Facts {
@@ -123,13 +106,9 @@ impl Refusal {
                 Challenge::Error("invalid_request"),
                 "m2m_auth_several_tokens",
             ),
-            Self::NoToken => facts(
-                401,
-                "Missing token",
-                "a bearer token is needed",
-                Challenge::Bare,
-                "m2m_auth_no_token",
-            ),
+            Self::NoToken => {
+                facts(401, "Missing token", "a bearer token is needed", Challenge::Bare, "m2m_auth_no_token")
+            }
             Self::Token(reject) => facts(
                 401,
                 "Invalid token",
@@ -141,18 +120,12 @@ impl Refusal {
                 403,
                 "Insufficient permissions",
                 &deny.sentence,
-                deny.scope
-                    .clone()
-                    .map_or(Challenge::Error("insufficient_scope"), Challenge::Scope),
+                deny.scope.clone().map_or(Challenge::Error("insufficient_scope"), Challenge::Scope),
                 "m2m_auth_insufficient_permissions",
             ),
-            Self::NoRule => facts(
-                403,
-                "Forbidden",
-                "no rule is for this request",
-                Challenge::None,
-                "m2m_auth_no_rule",
-            ),
+            Self::NoRule => {
+                facts(403, "Forbidden", "no rule is for this request", Challenge::None, "m2m_auth_no_rule")
+            }
             Self::NoKeys(wait) => facts(
                 503,
                 "Identity provider unavailable",
@@ -203,27 +176,23 @@ enum Challenge {
 
 /// `Retry-After` in whole seconds: at least 1, so that nobody comes back at once; at most 5 minutes.
 fn seconds(wait: Duration) -> u64 {
-    wait.as_millis()
-        .div_ceil(1000)
-        .clamp(1, 300)
-        .try_into()
-        .unwrap_or(300)
+    wait.as_millis().div_ceil(1000).clamp(1, 300).try_into().unwrap_or(300)
 }
 
 /// RFC 6750 section 3.
 fn bearer(realm: &str, parameters: &[(&str, &str)]) -> String {
     let mut challenge = format!("Bearer realm=\"{}\"", quotable(realm));
     for (name, value) in parameters {
-        challenge.push_str(&format!(", {name}=\"{}\"", quotable(value)));
+        for text in [", ", name, "=\"", &quotable(value), "\""] {
+            challenge.push_str(text);
+        }
     }
     challenge
 }
 
 /// The characters that RFC 6750 section 3 allows in an attribute. The host does not stop CR and LF in an answer.
 fn quotable(text: &str) -> String {
-    text.chars()
-        .filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\'))
-        .collect()
+    text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).collect()
 }
 
 #[cfg(test)]
@@ -231,33 +200,16 @@ mod tests {
     use super::*;
 
     fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
-        response
-            .headers
-            .iter()
-            .find(|(own, _)| *own == name)
-            .map(|(_, value)| value.as_str())
+        response.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
     }
 
     #[test]
     fn the_status_table() {
         let wait = Duration::from_millis(1500);
-        let scopes = Deny {
-            sentence: "required scope: a".into(),
-            label: "scope",
-            scope: Some("a".into()),
-        };
-        let role = Deny {
-            sentence: "required realm role: r".into(),
-            label: "realm_role",
-            scope: None,
-        };
+        let scopes = Deny { sentence: "required scope: a".into(), label: "scope", scope: Some("a".into()) };
+        let role = Deny { sentence: "required realm role: r".into(), label: "realm_role", scope: None };
         for (refusal, status, error, challenge) in [
-            (
-                Refusal::NoToken,
-                401,
-                "Missing token",
-                Some("Bearer realm=\"m2m\""),
-            ),
+            (Refusal::NoToken, 401, "Missing token", Some("Bearer realm=\"m2m\"")),
             (
                 Refusal::Token(Reject::Expired),
                 401,
@@ -293,43 +245,27 @@ mod tests {
             (Refusal::AmbiguousPath, 400, "Invalid request", None),
             (Refusal::NoRule, 403, "Forbidden", None),
             (Refusal::NoKeys(wait), 503, "Identity provider unavailable", None),
-            (
-                Refusal::NoOutboundToken(wait),
-                503,
-                "Identity provider unavailable",
-                None,
-            ),
+            (Refusal::NoOutboundToken(wait), 503, "Identity provider unavailable", None),
             (Refusal::TooManyWaiting, 503, "Overloaded", None),
             (Refusal::NotReady, 503, "Not ready", None),
         ] {
             let response = refusal.response("m2m");
             assert_eq!(response.status, status, "{refusal:?}");
             assert_eq!(header(&response, "www-authenticate"), challenge, "{refusal:?}");
-            assert_eq!(
-                header(&response, "retry-after").is_some(),
-                status == 503,
-                "{refusal:?}"
-            );
+            assert_eq!(header(&response, "retry-after").is_some(), status == 503, "{refusal:?}");
             assert_eq!(header(&response, "cache-control"), Some("no-store"));
             let body: serde_json::Value = serde_json::from_str(&response.body).unwrap();
-            assert_eq!(
-                (&body["error"], &body["reason"]),
-                (&json!(error), &json!(refusal.reason()))
-            );
+            assert_eq!((&body["error"], &body["reason"]), (&json!(error), &json!(refusal.reason())));
         }
-        assert_eq!(
-            header(&Refusal::NoKeys(wait).response("m2m"), "retry-after"),
-            Some("2")
-        );
+        assert_eq!(header(&Refusal::NoKeys(wait).response("m2m"), "retry-after"), Some("2"));
     }
 
     #[test]
     fn nothing_breaks_out_of_a_challenge() {
-        let deny = Deny {
-            sentence: "x\"\r\nset-cookie: a=b\\ü".into(),
-            label: "scope",
-            scope: Some("\"\n".into()),
-        };
+        let deny =
+            Deny {
+                sentence: "x\"\r\nset-cookie: a=b\\ü".into(), label: "scope", scope: Some("\"\n".into())
+            };
         let response = Refusal::Access(Rc::new(deny)).response("r\"\r\nx");
         let challenge = header(&response, "www-authenticate").unwrap();
         assert_eq!(

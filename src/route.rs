@@ -50,11 +50,7 @@ pub struct Ambiguous;
 impl<'a> Target<'a> {
     /// What rules may look at.
     pub fn of(head: &'a Head) -> Result<Self, Ambiguous> {
-        Ok(Self {
-            host: head.host(),
-            path: normal(head.path())?,
-            method: head.method(),
-        })
+        Ok(Self { host: head.host(), path: normal(head.path())?, method: head.method() })
     }
 }
 
@@ -64,10 +60,7 @@ impl Match {
         self.host.as_ref().is_none_or(|host| host.holds(target.host))
             && self.path.as_ref().is_none_or(|path| path.holds(&target.path))
             && (self.methods.is_empty()
-                || self
-                    .methods
-                    .iter()
-                    .any(|method| method.as_bytes() == target.method))
+                || self.methods.iter().any(|method| method.as_bytes() == target.method))
     }
 }
 
@@ -93,9 +86,9 @@ impl PathMatch {
     fn holds(&self, path: &[u8]) -> bool {
         match self {
             Self::Exact(own) => own == path,
-            Self::Prefix(own) => path
-                .strip_prefix(own.as_slice())
-                .is_some_and(|rest| matches!(rest, [] | [b'/', ..])),
+            Self::Prefix(own) => {
+                path.strip_prefix(own.as_slice()).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+            }
         }
     }
 }
@@ -106,11 +99,7 @@ fn without_port(host: &[u8]) -> &[u8] {
         Some(colon) => {
             let (name, port) = host.split_at(colon);
             let digits = port.get(1..).unwrap_or_default();
-            if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) {
-                name
-            } else {
-                host
-            }
+            if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) { name } else { host }
         }
         None => host,
     }
@@ -118,18 +107,12 @@ fn without_port(host: &[u8]) -> &[u8] {
 
 /// The normal form of a request's path, without its query.
 pub fn normal(path: &[u8]) -> Result<Cow<'_, [u8]>, Ambiguous> {
-    let end = path
-        .iter()
-        .position(|byte| matches!(byte, b'?' | b'#'))
-        .unwrap_or(path.len());
+    let end = path.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
     let path = path.get(..end).unwrap_or_default();
     if path.first() != Some(&b'/') {
         return Err(Ambiguous);
     }
-    if path
-        .iter()
-        .any(|byte| *byte < b' ' || matches!(byte, b'\\' | 0x7f))
-    {
+    if path.iter().any(|byte| *byte < b' ' || matches!(byte, b'\\' | 0x7f)) {
         return Err(Ambiguous);
     }
     if is_normal(path) {
@@ -177,10 +160,7 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, Ambiguous> {
         let ([high, low, ..], Some(tail)) = (tail, tail.get(2..)) else {
             return Err(Ambiguous);
         };
-        let byte = hex(*high)
-            .zip(hex(*low))
-            .map(|(high, low)| high << 4 | low)
-            .ok_or(Ambiguous)?;
+        let byte = hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low).ok_or(Ambiguous)?;
         if byte < b' ' || matches!(byte, b'/' | b'\\' | 0x7f) {
             return Err(Ambiguous);
         }
@@ -194,9 +174,7 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, Ambiguous> {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]
@@ -204,9 +182,7 @@ mod tests {
     use super::*;
 
     fn form(path: &str) -> Option<String> {
-        normal(path.as_bytes())
-            .ok()
-            .map(|path| String::from_utf8_lossy(&path).into_owned())
+        normal(path.as_bytes()).ok().map(|path| String::from_utf8_lossy(&path).into_owned())
     }
 
     #[test]
@@ -276,14 +252,9 @@ mod tests {
                 .all(|path| prefix.holds(path.as_bytes()))
         );
         assert!(
-            !["/inventoryx", "/inventor", "/x/inventory"]
-                .iter()
-                .any(|path| prefix.holds(path.as_bytes()))
+            !["/inventoryx", "/inventor", "/x/inventory"].iter().any(|path| prefix.holds(path.as_bytes()))
         );
-        assert!(
-            PathMatch::Prefix(Vec::new()).holds(b"/anything"),
-            "`/` is everything"
-        );
+        assert!(PathMatch::Prefix(Vec::new()).holds(b"/anything"), "`/` is everything");
     }
 
     #[test]
@@ -303,15 +274,8 @@ mod tests {
 
     #[test]
     fn methods_are_compared_exactly() {
-        let get = Match {
-            methods: vec!["GET".into()],
-            ..Match::default()
-        };
-        let head = |method: &str| {
-            [(":method", method), (":path", "/")]
-                .into_iter()
-                .collect::<Head>()
-        };
+        let get = Match { methods: vec!["GET".into()], ..Match::default() };
+        let head = |method: &str| [(":method", method), (":path", "/")].into_iter().collect::<Head>();
         assert!(get.holds(&Target::of(&head("GET")).unwrap()));
         assert!(!get.holds(&Target::of(&head("get")).unwrap()));
     }

@@ -1,6 +1,6 @@
 //! Is this signature of this key over these bytes? The one question behind every accepted token.
 //!
-//! A trait with two implementors, chosen once at start: the host's BoringSSL (in the shell) and [`Compact`], which is
+//! A trait with two implementors, chosen once at start: the host's `BoringSSL` (in the shell) and [`Compact`], which is
 //! jwt-compact in the module itself. The caller has already made sure that key and algorithm fit each other.
 //!
 //! ECDSA is the host's alone: every Envoy that is still supported has it, jwt-compact lacks two of the three curves, and
@@ -64,16 +64,12 @@ where
             private_parts: None,
         },
         Material::Ec { .. } => return false,
-        Material::Ed25519 { x } => JsonWebKey::KeyPair {
-            curve: "Ed25519".into(),
-            x: Cow::Borrowed(x),
-            secret: None,
-        },
+        Material::Ed25519 { x } => {
+            JsonWebKey::KeyPair { curve: "Ed25519".into(), x: Cow::Borrowed(x), secret: None }
+        }
     };
-    let (Ok(key), Ok(signature)) = (
-        A::VerifyingKey::try_from(&jwk),
-        A::Signature::try_from_slice(signature),
-    ) else {
+    let (Ok(key), Ok(signature)) = (A::VerifyingKey::try_from(&jwk), A::Signature::try_from_slice(signature))
+    else {
         return false;
     };
     algorithm.verify_signature(&signature, &key, message)

@@ -70,14 +70,7 @@ impl Stats {
         };
         match self.sums.iter_mut().find(|(counter, _)| same(counter)) {
             Some((_, sum)) => *sum = sum.saturating_add(1),
-            None => self.sums.push((
-                Counter {
-                    event,
-                    subject: subject.to_owned(),
-                    detail,
-                },
-                1,
-            )),
+            None => self.sums.push((Counter { event, subject: subject.to_owned(), detail }, 1)),
         }
     }
 
@@ -91,15 +84,7 @@ impl Stats {
 
 /// A name as one part of a metric's name: dots would end the part.
 fn plain(name: &str) -> String {
-    name.chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || "_-".contains(c) {
-                c
-            } else {
-                '_'
-            }
-        })
-        .collect()
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '_' }).collect()
 }
 
 #[cfg(test)]
@@ -118,10 +103,7 @@ mod tests {
             (0, "m2m_auth_inbound.rule.items_v2.decision.allowed", 2),
             (1, "m2m_auth_verified.lookup.hit", 1),
         ];
-        assert_eq!(
-            told,
-            expected.map(|(number, name, sum)| (number, name.to_owned(), sum))
-        );
+        assert_eq!(told, expected.map(|(number, name, sum)| (number, name.to_owned(), sum)));
         stats.report(|_, _, _| panic!("reported twice"));
     }
 }

@@ -94,10 +94,7 @@ struct TokenState {
 }
 
 /// Verified tokens of one issuer. A token has about 1 KB: at most 4 MiB of the worker's memory.
-const VERIFIED: Capacity = Capacity {
-    entries: 4096,
-    key_bytes: 4 * 1024 * 1024,
-};
+const VERIFIED: Capacity = Capacity { entries: 4096, key_bytes: 4 * 1024 * 1024 };
 
 /// Key names that are remembered as unknown; of more, the latest.
 const MAX_UNKNOWN: usize = 256;
@@ -120,16 +117,9 @@ impl Store {
     /// A store that has learnt nothing yet.
     pub fn new(policy: Rc<Policy>) -> Self {
         let issuers = policy.issuers.iter().map(IssuerState::new).collect();
-        let tokens = policy
-            .credentials
-            .iter()
-            .map(|credential| TokenState::new(&policy, credential))
-            .collect();
-        Self {
-            policy,
-            issuers,
-            tokens,
-        }
+        let tokens =
+            policy.credentials.iter().map(|credential| TokenState::new(&policy, credential)).collect();
+        Self { policy, issuers, tokens }
     }
 
     /// The caller of a token that was verified before, with keys that are still the issuer's.
@@ -173,11 +163,7 @@ impl Store {
             state.remember_unknown(name, now.instant);
             return Ok(keys);
         }
-        if state
-            .unknown
-            .iter()
-            .any(|unknown| unknown.name == name && now.instant < unknown.until)
-        {
+        if state.unknown.iter().any(|unknown| unknown.name == name && now.instant < unknown.until) {
             return Ok(keys);
         }
         if state.keys.failures() > 0 {
@@ -198,21 +184,14 @@ impl Store {
             Outlook::Good(held) => Ok(held.clone()),
             Outlook::Failing(wait) => Err(Missing::Unavailable(wait)),
             Outlook::Coming => {
-                let issuer = self
-                    .policy
-                    .credentials
-                    .get(credential.0)
-                    .map(|credential| credential.issuer);
+                let issuer = self.policy.credentials.get(credential.0).map(|credential| credential.issuer);
                 let Some(issuer) = issuer else {
                     return Err(unavailable);
                 };
                 if self.token_endpoint(issuer, now).is_some() {
                     return Err(Missing::Wait(Want::Token(credential)));
                 }
-                let metadata = self
-                    .issuers
-                    .get(issuer.0)
-                    .map(|state| state.metadata.outlook(now));
+                let metadata = self.issuers.get(issuer.0).map(|state| state.metadata.outlook(now));
                 Err(match metadata {
                     Some(Outlook::Coming) => Missing::Wait(Want::Metadata(issuer)),
                     Some(Outlook::Failing(wait)) => Missing::Unavailable(wait),
@@ -224,11 +203,7 @@ impl Store {
 
     /// An upstream answered 401 to this token: renew it, if it is still the present one.
     pub fn refused_upstream(&mut self, credential: CredentialId, serial: u64, now: Instant) {
-        if let Some(state) = self
-            .tokens
-            .get_mut(credential.0)
-            .filter(|state| state.serial == serial)
-        {
+        if let Some(state) = self.tokens.get_mut(credential.0).filter(|state| state.serial == serial) {
             state.lease.doubt(now, TOKENS_APART);
         }
     }
@@ -257,10 +232,7 @@ impl Store {
                     let fresh = fresh(discovery.read(reply)?, METADATA_REFRESH, Duration::MAX, dice);
                     Ok((fresh, "endpoints found".to_owned()))
                 })?;
-                if result
-                    .as_ref()
-                    .is_err_and(|failure| failure.cause == Cause::Elsewhere)
-                {
+                if result.as_ref().is_err_and(|failure| failure.cause == Cause::Elsewhere) {
                     state.place = state.place.other();
                 }
                 result
@@ -277,20 +249,9 @@ impl Store {
                 let state = self.tokens.get_mut(id.0)?;
                 let serial = state.serial.wrapping_add(1);
                 let result = settle(&mut state.lease, attempt, now.instant, dice, |dice| {
-                    let Fresh {
-                        value,
-                        renew_after,
-                        end_after,
-                    } = grant.read(reply, dice)?;
+                    let Fresh { value, renew_after, end_after } = grant.read(reply, dice)?;
                     let news = format!("token received, good for {} s", end_after.as_secs());
-                    Ok((
-                        Fresh {
-                            value: Held { token: value, serial },
-                            renew_after,
-                            end_after,
-                        },
-                        news,
-                    ))
+                    Ok((Fresh { value: Held { token: value, serial }, renew_after, end_after }, news))
                 })?;
                 if result.is_ok() {
                     state.serial = serial;
@@ -305,42 +266,24 @@ impl Store {
     pub fn give_up_lost(&mut self, now: Instant, dice: &mut Dice) -> Vec<Outcome> {
         let wants: Vec<Want> = self.wants().collect();
         let lost = wants.into_iter().filter(|want| match *want {
-            Want::Metadata(id) => self
-                .issuers
-                .get_mut(id.0)
-                .is_some_and(|s| s.metadata.give_up_lost(now, dice)),
-            Want::Keys(id) => self
-                .issuers
-                .get_mut(id.0)
-                .is_some_and(|s| s.keys.give_up_lost(now, dice)),
-            Want::Token(id) => self
-                .tokens
-                .get_mut(id.0)
-                .is_some_and(|s| s.lease.give_up_lost(now, dice)),
+            Want::Metadata(id) => {
+                self.issuers.get_mut(id.0).is_some_and(|s| s.metadata.give_up_lost(now, dice))
+            }
+            Want::Keys(id) => self.issuers.get_mut(id.0).is_some_and(|s| s.keys.give_up_lost(now, dice)),
+            Want::Token(id) => self.tokens.get_mut(id.0).is_some_and(|s| s.lease.give_up_lost(now, dice)),
         });
         let failure = || Failure::new(Cause::Timeout, "the answer never came");
-        lost.map(|want| Outcome {
-            want,
-            result: Err(failure()),
-        })
-        .collect()
+        lost.map(|want| Outcome { want, result: Err(failure()) }).collect()
     }
 
     /// When to look for due fetches again.
     pub fn next_event(&self, now: Instant) -> Option<Instant> {
-        self.wants()
-            .filter_map(|want| self.next_event_of(want, now))
-            .min()
+        self.wants().filter_map(|want| self.next_event_of(want, now)).min()
     }
 
     /// A name for logs: what, of whom.
     pub fn describe(&self, want: Want) -> String {
-        let issuer = |id: IssuerId| {
-            self.policy
-                .issuers
-                .get(id.0)
-                .map_or("?", |issuer| issuer.name.as_str())
-        };
+        let issuer = |id: IssuerId| self.policy.issuers.get(id.0).map_or("?", |issuer| issuer.name.as_str());
         match want {
             Want::Metadata(id) => format!("metadata of issuer {}", issuer(id)),
             Want::Keys(id) => format!("keys of issuer {}", issuer(id)),
@@ -361,12 +304,9 @@ impl Store {
         let credentials = (0..policy.credentials.len()).map(CredentialId).map(Want::Token);
         let of_issuers = issuers.flat_map(move |id| {
             let issuer = policy.issuers.get(id.0);
-            let metadata = issuer
-                .filter(|issuer| issuer.discovery.is_some())
-                .map(|_| Want::Metadata(id));
-            let keys = issuer
-                .filter(|issuer| issuer.verifies && issuer.jwks.is_none())
-                .map(|_| Want::Keys(id));
+            let metadata = issuer.filter(|issuer| issuer.discovery.is_some()).map(|_| Want::Metadata(id));
+            let keys =
+                issuer.filter(|issuer| issuer.verifies && issuer.jwks.is_none()).map(|_| Want::Keys(id));
             metadata.into_iter().chain(keys)
         });
         of_issuers.chain(credentials)
@@ -395,10 +335,7 @@ impl Store {
 
     fn in_flight(&self, want: Want) -> bool {
         match want {
-            Want::Metadata(id) => self
-                .issuers
-                .get(id.0)
-                .is_some_and(|state| state.metadata.in_flight()),
+            Want::Metadata(id) => self.issuers.get(id.0).is_some_and(|state| state.metadata.in_flight()),
             Want::Keys(id) => self.issuers.get(id.0).is_some_and(|state| state.keys.in_flight()),
             Want::Token(id) => self.tokens.get(id.0).is_some_and(|state| state.lease.in_flight()),
         }
@@ -410,29 +347,19 @@ impl Store {
                 let place = self.issuers.get(id.0)?.place;
                 Some(self.policy.issuers.get(id.0)?.discovery.as_ref()?.call(place))
             }
-            Want::Keys(id) => Some(discovery::get(
-                self.jwks_uri(id, now)?,
-                self.policy.issuers.get(id.0)?.timeout,
-            )),
+            Want::Keys(id) => {
+                Some(discovery::get(self.jwks_uri(id, now)?, self.policy.issuers.get(id.0)?.timeout))
+            }
             Want::Token(id) => {
                 let credential = self.policy.credentials.get(id.0)?;
                 let timeout = self.policy.issuers.get(credential.issuer.0)?.timeout;
-                Some(
-                    credential
-                        .grant
-                        .call(self.token_endpoint(credential.issuer, now)?, timeout),
-                )
+                Some(credential.grant.call(self.token_endpoint(credential.issuer, now)?, timeout))
             }
         }
     }
 
     fn jwks_uri(&self, id: IssuerId, now: Instant) -> Option<Endpoint> {
-        self.endpoint(
-            id,
-            now,
-            |issuer| issuer.jwks_uri.as_ref(),
-            |metadata| metadata.jwks_uri.as_ref(),
-        )
+        self.endpoint(id, now, |issuer| issuer.jwks_uri.as_ref(), |metadata| metadata.jwks_uri.as_ref())
     }
 
     fn token_endpoint(&self, id: IssuerId, now: Instant) -> Option<Endpoint> {
@@ -453,30 +380,17 @@ impl Store {
         found: impl Fn(&Metadata) -> Option<&Endpoint>,
     ) -> Option<Endpoint> {
         let given = self.policy.issuers.get(id.0).and_then(given);
-        given
-            .or_else(|| found(self.issuers.get(id.0)?.metadata.value(now)?))
-            .cloned()
+        given.or_else(|| found(self.issuers.get(id.0)?.metadata.value(now)?)).cloned()
     }
 }
 
 impl IssuerState {
     fn new(issuer: &policy::Issuer) -> Self {
-        let pace = Pace {
-            timeout: issuer.timeout,
-            ..Pace::default()
-        };
-        let keys = issuer
-            .jwks
-            .as_ref()
-            .map_or_else(|| Lease::new(pace), |keys| Lease::fixed(Rc::new(keys.clone())));
+        let pace = Pace { timeout: issuer.timeout, ..Pace::default() };
+        let keys =
+            issuer.jwks.as_ref().map_or_else(|| Lease::new(pace), |keys| Lease::fixed(Rc::new(keys.clone())));
         let metadata = Lease::new(pace);
-        Self {
-            metadata,
-            keys,
-            verified: Cache::new(VERIFIED),
-            unknown: Vec::new(),
-            place: Place::default(),
-        }
+        Self { metadata, keys, verified: Cache::new(VERIFIED), unknown: Vec::new(), place: Place::default() }
     }
 
     /// The keys are on their way; so may be the metadata that says where they are.
@@ -492,15 +406,11 @@ impl IssuerState {
     }
 
     fn remember_unknown(&mut self, name: &str, now: Instant) {
-        self.unknown
-            .retain(|unknown| now < unknown.until && unknown.name != name);
+        self.unknown.retain(|unknown| now < unknown.until && unknown.name != name);
         if self.unknown.len() >= MAX_UNKNOWN {
             self.unknown.remove(0);
         }
-        self.unknown.push(Unknown {
-            name: name.to_owned(),
-            until: now + UNKNOWN_FOR,
-        });
+        self.unknown.push(Unknown { name: name.to_owned(), until: now + UNKNOWN_FOR });
     }
 
     fn learn_keys(
@@ -520,16 +430,13 @@ impl IssuerState {
                 news.push_str("; ");
                 news.push_str(left_out);
             }
-            Ok((
-                fresh(Rc::new(parsed.keys), policy.refresh, policy.max_stale, dice),
-                news,
-            ))
+            Ok((fresh(Rc::new(parsed.keys), policy.refresh, policy.max_stale, dice), news))
         })?;
-        if let (Ok(_), Some(keys)) = (&result, self.keys.value(now.instant)) {
-            if before.as_ref() != Some(keys) {
-                self.verified.clear();
-                self.unknown.clear();
-            }
+        if let (Ok(_), Some(keys)) = (&result, self.keys.value(now.instant))
+            && before.as_ref() != Some(keys)
+        {
+            self.verified.clear();
+            self.unknown.clear();
         }
         Some(result)
     }
@@ -538,15 +445,10 @@ impl IssuerState {
 impl TokenState {
     fn new(policy: &Policy, credential: &policy::Credential) -> Self {
         let standard = Pace::default();
-        let timeout = policy
-            .issuers
-            .get(credential.issuer.0)
-            .map_or(standard.timeout, |issuer| issuer.timeout);
+        let timeout =
+            policy.issuers.get(credential.issuer.0).map_or(standard.timeout, |issuer| issuer.timeout);
         let pace = Pace { timeout, ..standard };
-        Self {
-            lease: Lease::new(pace),
-            serial: 0,
-        }
+        Self { lease: Lease::new(pace), serial: 0 }
     }
 }
 
@@ -567,9 +469,5 @@ fn settle<T>(
 
 /// Renewed after `refresh`, less up to a tenth of it, so that workers and proxies do not ask in step.
 fn fresh<T>(value: T, refresh: Duration, end_after: Duration, dice: &mut Dice) -> Fresh<T> {
-    Fresh {
-        value,
-        renew_after: refresh.saturating_sub(dice.up_to(refresh / 10)),
-        end_after,
-    }
+    Fresh { value, renew_after: refresh.saturating_sub(dice.up_to(refresh / 10)), end_after }
 }

@@ -9,38 +9,22 @@ use std::rc::Rc;
 impl Compiler<'_> {
     #[inline(never)]
     pub(super) fn matches(&mut self, path: &Path, written: &config::Match) -> Match {
-        let host = written
-            .host
-            .as_deref()
-            .and_then(|host| self.host(&path.name("host"), host));
+        let host = written.host.as_deref().and_then(|host| self.host(&path.name("host"), host));
         if written.path.is_some() && written.path_prefix.is_some() {
             self.wrong(path, "both path and path_prefix, expected one of them");
         }
-        let exact = written
-            .path
-            .as_deref()
-            .and_then(|text| self.path(&path.name("path"), text));
-        let prefix = written
-            .path_prefix
-            .as_deref()
-            .and_then(|text| self.path(&path.name("path_prefix"), text));
+        let exact = written.path.as_deref().and_then(|text| self.path(&path.name("path"), text));
+        let prefix =
+            written.path_prefix.as_deref().and_then(|text| self.path(&path.name("path_prefix"), text));
         let prefix =
             prefix.map(|bytes| PathMatch::Prefix(bytes.strip_suffix(b"/").unwrap_or(&bytes).to_vec()));
         for (index, method) in written.methods.iter().enumerate() {
-            if method.is_empty()
-                || !method
-                    .bytes()
-                    .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
-            {
+            if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
                 let fault = format!("{method:?}, expected an upper-case method such as \"GET\"");
                 self.wrong(&path.name("methods").index(index), &fault);
             }
         }
-        Match {
-            host,
-            path: exact.map(PathMatch::Exact).or(prefix),
-            methods: written.methods.clone(),
-        }
+        Match { host, path: exact.map(PathMatch::Exact).or(prefix), methods: written.methods.clone() }
     }
 
     #[inline(never)]
@@ -50,20 +34,12 @@ impl Compiler<'_> {
         let name = suffix.unwrap_or(&lower);
         let sound = !matches!(name, "" | ".")
             && name.starts_with('.') == suffix.is_some()
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
         if !sound {
-            self.wrong(
-                path,
-                &format!("{text:?}, expected a host such as \"svc\" or \"*.example.com\""),
-            );
+            self.wrong(path, &format!("{text:?}, expected a host such as \"svc\" or \"*.example.com\""));
             return None;
         }
-        Some(suffix.map_or_else(
-            || Host::Exact(lower.clone()),
-            |suffix| Host::Suffix(suffix.to_owned()),
-        ))
+        Some(suffix.map_or_else(|| Host::Exact(lower.clone()), |suffix| Host::Suffix(suffix.to_owned())))
     }
 
     /// A path of a rule must be in normal form itself, or it would never match.
@@ -74,16 +50,11 @@ impl Compiler<'_> {
             Ok(normal) => {
                 self.wrong(
                     path,
-                    &format!(
-                        "{text:?}, expected its normal form {:?}",
-                        String::from_utf8_lossy(&normal)
-                    ),
+                    &format!("{text:?}, expected its normal form {:?}", String::from_utf8_lossy(&normal)),
                 );
             }
-            Err(route::Ambiguous) => self.wrong(
-                path,
-                &format!("{text:?}, expected a path that starts with / and needs no encoding"),
-            ),
+            Err(route::Ambiguous) => self
+                .wrong(path, &format!("{text:?}, expected a path that starts with / and needs no encoding")),
         }
         None
     }
@@ -92,22 +63,12 @@ impl Compiler<'_> {
     pub(super) fn header(&mut self, path: &Path, text: &str) -> Rc<str> {
         // RFC 9110 section 5.6.2 `token`; Envoy's pseudo headers are not ours to set.
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        let reserved = [
-            "host",
-            "content-length",
-            "transfer-encoding",
-            "connection",
-            "te",
-            "upgrade",
-        ];
+        let reserved = ["host", "content-length", "transfer-encoding", "connection", "te", "upgrade"];
         if text.is_empty()
             || !text.bytes().all(token)
             || reserved.contains(&text.to_ascii_lowercase().as_str())
         {
-            self.wrong(
-                path,
-                &format!("{text:?}, expected the name of a header that may be set"),
-            );
+            self.wrong(path, &format!("{text:?}, expected the name of a header that may be set"));
         }
         text.to_ascii_lowercase().into()
     }

@@ -15,11 +15,7 @@ impl Compiler<'_> {
         for (name, credential) in outbound.credentials.iter() {
             let path = path.name("credentials").name(name);
             credentials.extend(self.credential(&path, name, credential));
-            if !outbound
-                .rules
-                .iter()
-                .any(|rule| rule.credential.as_deref() == Some(name))
-            {
+            if !outbound.rules.iter().any(|rule| rule.credential.as_deref() == Some(name)) {
                 let unless = vec![Path::default().name("outbound").name("rules")];
                 let fault = "no rule uses this credential, expected at least one that does";
                 self.wrong_unless(unless, &path, fault);
@@ -36,10 +32,7 @@ impl Compiler<'_> {
         for (index, rule) in outbound.rules.iter().enumerate() {
             rules.extend(self.attach(&path.name("rules").index(index), index, rule));
         }
-        self.distinct(
-            &path.name("rules"),
-            outbound.rules.iter().map(|rule| rule.name.as_deref()),
-        );
+        self.distinct(&path.name("rules"), outbound.rules.iter().map(|rule| rule.name.as_deref()));
         (credentials, rules)
     }
 
@@ -48,10 +41,7 @@ impl Compiler<'_> {
         let issuer = self.issuer_named(&path.name("issuer"), written.issuer.as_deref());
         let client_id = written.client_id.clone().filter(|id| !id.is_empty());
         if client_id.is_none() {
-            self.wrong(
-                &path.name("client_id"),
-                "missing, expected the client's id at the issuer",
-            );
+            self.wrong(&path.name("client_id"), "missing, expected the client's id at the issuer");
         }
         let secret = self.secret(&path.name("client_secret"), written.client_secret.as_ref());
         let mut parameters = Vec::new();
@@ -61,9 +51,7 @@ impl Compiler<'_> {
         for (index, scope) in written.scopes.iter().enumerate() {
             // RFC 6749 section 3.3, `scope-token`.
             if scope.is_empty()
-                || !scope
-                    .bytes()
-                    .all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
+                || !scope.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
             {
                 self.wrong(
                     &path.name("scopes").index(index),
@@ -71,22 +59,12 @@ impl Compiler<'_> {
                 );
             }
         }
-        parameters.extend(
-            written
-                .audience
-                .iter()
-                .map(|audience| ("audience".to_owned(), audience.clone())),
-        );
-        parameters.extend(
-            written
-                .resource
-                .iter()
-                .map(|resource| ("resource".to_owned(), resource.clone())),
-        );
+        parameters.extend(written.audience.iter().map(|audience| ("audience".to_owned(), audience.clone())));
+        parameters.extend(written.resource.iter().map(|resource| ("resource".to_owned(), resource.clone())));
         for (name, value) in written.parameters.iter() {
             if RESERVED_PARAMETERS.contains(&name) {
                 let fault = "a reserved parameter, expected the credential's own members to set it";
-                self.wrong(&path.name("parameters").name(name), &fault);
+                self.wrong(&path.name("parameters").name(name), fault);
             }
             parameters.push((name.to_owned(), value.clone()));
         }
@@ -99,17 +77,8 @@ impl Compiler<'_> {
             config::AuthMethod::ClientSecretBasic => ClientAuth::Basic(secret),
             config::AuthMethod::ClientSecretPost => ClientAuth::Post(secret),
         };
-        let grant = Grant {
-            client_id: client_id?,
-            auth,
-            parameters,
-            default_lifetime,
-        };
-        Some(Credential {
-            name: name.to_owned(),
-            issuer: issuer?,
-            grant,
-        })
+        let grant = Grant { client_id: client_id?, auth, parameters, default_lifetime };
+        Some(Credential { name: name.to_owned(), issuer: issuer?, grant })
     }
 
     #[inline(never)]
@@ -138,10 +107,7 @@ impl Compiler<'_> {
     #[inline(never)]
     fn attach(&mut self, path: &Path, index: usize, rule: &config::OutboundRule) -> Option<Attach> {
         let matches = self.matches(&path.name("match"), &rule.r#match);
-        let header = self.header(
-            &path.name("header"),
-            rule.header.as_deref().unwrap_or("authorization"),
-        );
+        let header = self.header(&path.name("header"), rule.header.as_deref().unwrap_or("authorization"));
         let scheme = rule.scheme.clone().unwrap_or_else(|| {
             let scheme = if *header == *"authorization" { "Bearer" } else { "" };
             scheme.to_owned()
@@ -152,22 +118,10 @@ impl Compiler<'_> {
                 &format!("{scheme:?}, expected one word such as \"Bearer\", or nothing"),
             );
         }
-        let prefix = if scheme.is_empty() {
-            scheme
-        } else {
-            format!("{scheme} ")
-        };
+        let prefix = if scheme.is_empty() { scheme } else { format!("{scheme} ") };
         let credential = self.credential_named(&path.name("credential"), rule.credential.as_deref())?;
         let name = rule_name(rule.name.as_deref(), index);
         let (existing, unavailable) = (rule.existing, rule.unavailable);
-        Some(Attach {
-            name,
-            matches,
-            credential,
-            header,
-            prefix,
-            existing,
-            unavailable,
-        })
+        Some(Attach { name, matches, credential, header, prefix, existing, unavailable })
     }
 }

@@ -92,7 +92,7 @@ fn received(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8
     }
     // SAFETY: the host allocates with our `proxy_on_memory_allocate`, which leaks a boxed slice of exactly `size` bytes, and
     // leaves it to us.
-    Ok(unsafe { Vec::from_raw_parts(data, size, size) })
+    Ok(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(data, size)) }.into_vec())
 }
 
 /// The header section of the request of the effective context.
@@ -112,11 +112,7 @@ pub(super) fn call_response_body(most: usize) -> Result<Vec<u8>, Refused> {
 
 /// The plugin's configuration.
 pub(super) fn configuration(size: usize) -> Result<Vec<u8>, Refused> {
-    if size == 0 {
-        Ok(Vec::new())
-    } else {
-        buffer(PLUGIN_CONFIGURATION, size)
-    }
+    if size == 0 { Ok(Vec::new()) } else { buffer(PLUGIN_CONFIGURATION, size) }
 }
 
 fn buffer(which: u32, most: usize) -> Result<Vec<u8>, Refused> {
@@ -296,9 +292,7 @@ pub(super) fn dispatch(call: &Call) -> Result<u32, Refused> {
     ];
     headers.extend(call.headers.iter().map(|(name, value)| (*name, value.as_str())));
     // The host takes whole milliseconds, and 0 for "never".
-    let timeout = call
-        .timeout
-        .clamp(Duration::from_millis(1), Duration::from_secs(60));
+    let timeout = call.timeout.clamp(Duration::from_millis(1), Duration::from_secs(60));
     let body = (!call.body.is_empty()).then_some(call.body.as_slice());
     proxy_wasm::hostcalls::dispatch_http_call(&endpoint.cluster, headers, body, Vec::new(), timeout)
         .map_err(|_| BAD_ARGUMENT)
@@ -315,20 +309,14 @@ mod tests {
         let fields = fields(&bytes).unwrap();
         let head = Head::new(bytes, fields);
         let read: Vec<_> = head.iter().collect();
-        assert_eq!(
-            read,
-            pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes()))
-        );
+        assert_eq!(read, pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
     }
 
     #[test]
     fn a_broken_header_map_is_no_header_map() {
         let bytes = serialised([("name", "value")].into_iter());
         for length in 0..bytes.len() {
-            assert!(
-                fields(&bytes[..length]).is_none_or(|fields| fields.is_empty()),
-                "{length}"
-            );
+            assert!(fields(&bytes[..length]).is_none_or(|fields| fields.is_empty()), "{length}");
         }
         assert!(fields(&[0xff; 64]).is_none());
     }

@@ -77,10 +77,7 @@ impl RootContext for Root {
         let environment = |name: &str| std::env::var(name).ok();
         let Ok(document) = host::configuration(size) else {
             // A no on one worker alone would let its requests through; without a worker each is answered with 503.
-            host::log(
-                log::Level::Error,
-                "m2m-auth: the host does not hand over the configuration",
-            );
+            host::log(log::Level::Error, "m2m-auth: the host does not hand over the configuration");
             return true;
         };
         match Policy::read(&document, &environment) {
@@ -88,17 +85,11 @@ impl RootContext for Root {
                 with(&self.worker, Worker::dismiss);
                 let worker = Worker::new(self.id, policy);
                 // Callbacks of one VM never overlap, so this cannot fail; if it did, the old worker would go on.
-                self.worker
-                    .try_borrow_mut()
-                    .map(|mut shared| *shared = Some(worker))
-                    .is_ok()
+                self.worker.try_borrow_mut().map(|mut shared| *shared = Some(worker)).is_ok()
             }
             Err(mistakes) => {
                 let count = mistakes.len();
-                host::log(
-                    log::Level::Error,
-                    &format!("m2m-auth: the configuration has {count} mistakes"),
-                );
+                host::log(log::Level::Error, &format!("m2m-auth: the configuration has {count} mistakes"));
                 for mistake in mistakes {
                     host::log(log::Level::Error, &format!("m2m-auth: {mistake}"));
                 }
@@ -112,11 +103,7 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream {
-            id,
-            worker: Rc::clone(&self.worker),
-            sent: None,
-        }))
+        Some(Box::new(Stream { id, worker: Rc::clone(&self.worker), sent: None }))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -159,15 +146,7 @@ impl Worker {
         let tick = Duration::from_millis(1);
         let _ = host::set_tick(1);
         let (clock, calls, settled, metrics) = (Clock::start(), Vec::new(), Vec::new(), Vec::new());
-        Self {
-            root,
-            plugin,
-            clock,
-            calls,
-            settled,
-            metrics,
-            tick,
-        }
+        Self { root, plugin, clock, calls, settled, metrics, tick }
     }
 
     fn request(&mut self, id: u32) -> Step {
@@ -225,21 +204,15 @@ impl Worker {
             match effect {
                 Effect::Log(level, line) => host::log(level, &format!("m2m-auth: {line}")),
                 Effect::Settle(RequestId(id), step) => self.settle(id, step),
-                Effect::Call(ticket, call) => match host::dispatch(&call) {
-                    Ok(token) => self.calls.push((token, ticket)),
-                    Err(host::Refused(_)) => {
+                Effect::Call(ticket, call) => {
+                    if let Ok(token) = host::dispatch(&call) {
+                        self.calls.push((token, ticket))
+                    } else {
                         let cluster = &call.endpoint.cluster;
                         let note = format!("Envoy refuses the call, is there a cluster {cluster:?}?").into();
-                        self.plugin.reply(
-                            ticket,
-                            &Reply {
-                                note,
-                                ..Reply::default()
-                            },
-                            now,
-                        );
+                        self.plugin.reply(ticket, &Reply { note, ..Reply::default() }, now);
                     }
-                },
+                }
             }
         }
     }
@@ -282,10 +255,7 @@ impl Worker {
 
     /// Arms the timer for the plugin's next deadline, if that is not how it stands already.
     fn sleep(&mut self, now: Now) {
-        let until = self
-            .plugin
-            .deadline(now)
-            .map_or(IDLE_TICK, |at| at.since(now.instant));
+        let until = self.plugin.deadline(now).map_or(IDLE_TICK, |at| at.since(now.instant));
         let tick = until.clamp(Duration::from_millis(1), IDLE_TICK);
         let millis = u32::try_from(tick.as_millis()).unwrap_or(1).max(1);
         if tick != self.tick && host::set_tick(millis).is_ok() {
@@ -314,12 +284,7 @@ fn change_headers(edits: &Edits) -> Result<(), host::Refused> {
 
 /// Answers, and stops the request even if the host should refuse the answer.
 fn answer(response: &Response) -> Action {
-    let _ = host::answer(
-        response.status,
-        response.details,
-        &response.headers,
-        &response.body,
-    );
+    let _ = host::answer(response.status, response.details, &response.headers, &response.body);
     Action::Pause
 }
 
@@ -330,17 +295,10 @@ fn not_ready() -> Action {
 /// The answer that the host is delivering.
 fn received(body_size: usize) -> Reply {
     let head = host::call_response_head().unwrap_or_default();
-    let status = head
-        .first(":status")
-        .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+    let status = head.first(":status").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
     let body =
         (body_size <= MAX_REPLY_BYTES).then(|| host::call_response_body(body_size).unwrap_or_default());
-    Reply {
-        status,
-        head,
-        body,
-        note: "the connection ended before the answer".into(),
-    }
+    Reply { status, head, body, note: "the connection ended before the answer".into() }
 }
 
 /// The status of the response that has been sent.
@@ -359,11 +317,7 @@ struct Clock {
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
     fn start() -> Self {
-        Self {
-            origin: std::time::Instant::now(),
-            wall: wall_clock(),
-            read_at: Duration::ZERO,
-        }
+        Self { origin: std::time::Instant::now(), wall: wall_clock(), read_at: Duration::ZERO }
     }
 
     fn now(&mut self) -> Now {
@@ -371,14 +325,8 @@ impl Clock {
         if elapsed.saturating_sub(self.read_at) >= IDLE_TICK {
             (self.wall, self.read_at) = (wall_clock(), elapsed);
         }
-        let unix = self
-            .wall
-            .saturating_add(elapsed.saturating_sub(self.read_at))
-            .as_secs();
-        Now {
-            instant: Instant(elapsed),
-            unix,
-        }
+        let unix = self.wall.saturating_add(elapsed.saturating_sub(self.read_at)).as_secs();
+        Now { instant: Instant(elapsed), unix }
     }
 }
 

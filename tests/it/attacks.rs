@@ -55,15 +55,7 @@ impl World {
         let policy = Policy::read(configuration.to_string().as_bytes(), &environment);
         let plugin = Plugin::new(policy.unwrap(), verifier, 1);
         let (web, settled) = (BTreeMap::new(), BTreeMap::new());
-        Self {
-            plugin,
-            age: Duration::ZERO,
-            web,
-            asked: Vec::new(),
-            logs: Vec::new(),
-            settled,
-            requests: 0,
-        }
+        Self { plugin, age: Duration::ZERO, web, asked: Vec::new(), logs: Vec::new(), settled, requests: 0 }
     }
 
     /// A world with one provider, whose keys have been fetched a while ago.
@@ -77,10 +69,7 @@ impl World {
     fn now(&self) -> Now {
         // The monotonic clock has an origin of its own.
         let instant = Instant(Duration::from_secs(1000) + self.age);
-        Now {
-            instant,
-            unix: NOW + self.age.as_secs(),
-        }
+        Now { instant, unix: NOW + self.age.as_secs() }
     }
 
     /// Serves a provider's metadata, and its keys.
@@ -95,11 +84,7 @@ impl World {
     }
 
     fn serve(&mut self, place: &str, body: impl Into<Vec<u8>>) {
-        let reply = Reply {
-            status: Some(200),
-            body: Some(body.into()),
-            ..Reply::default()
-        };
+        let reply = Reply { status: Some(200), body: Some(body.into()), ..Reply::default() };
         self.web.insert(place.to_owned(), reply);
     }
 
@@ -111,10 +96,7 @@ impl World {
                 Effect::Call(ticket, call) => {
                     let place = format!("{}{}", call.endpoint.authority, call.endpoint.path);
                     self.asked.push(call);
-                    let nobody = Reply {
-                        note: "connection refused".into(),
-                        ..Reply::default()
-                    };
+                    let nobody = Reply { note: "connection refused".into(), ..Reply::default() };
                     let reply = self.web.get(&place).cloned().unwrap_or(nobody);
                     self.plugin.reply(ticket, &reply, self.now());
                     self.plugin.tick(self.now());
@@ -176,11 +158,7 @@ impl World {
 
     /// Every host that was called.
     fn hosts(&self) -> Vec<&str> {
-        let mut hosts: Vec<&str> = self
-            .asked
-            .iter()
-            .map(|call| call.endpoint.authority.as_str())
-            .collect();
+        let mut hosts: Vec<&str> = self.asked.iter().map(|call| call.endpoint.authority.as_str()).collect();
         hosts.sort_unstable();
         hosts.dedup();
         hosts
@@ -210,26 +188,17 @@ struct End {
 impl End {
     fn of(step: &Step) -> Self {
         match step {
-            Step::Forward(_) => Self {
-                status: 200,
-                reason: String::new(),
-            },
+            Step::Forward(_) => Self { status: 200, reason: String::new() },
             Step::Wait => panic!("not an end"),
             Step::Answer(response) => {
                 let body: Value = serde_json::from_str(&response.body).unwrap();
-                Self {
-                    status: response.status,
-                    reason: body["reason"].as_str().unwrap().to_owned(),
-                }
+                Self { status: response.status, reason: body["reason"].as_str().unwrap().to_owned() }
             }
         }
     }
 
     fn refused(status: u16, reason: &str) -> Self {
-        Self {
-            status,
-            reason: reason.to_owned(),
-        }
+        Self { status, reason: reason.to_owned() }
     }
 
     fn is_forwarded(&self) -> bool {
@@ -238,12 +207,7 @@ impl End {
 }
 
 fn head(path: &str, more: &[(&str, &str)]) -> Head {
-    let pseudo = [
-        (":method", "GET"),
-        (":scheme", "https"),
-        (":authority", "orders"),
-        (":path", path),
-    ];
+    let pseudo = [(":method", "GET"), (":scheme", "https"), (":authority", "orders"), (":path", path)];
     pseudo.into_iter().chain(more.iter().copied()).collect()
 }
 

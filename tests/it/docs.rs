@@ -29,19 +29,13 @@ fn documents() -> Vec<(PathBuf, String)> {
             }
         }
     }
-    found
-        .into_iter()
-        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
-        .collect()
+    found.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
 }
 
 /// What stands between two marks, pair by pair.
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
     let pieces = text.split(open).skip(1);
-    pieces
-        .filter_map(|piece| piece.split_once(close))
-        .map(|(inside, _)| inside)
-        .collect()
+    pieces.filter_map(|piece| piece.split_once(close)).map(|(inside, _)| inside).collect()
 }
 
 #[test]
@@ -68,22 +62,12 @@ fn every_file_that_a_document_names_exists() {
 #[test]
 fn every_make_target_that_a_document_names_exists() {
     let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
-    let targets: Vec<&str> = makefile
-        .lines()
-        .filter_map(|line| line.split_once(": "))
-        .map(|(name, _)| name)
-        .collect();
+    let targets: Vec<&str> =
+        makefile.lines().filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
     for (document, text) in documents() {
         for command in between(&text, "`make ", "`") {
-            let target = command
-                .split_whitespace()
-                .find(|word| !word.contains('='))
-                .unwrap_or_default();
-            assert!(
-                targets.contains(&target),
-                "{}: make {command}",
-                document.display()
-            );
+            let target = command.split_whitespace().find(|word| !word.contains('=')).unwrap_or_default();
+            assert!(targets.contains(&target), "{}: make {command}", document.display());
         }
     }
 }
@@ -113,10 +97,7 @@ fn the_demos_configuration_parses() {
     let found = configurations(&bootstrap);
     assert_eq!(found.len(), 2);
     for configuration in found {
-        Policy::read(configuration.to_string().as_bytes(), &|_| {
-            Some("secret".to_owned())
-        })
-        .unwrap();
+        Policy::read(configuration.to_string().as_bytes(), &|_| Some("secret".to_owned())).unwrap();
     }
 }
 
@@ -124,13 +105,9 @@ fn the_demos_configuration_parses() {
 fn configurations(value: &Value) -> Vec<Value> {
     match value {
         Value::Object(members) => {
-            let own = members
-                .get("configuration")
-                .and_then(|configuration| configuration.get("value"))
-                .cloned();
-            own.into_iter()
-                .chain(members.values().flat_map(configurations))
-                .collect()
+            let own =
+                members.get("configuration").and_then(|configuration| configuration.get("value")).cloned();
+            own.into_iter().chain(members.values().flat_map(configurations)).collect()
         }
         Value::Array(elements) => elements.iter().flat_map(configurations).collect(),
         _ => Vec::new(),

@@ -53,24 +53,12 @@ impl Scene {
             .env("ORDER_SERVICE_SECRET", secret)
             .cluster(envoy::cluster("keycloak", keycloak.address()))
             .cluster(envoy::cluster("service", upstream.address()))
-            .listener(envoy::listener(
-                "in",
-                vec![inbound.filter()],
-                envoy::route_to("service"),
-            ))
-            .listener(envoy::listener(
-                "out",
-                vec![outbound.filter()],
-                envoy::route_to("service"),
-            ))
+            .listener(envoy::listener("in", vec![inbound.filter()], envoy::route_to("service")))
+            .listener(envoy::listener("out", vec![outbound.filter()], envoy::route_to("service")))
             .start()
             .await
             .unwrap();
-        Self {
-            keycloak,
-            upstream,
-            envoy,
-        }
+        Self { keycloak, upstream, envoy }
     }
 
     /// A call of `client` with a token that it fetched by itself.
@@ -80,16 +68,11 @@ impl Scene {
     }
 
     async fn call_with(&self, token: &str) -> Response {
-        client::get(self.envoy.url("in", "/inventory/items"))
-            .bearer(token)
-            .send()
-            .await
+        client::get(self.envoy.url("in", "/inventory/items")).bearer(token).send().await
     }
 
     async fn call_plainly(&self) -> Response {
-        client::get(self.envoy.url("out", "/inventory/items"))
-            .send()
-            .await
+        client::get(self.envoy.url("out", "/inventory/items")).send().await
     }
 }
 
@@ -98,26 +81,15 @@ async fn its_token_is_accepted_and_its_caller_handed_on() {
     let scene = Scene::start(Keycloak::start().await).await;
     let answer = scene.call_as("order-service").await;
     assert_eq!(answer.status, 200, "{}\n{}", answer.text(), scene.envoy.logs());
-    assert_eq!(
-        scene.upstream.last().header("x-caller").as_deref(),
-        Some("order-service")
-    );
+    assert_eq!(scene.upstream.last().header("x-caller").as_deref(), Some("order-service"));
 }
 
 #[tokio::test]
 async fn its_encryption_key_does_not_hide_its_signing_key() {
     let keycloak = Keycloak::start().await;
     let keys = keycloak.jwks().await;
-    let uses: Vec<&Value> = keys["keys"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|key| &key["use"])
-        .collect();
-    assert!(
-        uses.contains(&&json!("enc")) && uses.contains(&&json!("sig")),
-        "{uses:?}"
-    );
+    let uses: Vec<&Value> = keys["keys"].as_array().unwrap().iter().map(|key| &key["use"]).collect();
+    assert!(uses.contains(&&json!("enc")) && uses.contains(&&json!("sig")), "{uses:?}");
     let scene = Scene::start(keycloak).await;
     assert_eq!(scene.call_as("order-service").await.status, 200);
     let told = scene.envoy.wait_for_log("keys of issuer keycloak").await;
@@ -130,20 +102,14 @@ async fn a_client_without_the_role_is_told_which_one_it_lacks() {
     let answer = scene.call_as("billing-service").await;
     assert_eq!(answer.status, 403, "{}", answer.text());
     assert_eq!(answer.json()["error"], "Insufficient permissions");
-    assert_eq!(
-        answer.json()["message"],
-        "required role of client inventory-service: inventory:read"
-    );
+    assert_eq!(answer.json()["message"], "required role of client inventory-service: inventory:read");
 }
 
 #[tokio::test]
 async fn a_client_without_the_audience_is_refused() {
     let scene = Scene::start(Keycloak::start().await).await;
     let answer = scene.call_as("payment-service").await;
-    assert_eq!(
-        (answer.status, &answer.json()["reason"]),
-        (401, &json!("audience"))
-    );
+    assert_eq!((answer.status, &answer.json()["reason"]), (401, &json!("audience")));
 }
 
 #[tokio::test]
@@ -153,17 +119,8 @@ async fn a_token_is_fetched_once_by_each_worker_and_attached() {
     assert_eq!(answer.status, 200, "{}\n{}", answer.text(), scene.envoy.logs());
     let sent = scene.upstream.last().header("authorization").unwrap();
     let (_, claims) = token::decode(sent.strip_prefix("Bearer ").unwrap());
-    assert_eq!(
-        (&claims["azp"], &claims["aud"]),
-        (&json!("order-service"), &json!("inventory-service"))
-    );
-    assert_eq!(
-        scene
-            .call_with(sent.strip_prefix("Bearer ").unwrap())
-            .await
-            .status,
-        200
-    );
+    assert_eq!((&claims["azp"], &claims["aud"]), (&json!("order-service"), &json!("inventory-service")));
+    assert_eq!(scene.call_with(sent.strip_prefix("Bearer ").unwrap()).await.status, 200);
 }
 
 #[tokio::test]
@@ -173,10 +130,7 @@ async fn a_wrong_secret_is_503_and_the_log_says_what_keycloak_said() {
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert!(answer.header("retry-after").is_some());
     let told = scene.envoy.wait_for_log("unauthorized_client").await;
-    assert!(
-        told.contains("status 401") && told.contains("credential order-service"),
-        "{told}"
-    );
+    assert!(told.contains("status 401") && told.contains("credential order-service"), "{told}");
     assert!(!scene.envoy.logs().contains("not-the-secret"));
     assert_eq!(scene.upstream.count(), 0);
 }
@@ -186,35 +140,18 @@ async fn a_rotated_key_is_found_and_a_deleted_one_is_forgotten() {
     let realm = Keycloak::start().await.realm("rotation").await;
     let before = realm.signing_key().await;
     let scene = Scene::start(realm).await;
-    let old = scene
-        .keycloak
-        .token("order-service", &keycloak::secret("order-service"), "")
-        .await;
+    let old = scene.keycloak.token("order-service", &keycloak::secret("order-service"), "").await;
     assert_eq!(scene.call_with(&old).await.status, 200);
 
     let after = scene.keycloak.rotate_signing_key().await;
-    let new = scene
-        .keycloak
-        .token("order-service", &keycloak::secret("order-service"), "")
-        .await;
+    let new = scene.keycloak.token("order-service", &keycloak::secret("order-service"), "").await;
     assert_eq!(token::decode(&new).0["kid"], json!(after.kid));
-    assert_eq!(
-        scene.call_with(&new).await.status,
-        200,
-        "the unknown kid is looked for"
-    );
-    assert_eq!(
-        scene.call_with(&old).await.status,
-        200,
-        "the old key is still published"
-    );
+    assert_eq!(scene.call_with(&new).await.status, 200, "the unknown kid is looked for");
+    assert_eq!(scene.call_with(&old).await.status, 200, "the old key is still published");
 
     scene.keycloak.delete_key(&before.component).await;
     let again = scene.keycloak.rotate_signing_key().await;
-    let newer = scene
-        .keycloak
-        .token("order-service", &keycloak::secret("order-service"), "")
-        .await;
+    let newer = scene.keycloak.token("order-service", &keycloak::secret("order-service"), "").await;
     assert_eq!(token::decode(&newer).0["kid"], json!(again.kid));
     // Each worker learns of the deletion with its next fetch; the newer key makes it fetch.
     let refused = async || {

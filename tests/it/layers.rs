@@ -32,18 +32,12 @@ const LAYERS: &[(&str, &str)] = &[
     ("reply", "access io jwt"),
     // Of `config` only what is nothing but a choice; so does `filter`.
     ("policy", "access config discovery io jwk jwt oauth route"),
-    (
-        "compile",
-        "access config discovery io jwk jwt located mistake oauth policy route",
-    ),
+    ("compile", "access config discovery io jwk jwt located mistake oauth policy route"),
     ("edits", "io policy"),
     ("store", "cache discovery io jwk jwt lease oauth policy"),
     ("filter", "config edits io jwt policy reply route signature store"),
     ("audit", "filter io reply"),
-    (
-        "plugin",
-        "audit edits filter io policy reply signature stats store",
-    ),
+    ("plugin", "audit edits filter io policy reply signature stats store"),
     // The shell is the only one that may reach everywhere, and the only one that nobody may reach.
     ("wasm", EVERYTHING),
 ];
@@ -74,9 +68,7 @@ impl Source {
 
     /// The lines of the product that are no comments.
     fn code(&self) -> impl Iterator<Item = &str> {
-        self.product()
-            .lines()
-            .filter(|line| !line.trim_start().starts_with("//") && !line.trim().is_empty())
+        self.product().lines().filter(|line| !line.trim_start().starts_with("//") && !line.trim().is_empty())
     }
 
     /// The modules of this crate that the code names, by `use crate::…` or by a path in full.
@@ -89,10 +81,7 @@ impl Source {
                 continue; // `$crate` of a macro, `other_crate::`
             }
             let rest = code.get(start + "crate::".len()..).unwrap();
-            let list = rest
-                .strip_prefix('{')
-                .map(|list| list.split_once('}').unwrap_or_default().0);
-            let names = list.map_or_else(|| vec![rest], |list| list.split(',').collect());
+            let names = rest.strip_prefix('{').map_or_else(|| vec![rest], elements);
             uses.extend(names.into_iter().map(first_name).filter(|name| !name.is_empty()));
         }
         uses.remove(&self.module);
@@ -100,11 +89,28 @@ impl Source {
     }
 }
 
+/// What stands between the commas of a list that has just been opened, up to its end.
+fn elements(list: &str) -> Vec<&str> {
+    let (mut elements, mut start, mut depth) = (Vec::new(), 0, 1);
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 || (depth == 1 && c == ',') {
+            elements.push(list.get(start..at).unwrap());
+            start = at + 1;
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    elements
+}
+
 fn first_name(path: &str) -> String {
-    path.trim()
-        .chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect()
+    path.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
 fn sources() -> Vec<Source> {
@@ -112,23 +118,13 @@ fn sources() -> Vec<Source> {
     let mut files = Vec::new();
     find(&root, &mut files);
     let sources = files.into_iter().map(|file| {
-        let path = file
-            .strip_prefix(&root)
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .replace('\\', "/");
+        let path = file.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
         let module = path.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
-        Source {
-            text: fs::read_to_string(&file).unwrap(),
-            path,
-            module,
-        }
+        Source { text: fs::read_to_string(&file).unwrap(), path, module }
     });
     // The map of the crate is above all layers, and the desk tool is another crate.
-    let mut sources: Vec<Source> = sources
-        .filter(|source| !matches!(source.module.as_str(), "lib" | "bin" | "main"))
-        .collect();
+    let mut sources: Vec<Source> =
+        sources.filter(|source| !matches!(source.module.as_str(), "lib" | "bin" | "main")).collect();
     sources.sort_by(|a, b| a.path.cmp(&b.path));
     assert!(sources.len() >= LAYERS.len(), "where is the source?");
     sources
@@ -146,22 +142,20 @@ fn find(folder: &Path, files: &mut Vec<PathBuf>) {
 }
 
 fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
-    let all = LAYERS
-        .iter()
-        .map(|(module, _)| *module)
-        .filter(|module| *module != "wasm");
+    let all = LAYERS.iter().map(|(module, _)| *module).filter(|module| *module != "wasm");
     let everything: BTreeSet<&str> = all.collect();
     let uses = |uses: &'static str| {
-        if uses == EVERYTHING {
-            everything.clone()
-        } else {
-            uses.split_whitespace().collect()
-        }
+        if uses == EVERYTHING { everything.clone() } else { uses.split_whitespace().collect() }
     };
-    LAYERS
-        .iter()
-        .map(|(module, used)| (*module, uses(used)))
-        .collect()
+    LAYERS.iter().map(|(module, used)| (*module, uses(used))).collect()
+}
+
+#[test]
+fn every_way_of_using_a_module_is_seen() {
+    let text = "//! crate::not_this\nuse crate::{a::{X, Y}, b, own::Z};\nuse crate::c::D;\nfn f() { crate::e::g(); }\n\
+                // crate::nor_this\nconst H: u8 = $crate::i; // its macro's\n#[cfg(test)]\nmod tests {\nuse crate::j;\n}\n";
+    let source = Source { path: "own.rs".to_owned(), module: "own".to_owned(), text: text.to_owned() };
+    assert_eq!(source.uses(), ["a", "b", "c", "e"].map(str::to_owned).into());
 }
 
 #[test]
@@ -171,11 +165,7 @@ fn nothing_uses_what_the_table_does_not_allow() {
         let Some(allowed) = allowed.get(source.module.as_str()) else {
             continue;
         };
-        for used in source
-            .uses()
-            .iter()
-            .filter(|used| !allowed.contains(used.as_str()))
-        {
+        for used in source.uses().iter().filter(|used| !allowed.contains(used.as_str())) {
             wrong.push(format!("src/{} uses {used}", source.path));
         }
     }
@@ -206,10 +196,7 @@ fn the_table_goes_downwards_only() {
     let (allowed, mut below) = (allowed(), BTreeSet::new());
     for (module, _) in LAYERS {
         for used in &allowed[module] {
-            assert!(
-                below.contains(used),
-                "{module} uses {used}, which does not stand above it"
-            );
+            assert!(below.contains(used), "{module} uses {used}, which does not stand above it");
         }
         below.insert(*module);
     }
@@ -219,10 +206,7 @@ fn the_table_goes_downwards_only() {
 fn a_request_sees_no_more_of_the_configuration_than_its_choices() {
     let sources = sources();
     for module in ["policy", "filter"] {
-        let code = sources
-            .iter()
-            .filter(|source| source.module == module)
-            .flat_map(Source::code);
+        let code = sources.iter().filter(|source| source.module == module).flat_map(Source::code);
         let uses: Vec<&str> = code.filter(|line| line.contains("config::")).collect();
         assert_eq!(uses, ["use crate::config::{Existing, Unavailable};"], "{module}");
     }
@@ -231,16 +215,10 @@ fn a_request_sees_no_more_of_the_configuration_than_its_choices() {
 #[test]
 fn only_the_shell_names_the_host() {
     for source in sources().iter().filter(|source| source.module != "wasm") {
-        assert!(
-            !source.product().contains("proxy_wasm"),
-            "src/{} names proxy_wasm",
-            source.path
-        );
+        assert!(!source.product().contains("proxy_wasm"), "src/{} names proxy_wasm", source.path);
     }
     let library = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
-    let code = library
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"));
+    let code = library.lines().filter(|line| !line.trim_start().starts_with("//"));
     assert!(
         code.into_iter().all(|line| !line.contains("proxy_wasm")),
         "src/lib.rs names proxy_wasm outside its documentation"
@@ -264,18 +242,10 @@ fn only_the_shell_reads_a_clock() {
 fn only_the_shell_reads_the_environment_and_nothing_reads_files() {
     for source in sources() {
         for world in ["std::fs", "std::net", "std::process", "std::thread"] {
-            assert!(
-                !source.code().any(|line| line.contains(world)),
-                "src/{} uses {world}",
-                source.path
-            );
+            assert!(!source.code().any(|line| line.contains(world)), "src/{} uses {world}", source.path);
         }
         let reads = source.code().any(|line| line.contains("env::var"));
-        assert!(
-            !reads || source.module == "wasm",
-            "src/{} reads the environment",
-            source.path
-        );
+        assert!(!reads || source.module == "wasm", "src/{} reads the environment", source.path);
     }
 }
 
@@ -298,18 +268,8 @@ fn unsafe_code_is_in_one_file_and_each_block_says_why() {
         for line in lines {
             safety = line.contains("// SAFETY:") || (safety && !line.trim().is_empty());
             let block = line.contains("unsafe {") && !line.trim_start().starts_with("//");
-            assert!(
-                !block || source.path == "wasm/host.rs",
-                "src/{}: {}",
-                source.path,
-                line.trim()
-            );
-            assert!(
-                !block || safety,
-                "src/{} does not say why: {}",
-                source.path,
-                line.trim()
-            );
+            assert!(!block || source.path == "wasm/host.rs", "src/{}: {}", source.path, line.trim());
+            assert!(!block || safety, "src/{} does not say why: {}", source.path, line.trim());
         }
     }
 }
@@ -318,11 +278,7 @@ fn unsafe_code_is_in_one_file_and_each_block_says_why() {
 fn every_file_opens_with_what_it_is() {
     for source in sources() {
         let first = source.text.lines().next().unwrap_or_default();
-        assert!(
-            first.starts_with("//! ") && first.len() > 20,
-            "src/{} opens with {first:?}",
-            source.path
-        );
+        assert!(first.starts_with("//! ") && first.len() > 20, "src/{} opens with {first:?}", source.path);
     }
 }
 

@@ -47,10 +47,7 @@ async fn stage() -> Arc<Stage> {
             .listener(listener_named("main", &wasm(&configuration(&idp, &loose))))
             .listener(listener_named("readme", &wasm(&outbound(&idp))))
             .listener(listener_named("both", &wasm(&both(&idp))));
-        Stage {
-            scene: Scene::of(idp, upstream, builder).await,
-            loose,
-        }
+        Stage { scene: Scene::of(idp, upstream, builder).await, loose }
     };
     STAGE.get(start).await
 }
@@ -124,10 +121,7 @@ fn both(idp: &Idp) -> Value {
 fn sent_as(answer: &Response) -> Option<String> {
     let values = arrived(answer, "authorization");
     assert!(values.len() <= 1, "{values:?}");
-    let token = values
-        .first()?
-        .strip_prefix("Bearer ")
-        .unwrap_or_else(|| panic!("{values:?}"));
+    let token = values.first()?.strip_prefix("Bearer ").unwrap_or_else(|| panic!("{values:?}"));
     Some(decode(token).1["azp"].as_str().unwrap().to_owned())
 }
 
@@ -141,15 +135,11 @@ fn basic(request: &Recorded) -> String {
 #[tokio::test]
 async fn a_plain_request_leaves_with_a_token() {
     let stage = stage().await;
-    let answer = client::get(stage.scene.envoy.url("readme", "/inventory/items"))
-        .send()
-        .await;
+    let answer = client::get(stage.scene.envoy.url("readme", "/inventory/items")).send().await;
     assert_eq!(sent_as(&answer).as_deref(), Some("order-service"));
     let token = arrived(&answer, "authorization")[0]["Bearer ".len()..].to_owned();
     assert_eq!(decode(&token).1["scope"], "inventory-api");
-    let post = Request::new("POST", stage.scene.envoy.url("readme", "/inventory/items"))
-        .body("{}")
-        .http2();
+    let post = Request::new("POST", stage.scene.envoy.url("readme", "/inventory/items")).body("{}").http2();
     assert_eq!(sent_as(&post.send().await).as_deref(), Some("order-service"));
 }
 
@@ -158,18 +148,8 @@ async fn the_first_rule_that_matches_names_the_credential_and_no_match_changes_n
     let stage = stage().await;
     for (method, host, path, client) in [
         ("GET", "payments.internal", "/orders", Some("payment-service")),
-        (
-            "GET",
-            "PAYMENTS.internal:8080",
-            "/anything",
-            Some("payment-service"),
-        ),
-        (
-            "POST",
-            "eu.payments.internal",
-            "/anything",
-            Some("payment-service"),
-        ),
+        ("GET", "PAYMENTS.internal:8080", "/anything", Some("payment-service")),
+        ("POST", "eu.payments.internal", "/anything", Some("payment-service")),
         ("GET", "eu.payments.internal", "/anything", None),
         ("POST", "svc", "/orders/special", Some("payment-service")),
         ("GET", "svc", "/orders/special", Some("inventory-service")),
@@ -180,21 +160,11 @@ async fn the_first_rule_that_matches_names_the_credential_and_no_match_changes_n
         ("GET", "svc", "/ordersx", None),
         ("GET", "svc", "/", None),
     ] {
-        let answer = stage
-            .scene
-            .request(method, path)
-            .header("host", host)
-            .send()
-            .await;
+        let answer = stage.scene.request(method, path).header("host", host).send().await;
         assert_eq!(sent_as(&answer).as_deref(), client, "{method} {host} {path}");
     }
-    let own = stage
-        .scene
-        .get("/none")
-        .bearer("the-client's-own")
-        .header("x-service-token", "own")
-        .send()
-        .await;
+    let own =
+        stage.scene.get("/none").bearer("the-client's-own").header("x-service-token", "own").send().await;
     assert_eq!(arrived(&own, "authorization"), ["Bearer the-client's-own"]);
     assert_eq!(arrived(&own, "x-service-token"), ["own"]);
 }
@@ -203,18 +173,11 @@ async fn the_first_rule_that_matches_names_the_credential_and_no_match_changes_n
 async fn a_secret_of_any_characters_is_form_encoded_before_base64() {
     let stage = stage().await;
     let answer = stage.scene.get("/odd").send().await;
-    assert_eq!(
-        sent_as(&answer).as_deref(),
-        Some(ODD_CLIENT),
-        "the provider took it"
-    );
+    assert_eq!(sent_as(&answer).as_deref(), Some(ODD_CLIENT), "the provider took it");
     let pairs = stage.scene.idp.requests(Endpoint::Token);
     let expected = "odd+client%3A1:p%25%2B%26%3D%3A+%2F%3F%22%5C%C3%BC%E2%82%AC";
-    let sent: Vec<_> = pairs
-        .iter()
-        .filter(|request| request.header("authorization").is_some())
-        .map(basic)
-        .collect();
+    let sent: Vec<_> =
+        pairs.iter().filter(|request| request.header("authorization").is_some()).map(basic).collect();
     assert!(sent.iter().any(|pair| pair == expected), "{sent:?}");
 }
 
@@ -222,32 +185,16 @@ async fn a_secret_of_any_characters_is_form_encoded_before_base64() {
 async fn a_secret_in_the_body_is_not_in_a_header_too() {
     let stage = stage().await;
     let answer = stage.scene.get("/post").send().await;
-    assert_eq!(
-        sent_as(&answer).as_deref(),
-        Some(ODD_CLIENT),
-        "the provider took it"
-    );
+    assert_eq!(sent_as(&answer).as_deref(), Some(ODD_CLIENT), "the provider took it");
     let requests = stage.scene.idp.requests(Endpoint::Token);
-    let in_body: Vec<_> = requests
-        .iter()
-        .filter(|request| request.parameter("client_secret").is_some())
-        .collect();
+    let in_body: Vec<_> =
+        requests.iter().filter(|request| request.parameter("client_secret").is_some()).collect();
     assert!(!in_body.is_empty());
     for request in in_body {
-        let expected = [
-            ("grant_type", "client_credentials"),
-            ("client_id", ODD_CLIENT),
-            ("client_secret", ODD_SECRET),
-        ];
-        assert_eq!(
-            request.form(),
-            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
-        );
-        assert_eq!(
-            request.header("authorization"),
-            None,
-            "RFC 6749 section 2.3: one method only"
-        );
+        let expected =
+            [("grant_type", "client_credentials"), ("client_id", ODD_CLIENT), ("client_secret", ODD_SECRET)];
+        assert_eq!(request.form(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(request.header("authorization"), None, "RFC 6749 section 2.3: one method only");
     }
 }
 
@@ -256,18 +203,9 @@ async fn scope_audience_resource_and_parameters_are_asked_for_as_they_are_writte
     let stage = stage().await;
     stage.loose.wait_for(Endpoint::Token, 1).await;
     let request = stage.loose.last(Endpoint::Token);
-    assert_eq!(
-        (request.method.as_str(), request.path.clone()),
-        ("POST", stage.loose.path(Endpoint::Token))
-    );
-    assert_eq!(
-        request.header("host").as_deref(),
-        Some(stage.loose.address().to_string().as_str())
-    );
-    assert_eq!(
-        request.headers_named("content-type"),
-        ["application/x-www-form-urlencoded"]
-    );
+    assert_eq!((request.method.as_str(), request.path.clone()), ("POST", stage.loose.path(Endpoint::Token)));
+    assert_eq!(request.header("host").as_deref(), Some(stage.loose.address().to_string().as_str()));
+    assert_eq!(request.headers_named("content-type"), ["application/x-www-form-urlencoded"]);
     assert_eq!(request.headers_named("accept"), ["application/json"]);
     assert_eq!(basic(&request), "asking:secret");
     let expected = [
@@ -279,41 +217,23 @@ async fn scope_audience_resource_and_parameters_are_asked_for_as_they_are_writte
         ("tenant", "caf\u{e9} & co"),
         ("x", ""),
     ];
-    assert_eq!(
-        request.form(),
-        expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
-    );
+    assert_eq!(request.form(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert!(!request.text().contains("client_secret"), "{}", request.text());
-    assert_eq!(
-        stage.loose.count(Endpoint::Discovery),
-        0,
-        "its token endpoint is given"
-    );
+    assert_eq!(stage.loose.count(Endpoint::Discovery), 0, "its token endpoint is given");
 }
 
 #[tokio::test]
 async fn an_opaque_token_goes_into_the_header_and_behind_the_scheme_of_the_rule() {
     let stage = stage().await;
     let at = async |path: &str, header: &str| {
-        let request = stage
-            .scene
-            .get(path)
-            .header(header, "the client's")
-            .header(header, "twice");
-        (
-            arrived(&request.send().await, header),
-            stage.scene.get(path).bearer("own").send().await,
-        )
+        let request = stage.scene.get(path).header(header, "the client's").header(header, "twice");
+        (arrived(&request.send().await, header), stage.scene.get(path).bearer("own").send().await)
     };
     let (asking, _) = at("/asking", "authorization").await;
     assert_eq!(asking, [format!("Bearer {OPAQUE}")]);
     let (bare, other) = at("/bare", "x-service-token").await;
     assert_eq!(bare, [OPAQUE]);
-    assert_eq!(
-        arrived(&other, "authorization"),
-        ["Bearer own"],
-        "the rule is about another header"
-    );
+    assert_eq!(arrived(&other, "authorization"), ["Bearer own"], "the rule is about another header");
     let (scheme, _) = at("/scheme", "x-token").await;
     assert_eq!(scheme, [format!("Token {OPAQUE}")]);
     let (none, _) = at("/no-scheme", "authorization").await;
@@ -327,12 +247,7 @@ async fn the_requests_own_header_is_replaced_unless_the_rule_keeps_it() {
     assert_eq!(sent_as(&replaced).as_deref(), Some("order-service"));
     let kept = stage.scene.get("/keep").bearer("own").send().await;
     assert_eq!(arrived(&kept, "authorization"), ["Bearer own"]);
-    let basic = stage
-        .scene
-        .get("/keep")
-        .header("authorization", "Basic eDp5")
-        .send()
-        .await;
+    let basic = stage.scene.get("/keep").header("authorization", "Basic eDp5").send().await;
     assert_eq!(arrived(&basic, "authorization"), ["Basic eDp5"]);
     let nothing_to_keep = stage.scene.get("/keep").send().await;
     assert_eq!(sent_as(&nothing_to_keep).as_deref(), Some("order-service"));
@@ -343,19 +258,11 @@ async fn a_caller_is_checked_and_its_token_replaced_by_ours() {
     let stage = stage().await;
     let request = client::get(stage.scene.envoy.url("both", "/inventory?both"));
     let good = request.clone().bearer(stage.scene.idp.token()).send().await;
-    assert_eq!(
-        sent_as(&good).as_deref(),
-        Some("inventory-service"),
-        "ours, not the caller's"
-    );
+    assert_eq!(sent_as(&good).as_deref(), Some("inventory-service"), "ours, not the caller's");
     assert_eq!(arrived(&good, "x-caller"), ["order-service"]);
     let count = stage.scene.seen("/inventory?both").len();
     for (refused, status) in [(request.clone(), 401), (request.bearer("garbage"), 401)] {
-        assert_eq!(
-            refused.send().await.status,
-            status,
-            "our token is not for strangers"
-        );
+        assert_eq!(refused.send().await.status, status, "our token is not for strangers");
     }
     assert_eq!(stage.scene.seen("/inventory?both").len(), count);
 }

@@ -43,10 +43,7 @@ const MISTAKES: [&str; 7] = [
 
 fn tells_all(log: &str) {
     for mistake in MISTAKES {
-        assert!(
-            log.contains(&format!("m2m-auth: {mistake}")),
-            "{mistake} is not in:\n{log}"
-        );
+        assert!(log.contains(&format!("m2m-auth: {mistake}")), "{mistake} is not in:\n{log}");
     }
 }
 
@@ -65,31 +62,18 @@ async fn a_wrong_configuration_is_refused_with_every_mistake_and_the_old_one_goe
     }
     let after = Load::of(good).connections(8).requests(80).run().await;
     assert!(after.only(200), "{after}");
-    let anybody = Load::of(scene.get("/inventory"))
-        .connections(8)
-        .requests(80)
-        .run()
-        .await;
+    let anybody = Load::of(scene.get("/inventory")).connections(8).requests(80).run().await;
     assert!(anybody.only(401), "{anybody}");
 }
 
 #[tokio::test]
 async fn envoy_does_not_start_with_a_wrong_configuration_and_says_why() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
-    let builder = builder(&idp, &upstream)
-        .static_listeners()
-        .listener(listener(&wasm(&wrong(&idp))));
+    let builder = builder(&idp, &upstream).static_listeners().listener(listener(&wasm(&wrong(&idp))));
     let error = builder.start().await.err().unwrap();
-    assert!(
-        error.exit.is_some_and(|exit| !exit.success()),
-        "it ends, and not as if all were well: {error}"
-    );
+    assert!(error.exit.is_some_and(|exit| !exit.success()), "it ends, and not as if all were well: {error}");
     tells_all(&error.log);
-    assert!(
-        !error.log.contains("panicked") && !error.log.contains("unreachable"),
-        "{}",
-        error.log
-    );
+    assert!(!error.log.contains("panicked") && !error.log.contains("unreachable"), "{}", error.log);
 }
 
 /// Callers must show a token and leave with ours; the realm tells one configuration from the next.
@@ -120,10 +104,7 @@ async fn a_push_under_load_loses_no_request_and_lets_none_through_unauthenticate
     let mut scene = Scene::of(idp, upstream, builder).await;
     let strangers = scene.get("/inventory/strangers");
     let caller = scene.get("/inventory/callers").bearer(scene.idp.token());
-    let load = Load::round(vec![caller, strangers.clone()])
-        .connections(8)
-        .rate(400.0)
-        .start();
+    let load = Load::round(vec![caller, strangers.clone()]).connections(8).rate(400.0).start();
     for number in 1..=4 {
         load.proceed(100).await;
         let name = format!("realm-{number}");
@@ -141,10 +122,7 @@ async fn a_push_under_load_loses_no_request_and_lets_none_through_unauthenticate
     assert!(report.failures.is_empty(), "{report}");
     let statuses: Vec<_> = report.by_status.keys().copied().collect();
     assert_eq!(statuses, [200, 401], "{report}");
-    assert!(
-        report.with_status(200).abs_diff(report.with_status(401)) <= 8,
-        "one of each in turn: {report}"
-    );
+    assert!(report.with_status(200).abs_diff(report.with_status(401)) <= 8, "one of each in turn: {report}");
     let seen = scene.upstream.requests();
     assert_eq!(
         u64::try_from(seen.len()).unwrap(),
@@ -158,10 +136,7 @@ async fn a_push_under_load_loses_no_request_and_lets_none_through_unauthenticate
             ("/inventory/callers", Some("order-service"))
         );
         let token = request.header("authorization").unwrap();
-        assert_eq!(
-            decode(token.strip_prefix("Bearer ").unwrap()).1["azp"],
-            "payment-service"
-        );
+        assert_eq!(decode(token.strip_prefix("Bearer ").unwrap()).1["azp"], "payment-service");
     }
 }
 
@@ -172,24 +147,12 @@ async fn a_push_may_change_what_is_asked_for_and_the_new_answer_counts_at_once()
     assert_eq!(request.send().await.status, 200);
     let mut stricter = inbound(&scene.idp);
     stricter["inbound"]["rules"][0]["require"]["audiences"] = json!(["other-service"]);
-    assert_eq!(
-        scene.envoy.push([listener(&wasm(&stricter))]).await,
-        Pushed::Accepted
-    );
+    assert_eq!(scene.envoy.push([listener(&wasm(&stricter))]).await, Pushed::Accepted);
     let after = Load::of(request.clone()).connections(8).requests(40).run().await;
-    assert!(
-        after.only(401),
-        "a caller verified under the old rules is nobody under the new: {after}"
-    );
+    assert!(after.only(401), "a caller verified under the old rules is nobody under the new: {after}");
     let mut other = inbound(&scene.idp);
     other["inbound"]["rules"][0]["claims_to_headers"] = json!({ "x-caller": "azp" });
-    assert_eq!(
-        scene.envoy.push([listener(&wasm(&other))]).await,
-        Pushed::Accepted
-    );
+    assert_eq!(scene.envoy.push([listener(&wasm(&other))]).await, Pushed::Accepted);
     assert_eq!(arrived(&request.send().await, "x-caller"), ["order-service"]);
-    assert!(
-        scene.idp.count(Endpoint::Keys) <= 9,
-        "each configuration fetches once per VM"
-    );
+    assert!(scene.idp.count(Endpoint::Keys) <= 9, "each configuration fetches once per VM");
 }

@@ -1,10 +1,6 @@
 //! Keys that come and go while requests do: nobody with a good token notices, and nobody else gains.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use crate::scene::{Scene, VMS, builder, inbound, listener, retry_after, send, wasm};
 use m2m_auth_kit::idp::{Endpoint, Idp};
@@ -40,9 +36,7 @@ fn made_up(scene: &Scene, kid: &str) -> String {
 async fn warm_single(configuration: impl FnOnce(&Idp) -> Value) -> Scene {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let filter = wasm(&configuration(&idp));
-    let builder = builder(&idp, &upstream)
-        .concurrency(1)
-        .listener(listener(&filter));
+    let builder = builder(&idp, &upstream).concurrency(1).listener(listener(&filter));
     let scene = Scene::of(idp, upstream, builder).await;
     scene.logged("keys of issuer keycloak: ", 2).await;
     assert_eq!(scene.idp.count(Endpoint::Keys), 2);
@@ -58,9 +52,7 @@ async fn the_first_requests_with_a_new_key_wait_for_one_fetch_and_succeed() {
     scene.idp.add_key(Alg::Es256);
     let another_algorithm = scene.idp.token();
     let new = [&rotated, &another_algorithm].into_iter().cycle().take(20);
-    let new: Vec<_> = new
-        .map(|token| send(scene.get("/inventory").bearer(token)))
-        .collect();
+    let new: Vec<_> = new.map(|token| send(scene.get("/inventory").bearer(token))).collect();
     let in_the_meantime = scene.get("/inventory").bearer(&old).send().await;
     assert_eq!(in_the_meantime.status, 200, "{in_the_meantime:?}");
     for answer in new {
@@ -79,26 +71,14 @@ async fn the_first_requests_with_a_new_key_wait_for_one_fetch_and_succeed() {
 async fn a_flood_of_made_up_keys_costs_one_fetch_in_a_while_and_nobody_else_a_thing() {
     let scene = warm_single(patient).await;
     let names = (0..100).map(|number| made_up(&scene, &format!("made-up-{number}")));
-    let flood: Vec<_> = names
-        .map(|token| scene.get("/inventory/flood").bearer(token))
-        .collect();
+    let flood: Vec<_> = names.map(|token| scene.get("/inventory/flood").bearer(token)).collect();
     let running: Vec<_> = flood.iter().cloned().map(send).collect();
-    let honest = Load::of(scene.get("/inventory").bearer(scene.idp.token()))
-        .connections(4)
-        .requests(200)
-        .run()
-        .await;
-    assert!(
-        honest.only(200) && honest.longest() < Duration::from_secs(4),
-        "{honest}"
-    );
+    let honest =
+        Load::of(scene.get("/inventory").bearer(scene.idp.token())).connections(4).requests(200).run().await;
+    assert!(honest.only(200) && honest.longest() < Duration::from_secs(4), "{honest}");
     for answer in running {
         let answer = answer.await.unwrap();
-        assert_eq!(
-            (answer.status, &answer.json()["reason"]),
-            (401, &json!("key")),
-            "{answer:?}"
-        );
+        assert_eq!((answer.status, &answer.json()["reason"]), (401, &json!("key")), "{answer:?}");
     }
     let fetches = scene.idp.requests(Endpoint::Keys);
     assert_eq!(fetches.len(), 3, "one fetch for 100 names");
@@ -124,9 +104,7 @@ async fn the_token_of_a_withdrawn_key_is_refused_though_it_was_verified_before()
     let scene = warm(configuration).await;
     let withdrawn = scene.idp.signing_key();
     // It names no key, so nobody goes and looks for one before it is refused.
-    let token = scene
-        .idp
-        .mint_with(&Mint::of(scene.idp.claims()).without_header("kid"));
+    let token = scene.idp.mint_with(&Mint::of(scene.idp.claims()).without_header("kid"));
     let request = scene.get("/inventory").bearer(token);
     let known = Load::of(request.clone()).connections(8).requests(80).run().await;
     assert!(known.only(200), "{known}");
@@ -138,15 +116,7 @@ async fn the_token_of_a_withdrawn_key_is_refused_though_it_was_verified_before()
     let withdrawn = Load::of(request).connections(8).requests(80).run().await;
     assert!(withdrawn.only(401), "{withdrawn}");
     assert_eq!(withdrawn.samples[&401].json()["reason"], "signature");
-    assert_eq!(
-        scene
-            .get("/inventory")
-            .bearer(scene.idp.token())
-            .send()
-            .await
-            .status,
-        200
-    );
+    assert_eq!(scene.get("/inventory").bearer(scene.idp.token()).send().await.status, 200);
 }
 
 #[tokio::test]

@@ -1,5 +1,12 @@
 //! The scene of most tests on real Envoy: an identity provider, a service, and Envoy with the filter before it.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
 use m2m_auth_kit::client::{self, Request, Response};
 use m2m_auth_kit::envoy::{self, Builder, Envoy, Wasm};
 use m2m_auth_kit::idp::Idp;
@@ -55,10 +62,7 @@ impl Scene {
     /// What the service was asked under that path, the query included.
     pub(crate) fn seen(&self, path: &str) -> Vec<Recorded> {
         let requests = self.upstream.requests();
-        requests
-            .into_iter()
-            .filter(|request| request.path == path)
-            .collect()
+        requests.into_iter().filter(|request| request.path == path).collect()
     }
 
     /// Comes back once the filter has logged that so many times: each VM of Envoy logs what it has fetched.
@@ -160,27 +164,15 @@ pub(crate) fn arrived(answer: &Response, header: &str) -> Vec<String> {
     assert_eq!(answer.status, 200, "{answer:?}");
     let pairs = answer.json()["headers"].as_array().cloned().unwrap_or_default();
     let of_that_name = pairs.into_iter().filter(|pair| pair[0] == header);
-    of_that_name
-        .filter_map(|pair| pair[1].as_str().map(str::to_owned))
-        .collect()
+    of_that_name.filter_map(|pair| pair[1].as_str().map(str::to_owned)).collect()
 }
 
 /// `Retry-After` in seconds; panics unless the answer is a 503 in the documented shape.
 pub(crate) fn retry_after(answer: &Response) -> u64 {
     assert_eq!(answer.status, 503, "{answer:?}");
-    assert_eq!(
-        answer.json()["error"],
-        "Identity provider unavailable",
-        "{answer:?}"
-    );
+    assert_eq!(answer.json()["error"], "Identity provider unavailable", "{answer:?}");
     assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"));
-    assert_eq!(
-        answer.header("www-authenticate"),
-        None,
-        "not the caller's fault: {answer:?}"
-    );
+    assert_eq!(answer.header("www-authenticate"), None, "not the caller's fault: {answer:?}");
     let seconds = answer.header("retry-after").and_then(|text| text.parse().ok());
-    seconds
-        .filter(|seconds| *seconds > 0)
-        .unwrap_or_else(|| panic!("no good Retry-After: {answer:?}"))
+    seconds.filter(|seconds| *seconds > 0).unwrap_or_else(|| panic!("no good Retry-After: {answer:?}"))
 }

@@ -40,10 +40,7 @@ fn leaks(text: &str) -> bool {
 }
 
 fn now() -> Now {
-    Now {
-        instant: Instant::default(),
-        unix: 1_800_000_000,
-    }
+    Now { instant: Instant::default(), unix: 1_800_000_000 }
 }
 
 fn token() -> String {
@@ -56,9 +53,7 @@ fn caller() -> Caller {
     let policy = policy();
     let token = token();
     let caller =
-        jwt::read(token.as_bytes())
-            .unwrap()
-            .verify(&keys, &Compact, &policy.issuers[0].expect, now().unix);
+        jwt::read(token.as_bytes()).unwrap().verify(&keys, &Compact, &policy.issuers[0].expect, now().unix);
     caller.unwrap()
 }
 
@@ -74,12 +69,7 @@ fn policy() -> Policy {
 
 fn reply(body: &str) -> Reply {
     let head = [("set-cookie", MARK), ("x", &token())].into_iter().collect();
-    Reply {
-        status: Some(200),
-        head,
-        body: Some(body.as_bytes().to_vec()),
-        note: "".into(),
-    }
+    Reply { status: Some(200), head, body: Some(body.as_bytes().to_vec()), note: "".into() }
 }
 
 fn answer() -> String {
@@ -90,28 +80,18 @@ fn answer() -> String {
 fn head() -> Head {
     let bearer = format!("Bearer {}", token());
     let path = format!("/inventory?access_token={MARK}");
-    [
-        (":path", path.as_str()),
-        ("authorization", &bearer),
-        ("cookie", MARK),
-    ]
-    .into_iter()
-    .collect()
+    [(":path", path.as_str()), ("authorization", &bearer), ("cookie", MARK)].into_iter().collect()
 }
 
 fn call() -> Call {
     let policy = policy();
-    policy.credentials[0].grant.call(
-        policy.issuers[0].token_endpoint.clone().unwrap(),
-        policy.issuers[0].timeout,
-    )
+    policy.credentials[0]
+        .grant
+        .call(policy.issuers[0].token_endpoint.clone().unwrap(), policy.issuers[0].timeout)
 }
 
 fn received() -> Fresh<Token> {
-    policy().credentials[0]
-        .grant
-        .read(&reply(&answer()), &mut Dice::new(1))
-        .unwrap()
+    policy().credentials[0].grant.read(&reply(&answer()), &mut Dice::new(1)).unwrap()
 }
 
 fn edits() -> Edits {
@@ -124,16 +104,8 @@ fn edits() -> Edits {
 fn store() -> Store {
     let mut store = Store::new(Rc::new(policy()));
     while let Some((ticket, call)) = store.begin(now().instant) {
-        let body = if call.method == "POST" {
-            answer()
-        } else {
-            key_set()
-        };
-        store
-            .finish(ticket, &reply(&body), now(), &mut Dice::new(1))
-            .unwrap()
-            .result
-            .unwrap();
+        let body = if call.method == "POST" { answer() } else { key_set() };
+        store.finish(ticket, &reply(&body), now(), &mut Dice::new(1)).unwrap().result.unwrap();
     }
     let (token, caller) = (token(), caller());
     store.remember(IssuerId(0), token.as_bytes(), &caller);
@@ -146,19 +118,13 @@ fn held() -> Held {
 }
 
 fn cache() -> Cache<Caller> {
-    let mut cache = Cache::new(Capacity {
-        entries: 8,
-        key_bytes: 8000,
-    });
+    let mut cache = Cache::new(Capacity { entries: 8, key_bytes: 8000 });
     cache.put(token().as_bytes(), caller(), u64::MAX);
     cache
 }
 
 fn seen() -> Seen {
-    Seen {
-        caller: Some(caller()),
-        ..Seen::default()
-    }
+    Seen { caller: Some(caller()), ..Seen::default() }
 }
 
 /// What holds secrets, each filled with them, as `Debug` prints it.
@@ -186,14 +152,8 @@ fn printed() -> Vec<(&'static str, String)> {
         ("Policy", both(&policy())),
         ("Credential", both(&policy().credentials[0])),
         ("Grant", both(&policy().credentials[0].grant)),
-        (
-            "ClientAuth",
-            both(&ClientAuth::Basic(Secret::new(MARK.to_owned()))),
-        ),
-        (
-            "ClientAuth",
-            both(&ClientAuth::Post(Secret::new(MARK.to_owned()))),
-        ),
+        ("ClientAuth", both(&ClientAuth::Basic(Secret::new(MARK.to_owned())))),
+        ("ClientAuth", both(&ClientAuth::Post(Secret::new(MARK.to_owned())))),
         ("Token", both(&received().value)),
         ("Fresh", both(&received())),
         ("Held", both(&held())),
@@ -207,10 +167,7 @@ fn printed() -> Vec<(&'static str, String)> {
         ("Edit", both(&edits().headers)),
         ("Step", both(&Step::Forward(edits()))),
         ("Effect", both(&settled)),
-        (
-            "Effect",
-            both(&attempt.map(|(ticket, call)| Effect::Call(ticket, call))),
-        ),
+        ("Effect", both(&attempt.map(|(ticket, call)| Effect::Call(ticket, call)))),
         ("Caller", both(&caller())),
         ("Seen", both(&seen())),
         ("Stop", both(&outcome)),
@@ -231,11 +188,7 @@ const HARMLESS: &str = "
 
 #[test]
 fn nothing_that_holds_a_secret_prints_it() {
-    let wrong: Vec<&str> = printed()
-        .iter()
-        .filter(|(_, text)| leaks(text))
-        .map(|(name, _)| *name)
-        .collect();
+    let wrong: Vec<&str> = printed().iter().filter(|(_, text)| leaks(text)).map(|(name, _)| *name).collect();
     assert!(wrong.is_empty(), "printed by {wrong:?}");
 }
 
@@ -247,13 +200,7 @@ fn the_search_for_leaks_finds_them() {
         format!("{:?}", token().as_bytes()),
         format!("{:#?}", token().as_bytes()),
         format!("{:?}", MARK.as_bytes()),
-        call()
-            .headers
-            .iter()
-            .find(|(name, _)| *name == "authorization")
-            .unwrap()
-            .1
-            .clone(),
+        call().headers.iter().find(|(name, _)| *name == "authorization").unwrap().1.clone(),
     ] {
         assert!(leaks(&leak), "{leak}");
     }
@@ -285,9 +232,7 @@ fn printable(source: &str) -> Vec<String> {
     for line in source.lines() {
         if line.starts_with("#[derive(") {
             derived = line.contains("Debug");
-        } else if let Some(item) = line
-            .strip_prefix("pub struct ")
-            .or_else(|| line.strip_prefix("pub enum "))
+        } else if let Some(item) = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum "))
         {
             let name: String = item.chars().take_while(|c| c.is_alphanumeric()).collect();
             let written = source.contains(&format!("Debug for {name} "))
@@ -316,17 +261,11 @@ fn what_is_displayed_holds_nothing_of_a_token() {
     for text in spoilt {
         let rejected = match jwt::read(text.as_bytes()) {
             Err(reject) => reject,
-            Ok(read) => read
-                .verify(&keys, &Compact, &policy().issuers[0].expect, now().unix)
-                .unwrap_err(),
+            Ok(read) => read.verify(&keys, &Compact, &policy().issuers[0].expect, now().unix).unwrap_err(),
         };
         let refusal = Refusal::Token(rejected);
-        let texts = [
-            rejected.to_string(),
-            refusal.message(),
-            refusal.reason().to_owned(),
-            format!("{refusal:?}"),
-        ];
+        let texts =
+            [rejected.to_string(), refusal.message(), refusal.reason().to_owned(), format!("{refusal:?}")];
         assert!(!texts.iter().any(|text| leaks(text)), "{texts:?}");
         assert!(!leaks(&format!("{:?}", refusal.response("realm"))));
     }
@@ -337,10 +276,7 @@ fn a_failure_holds_nothing_of_the_body_but_what_the_provider_says_is_its_error()
     let policy = policy();
     let grant = &policy.credentials[0].grant;
     let told = |status: u16, body: &str| -> String {
-        let reply = Reply {
-            status: Some(status),
-            ..reply(body)
-        };
+        let reply = Reply { status: Some(status), ..reply(body) };
         let failure: Failure = grant.read(&reply, &mut Dice::new(1)).unwrap_err();
         format!("{failure} {failure:?}")
     };
@@ -377,17 +313,10 @@ fn a_failure_holds_nothing_of_the_body_but_what_the_provider_says_is_its_error()
 fn a_provider_that_repeats_our_secret_does_not_get_it_into_the_log() {
     let mut world = World::new(&without_discovery(both()));
     let says = format!("client order-service sent the wrong secret {MARK}");
-    world.provider.tokens = Mode::json(
-        401,
-        &json!({ "error": "invalid_client", "error_description": says }),
-    );
+    world.provider.tokens = Mode::json(401, &json!({ "error": "invalid_client", "error_description": says }));
     // The driver itself fails when an effect prints the secret.
     world.pass(secs(10));
-    assert!(
-        world.logs.iter().any(|line| line.contains("invalid_client")),
-        "{:?}",
-        world.logs
-    );
+    assert!(world.logs.iter().any(|line| line.contains("invalid_client")), "{:?}", world.logs);
 }
 
 #[test]
@@ -459,20 +388,13 @@ fn a_day_of_everything_leaves_no_trace_of_a_secret_in_logs_answers_and_metrics()
         assert!(!leaks(line), "{line}");
     }
     // What was looked at is what it was meant to be.
-    let audited = |reason: &str| {
-        world
-            .logs
-            .iter()
-            .any(|line| line.contains(&format!("\"reason\":\"{reason}\"")))
-    };
+    let audited =
+        |reason: &str| world.logs.iter().any(|line| line.contains(&format!("\"reason\":\"{reason}\"")));
     let reasons = "audience expired malformed no_token no_rule ambiguous_path key no_keys";
     let silent: Vec<&str> = reasons.split(' ').filter(|reason| !audited(reason)).collect();
     assert!(silent.is_empty(), "not in the log: {silent:?}");
     assert!(
-        world
-            .logs
-            .iter()
-            .any(|line| line.contains("\"path\":\"/inventory/items\"")),
+        world.logs.iter().any(|line| line.contains("\"path\":\"/inventory/items\"")),
         "paths are there, queries are not"
     );
 }

@@ -32,6 +32,7 @@ mod configure;
 mod faults;
 mod fetch;
 mod hostile;
+mod provider;
 mod signatures;
 mod time;
 mod upstream;

@@ -1,10 +1,6 @@
 //! The module that is shipped, without the exports that Envoy would call for nothing, behaves as the one the linker left.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use crate::scene::{Scene, builder, issuers, listener_named, wasm};
 use m2m_auth_kit::client::{Request, Response};
@@ -18,11 +14,7 @@ use std::path::PathBuf;
 /// What the linker left; `make wasm` makes the shipped module from it.
 fn linked() -> PathBuf {
     let linked = repository().join("target/wasm32-wasip1/release/m2m_auth.wasm");
-    assert!(
-        linked.is_file(),
-        "`make wasm` leaves the linked module at {}",
-        linked.display()
-    );
+    assert!(linked.is_file(), "`make wasm` leaves the linked module at {}", linked.display());
     linked
 }
 
@@ -56,21 +48,14 @@ fn configuration(idp: &Idp) -> Value {
 /// Everything of an answer that does not depend on the moment.
 fn lasting(answer: &Response) -> (u16, Vec<(String, String)>, Value) {
     let of_the_moment = ["date", "x-envoy-upstream-service-time", "content-length"];
-    let headers = answer
-        .headers
-        .iter()
-        .filter(|(name, _)| !of_the_moment.contains(&name.as_str()));
-    let headers = headers
-        .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned()))
-        .collect();
+    let headers = answer.headers.iter().filter(|(name, _)| !of_the_moment.contains(&name.as_str()));
+    let headers =
+        headers.map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned())).collect();
     let mut body = serde_json::from_slice(&answer.body).unwrap_or_else(|_| json!(answer.text()));
     if let Some(echoed) = body.get_mut("headers").and_then(Value::as_array_mut) {
         echoed.retain(|pair| pair[0] != "x-request-id");
         // Each worker has fetched a token of its own.
-        echoed
-            .iter_mut()
-            .filter(|pair| pair[0] == "x-token")
-            .for_each(|pair| pair[1] = json!("a token"));
+        echoed.iter_mut().filter(|pair| pair[0] == "x-token").for_each(|pair| pair[1] = json!("a token"));
     }
     (answer.status, headers, body)
 }
@@ -103,31 +88,14 @@ async fn the_trimmed_module_answers_as_the_untrimmed_one() {
         let get = |path: &str| to("GET", path);
         [
             (200, get("/inventory/items").bearer(&good)),
-            (
-                200,
-                get("/inventory/items").bearer(&good).header("x-caller", "root"),
-            ),
-            (
-                200,
-                to("POST", "/inventory/items").bearer(&good).body(large.clone()),
-            ),
-            (
-                200,
-                to("POST", "/inventory/items")
-                    .bearer(&good)
-                    .body(large.clone())
-                    .http2(),
-            ),
+            (200, get("/inventory/items").bearer(&good).header("x-caller", "root")),
+            (200, to("POST", "/inventory/items").bearer(&good).body(large.clone())),
+            (200, to("POST", "/inventory/items").bearer(&good).body(large.clone()).http2()),
             (200, to("HEAD", "/inventory/items").bearer(&good)),
             (200, get("/public")),
             (200, get("/public/out").header("x-token", "own")),
             (200, to("POST", "/public/out").body("{}")),
-            (
-                200,
-                to("POST", "/inventory")
-                    .header("content-type", "application/grpc")
-                    .http2(),
-            ),
+            (200, to("POST", "/inventory").header("content-type", "application/grpc").http2()),
             (401, get("/inventory")),
             (401, to("HEAD", "/inventory")),
             (401, to("POST", "/inventory").body("{}")),

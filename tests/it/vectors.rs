@@ -52,9 +52,7 @@ impl Verify for Host {
             Algorithm::Es256 | Algorithm::Es384 | Algorithm::Es512 => der::ecdsa_signature(signature),
             _ => signature.to_vec(),
         };
-        lc::UnparsedPublicKey::new(how, key.spki())
-            .verify(message, &signature)
-            .is_ok()
+        lc::UnparsedPublicKey::new(how, key.spki()).verify(message, &signature).is_ok()
     }
 }
 
@@ -91,15 +89,9 @@ impl Way {
 /// [`jwt::read`] looks at shape and header. Of what [`jwt::Unverified::verify`] then refuses, these three reasons come
 /// before the signature holds; every other one comes after, so it tells that the signature did hold.
 fn signature_holds(token: &str, jwks: &Value, verifier: &dyn Verify) -> Result<(), String> {
-    let keys = jwk::parse(jwks.to_string().as_bytes())
-        .map_err(|error| format!("key set: {error}"))?
-        .keys;
+    let keys = jwk::parse(jwks.to_string().as_bytes()).map_err(|error| format!("key set: {error}"))?.keys;
     let token = jwt::read(token.as_bytes()).map_err(|reject| format!("shape: {reject:?}"))?;
-    let expect = Expect {
-        issuer: "nobody".into(),
-        algorithms: Algorithm::ALL.to_vec(),
-        clock_skew: 0,
-    };
+    let expect = Expect { issuer: "nobody".into(), algorithms: Algorithm::ALL.to_vec(), clock_skew: 0 };
     match token.verify(&keys, verifier, &expect, 0) {
         Err(reject @ (Reject::Algorithm | Reject::Key | Reject::Signature)) => {
             Err(format!("signature: {reject:?}"))

@@ -18,61 +18,25 @@ use walrus::{ExportItem, FunctionBuilder, FunctionKind, Module, ModuleConfig};
 
 /// What stays exported, and why. Every line is required: a module without it is refused.
 const KEEP: &[(&str, Kind, &str)] = &[
-    (
-        "memory",
-        Kind::Memory,
-        "the host reads and writes headers, bodies and keys through it",
-    ),
-    (
-        "_initialize",
-        Kind::Function,
-        "runs the module's `main!`, which registers the root context",
-    ),
-    (
-        "proxy_abi_version_0_2_1",
-        Kind::Function,
-        "tells the host which ABI is spoken; without it: not loaded",
-    ),
-    (
-        "proxy_on_memory_allocate",
-        Kind::Function,
-        "the host allocates here whatever a host call gives back",
-    ),
-    (
-        "proxy_on_context_create",
-        Kind::Function,
-        "a context for the plugin, and one for each request",
-    ),
+    ("memory", Kind::Memory, "the host reads and writes headers, bodies and keys through it"),
+    ("_initialize", Kind::Function, "runs the module's `main!`, which registers the root context"),
+    ("proxy_abi_version_0_2_1", Kind::Function, "tells the host which ABI is spoken; without it: not loaded"),
+    ("proxy_on_memory_allocate", Kind::Function, "the host allocates here whatever a host call gives back"),
+    ("proxy_on_context_create", Kind::Function, "a context for the plugin, and one for each request"),
     (
         "proxy_on_vm_start",
         Kind::Function,
         "the SDK answers `true` here; the root context reads its start here",
     ),
-    (
-        "proxy_on_configure",
-        Kind::Function,
-        "reads the configuration, refuses a wrong one",
-    ),
-    (
-        "proxy_on_tick",
-        Kind::Function,
-        "fetches and renews key sets and tokens",
-    ),
+    ("proxy_on_configure", Kind::Function, "reads the configuration, refuses a wrong one"),
+    ("proxy_on_tick", Kind::Function, "fetches and renews key sets and tokens"),
     (
         "proxy_on_request_headers",
         Kind::Function,
         "the decision itself: without it every request goes through",
     ),
-    (
-        "proxy_on_http_call_response",
-        Kind::Function,
-        "the identity provider's answers; resumes who waits",
-    ),
-    (
-        "proxy_on_delete",
-        Kind::Function,
-        "frees the context of a request: without it the VM leaks",
-    ),
+    ("proxy_on_http_call_response", Kind::Function, "the identity provider's answers; resumes who waits"),
+    ("proxy_on_delete", Kind::Function, "frees the context of a request: without it the VM leaks"),
 ];
 
 /// What is never run, by the end of its symbol (before the hash, if there is one), and why: its body becomes
@@ -142,12 +106,7 @@ fn trim(input: &[u8], exports: &Exports) -> Result<Trimmed, Problem> {
 /// Each keeps its place, since tables and data may point at it.
 fn empty_what_is_never_run(module: &mut Module) {
     let never_run = |id| module.funcs.get(id).name.as_deref().is_some_and(is_never_run);
-    let ids: Vec<_> = module
-        .funcs
-        .iter_local()
-        .map(|(id, _)| id)
-        .filter(|id| never_run(*id))
-        .collect();
+    let ids: Vec<_> = module.funcs.iter_local().map(|(id, _)| id).filter(|id| never_run(*id)).collect();
     for id in ids {
         let (params, results) = module.types.params_results(module.funcs.get(id).ty());
         let (params, results) = (params.to_vec(), results.to_vec());
@@ -160,9 +119,7 @@ fn empty_what_is_never_run(module: &mut Module) {
 
 /// By its whole name: a v0 symbol ends with it, a legacy one goes on with its hash.
 fn is_never_run(symbol: &str) -> bool {
-    NEVER_RUN
-        .iter()
-        .any(|name| symbol.ends_with(name) || symbol.contains(&format!("{name}17h")))
+    NEVER_RUN.iter().any(|name| symbol.ends_with(name) || symbol.contains(&format!("{name}17h")))
 }
 
 fn parse(wasm: &[u8]) -> Result<Module, Problem> {
@@ -176,15 +133,9 @@ fn parse(wasm: &[u8]) -> Result<Module, Problem> {
 /// Everything of [`KEEP`] and everything asked for by name must be there, and be what it should be.
 fn require(module: &Module, exports: &Exports) -> Result<(), Problem> {
     let has = |name: &str, kind: Option<Kind>| {
-        module
-            .exports
-            .iter()
-            .any(|e| e.name == name && kind.is_none_or(|kind| kind.is(&e.item)))
+        module.exports.iter().any(|e| e.name == name && kind.is_none_or(|kind| kind.is(&e.item)))
     };
-    let needed = KEEP
-        .iter()
-        .filter(|(name, kind, _)| !has(name, Some(*kind)))
-        .map(|(name, ..)| *name);
+    let needed = KEEP.iter().filter(|(name, kind, _)| !has(name, Some(*kind))).map(|(name, ..)| *name);
     let missing: Vec<String> = match exports {
         Exports::All => needed.map(str::to_owned).collect(),
         Exports::Needed { also } => {
@@ -192,21 +143,13 @@ fn require(module: &Module, exports: &Exports) -> Result<(), Problem> {
             needed.chain(asked).map(str::to_owned).collect()
         }
     };
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(Problem::Missing(missing))
-    }
+    if missing.is_empty() { Ok(()) } else { Err(Problem::Missing(missing)) }
 }
 
 fn drop_exports(module: &mut Module, also: &BTreeSet<String>) -> Vec<String> {
     let keeps = |name: &str| KEEP.iter().any(|(keep, ..)| *keep == name) || also.contains(name);
-    let (ids, mut names): (Vec<_>, Vec<_>) = module
-        .exports
-        .iter()
-        .filter(|e| !keeps(&e.name))
-        .map(|e| (e.id(), e.name.clone()))
-        .unzip();
+    let (ids, mut names): (Vec<_>, Vec<_>) =
+        module.exports.iter().filter(|e| !keeps(&e.name)).map(|e| (e.id(), e.name.clone())).unzip();
     for id in ids {
         module.exports.delete(id);
     }
@@ -245,15 +188,8 @@ struct Trimmed {
 
 impl Trimmed {
     fn report(&self, before: usize) -> String {
-        let dropped = if self.dropped.is_empty() {
-            "none".to_owned()
-        } else {
-            self.dropped.join(" ")
-        };
-        format!(
-            "{before} bytes -> {} bytes, exports dropped: {dropped}",
-            self.wasm.len()
-        )
+        let dropped = if self.dropped.is_empty() { "none".to_owned() } else { self.dropped.join(" ") };
+        format!("{before} bytes -> {} bytes, exports dropped: {dropped}", self.wasm.len())
     }
 }
 
@@ -289,16 +225,8 @@ impl Order {
         }
         let [input, output] = <[PathBuf; 2]>::try_from(paths)
             .map_err(|paths| format!("{} paths, expected two: INPUT.wasm OUTPUT.wasm", paths.len()))?;
-        let exports = if all {
-            Exports::All
-        } else {
-            Exports::Needed { also }
-        };
-        Ok(Some(Self {
-            input,
-            output,
-            exports,
-        }))
+        let exports = if all { Exports::All } else { Exports::Needed { also } };
+        Ok(Some(Self { input, output, exports }))
     }
 }
 
@@ -327,11 +255,7 @@ impl fmt::Display for Problem {
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
             Self::NotAModule(error) => write!(f, "not a valid wasm module: {error}"),
             Self::Missing(names) => {
-                write!(
-                    f,
-                    "exports missing: {}; such a module must not be shipped",
-                    names.join(" ")
-                )
+                write!(f, "exports missing: {}; such a module must not be shipped", names.join(" "))
             }
         }
     }
@@ -376,26 +300,15 @@ mod tests {
     }
 
     fn needed(also: &[&str]) -> Exports {
-        Exports::Needed {
-            also: also.iter().map(|name| (*name).to_owned()).collect(),
-        }
+        Exports::Needed { also: also.iter().map(|name| (*name).to_owned()).collect() }
     }
 
     fn exports(wasm: &[u8]) -> BTreeSet<String> {
-        parse(wasm)
-            .unwrap()
-            .exports
-            .iter()
-            .map(|export| export.name.clone())
-            .collect()
+        parse(wasm).unwrap().exports.iter().map(|export| export.name.clone()).collect()
     }
 
     fn names(wanted: &[&str]) -> BTreeSet<String> {
-        KEEP.iter()
-            .map(|(name, ..)| *name)
-            .chain(wanted.iter().copied())
-            .map(str::to_owned)
-            .collect()
+        KEEP.iter().map(|(name, ..)| *name).chain(wanted.iter().copied()).map(str::to_owned).collect()
     }
 
     #[test]
@@ -404,12 +317,7 @@ mod tests {
         assert_eq!(exports(&trimmed.wasm), names(&[]));
         assert_eq!(
             trimmed.dropped,
-            [
-                "__indirect_function_table",
-                "indirectly",
-                "proxy_on_log",
-                "proxy_on_request_body"
-            ]
+            ["__indirect_function_table", "indirectly", "proxy_on_log", "proxy_on_request_body"]
         );
     }
 
@@ -459,10 +367,7 @@ mod tests {
             let wasm = trim(&module(""), &keep).unwrap().wasm;
             assert_eq!(parse(&wasm).unwrap().customs.iter().count(), 0);
             for section in ["producers", "name", ".debug_info", "walrus"] {
-                assert!(
-                    !wasm.windows(section.len()).any(|w| w == section.as_bytes()),
-                    "{section}"
-                );
+                assert!(!wasm.windows(section.len()).any(|w| w == section.as_bytes()), "{section}");
             }
         }
     }
@@ -483,10 +388,7 @@ mod tests {
         let memory = wrong.memories.iter().next().unwrap().id();
         wrong.exports.add("proxy_on_request_headers", memory);
         let problem = trim(&wrong.emit_wasm(), &needed(&[])).err();
-        assert_eq!(
-            problem,
-            Some(Problem::Missing(vec!["proxy_on_request_headers".to_owned()]))
-        );
+        assert_eq!(problem, Some(Problem::Missing(vec!["proxy_on_request_headers".to_owned()])));
     }
 
     #[test]
@@ -522,31 +424,18 @@ mod tests {
 
     #[test]
     fn the_report_says_how_big_it_was_how_big_it_is_and_what_went() {
-        let trimmed = Trimmed {
-            wasm: vec![0; 7],
-            dropped: vec!["a".to_owned(), "b".to_owned()],
-        };
+        let trimmed = Trimmed { wasm: vec![0; 7], dropped: vec!["a".to_owned(), "b".to_owned()] };
         assert_eq!(trimmed.report(12), "12 bytes -> 7 bytes, exports dropped: a b");
-        let trimmed = Trimmed {
-            wasm: vec![0; 7],
-            dropped: vec![],
-        };
+        let trimmed = Trimmed { wasm: vec![0; 7], dropped: vec![] };
         assert_eq!(trimmed.report(12), "12 bytes -> 7 bytes, exports dropped: none");
     }
 
     #[test]
     fn the_command_line_is_read_as_written() {
         let read = |line: &str| Order::read(line.split_whitespace().map(str::to_owned));
-        let order = |exports| Order {
-            input: "in".into(),
-            output: "out".into(),
-            exports,
-        };
+        let order = |exports| Order { input: "in".into(), output: "out".into(), exports };
         assert_eq!(read("in out"), Ok(Some(order(needed(&[])))));
-        assert_eq!(
-            read("--keep a in --keep b out"),
-            Ok(Some(order(needed(&["a", "b"]))))
-        );
+        assert_eq!(read("--keep a in --keep b out"), Ok(Some(order(needed(&["a", "b"])))));
         assert_eq!(read("in out --keep-all"), Ok(Some(order(Exports::All))));
         assert_eq!(read("--help"), Ok(None));
         for wrong in ["", "in", "in out more", "in out --keep", "in out --kepp"] {
@@ -560,20 +449,13 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let (input, output) = (folder.join("in.wasm"), folder.join("out.wasm"));
         std::fs::write(&input, module("proxy_on_request_headers")).unwrap();
-        let order = Order {
-            input: input.clone(),
-            output: output.clone(),
-            exports: needed(&[]),
-        };
+        let order = Order { input: input.clone(), output: output.clone(), exports: needed(&[]) };
         assert_eq!(run(&order).unwrap_err().exit_code(), 1);
         assert!(!output.exists());
 
         std::fs::write(&input, module("")).unwrap();
         let line = run(&order).unwrap();
-        assert!(
-            output.exists() && line.contains("proxy_on_request_body"),
-            "{line}"
-        );
+        assert!(output.exists() && line.contains("proxy_on_request_body"), "{line}");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

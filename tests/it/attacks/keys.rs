@@ -32,16 +32,8 @@ fn a_key_of_one_issuer_verifies_nothing_for_another() {
     for order in [["/ours", "/theirs"], ["/theirs", "/ours"]] {
         let mut world = World::new(&configuration);
         for path in order {
-            let (own, other) = if path == "/ours" {
-                (&ours, &theirs)
-            } else {
-                (&theirs, &ours)
-            };
-            assert_eq!(
-                world.get(path, &good_token(other)),
-                End::refused(401, "signature"),
-                "{path}"
-            );
+            let (own, other) = if path == "/ours" { (&ours, &theirs) } else { (&theirs, &ours) };
+            assert_eq!(world.get(path, &good_token(other)), End::refused(401, "signature"), "{path}");
             assert!(world.get(path, &good_token(own)).is_forwarded(), "{path}");
         }
     }
@@ -57,11 +49,7 @@ fn a_token_known_to_one_issuer_is_not_known_to_another() {
         assert!(world.get("/ours", &token).is_forwarded());
         assert_eq!(world.get("/theirs", &token), End::refused(401, "signature"));
     }
-    assert_eq!(
-        world.count("m2m_auth_verified.lookup.hit"),
-        2,
-        "two of three came from the cache"
-    );
+    assert_eq!(world.count("m2m_auth_verified.lookup.hit"), 2, "two of three came from the cache");
 }
 
 /// The same for fetches: whoever waits for the keys of one issuer does not get those of another.
@@ -83,28 +71,19 @@ fn keys_of_one_name_are_fetched_from_each_issuer() {
         assert_eq!(step, Step::Wait);
         id
     };
-    let good = [
-        begin("/ours", &ours, "https://ours.example"),
-        begin("/theirs", &theirs, "https://theirs.example"),
-    ];
-    let forged = [
-        begin("/ours", &theirs, "https://ours.example"),
-        begin("/theirs", &ours, "https://theirs.example"),
-    ];
-    let crossed = [
-        begin("/ours", &theirs, "https://theirs.example"),
-        begin("/theirs", &ours, "https://ours.example"),
-    ];
+    let good =
+        [begin("/ours", &ours, "https://ours.example"), begin("/theirs", &theirs, "https://theirs.example")];
+    let forged =
+        [begin("/ours", &theirs, "https://ours.example"), begin("/theirs", &ours, "https://theirs.example")];
+    let crossed =
+        [begin("/ours", &theirs, "https://theirs.example"), begin("/theirs", &ours, "https://ours.example")];
     world.run();
     assert!(good.iter().all(|id| End::of(&world.settled[id]).is_forwarded()));
     for id in forged.iter().chain(&crossed) {
         assert_eq!(End::of(&world.settled[id]), End::refused(401, "signature"));
     }
     assert_eq!(world.asked.len(), 4, "metadata and keys, once each");
-    let clusters = world
-        .asked
-        .iter()
-        .all(|call| call.endpoint.cluster == call.endpoint.authority);
+    let clusters = world.asked.iter().all(|call| call.endpoint.cluster == call.endpoint.authority);
     assert!(clusters, "each issuer is reached through its own cluster");
 }
 
@@ -144,13 +123,7 @@ fn an_unknown_kid_is_no_key_at_all() {
             }
             world.pass(10);
         }
-        for kid in [
-            json!(1),
-            json!(null),
-            json!(["k"]),
-            json!({ "k": "k" }),
-            json!("k".repeat(1000)),
-        ] {
+        for kid in [json!(1), json!(null), json!(["k"]), json!({ "k": "k" }), json!("k".repeat(1000))] {
             let token = Mint::of(claims()).header("kid", kid.clone()).sign(&known);
             assert_eq!(world.get("/", &token), End::refused(401, "malformed"), "{kid}");
         }
@@ -164,10 +137,7 @@ fn an_unknown_kid_is_told_by_the_keys_that_were_fetched_for_it() {
     let known = key("k");
     let mut world = World::new(&one_rule());
     world.provider("idp.example.com", &[known.jwk()]);
-    assert_eq!(
-        world.get("/", &Mint::of(claims()).kid("other").sign(&known)),
-        End::refused(401, "key")
-    );
+    assert_eq!(world.get("/", &Mint::of(claims()).kid("other").sign(&known)), End::refused(401, "key"));
     assert!(world.get("/", &good_token(&known)).is_forwarded());
 }
 
@@ -210,10 +180,7 @@ fn an_empty_key_verifies_nothing() {
         let mut inline = one_rule();
         inline["issuers"]["idp"] = json!({ "issuer": "https://idp.example.com", "jwks": { "keys": keys } });
         let mistakes = Policy::read(inline.to_string().as_bytes(), &|_| None).unwrap_err();
-        assert!(
-            mistakes[0].to_string().starts_with("issuers.idp.jwks: "),
-            "{mistakes:?}"
-        );
+        assert!(mistakes[0].to_string().starts_with("issuers.idp.jwks: "), "{mistakes:?}");
         // Beside a good key, it is as if it were not there.
         for good in [false, true] {
             let mut served = keys.as_array().unwrap().clone();
@@ -225,10 +192,7 @@ fn an_empty_key_verifies_nothing() {
                 Mint::of(claims()).unsigned().kid("k").sign(&key),
                 Mint::of(claims()).unsigned().alg("EdDSA").kid("k").sign(&key),
             ] {
-                assert!(
-                    [401, 503].contains(&world.get("/", &token).status),
-                    "{served:?} {token}"
-                );
+                assert!([401, 503].contains(&world.get("/", &token).status), "{served:?} {token}");
             }
         }
     }
@@ -266,12 +230,7 @@ fn the_header_chooses_among_allowed_algorithms_that_fit_its_key() {
         World::new(&configuration).get("/", &Mint::of(claims()).alg(header).sign(key))
     };
     let try_it = |jwk: &Value, algorithms: &Value, key: &Key, header: &str| {
-        try_set(
-            &json!([with(jwk.clone(), "kid", json!("k"))]),
-            algorithms,
-            key,
-            header,
-        )
+        try_set(&json!([with(jwk.clone(), "kid", json!("k"))]), algorithms, key, header)
     };
     let refused = End::refused(401, "algorithm");
     for (key, own) in [(&rs, "RS256"), (&ps, "PS256"), (&es, "ES256")] {
@@ -281,55 +240,23 @@ fn the_header_chooses_among_allowed_algorithms_that_fit_its_key() {
             "{own}: every asymmetric algorithm is the default"
         );
         assert!(try_it(&bare, &json!([own]), key, own).is_forwarded(), "{own}");
-        assert_eq!(
-            try_it(&bare, &json!(["EdDSA"]), key, own),
-            refused,
-            "{own} is not on the list"
-        );
+        assert_eq!(try_it(&bare, &json!(["EdDSA"]), key, own), refused, "{own} is not on the list");
         let other = if own == "ES256" { "ES256K" } else { "RS512" };
         let marked = with(with(bare.clone(), "kid", json!("k")), "alg", json!(other));
         let beside = json!([marked, with(key.bare_jwk(), "kid", json!("another"))]);
-        assert_eq!(
-            try_set(&beside, &json!([]), key, own).status,
-            401,
-            "{own}: the key says {other}"
-        );
+        assert_eq!(try_set(&beside, &json!([]), key, own).status, 401, "{own}: the key says {other}");
         for header in [
             "HS256", "HS384", "HS512", "none", "None", "NONE", "", "dir", "ES256K", "ES521", "RS1", "rs256",
             " RS256",
         ] {
-            assert_eq!(
-                try_it(&bare, &json!([]), key, header),
-                refused,
-                "{own} as {header}"
-            );
+            assert_eq!(try_it(&bare, &json!([]), key, header), refused, "{own} as {header}");
         }
     }
-    assert_eq!(
-        try_it(&rs.bare_jwk(), &json!(["ES256", "RS256"]), &rs, "ES256"),
-        refused,
-        "of another kind"
-    );
-    assert_eq!(
-        try_it(&es.bare_jwk(), &json!(["ES256", "RS256"]), &es, "RS256"),
-        refused,
-        "of another kind"
-    );
-    assert_eq!(
-        try_it(&es.bare_jwk(), &json!([]), &es, "ES384"),
-        refused,
-        "of another curve"
-    );
+    assert_eq!(try_it(&rs.bare_jwk(), &json!(["ES256", "RS256"]), &rs, "ES256"), refused, "of another kind");
+    assert_eq!(try_it(&es.bare_jwk(), &json!(["ES256", "RS256"]), &es, "RS256"), refused, "of another kind");
+    assert_eq!(try_it(&es.bare_jwk(), &json!([]), &es, "ES384"), refused, "of another curve");
     // RFC 7517 section 4.4: a key for RS256 is for nothing else, though its numbers would do.
-    assert_eq!(
-        try_it(
-            &with(ps.bare_jwk(), "alg", json!("RS256")),
-            &json!([]),
-            &ps,
-            "PS256"
-        ),
-        refused
-    );
+    assert_eq!(try_it(&with(ps.bare_jwk(), "alg", json!("RS256")), &json!([]), &ps, "PS256"), refused);
     for name in ["HS256", "none", "RS1", "*", ""] {
         let mut configuration = one_rule();
         configuration["issuers"]["idp"]["algorithms"] = json!([name]);
@@ -349,28 +276,13 @@ fn a_public_key_is_no_shared_secret() {
         let set = json!({ "keys": [jwk] });
         let keys = jwk::parse(set.to_string().as_bytes()).unwrap().keys;
         let algorithm = jwk::Algorithm::from_name(alg.name()).unwrap();
-        let der = keys
-            .candidates(Some("k"), algorithm)
-            .next()
-            .unwrap()
-            .spki()
-            .to_vec();
+        let der = keys.candidates(Some("k"), algorithm).next().unwrap().spki().to_vec();
         let member = |name: &str| {
-            jwk[name]
-                .as_str()
-                .map(|text| URL_SAFE_NO_PAD.decode(text).unwrap())
-                .unwrap_or_default()
+            jwk[name].as_str().map(|text| URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap_or_default()
         };
-        let mut secrets = vec![
-            der.clone(),
-            STANDARD.encode(&der).into(),
-            set.to_string().into(),
-            jwk.to_string().into(),
-        ];
-        secrets.extend([
-            key.bare_jwk().to_string().into(),
-            serde_json::to_vec_pretty(&jwk).unwrap(),
-        ]);
+        let mut secrets =
+            vec![der.clone(), STANDARD.encode(&der).into(), set.to_string().into(), jwk.to_string().into()];
+        secrets.extend([key.bare_jwk().to_string().into(), serde_json::to_vec_pretty(&jwk).unwrap()]);
         secrets.extend(pems(&der));
         secrets.extend(["n", "e", "x", "y"].map(member));
         secrets.extend(["n", "x"].map(|name| jwk[name].as_str().unwrap_or_default().into()));
@@ -379,24 +291,12 @@ fn a_public_key_is_no_shared_secret() {
             for token in [
                 Mint::of(claims()).secret(secret.clone()).sign(&key),
                 Mint::of(claims()).secret(secret.clone()).kid("k").sign(&key),
-                Mint::of(claims())
-                    .secret(secret.clone())
-                    .kid("k")
-                    .alg("HS512")
-                    .sign(&key),
+                Mint::of(claims()).secret(secret.clone()).kid("k").alg("HS512").sign(&key),
             ] {
                 assert_eq!(world.get("/", &token), End::refused(401, "algorithm"), "{alg:?}");
             }
-            let disguised = Mint::of(claims())
-                .secret(secret)
-                .kid("k")
-                .alg(alg.name())
-                .sign(&key);
-            assert_eq!(
-                world.get("/", &disguised),
-                End::refused(401, "signature"),
-                "{alg:?}"
-            );
+            let disguised = Mint::of(claims()).secret(secret).kid("k").alg(alg.name()).sign(&key);
+            assert_eq!(world.get("/", &disguised), End::refused(401, "signature"), "{alg:?}");
         }
         assert!(world.get("/", &good_token(&key)).is_forwarded(), "{alg:?}");
     }
@@ -405,20 +305,10 @@ fn a_public_key_is_no_shared_secret() {
 /// A key as PEM, with the line ends that tools write.
 fn pems(der: &[u8]) -> [Vec<u8>; 3] {
     let base64 = STANDARD.encode(der);
-    let lines: Vec<&str> = base64
-        .as_bytes()
-        .chunks(64)
-        .map(|line| std::str::from_utf8(line).unwrap())
-        .collect();
-    let pem = format!(
-        "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----",
-        lines.join("\n")
-    );
-    [
-        format!("{pem}\n").into(),
-        pem.replace('\n', "\r\n").into(),
-        pem.into(),
-    ]
+    let lines: Vec<&str> =
+        base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----", lines.join("\n"));
+    [format!("{pem}\n").into(), pem.replace('\n', "\r\n").into(), pem.into()]
 }
 
 /// RFC 8725 section 3.10, RFC 7515 section 10.4: a key that comes with the token proves nothing, and nobody asks for it.
@@ -426,10 +316,7 @@ fn pems(der: &[u8]) -> [Vec<u8>; 3] {
 fn a_token_brings_no_key_of_its_own() {
     let (ours, theirs) = (key("k"), key("evil"));
     let mut world = World::with_keys(&[ours.jwk()]);
-    world.serve(
-        "evil.example.net/keys",
-        json!({ "keys": [theirs.jwk()] }).to_string(),
-    );
+    world.serve("evil.example.net/keys", json!({ "keys": [theirs.jwk()] }).to_string());
     let certificate = json!([STANDARD.encode([0x30, 0x82, 0x01, 0x0a])]);
     for (name, value) in [
         ("jwk", theirs.jwk()),
@@ -441,11 +328,7 @@ fn a_token_brings_no_key_of_its_own() {
         ("keys", json!([theirs.jwk()])),
     ] {
         let mint = Mint::of(claims()).key(&theirs).header(name, value.clone());
-        assert_eq!(
-            world.get("/", &mint.sign(&theirs)),
-            End::refused(401, "key"),
-            "{name}"
-        );
+        assert_eq!(world.get("/", &mint.sign(&theirs)), End::refused(401, "key"), "{name}");
         assert_eq!(
             world.get("/", &mint.clone().kid("k").sign(&theirs)),
             End::refused(401, "signature"),
@@ -457,12 +340,7 @@ fn a_token_brings_no_key_of_its_own() {
             "{name}"
         );
         // What is not looked at does no harm either (RFC 7515 section 4).
-        assert!(
-            world
-                .get("/", &Mint::of(claims()).header(name, value).sign(&ours))
-                .is_forwarded(),
-            "{name}"
-        );
+        assert!(world.get("/", &Mint::of(claims()).header(name, value).sign(&ours)).is_forwarded(), "{name}");
     }
     world.pass(600);
     assert_eq!(world.hosts(), ["idp.example.com"]);

@@ -19,22 +19,12 @@ fn without_the_providers_keys_nobody_gets_in() {
         r#"{"keys":{}}"#,
         r#"{"keys":[{"kty":"oct","k":""}]}"#,
     ];
-    let replies = bodies.map(|body| Reply {
-        status: Some(200),
-        body: Some(body.into()),
-        ..Reply::default()
-    });
-    let statuses = [302, 401, 404, 500, 503].map(|status| Reply {
-        status: Some(status),
-        ..Reply::default()
-    });
+    let replies = bodies.map(|body| Reply { status: Some(200), body: Some(body.into()), ..Reply::default() });
+    let statuses = [302, 401, 404, 500, 503].map(|status| Reply { status: Some(status), ..Reply::default() });
     for reply in replies.into_iter().chain(statuses).chain([Reply::default()]) {
         let mut world = World::new(&one_rule());
         world.provider("idp.example.com", &[key.jwk()]);
-        let good = world
-            .web
-            .insert("idp.example.com/keys".to_owned(), reply.clone())
-            .unwrap();
+        let good = world.web.insert("idp.example.com/keys".to_owned(), reply.clone()).unwrap();
         for token in [
             good_token(&key),
             Mint::of(claims()).without_header("kid").sign(&key),
@@ -42,10 +32,7 @@ fn without_the_providers_keys_nobody_gets_in() {
         ] {
             assert_eq!(world.get("/", &token), End::refused(503, "no_keys"), "{reply:?}");
         }
-        for token in [
-            Mint::of(claims()).unsigned().sign(&key),
-            Mint::of(claims()).secret("").sign(&key),
-        ] {
+        for token in [Mint::of(claims()).unsigned().sign(&key), Mint::of(claims()).secret("").sign(&key)] {
             assert_eq!(world.get("/", &token).status, 401, "{reply:?}");
         }
         world.web.insert("idp.example.com/keys".to_owned(), good);
@@ -74,24 +61,13 @@ fn discovery_cannot_send_us_to_another_host() {
         let mut world = World::new(&one_rule());
         let metadata = json!({ "issuer": "https://idp.example.com", "jwks_uri": evil });
         world.serve(&metadata_of("idp.example.com"), metadata.to_string());
-        for place in [
-            "evil.example.net/keys",
-            "idp.example.com/keys",
-            "idp.example.com:444/keys",
-        ] {
+        for place in ["evil.example.net/keys", "idp.example.com/keys", "idp.example.com:444/keys"] {
             world.serve(place, json!({ "keys": [key.jwk()] }).to_string());
         }
-        assert_eq!(
-            world.get("/", &good_token(&key)),
-            End::refused(503, "no_keys"),
-            "{evil}"
-        );
+        assert_eq!(world.get("/", &good_token(&key)), End::refused(503, "no_keys"), "{evil}");
         world.pass(600);
         assert!(
-            world
-                .asked
-                .iter()
-                .all(|call| call.endpoint.path.contains("/.well-known/")),
+            world.asked.iter().all(|call| call.endpoint.path.contains("/.well-known/")),
             "{evil}: {:?}",
             world.asked
         );
@@ -115,10 +91,9 @@ fn discovery_cannot_send_our_secret_to_another_host() {
         },
     });
     let answer = json!({ "access_token": "t", "token_type": "Bearer", "expires_in": 300 }).to_string();
-    for (endpoint, status) in [
-        ("https://evil.example.net/token", 503),
-        ("https://idp.example.com/token", 200),
-    ] {
+    for (endpoint, status) in
+        [("https://evil.example.net/token", 503), ("https://idp.example.com/token", 200)]
+    {
         let mut world = World::new(&configuration);
         let metadata = json!({ "issuer": "https://idp.example.com", "token_endpoint": endpoint });
         world.serve(&metadata_of("idp.example.com"), metadata.to_string());
@@ -143,11 +118,7 @@ fn the_metadata_of_another_issuer_is_not_believed() {
         world.provider("idp.example.com", &[key.jwk()]);
         let metadata = json!({ "issuer": issuer, "jwks_uri": "https://idp.example.com/keys" });
         world.serve(&metadata_of("idp.example.com"), metadata.to_string());
-        assert_eq!(
-            world.get("/", &good_token(&key)),
-            End::refused(503, "no_keys"),
-            "{issuer}"
-        );
+        assert_eq!(world.get("/", &good_token(&key)), End::refused(503, "no_keys"), "{issuer}");
     }
 }
 
@@ -170,22 +141,14 @@ fn an_answer_that_is_no_key_set_is_refused_and_never_repeated() {
             let mut world = World::new(&one_rule());
             world.provider("idp.example.com", &[key.jwk()]);
             world.serve(&place, body);
-            let (id, step) = world.begin(head(
-                "/",
-                &[("authorization", &format!("Bearer {}", good_token(&key)))],
-            ));
+            let (id, step) =
+                world.begin(head("/", &[("authorization", &format!("Bearer {}", good_token(&key)))]));
             assert_eq!(step, Step::Wait);
             world.pass(60);
-            let Some(Step::Answer(response)) = world.settled.remove(&id) else {
-                panic!("{place} {body}")
-            };
+            let Some(Step::Answer(response)) = world.settled.remove(&id) else { panic!("{place} {body}") };
             assert_eq!(response.status, 503, "{place} {body}");
             assert!(!format!("{response:?}").contains("hush"), "{response:?}");
-            assert!(
-                !world.logs.is_empty() && !world.has_logged("hush"),
-                "{place} {body}: {:?}",
-                world.logs
-            );
+            assert!(!world.logs.is_empty() && !world.has_logged("hush"), "{place} {body}: {:?}", world.logs);
         }
     }
 }
@@ -195,10 +158,7 @@ fn an_answer_that_is_no_key_set_is_refused_and_never_repeated() {
 fn two_tokens_while_the_keys_cannot_be_fetched_are_one_bad_request() {
     let key = key("k");
     let mut world = World::new(&one_rule());
-    let (first, second) = (
-        format!("Bearer {}", good_token(&key)),
-        format!("Bearer {}", good_token(&key)),
-    );
+    let (first, second) = (format!("Bearer {}", good_token(&key)), format!("Bearer {}", good_token(&key)));
     let twice = head("/", &[("authorization", &first), ("authorization", &second)]);
     let (waiting, step) = world.begin(head("/", &[("authorization", &first)]));
     assert_eq!(step, Step::Wait);
@@ -210,11 +170,8 @@ fn two_tokens_while_the_keys_cannot_be_fetched_are_one_bad_request() {
     world.pass(600);
     assert_eq!(world.ask(twice), End::refused(400, "several_tokens"));
     // Two lines of one header are one line with a comma (RFC 9110 section 5.2).
-    for joined in [
-        format!("{first}, {second}"),
-        format!("{first},{second}"),
-        format!("Basic eDp5, {first}"),
-    ] {
+    for joined in [format!("{first}, {second}"), format!("{first},{second}"), format!("Basic eDp5, {first}")]
+    {
         let joined = head("/", &[("authorization", &joined)]);
         assert_eq!(world.ask(joined), End::refused(400, "several_tokens"));
     }
@@ -248,10 +205,7 @@ fn keys_that_cannot_be_renewed_end_and_take_known_tokens_along() {
     assert!(world.get("/", &token).is_forwarded());
     let web = std::mem::take(&mut world.web);
     world.pass(1199);
-    assert!(
-        world.get("/", &token).is_forwarded(),
-        "an outage shorter than max_stale harms nobody"
-    );
+    assert!(world.get("/", &token).is_forwarded(), "an outage shorter than max_stale harms nobody");
     world.pass(1);
     assert_eq!(world.get("/", &token), End::refused(503, "no_keys"));
     world.web = web;

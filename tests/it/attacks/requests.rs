@@ -18,15 +18,8 @@ fn headers_that_tell_of_another_request_are_not_believed() {
         "path",
         "x-http-method-override",
     ] {
-        assert_eq!(
-            world.ask(head("/admin", &[(name, "/public")])),
-            End::refused(401, "no_token"),
-            "{name}"
-        );
-        assert!(
-            world.ask(head("/public", &[(name, "/admin")])).is_forwarded(),
-            "{name}"
-        );
+        assert_eq!(world.ask(head("/admin", &[(name, "/public")])), End::refused(401, "no_token"), "{name}");
+        assert!(world.ask(head("/public", &[(name, "/admin")])).is_forwarded(), "{name}");
     }
 }
 
@@ -70,11 +63,7 @@ fn no_spelling_of_a_path_slips_past_its_rule() {
         "/public/../admin/users",
         "/public//..//admin",
     ] {
-        assert_eq!(
-            world.ask(head(path, &[])),
-            End::refused(401, "no_token"),
-            "{path}"
-        );
+        assert_eq!(world.ask(head(path, &[])), End::refused(401, "no_token"), "{path}");
     }
     for path in [
         "",
@@ -100,20 +89,10 @@ fn no_spelling_of_a_path_slips_past_its_rule() {
         "/admin%0d%0a",
         "/ad\u{7f}min",
     ] {
-        assert_eq!(
-            world.ask(head(path, &[])),
-            End::refused(400, "ambiguous_path"),
-            "{path:?}"
-        );
+        assert_eq!(world.ask(head(path, &[])), End::refused(400, "ambiguous_path"), "{path:?}");
     }
     assert_eq!(
-        world
-            .ask(
-                [(":method", "GET"), (":authority", "orders")]
-                    .into_iter()
-                    .collect()
-            )
-            .status,
+        world.ask([(":method", "GET"), (":authority", "orders")].into_iter().collect()).status,
         400,
         "no path"
     );
@@ -138,9 +117,7 @@ fn a_client_cannot_tell_the_service_who_it_is() {
     let mut world = World::new(&configuration);
     for path in ["/public", "/", "//public", "/admin/../public"] {
         let (_, step) = world.begin(head(path, &[("x-caller", "admin"), ("x-caller", "root")]));
-        let Step::Forward(edits) = step else {
-            panic!("{path}")
-        };
+        let Step::Forward(edits) = step else { panic!("{path}") };
         assert_eq!(edits.headers, [Edit::Remove("x-caller".into())], "{path}");
     }
 }
@@ -153,11 +130,7 @@ type Place = fn(&str) -> Value;
 fn names_are_compared_and_never_matched() {
     let key = key("k");
     let places: [(&str, Place, Place); 3] = [
-        (
-            "realm_roles",
-            |name| json!([name]),
-            |name| json!({ "realm_access": { "roles": [name] } }),
-        ),
+        ("realm_roles", |name| json!([name]), |name| json!({ "realm_access": { "roles": [name] } })),
         ("scopes", |name| json!([name]), |name| json!({ "scope": name })),
         (
             "client_roles",
@@ -166,17 +139,12 @@ fn names_are_compared_and_never_matched() {
         ),
     ];
     for (member, asked, held) in places {
-        for name in [
-            "a.*", "a*", ".*", ".+", "^abc$", "abc|x", "[abc]+", "a?c", "*", "%61bc", "a\\c",
-        ] {
+        for name in ["a.*", "a*", ".*", ".+", "^abc$", "abc|x", "[abc]+", "a?c", "*", "%61bc", "a\\c"] {
             let mut world = World::with_keys(&[key.jwk()]);
             let keys = world.web.clone();
             let mut try_it = |asked: Value, held: Value| {
                 let mut claims = claims();
-                claims
-                    .as_object_mut()
-                    .unwrap()
-                    .extend(held.as_object().unwrap().clone());
+                claims.as_object_mut().unwrap().extend(held.as_object().unwrap().clone());
                 world = World::new(&one_rule_with(member, asked));
                 world.web.clone_from(&keys);
                 world.get("/", &Mint::of(claims).sign(&key))
@@ -187,24 +155,12 @@ fn names_are_compared_and_never_matched() {
                 403,
                 "{member} {name}: asked for as a pattern"
             );
-            assert_eq!(
-                try_it(asked("abc"), held(name)).status,
-                403,
-                "{member} {name}: held as a pattern"
-            );
+            assert_eq!(try_it(asked("abc"), held(name)).status, 403, "{member} {name}: held as a pattern");
         }
     }
     // The client of a client role is a name, too.
     let mut world = World::new(&one_rule_with("client_roles", json!({ "a.*": ["role"] })));
     world.provider("idp.example.com", &[key.jwk()]);
     let other = json!({ "abc": { "roles": ["role"] }, "a": { "*": { "roles": ["role"] } } });
-    assert_eq!(
-        world
-            .get(
-                "/",
-                &Mint::of(with(claims(), "resource_access", other)).sign(&key)
-            )
-            .status,
-        403
-    );
+    assert_eq!(world.get("/", &Mint::of(with(claims(), "resource_access", other)).sign(&key)).status, 403);
 }

@@ -21,22 +21,10 @@ fn a_signature_that_was_good_once_opens_nothing_else() {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let (_, claims) = token::decode(&token);
     for forged in [
-        format!(
-            "{header}.{}.{signature}",
-            encode(&with(claims.clone(), "sub", json!("root")))
-        ),
-        format!(
-            "{header}.{}.{signature}",
-            encode(&with(claims, "exp", json!(NOW + 1_000_000)))
-        ),
-        format!(
-            "{}.{payload}.{signature}",
-            encode(&json!({ "alg": "EdDSA", "kid": "k" }))
-        ),
-        format!(
-            "{}.{payload}.{signature}",
-            encode(&json!({ "alg": "none", "kid": "k" }))
-        ),
+        format!("{header}.{}.{signature}", encode(&with(claims.clone(), "sub", json!("root")))),
+        format!("{header}.{}.{signature}", encode(&with(claims, "exp", json!(NOW + 1_000_000)))),
+        format!("{}.{payload}.{signature}", encode(&json!({ "alg": "EdDSA", "kid": "k" }))),
+        format!("{}.{payload}.{signature}", encode(&json!({ "alg": "none", "kid": "k" }))),
         format!("{payload}.{header}.{signature}"),
         format!("{header}{payload}.{signature}"),
         format!("{header}.{payload}.{payload}.{signature}"),
@@ -103,19 +91,10 @@ fn a_list_of_names_is_no_name() {
         json!([]),
     ] {
         let token = Mint::of(with(claims(), "aud", audience.clone())).sign(&key);
-        assert_eq!(
-            world.get("/", &token),
-            End::refused(401, "audience"),
-            "{audience}"
-        );
+        assert_eq!(world.get("/", &token), End::refused(401, "audience"), "{audience}");
     }
     assert!(
-        world
-            .get(
-                "/",
-                &Mint::of(with(claims(), "aud", json!(["x", "orders"]))).sign(&key)
-            )
-            .is_forwarded()
+        world.get("/", &Mint::of(with(claims(), "aud", json!(["x", "orders"]))).sign(&key)).is_forwarded()
     );
 }
 
@@ -172,11 +151,7 @@ fn a_member_that_stands_twice_refuses_the_token() {
         let token = token::sign_bytes(&key, header.as_bytes(), twice(&payload, more).as_bytes());
         assert_eq!(world.get("/", &token), End::refused(401, "malformed"), "{more}");
     }
-    let once = token::sign_bytes(
-        &key,
-        header.as_bytes(),
-        twice(&payload, r#""x":{"exp":1}"#).as_bytes(),
-    );
+    let once = token::sign_bytes(&key, header.as_bytes(), twice(&payload, r#""x":{"exp":1}"#).as_bytes());
     assert!(world.get("/", &once).is_forwarded());
 }
 
@@ -196,25 +171,15 @@ fn an_extension_that_must_be_understood_refuses_the_token() {
         json!({}),
         json!([1]),
     ] {
-        let token = Mint::of(claims())
-            .header("crit", crit.clone())
-            .header("x", 1)
-            .header("b64", true)
-            .sign(&key);
+        let token =
+            Mint::of(claims()).header("crit", crit.clone()).header("x", 1).header("b64", true).sign(&key);
         assert_eq!(world.get("/", &token), End::refused(401, "critical"), "{crit}");
     }
     for b64 in [json!(false), json!("false"), json!(0), json!(null)] {
         let token = Mint::of(claims()).header("b64", b64.clone()).sign(&key);
         assert_eq!(world.get("/", &token), End::refused(401, "critical"), "{b64}");
     }
-    assert!(
-        world
-            .get(
-                "/",
-                &Mint::of(claims()).header("x", 1).header("b64", true).sign(&key)
-            )
-            .is_forwarded()
-    );
+    assert!(world.get("/", &Mint::of(claims()).header("x", 1).header("b64", true).sign(&key)).is_forwarded());
 }
 
 /// `HAProxy` `jwt.c`, commit 648b0e7b: a signature of 21,830 characters was written into a buffer for 16 KB.
@@ -237,9 +202,7 @@ fn a_signature_of_any_length_is_only_a_wrong_one() {
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let mut try_it = |signature: &str| world.get("/", &format!("{signed}.{signature}"));
         assert_eq!(try_it(&"A".repeat(21_830)), End::refused(401, "too_large"));
-        for bytes in [
-            1, 2, 32, 63, 64, 65, 70, 71, 72, 96, 128, 132, 255, 256, 257, 4096, 10_000,
-        ] {
+        for bytes in [1, 2, 32, 63, 64, 65, 70, 71, 72, 96, 128, 132, 255, 256, 257, 4096, 10_000] {
             for byte in [0, 1, 0x30, 0x7f, 0x80, 0xff] {
                 let end = try_it(&URL_SAFE_NO_PAD.encode(vec![byte; bytes]));
                 assert_eq!(end, End::refused(401, "signature"), "{alg:?}: {bytes} of {byte}");
@@ -270,26 +233,14 @@ fn another_kind_of_token_is_no_access_token() {
         let token = Mint::of(with(claims(), "typ", json!(kind))).sign(&key);
         assert_eq!(world.get("/", &token), End::refused(401, "kind"), "{kind}");
     }
-    for typ in [
-        "dpop+jwt",
-        "logout+jwt",
-        "secevent+jwt",
-        "token-introspection+jwt",
-        "JOSE",
-        "application/",
-    ] {
+    for typ in ["dpop+jwt", "logout+jwt", "secevent+jwt", "token-introspection+jwt", "JOSE", "application/"] {
         assert_eq!(
             world.get("/", &Mint::of(claims()).header("typ", typ).sign(&key)),
             End::refused(401, "type"),
             "{typ}"
         );
     }
-    for bound in [
-        json!({ "jkt": "x" }),
-        json!({ "x5t#S256": "x" }),
-        json!({}),
-        json!(null),
-    ] {
+    for bound in [json!({ "jkt": "x" }), json!({ "x5t#S256": "x" }), json!({}), json!(null)] {
         let token = Mint::of(with(claims(), "cnf", bound.clone())).sign(&key);
         assert_eq!(world.get("/", &token), End::refused(401, "bound"), "{bound}");
     }

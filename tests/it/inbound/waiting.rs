@@ -21,9 +21,7 @@ async fn fifty_requests_at_a_cold_start_all_wait_and_are_served_by_one_fetch_per
     idp.fault(Endpoint::Keys, Fault::Slow(Duration::from_millis(1500)));
     let scene = Scene::with(idp, upstream, inbound).await;
     let token = scene.idp.token();
-    let running: Vec<_> = (0..50)
-        .map(|_| send(scene.get("/inventory/items").bearer(&token)))
-        .collect();
+    let running: Vec<_> = (0..50).map(|_| send(scene.get("/inventory/items").bearer(&token))).collect();
     for answer in running {
         let answer = answer.await.unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -46,9 +44,7 @@ async fn a_client_that_hangs_up_while_it_waits_takes_nothing_with_it() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     idp.fault(Endpoint::Keys, Fault::Slow(Duration::from_secs(2)));
     // One worker: everybody waits in the same VM.
-    let builder = builder(&idp, &upstream)
-        .concurrency(1)
-        .listener(listener(&wasm(&inbound(&idp))));
+    let builder = builder(&idp, &upstream).concurrency(1).listener(listener(&wasm(&inbound(&idp))));
     let scene = Scene::of(idp, upstream, builder).await;
     let token = scene.idp.token();
     let leaving = scene.get("/inventory/gone").bearer(&token).start().await;
@@ -58,42 +54,23 @@ async fn a_client_that_hangs_up_while_it_waits_takes_nothing_with_it() {
     drop((leaving, leaving_too));
     let answer = staying.await.unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(
-        scene.get("/inventory/later").bearer(&token).send().await.status,
-        200
-    );
-    assert_eq!(
-        scene.idp.count(Endpoint::Keys),
-        2,
-        "one fetch for the worker, one for the main thread"
-    );
-    assert!(
-        scene.seen("/inventory/gone").is_empty(),
-        "nobody waits for that answer"
-    );
+    assert_eq!(scene.get("/inventory/later").bearer(&token).send().await.status, 200);
+    assert_eq!(scene.idp.count(Endpoint::Keys), 2, "one fetch for the worker, one for the main thread");
+    assert!(scene.seen("/inventory/gone").is_empty(), "nobody waits for that answer");
 }
 
 #[tokio::test]
 async fn a_large_body_that_had_to_wait_arrives_whole() {
     let scene = slow_start(Duration::from_secs(1)).await;
-    let body: Vec<u8> = (0..3 * 1024 * 1024_u32)
-        .map(|place| place.to_le_bytes()[usize::from(place % 3 == 0)])
-        .collect();
-    let post = scene
-        .request("POST", "/inventory/upload")
-        .bearer(scene.idp.token())
-        .body(body.clone());
+    let body: Vec<u8> =
+        (0..3 * 1024 * 1024_u32).map(|place| place.to_le_bytes()[usize::from(place % 3 == 0)]).collect();
+    let post = scene.request("POST", "/inventory/upload").bearer(scene.idp.token()).body(body.clone());
     for request in [post.clone(), post.http2()] {
         let answer = request.send().await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
     for seen in scene.seen("/inventory/upload") {
-        assert!(
-            seen.body == body,
-            "{} bytes of {} arrived",
-            seen.body.len(),
-            body.len()
-        );
+        assert!(seen.body == body, "{} bytes of {} arrived", seen.body.len(), body.len());
     }
 }
 
@@ -103,13 +80,9 @@ async fn no_more_requests_wait_than_may() {
     idp.fault(Endpoint::Keys, Fault::Slow(Duration::from_secs(2)));
     let mut configuration = inbound(&idp);
     configuration["waiting"] = json!({ "requests": 5 });
-    let builder = builder(&idp, &upstream)
-        .concurrency(1)
-        .listener(listener(&wasm(&configuration)));
+    let builder = builder(&idp, &upstream).concurrency(1).listener(listener(&wasm(&configuration)));
     let scene = Scene::of(idp, upstream, builder).await;
-    let running: Vec<_> = (0..20)
-        .map(|_| send(scene.get("/inventory").bearer(scene.idp.token())))
-        .collect();
+    let running: Vec<_> = (0..20).map(|_| send(scene.get("/inventory").bearer(scene.idp.token()))).collect();
     let (mut served, mut refused) = (0, 0);
     for answer in running {
         let answer = answer.await.unwrap();

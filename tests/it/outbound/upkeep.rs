@@ -37,35 +37,20 @@ async fn a_token_is_renewed_before_it_ends_and_no_request_notices() {
     idp.change_client("order-service", |client| client.lifetime = 4);
     upstream.answer_by(|request| {
         let value = token(request);
-        let end = value
-            .strip_prefix("Bearer ")
-            .and_then(|token| decode(token).1["exp"].as_u64());
+        let end = value.strip_prefix("Bearer ").and_then(|token| decode(token).1["exp"].as_u64());
         (end < Some(now())).then(|| Reply::new(401, &[]))
     });
     let scene = Scene::with(idp, upstream, outbound).await;
     // On many connections, so that both workers are asked all the time.
-    let load = Load::of(scene.get("/orders"))
-        .connections(8)
-        .rate(50.0)
-        .duration(Duration::from_millis(4500));
+    let load = Load::of(scene.get("/orders")).connections(8).rate(50.0).duration(Duration::from_millis(4500));
     let report = load.run().await;
     assert!(report.only(200), "{report}");
     let tokens: BTreeSet<_> = scene.upstream.requests().iter().map(token).collect();
-    assert!(
-        tokens.len() >= 2,
-        "the load went on for longer than a token lives: {report}"
-    );
+    assert!(tokens.len() >= 2, "the load went on for longer than a token lives: {report}");
     let fetches = scene.idp.requests(Endpoint::Token);
-    assert!(
-        (VMS + 1..=3 * VMS).contains(&fetches.len()),
-        "{} fetches",
-        fetches.len()
-    );
+    assert!((VMS + 1..=3 * VMS).contains(&fetches.len()), "{} fetches", fetches.len());
     let renewed_after = fetches[VMS].at.duration_since(fetches[0].at);
-    assert!(
-        renewed_after < Duration::from_millis(3500),
-        "{renewed_after:?}, and it ended after 3.6 s"
-    );
+    assert!(renewed_after < Duration::from_millis(3500), "{renewed_after:?}, and it ended after 3.6 s");
 }
 
 /// This is also the proof that `response.code` can be read when Envoy deletes the stream.
@@ -73,9 +58,7 @@ async fn a_token_is_renewed_before_it_ends_and_no_request_notices() {
 async fn a_token_that_an_upstream_refuses_is_renewed_once_in_a_while_and_403_costs_none() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     // One worker, so that there is one token at a time; the main thread's VM has its own.
-    let builder = builder(&idp, &upstream)
-        .concurrency(1)
-        .listener(listener(&wasm(&two(&idp))));
+    let builder = builder(&idp, &upstream).concurrency(1).listener(listener(&wasm(&two(&idp))));
     let scene = Scene::of(idp, upstream, builder).await;
     scene.logged("token received", 4).await;
     let [first, payment] = ["/orders", "/payments"].map(|path| scene.get(path));
@@ -88,43 +71,27 @@ async fn a_token_that_an_upstream_refuses_is_renewed_once_in_a_while_and_403_cos
     for path in ["/orders", "/payments"] {
         let report = Load::of(scene.get(path)).connections(4).requests(40).run().await;
         let status = if path == "/orders" { 401 } else { 403 };
-        assert!(
-            report.only(status),
-            "the upstream's answer is the client's: {report}"
-        );
+        assert!(report.only(status), "the upstream's answer is the client's: {report}");
     }
     scene.idp.wait_for(Endpoint::Token, fetched + 1).await;
-    scene
-        .logged("token of credential order-service: token received", 3)
-        .await;
+    scene.logged("token of credential order-service: token received", 3).await;
     let second = arrived(&scene.get("/orders").send().await, "authorization").remove(0);
     assert_ne!(first, second);
-    let orders: Vec<_> = scene
-        .idp
-        .requests(Endpoint::Token)
-        .into_iter()
-        .filter(|it| client(it) == "order-service")
-        .collect();
+    let orders: Vec<_> =
+        scene.idp.requests(Endpoint::Token).into_iter().filter(|it| client(it) == "order-service").collect();
     let apart = orders[2].at.duration_since(orders[0].at);
     assert!(
         apart > Duration::from_secs(9),
         "renewed after {apart:?}, so a flood of 401s would be one of fetches"
     );
-    assert_eq!(
-        scene.idp.count(Endpoint::Token),
-        fetched + 1,
-        "80 refusals, one renewal"
-    );
+    assert_eq!(scene.idp.count(Endpoint::Token), fetched + 1, "80 refusals, one renewal");
 
     scene.upstream.echo();
     let same = arrived(&scene.get("/payments").send().await, "authorization").remove(0);
     assert_eq!(payment, same, "a 403 says nothing against the token");
     let refused = "wasmcustom.m2m_auth_refused_upstream";
     assert_eq!(
-        scene
-            .envoy
-            .wait_for_stat(&format!("{refused}.of.order-service"), |count| count >= 40)
-            .await,
+        scene.envoy.wait_for_stat(&format!("{refused}.of.order-service"), |count| count >= 40).await,
         40
     );
     assert_eq!(scene.envoy.stats(refused).await.len(), 1, "and for nobody else");

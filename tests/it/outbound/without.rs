@@ -30,16 +30,9 @@ async fn a_request_waits_for_a_slow_provider_and_leaves_with_its_token() {
     let running: Vec<_> = (0..20).map(|_| send(scene.get("/orders"))).collect();
     for answer in running {
         let values = arrived(&answer.await.unwrap(), "authorization");
-        assert!(
-            values.len() == 1 && values[0].starts_with("Bearer ey"),
-            "{values:?}"
-        );
+        assert!(values.len() == 1 && values[0].starts_with("Bearer ey"), "{values:?}");
     }
-    assert!(
-        scene.idp.count(Endpoint::Token) <= VMS,
-        "{} fetches",
-        scene.idp.count(Endpoint::Token)
-    );
+    assert!(scene.idp.count(Endpoint::Token) <= VMS, "{} fetches", scene.idp.count(Endpoint::Token));
 }
 
 #[tokio::test]
@@ -50,47 +43,20 @@ async fn a_rule_says_whether_a_request_waits_fails_or_goes_without() {
     scene.idp.wait_for(Endpoint::Token, VMS).await;
     // Whoever waits is answered when its time is up, and everybody else in the meantime.
     let hold = send(scene.get("/hold"));
-    for request in [
-        scene.get("/fail"),
-        scene.get("/fail").bearer("own"),
-        scene.get("/keep"),
-    ] {
+    for request in [scene.get("/fail"), scene.get("/fail").bearer("own"), scene.get("/keep")] {
         assert!(retry_after(&request.send().await) <= 5);
     }
-    let pass = scene
-        .get("/pass")
-        .bearer("own")
-        .header("x-other", "kept")
-        .send()
-        .await;
-    assert!(
-        arrived(&pass, "authorization").is_empty(),
-        "never the client's own: {pass:?}"
-    );
+    let pass = scene.get("/pass").bearer("own").header("x-other", "kept").send().await;
+    assert!(arrived(&pass, "authorization").is_empty(), "never the client's own: {pass:?}");
     assert_eq!(arrived(&pass, "x-other"), ["kept"]);
-    let header = scene
-        .get("/header")
-        .header("x-token", "own")
-        .bearer("own")
-        .send()
-        .await;
+    let header = scene.get("/header").header("x-token", "own").bearer("own").send().await;
     assert!(arrived(&header, "x-token").is_empty(), "{header:?}");
-    assert_eq!(
-        arrived(&header, "authorization"),
-        ["Bearer own"],
-        "the rule is about another header"
-    );
-    assert_eq!(
-        arrived(&scene.get("/keep").bearer("own").send().await, "authorization"),
-        ["Bearer own"]
-    );
+    assert_eq!(arrived(&header, "authorization"), ["Bearer own"], "the rule is about another header");
+    assert_eq!(arrived(&scene.get("/keep").bearer("own").send().await, "authorization"), ["Bearer own"]);
     assert!(!hold.is_finished(), "it waits for its time");
     assert!(retry_after(&hold.await.unwrap()) <= 5);
     for path in ["/hold", "/fail"] {
-        assert!(
-            scene.seen(path).is_empty(),
-            "{path} has reached the service without a token"
-        );
+        assert!(scene.seen(path).is_empty(), "{path} has reached the service without a token");
     }
     let entries = scene.envoy.access_log();
     let failed = entries.iter().find(|entry| entry["path"] == "/fail").unwrap();
@@ -111,11 +77,7 @@ async fn a_wrong_secret_is_told_to_the_operator_in_the_providers_words_and_never
     assert!(retry_after(&answer) <= 30, "{answer:?}");
     assert!(scene.seen("/orders").is_empty());
     let line = scene.envoy.wait_for_log("unauthorized_client").await;
-    for part in [
-        "token of credential order-service",
-        "401",
-        "Invalid client or Invalid client credentials",
-    ] {
+    for part in ["token of credential order-service", "401", "Invalid client or Invalid client credentials"] {
         assert!(line.contains(part), "{part}: {line}");
     }
     let log = scene.envoy.logs();
@@ -124,11 +86,7 @@ async fn a_wrong_secret_is_told_to_the_operator_in_the_providers_words_and_never
         assert!(!log.contains(secret) && !format!("{answer:?}").contains(secret));
     }
     // What only an operator can mend is not asked for again and again.
-    assert!(
-        scene.idp.count(Endpoint::Token) <= 2 * VMS,
-        "{} fetches",
-        scene.idp.count(Endpoint::Token)
-    );
+    assert!(scene.idp.count(Endpoint::Token) <= 2 * VMS, "{} fetches", scene.idp.count(Endpoint::Token));
 }
 
 #[tokio::test]
@@ -142,31 +100,15 @@ async fn an_odd_answer_is_never_attached_and_always_logged() {
     let table = [
         ("no-json", Fault::Garbage, "not a JSON object"),
         ("html", Fault::Html, "not a JSON object"),
-        (
-            "empty",
-            body(&|answer| answer["access_token"] = json!("")),
-            "access_token is empty",
-        ),
+        ("empty", body(&|answer| answer["access_token"] = json!("")), "access_token is empty"),
         (
             "newline",
             body(&|answer| answer["access_token"] = json!("hush-5ecret\r\nx-evil: 1")),
             "a header cannot",
         ),
-        (
-            "dpop",
-            body(&|answer| answer["token_type"] = json!("DPoP")),
-            "token_type is DPoP",
-        ),
-        (
-            "ended",
-            body(&|answer| answer["expires_in"] = json!(0)),
-            "has ended already",
-        ),
-        (
-            "error",
-            body(&|answer| answer["error"] = json!("invalid_scope")),
-            "invalid_scope",
-        ),
+        ("dpop", body(&|answer| answer["token_type"] = json!("DPoP")), "token_type is DPoP"),
+        ("ended", body(&|answer| answer["expires_in"] = json!(0)), "has ended already"),
+        ("error", body(&|answer| answer["error"] = json!("invalid_scope")), "invalid_scope"),
     ];
     // One provider for each, so that they all answer at once; their keys are never used.
     let (mut providers, upstream) = (Vec::new(), Upstream::start().await);
@@ -180,17 +122,10 @@ async fn an_odd_answer_is_never_attached_and_always_logged() {
             json!({ "issuer": idp.issuer(), "cluster": name, "token_endpoint": idp.url(Endpoint::Token) });
         configuration["outbound"]["credentials"][name] = json!({ "issuer": name, "client_id": "order-service", "client_secret": { "inline": "order-secret" } });
         let rule = json!({ "match": { "path": format!("/{name}") }, "credential": name });
-        configuration["outbound"]["rules"]
-            .as_array_mut()
-            .unwrap()
-            .push(rule);
+        configuration["outbound"]["rules"].as_array_mut().unwrap().push(rule);
         providers.push(idp);
     }
-    let envoy = builder
-        .listener(listener(&Wasm::new(&configuration)))
-        .start()
-        .await
-        .unwrap();
+    let envoy = builder.listener(listener(&Wasm::new(&configuration))).start().await.unwrap();
     let ask = |name: &str| send(client::get(envoy.url("main", &format!("/{name}"))).bearer("own"));
     let answers: Vec<_> = table.iter().map(|(name, ..)| (*name, ask(name))).collect();
     for (name, answer) in answers {
@@ -204,8 +139,5 @@ async fn an_odd_answer_is_never_attached_and_always_logged() {
     }
     assert_eq!(upstream.count(), 0, "{:?}", upstream.requests());
     let log = envoy.logs();
-    assert!(
-        !log.contains("5ecret") && !log.contains("x-evil"),
-        "a body is in the log"
-    );
+    assert!(!log.contains("5ecret") && !log.contains("x-evil"), "a body is in the log");
 }

@@ -132,16 +132,9 @@ fn a_flood_of_refusals_costs_no_lines() {
 fn a_clients_copy_of_our_header_is_removed_before_ours_is_set() {
     let vm = Vm::ready(&inbound_with_claim());
     let mut headers = with_header("x-caller", "admin");
-    headers.extend(
-        bearing(&token())
-            .into_iter()
-            .filter(|(name, _)| name == b"authorization"),
-    );
+    headers.extend(bearing(&token()).into_iter().filter(|(name, _)| name == b"authorization"));
     let request = vm.request(headers);
-    assert_eq!(
-        request.header("x-caller"),
-        [m2m_auth_kit::token::SUBJECT.as_bytes()]
-    );
+    assert_eq!(request.header("x-caller"), [m2m_auth_kit::token::SUBJECT.as_bytes()]);
     let record = vm.record();
     let changes: Vec<_> = record.iter().filter(|line| line.contains("x-caller")).collect();
     assert_eq!(
@@ -182,24 +175,14 @@ fn counting_costs_a_request_nothing_and_a_busy_second_one_call_per_counter() {
             "  proxy_increment_metric m2m_auth_verified.lookup.hit 1000",
         ]
     );
-    assert_eq!(
-        vm.host(|host| host.metrics["m2m_auth_inbound.rule.rule-0.decision.allowed"]),
-        2000
-    );
+    assert_eq!(vm.host(|host| host.metrics["m2m_auth_inbound.rule.rule-0.decision.allowed"]), 2000);
 }
 
 #[test]
 fn the_shipped_module_exports_the_callbacks_that_are_made_here_and_no_other() {
     let trim = include_str!("../../../envoy/trim/src/main.rs");
-    let kept = trim
-        .split_once("const KEEP")
-        .and_then(|(_, rest)| rest.split_once("];"))
-        .unwrap()
-        .0;
-    let mut kept: Vec<_> = kept
-        .split('"')
-        .filter(|text| text.starts_with("proxy_on_"))
-        .collect();
+    let kept = trim.split_once("const KEEP").and_then(|(_, rest)| rest.split_once("];")).unwrap().0;
+    let mut kept: Vec<_> = kept.split('"').filter(|text| text.starts_with("proxy_on_")).collect();
     kept.retain(|name| *name != "proxy_on_memory_allocate"); // not a callback: the host allocates there
     kept.sort_unstable();
     assert_eq!(kept, CALLBACKS);

@@ -12,10 +12,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 /// Where a frozen clock starts: 2027-01-15T08:00:00Z, on a machine that has been up for eleven days.
-const START: Frozen = Frozen {
-    monotonic: Duration::from_secs(1_000_000),
-    wall: 1_800_000_000_000_000_000,
-};
+const START: Frozen = Frozen { monotonic: Duration::from_secs(1_000_000), wall: 1_800_000_000_000_000_000 };
 
 #[derive(Clone, Copy)]
 struct Frozen {
@@ -130,21 +127,9 @@ fn a_frozen_clock_moves_only_when_it_is_told_to() {
     let (instant, wall) = (Instant::now(), SystemTime::now());
     pass(Duration::from_millis(1500));
     set_wall(-1);
-    let (later, earlier) = (
-        instant.elapsed(),
-        SystemTime::UNIX_EPOCH.duration_since(SystemTime::now()),
-    );
+    let (later, earlier) = (instant.elapsed(), SystemTime::UNIX_EPOCH.duration_since(SystemTime::now()));
     release();
-    assert_eq!(
-        wall.duration_since(SystemTime::UNIX_EPOCH).unwrap(),
-        Duration::from_hours(500_000)
-    );
-    assert_eq!(
-        (later, earlier.unwrap()),
-        (Duration::from_millis(1500), Duration::from_secs(1))
-    );
-    assert!(
-        Instant::now() >= real.0 && SystemTime::now() >= real.1,
-        "the real clock is as before"
-    );
+    assert_eq!(wall.duration_since(SystemTime::UNIX_EPOCH).unwrap(), Duration::from_hours(500_000));
+    assert_eq!((later, earlier.unwrap()), (Duration::from_millis(1500), Duration::from_secs(1)));
+    assert!(Instant::now() >= real.0 && SystemTime::now() >= real.1, "the real clock is as before");
 }

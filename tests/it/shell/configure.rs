@@ -54,36 +54,19 @@ fn a_wrong_configuration_is_refused_and_each_mistake_has_its_line() {
     ] {
         assert_eq!(vm.lines(place), 1, "{place} in {log:#?}");
     }
-    assert!(
-        log.iter()
-            .all(|line| line.starts_with("m2m-auth: ") && !line.contains('\n')),
-        "{log:#?}"
-    );
+    assert!(log.iter().all(|line| line.starts_with("m2m-auth: ") && !line.contains('\n')), "{log:#?}");
     assert_eq!(log[0], "m2m-auth: the configuration has 5 mistakes");
     assert_eq!(log.len(), 6, "{log:#?}");
     let errors = vm.host(|host| host.log.iter().filter(|(level, _)| *level == 4).count());
     assert_eq!(errors, 6, "at level error");
-    let mut expected = vec![
-        "proxy_on_configure",
-        "  proxy_get_buffer_bytes plugin configuration",
-    ];
+    let mut expected = vec!["proxy_on_configure", "  proxy_get_buffer_bytes plugin configuration"];
     expected.extend(["  proxy_log error"; 6]);
     assert_eq!(vm.record(), expected, "and no timer");
 }
 
 #[test]
 fn what_is_no_configuration_at_all_is_refused_with_a_line() {
-    for nothing in [
-        &b""[..],
-        b" ",
-        b"null",
-        b"[]",
-        b"{}",
-        b"{",
-        b"\xff\xfe",
-        b"\0",
-        b"\"text\"",
-    ] {
+    for nothing in [&b""[..], b" ", b"null", b"[]", b"{}", b"{", b"\xff\xfe", b"\0", b"\"text\""] {
         let vm = Vm::start();
         assert!(!vm.configure_bytes(nothing), "{nothing:?}");
         assert_eq!(vm.log().len(), 2, "{:?}", vm.log());
@@ -96,10 +79,7 @@ fn an_absent_configuration_is_not_even_asked_for() {
     let vm = Vm::start();
     vm.record();
     assert!(!vm.configure_bytes(b""));
-    assert_eq!(
-        vm.record(),
-        ["proxy_on_configure", "  proxy_log error", "  proxy_log error"]
-    );
+    assert_eq!(vm.record(), ["proxy_on_configure", "  proxy_log error", "  proxy_log error"]);
 }
 
 #[test]
@@ -107,24 +87,14 @@ fn before_a_configuration_is_accepted_every_request_gets_503() {
     let vm = Vm::start();
     vm.record();
     let answer = vm.request(bearing(&token())).answer();
-    assert_eq!(
-        (answer.status, answer.details.as_str()),
-        (503, "m2m_auth_not_ready")
-    );
+    assert_eq!((answer.status, answer.details.as_str()), (503, "m2m_auth_not_ready"));
     assert_eq!(answer.header("retry-after").as_deref(), Some("1"));
     assert_eq!(
         vm.record(),
-        [
-            "proxy_on_context_create",
-            "proxy_on_request_headers",
-            "  proxy_send_local_response 503"
-        ]
+        ["proxy_on_context_create", "proxy_on_request_headers", "  proxy_send_local_response 503"]
     );
     assert!(!vm.configure(&wrong()));
-    assert_eq!(
-        vm.request(bearing(&token())).outcome(),
-        (503, "not_ready".to_owned())
-    );
+    assert_eq!(vm.request(bearing(&token())).outcome(), (503, "not_ready".to_owned()));
     vm.tick(vm.root());
     assert_eq!(vm.calls().len(), 0);
     assert!(vm.configure(&inbound()));
@@ -145,10 +115,7 @@ fn an_accepted_second_configuration_takes_over() {
     let mut other = inbound();
     other["inbound"]["rules"][0]["require"]["audiences"] = json!(["billing-service"]);
     assert!(vm.configure(&other));
-    assert_eq!(
-        vm.settled(bearing(&token())).outcome(),
-        (401, "audience".to_owned())
-    );
+    assert_eq!(vm.settled(bearing(&token())).outcome(), (401, "audience".to_owned()));
 }
 
 #[test]
@@ -197,15 +164,9 @@ fn two_configurations_in_one_vm_do_not_meet() {
     assert_eq!(vm.serve(), 1, "the new root fetches for itself");
     let token = token();
     assert!(vm.request_of(drained_later, bearing(&token), None).is_forwarded());
-    assert_eq!(
-        vm.request_of(root, bearing(&token), None).outcome(),
-        (401, "audience".to_owned())
-    );
+    assert_eq!(vm.request_of(root, bearing(&token), None).outcome(), (401, "audience".to_owned()));
     vm.delete_root(drained_later);
-    assert_eq!(
-        vm.request_of(root, bearing(&token), None).outcome(),
-        (401, "audience".to_owned())
-    );
+    assert_eq!(vm.request_of(root, bearing(&token), None).outcome(), (401, "audience".to_owned()));
 }
 
 #[test]
@@ -226,22 +187,10 @@ fn circumstances() -> Vec<Circumstance> {
     let mut all: Vec<Circumstance> = vec![
         ("1970", Box::new(|_| clock::set_wall(0))),
         ("before 1970", Box::new(|_| clock::set_wall(-86_400))),
-        (
-            "the year 2262 and later",
-            Box::new(|_| clock::set_wall(i64::MAX / 1_000_000_000 + 1)),
-        ),
-        (
-            "a century later",
-            Box::new(|_| clock::pass(Duration::from_hours(876_600))),
-        ),
-        (
-            "no verifier",
-            Box::new(|vm| vm.host(|host| host.verifier = Verifier::Absent)),
-        ),
-        (
-            "an odd verifier",
-            Box::new(|vm| vm.host(|host| host.verifier = Verifier::Says(vec![0xff; 100]))),
-        ),
+        ("the year 2262 and later", Box::new(|_| clock::set_wall(i64::MAX / 1_000_000_000 + 1))),
+        ("a century later", Box::new(|_| clock::pass(Duration::from_hours(876_600)))),
+        ("no verifier", Box::new(|vm| vm.host(|host| host.verifier = Verifier::Absent))),
+        ("an odd verifier", Box::new(|vm| vm.host(|host| host.verifier = Verifier::Says(vec![0xff; 100])))),
         ("no cluster", Box::new(|vm| vm.host(|host| host.clusters.clear()))),
         ("requests before", Box::new(|vm| vm.request(plain()).end())),
         ("ticks before", Box::new(|vm| vm.tick(vm.root()))),
@@ -249,10 +198,7 @@ fn circumstances() -> Vec<Circumstance> {
             "another root",
             Box::new(|vm| assert!(vm.configure_root(vm.another_root(), outbound().to_string().as_bytes()))),
         ),
-        (
-            "a configuration before",
-            Box::new(|vm| assert!(vm.configure(&outbound()))),
-        ),
+        ("a configuration before", Box::new(|vm| assert!(vm.configure(&outbound())))),
         (
             "somebody waits",
             Box::new(|vm| {
@@ -260,10 +206,7 @@ fn circumstances() -> Vec<Circumstance> {
                 assert!(vm.request(bearing(&token())).waits());
             }),
         ),
-        (
-            "a wrong one before",
-            Box::new(|vm| assert!(!vm.configure(&wrong()))),
-        ),
+        ("a wrong one before", Box::new(|vm| assert!(!vm.configure(&wrong())))),
     ];
     for status in [1, 2, 3, 4, 7, 8, 10, 12, 99] {
         all.push((
@@ -278,10 +221,7 @@ fn circumstances() -> Vec<Circumstance> {
 fn the_verdict_depends_on_the_configuration_alone() {
     let good = [inbound(), inbound_with_claim(), outbound(), both_ways()];
     let bad = [wrong(), json!({ "issuers": issuers() })];
-    let configurations = good
-        .iter()
-        .map(|good| (good, true))
-        .chain(bad.iter().map(|bad| (bad, false)));
+    let configurations = good.iter().map(|good| (good, true)).chain(bad.iter().map(|bad| (bad, false)));
     for (configuration, accepted) in configurations {
         let first = verdict(configuration, &|_| ());
         assert_eq!(first.0, accepted, "{first:?}");
@@ -307,22 +247,13 @@ fn verdict(configuration: &Value, circumstance: &dyn Fn(&Vm)) -> (bool, Vec<Stri
             "  proxy_set_tick_period_milliseconds 1",
         ];
         // Whoever waits for the former configuration gets an answer.
-        let of_a_waiter = [
-            "proxy_log info",
-            "proxy_set_effective_context",
-            "proxy_send_local_response 503",
-        ];
+        let of_a_waiter = ["proxy_log info", "proxy_set_effective_context", "proxy_send_local_response 503"];
         let known = own.contains(&call.as_str())
             || waited && of_a_waiter.iter().any(|known| call.trim().starts_with(known));
         assert!(known, "{call}");
     }
-    let errors = vm.host(|host| {
-        host.log
-            .iter()
-            .filter(|(level, _)| *level == 4)
-            .cloned()
-            .collect::<Vec<_>>()
-    });
+    let errors =
+        vm.host(|host| host.log.iter().filter(|(level, _)| *level == 4).cloned().collect::<Vec<_>>());
     (accepted, errors.into_iter().map(|(_, line)| line).collect())
 }
 
@@ -332,10 +263,7 @@ fn no_worker_rolls_other_dice_than_the_trial_instance() {
         .map(|_| std::thread::spawn(|| (verdict(&both_ways(), &|_| ()), verdict(&wrong(), &|_| ()))))
         .map(|thread| thread.join().unwrap())
         .collect();
-    assert!(
-        verdicts.iter().all(|verdict| *verdict == verdicts[0]),
-        "{verdicts:?}"
-    );
+    assert!(verdicts.iter().all(|verdict| *verdict == verdicts[0]), "{verdicts:?}");
 }
 
 #[test]
@@ -345,15 +273,8 @@ fn a_configuration_that_the_host_withholds_is_not_ready_but_no_refusal() {
         vm.break_calls(status, |_, name| name == "proxy_get_buffer_bytes");
         let accepted = vm.configure(&inbound());
         vm.mend_calls();
-        assert_eq!(
-            vm.request(bearing(&token())).outcome(),
-            (503, "not_ready".to_owned()),
-            "status {status}"
-        );
-        assert!(
-            accepted,
-            "a no on one worker alone would let its requests through; status {status}"
-        );
+        assert_eq!(vm.request(bearing(&token())).outcome(), (503, "not_ready".to_owned()), "status {status}");
+        assert!(accepted, "a no on one worker alone would let its requests through; status {status}");
         assert_eq!(vm.lines("does not hand over the configuration"), 1);
     }
 }

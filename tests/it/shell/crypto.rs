@@ -16,12 +16,8 @@ fn no(error: &str) -> Vec<u8> {
 
 /// The result, or none where Envoy calls the arguments bad: there is no key in them.
 pub(crate) fn verify(arguments: &[u8]) -> Option<Vec<u8>> {
-    let Arguments {
-        hash,
-        key,
-        signature,
-        text,
-    } = Arguments::read(arguments).filter(|read| !read.key.is_empty())?;
+    let Arguments { hash, key, signature, text } =
+        Arguments::read(arguments).filter(|read| !read.key.is_empty())?;
     let Some((jwk, family)) = jwk(&key) else {
         return Some(no("Failed to initialize digest verify."));
     };
@@ -29,32 +25,19 @@ pub(crate) fn verify(arguments: &[u8]) -> Option<Vec<u8>> {
         return Some(no("the hash is not supported."));
     };
     let algorithm = format!("{family}{digest}");
-    let signature = if family == "ES" {
-        raw(&signature).unwrap_or_default()
-    } else {
-        signature
-    };
+    let signature = if family == "ES" { raw(&signature).unwrap_or_default() } else { signature };
     // The kit checks tokens, so the text becomes one again.
     let text = String::from_utf8_lossy(&text);
-    let header = text
-        .split('.')
-        .next()
-        .and_then(|header| URL_SAFE_NO_PAD.decode(header).ok());
+    let header = text.split('.').next().and_then(|header| URL_SAFE_NO_PAD.decode(header).ok());
     let header: Value = serde_json::from_slice(&header.unwrap_or_default()).unwrap_or_default();
     let good = header["alg"] == json!(algorithm)
         && token::verifies_by_jwk(&format!("{text}.{}", encode(signature)), &jwk);
-    Some(if good {
-        YES.to_vec()
-    } else {
-        no("Failed to verify digest. Error code: 0")
-    })
+    Some(if good { YES.to_vec() } else { no("Failed to verify digest. Error code: 0") })
 }
 
 /// The hash function that is asked for; nothing when there are no arguments.
 pub(crate) fn hash(arguments: &[u8]) -> String {
-    Arguments::read(arguments)
-        .map(|read| read.hash)
-        .unwrap_or_default()
+    Arguments::read(arguments).map(|read| read.hash).unwrap_or_default()
 }
 
 /// `VerifySignatureArguments`.
@@ -73,10 +56,7 @@ impl Arguments {
         while let Some((tag, rest)) = bytes.split_first() {
             let digits = rest.iter().position(|digit| digit & 0x80 == 0)? + 1;
             let (length, rest) = rest.split_at(digits);
-            let length = length
-                .iter()
-                .rev()
-                .fold(0, |sum, digit| (sum << 7) | usize::from(digit & 0x7f));
+            let length = length.iter().rev().fold(0, |sum, digit| (sum << 7) | usize::from(digit & 0x7f));
             let (content, rest) = rest.split_at_checked(length)?;
             match tag {
                 0x0a => read.hash = String::from_utf8(content.to_vec()).ok()?,
@@ -104,18 +84,12 @@ fn jwk(spki: &[u8]) -> Option<(Value, &'static str)> {
             let [(0x02, n), (0x02, e)] = elements(only(0x30, key)?)?[..] else {
                 return None;
             };
-            Some((
-                json!({ "kty": "RSA", "n": encode(unsigned(n)?), "e": encode(unsigned(e)?) }),
-                "RS",
-            ))
+            Some((json!({ "kty": "RSA", "n": encode(unsigned(n)?), "e": encode(unsigned(e)?) }), "RS"))
         }
         [(0x06, EC), (0x06, P256)] => {
             // SEC 1 section 2.3.3: an uncompressed point.
             let (x, y) = key.strip_prefix(&[4])?.split_at_checked(32)?;
-            Some((
-                json!({ "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) }),
-                "ES",
-            ))
+            Some((json!({ "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) }), "ES"))
         }
         _ => None,
     }
@@ -157,12 +131,7 @@ fn elements(mut der: &[u8]) -> Option<Vec<(u8, &[u8])>> {
             short if short < 0x80 => (usize::from(short), rest),
             long => {
                 let (digits, rest) = rest.split_at_checked(usize::from(long & 0x7f))?;
-                (
-                    digits
-                        .iter()
-                        .fold(0, |sum, digit| (sum << 8) | usize::from(*digit)),
-                    rest,
-                )
+                (digits.iter().fold(0, |sum, digit| (sum << 8) | usize::from(*digit)), rest)
             }
         };
         let (content, rest) = rest.split_at_checked(length)?;

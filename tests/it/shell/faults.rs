@@ -68,21 +68,10 @@ impl Life<'_> {
             |value: &[u8]| vm.host(|host| host.secrets.contains(value)) && value.starts_with(b"opaque");
         for request in self.good.iter().filter(|request| request.is_forwarded()) {
             assert_eq!(request.header("x-caller"), [SUBJECT.as_bytes()], "{fault}");
-            assert!(
-                matches!(&request.header("x-service-token")[..], [token] if issued(token)),
-                "{fault}"
-            );
+            assert!(matches!(&request.header("x-service-token")[..], [token] if issued(token)), "{fault}");
         }
-        for request in self
-            .good
-            .iter()
-            .filter(|request| matches!(request.state(), State::Answered(_)))
-        {
-            assert!(
-                matches!(request.outcome().0, 401 | 503),
-                "{fault}: {:?}",
-                request.outcome()
-            );
+        for request in self.good.iter().filter(|request| matches!(request.state(), State::Answered(_))) {
+            assert!(matches!(request.outcome().0, 401 | 503), "{fault}: {:?}", request.outcome());
         }
     }
 }
@@ -95,16 +84,8 @@ fn recovers(vm: &Vm, fault: &str) {
     let good = vm.settled(bearing(token));
     assert!(good.is_forwarded(), "{fault}: {:?}", good.outcome());
     assert_eq!(good.header("x-caller"), [SUBJECT.as_bytes()], "{fault}");
-    assert_eq!(
-        vm.settled(bearing(forged)).outcome(),
-        (401, "signature".to_owned()),
-        "{fault}"
-    );
-    assert_eq!(
-        vm.settled(plain()).outcome(),
-        (401, "no_token".to_owned()),
-        "{fault}"
-    );
+    assert_eq!(vm.settled(bearing(forged)).outcome(), (401, "signature".to_owned()), "{fault}");
+    assert_eq!(vm.settled(plain()).outcome(), (401, "no_token".to_owned()), "{fault}");
 }
 
 /// The host calls of an undisturbed life, by name, in order.
@@ -134,11 +115,7 @@ fn no_host_call_that_fails_once_lets_a_request_through_or_ends_the_worker() {
     let calls = calls();
     assert!(calls.len() > 50, "{calls:?}");
     for (place, name) in calls.iter().enumerate() {
-        let statuses: &[u32] = if name == "proxy_http_call" {
-            &OF_A_CALL
-        } else {
-            &STATUSES
-        };
+        let statuses: &[u32] = if name == "proxy_http_call" { &OF_A_CALL } else { &STATUSES };
         for status in statuses {
             let fault = format!("call {place}, {name}, with status {status}");
             let vm = Vm::with(&both_ways());
@@ -176,11 +153,7 @@ fn no_host_call_that_always_fails_lets_a_request_through_or_ends_the_worker() {
         "all that the shell uses"
     );
     for name in calls {
-        let statuses: &[u32] = if name == "proxy_http_call" {
-            &OF_A_CALL
-        } else {
-            &STATUSES
-        };
+        let statuses: &[u32] = if name == "proxy_http_call" { &OF_A_CALL } else { &STATUSES };
         for status in statuses {
             let (fault, name) = (format!("{name} with status {status}"), name.clone());
             let vm = Vm::with(&both_ways());
@@ -212,11 +185,7 @@ fn a_request_whose_headers_cannot_be_changed_gets_503_and_does_not_go_on_half_ch
             vm.break_calls(status, move |_, now| now == name);
             let mut headers = bearing(&token());
             headers.push((b"x-caller".to_vec(), b"admin".to_vec()));
-            assert_eq!(
-                vm.request(headers).outcome(),
-                (503, "not_ready".to_owned()),
-                "{name} {status}"
-            );
+            assert_eq!(vm.request(headers).outcome(), (503, "not_ready".to_owned()), "{name} {status}");
         }
     }
 }
@@ -226,11 +195,7 @@ fn headers_that_cannot_be_read_are_503() {
     for status in STATUSES {
         let vm = Vm::ready(&both_ways());
         vm.break_calls(status, |_, name| name == "proxy_get_header_map_pairs");
-        assert_eq!(
-            vm.request(bearing(&token())).outcome(),
-            (503, "not_ready".to_owned()),
-            "{status}"
-        );
+        assert_eq!(vm.request(bearing(&token())).outcome(), (503, "not_ready".to_owned()), "{status}");
     }
 }
 

@@ -43,18 +43,8 @@ fn what_is_fetched_in_two_steps_is_asked_for_in_the_answer_to_the_first() {
         "token_endpoint": "https://idp.example.com/token",
     });
     vm.deliver(&call, reply(200, &metadata.to_string()));
-    let calls: Vec<_> = vm
-        .record()
-        .into_iter()
-        .filter(|line| line.contains("http_call "))
-        .collect();
-    assert_eq!(
-        calls,
-        [
-            "  proxy_http_call keycloak: GET /jwks",
-            "  proxy_http_call keycloak: POST /token"
-        ]
-    );
+    let calls: Vec<_> = vm.record().into_iter().filter(|line| line.contains("http_call ")).collect();
+    assert_eq!(calls, ["  proxy_http_call keycloak: GET /jwks", "  proxy_http_call keycloak: POST /token"]);
     vm.serve();
     assert!(request.is_forwarded());
 }
@@ -64,29 +54,18 @@ fn a_call_is_what_the_host_needs_and_no_more() {
     let vm = Vm::with(&both_ways());
     vm.wake();
     for call in vm.calls() {
-        let names: Vec<_> = call
-            .headers
-            .iter()
-            .map(|(name, _)| String::from_utf8(name.clone()).unwrap())
-            .collect();
+        let names: Vec<_> =
+            call.headers.iter().map(|(name, _)| String::from_utf8(name.clone()).unwrap()).collect();
         let mut once = names.clone();
         once.sort();
         once.dedup();
         assert_eq!(once.len(), names.len(), "a header twice: {names:?}");
         assert_eq!(call.header(":authority").as_deref(), Some("idp.example.com"));
         assert_eq!(call.header(":scheme").as_deref(), Some("https"));
-        assert!(
-            !names
-                .iter()
-                .any(|name| ["host", "content-length"].contains(&name.as_str())),
-            "{names:?}"
-        );
+        assert!(!names.iter().any(|name| ["host", "content-length"].contains(&name.as_str())), "{names:?}");
         assert_eq!(call.timeout, 5000);
         let asks = call.path() == "/token";
-        assert_eq!(
-            call.header(":method").as_deref(),
-            Some(if asks { "POST" } else { "GET" })
-        );
+        assert_eq!(call.header(":method").as_deref(), Some(if asks { "POST" } else { "GET" }));
         assert_eq!(call.body.is_empty(), !asks);
         assert_eq!(
             call.header("authorization").is_some(),
@@ -94,10 +73,7 @@ fn a_call_is_what_the_host_needs_and_no_more() {
             "who does not ask for a token shows no secret"
         );
         let form = call.header("content-type");
-        assert_eq!(
-            form.as_deref(),
-            asks.then_some("application/x-www-form-urlencoded")
-        );
+        assert_eq!(form.as_deref(), asks.then_some("application/x-www-form-urlencoded"));
         assert!(call.header("user-agent").unwrap().starts_with("m2m-auth/"));
     }
 }
@@ -108,13 +84,9 @@ fn the_secret_is_sent_where_it_belongs() {
     let vm = Vm::with(&outbound());
     vm.wake();
     let header = vm.the_call().header("authorization").unwrap();
-    let pair = base64::engine::general_purpose::STANDARD
-        .decode(header.strip_prefix("Basic ").unwrap())
-        .unwrap();
-    assert_eq!(
-        String::from_utf8(pair).unwrap(),
-        format!("order-service:{CLIENT_SECRET}")
-    );
+    let pair =
+        base64::engine::general_purpose::STANDARD.decode(header.strip_prefix("Basic ").unwrap()).unwrap();
+    assert_eq!(String::from_utf8(pair).unwrap(), format!("order-service:{CLIENT_SECRET}"));
 }
 
 #[test]
@@ -141,10 +113,7 @@ fn an_answer_that_is_too_large_is_not_copied() {
     };
     vm.deliver(&vm.the_call(), padded(MAX_REPLY_BYTES + 1));
     let record = vm.record();
-    assert!(
-        !record.iter().any(|line| line.contains("get_buffer_bytes")),
-        "{record:#?}"
-    );
+    assert!(!record.iter().any(|line| line.contains("get_buffer_bytes")), "{record:#?}");
     assert_eq!(vm.lines("larger than"), 1, "{:?}", vm.log());
     assert!(request.waits());
     vm.pass(Duration::from_secs(2));
@@ -157,20 +126,9 @@ fn an_answer_without_a_status_is_no_answer() {
     let vm = Vm::with(&inbound());
     let request = vm.request(bearing(&token()));
     vm.wake();
-    vm.deliver(
-        &vm.the_call(),
-        Delivery {
-            headers: pairs::of(&[]),
-            ..reply(200, &key_set().to_string())
-        },
-    );
+    vm.deliver(&vm.the_call(), Delivery { headers: pairs::of(&[]), ..reply(200, &key_set().to_string()) });
     assert!(request.waits());
-    assert_eq!(
-        vm.lines("unreachable: the connection ended before the answer"),
-        1,
-        "{:?}",
-        vm.log()
-    );
+    assert_eq!(vm.lines("unreachable: the connection ended before the answer"), 1, "{:?}", vm.log());
     vm.pass(Duration::from_secs(2));
     vm.deliver(&vm.the_call(), Delivery::default());
     let answer = request.answer();
@@ -221,10 +179,7 @@ fn a_host_that_cannot_call_is_treated_alike() {
         vm.pass(Duration::from_mins(1));
         vm.mend_calls();
         assert_eq!(vm.calls().len(), 0);
-        assert_eq!(
-            vm.request(plain()).outcome(),
-            (503, "no_outbound_token".to_owned())
-        );
+        assert_eq!(vm.request(plain()).outcome(), (503, "no_outbound_token".to_owned()));
     }
     assert_eq!(vm.live(Duration::from_secs(31)), 1);
     assert!(vm.request(plain()).is_forwarded());
@@ -239,11 +194,7 @@ fn an_answer_that_never_comes_is_given_up_and_asked_for_again() {
     vm.pass(Duration::from_secs(8));
     assert_eq!(vm.lines("timeout: the answer never came"), 1, "{:?}", vm.log());
     assert_eq!(vm.calls().len(), 2);
-    let again = vm
-        .calls()
-        .into_iter()
-        .find(|call| call.token != lost.token)
-        .unwrap();
+    let again = vm.calls().into_iter().find(|call| call.token != lost.token).unwrap();
     vm.deliver(&again, provider(&again));
     assert!(vm.request(bearing(&token())).is_forwarded());
     // The lost answer was only late.
@@ -274,8 +225,5 @@ fn a_busy_hour_makes_a_handful_of_calls() {
         calls += vm.serve();
         vm.request(plain()).end();
     }
-    assert!(
-        (24..40).contains(&calls),
-        "{calls} calls in an hour: keys every 5 min, tokens of 5 min"
-    );
+    assert!((24..40).contains(&calls), "{calls} calls in an hour: keys every 5 min, tokens of 5 min");
 }

@@ -25,11 +25,7 @@ unsafe extern "C" {
 /// They must be readable for as long as the host call takes.
 unsafe fn bytes<'a>(data: *const u8, size: usize) -> &'a [u8] {
     // SAFETY: as above; a null pointer stands for nothing.
-    if data.is_null() || size == 0 {
-        &[]
-    } else {
-        unsafe { slice::from_raw_parts(data, size) }
-    }
+    if data.is_null() || size == 0 { &[] } else { unsafe { slice::from_raw_parts(data, size) } }
 }
 
 /// The same, as text for the record.
@@ -153,24 +149,14 @@ unsafe extern "C" fn proxy_send_local_response(
     grpc_status: i32,
 ) -> u32 {
     // SAFETY: the module's own slices.
-    let (details, body, headers) = unsafe {
-        (
-            text(details, details_size),
-            text(body, body_size),
-            bytes(headers, headers_size),
-        )
-    };
+    let (details, body, headers) =
+        unsafe { (text(details, details_size), text(body, body_size), bytes(headers, headers_size)) };
     host::call("proxy_send_local_response", status, |host| {
         let headers = pairs::read(headers);
         if headers.is_none() || grpc_status != -1 {
             host.violate("an answer that cannot be read");
         }
-        host.answer(Answer {
-            status,
-            details,
-            headers: headers.unwrap_or_default(),
-            body,
-        })
+        host.answer(Answer { status, details, headers: headers.unwrap_or_default(), body })
     })
 }
 
@@ -190,28 +176,11 @@ unsafe extern "C" fn proxy_http_call(
     // The SDK keeps its tokens per thread, and a thread may see more than one host.
     static TOKENS: AtomicU32 = AtomicU32::new(1);
     // SAFETY: the module's own slices.
-    let (cluster, headers, body) = unsafe {
-        (
-            text(cluster, cluster_size),
-            bytes(headers, headers_size),
-            bytes(body, body_size),
-        )
-    };
+    let (cluster, headers, body) =
+        unsafe { (text(cluster, cluster_size), bytes(headers, headers_size), bytes(body, body_size)) };
     let headers = pairs::read(headers).unwrap_or_default();
-    let (number, body, due) = (
-        TOKENS.fetch_add(1, Ordering::Relaxed),
-        body.to_vec(),
-        Duration::MAX,
-    );
-    let call = Call {
-        token: number,
-        root: 0,
-        cluster,
-        headers,
-        body,
-        timeout,
-        due,
-    };
+    let (number, body, due) = (TOKENS.fetch_add(1, Ordering::Relaxed), body.to_vec(), Duration::MAX);
+    let call = Call { token: number, root: 0, cluster, headers, body, timeout, due };
     let detail = format!(
         "{}: {} {}",
         call.cluster,
@@ -235,16 +204,12 @@ extern "C" fn proxy_continue_stream(stream: u32) -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_set_effective_context(context: u32) -> u32 {
-    host::call("proxy_set_effective_context", Host::describe(context), |host| {
-        host.enter(context)
-    })
+    host::call("proxy_set_effective_context", Host::describe(context), |host| host.enter(context))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_set_tick_period_milliseconds(period: u32) -> u32 {
-    host::call("proxy_set_tick_period_milliseconds", period, |host| {
-        host.arm(period)
-    })
+    host::call("proxy_set_tick_period_milliseconds", period, |host| host.arm(period))
 }
 
 #[unsafe(no_mangle)]
@@ -285,9 +250,7 @@ unsafe extern "C" fn proxy_define_metric(kind: u32, name: *const u8, name_size: 
 #[unsafe(no_mangle)]
 extern "C" fn proxy_increment_metric(id: u32, by: i64) -> u32 {
     let name = host::with(|host| host.counter(id)).flatten().unwrap_or_default();
-    host::call("proxy_increment_metric", format!("{name} {by}"), |host| {
-        host.increment(id, by)
-    })
+    host::call("proxy_increment_metric", format!("{name} {by}"), |host| host.increment(id, by))
 }
 
 #[unsafe(no_mangle)]

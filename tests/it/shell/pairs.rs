@@ -37,19 +37,12 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Pairs> {
 
 /// Pairs from literals.
 pub(crate) fn of(pairs: &[(&str, &str)]) -> Pairs {
-    pairs
-        .iter()
-        .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
-        .collect()
+    pairs.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
 }
 
 /// The values of one header.
 pub(crate) fn values<'a>(pairs: &'a Pairs, name: &str) -> Vec<&'a [u8]> {
-    pairs
-        .iter()
-        .filter(|(own, _)| own == name.as_bytes())
-        .map(|(_, value)| value.as_slice())
-        .collect()
+    pairs.iter().filter(|(own, _)| own == name.as_bytes()).map(|(_, value)| value.as_slice()).collect()
 }
 
 #[test]

@@ -153,15 +153,8 @@ pub(crate) fn issued(call: &Call) -> String {
 
 /// An answer of the provider.
 pub(crate) fn reply(status: u16, body: &str) -> Delivery {
-    let headers = pairs::of(&[
-        (":status", &status.to_string()),
-        ("content-type", "application/json"),
-    ]);
-    Delivery {
-        headers,
-        raw: None,
-        body: body.as_bytes().to_vec(),
-    }
+    let headers = pairs::of(&[(":status", &status.to_string()), ("content-type", "application/json")]);
+    Delivery { headers, raw: None, body: body.as_bytes().to_vec() }
 }
 
 impl Vm {

@@ -21,10 +21,7 @@ fn on(verifier: Verifier) -> Vm {
 
 /// The foreign calls since the last look.
 fn foreign(vm: &Vm) -> Vec<String> {
-    vm.record()
-        .into_iter()
-        .filter(|line| line.contains("foreign"))
-        .collect()
+    vm.record().into_iter().filter(|line| line.contains("foreign")).collect()
 }
 
 /// A token that says ES384, with a signature of the right length that nobody made.
@@ -44,10 +41,7 @@ fn the_host_verifies_what_it_can() {
     let vm = on(Verifier::Real);
     for (key, hash) in [(&KEYS.rs256, "sha256"), (&KEYS.es256, "sha256")] {
         assert!(vm.request(bearing(&token_by(key))).is_forwarded(), "{key:?}");
-        assert_eq!(
-            foreign(&vm),
-            [format!("  proxy_call_foreign_function verify_signature {hash}")]
-        );
+        assert_eq!(foreign(&vm), [format!("  proxy_call_foreign_function verify_signature {hash}")]);
     }
     signature_is_wrong(vm.request(bearing(&forged())));
     assert_eq!(foreign(&vm).len(), 1);
@@ -82,10 +76,7 @@ fn elliptic_curves_are_the_hosts_word_and_refused_without_it() {
         {
             let vm = on(Verifier::Says(super::crypto::YES.to_vec()));
             assert!(vm.request(bearing(&token)).is_forwarded(), "{hash}");
-            assert_eq!(
-                foreign(&vm),
-                [format!("  proxy_call_foreign_function verify_signature {hash}")]
-            );
+            assert_eq!(foreign(&vm), [format!("  proxy_call_foreign_function verify_signature {hash}")]);
         }
         let vm = on(Verifier::Absent);
         signature_is_wrong(vm.request(bearing(&token)));
@@ -131,11 +122,7 @@ fn a_host_that_may_not_be_asked_is_a_host_without_the_function() {
     // InternalFailure is what a capability restriction answers, Unimplemented what other hosts may.
     for status in [1, 10, 12] {
         let vm = on(Verifier::Refused(status));
-        assert_eq!(
-            vm.request(bearing(&token())).outcome(),
-            (200, String::new()),
-            "status {status}"
-        );
+        assert_eq!(vm.request(bearing(&token())).outcome(), (200, String::new()), "status {status}");
         signature_is_wrong(vm.request(bearing(&forged())));
     }
 }

@@ -21,19 +21,12 @@ fn a_callers_token_ends_when_the_wall_clock_says_so() {
 #[test]
 fn a_step_of_the_wall_clock_is_noticed_within_a_second() {
     let vm = Vm::ready(&inbound());
-    for (step, reason) in [
-        (3600, "expired"),
-        (-3600, "not_yet_valid"),
-        (i64::MAX / 1_000_000_000, "expired"),
-    ] {
+    for (step, reason) in [(3600, "expired"), (-3600, "not_yet_valid"), (i64::MAX / 1_000_000_000, "expired")]
+    {
         let token = token();
         clock::set_wall(START.saturating_add(step));
         vm.pass(Duration::from_secs(1));
-        assert_eq!(
-            vm.request(bearing(&token)).outcome(),
-            (401, reason.to_owned()),
-            "{step}"
-        );
+        assert_eq!(vm.request(bearing(&token)).outcome(), (401, reason.to_owned()), "{step}");
         clock::set_wall(START + 5);
         vm.pass(Duration::from_secs(1));
         assert!(vm.request(bearing(&token)).is_forwarded(), "{step}");
@@ -57,10 +50,7 @@ fn a_wall_clock_before_1970_finds_every_token_too_early_and_ends_no_worker() {
     for seconds in [-1, -1_000_000_000] {
         clock::set_wall(seconds);
         vm.pass(Duration::from_secs(1));
-        assert_eq!(
-            vm.request(bearing(&token)).outcome(),
-            (401, "not_yet_valid".to_owned())
-        );
+        assert_eq!(vm.request(bearing(&token)).outcome(), (401, "not_yet_valid".to_owned()));
     }
 }
 
@@ -73,10 +63,7 @@ fn no_step_of_the_wall_clock_ends_or_prolongs_what_was_fetched() {
     }
     clock::set_wall(START);
     vm.pass(Duration::from_secs(1));
-    assert!(
-        vm.request(bearing(&token())).is_forwarded(),
-        "with the keys and the token of the start"
-    );
+    assert!(vm.request(bearing(&token())).is_forwarded(), "with the keys and the token of the start");
 }
 
 #[test]
@@ -88,10 +75,7 @@ fn a_token_of_ours_is_not_sent_a_moment_after_its_end() {
     assert!(vm.request(plain()).is_forwarded());
     vm.pass(Duration::from_secs(15));
     clock::set_wall(START);
-    assert_eq!(
-        vm.request(plain()).outcome(),
-        (503, "no_outbound_token".to_owned())
-    );
+    assert_eq!(vm.request(plain()).outcome(), (503, "no_outbound_token".to_owned()));
 }
 
 #[test]
@@ -100,11 +84,7 @@ fn a_machine_that_slept_catches_up_in_one_tick() {
     clock::pass(Duration::from_hours(240));
     vm.record();
     vm.tick(vm.root());
-    let calls = vm
-        .record()
-        .into_iter()
-        .filter(|line| line.contains("http_call"))
-        .count();
+    let calls = vm.record().into_iter().filter(|line| line.contains("http_call")).count();
     assert_eq!(calls, 2, "one fetch of each, not one for each that was missed");
     vm.serve();
     assert!(vm.request(bearing(&token())).is_forwarded());

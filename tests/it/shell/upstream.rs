@@ -26,41 +26,19 @@ fn a_401_to_a_token_of_ours_renews_it() {
     let call = vm.the_call();
     assert_eq!(call.path(), "/token");
     let meanwhile = vm.request(plain());
-    assert!(
-        meanwhile.is_forwarded(),
-        "with the present token, which may be good elsewhere"
-    );
+    assert!(meanwhile.is_forwarded(), "with the present token, which may be good elsewhere");
     vm.serve();
     let after = vm.request(plain());
-    assert_eq!(
-        after.header("authorization"),
-        [format!("Bearer {}", issued(&call)).as_bytes()]
-    );
+    assert_eq!(after.header("authorization"), [format!("Bearer {}", issued(&call)).as_bytes()]);
     assert_ne!(after.header("authorization"), before.header("authorization"));
 }
 
 #[test]
 fn no_other_status_renews_it() {
     let vm = settled();
-    for status in [
-        0,
-        100,
-        200,
-        204,
-        301,
-        400,
-        402,
-        403,
-        404,
-        407,
-        429,
-        500,
-        503,
-        -401,
-        401 << 32,
-        i64::MIN,
-        i64::MAX,
-    ] {
+    for status in
+        [0, 100, 200, 204, 301, 400, 402, 403, 404, 407, 429, 500, 503, -401, 401 << 32, i64::MIN, i64::MAX]
+    {
         vm.request(plain()).end_with(status);
         vm.pass(Duration::from_secs(2));
         assert_eq!(vm.calls().len(), 0, "{status}");
@@ -71,13 +49,7 @@ fn no_other_status_renews_it() {
 fn a_status_that_cannot_be_read_is_none() {
     let vm = settled();
     vm.request(plain()).end();
-    for bytes in [
-        &b""[..],
-        b"401",
-        &401_i32.to_le_bytes(),
-        &401_i64.to_be_bytes(),
-        &[0; 9],
-    ] {
+    for bytes in [&b""[..], b"401", &401_i32.to_le_bytes(), &401_i64.to_be_bytes(), &[0; 9]] {
         vm.request(plain()).end_with_bytes(bytes.to_vec());
     }
     vm.pass(Duration::from_secs(2));

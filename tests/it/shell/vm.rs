@@ -68,17 +68,11 @@ pub(crate) struct Vm {
 impl Vm {
     /// Starts the module, without a configuration.
     pub(crate) fn start() -> Self {
-        assert!(
-            host::replace(Some(Host::new())).is_none(),
-            "one VM per thread at a time"
-        );
+        assert!(host::replace(Some(Host::new())).is_none(), "one VM per thread at a time");
         clock::freeze();
         initialize();
         let root = next_context();
-        let vm = Self {
-            root,
-            of_this_thread: PhantomData,
-        };
+        let vm = Self { root, of_this_thread: PhantomData };
         vm.hush(CLIENT_SECRET);
         vm.add_root(root);
         vm
@@ -143,9 +137,7 @@ impl Vm {
 
     pub(crate) fn configure_root(&self, root: u32, configuration: &[u8]) -> bool {
         self.host(|host| host.configuration = configuration.to_vec());
-        self.run("proxy_on_configure", root, || {
-            export::proxy_on_configure(root, configuration.len())
-        })
+        self.run("proxy_on_configure", root, || export::proxy_on_configure(root, configuration.len()))
     }
 
     /// A request comes. It is asked about, and is then forwarded, answered, or paused.
@@ -167,17 +159,12 @@ impl Vm {
         self.run("proxy_on_context_create", id, || {
             export::proxy_on_context_create(id, root);
         });
-        let action = self.run("proxy_on_request_headers", id, || {
-            export::proxy_on_request_headers(id, count, true)
-        });
+        let action =
+            self.run("proxy_on_request_headers", id, || export::proxy_on_request_headers(id, count, true));
         self.host(|host| {
             let stream = host.streams.get_mut(&id).unwrap();
             if stream.state == State::Asked {
-                stream.state = if action == CONTINUE {
-                    State::Forwarded
-                } else {
-                    State::Paused
-                };
+                stream.state = if action == CONTINUE { State::Forwarded } else { State::Paused };
             }
         });
         Request { vm: self, id }
@@ -189,9 +176,7 @@ impl Vm {
         let sleep_until = |due: Duration| clock::pass(due.saturating_sub(clock::monotonic()));
         loop {
             let tick = self.host(|host| host.next_tick()).filter(|(due, _)| *due <= end);
-            let call = self
-                .host(|host| host.next_timeout())
-                .filter(|call| call.due <= end);
+            let call = self.host(|host| host.next_timeout()).filter(|call| call.due <= end);
             match (tick, call) {
                 (Some((due, root)), call) if call.as_ref().is_none_or(|call| due < call.due) => {
                     sleep_until(due);
@@ -230,11 +215,7 @@ impl Vm {
         let (headers, body) = (answer.headers.len(), answer.body.len());
         let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         self.host(|host| {
-            host.secrets.extend(
-                told["access_token"]
-                    .as_str()
-                    .map(|token| token.as_bytes().to_vec()),
-            );
+            host.secrets.extend(told["access_token"].as_str().map(|token| token.as_bytes().to_vec()));
             host.calls.retain(|other| other.token != call.token);
             host.delivery = Some(answer);
         });
@@ -347,15 +328,13 @@ impl Request<'_> {
     }
 
     pub(crate) fn end_with_bytes(self, code: Vec<u8>) {
-        self.vm
-            .host(|host| host.streams.get_mut(&self.id).unwrap().code = Some(code));
+        self.vm.host(|host| host.streams.get_mut(&self.id).unwrap().code = Some(code));
         self.end();
     }
 
     /// The request is over, or its client has gone.
     pub(crate) fn end(self) {
-        self.vm
-            .run("proxy_on_delete", self.id, || export::proxy_on_delete(self.id));
+        self.vm.run("proxy_on_delete", self.id, || export::proxy_on_delete(self.id));
         self.vm.host(|host| host.forget(self.id));
     }
 }

@@ -63,10 +63,7 @@ fn a_waiting_request_that_is_refused_is_answered_and_not_resumed() {
     vm.serve();
     assert_eq!(request.outcome(), (401, "signature".to_owned()));
     let record = vm.record();
-    let entered = record
-        .iter()
-        .position(|line| line.ends_with("request 1"))
-        .unwrap();
+    let entered = record.iter().position(|line| line.ends_with("request 1")).unwrap();
     assert_eq!(
         record[entered..],
         [
@@ -84,11 +81,7 @@ fn those_who_wait_share_one_fetch() {
     assert!(waiting.iter().all(|request| request.waits()));
     vm.pass(Duration::from_millis(5));
     assert_eq!(vm.calls().len(), 2, "one for keys and one for a token");
-    let asked = vm
-        .calls()
-        .into_iter()
-        .find(|call| call.path() == "/token")
-        .unwrap();
+    let asked = vm.calls().into_iter().find(|call| call.path() == "/token").unwrap();
     assert_eq!(vm.serve(), 2);
     for request in waiting {
         assert!(request.is_forwarded());
@@ -109,26 +102,12 @@ fn a_client_that_hangs_up_costs_nobody_else_their_answer() {
     vm.deliver(&call, provider(&call));
     let record = vm.record();
     for (place, request) in waiting.iter().enumerate() {
-        let expected = if place % 2 == 0 {
-            State::Paused
-        } else {
-            State::Forwarded
-        };
+        let expected = if place % 2 == 0 { State::Paused } else { State::Forwarded };
         assert_eq!(request.state(), expected, "request {}", place + 1);
         let entered = format!("  proxy_set_effective_context request {}", place + 1);
-        assert_eq!(
-            record.contains(&entered),
-            expected == State::Forwarded,
-            "nobody asks for who has gone"
-        );
+        assert_eq!(record.contains(&entered), expected == State::Forwarded, "nobody asks for who has gone");
     }
-    assert_eq!(
-        record
-            .iter()
-            .filter(|line| line.contains("continue_stream"))
-            .count(),
-        2
-    );
+    assert_eq!(record.iter().filter(|line| line.contains("continue_stream")).count(), 2);
 }
 
 #[test]
@@ -139,10 +118,7 @@ fn a_fetch_outlives_everybody_who_asked_for_it() {
     let call = vm.the_call();
     waiting.end();
     vm.deliver(&call, provider(&call));
-    assert!(
-        vm.request(bearing(&token())).is_forwarded(),
-        "with the keys that came all the same"
-    );
+    assert!(vm.request(bearing(&token())).is_forwarded(), "with the keys that came all the same");
     assert_eq!(vm.calls().len(), 0);
 }
 
@@ -159,15 +135,8 @@ fn a_context_that_the_host_has_deleted_without_a_word_is_left_alone() {
     vm.serve();
     assert_eq!((lost.state(), other.state()), (State::Paused, State::Forwarded));
     let record = vm.record();
-    let tried = record
-        .iter()
-        .position(|line| line.ends_with("request 1"))
-        .unwrap();
-    assert_eq!(
-        record[tried + 1],
-        "  proxy_set_effective_context request 2",
-        "nothing is done in its name"
-    );
+    let tried = record.iter().position(|line| line.ends_with("request 1")).unwrap();
+    assert_eq!(record[tried + 1], "  proxy_set_effective_context request 2", "nothing is done in its name");
 }
 
 #[test]
@@ -177,10 +146,7 @@ fn no_call_comes_from_a_request_even_if_it_is_the_first_of_all() {
     assert!(vm.request(bearing(&token())).waits());
     assert!(vm.request(plain()).outcome().0 == 401);
     let record = vm.record();
-    assert!(
-        !record.iter().any(|line| line.contains("proxy_http_call")),
-        "{record:#?}"
-    );
+    assert!(!record.iter().any(|line| line.contains("proxy_http_call")), "{record:#?}");
     assert_eq!(vm.period(), Duration::from_millis(1));
 }
 
@@ -205,21 +171,12 @@ fn a_token_that_is_waited_for_is_attached_before_the_request_goes_on() {
     let request = vm.request(bearing("a-token-of-the-clients-own"));
     vm.wake();
     let call = vm.the_call();
-    assert!(
-        !String::from_utf8_lossy(&call.body).contains(CLIENT_SECRET),
-        "it goes into a header"
-    );
+    assert!(!String::from_utf8_lossy(&call.body).contains(CLIENT_SECRET), "it goes into a header");
     vm.record();
     vm.serve();
-    assert_eq!(
-        request.header("authorization"),
-        [format!("Bearer {}", issued(&call)).as_bytes()]
-    );
+    assert_eq!(request.header("authorization"), [format!("Bearer {}", issued(&call)).as_bytes()]);
     let record = vm.record();
-    let entered = record
-        .iter()
-        .position(|line| line.ends_with("request 1"))
-        .unwrap();
+    let entered = record.iter().position(|line| line.ends_with("request 1")).unwrap();
     assert_eq!(
         record[entered..entered + 4],
         [
@@ -254,10 +211,7 @@ fn who_is_one_too_many_is_told_at_once() {
     configuration["waiting"] = json!({ "requests": 2 });
     let vm = Vm::with(&configuration);
     let waiting = [vm.request(bearing(&token())), vm.request(bearing(&token()))];
-    assert_eq!(
-        vm.request(bearing(&token())).outcome(),
-        (503, "too_many_waiting".to_owned())
-    );
+    assert_eq!(vm.request(bearing(&token())).outcome(), (503, "too_many_waiting".to_owned()));
     vm.wake();
     vm.serve();
     assert!(waiting.iter().all(|request| request.is_forwarded()));

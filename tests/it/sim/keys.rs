@@ -22,12 +22,7 @@ fn keys_are_refreshed_in_the_background_every_five_minutes_less_jitter() {
         world.pass(secs(60));
     }
     let times = world.provider.times(Endpoint::Keys);
-    assert!(
-        times
-            .windows(2)
-            .all(|pair| (270..=300).contains(&(pair[1] - pair[0]).as_secs())),
-        "{times:?}"
-    );
+    assert!(times.windows(2).all(|pair| (270..=300).contains(&(pair[1] - pair[0]).as_secs())), "{times:?}");
 }
 
 #[test]
@@ -39,11 +34,7 @@ fn workers_do_not_refresh_in_step() {
     };
     let mut times: Vec<_> = (0..20).map(refreshed).collect();
     times.sort();
-    assert!(
-        times[19] - times[0] > secs(15),
-        "all within {:?}",
-        times[19] - times[0]
-    );
+    assert!(times[19] - times[0] > secs(15), "all within {:?}", times[19] - times[0]);
 }
 
 #[test]
@@ -78,10 +69,7 @@ fn a_rotation_right_after_a_fetch_is_waited_out() {
     let outcome = world.ask(&get);
     assert_eq!(outcome.status(), 200, "{outcome:?}");
     let apart = world.provider.times(Endpoint::Keys)[1];
-    assert!(
-        (2..=5).contains(&apart.as_secs()),
-        "the least time between two fetches: {apart:?}"
-    );
+    assert!((2..=5).contains(&apart.as_secs()), "the least time between two fetches: {apart:?}");
 }
 
 #[test]
@@ -101,10 +89,7 @@ fn a_token_of_a_key_that_does_not_exist_costs_one_refetch_and_is_then_refused_at
     }
     assert_eq!(fetches(&world), 2);
     world.pass(secs(10));
-    assert!(
-        !world.ask(&forged).at_once(),
-        "after a while the provider is asked again"
-    );
+    assert!(!world.ask(&forged).at_once(), "after a while the provider is asked again");
 }
 
 #[test]
@@ -118,19 +103,13 @@ fn ten_thousand_made_up_keys_cost_one_fetch_per_interval_and_no_more_than_the_bo
         world.send(&items(&made_up(&format!("made-up-{number}"))));
         world.pass(millis(5));
         if number % 100 == 0 {
-            assert!(
-                world.ask(&good).passed(),
-                "callers with known keys notice nothing"
-            );
+            assert!(world.ask(&good).passed(), "callers with known keys notice nothing");
         }
     }
     world.pass(secs(6));
     assert!(world.waiting().len() == 0);
     let times = &world.provider.times(Endpoint::Keys)[before - 1..];
-    assert!(
-        times.windows(2).all(|pair| pair[1] - pair[0] >= secs(2)),
-        "{times:?}"
-    );
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= secs(2)), "{times:?}");
     assert!(times.len() <= 30, "{} fetches in 56 s", times.len());
     assert!(world.most_waiting <= 1000);
 }
@@ -139,18 +118,13 @@ fn ten_thousand_made_up_keys_cost_one_fetch_per_interval_and_no_more_than_the_bo
 fn of_a_flood_of_made_up_keys_a_few_hundred_are_remembered_and_no_more() {
     let mut world = World::warm(&config());
     world.run_until(secs(60));
-    let flood: Vec<_> = (0..900)
-        .map(|number| items(&made_up(&format!("made-up-{number}"))))
-        .collect();
+    let flood: Vec<_> = (0..900).map(|number| items(&made_up(&format!("made-up-{number}")))).collect();
     for get in &flood {
         world.send(get);
     }
     world.pass(secs(6));
     let ids: Vec<_> = flood.iter().map(|get| world.send(get)).collect();
-    let remembered = ids
-        .iter()
-        .filter(|id| world.outcome(**id).status() == 401)
-        .count();
+    let remembered = ids.iter().filter(|id| world.outcome(**id).status() == 401).count();
     assert!((1..=512).contains(&remembered), "{remembered} of 900");
 }
 
@@ -158,14 +132,10 @@ fn of_a_flood_of_made_up_keys_a_few_hundred_are_remembered_and_no_more() {
 fn a_thousand_made_up_keys_at_once_are_all_told_by_the_one_fetch_that_they_waited_for() {
     let mut world = World::warm(&config());
     world.run_until(secs(60));
-    let ids: Vec<_> = (0..1000)
-        .map(|number| world.send(&items(&made_up(&format!("made-up-{number}")))))
-        .collect();
+    let ids: Vec<_> =
+        (0..1000).map(|number| world.send(&items(&made_up(&format!("made-up-{number}"))))).collect();
     world.pass(millis(100));
-    let told = ids
-        .iter()
-        .filter(|id| world.outcome(**id).status() == 401)
-        .count();
+    let told = ids.iter().filter(|id| world.outcome(**id).status() == 401).count();
     assert_eq!((told, world.waiting().len()), (1000, 0));
     assert_eq!(fetches(&world), 2);
 }
@@ -200,11 +170,7 @@ fn a_key_that_was_published_while_a_fetch_ran_is_found_by_the_next_one() {
     world.provider.published.push(Key::number(2));
     let get = items(&world.token());
     let outcome = world.ask(&get);
-    assert_eq!(
-        outcome.status(),
-        200,
-        "the provider was not asked since the key exists: {outcome:?}"
-    );
+    assert_eq!(outcome.status(), 200, "the provider was not asked since the key exists: {outcome:?}");
 }
 
 #[test]
@@ -261,11 +227,7 @@ fn a_provider_that_is_down_for_hours_stops_nobody_until_its_keys_are_too_old_and
         world.run_until(secs(6 * 3600 + 1));
         for get in [&good, &items(&world.token()), &items(&made_up("nobody's"))] {
             let outcome = world.ask(get);
-            assert_eq!(
-                (outcome.status(), outcome.reason().as_str()),
-                (503, "no_keys"),
-                "{mode:?}"
-            );
+            assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_keys"), "{mode:?}");
         }
         world.provider.all(&Mode::Works);
         world.pass(secs(301));
@@ -276,13 +238,7 @@ fn a_provider_that_is_down_for_hours_stops_nobody_until_its_keys_are_too_old_and
 
 #[test]
 fn an_unknown_key_is_no_401_while_the_provider_cannot_be_asked() {
-    for mode in [
-        Mode::status(500),
-        Mode::Resets,
-        Mode::Silent,
-        Mode::status(404),
-        Mode::status(200),
-    ] {
+    for mode in [Mode::status(500), Mode::Resets, Mode::Silent, Mode::status(404), Mode::status(200)] {
         let mut world = World::warm(&config());
         world.run_until(secs(60));
         world.provider.all(&mode);

@@ -7,8 +7,9 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::unchecked_time_subtraction,
     clippy::unwrap_used,
-    reason = "a scenario that cannot go on fails"
+    reason = "a scenario that cannot go on fails, and virtual time does not go back"
 )]
 
 pub(crate) mod provider;

@@ -22,18 +22,12 @@ pub(crate) struct Key {
 
 impl Key {
     pub(crate) fn number(number: u8) -> Self {
-        Self {
-            kid: format!("key-{number}"),
-            pair: KeyPair::from_seed(Seed::new([number; 32])),
-        }
+        Self { kid: format!("key-{number}"), pair: KeyPair::from_seed(Seed::new([number; 32])) }
     }
 
     /// The same key under another name.
     pub(crate) fn called(self, kid: &str) -> Self {
-        Self {
-            kid: kid.to_owned(),
-            ..self
-        }
+        Self { kid: kid.to_owned(), ..self }
     }
 
     pub(crate) fn jwk(&self) -> Value {
@@ -51,26 +45,18 @@ impl Key {
 
 /// A token of a key that nobody has; cheap, since nothing is signed.
 pub(crate) fn made_up(kid: &str) -> String {
-    format!(
-        "{}.{}",
-        unsigned(kid, &json!({ "iss": ISSUER, "sub": MARK })),
-        URL_SAFE_NO_PAD.encode([7; 64])
-    )
+    format!("{}.{}", unsigned(kid, &json!({ "iss": ISSUER, "sub": MARK })), URL_SAFE_NO_PAD.encode([7; 64]))
 }
 
 fn unsigned(kid: &str, claims: &Value) -> String {
     let header = json!({ "alg": "EdDSA", "kid": kid, "typ": "JWT" }).to_string();
-    format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header),
-        URL_SAFE_NO_PAD.encode(claims.to_string())
-    )
+    format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
-    /// OpenID Connect's place for the metadata.
+    /// The place of `OpenID` Connect for the metadata.
     OpenId,
     /// RFC 8414's place for it.
     Rfc8414,
@@ -84,11 +70,7 @@ pub(crate) enum Mode {
     /// As it should.
     Works,
     /// This answer, whatever was asked.
-    Says {
-        status: u16,
-        headers: Vec<(&'static str, String)>,
-        body: String,
-    },
+    Says { status: u16, headers: Vec<(&'static str, String)>, body: String },
     /// No answer: neither of the provider nor of the host's timer.
     Silent,
     /// The right answer after this long, even if the host's timer should have ended the call.
@@ -101,27 +83,15 @@ pub(crate) enum Mode {
 
 impl Mode {
     pub(crate) fn status(status: u16) -> Self {
-        Self::Says {
-            status,
-            headers: Vec::new(),
-            body: MARK.to_owned(),
-        }
+        Self::Says { status, headers: Vec::new(), body: MARK.to_owned() }
     }
 
     pub(crate) fn retry_after(status: u16, text: &str) -> Self {
-        Self::Says {
-            status,
-            headers: vec![("retry-after", text.to_owned())],
-            body: MARK.to_owned(),
-        }
+        Self::Says { status, headers: vec![("retry-after", text.to_owned())], body: MARK.to_owned() }
     }
 
     pub(crate) fn json(status: u16, body: &Value) -> Self {
-        Self::Says {
-            status,
-            headers: Vec::new(),
-            body: body.to_string(),
-        }
+        Self::Says { status, headers: Vec::new(), body: body.to_string() }
     }
 }
 
@@ -181,11 +151,7 @@ impl Provider {
     /// Every endpoint behaves so; the place of RFC 8414 does not exist while it works.
     pub(crate) fn all(&mut self, mode: &Mode) {
         self.metadata = mode.clone();
-        self.rfc8414 = if matches!(mode, Mode::Works) {
-            Mode::status(404)
-        } else {
-            mode.clone()
-        };
+        self.rfc8414 = if matches!(mode, Mode::Works) { Mode::status(404) } else { mode.clone() };
         self.keys = mode.clone();
         self.tokens = mode.clone();
     }
@@ -197,11 +163,7 @@ impl Provider {
 
     /// When an endpoint was asked.
     pub(crate) fn times(&self, endpoint: Endpoint) -> Vec<Duration> {
-        self.asked
-            .iter()
-            .filter(|(_, asked)| *asked == endpoint)
-            .map(|(at, _)| *at)
-            .collect()
+        self.asked.iter().filter(|(_, asked)| *asked == endpoint).map(|(at, _)| *at).collect()
     }
 
     /// The answer, as things stand when the call is made; it arrives later.
@@ -223,15 +185,10 @@ impl Provider {
             Mode::Silent => return Answer::Never,
             Mode::NoCluster => return Answer::Refused,
             Mode::Late(latency) => return Answer::After(latency, self.right(endpoint, now)),
-            Mode::Resets => Reply {
-                note: "the connection ended before the answer".into(),
-                ..Reply::default()
-            },
-            Mode::Says {
-                status,
-                headers,
-                body,
-            } => reply(status, &headers, body),
+            Mode::Resets => {
+                Reply { note: "the connection ended before the answer".into(), ..Reply::default() }
+            }
+            Mode::Says { status, headers, body } => reply(status, &headers, body),
             Mode::Works => self.right(endpoint, now),
         };
         if self.latency >= call.timeout {
@@ -252,10 +209,7 @@ impl Provider {
             Endpoint::Tokens => {
                 let token = format!("{MARK}-token-{}", self.issued.len());
                 let life = self.expires_in.as_f64().unwrap_or(300.0).clamp(0.0, 1e9);
-                self.issued.push(Issued {
-                    token: token.clone(),
-                    end: now + Duration::from_secs_f64(life),
-                });
+                self.issued.push(Issued { token: token.clone(), end: now + Duration::from_secs_f64(life) });
                 let mut answer = json!({ "access_token": token, "token_type": "Bearer", "x": MARK });
                 if !self.expires_in.is_null() {
                     answer["expires_in"] = self.expires_in.clone();
@@ -272,14 +226,6 @@ fn reply_of(status: u16, body: &str) -> Reply {
 }
 
 fn reply(status: u16, headers: &[(&'static str, String)], body: String) -> Reply {
-    let head: Head = headers
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
-    Reply {
-        status: Some(status),
-        head,
-        body: Some(body.into_bytes()),
-        note: "".into(),
-    }
+    let head: Head = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    Reply { status: Some(status), head, body: Some(body.into_bytes()), note: "".into() }
 }

@@ -27,12 +27,7 @@ impl History {
         configuration["outbound"]["rules"][0]["unavailable"] =
             ["hold", "fail", "danger_pass"][index(&mut dice, 3)].into();
         configuration["waiting"]["requests"] = [3, 20, 1000][index(&mut dice, 3)].into();
-        Self {
-            world: World::seeded(&configuration, seed),
-            dice,
-            next_key: 2,
-            kept: Vec::new(),
-        }
+        Self { world: World::seeded(&configuration, seed), dice, next_key: 2, kept: Vec::new() }
     }
 
     fn roll(&mut self, sides: usize) -> usize {
@@ -92,11 +87,7 @@ impl History {
                 token
             }
         };
-        let mut get = if self.roll(10) == 0 {
-            get("/public/x")
-        } else {
-            items(&token)
-        };
+        let mut get = if self.roll(10) == 0 { get("/public/x") } else { items(&token) };
         if self.roll(3) == 0 {
             get = get.host("payment");
         }
@@ -129,10 +120,7 @@ impl History {
             2 => Mode::retry_after(503, "40"),
             3 => Mode::retry_after(429, "100000"),
             4 => Mode::json(401, &json!({ "error": "invalid_client" })),
-            5 => Mode::json(
-                200,
-                &json!({ "keys": [], "access_token": "", "token_type": "Bearer" }),
-            ),
+            5 => Mode::json(200, &json!({ "keys": [], "access_token": "", "token_type": "Bearer" })),
             6 => Mode::NoCluster,
             7 => Mode::Late(self.span(secs(20))),
             8 => Mode::status(404),
@@ -179,11 +167,7 @@ impl History {
         self.world.provider.expires_in = json!(300);
         self.world.pass(secs(302) * 2);
         let get = items(&self.world.token());
-        assert_eq!(
-            self.world.ask(&get).status(),
-            200,
-            "an inbound request after all is well again"
-        );
+        assert_eq!(self.world.ask(&get).status(), 200, "an inbound request after all is well again");
         let outcome = self.world.ask(&pay());
         assert!(outcome.edits().sent.is_some(), "an outbound one");
         assert_eq!(self.world.waiting().len(), 0);

@@ -17,10 +17,7 @@ fn five_hundred_requests_at_a_cold_start_cost_one_metadata_and_one_key_call_and_
         "no longer than the two calls take"
     );
     let provider = &world.provider;
-    assert_eq!(
-        (provider.count(Endpoint::OpenId), provider.count(Endpoint::Keys)),
-        (1, 1)
-    );
+    assert_eq!((provider.count(Endpoint::OpenId), provider.count(Endpoint::Keys)), (1, 1));
 }
 
 #[test]
@@ -43,13 +40,7 @@ fn the_timeout_of_an_issuer_is_that_of_every_call_to_it() {
 fn what_is_given_is_not_discovered() {
     let world = World::warm(&without_discovery(both()));
     assert_eq!(world.provider.count(Endpoint::OpenId), 0);
-    assert_eq!(
-        (
-            world.provider.count(Endpoint::Keys),
-            world.provider.count(Endpoint::Tokens)
-        ),
-        (1, 1)
-    );
+    assert_eq!((world.provider.count(Endpoint::Keys), world.provider.count(Endpoint::Tokens)), (1, 1));
 }
 
 #[test]
@@ -57,23 +48,12 @@ fn metadata_is_looked_at_again_every_hour() {
     let mut world = World::new(&both());
     world.pass(secs(86_400));
     let times = world.provider.times(Endpoint::OpenId);
-    assert!(
-        times
-            .windows(2)
-            .all(|pair| (3240..=3600).contains(&(pair[1] - pair[0]).as_secs())),
-        "{times:?}"
-    );
+    assert!(times.windows(2).all(|pair| (3240..=3600).contains(&(pair[1] - pair[0]).as_secs())), "{times:?}");
 }
 
 #[test]
 fn a_provider_that_is_down_at_start_holds_the_first_for_the_bound_at_most_and_the_later_ones_not_at_all() {
-    for mode in [
-        Mode::status(500),
-        Mode::status(503),
-        Mode::Resets,
-        Mode::Silent,
-        Mode::status(200),
-    ] {
+    for mode in [Mode::status(500), Mode::status(503), Mode::Resets, Mode::Silent, Mode::status(200)] {
         let mut world = World::new(&both());
         world.provider.all(&mode);
         let token = world.token();
@@ -89,11 +69,7 @@ fn a_provider_that_is_down_at_start_holds_the_first_for_the_bound_at_most_and_th
             assert!(later.status() == 503 && later.at_once(), "{mode:?}: {later:?}");
             assert!(later.retry_after().is_some());
         }
-        assert_eq!(
-            world.ask(&get("/public/x")).status(),
-            200,
-            "nothing is needed for this one"
-        );
+        assert_eq!(world.ask(&get("/public/x")).status(), 200, "nothing is needed for this one");
     }
 }
 
@@ -105,11 +81,7 @@ fn what_the_provider_refuses_for_good_is_told_at_once_and_is_no_401() {
         world.pass(secs(5));
         let get = items(&world.token());
         let outcome = world.ask(&get);
-        assert_eq!(
-            (outcome.status(), outcome.reason().as_str()),
-            (503, "no_keys"),
-            "{status}"
-        );
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_keys"), "{status}");
     }
 }
 
@@ -123,11 +95,7 @@ fn workers_do_not_come_back_to_a_failing_provider_in_step() {
     };
     let mut times: Vec<_> = (0..20).map(fifth).collect();
     times.sort();
-    assert!(
-        times[19] - times[0] > secs(5),
-        "all within {:?}",
-        times[19] - times[0]
-    );
+    assert!(times[19] - times[0] > secs(5), "all within {:?}", times[19] - times[0]);
 }
 
 #[test]
@@ -139,10 +107,7 @@ fn an_outage_at_start_ends_within_the_longest_backoff_after_the_provider_is_back
         world.provider.all(&Mode::Works);
         world.pass(secs(31));
         let get = items(&world.token());
-        assert!(
-            world.ask(&get).passed() && world.ask(&pay()).passed(),
-            "seed {seed}"
-        );
+        assert!(world.ask(&get).passed() && world.ask(&pay()).passed(), "seed {seed}");
     }
 }
 
@@ -155,10 +120,7 @@ fn discovery_does_not_make_an_outage_at_start_last_longer() {
         world.provider.all(&Mode::Works);
         world.pass(secs(33));
         let get = items(&world.token());
-        assert!(
-            world.ask(&get).passed() && world.ask(&pay()).passed(),
-            "seed {seed}"
-        );
+        assert!(world.ask(&get).passed() && world.ask(&pay()).passed(), "seed {seed}");
     }
 }
 
@@ -172,12 +134,7 @@ fn a_short_outage_at_start_costs_requests_nothing_but_a_wait() {
         world.pass(millis(100));
         world.provider.all(&Mode::Works);
         world.pass(secs(2));
-        assert_eq!(
-            world.outcome(id).status(),
-            200,
-            "seed {seed}: {:?}",
-            world.outcome(id)
-        );
+        assert_eq!(world.outcome(id).status(), 200, "seed {seed}: {:?}", world.outcome(id));
     }
 }
 
@@ -190,11 +147,7 @@ fn metadata_that_is_not_at_the_first_place_is_asked_for_at_the_other_within_a_se
         let get = items(&world.token());
         let outcome = world.ask(&get);
         assert_eq!(outcome.status(), 200, "seed {seed}");
-        assert!(
-            outcome.waited() < millis(1100),
-            "seed {seed}: {:?}",
-            outcome.waited()
-        );
+        assert!(outcome.waited() < millis(1100), "seed {seed}: {:?}", outcome.waited());
     }
 }
 
@@ -215,10 +168,7 @@ fn metadata_that_names_no_token_endpoint_refuses_at_once_since_waiting_cannot_he
     world.provider.endpoints = json!({ "jwks_uri": "https://idp.example/realms/r/keys" });
     world.pass(secs(10));
     let outcome = world.ask(&pay());
-    assert_eq!(
-        (outcome.status(), outcome.reason().as_str()),
-        (503, "no_outbound_token")
-    );
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
     assert!(outcome.at_once(), "held for {:?}", outcome.waited());
 }
 
@@ -234,13 +184,7 @@ fn metadata_of_another_issuer_leads_nowhere() {
         }),
     );
     world.pass(secs(600));
-    assert_eq!(
-        (
-            world.provider.count(Endpoint::Keys),
-            world.provider.count(Endpoint::Tokens)
-        ),
-        (0, 0)
-    );
+    assert_eq!((world.provider.count(Endpoint::Keys), world.provider.count(Endpoint::Tokens)), (0, 0));
     let get = items(&world.token());
     assert_eq!(world.ask(&get).status(), 503);
 }
@@ -252,19 +196,8 @@ fn a_cluster_that_does_not_exist_is_a_failure_as_any_other() {
     let get = items(&world.token());
     assert_eq!(world.ask(&get).status(), 503);
     world.pass(secs(600));
-    assert!(
-        world
-            .logs
-            .iter()
-            .any(|line| line.contains("is there such a cluster?")),
-        "{:?}",
-        world.logs
-    );
-    assert!(
-        world.provider.asked.len() < 100,
-        "{} calls in ten minutes",
-        world.provider.asked.len()
-    );
+    assert!(world.logs.iter().any(|line| line.contains("is there such a cluster?")), "{:?}", world.logs);
+    assert!(world.provider.asked.len() < 100, "{} calls in ten minutes", world.provider.asked.len());
     world.provider.all(&Mode::Works);
     world.pass(secs(65));
     let get = items(&world.token());

@@ -23,18 +23,12 @@ fn steady(world: &mut World, every: Duration, span: Duration) {
 fn the_token_is_attached_as_the_rule_says_and_with_it_which_one_it_is() {
     let mut world = World::warm(&config());
     let outcome = world.ask(&pay().bearer("a-token-of-the-caller"));
-    assert_eq!(
-        outcome.set("authorization"),
-        Some(format!("Bearer {}", world.provider.issued[0].token))
-    );
+    assert_eq!(outcome.set("authorization"), Some(format!("Bearer {}", world.provider.issued[0].token)));
     assert!(outcome.edits().sent.is_some());
     let mut configuration = config();
     configuration["outbound"]["rules"][0]["header"] = json!("x-token");
     let mut world = World::warm(&configuration);
-    assert_eq!(
-        world.ask(&pay()).set("x-token").as_ref(),
-        Some(&world.provider.issued[0].token)
-    );
+    assert_eq!(world.ask(&pay()).set("x-token").as_ref(), Some(&world.provider.issued[0].token));
 }
 
 #[test]
@@ -49,10 +43,7 @@ fn a_token_is_renewed_between_70_and_80_percent_of_its_life_and_nobody_waits_for
             assert!(times.len() > 3, "{times:?}");
             for pair in times.windows(2) {
                 let share = (pair[1] - pair[0]).as_secs_f64() / secs(life).as_secs_f64();
-                assert!(
-                    (0.7..=0.8001).contains(&share),
-                    "seed {seed}, life {life}: renewed at {share}"
-                );
+                assert!((0.7..=0.8001).contains(&share), "seed {seed}, life {life}: renewed at {share}");
             }
         }
     }
@@ -67,11 +58,7 @@ fn workers_do_not_renew_in_step() {
     };
     let mut times: Vec<_> = (0..20).map(renewed).collect();
     times.sort();
-    assert!(
-        times[19] - times[0] > secs(10),
-        "all within {:?}",
-        times[19] - times[0]
-    );
+    assert!(times[19] - times[0] > secs(10), "all within {:?}", times[19] - times[0]);
 }
 
 #[test]
@@ -84,36 +71,19 @@ fn a_day_of_tokens_of_five_minutes_costs_no_more_fetches_than_their_shares_of_li
 
 #[test]
 fn a_failed_renewal_keeps_the_old_token_until_it_ends_then_503_then_it_recovers() {
-    for mode in [
-        Mode::status(500),
-        Mode::Resets,
-        Mode::Silent,
-        Mode::status(200),
-        Mode::status(401),
-    ] {
+    for mode in [Mode::status(500), Mode::Resets, Mode::Silent, Mode::status(200), Mode::status(401)] {
         let mut world = World::warm(&config());
         world.provider.tokens = mode.clone();
         steady(&mut world, secs(5), secs(285));
-        assert!(
-            world.provider.count(Endpoint::Tokens) > 1,
-            "{mode:?}: a renewal was tried"
-        );
+        assert!(world.provider.count(Endpoint::Tokens) > 1, "{mode:?}: a renewal was tried");
         assert_eq!(world.provider.issued.len(), 1);
         world.pass(secs(300) - world.now);
         let ended = world.ask(&pay());
-        assert_eq!(
-            (ended.status(), ended.reason().as_str()),
-            (503, "no_outbound_token"),
-            "{mode:?}"
-        );
+        assert_eq!((ended.status(), ended.reason().as_str()), (503, "no_outbound_token"), "{mode:?}");
         assert!(ended.at_once(), "{mode:?}: nobody waits for what keeps failing");
         world.provider.tokens = Mode::Works;
         // The backoff is 30 s at most, and five minutes for what only an operator can mend.
-        world.pass(if matches!(mode, Mode::Says { status: 401, .. }) {
-            secs(301)
-        } else {
-            secs(31)
-        });
+        world.pass(if matches!(mode, Mode::Says { status: 401, .. }) { secs(301) } else { secs(31) });
         steady(&mut world, secs(5), secs(300));
     }
 }
@@ -141,22 +111,14 @@ fn tokens_of_seconds_are_used_while_they_live_and_fetched_once_a_second_at_most(
         let (mut through, mut longest) = (0, Duration::ZERO);
         for _ in 0..600 {
             let outcome = world.ask(&pay());
-            assert_eq!(
-                outcome.status(),
-                200,
-                "life {life} at {:?}: {outcome:?}",
-                world.now
-            );
+            assert_eq!(outcome.status(), 200, "life {life} at {:?}: {outcome:?}", world.now);
             longest = longest.max(outcome.waited());
             through += 1;
             world.pass(millis(100));
         }
         let elapsed = world.now.as_secs() + 1;
         let fetches = world.provider.count(Endpoint::Tokens);
-        assert!(
-            fetches <= usize::try_from(elapsed).unwrap(),
-            "life {life}: {fetches} in {elapsed} s"
-        );
+        assert!(fetches <= usize::try_from(elapsed).unwrap(), "life {life}: {fetches} in {elapsed} s");
         assert!(longest <= millis(300), "life {life}: one waited {longest:?}");
         assert_eq!(through, 600);
     }
@@ -175,14 +137,7 @@ fn a_token_that_has_ended_on_arrival_is_not_attached_and_not_asked_for_in_a_loop
 
 #[test]
 fn an_answer_whose_expires_in_means_nothing_is_no_token_and_is_asked_for_again_with_patience() {
-    for odd in [
-        json!(0),
-        json!(-300),
-        json!("soon"),
-        json!([300]),
-        json!(true),
-        json!(0.2),
-    ] {
+    for odd in [json!(0), json!(-300), json!("soon"), json!([300]), json!(true), json!(0.2)] {
         let mut world = World::new(&config());
         world.provider.expires_in = odd.clone();
         assert_eq!(world.ask(&pay()).status(), 503, "{odd}");
@@ -204,12 +159,7 @@ fn a_token_whose_answer_does_not_say_lives_as_long_as_configured() {
     world.pass(secs(1));
     steady(&mut world, secs(1), secs(250));
     let times = world.provider.times(Endpoint::Tokens);
-    assert!(
-        times
-            .windows(2)
-            .all(|pair| (70..=80).contains(&(pair[1] - pair[0]).as_secs())),
-        "{times:?}"
-    );
+    assert!(times.windows(2).all(|pair| (70..=80).contains(&(pair[1] - pair[0]).as_secs())), "{times:?}");
 }
 
 #[test]
@@ -217,27 +167,13 @@ fn a_call_that_is_never_answered_is_given_up_and_made_again() {
     let mut world = World::new(&config());
     world.provider.tokens = Mode::Silent;
     let outcome = world.ask(&pay());
-    assert_eq!(
-        (outcome.status(), outcome.reason().as_str()),
-        (503, "no_outbound_token")
-    );
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
     world.pass(secs(3));
-    assert_eq!(
-        world.provider.count(Endpoint::Tokens),
-        2,
-        "the first was given up after 6 s"
-    );
+    assert_eq!(world.provider.count(Endpoint::Tokens), 2, "the first was given up after 6 s");
     world.provider.tokens = Mode::Works;
     world.pass(secs(12));
     assert!(world.ask(&pay()).passed());
-    assert!(
-        world
-            .logs
-            .iter()
-            .any(|line| line.contains("the answer never came")),
-        "{:?}",
-        world.logs
-    );
+    assert!(world.logs.iter().any(|line| line.contains("the answer never came")), "{:?}", world.logs);
 }
 
 #[test]
@@ -250,11 +186,7 @@ fn an_answer_that_comes_after_its_call_was_given_up_changes_nothing() {
     world.pass(secs(28));
     assert_eq!(world.ask(&pay()).status(), 503);
     world.pass(secs(5));
-    assert_eq!(
-        world.provider.issued.len(),
-        1,
-        "only the first call was answered with a token"
-    );
+    assert_eq!(world.provider.issued.len(), 1, "only the first call was answered with a token");
     assert_eq!(world.ask(&pay()).status(), 503, "and it came too late");
 }
 
@@ -269,12 +201,7 @@ fn a_slow_provider_is_waited_for_within_the_bound() {
 
 #[test]
 fn retry_after_is_obeyed_and_capped_and_passed_on() {
-    for (text, wait) in [
-        ("20", 20),
-        ("120", 120),
-        ("86400", 300),
-        ("99999999999999999999", 0),
-    ] {
+    for (text, wait) in [("20", 20), ("120", 120), ("86400", 300), ("99999999999999999999", 0)] {
         let mut world = World::new(&config());
         world.provider.tokens = Mode::retry_after(429, text);
         world.pass(secs(1));
@@ -286,11 +213,7 @@ fn retry_after_is_obeyed_and_capped_and_passed_on() {
         world.run_until(secs(wait.max(1) + 2));
         let times = world.provider.times(Endpoint::Tokens);
         let second = times.get(1).unwrap_or_else(|| panic!("{text}: not asked again"));
-        assert!(
-            *second - times[0] >= secs(wait),
-            "{text}: asked again after {:?}",
-            *second - times[0]
-        );
+        assert!(*second - times[0] >= secs(wait), "{text}: asked again after {:?}", *second - times[0]);
         assert_eq!(world.ask(&pay()).status(), 200, "{text}");
     }
 }
@@ -305,10 +228,7 @@ fn retry_after_does_not_end_the_token_that_is_there() {
 #[test]
 fn a_client_that_its_provider_refuses_asks_rarely_and_heals_by_itself() {
     let answers = [
-        Mode::json(
-            401,
-            &json!({ "error": "invalid_client", "error_description": "Invalid client secret" }),
-        ),
+        Mode::json(401, &json!({ "error": "invalid_client", "error_description": "Invalid client secret" })),
         Mode::json(400, &json!({ "error": "unauthorized_client" })),
         Mode::json(400, &json!({ "error": "invalid_scope" })),
     ];
@@ -323,18 +243,12 @@ fn a_client_that_its_provider_refuses_asks_rarely_and_heals_by_itself() {
         let count = world.provider.count(Endpoint::Tokens);
         assert!(count <= 60, "seed {seed}: {count} in an hour");
         let outcome = world.ask(&pay());
-        assert!(
-            outcome.status() == 503 && outcome.at_once(),
-            "seed {seed}: {outcome:?}"
-        );
+        assert!(outcome.status() == 503 && outcome.at_once(), "seed {seed}: {outcome:?}");
         world.provider.tokens = Mode::Works;
         world.pass(secs(301));
         assert!(world.ask(&pay()).passed(), "seed {seed}");
     }
-    assert!(
-        first_minutes <= 30 * 8,
-        "{first_minutes} in the first five minutes of thirty workers"
-    );
+    assert!(first_minutes <= 30 * 8, "{first_minutes} in the first five minutes of thirty workers");
 }
 
 #[test]
@@ -372,10 +286,7 @@ fn an_upstreams_401_renews_the_token_at_once_and_then_every_ten_seconds_at_most(
     }
     let times = world.provider.times(Endpoint::Tokens);
     assert_eq!(times[1].as_secs(), 20, "at once");
-    assert!(
-        times[1..].windows(2).all(|pair| pair[1] - pair[0] >= secs(10)),
-        "{times:?}"
-    );
+    assert!(times[1..].windows(2).all(|pair| pair[1] - pair[0] >= secs(10)), "{times:?}");
     assert!((6..=8).contains(&times.len()), "{times:?}");
 }
 

@@ -22,17 +22,9 @@ fn as_many_wait_as_may_and_one_more_is_told_to_come_back() {
     assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_waiting"));
     assert!(over.at_once() && over.retry_after() == Some(1));
     let other = world.send(&pay());
-    assert_eq!(
-        world.waiting().len(),
-        11,
-        "those who wait for something else are counted apart"
-    );
+    assert_eq!(world.waiting().len(), 11, "those who wait for something else are counted apart");
     world.pass(secs(2));
-    assert!(
-        held.iter()
-            .chain([&other])
-            .all(|id| world.outcome(*id).status() == 200)
-    );
+    assert!(held.iter().chain([&other]).all(|id| world.outcome(*id).status() == 200));
 }
 
 #[test]
@@ -49,11 +41,7 @@ fn no_more_wait_for_one_thing_than_may_however_they_came_to_it() {
         world.send(&caller_and_token);
     }
     world.pass(secs(1));
-    assert_eq!(
-        world.waiting().len(),
-        10,
-        "the keys have arrived, so all of these wait for the token"
-    );
+    assert_eq!(world.waiting().len(), 10, "the keys have arrived, so all of these wait for the token");
     world.pass(secs(5));
     let through = world.outcomes().filter(|outcome| outcome.status() == 200).count();
     assert_eq!((through, world.outcomes().count()), (10, 20));
@@ -73,21 +61,13 @@ fn a_request_that_needs_two_things_waits_for_both_within_one_bound() {
     world.provider.tokens = Mode::Silent;
     let get = items(&world.token()).host("payment");
     let outcome = world.ask(&get);
-    assert_eq!(
-        (outcome.status(), outcome.reason().as_str()),
-        (503, "no_outbound_token")
-    );
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
     assert!(outcome.waited() <= millis(5002), "{:?}", outcome.waited());
 }
 
 #[test]
 fn the_bound_is_the_configured_one() {
-    for (text, bound) in [
-        ("200ms", millis(200)),
-        ("1s", secs(1)),
-        ("20s", secs(20)),
-        ("0s", secs(0)),
-    ] {
+    for (text, bound) in [("200ms", millis(200)), ("1s", secs(1)), ("20s", secs(20)), ("0s", secs(0))] {
         let mut configuration = without_discovery(outbound());
         configuration["waiting"] = json!({ "timeout": text });
         let mut world = World::new(&configuration);
@@ -95,10 +75,7 @@ fn the_bound_is_the_configured_one() {
         world.provider.tokens = Mode::Silent;
         let waited = world.ask(&pay()).waited();
         let longest = bound.min(millis(13_002));
-        assert!(
-            waited <= bound + millis(2) && waited + secs(1) >= longest,
-            "{text}: {waited:?}"
-        );
+        assert!(waited <= bound + millis(2) && waited + secs(1) >= longest, "{text}: {waited:?}");
     }
 }
 
@@ -114,10 +91,7 @@ fn a_request_that_has_gone_is_settled_no_more_and_gives_its_place_free() {
     // The driver itself fails when something is settled that does not wait.
     world.pass(secs(10));
     assert_eq!(world.outcome(gone).status(), 0);
-    assert_eq!(
-        (world.outcome(stays).status(), world.outcome(next).status()),
-        (200, 200)
-    );
+    assert_eq!((world.outcome(stays).status(), world.outcome(next).status()), (200, 200));
     world.cancel(stays);
 }
 
@@ -126,7 +100,9 @@ fn the_fetch_goes_on_when_all_who_waited_for_it_have_gone() {
     let mut world = World::new(&without_discovery(outbound()));
     let ids: Vec<_> = (0..10).map(|_| world.send(&pay())).collect();
     world.pass(millis(10));
-    ids.into_iter().for_each(|id| world.cancel(id));
+    for id in ids {
+        world.cancel(id);
+    }
     world.pass(secs(1));
     assert!(world.ask(&pay()).passed());
     assert_eq!(world.provider.count(Endpoint::Tokens), 1);
@@ -136,10 +112,7 @@ fn the_fetch_goes_on_when_all_who_waited_for_it_have_gone() {
 fn unavailable_fail_holds_nobody() {
     let mut world = World::new(&unavailable("fail"));
     let outcome = world.ask(&pay());
-    assert_eq!(
-        (outcome.status(), outcome.reason().as_str()),
-        (503, "no_outbound_token")
-    );
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
     assert!(outcome.at_once() && outcome.retry_after() == Some(1));
     world.pass(secs(1));
     assert_eq!(world.ask(&pay()).status(), 200);

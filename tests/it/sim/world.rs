@@ -80,11 +80,9 @@ impl Outcome {
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         match self {
-            Self::Answered { response, .. } => response
-                .headers
-                .iter()
-                .find(|(own, _)| *own == name)
-                .map(|(_, value)| value.as_str()),
+            Self::Answered { response, .. } => {
+                response.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
+            }
             _ => None,
         }
     }
@@ -118,10 +116,7 @@ pub(crate) struct Get {
 
 /// `GET` of a path.
 pub(crate) fn get(path: &str) -> Get {
-    Get { fields: Vec::new() }
-        .header(":method", "GET")
-        .header(":path", path)
-        .header(":authority", "svc")
+    Get { fields: Vec::new() }.header(":method", "GET").header(":path", path).header(":authority", "svc")
 }
 
 impl Get {
@@ -140,16 +135,11 @@ impl Get {
     }
 
     fn value(&self, name: &str) -> &str {
-        self.fields
-            .iter()
-            .find(|(own, _)| own == name)
-            .map_or("", |(_, value)| value)
+        self.fields.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
     }
 
     fn token(&self) -> &str {
-        self.value("authorization")
-            .strip_prefix("Bearer ")
-            .unwrap_or_default()
+        self.value("authorization").strip_prefix("Bearer ").unwrap_or_default()
     }
 }
 
@@ -224,14 +214,8 @@ impl World {
             timeout: policy.waiting.timeout,
             most: policy.waiting.requests,
             wants: policy.issuers.len() * 2 + policy.credentials.len(),
-            max_stale: policy
-                .issuers
-                .first()
-                .map_or(Duration::ZERO, |issuer| issuer.max_stale),
-            skew: policy
-                .issuers
-                .first()
-                .map_or(0, |issuer| issuer.expect.clock_skew),
+            max_stale: policy.issuers.first().map_or(Duration::ZERO, |issuer| issuer.max_stale),
+            skew: policy.issuers.first().map_or(0, |issuer| issuer.expect.clock_skew),
             requires: policy.inbound.is_some(),
             answers: BTreeMap::new(),
             sent: 0,
@@ -260,10 +244,7 @@ impl World {
     }
 
     fn clock(&self) -> Now {
-        Now {
-            instant: Instant(self.now),
-            unix: self.unix(),
-        }
+        Now { instant: Instant(self.now), unix: self.unix() }
     }
 
     /// Time passes, and whatever happens in it happens.
@@ -281,9 +262,9 @@ impl World {
             };
             self.now = next;
             if answer == Some(next) {
-                self.deliver()
+                self.deliver();
             } else {
-                self.tick()
+                self.tick();
             }
         }
         self.now = end;
@@ -292,18 +273,11 @@ impl World {
 
     fn next_tick(&self) -> Option<Duration> {
         let deadline = self.plugin.deadline(self.clock())?.0;
-        Some(
-            deadline
-                .max(self.now)
-                .max(self.last_tick + Duration::from_millis(1)),
-        )
+        Some(deadline.max(self.now).max(self.last_tick + Duration::from_millis(1)))
     }
 
     fn tick(&mut self) {
-        let overdue = self
-            .plugin
-            .deadline(self.clock())
-            .is_some_and(|deadline| deadline.0 < self.now);
+        let overdue = self.plugin.deadline(self.clock()).is_some_and(|deadline| deadline.0 < self.now);
         self.last_tick = self.now;
         self.plugin.tick(self.clock());
         let worked = self.drain();
@@ -316,10 +290,8 @@ impl World {
     fn deliver(&mut self) {
         let ((due, _), (ticket, start, reply)) = self.answers.pop_first().unwrap();
         self.now = due;
-        let in_time = self
-            .open
-            .get(&ticket.want)
-            .is_some_and(|open| open.ticket == ticket && due <= open.lost_at);
+        let in_time =
+            self.open.get(&ticket.want).is_some_and(|open| open.ticket == ticket && due <= open.lost_at);
         if in_time {
             self.open.remove(&ticket.want);
             self.learn(ticket, start, &reply);
@@ -336,11 +308,7 @@ impl World {
         }
         let body: Value =
             serde_json::from_slice(reply.body.as_deref().unwrap_or_default()).unwrap_or_default();
-        let keys = body["keys"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|key| key["x"].is_string());
+        let keys = body["keys"].as_array().into_iter().flatten().filter(|key| key["x"].is_string());
         let kids: BTreeSet<String> = keys.map(|key| key["kid"].as_str().unwrap().to_owned()).collect();
         if !kids.is_empty() {
             self.learnt = Some(Learnt { kids, start });
@@ -370,31 +338,19 @@ impl World {
                     }
                     if let Some(last) = self.last_start.insert(ticket.want, self.now) {
                         let apart = self.now - last;
-                        assert!(
-                            apart >= secs(1),
-                            "two calls within {apart:?} for {:?}",
-                            ticket.want
-                        );
+                        assert!(apart >= secs(1), "two calls within {apart:?} for {:?}", ticket.want);
                     }
                     let lost_at = self.now + call.timeout + LOST_MARGIN;
                     match self.provider.answer(&call, self.now) {
                         Answer::After(latency, reply) => {
                             self.open.insert(ticket.want, Open { ticket, lost_at });
                             self.sent += 1;
-                            self.answers
-                                .insert((self.now + latency, self.sent), (ticket, self.now, reply));
+                            self.answers.insert((self.now + latency, self.sent), (ticket, self.now, reply));
                         }
                         Answer::Never => drop(self.open.insert(ticket.want, Open { ticket, lost_at })),
                         Answer::Refused => {
                             let note = "the host refuses the call: is there such a cluster?".into();
-                            self.plugin.reply(
-                                ticket,
-                                &Reply {
-                                    note,
-                                    ..Reply::default()
-                                },
-                                self.clock(),
-                            );
+                            self.plugin.reply(ticket, &Reply { note, ..Reply::default() }, self.clock());
                         }
                     }
                 }
@@ -406,18 +362,10 @@ impl World {
     /// A request comes; what became of it is told by [`World::outcome`].
     pub(crate) fn send(&mut self, get: &Get) -> RequestId {
         let id = RequestId(u32::try_from(self.requests.len()).unwrap());
-        let early = self
-            .minted
-            .get(get.token())
-            .filter(|minted| !self.publishes(&minted.kid));
-        self.shown_too_early
-            .extend(early.map(|minted| minted.kid.clone()));
+        let early = self.minted.get(get.token()).filter(|minted| !self.publishes(&minted.kid));
+        self.shown_too_early.extend(early.map(|minted| minted.kid.clone()));
         let head: Head = get.fields.iter().map(|(name, value)| (name, value)).collect();
-        let asked = Asked {
-            get: get.clone(),
-            at: self.now,
-            outcome: Outcome::Waiting,
-        };
+        let asked = Asked { get: get.clone(), at: self.now, outcome: Outcome::Waiting };
         self.requests.insert(id, asked);
         let step = self.plugin.request(id, head, self.clock());
         silent(&step);
@@ -491,11 +439,7 @@ impl World {
             "iss": ISSUER, "sub": "someone", "aud": audience, "exp": exp, "jti": self.minted.len().to_string(), "mark": MARK,
             "azp": "order-service", "resource_access": { "inventory-service": { "roles": ["inventory:read"] } },
         }));
-        let minted = Minted {
-            kid: key.kid.clone(),
-            exp,
-            audience: audience.to_owned(),
-        };
+        let minted = Minted { kid: key.kid.clone(), exp, audience: audience.to_owned() };
         self.minted.insert(token.clone(), minted);
         token
     }
@@ -526,23 +470,15 @@ impl World {
                 if guarded {
                     let minted =
                         minted.unwrap_or_else(|| panic!("nobody signed the token that passed at {now:?}"));
-                    let learnt = self
-                        .learnt
-                        .as_ref()
-                        .unwrap_or_else(|| panic!("passed without keys at {now:?}"));
+                    let learnt =
+                        self.learnt.as_ref().unwrap_or_else(|| panic!("passed without keys at {now:?}"));
                     assert!(
                         learnt.kids.contains(&minted.kid),
                         "passed with the withdrawn {} at {now:?}",
                         minted.kid
                     );
-                    assert!(
-                        now < learnt.start + self.max_stale,
-                        "passed with stale keys at {now:?}"
-                    );
-                    assert!(
-                        unix < minted.exp + self.skew,
-                        "passed with an expired token at {now:?}"
-                    );
+                    assert!(now < learnt.start + self.max_stale, "passed with stale keys at {now:?}");
+                    assert!(unix < minted.exp + self.skew, "passed with an expired token at {now:?}");
                     assert_eq!(
                         minted.audience, "inventory-service",
                         "passed with another's token at {now:?}"
@@ -581,19 +517,11 @@ impl World {
             if let Some(token) = value.find(MARK).map(|start| &value[start..]) {
                 let issued = self.provider.issued.iter().find(|issued| issued.token == token);
                 let issued = issued.unwrap_or_else(|| panic!("nobody issued what is in {name}"));
-                assert!(
-                    self.now < issued.end,
-                    "an ended token is attached at {:?}",
-                    self.now
-                );
+                assert!(self.now < issued.end, "an ended token is attached at {:?}", self.now);
                 attached += 1;
             }
         }
-        assert_eq!(
-            attached,
-            usize::from(edits.sent.is_some()),
-            "what is attached is told, and the reverse"
-        );
+        assert_eq!(attached, usize::from(edits.sent.is_some()), "what is attached is told, and the reverse");
     }
 
     fn check(&mut self) {

@@ -30,21 +30,12 @@ fn every_jwt_case_ends_as_it_must_with_keys_fetched() {
 
 /// These sets hold keys, none of which may verify a signature. We hold that against the provider (503), not against the
 /// caller (401): `jwk::parse` refuses the document, so that a set that served well is not given up for it.
-const NO_USABLE_KEY: [&str; 5] = [
-    "jwks_empty",
-    "key_ops_encrypt",
-    "rsa_e1",
-    "rsa_key_1024",
-    "use_enc_no_alg",
-];
+const NO_USABLE_KEY: [&str; 5] =
+    ["jwks_empty", "key_ops_encrypt", "rsa_e1", "rsa_key_1024", "use_enc_no_alg"];
 
 /// What these ask for cannot be written in a configuration: roles under other claims than Keycloak's, no audience at all.
 /// They run one level down, at [`jwt::Unverified::verify`], and their claims are looked up in the [`Caller`].
-const ONE_LEVEL_DOWN: [&str; 3] = [
-    "idp_auth0_default",
-    "idp_cognito_client_credentials",
-    "idp_entra_v2_app",
-];
+const ONE_LEVEL_DOWN: [&str; 3] = ["idp_auth0_default", "idp_cognito_client_credentials", "idp_entra_v2_app"];
 
 #[test]
 fn the_jwt_cases_are_all_here() {
@@ -126,11 +117,7 @@ fn run_jwt_cases(way: Way, keys: Keys) {
         }
         wrong.extend(case.judge_whole(way, keys, &rule));
     }
-    println!(
-        "jwt_cases, {way:?}, {keys:?}: {} cases, {} of them one level down",
-        cases.len(),
-        down.len()
-    );
+    println!("jwt_cases, {way:?}, {keys:?}: {} cases, {} of them one level down", cases.len(), down.len());
     assert!(wrong.is_empty(), "{way:?} {keys:?}:\n{}", wrong.join("\n"));
     refused.sort_unstable();
     down.sort_unstable();
@@ -181,9 +168,7 @@ impl Case {
             }
         }
         let rules = json!([{ "require": require }]);
-        json!({ "issuers": { "idp": issuer }, "inbound": { "rules": rules } })
-            .to_string()
-            .into()
+        json!({ "issuers": { "idp": issuer }, "inbound": { "rules": rules } }).to_string().into()
     }
 
     fn key_document(&self) -> Vec<u8> {
@@ -200,19 +185,10 @@ impl Case {
 
     /// The request as the host hands it over: without the blanks around a value (RFC 9110 section 5.5).
     fn head(&self) -> Head {
-        let values = self
-            .authorization
-            .clone()
-            .unwrap_or_else(|| vec![format!("Bearer {}", self.token)]);
-        let pseudo = [
-            (":method", "GET"),
-            (":scheme", "https"),
-            (":authority", "orders"),
-            (":path", "/orders/7"),
-        ];
-        let values = values
-            .iter()
-            .map(|value| ("authorization", value.trim_matches([' ', '\t'])));
+        let values = self.authorization.clone().unwrap_or_else(|| vec![format!("Bearer {}", self.token)]);
+        let pseudo =
+            [(":method", "GET"), (":scheme", "https"), (":authority", "orders"), (":path", "/orders/7")];
+        let values = values.iter().map(|value| ("authorization", value.trim_matches([' ', '\t'])));
         pseudo.into_iter().chain(values).collect()
     }
 
@@ -229,11 +205,8 @@ impl Case {
 
     /// Runs the case twice: the second decision may come from what the first one left behind, and must be the same.
     fn judge_whole(&self, way: Way, keys: Keys, require: &Value) -> Option<String> {
-        let (sound, unsound): (Vec<_>, Vec<_>) = self
-            .config
-            .algorithms
-            .iter()
-            .partition(|name| Algorithm::from_name(name).is_some());
+        let (sound, unsound): (Vec<_>, Vec<_>) =
+            self.config.algorithms.iter().partition(|name| Algorithm::from_name(name).is_some());
         if !unsound.is_empty() {
             let all: Vec<&String> = self.config.algorithms.iter().collect();
             if Policy::read(&self.configuration(keys, &all, require), &|_| None).is_ok() {
@@ -251,10 +224,7 @@ impl Case {
             }
         };
         let mut plugin = Plugin::new(policy, way.verifier(), 1);
-        let mut now = Now {
-            instant: Instant(Duration::from_secs(1000)),
-            unix: self.now,
-        };
+        let mut now = Now { instant: Instant(Duration::from_secs(1000)), unix: self.now };
         // Keys are fetched at start, before the first request; a while later an unknown name may be looked for again.
         self.serve(&mut plugin, now);
         now.instant = now.instant + Duration::from_secs(10);
@@ -293,11 +263,8 @@ impl Case {
         while let Some(effect) = plugin.poll() {
             match effect {
                 Effect::Call(ticket, _) => {
-                    let reply = Reply {
-                        status: Some(200),
-                        body: Some(self.key_document()),
-                        ..Reply::default()
-                    };
+                    let reply =
+                        Reply { status: Some(200), body: Some(self.key_document()), ..Reply::default() };
                     plugin.reply(ticket, &reply, now);
                 }
                 Effect::Settle(id, step) => settled.push((id, step)),
@@ -321,28 +288,15 @@ impl Case {
         if self.expected_http != json!(response.status) {
             let defensible = self.expected_http_alt.contains(&response.status)
                 || (response.status == 503 && NO_USABLE_KEY.contains(&self.name.as_str()));
-            return if defensible {
-                None
-            } else {
-                Some(self.complaint(&format!("got {response:?}")))
-            };
+            return if defensible { None } else { Some(self.complaint(&format!("got {response:?}"))) };
         }
-        let challenge = response
-            .headers
-            .iter()
-            .find(|(name, _)| *name == "www-authenticate");
+        let challenge = response.headers.iter().find(|(name, _)| *name == "www-authenticate");
         let Some((_, challenge)) = challenge else {
             return Some(self.complaint("no challenge"));
         };
-        let error = challenge
-            .split_once("error=\"")
-            .and_then(|(_, rest)| rest.split('"').next());
+        let error = challenge.split_once("error=\"").and_then(|(_, rest)| rest.split('"').next());
         let right = challenge.starts_with("Bearer ") && error == self.expected_error.as_deref();
-        if right {
-            None
-        } else {
-            Some(self.complaint(challenge))
-        }
+        if right { None } else { Some(self.complaint(challenge)) }
     }
 
     fn judge_one_level_down(&self, way: Way) -> Option<String> {
@@ -352,31 +306,15 @@ impl Case {
         };
         let audiences = &self.config.audiences;
         let holds = (audiences.is_empty() || caller.is_for_any(audiences))
-            && self
-                .config
-                .required_claims
-                .iter()
-                .all(|claim| claim.holds(&caller));
-        if holds == (self.expect == "accept") {
-            None
-        } else {
-            Some(self.complaint("the claims"))
-        }
+            && self.config.required_claims.iter().all(|claim| claim.holds(&caller));
+        if holds == (self.expect == "accept") { None } else { Some(self.complaint("the claims")) }
     }
 
     fn verify(&self, verifier: &dyn Verify) -> Result<Caller, Reject> {
-        let algorithms = self
-            .config
-            .algorithms
-            .iter()
-            .filter_map(|name| Algorithm::from_name(name))
-            .collect();
+        let algorithms =
+            self.config.algorithms.iter().filter_map(|name| Algorithm::from_name(name)).collect();
         let (issuer, clock_skew) = (self.config.issuer.clone(), self.config.clock_skew_seconds);
-        let expect = Expect {
-            issuer,
-            algorithms,
-            clock_skew,
-        };
+        let expect = Expect { issuer, algorithms, clock_skew };
         jwt::read(self.token.as_bytes())?.verify(&self.key_set().unwrap(), verifier, &expect, self.now)
     }
 
@@ -391,12 +329,10 @@ impl RequiredClaim {
             return false;
         };
         match self.r#as.as_str() {
-            "array" => value
-                .as_array()
-                .is_some_and(|list| list.iter().any(|entry| *entry == self.contains)),
-            "space_delimited" => value
-                .as_str()
-                .is_some_and(|text| text.split(' ').any(|word| word == self.contains)),
+            "array" => value.as_array().is_some_and(|list| list.iter().any(|entry| *entry == self.contains)),
+            "space_delimited" => {
+                value.as_str().is_some_and(|text| text.split(' ').any(|word| word == self.contains))
+            }
             "string" => *value == self.contains,
             other => panic!("{other} is not known"),
         }

@@ -15,31 +15,18 @@ use std::collections::BTreeSet;
 #[test]
 fn keys_are_encoded_as_boringssl_encodes_them() {
     let same = |jwk: &Value, theirs: PublicKeyX509Der<'_>| {
-        let keys = jwk::parse(json!({ "keys": [jwk] }).to_string().as_bytes())
-            .unwrap()
-            .keys;
-        let key = Algorithm::ALL
-            .iter()
-            .find_map(|algorithm| keys.candidates(None, *algorithm).next())
-            .unwrap();
+        let keys = jwk::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).unwrap().keys;
+        let key =
+            Algorithm::ALL.iter().find_map(|algorithm| keys.candidates(None, *algorithm).next()).unwrap();
         assert_eq!(key.spki(), theirs.as_ref(), "{jwk}");
     };
     let mut sizes = BTreeSet::new();
-    for jwk in jwt_cases()
-        .iter()
-        .filter_map(|case| case.jwks.as_ref()?["keys"].as_array())
-        .flatten()
-    {
+    for jwk in jwt_cases().iter().filter_map(|case| case.jwks.as_ref()?["keys"].as_array()).flatten() {
         let keys = jwk::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).map(|parsed| parsed.keys);
-        let Ok(Some(key)) = keys
-            .as_ref()
-            .map(|keys| keys.candidates(None, Algorithm::Rs256).next())
-        else {
+        let Ok(Some(key)) = keys.as_ref().map(|keys| keys.candidates(None, Algorithm::Rs256).next()) else {
             continue;
         };
-        let Material::Rsa { n, e } = key.material() else {
-            panic!("not an RSA key")
-        };
+        let Material::Rsa { n, e } = key.material() else { panic!("not an RSA key") };
         same(jwk, lc::RsaPublicKeyComponents { n, e }.as_der().unwrap());
         sizes.insert(n.len());
     }
@@ -47,10 +34,7 @@ fn keys_are_encoded_as_boringssl_encodes_them() {
     for (curve, length, how) in curves() {
         for _ in 0..32 {
             let pair = lc::EcdsaKeyPair::generate(how).unwrap();
-            same(
-                &ec_jwk(curve, length, &pair),
-                lc::KeyPair::public_key(&pair).as_der().unwrap(),
-            );
+            same(&ec_jwk(curve, length, &pair), lc::KeyPair::public_key(&pair).as_der().unwrap());
         }
     }
     let pair = lc::Ed25519KeyPair::generate().unwrap();
@@ -77,14 +61,8 @@ fn the_host_takes_every_ecdsa_signature_that_we_encode_for_it() {
             let message = message.to_be_bytes();
             let raw = pair.sign(&random, &message).unwrap();
             assert_eq!(raw.as_ref().len(), signature::length(algorithm, key));
-            assert!(
-                Host.verify(algorithm, key, &message, raw.as_ref()),
-                "{curve} {message:?}"
-            );
-            assert!(
-                !Host.verify(algorithm, key, b"another", raw.as_ref()),
-                "{curve} {message:?}"
-            );
+            assert!(Host.verify(algorithm, key, &message, raw.as_ref()), "{curve} {message:?}");
+            assert!(!Host.verify(algorithm, key, b"another", raw.as_ref()), "{curve} {message:?}");
             for number in raw.as_ref().chunks(length) {
                 let zeros = number.iter().take_while(|byte| **byte == 0).count();
                 forms.insert((zeros > 0, number[zeros] >= 0x80));
@@ -101,11 +79,7 @@ fn the_host_takes_every_ecdsa_signature_that_we_encode_for_it() {
 #[test]
 fn an_odd_signature_is_no_signature_and_no_panic() {
     let mut tried = BTreeSet::new();
-    for jwk in jwt_cases()
-        .iter()
-        .filter_map(|case| case.jwks.as_ref()?["keys"].as_array())
-        .flatten()
-    {
+    for jwk in jwt_cases().iter().filter_map(|case| case.jwks.as_ref()?["keys"].as_array()).flatten() {
         let Ok(parsed) = jwk::parse(json!({ "keys": [jwk] }).to_string().as_bytes()) else {
             continue;
         };
@@ -116,13 +90,11 @@ fn an_odd_signature_is_no_signature_and_no_panic() {
             if !tried.insert(algorithm) {
                 continue;
             }
-            for length in [
-                0, 1, 2, 3, 31, 32, 63, 64, 65, 95, 96, 97, 131, 132, 133, 255, 256, 257, 512, 10_000,
-            ] {
+            for length in
+                [0, 1, 2, 3, 31, 32, 63, 64, 65, 95, 96, 97, 131, 132, 133, 255, 256, 257, 512, 10_000]
+            {
                 for way in Way::BOTH {
-                    let holds = way
-                        .verifier()
-                        .verify(algorithm, key, b"message", &vec![0x42; length]);
+                    let holds = way.verifier().verify(algorithm, key, b"message", &vec![0x42; length]);
                     assert!(!holds, "{algorithm}, {length} bytes, {way:?}");
                 }
             }

@@ -14,10 +14,7 @@ fn the_examples_of_the_rfcs_end_as_they_must() {
     let examples = file["examples"].as_array().unwrap();
     let mut ran: BTreeMap<&str, usize> = BTreeMap::new();
     for example in examples {
-        let (name, kind) = (
-            example["name"].as_str().unwrap(),
-            example["kind"].as_str().unwrap(),
-        );
+        let (name, kind) = (example["name"].as_str().unwrap(), example["kind"].as_str().unwrap());
         *ran.entry(kind).or_default() += 1;
         let jwks = json!({ "keys": [if example["jwk"].is_null() { some_jwk(examples) } else { example["jwk"].clone() }] });
         for way in Way::BOTH {
@@ -44,10 +41,7 @@ fn the_examples_of_the_rfcs_end_as_they_must() {
                 }
                 ("raw-token", Some("reject")) => {
                     let token = example["token"].as_str().unwrap();
-                    assert!(
-                        jwt::read(token.as_bytes()).is_err(),
-                        "{name}: its shape alone refuses it"
-                    );
+                    assert!(jwt::read(token.as_bytes()).is_err(), "{name}: its shape alone refuses it");
                 }
                 // RFC 7638, RFC 8705: thumbprints are not computed here, since tokens that are bound to one are refused.
                 // Claims without a token are the next test's.
@@ -57,23 +51,14 @@ fn the_examples_of_the_rfcs_end_as_they_must() {
         }
     }
     println!("rfc_examples: {ran:?}");
-    let expected = [
-        ("claims-shape", 3),
-        ("jwk-thumbprint-sha256", 3),
-        ("jws", 14),
-        ("raw-token", 8),
-        ("x5t-s256", 1),
-    ];
+    let expected =
+        [("claims-shape", 3), ("jwk-thumbprint-sha256", 3), ("jws", 14), ("raw-token", 8), ("x5t-s256", 1)];
     assert_eq!(ran, BTreeMap::from(expected));
 }
 
 /// The key of RFC 7515 appendix A.2, for examples that name none.
 fn some_jwk(examples: &[Value]) -> Value {
-    examples
-        .iter()
-        .find(|example| example["name"] == "rfc7515-A.2-RS256")
-        .unwrap()["jwk"]
-        .clone()
+    examples.iter().find(|example| example["name"] == "rfc7515-A.2-RS256").unwrap()["jwk"].clone()
 }
 
 #[test]
@@ -84,21 +69,12 @@ fn a_token_of_an_rfc_is_good_until_the_second_in_which_it_ends() {
         if example["claims"]["iss"] != "joe" {
             continue;
         }
-        let expect = Expect {
-            issuer: "joe".into(),
-            algorithms: Algorithm::ALL.to_vec(),
-            clock_skew: 0,
-        };
-        let keys = jwk::parse(json!({ "keys": [example["jwk"]] }).to_string().as_bytes())
-            .unwrap()
-            .keys;
+        let expect = Expect { issuer: "joe".into(), algorithms: Algorithm::ALL.to_vec(), clock_skew: 0 };
+        let keys = jwk::parse(json!({ "keys": [example["jwk"]] }).to_string().as_bytes()).unwrap().keys;
         let token = jwt::read(example["jws"].as_str().unwrap().as_bytes()).unwrap();
         let caller = token.verify(&keys, &Host, &expect, 1_300_819_379).unwrap();
         assert_eq!(caller.claim(&["http://example.com/is_root"]), Some(&json!(true)));
-        assert_eq!(
-            token.verify(&keys, &Host, &expect, 1_300_819_380).unwrap_err(),
-            Reject::Expired
-        );
+        assert_eq!(token.verify(&keys, &Host, &expect, 1_300_819_380).unwrap_err(), Reject::Expired);
         count += 1;
     }
     assert_eq!(count, 2, "RFC 7515 appendices A.2 and A.3");
@@ -108,26 +84,17 @@ fn a_token_of_an_rfc_is_good_until_the_second_in_which_it_ends() {
 fn the_claims_of_the_rfcs_end_as_they_must() {
     let file: Value = serde_json::from_str(include_str!("../../data/rfc_examples.json")).unwrap();
     let key = Key::new(Alg::EdDsa);
-    let keys = jwk::parse(json!({ "keys": [key.bare_jwk()] }).to_string().as_bytes())
-        .unwrap()
-        .keys;
+    let keys = jwk::parse(json!({ "keys": [key.bare_jwk()] }).to_string().as_bytes()).unwrap().keys;
     let verify = |name: &str, header: &Value| {
         let examples = file["examples"].as_array().unwrap();
         let claims = &examples.iter().find(|example| example["name"] == name).unwrap()["claims"];
         let token = token::sign_bytes(&key, header.to_string().as_bytes(), claims.to_string().as_bytes());
         let issuer = claims["iss"].as_str().unwrap().to_owned();
-        let expect = Expect {
-            issuer,
-            algorithms: vec![Algorithm::EdDsa],
-            clock_skew: 0,
-        };
+        let expect = Expect { issuer, algorithms: vec![Algorithm::EdDsa], clock_skew: 0 };
         jwt::read(token.as_bytes())?.verify(&keys, &Host, &expect, claims["exp"].as_u64().unwrap() - 1)
     };
     let caller = verify("rfc9068-2.2-shape", &json!({ "alg": "EdDSA", "typ": "at+JWT" })).unwrap();
-    assert_eq!(
-        (caller.subject(), caller.client()),
-        (Some("5ba552d67"), Some("s6BhdRkqt3"))
-    );
+    assert_eq!((caller.subject(), caller.client()), (Some("5ba552d67"), Some("s6BhdRkqt3")));
     let bound = verify("rfc8705-3.1-claims", &json!({ "alg": "EdDSA" })).unwrap_err();
     assert_eq!(bound, Reject::Bound);
 }

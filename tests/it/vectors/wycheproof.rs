@@ -52,9 +52,7 @@ fn run_wycheproof_signatures(way: Way, expected: usize) {
     let (mut ledger, verifier) = (Ledger::of("signatures", way), way.verifier());
     for group in &file.groups {
         let algorithm = Algorithm::from_name(&group.alg).unwrap();
-        let keys = jwk::parse(json!({ "keys": [group.jwk] }).to_string().as_bytes())
-            .unwrap()
-            .keys;
+        let keys = jwk::parse(json!({ "keys": [group.jwk] }).to_string().as_bytes()).unwrap().keys;
         let key = keys.candidates(None, algorithm).next().unwrap();
         for case in &group.tests {
             let [message, signature] =
@@ -62,11 +60,7 @@ fn run_wycheproof_signatures(way: Way, expected: usize) {
             let holds = signature.len() == signature::length(algorithm, key)
                 && verifier.verify(algorithm, key, &message, &signature);
             let outcome = if holds { Ok(()) } else { Err("refused".to_owned()) };
-            let expect = if way.can(algorithm) {
-                case.expect.as_str()
-            } else {
-                "reject"
-            };
+            let expect = if way.can(algorithm) { case.expect.as_str() } else { "reject" };
             ledger.note(&group.file, case.id, &case.comment, expect, &outcome);
         }
     }
@@ -116,11 +110,7 @@ fn run_wycheproof_jws(set: &str, expected: usize) {
     for way in Way::BOTH {
         let (mut ledger, verifier) = (Ledger::of(set, way), way.verifier());
         for group in &file.groups {
-            for case in group
-                .tests
-                .iter()
-                .filter(|case| case.asymmetric_only_expect != "skip")
-            {
+            for case in group.tests.iter().filter(|case| case.asymmetric_only_expect != "skip") {
                 let outcome = signature_holds(&case.jws, &group.jwks, verifier.as_ref());
                 let what = format!("{}, {}", group.comment, case.comment);
                 ledger.note(set, case.id, &what, &case.asymmetric_only_expect, &outcome);
@@ -132,9 +122,7 @@ fn run_wycheproof_jws(set: &str, expected: usize) {
 
 /// A Wycheproof file, where they lie beside the repository.
 fn wycheproof<T: for<'de> Deserialize<'de>>(name: &str) -> Option<T> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../shared/vectors")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors").join(name);
     let Ok(text) = std::fs::read(path) else {
         println!("left out: {name} is not here");
         return None;
@@ -172,24 +160,12 @@ impl Ledger {
         let file: Exceptions =
             serde_json::from_str(include_str!("../../data/wycheproof_exceptions.json")).unwrap();
         assert!(
-            file.exceptions
-                .iter()
-                .all(|exception| exception.reason.len() > 20),
+            file.exceptions.iter().all(|exception| exception.reason.len() > 20),
             "an exception without a reason"
         );
-        let own = file
-            .exceptions
-            .into_iter()
-            .filter(|exception| exception.set == set);
+        let own = file.exceptions.into_iter().filter(|exception| exception.set == set);
         let open = own.map(|exception| (exception.file, exception.id)).collect();
-        Self {
-            set: set.to_owned(),
-            way,
-            open,
-            ran: 0,
-            excepted: 0,
-            wrong: Vec::new(),
-        }
+        Self { set: set.to_owned(), way, open, ran: 0, excepted: 0, wrong: Vec::new() }
     }
 
     fn note(&mut self, file: &str, id: u64, comment: &str, expect: &str, outcome: &Result<(), String>) {
@@ -203,34 +179,16 @@ impl Ledger {
         let excepted = self.open.remove(&(file.to_owned(), id));
         self.excepted += usize::from(excepted);
         if right == excepted {
-            let unexpectedly = if excepted {
-                "an exception that is none"
-            } else {
-                "wrong"
-            };
-            self.wrong.push(format!(
-                "{file} {id} ({comment}): {unexpectedly}, expected {expect}, got {outcome:?}"
-            ));
+            let unexpectedly = if excepted { "an exception that is none" } else { "wrong" };
+            self.wrong
+                .push(format!("{file} {id} ({comment}): {unexpectedly}, expected {expect}, got {outcome:?}"));
         }
     }
 
     fn close(self, expected: usize) {
-        println!(
-            "wycheproof {}, {:?}: {} cases, {} exceptions",
-            self.set, self.way, self.ran, self.excepted
-        );
-        assert!(
-            self.wrong.is_empty(),
-            "{} by {:?}:\n{}",
-            self.set,
-            self.way,
-            self.wrong.join("\n")
-        );
-        assert!(
-            self.open.is_empty(),
-            "exceptions for cases that are not there: {:?}",
-            self.open
-        );
+        println!("wycheproof {}, {:?}: {} cases, {} exceptions", self.set, self.way, self.ran, self.excepted);
+        assert!(self.wrong.is_empty(), "{} by {:?}:\n{}", self.set, self.way, self.wrong.join("\n"));
+        assert!(self.open.is_empty(), "exceptions for cases that are not there: {:?}", self.open);
         assert_eq!(self.ran, expected, "{}", self.set);
     }
 }

@@ -42,9 +42,7 @@ impl Request {
     /// A request of any method.
     pub fn new(method: &str, url: impl AsRef<str>) -> Self {
         let url = url.as_ref();
-        let rest = url
-            .strip_prefix("http://")
-            .unwrap_or_else(|| panic!("no http:// URL: {url}"));
+        let rest = url.strip_prefix("http://").unwrap_or_else(|| panic!("no http:// URL: {url}"));
         let (address, target) = rest.find('/').map_or((rest, "/"), |start| rest.split_at(start));
         Self {
             method: method.to_owned(),
@@ -59,8 +57,7 @@ impl Request {
     /// Adds a header; twice the same name is two header lines. A `host` replaces the one from the URL.
     #[must_use]
     pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
-        self.headers
-            .push((name.as_ref().to_vec(), value.as_ref().to_vec()));
+        self.headers.push((name.as_ref().to_vec(), value.as_ref().to_vec()));
         self
     }
 
@@ -86,9 +83,7 @@ impl Request {
 
     /// Sends it on a connection of its own. Panics when no whole answer comes.
     pub async fn send(&self) -> Response {
-        self.try_send()
-            .await
-            .unwrap_or_else(|error| panic!("{} {}: {error}", self.method, self.target))
+        self.try_send().await.unwrap_or_else(|error| panic!("{} {}: {error}", self.method, self.target))
     }
 
     /// Sends it on a connection of its own; an answer that does not come, or breaks off, is an error.
@@ -106,13 +101,8 @@ impl Request {
 
     /// Sends it and does not read: dropping the result hangs up in the middle.
     pub async fn start(&self) -> Connection {
-        let mut connection = Connection::open(&self.address)
-            .await
-            .expect("a server that accepts");
-        connection
-            .write(&self.bytes(false))
-            .await
-            .expect("a server that reads");
+        let mut connection = Connection::open(&self.address).await.expect("a server that accepts");
+        connection.write(&self.bytes(false)).await.expect("a server that reads");
         connection
     }
 
@@ -121,11 +111,8 @@ impl Request {
     }
 
     fn bytes(&self, keep_alive: bool) -> Vec<u8> {
-        let has = |wanted: &str| {
-            self.headers
-                .iter()
-                .any(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()))
-        };
+        let has =
+            |wanted: &str| self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()));
         let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
         let mut line = |name: &[u8], value: &[u8]| {
             for part in [name, b": ", value, b"\r\n"] {
@@ -175,14 +162,9 @@ impl Request {
         driver.abort();
         let trailers = body.trailers().into_iter().flatten();
         let headers = parts.headers.iter().chain(trailers);
-        let headers = headers
-            .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
-            .collect();
-        Ok(Response {
-            status: parts.status.as_u16(),
-            headers,
-            body: body.to_bytes(),
-        })
+        let headers =
+            headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
+        Ok(Response { status: parts.status.as_u16(), headers, body: body.to_bytes() })
     }
 }
 
@@ -196,9 +178,7 @@ impl Connection {
     pub async fn open(address: impl AsRef<str>) -> io::Result<Self> {
         let stream = TcpStream::connect(address.as_ref()).await?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream: BufReader::new(stream),
-        })
+        Ok(Self { stream: BufReader::new(stream) })
     }
 
     /// Sends a request (HTTP/1.1, keep-alive) and reads its answer.
@@ -220,11 +200,7 @@ impl Connection {
     pub async fn read(&mut self, bodiless: bool) -> io::Result<Response> {
         loop {
             let (status, headers) = self.read_head().await?;
-            let mut response = Response {
-                status,
-                headers,
-                body: Bytes::new(),
-            };
+            let mut response = Response { status, headers, body: Bytes::new() };
             if status >= 200 {
                 if !bodiless && status != 204 && status != 304 {
                     response.body = self.read_body(&response).await?;
@@ -236,10 +212,7 @@ impl Connection {
 
     async fn read_head(&mut self) -> io::Result<(u16, Vec<(String, Vec<u8>)>)> {
         if self.stream.fill_buf().await?.is_empty() {
-            return Err(io::Error::new(
-                ErrorKind::ConnectionReset,
-                "closed instead of answered",
-            ));
+            return Err(io::Error::new(ErrorKind::ConnectionReset, "closed instead of answered"));
         }
         let first = String::from_utf8_lossy(&self.line().await?).into_owned();
         let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -250,10 +223,8 @@ impl Connection {
             if line.is_empty() {
                 return Ok((status, headers));
             }
-            let colon = line
-                .iter()
-                .position(|byte| *byte == b':')
-                .ok_or_else(|| broken("no colon in a header"))?;
+            let colon =
+                line.iter().position(|byte| *byte == b':').ok_or_else(|| broken("no colon in a header"))?;
             let name = String::from_utf8_lossy(&line[..colon]).to_ascii_lowercase();
             headers.push((name, line[colon + 1..].trim_ascii().to_vec()));
         }
@@ -261,10 +232,7 @@ impl Connection {
 
     async fn read_body(&mut self, head: &Response) -> io::Result<Bytes> {
         let mut body = Vec::new();
-        if head
-            .header("transfer-encoding")
-            .is_some_and(|it| it.eq_ignore_ascii_case("chunked"))
-        {
+        if head.header("transfer-encoding").is_some_and(|it| it.eq_ignore_ascii_case("chunked")) {
             loop {
                 let size = String::from_utf8_lossy(&self.line().await?).into_owned();
                 let size = size.split(';').next().unwrap_or_default();
@@ -279,10 +247,7 @@ impl Connection {
                 }
             }
         }
-        match head
-            .header("content-length")
-            .and_then(|length| length.parse().ok())
-        {
+        match head.header("content-length").and_then(|length| length.parse().ok()) {
             Some(length) => {
                 body.resize(length, 0);
                 self.stream.read_exact(&mut body).await?;
@@ -296,10 +261,7 @@ impl Connection {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line).await?;
         if line.pop() != Some(b'\n') {
-            return Err(io::Error::new(
-                ErrorKind::UnexpectedEof,
-                "the connection was closed",
-            ));
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "the connection was closed"));
         }
         if line.last() == Some(&b'\r') {
             line.pop();
@@ -327,12 +289,8 @@ impl Response {
 
     /// All headers of that name, in order.
     pub fn headers_named(&self, name: &str) -> Vec<String> {
-        let same = self
-            .headers
-            .iter()
-            .filter(|(known, _)| known.eq_ignore_ascii_case(name));
-        same.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
-            .collect()
+        let same = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        same.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
     }
 
     /// The body as text.
@@ -359,14 +317,9 @@ impl fmt::Debug for Response {
 }
 
 async fn within<T>(exchange: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    tokio::time::timeout(PATIENCE, exchange)
-        .await
-        .unwrap_or_else(|_| {
-            Err(io::Error::new(
-                ErrorKind::TimedOut,
-                format!("no answer within {PATIENCE:?}"),
-            ))
-        })
+    tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| {
+        Err(io::Error::new(ErrorKind::TimedOut, format!("no answer within {PATIENCE:?}")))
+    })
 }
 
 fn broken(text: &str) -> io::Error {

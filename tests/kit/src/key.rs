@@ -81,11 +81,7 @@ impl Key {
             Alg::EdDsa => Private::Ed25519(ed25519_compact::KeyPair::generate()),
             _ => Private::Rsa(Pooled::take()),
         };
-        Self {
-            kid: random_id(),
-            alg,
-            private: Arc::new(private),
-        }
+        Self { kid: random_id(), alg, private: Arc::new(private) }
     }
 
     /// The same key under another id.
@@ -152,17 +148,12 @@ impl Key {
     /// The private key as PKCS#8 in PEM, for a client that signs its own assertions.
     pub fn private_pem(&self) -> String {
         match &*self.private {
-            Private::Rsa(key) => key
-                .get()
-                .to_pkcs8_pem(LineEnding::LF)
-                .expect("an RSA key encodes")
-                .to_string(),
+            Private::Rsa(key) => {
+                key.get().to_pkcs8_pem(LineEnding::LF).expect("an RSA key encodes").to_string()
+            }
             Private::P256(key) => {
                 let secret = p256::SecretKey::from(key);
-                secret
-                    .to_pkcs8_pem(LineEnding::LF)
-                    .expect("a P-256 key encodes")
-                    .to_string()
+                secret.to_pkcs8_pem(LineEnding::LF).expect("a P-256 key encodes").to_string()
             }
             Private::Ed25519(pair) => pair.sk.to_pem(),
         }
@@ -215,15 +206,9 @@ fn sign_rsa(key: &RsaPrivateKey, alg: Alg, text: &[u8]) -> Vec<u8> {
         Alg::Rs256 => pkcs1v15::SigningKey::<Sha256>::new(key).sign(text).to_vec(),
         Alg::Rs384 => pkcs1v15::SigningKey::<Sha384>::new(key).sign(text).to_vec(),
         Alg::Rs512 => pkcs1v15::SigningKey::<Sha512>::new(key).sign(text).to_vec(),
-        Alg::Ps256 => pss::SigningKey::<Sha256>::new(key)
-            .sign_with_rng(random, text)
-            .to_vec(),
-        Alg::Ps384 => pss::SigningKey::<Sha384>::new(key)
-            .sign_with_rng(random, text)
-            .to_vec(),
-        Alg::Ps512 => pss::SigningKey::<Sha512>::new(key)
-            .sign_with_rng(random, text)
-            .to_vec(),
+        Alg::Ps256 => pss::SigningKey::<Sha256>::new(key).sign_with_rng(random, text).to_vec(),
+        Alg::Ps384 => pss::SigningKey::<Sha384>::new(key).sign_with_rng(random, text).to_vec(),
+        Alg::Ps512 => pss::SigningKey::<Sha512>::new(key).sign_with_rng(random, text).to_vec(),
         Alg::Es256 | Alg::EdDsa => unreachable!("not an RSA algorithm"),
     }
 }
@@ -276,16 +261,8 @@ fn generate() -> RsaPrivateKey {
 mod tests {
     use super::*;
 
-    const ALL: [Alg; 8] = [
-        Alg::Rs256,
-        Alg::Rs384,
-        Alg::Rs512,
-        Alg::Ps256,
-        Alg::Ps384,
-        Alg::Ps512,
-        Alg::Es256,
-        Alg::EdDsa,
-    ];
+    const ALL: [Alg; 8] =
+        [Alg::Rs256, Alg::Rs384, Alg::Rs512, Alg::Ps256, Alg::Ps384, Alg::Ps512, Alg::Es256, Alg::EdDsa];
 
     #[test]
     fn every_algorithm_verifies_its_own_signature_and_no_other() {
@@ -310,12 +287,7 @@ mod tests {
     #[test]
     fn a_private_key_is_handed_out_as_pkcs8() {
         for alg in [Alg::Rs256, Alg::Es256, Alg::EdDsa] {
-            assert!(
-                Key::new(alg)
-                    .private_pem()
-                    .starts_with("-----BEGIN PRIVATE KEY-----"),
-                "{alg:?}"
-            );
+            assert!(Key::new(alg).private_pem().starts_with("-----BEGIN PRIVATE KEY-----"), "{alg:?}");
         }
     }
 }

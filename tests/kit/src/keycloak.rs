@@ -78,10 +78,7 @@ impl Keycloak {
 
     fn of(server: Result<Arc<Server>, String>) -> Self {
         let server = server.unwrap_or_else(|error| panic!("Keycloak did not start:\n{error}"));
-        Self {
-            server,
-            realm: "my-realm".to_owned(),
-        }
+        Self { server, realm: "my-realm".to_owned() }
     }
 
     /// A new realm of that name on the same server, a copy of `realm.json` with keys of its own: to change at will.
@@ -93,10 +90,7 @@ impl Keycloak {
         let mut realm: Value = serde_json::from_str(&text).expect("a realm.json that is JSON");
         realm["realm"] = json!(name);
         self.send_admin("POST", "", Some(&realm)).await;
-        Self {
-            server: Arc::clone(&self.server),
-            realm: name.to_owned(),
-        }
+        Self { server: Arc::clone(&self.server), realm: name.to_owned() }
     }
 
     /// The `iss` of its tokens.
@@ -116,11 +110,7 @@ impl Keycloak {
 
     /// An access token by client credentials; `scope` may be empty. Panics when it is refused.
     pub async fn token(&self, client_id: &str, secret: &str, scope: &str) -> String {
-        access_token(
-            &self
-                .ask_token(&client_credentials(client_id, secret, scope))
-                .await,
-        )
+        access_token(&self.ask_token(&client_credentials(client_id, secret, scope)).await)
     }
 
     /// Whatever the token endpoint answers to this form: for refusals and other grants.
@@ -137,41 +127,28 @@ impl Keycloak {
     pub async fn set_client_secret(&self, client_id: &str, secret: &str) {
         let mut client = self.client(client_id).await;
         client["secret"] = json!(secret);
-        self.admin("PUT", &format!("clients/{}", text(&client["id"])), Some(&client))
-            .await;
+        self.admin("PUT", &format!("clients/{}", text(&client["id"])), Some(&client)).await;
     }
 
     /// Has Keycloak make a new secret, which is returned; the old one is refused from now on.
     pub async fn regenerate_secret(&self, client_id: &str) -> String {
         let id = text(&self.client(client_id).await["id"]);
-        let made = self
-            .admin("POST", &format!("clients/{id}/client-secret"), None)
-            .await;
+        let made = self.admin("POST", &format!("clients/{id}/client-secret"), None).await;
         text(&made["value"])
     }
 
     /// The administration's view of a client.
     pub async fn client(&self, client_id: &str) -> Value {
-        let found = self
-            .admin("GET", &format!("clients?clientId={client_id}"), None)
-            .await;
-        found
-            .get(0)
-            .unwrap_or_else(|| panic!("no client {client_id} in realm {}", self.realm))
-            .clone()
+        let found = self.admin("GET", &format!("clients?clientId={client_id}"), None).await;
+        found.get(0).unwrap_or_else(|| panic!("no client {client_id} in realm {}", self.realm)).clone()
     }
 
     /// The key that signs RS256 now.
     pub async fn signing_key(&self) -> SigningKey {
         let keys = self.admin("GET", "keys", None).await;
         let kid = text(&keys["active"]["RS256"]);
-        let key = keys["keys"]
-            .as_array()
-            .and_then(|keys| keys.iter().find(|key| key["kid"] == kid));
-        SigningKey {
-            component: text(&key.expect("the active key is listed")["providerId"]),
-            kid,
-        }
+        let key = keys["keys"].as_array().and_then(|keys| keys.iter().find(|key| key["kid"] == kid));
+        SigningKey { component: text(&key.expect("the active key is listed")["providerId"]), kid }
     }
 
     /// Makes a new RS256 key that signs from now on; the old one stays in the key set until it is deleted.
@@ -179,10 +156,7 @@ impl Keycloak {
         let realm = self.admin("GET", "", None).await;
         let keys = self.admin("GET", "keys", None).await;
         let priorities = keys["keys"].as_array().expect("a list of keys").iter();
-        let highest = priorities
-            .filter_map(|key| key["providerPriority"].as_u64())
-            .max()
-            .unwrap_or_default();
+        let highest = priorities.filter_map(|key| key["providerPriority"].as_u64()).max().unwrap_or_default();
         let component = json!({
             "name": format!("rsa-generated-{}", highest + 1),
             "providerId": "rsa-generated",
@@ -202,8 +176,7 @@ impl Keycloak {
 
     /// Deletes a key by its component: it leaves the key set, and what it signed is void.
     pub async fn delete_key(&self, component: &str) {
-        self.admin("DELETE", &format!("components/{component}"), None)
-            .await;
+        self.admin("DELETE", &format!("components/{component}"), None).await;
     }
 
     /// A token for the Admin REST API, always one that lives long enough to be used.
@@ -221,9 +194,7 @@ impl Keycloak {
         let mut request = Request::new(method, format!("http://{}/admin/realms{path}", self.address()));
         request = request.bearer(self.admin_token().await);
         if let Some(body) = body {
-            request = request
-                .header("content-type", "application/json")
-                .body(body.to_string());
+            request = request.header("content-type", "application/json").body(body.to_string());
         }
         let response = request.send().await;
         assert!(
@@ -232,11 +203,7 @@ impl Keycloak {
             response.status,
             response.text()
         );
-        if response.body.is_empty() {
-            Value::Null
-        } else {
-            response.json()
-        }
+        if response.body.is_empty() { Value::Null } else { response.json() }
     }
 
     /// The server hangs: connections are accepted, nothing is answered.
@@ -282,9 +249,7 @@ impl Server {
     async fn start() -> Result<Arc<Self>, String> {
         let (process, said) = launch(None).await?;
         Ok(Arc::new(Self {
-            address: format!("127.0.0.1:{}", said["http_port"])
-                .parse()
-                .expect("a port"),
+            address: format!("127.0.0.1:{}", said["http_port"]).parse().expect("a port"),
             management_port: said["management_port"].clone(),
             directory: said["directory"].clone().into(),
             process: Mutex::new(process),
@@ -294,13 +259,7 @@ impl Server {
 
     async fn restart(&self) -> Result<(), String> {
         self.kill().await;
-        let ended = || {
-            lock(&self.process)
-                .script
-                .try_wait()
-                .expect("a child of ours")
-                .is_some()
-        };
+        let ended = || lock(&self.process).script.try_wait().expect("a child of ours").is_some();
         until("the script above Keycloak to end", async || ended().then_some(())).await;
         let (process, _) = launch(Some(self)).await?;
         *lock(&self.process) = process;
@@ -318,11 +277,7 @@ impl Server {
     /// To the whole process group: the server's own script and its Java child. Whether there was one.
     fn signal(&self, name: &str) -> bool {
         let command = format!("kill -{name} -- -{} 2>/dev/null", lock(&self.process).group);
-        Command::new("bash")
-            .args(["-c", &command])
-            .status()
-            .expect("bash")
-            .success()
+        Command::new("bash").args(["-c", &command]).status().expect("bash").success()
     }
 
     fn forget_admin_token(&self) {
@@ -335,10 +290,7 @@ impl Server {
         {
             return token.clone();
         }
-        let url = format!(
-            "http://{}/realms/master/protocol/openid-connect/token",
-            self.address
-        );
+        let url = format!("http://{}/realms/master/protocol/openid-connect/token", self.address);
         let form = [
             ("grant_type", "password"),
             ("client_id", "admin-cli"),
@@ -358,37 +310,22 @@ async fn launch(again: Option<&Server>) -> Result<(Process, BTreeMap<String, Str
     for name in ["KC_BOOTSTRAP_ADMIN_USERNAME", "KC_BOOTSTRAP_ADMIN_PASSWORD"] {
         command.env(name, "admin");
     }
-    for name in [
-        "KC_HOSTNAME",
-        "HTTP_PORT",
-        "MANAGEMENT_PORT",
-        "RUN_DIR",
-        "REALM_FILE",
-    ] {
+    for name in ["KC_HOSTNAME", "HTTP_PORT", "MANAGEMENT_PORT", "RUN_DIR", "REALM_FILE"] {
         command.env_remove(name);
     }
     if let Some(server) = again {
         command.env("HTTP_PORT", server.address.port().to_string());
-        command
-            .env("MANAGEMENT_PORT", &server.management_port)
-            .env("RUN_DIR", &server.directory);
+        command.env("MANAGEMENT_PORT", &server.management_port).env("RUN_DIR", &server.directory);
     }
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A thread of its own rather than a task: the runtime of the test that comes first may end with that test.
     let (sender, receiver) = oneshot::channel();
     thread::spawn(move || sender.send(launch_blocking(command)));
-    receiver
-        .await
-        .unwrap_or_else(|_| Err("its starter panicked".to_owned()))
+    receiver.await.unwrap_or_else(|_| Err("its starter panicked".to_owned()))
 }
 
 fn launch_blocking(mut command: Command) -> Result<(Process, BTreeMap<String, String>), String> {
-    let mut script = command
-        .spawn()
-        .map_err(|error| format!("{}/run.sh: {error}", folder().display()))?;
+    let mut script = command.spawn().map_err(|error| format!("{}/run.sh: {error}", folder().display()))?;
     let mut stderr = script.stderr.take().expect("a pipe");
     // Read to its end, so that the script never blocks on a full pipe nor breaks on a closed one.
     let complaints = thread::spawn(move || {
@@ -419,20 +356,15 @@ fn folder() -> PathBuf {
 
 /// The variables of `realm.json` and their values.
 fn secrets() -> impl Iterator<Item = (String, String)> {
-    ["order", "billing", "inventory", "payment"]
-        .into_iter()
-        .map(|name| {
-            let variable = format!("{}_SERVICE_SECRET", name.to_uppercase());
-            (variable, secret(&format!("{name}-service")))
-        })
+    ["order", "billing", "inventory", "payment"].into_iter().map(|name| {
+        let variable = format!("{}_SERVICE_SECRET", name.to_uppercase());
+        (variable, secret(&format!("{name}-service")))
+    })
 }
 
 fn client_credentials<'a>(client_id: &'a str, secret: &'a str, scope: &'a str) -> Vec<(&'a str, &'a str)> {
-    let mut form = vec![
-        ("grant_type", "client_credentials"),
-        ("client_id", client_id),
-        ("client_secret", secret),
-    ];
+    let mut form =
+        vec![("grant_type", "client_credentials"), ("client_id", client_id), ("client_secret", secret)];
     // Keycloak takes an empty scope for a scope, one that it does not know.
     if !scope.is_empty() {
         form.push(("scope", scope));
@@ -441,14 +373,8 @@ fn client_credentials<'a>(client_id: &'a str, secret: &'a str, scope: &'a str) -
 }
 
 async fn ask(url: &str, form: &[(&str, &str)]) -> Response {
-    let body = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(form)
-        .finish();
-    client::post(url)
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(body)
-        .send()
-        .await
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+    client::post(url).header("content-type", "application/x-www-form-urlencoded").body(body).send().await
 }
 
 fn access_token(response: &Response) -> String {
@@ -457,10 +383,7 @@ fn access_token(response: &Response) -> String {
 }
 
 fn text(value: &Value) -> String {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("no text: {value}"))
-        .to_owned()
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -479,12 +402,7 @@ mod tests {
     }
 
     fn field(jwks: &Value, name: &str) -> Vec<String> {
-        jwks["keys"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|key| text(&key[name]))
-            .collect()
+        jwks["keys"].as_array().unwrap().iter().map(|key| text(&key[name])).collect()
     }
 
     fn kids(jwks: &Value) -> Vec<String> {
@@ -492,9 +410,7 @@ mod tests {
     }
 
     async fn refusal(keycloak: &Keycloak, client_id: &str, secret: &str, scope: &str) -> (u16, String) {
-        let response = keycloak
-            .ask_token(&client_credentials(client_id, secret, scope))
-            .await;
+        let response = keycloak.ask_token(&client_credentials(client_id, secret, scope)).await;
         (response.status, text(&response.json()["error"]))
     }
 
@@ -510,21 +426,12 @@ mod tests {
         assert_eq!(order["typ"], "Bearer");
         assert_eq!(order["azp"], "order-service");
         assert_eq!(order["scope"], "inventory-api");
-        assert_eq!(
-            order["resource_access"],
-            json!({ "inventory-service": { "roles": ["inventory:read"] } })
-        );
-        assert_eq!(
-            order["exp"].as_u64().unwrap() - order["iat"].as_u64().unwrap(),
-            300
-        );
+        assert_eq!(order["resource_access"], json!({ "inventory-service": { "roles": ["inventory:read"] } }));
+        assert_eq!(order["exp"].as_u64().unwrap() - order["iat"].as_u64().unwrap(), 300);
 
         let with_payment = claims("order-service", "payment-api").await;
         let audiences = with_payment["aud"].as_array().unwrap();
-        assert!(
-            audiences.len() == 2 && audiences.contains(&json!("payment-service")),
-            "{audiences:?}"
-        );
+        assert!(audiences.len() == 2 && audiences.contains(&json!("payment-service")), "{audiences:?}");
 
         let billing = claims("billing-service", "").await;
         assert_eq!(billing["aud"], "inventory-service");
@@ -542,24 +449,16 @@ mod tests {
             refusal(&keycloak, "order-service", "wrong", "").await,
             expect(401, "unauthorized_client")
         );
-        assert_eq!(
-            refusal(&keycloak, "nobody", "wrong", "").await,
-            expect(401, "invalid_client")
-        );
+        assert_eq!(refusal(&keycloak, "nobody", "wrong", "").await, expect(401, "invalid_client"));
         let right = secret("order-service");
-        assert_eq!(
-            refusal(&keycloak, "order-service", &right, "nope").await,
-            expect(400, "invalid_scope")
-        );
+        assert_eq!(refusal(&keycloak, "order-service", &right, "nope").await, expect(400, "invalid_scope"));
     }
 
     #[tokio::test]
     #[ignore = "starts a real Keycloak"]
     async fn the_called_service_exchanges_its_callers_token() {
         let keycloak = Keycloak::start().await;
-        let subject = keycloak
-            .token("order-service", &secret("order-service"), "inventory-api")
-            .await;
+        let subject = keycloak.token("order-service", &secret("order-service"), "inventory-api").await;
         for requester in ["inventory-service", "order-service"] {
             let secret = secret(requester);
             let form = [
@@ -567,18 +466,12 @@ mod tests {
                 ("client_id", requester),
                 ("client_secret", &secret),
                 ("subject_token", &subject),
-                (
-                    "subject_token_type",
-                    "urn:ietf:params:oauth:token-type:access_token",
-                ),
+                ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
                 ("audience", "payment-service"),
                 ("scope", "payment-api"),
             ];
             let claims = part(&access_token(&keycloak.ask_token(&form).await), 1);
-            assert_eq!(
-                (&claims["aud"], &claims["azp"]),
-                (&json!("payment-service"), &json!(requester))
-            );
+            assert_eq!((&claims["aud"], &claims["azp"]), (&json!("payment-service"), &json!(requester)));
             assert_eq!(claims["sub"], part(&subject, 1)["sub"]);
         }
     }
@@ -593,9 +486,7 @@ mod tests {
         assert_eq!(uses, ["enc", "sig"]);
 
         let signer = async || {
-            let token = keycloak
-                .token("order-service", &secret("order-service"), "")
-                .await;
+            let token = keycloak.token("order-service", &secret("order-service"), "").await;
             text(&part(&token, 0)["kid"])
         };
         let old = keycloak.signing_key().await;
@@ -604,17 +495,11 @@ mod tests {
         assert_ne!(new, old);
         assert_eq!(signer().await, new.kid);
         let published = kids(&keycloak.jwks().await);
-        assert!(
-            published.contains(&old.kid) && published.contains(&new.kid),
-            "{published:?}"
-        );
+        assert!(published.contains(&old.kid) && published.contains(&new.kid), "{published:?}");
 
         keycloak.delete_key(&old.component).await;
         let published = kids(&keycloak.jwks().await);
-        assert!(
-            !published.contains(&old.kid) && published.contains(&new.kid),
-            "{published:?}"
-        );
+        assert!(!published.contains(&old.kid) && published.contains(&new.kid), "{published:?}");
         assert_eq!(signer().await, new.kid);
         assert_ne!(keycloak.rotate_signing_key().await, new);
     }
@@ -633,10 +518,7 @@ mod tests {
         assert_eq!(refusal(&keycloak, "order-service", &made, "").await, refused);
         // Nothing else of the client has changed.
         let claims = part(&keycloak.token("order-service", "chosen", "").await, 1);
-        assert_eq!(
-            claims["resource_access"]["inventory-service"]["roles"],
-            json!(["inventory:read"])
-        );
+        assert_eq!(claims["resource_access"]["inventory-service"]["roles"], json!(["inventory:read"]));
         // The realm beside it has not noticed.
         Keycloak::start().await.token("order-service", &old, "").await;
     }
@@ -656,10 +538,7 @@ mod tests {
         assert!(kids(&keycloak.jwks().await).contains(&key.kid));
 
         keycloak.kill().await;
-        assert_eq!(
-            asked.try_send().await.unwrap_err().kind(),
-            ErrorKind::ConnectionRefused
-        );
+        assert_eq!(asked.try_send().await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
         keycloak.restart().await;
         keycloak.token("order-service", &made, "").await;
         assert_eq!(keycloak.signing_key().await, key);

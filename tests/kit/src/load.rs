@@ -76,30 +76,17 @@ impl Load {
     /// These requests in turn. Panics unless all go to one loopback address.
     pub fn round(requests: Vec<Request>) -> Self {
         let address = requests.first().expect("a request").address().to_owned();
-        let is_loopback = ["127.0.0.1:", "localhost:", "[::1]:"]
-            .iter()
-            .any(|start| address.starts_with(start));
+        let is_loopback =
+            ["127.0.0.1:", "localhost:", "[::1]:"].iter().any(|start| address.starts_with(start));
         assert!(is_loopback, "load goes to loopback only, not to {address}");
-        assert!(
-            requests.iter().all(|request| request.address() == address),
-            "one address at a time"
-        );
-        Self {
-            requests,
-            connections: 1,
-            total: None,
-            duration: None,
-            rate: None,
-        }
+        assert!(requests.iter().all(|request| request.address() == address), "one address at a time");
+        Self { requests, connections: 1, total: None, duration: None, rate: None }
     }
 
     /// The number of keep-alive connections, 1 by default.
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
-        assert!(
-            (1..=MOST_CONNECTIONS).contains(&connections),
-            "at most {MOST_CONNECTIONS} connections"
-        );
+        assert!((1..=MOST_CONNECTIONS).contains(&connections), "at most {MOST_CONNECTIONS} connections");
         self.connections = connections;
         self
     }
@@ -130,10 +117,7 @@ impl Load {
 
     /// Drives it to its end.
     pub async fn run(self) -> Report {
-        assert!(
-            self.total.is_some() || self.duration.is_some(),
-            "a number of requests, or a duration"
-        );
+        assert!(self.total.is_some() || self.duration.is_some(), "a number of requests, or a duration");
         self.start().finish().await
     }
 
@@ -146,9 +130,7 @@ impl Load {
             next: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         });
-        let tasks = (0..connections)
-            .map(|_| runtime().spawn(drive(Arc::clone(&plan))))
-            .collect();
+        let tasks = (0..connections).map(|_| runtime().spawn(drive(Arc::clone(&plan)))).collect();
         Running { plan, tasks }
     }
 }
@@ -285,12 +267,7 @@ async fn drive(plan: Arc<Plan>) -> Report {
             break;
         }
         let place = number as usize % plan.load.requests.len();
-        let outcome = exchange(
-            &plan.load.requests[place],
-            &mut connection,
-            &mut report.reconnected,
-        )
-        .await;
+        let outcome = exchange(&plan.load.requests[place], &mut connection, &mut report.reconnected).await;
         report.count(outcome, due.elapsed());
     }
     report
@@ -321,7 +298,5 @@ async fn exchange(
 }
 
 fn closes(response: &Response) -> bool {
-    response
-        .header("connection")
-        .is_some_and(|value| value.eq_ignore_ascii_case("close"))
+    response.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
 }

@@ -22,10 +22,8 @@ pub(crate) fn thumbprint(jwk: &Value) -> String {
         _ => &["crv", "kty", "x"],
     };
     // The map is ordered by name, and JSON is written without blanks: just what the RFC asks for.
-    let bare: serde_json::Map<_, _> = members
-        .iter()
-        .map(|name| ((*name).to_owned(), jwk[*name].clone()))
-        .collect();
+    let bare: serde_json::Map<_, _> =
+        members.iter().map(|name| ((*name).to_owned(), jwk[*name].clone())).collect();
     encode(Sha256::digest(json!(bare).to_string()))
 }
 
@@ -44,10 +42,7 @@ fn try_verify(jwk: &Value, alg: &str, text: &[u8], signature: &[u8]) -> Option<b
             let point =
                 EncodedPoint::from_affine_coordinates(x.as_slice().into(), y.as_slice().into(), false);
             let key = ecdsa::VerifyingKey::from_encoded_point(&point).ok()?;
-            Some(
-                key.verify(text, &ecdsa::Signature::from_slice(signature).ok()?)
-                    .is_ok(),
-            )
+            Some(key.verify(text, &ecdsa::Signature::from_slice(signature).ok()?).is_ok())
         }
         ("OKP", "EdDSA") => {
             let key = ed25519_compact::PublicKey::from_slice(&member("x")?).ok()?;

@@ -36,12 +36,8 @@ impl Recorded {
 
     /// All headers of that name, in order.
     pub fn headers_named(&self, name: &str) -> Vec<String> {
-        let same = self
-            .headers
-            .iter()
-            .filter(|(known, _)| known.eq_ignore_ascii_case(name));
-        same.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
-            .collect()
+        let same = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        same.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
     }
 
     /// The body as form parameters, decoded, in order, duplicates kept.
@@ -51,10 +47,7 @@ impl Recorded {
 
     /// The first form parameter of that name.
     pub fn parameter(&self, name: &str) -> Option<String> {
-        self.form()
-            .into_iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value)
+        self.form().into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
     /// The body as JSON; panics when it is none.
@@ -76,26 +69,15 @@ impl Recorded {
 
     fn of(parts: &Parts, body: Bytes) -> Self {
         let headers = parts.headers.iter();
-        let mut headers: Vec<_> = headers
-            .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
-            .collect();
+        let mut headers: Vec<_> =
+            headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
         // HTTP/2 carries the host in `:authority`; one place to look is enough for a test.
         if let (Some(authority), false) = (parts.uri.authority(), parts.headers.contains_key("host")) {
             headers.insert(0, ("host".to_owned(), authority.as_str().as_bytes().to_vec()));
         }
-        let path = parts
-            .uri
-            .path_and_query()
-            .map_or_else(|| parts.uri.to_string(), ToString::to_string);
+        let path = parts.uri.path_and_query().map_or_else(|| parts.uri.to_string(), ToString::to_string);
         let (method, version) = (parts.method.to_string(), format!("{:?}", parts.version));
-        Self {
-            method,
-            path,
-            version,
-            headers,
-            body,
-            at: Instant::now(),
-        }
+        Self { method, path, version, headers, body, at: Instant::now() }
     }
 }
 
@@ -118,10 +100,7 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new() -> Self {
-        Self {
-            seen: Mutex::default(),
-            count: watch::Sender::new(0),
-        }
+        Self { seen: Mutex::default(), count: watch::Sender::new(0) }
     }
 
     pub(crate) fn push(&self, request: Recorded) {
@@ -149,13 +128,7 @@ impl Log {
 
     pub(crate) async fn wait_for(&self, what: &str, wanted: usize) {
         let mut count = self.count.subscribe();
-        let arrived = tokio::time::timeout(PATIENCE, count.wait_for(|&count| count >= wanted))
-            .await
-            .is_ok();
-        assert!(
-            arrived,
-            "waited {PATIENCE:?} for {wanted} requests at {what}, {} came",
-            self.count()
-        );
+        let arrived = tokio::time::timeout(PATIENCE, count.wait_for(|&count| count >= wanted)).await.is_ok();
+        assert!(arrived, "waited {PATIENCE:?} for {wanted} requests at {what}, {} came", self.count());
     }
 }

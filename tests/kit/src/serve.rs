@@ -163,7 +163,5 @@ where
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| handler(request));
     // What goes wrong on a connection is the client's business, and often what the test wants.
-    let _ = auto::Builder::new(TokioExecutor::new())
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }

@@ -12,10 +12,7 @@ use std::time::SystemTime;
 
 /// Seconds since 1970, of the real clock.
 pub fn now() -> u64 {
-    SystemTime::UNIX_EPOCH
-        .elapsed()
-        .expect("a clock after 1970")
-        .as_secs()
+    SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_secs()
 }
 
 /// The claims of a token that Keycloak gives `order-service`, good from now on for 300 s. Edit them as you like:
@@ -65,12 +62,7 @@ enum Signer {
 impl Mint {
     /// A good token of these claims.
     pub fn of(claims: Value) -> Self {
-        Self {
-            claims,
-            header: Map::new(),
-            without: Vec::new(),
-            signer: Signer::Current,
-        }
+        Self { claims, header: Map::new(), without: Vec::new(), signer: Signer::Current }
     }
 
     /// Signs with that key (its `kid` and `alg` go into the header).
@@ -142,11 +134,7 @@ impl Mint {
             Signer::Current => Signer::Key(current.clone()),
             other => other.clone(),
         };
-        assemble(
-            header.to_string().as_bytes(),
-            self.claims.to_string().as_bytes(),
-            &signer,
-        )
+        assemble(header.to_string().as_bytes(), self.claims.to_string().as_bytes(), &signer)
     }
 }
 
@@ -192,11 +180,7 @@ pub fn dpop_proof(key: &Key, method: &str, url: &str, access_token: Option<&str>
     if let Some(token) = access_token {
         claims["ath"] = json!(encode(Sha256::digest(token)));
     }
-    Mint::of(claims)
-        .key(key)
-        .header("typ", "dpop+jwt")
-        .header("jwk", key.bare_jwk())
-        .without_header("kid")
+    Mint::of(claims).key(key).header("typ", "dpop+jwt").header("jwk", key.bare_jwk()).without_header("kid")
 }
 
 /// Was this token signed by HMAC-SHA-256 of `secret`?
@@ -204,26 +188,15 @@ pub(crate) fn verifies_by_secret(token: &str, secret: &[u8]) -> bool {
     let Some((text, signature)) = token.rsplit_once('.') else {
         return false;
     };
-    let mac = Hmac::<Sha256>::new_from_slice(secret)
-        .expect("any length is fine")
-        .chain_update(text);
-    URL_SAFE_NO_PAD
-        .decode(signature)
-        .is_ok_and(|signature| mac.verify_slice(&signature).is_ok())
+    let mac = Hmac::<Sha256>::new_from_slice(secret).expect("any length is fine").chain_update(text);
+    URL_SAFE_NO_PAD.decode(signature).is_ok_and(|signature| mac.verify_slice(&signature).is_ok())
 }
 
 /// A random UUID, version 4.
 pub(crate) fn uuid() -> String {
     let random = rand::random::<u128>();
     let hex = format!("{random:032x}");
-    format!(
-        "{}-{}-4{}-a{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[13..16],
-        &hex[17..20],
-        &hex[20..]
-    )
+    format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
 }
 
 fn assemble(header: &[u8], payload: &[u8], signer: &Signer) -> String {

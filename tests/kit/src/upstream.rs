@@ -64,10 +64,7 @@ impl Upstream {
     }
 
     async fn serve(port: Option<u16>) -> Self {
-        let shared = Arc::new(Shared {
-            log: Log::new(),
-            told: Mutex::default(),
-        });
+        let shared = Arc::new(Shared { log: Log::new(), told: Mutex::default() });
         let handler = Arc::clone(&shared);
         let server = Server::start(port, move |request| serve(Arc::clone(&handler), request)).await;
         Self { shared, server }
@@ -86,9 +83,7 @@ impl Upstream {
     /// The next `count` requests get this answer instead of the echo.
     pub fn answer_next(&self, count: usize, status: u16, headers: &[(&str, &str)]) {
         let reply = Reply::new(status, headers);
-        lock(&self.shared.told)
-            .next
-            .extend(std::iter::repeat_n(reply, count));
+        lock(&self.shared.told).next.extend(std::iter::repeat_n(reply, count));
     }
 
     /// Every request with a header of exactly this value gets this status.
@@ -147,13 +142,8 @@ impl Upstream {
 impl Reply {
     /// A status and its headers.
     pub fn new(status: u16, headers: &[(&str, &str)]) -> Self {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Self {
-            status,
-            headers: headers.collect(),
-        }
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self { status, headers: headers.collect() }
     }
 }
 
@@ -163,24 +153,15 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
     let (reply, delay) = {
         let mut told = lock(&shared.told);
         let next = told.next.pop_front();
-        (
-            next.or_else(|| told.rules.iter().find_map(|rule| rule(&request))),
-            told.delay,
-        )
+        (next.or_else(|| told.rules.iter().find_map(|rule| rule(&request))), told.delay)
     };
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    let is_grpc = request
-        .header("content-type")
-        .is_some_and(|kind| kind.starts_with("application/grpc"));
+    let is_grpc = request.header("content-type").is_some_and(|kind| kind.starts_with("application/grpc"));
     Ok(match reply {
         Some(reply) => {
-            let headers: Vec<_> = reply
-                .headers
-                .iter()
-                .map(|(n, v)| (n.as_str(), v.as_str()))
-                .collect();
+            let headers: Vec<_> = reply.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
             let body = json!({ "told": reply.status }).to_string();
             let mut response = answer(reply.status, &headers, body);
             let json = HeaderValue::from_static("application/json");
@@ -188,21 +169,13 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
             response
         }
         None if is_grpc => grpc_ok(),
-        None => answer(
-            200,
-            &[("content-type", "application/json")],
-            echo(&request).to_string(),
-        ),
+        None => answer(200, &[("content-type", "application/json")], echo(&request).to_string()),
     })
 }
 
 fn echo(request: &Recorded) -> Value {
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-    let headers: Vec<_> = request
-        .headers
-        .iter()
-        .map(|(name, value)| json!([name, text(value)]))
-        .collect();
+    let headers: Vec<_> = request.headers.iter().map(|(name, value)| json!([name, text(value)])).collect();
     json!({
         "method": request.method,
         "path": request.path,
@@ -220,10 +193,7 @@ fn grpc_ok() -> Response<Body> {
     let (sender, body) = frames();
     let _ = sender.try_send(Ok(message));
     let _ = sender.try_send(Ok(Frame::trailers(trailers)));
-    Response::builder()
-        .header("content-type", "application/grpc")
-        .body(body)
-        .unwrap()
+    Response::builder().header("content-type", "application/grpc").body(body).unwrap()
 }
 
 fn hex(bytes: &[u8]) -> String {

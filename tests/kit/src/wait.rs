@@ -11,9 +11,7 @@ const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Asks `probe` until it answers `Some`, and panics with `what` when [`PATIENCE`] ends.
 pub async fn until<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
-    try_until(PATIENCE, probe)
-        .await
-        .unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain: {what}"))
+    try_until(PATIENCE, probe).await.unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain: {what}"))
 }
 
 /// Asks `probe` until it answers `Some`; `None` when `patience` ends first.

@@ -27,20 +27,13 @@ async fn world() -> (Idp, Upstream, envoy::Builder) {
 #[tokio::test]
 async fn a_token_of_the_stand_in_passes_a_real_envoy_and_no_token_does_not() {
     let (idp, upstream, builder) = world().await;
-    let envoy = builder
-        .listener(guarded(&idp, "inventory-service"))
-        .start()
-        .await
-        .unwrap();
+    let envoy = builder.listener(guarded(&idp, "inventory-service")).start().await.unwrap();
 
     let refused = client::get(envoy.url("in", "/inventory")).send().await;
     assert_eq!(refused.status, 401, "{}", refused.text());
     assert_eq!(upstream.count(), 0);
 
-    let admitted = client::get(envoy.url("in", "/inventory"))
-        .bearer(idp.token())
-        .send()
-        .await;
+    let admitted = client::get(envoy.url("in", "/inventory")).bearer(idp.token()).send().await;
     assert_eq!(admitted.status, 200, "{}", admitted.text());
     assert_eq!(admitted.json()["path"], "/inventory");
     assert_eq!(upstream.count(), 1);
@@ -78,44 +71,23 @@ async fn a_pushed_configuration_is_in_force_when_push_returns() {
 #[tokio::test]
 async fn a_refused_push_says_why_and_leaves_the_old_configuration() {
     let (idp, _upstream, builder) = world().await;
-    let mut envoy = builder
-        .listener(guarded(&idp, "inventory-service"))
-        .start()
-        .await
-        .unwrap();
+    let mut envoy = builder.listener(guarded(&idp, "inventory-service")).start().await.unwrap();
     let mut broken = guarded(&idp, "inventory-service");
     envoy::manager_mut(&mut broken)["http_filters"][0]["typed_config"]["rules"] =
         json!([{ "match": { "prefix": "/" }, "requires": { "provider_name": "nobody" } }]);
-    let Pushed::Rejected(words) = envoy.push([broken]).await else {
-        panic!("Envoy took it")
-    };
+    let Pushed::Rejected(words) = envoy.push([broken]).await else { panic!("Envoy took it") };
     assert!(words.contains("nobody"), "{words}");
-    assert_eq!(
-        client::get(envoy.url("in", "/"))
-            .bearer(idp.token())
-            .send()
-            .await
-            .status,
-        200
-    );
+    assert_eq!(client::get(envoy.url("in", "/")).bearer(idp.token()).send().await.status, 200);
 }
 
 #[tokio::test]
 async fn a_bad_first_configuration_is_an_error_with_envoys_words() {
     for make_static in [false, true] {
         let builder = Envoy::builder().listener(envoy::listener("in", vec![], envoy::route_to("nowhere")));
-        let builder = if make_static {
-            builder.static_listeners()
-        } else {
-            builder
-        };
+        let builder = if make_static { builder.static_listeners() } else { builder };
         let error = builder.start().await.err().unwrap();
         assert!(error.log.contains("unknown cluster 'nowhere'"), "{error}");
-        assert_eq!(
-            error.exit.is_some(),
-            make_static,
-            "a bad bootstrap ends it, a bad file does not"
-        );
+        assert_eq!(error.exit.is_some(), make_static, "a bad bootstrap ends it, a bad file does not");
     }
 }
 
@@ -151,10 +123,8 @@ async fn an_upstream_filter_adds_a_secret_that_rotates() {
     };
     assert_eq!(sent().await, "Basic one");
     envoy.write("secret.json", &envoy::secret("basic", "Basic two"));
-    m2m_auth_kit::wait::until("the second secret", async || {
-        (sent().await == "Basic two").then_some(())
-    })
-    .await;
+    m2m_auth_kit::wait::until("the second secret", async || (sent().await == "Basic two").then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -163,17 +133,11 @@ async fn the_client_sends_bytes_that_a_polite_one_would_not() {
     let listener = envoy::listener("in", vec![], envoy::route_to("inventory"));
     let envoy = builder.listener(listener).start().await.unwrap();
     let url = envoy.url("in", "/a/%2e%2e/b?q=%FF");
-    let odd = client::get(&url)
-        .header("x-odd", b"caf\xe9")
-        .header("x-two", "1")
-        .header("x-two", "2");
+    let odd = client::get(&url).header("x-odd", b"caf\xe9").header("x-two", "1").header("x-two", "2");
     let answer = odd.send().await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let seen = upstream.last();
-    assert_eq!(
-        seen.headers.iter().find(|(name, _)| name == "x-odd").unwrap().1,
-        b"caf\xe9"
-    );
+    assert_eq!(seen.headers.iter().find(|(name, _)| name == "x-odd").unwrap().1, b"caf\xe9");
     assert_eq!(seen.headers_named("x-two"), ["1", "2"]);
     assert_eq!(seen.path, "/a/%2e%2e/b?q=%FF");
     assert_eq!(client::Request::new("HEAD", &url).send().await.status, 200);

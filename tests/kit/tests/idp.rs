@@ -19,9 +19,7 @@ fn at(idp: &Idp, endpoint: Endpoint) -> String {
 
 fn ask(idp: &Idp, form: &str) -> client::Request {
     let form_type = "application/x-www-form-urlencoded";
-    client::post(at(idp, Endpoint::Token))
-        .header("content-type", form_type)
-        .body(form)
+    client::post(at(idp, Endpoint::Token)).header("content-type", form_type).body(form)
 }
 
 async fn granted(idp: &Idp, form: &str) -> Value {
@@ -50,26 +48,15 @@ async fn a_token_looks_like_keycloaks_and_verifies_by_the_published_key() {
     assert_eq!(claims["iss"], idp.issuer());
     assert_eq!(claims["aud"], "inventory-service");
     assert_eq!(claims["azp"], "order-service");
-    assert_eq!(
-        claims["resource_access"],
-        json!({ "inventory-service": { "roles": ["inventory:read"] } })
-    );
+    assert_eq!(claims["resource_access"], json!({ "inventory-service": { "roles": ["inventory:read"] } }));
     assert_eq!(claims.get("realm_access"), None);
     assert!(claims["exp"].as_u64().unwrap().abs_diff(token::now() + 300) <= 2);
 
     let set = client::get(at(&idp, Endpoint::Keys)).send().await;
     assert_eq!(set.header("cache-control").unwrap(), "no-cache");
     let keys = set.json()["keys"].clone();
-    assert_eq!(
-        keys[0]["use"], "enc",
-        "as in Keycloak the first key is not for signing"
-    );
-    let key = keys
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|key| key["kid"] == header["kid"])
-        .unwrap();
+    assert_eq!(keys[0]["use"], "enc", "as in Keycloak the first key is not for signing");
+    let key = keys.as_array().unwrap().iter().find(|key| key["kid"] == header["kid"]).unwrap();
     assert!(token::verifies_by_jwk(token, key));
     assert!(!token::verifies_by_jwk(token, &keys[0]));
     assert!(!token::verifies_by_jwk(
@@ -81,27 +68,12 @@ async fn a_token_looks_like_keycloaks_and_verifies_by_the_published_key() {
 #[tokio::test]
 async fn every_algorithm_verifies_by_what_is_published() {
     let idp = Idp::start().await;
-    for alg in [
-        Alg::Rs256,
-        Alg::Rs384,
-        Alg::Rs512,
-        Alg::Ps256,
-        Alg::Es256,
-        Alg::EdDsa,
-    ] {
+    for alg in [Alg::Rs256, Alg::Rs384, Alg::Rs512, Alg::Ps256, Alg::Es256, Alg::EdDsa] {
         let key = idp.add_key(alg);
-        let token = granted(&idp, BY_POST).await["access_token"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let token = granted(&idp, BY_POST).await["access_token"].as_str().unwrap().to_owned();
         assert_eq!(token::decode(&token).0["alg"], alg.name());
         let set = idp.document(Endpoint::Keys);
-        let jwk = set["keys"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|jwk| jwk["kid"] == key.kid())
-            .unwrap();
+        let jwk = set["keys"].as_array().unwrap().iter().find(|jwk| jwk["kid"] == key.kid()).unwrap();
         assert!(token::verifies_by_jwk(&token, jwk), "{alg:?}");
     }
 }
@@ -112,49 +84,19 @@ async fn errors_are_in_keycloaks_words() {
     let said = |status, error: &str, text: &str| (status, error.to_owned(), text.to_owned());
     let wrong = "Invalid client or Invalid client credentials";
     for (form, expected) in [
-        (
-            "",
-            said(400, "invalid_request", "Missing form parameter: grant_type"),
-        ),
-        (
-            "grant_type=magic",
-            said(400, "unsupported_grant_type", "Unsupported grant_type"),
-        ),
-        (
-            "grant_type=client_credentials",
-            said(400, "invalid_client", "Missing client_id parameter"),
-        ),
-        (
-            &BY_POST.replace("order-secret", "x"),
-            said(401, "unauthorized_client", wrong),
-        ),
-        (
-            &BY_POST.replace("&client_secret=order-secret", ""),
-            said(401, "unauthorized_client", wrong),
-        ),
-        (
-            &BY_POST.replace("order-service", "nobody"),
-            said(401, "invalid_client", wrong),
-        ),
-        (
-            &format!("{BY_POST}&scope=nope"),
-            said(400, "invalid_scope", "Invalid scopes: nope"),
-        ),
-        (
-            &format!("{BY_POST}&scope=a&scope=a"),
-            said(400, "invalid_request", "duplicated parameter"),
-        ),
+        ("", said(400, "invalid_request", "Missing form parameter: grant_type")),
+        ("grant_type=magic", said(400, "unsupported_grant_type", "Unsupported grant_type")),
+        ("grant_type=client_credentials", said(400, "invalid_client", "Missing client_id parameter")),
+        (&BY_POST.replace("order-secret", "x"), said(401, "unauthorized_client", wrong)),
+        (&BY_POST.replace("&client_secret=order-secret", ""), said(401, "unauthorized_client", wrong)),
+        (&BY_POST.replace("order-service", "nobody"), said(401, "invalid_client", wrong)),
+        (&format!("{BY_POST}&scope=nope"), said(400, "invalid_scope", "Invalid scopes: nope")),
+        (&format!("{BY_POST}&scope=a&scope=a"), said(400, "invalid_request", "duplicated parameter")),
     ] {
         assert_eq!(refused(&idp, form).await, expected, "{form}");
     }
     assert_eq!(client::get(at(&idp, Endpoint::Token)).send().await.status, 405);
-    assert_eq!(
-        client::get(format!("http://{}/other", idp.address()))
-            .send()
-            .await
-            .status,
-        404
-    );
+    assert_eq!(client::get(format!("http://{}/other", idp.address())).send().await.status, 404);
     assert_eq!(client::get(at(&idp, Endpoint::Metadata)).send().await.status, 404);
 }
 
@@ -217,36 +159,17 @@ async fn an_exchange_narrows_and_never_widens() {
         )
     };
     let with = |who: &str, more: &str| form(who, &format!("&subject_token={subject}{more}"));
-    let answer = granted(
-        &idp,
-        &with("inventory", "&scope=payment-api&audience=payment-service"),
-    )
-    .await;
+    let answer = granted(&idp, &with("inventory", "&scope=payment-api&audience=payment-service")).await;
     let claims = token::decode(answer["access_token"].as_str().unwrap()).1;
-    assert_eq!(
-        (&claims["aud"], &claims["azp"]),
-        (&json!("payment-service"), &json!("inventory-service"))
-    );
-    assert_eq!(
-        (&claims["sub"], &claims["resource_access"]),
-        (&json!(token::SUBJECT), &json!({}))
-    );
+    assert_eq!((&claims["aud"], &claims["azp"]), (&json!("payment-service"), &json!("inventory-service")));
+    assert_eq!((&claims["sub"], &claims["resource_access"]), (&json!(token::SUBJECT), &json!({})));
     assert!(answer["issued_token_type"].is_string());
 
     let error = async |form: String| refused(&idp, &form).await;
     let not_available = "Requested audience not available: payment-service";
-    assert_eq!(
-        error(with("inventory", "&audience=payment-service")).await.2,
-        not_available
-    );
-    assert_eq!(
-        error(with("inventory", "&audience=nobody")).await.2,
-        "Audience not found"
-    );
-    assert_eq!(
-        error(form("inventory", "&subject_token=a.b.c")).await.2,
-        "Invalid token"
-    );
+    assert_eq!(error(with("inventory", "&audience=payment-service")).await.2, not_available);
+    assert_eq!(error(with("inventory", "&audience=nobody")).await.2, "Audience not found");
+    assert_eq!(error(form("inventory", "&subject_token=a.b.c")).await.2, "Invalid token");
     assert_eq!(error(with("payment", "")).await.1, "invalid_request");
     idp.change_client("payment-service", |client| client.exchange = true);
     assert_eq!(error(with("payment", "")).await.0, 403);
@@ -262,11 +185,7 @@ async fn a_dpop_proof_binds_the_token() {
     assert_eq!(answer["token_type"], "DPoP");
     let claims = token::decode(answer["access_token"].as_str().unwrap()).1;
     assert_eq!(claims["cnf"]["jkt"], key.thumbprint());
-    assert_eq!(
-        asked.send().await.json()["error"],
-        "invalid_dpop_proof",
-        "a proof is good once"
-    );
+    assert_eq!(asked.send().await.json()["error"], "invalid_dpop_proof", "a proof is good once");
     idp.change_client("order-service", |client| client.dpop_bound = true);
     assert_eq!(refused(&idp, BY_POST).await.2, "DPoP proof is missing");
 }
@@ -276,24 +195,13 @@ async fn introspection_knows_the_living_from_the_dead() {
     let idp = Idp::start().await;
     let state = async |token: &str| {
         let form = format!("client_id=inventory-service&client_secret=inventory-secret&token={token}");
-        client::post(at(&idp, Endpoint::Introspection))
-            .body(form)
-            .send()
-            .await
-            .json()
+        client::post(at(&idp, Endpoint::Introspection)).body(form).send().await.json()
     };
     let alive = state(&idp.token()).await;
-    assert_eq!(
-        (&alive["active"], &alive["client_id"]),
-        (&json!(true), &json!("order-service"))
-    );
+    assert_eq!((&alive["active"], &alive["client_id"]), (&json!(true), &json!("order-service")));
     let mut claims = idp.claims();
     claims["exp"] = json!(token::now() - 1);
-    for dead in [
-        idp.mint(claims),
-        idp.mint_with(&Mint::of(idp.claims()).unsigned()),
-        "opaque".to_owned(),
-    ] {
+    for dead in [idp.mint(claims), idp.mint_with(&Mint::of(idp.claims()).unsigned()), "opaque".to_owned()] {
         assert_eq!(state(&dead).await, json!({ "active": false }));
     }
 }
@@ -337,37 +245,22 @@ async fn every_fault_is_what_its_name_says() {
     let answer = told(Fault::Status(500, "{}".into())).await.unwrap();
     assert_eq!((answer.status, answer.text().as_str()), (500, "{}"));
     let answer = told(Fault::RetryAfter(429, "7".into())).await.unwrap();
-    assert_eq!(
-        (answer.status, answer.header("retry-after").unwrap().as_str()),
-        (429, "7")
-    );
+    assert_eq!((answer.status, answer.header("retry-after").unwrap().as_str()), (429, "7"));
     let answer = told(Fault::Garbage).await.unwrap();
     assert!(serde_json::from_slice::<Value>(&answer.body).is_err());
     let answer = told(Fault::Html).await.unwrap();
     assert!(answer.header("content-type").unwrap().starts_with("text/html"));
     let answer = told(Fault::WrongContentType).await.unwrap();
     assert_eq!(
-        (
-            answer.header("content-type").unwrap().as_str(),
-            answer.json()["keys"].is_array()
-        ),
+        (answer.header("content-type").unwrap().as_str(), answer.json()["keys"].is_array()),
         ("text/plain", true)
     );
     assert_eq!(told(Fault::Body("[1]".into())).await.unwrap().text(), "[1]");
     assert!(told(Fault::Huge(3_000_000)).await.unwrap().body.len() >= 3_000_000);
-    assert_eq!(
-        told(Fault::CutInHalf).await.unwrap_err().kind(),
-        ErrorKind::UnexpectedEof
-    );
-    assert_eq!(
-        told(Fault::Reset).await.unwrap_err().kind(),
-        ErrorKind::ConnectionReset
-    );
+    assert_eq!(told(Fault::CutInHalf).await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    assert_eq!(told(Fault::Reset).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     let before = tokio::time::Instant::now();
-    assert_eq!(
-        told(Fault::Slow(Duration::from_millis(50))).await.unwrap().status,
-        200
-    );
+    assert_eq!(told(Fault::Slow(Duration::from_millis(50))).await.unwrap().status, 200);
     assert!(before.elapsed() >= Duration::from_millis(50));
 
     // A hanging answer is cut off by the stop.
@@ -379,14 +272,8 @@ async fn every_fault_is_what_its_name_says() {
     });
     idp.wait_for(Endpoint::Keys, asked + 1).await;
     idp.stop().await;
-    assert_eq!(
-        hanging.await.unwrap().unwrap_err().kind(),
-        ErrorKind::ConnectionReset
-    );
-    assert_eq!(
-        get.try_send().await.unwrap_err().kind(),
-        ErrorKind::ConnectionRefused
-    );
+    assert_eq!(hanging.await.unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(get.try_send().await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
     idp.fault(Endpoint::Keys, Fault::None);
     idp.resume().await;
     assert_eq!(get.send().await.status, 200);
@@ -405,24 +292,12 @@ async fn the_issuer_and_the_offers_follow_what_is_set() {
     let keys = "https://keycloak.example.com/realms/other/protocol/openid-connect/certs";
     assert_eq!(document["jwks_uri"], keys);
     assert_eq!(idp.url(Endpoint::Keys), keys);
-    assert_eq!(
-        client::get(at(&idp, Endpoint::Metadata)).send().await.json(),
-        document
-    );
-    assert_eq!(
-        token::decode(&idp.token()).1["iss"],
-        "https://keycloak.example.com/realms/other"
-    );
+    assert_eq!(client::get(at(&idp, Endpoint::Metadata)).send().await.json(), document);
+    assert_eq!(token::decode(&idp.token()).1["iss"], "https://keycloak.example.com/realms/other");
     let get = client::get(at(&idp, Endpoint::Keys));
     let first = get.send().await;
     assert_eq!(first.headers_named("cache-control"), ["max-age=60"]);
-    assert_eq!(
-        get.header("if-none-match", first.header("etag").unwrap())
-            .send()
-            .await
-            .status,
-        304
-    );
+    assert_eq!(get.header("if-none-match", first.header("etag").unwrap()).send().await.status, 304);
 }
 
 #[tokio::test]
@@ -432,20 +307,12 @@ async fn the_load_driver_counts_what_came_back() {
     upstream.answer_when("authorization", "Bearer bad", 401);
     let round = vec![get.clone().bearer("good"), get.clone().bearer("bad")];
     let report = Load::round(round).connections(4).requests(200).run().await;
-    assert_eq!(
-        report.by_status,
-        BTreeMap::from([(200, 100), (401, 100)]),
-        "{report}"
-    );
+    assert_eq!(report.by_status, BTreeMap::from([(200, 100), (401, 100)]), "{report}");
     assert_eq!((report.sent(), upstream.count()), (200, 200));
     assert!(report.percentile(50.0) <= report.longest());
 
-    let paced = Load::of(get.clone())
-        .connections(2)
-        .rate(200.0)
-        .duration(Duration::from_millis(250))
-        .run()
-        .await;
+    let paced =
+        Load::of(get.clone()).connections(2).rate(200.0).duration(Duration::from_millis(250)).run().await;
     assert!(paced.only(200), "{paced}");
     assert_eq!(paced.sent(), 50);
 

@@ -66,17 +66,11 @@ impl Provider {
         match self {
             Self::Keycloak(keycloak) => keycloak.token(client, form[2].1, "").await,
             Self::StandIn(idp) => {
-                let body: Vec<String> = form
-                    .iter()
-                    .map(|(name, value)| format!("{name}={value}"))
-                    .collect();
+                let body: Vec<String> = form.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 let request = client::post(idp.url(m2m_auth_kit::idp::Endpoint::Token))
                     .header("content-type", "application/x-www-form-urlencoded")
                     .body(body.join("&"));
-                request.send().await.json()["access_token"]
-                    .as_str()
-                    .expect("a token")
-                    .to_owned()
+                request.send().await.json()["access_token"].as_str().expect("a token").to_owned()
             }
         }
     }
@@ -155,27 +149,21 @@ impl Story {
 async fn envoy(provider: &Provider, service: &Upstream) -> Envoy {
     let yaml = std::fs::read_to_string(repository().join("envoy/envoy.yaml")).expect("envoy/envoy.yaml");
     let yaml = yaml.replace("http://keycloak:8080/realms/my-realm", &provider.issuer());
-    let yaml = yaml.replace(
-        "/etc/envoy/m2m_auth.wasm",
-        m2m_auth_kit::module().to_str().expect("a plain path"),
-    );
+    let yaml =
+        yaml.replace("/etc/envoy/m2m_auth.wasm", m2m_auth_kit::module().to_str().expect("a plain path"));
     let bootstrap: Value = serde_norway::from_str(&yaml).expect("YAML");
     let ingress = free_port();
     let mut builder = Envoy::builder().env("ORDER_SERVICE_SECRET", &keycloak::secret("order-service"));
-    for listener in bootstrap
-        .pointer("/static_resources/listeners")
-        .and_then(Value::as_array)
-        .expect("listeners")
+    for listener in
+        bootstrap.pointer("/static_resources/listeners").and_then(Value::as_array).expect("listeners")
     {
         let mut listener = listener.clone();
         let port = if listener["name"] == "ingress" { ingress } else { 0 };
         listener["address"]["socket_address"] = json!({ "address": "127.0.0.1", "port_value": port });
         builder = builder.listener(listener);
     }
-    for cluster in bootstrap
-        .pointer("/static_resources/clusters")
-        .and_then(Value::as_array)
-        .expect("clusters")
+    for cluster in
+        bootstrap.pointer("/static_resources/clusters").and_then(Value::as_array).expect("clusters")
     {
         let mut cluster = cluster.clone();
         let port = match cluster["name"].as_str() {
@@ -188,10 +176,7 @@ async fn envoy(provider: &Provider, service: &Upstream) -> Envoy {
         *address.expect("an endpoint") = json!({ "address": "127.0.0.1", "port_value": port });
         builder = builder.cluster(cluster);
     }
-    builder
-        .start()
-        .await
-        .unwrap_or_else(|error| panic!("Envoy does not start: {error:?}"))
+    builder.start().await.unwrap_or_else(|error| panic!("Envoy does not start: {error:?}"))
 }
 
 fn free_port() -> u16 {
@@ -206,23 +191,14 @@ async fn main() -> ExitCode {
     let service = Upstream::start().await;
     let envoy = envoy(&provider, &service).await;
     println!("identity provider  {}", provider.issuer());
-    println!(
-        "order-service   -> {} (egress: attaches a token)",
-        envoy.address("egress")
-    );
+    println!("order-service   -> {} (egress: attaches a token)", envoy.address("egress"));
     println!(
         "ingress            {} (checks it) -> inventory-service {}",
         envoy.address("ingress"),
         service.address()
     );
     println!("configuration      envoy/envoy.yaml\n");
-    let mut story = Story {
-        provider,
-        service,
-        envoy,
-        step: 0,
-        wrong: 0,
-    };
+    let mut story = Story { provider, service, envoy, step: 0, wrong: 0 };
     play(&mut story).await;
     if story.wrong > 0 {
         println!("{} of {} steps went wrong.", story.wrong, story.step);
@@ -252,30 +228,16 @@ async fn play(story: &mut Story) {
 
     let answer = story.knock("/inventory/items", None).await;
     let why = "No token: a bare challenge, as RFC 6750 section 3.1 has it.";
-    story.tell(
-        "a stranger: GET /inventory/items at the ingress, without a token",
-        &answer,
-        401,
-        why,
-    );
+    story.tell("a stranger: GET /inventory/items at the ingress, without a token", &answer, 401, why);
 
     let good = story.provider.token("order-service").await;
     let answer = story.knock("/inventory/items", Some(&good)).await;
     let why = "Tokens that a service fetched by itself are as good.";
-    story.tell(
-        "order-service again, with a token that it got by curl",
-        &answer,
-        200,
-        why,
-    );
+    story.tell("order-service again, with a token that it got by curl", &answer, 200, why);
 
     let (header, claims) = token::decode(&good);
-    let forged = Mint::of(claims)
-        .key(&Idp::foreign_key())
-        .kid(header["kid"].as_str().expect("a kid"));
-    let answer = story
-        .knock("/inventory/items", Some(&forged.sign(&Idp::foreign_key())))
-        .await;
+    let forged = Mint::of(claims).key(&Idp::foreign_key()).kid(header["kid"].as_str().expect("a kid"));
+    let answer = story.knock("/inventory/items", Some(&forged.sign(&Idp::foreign_key()))).await;
     story.tell(
         "a forger: the same claims and the same kid, another key",
         &answer,
@@ -293,12 +255,7 @@ async fn play(story: &mut Story) {
     story.tell("anyone: GET /public/..%2finventory/items", &answer, 400, why);
 
     let answer = story.knock("/metrics", Some(&good)).await;
-    story.tell(
-        "order-service: GET /metrics",
-        &answer,
-        403,
-        "What no rule is for is refused, token or not.",
-    );
+    story.tell("order-service: GET /metrics", &answer, 403, "What no rule is for is refused, token or not.");
 
     story.provider.rotate_key().await;
     let fresh = story.provider.token("order-service").await;
@@ -309,31 +266,14 @@ async fn play(story: &mut Story) {
     story.provider.stop().await;
     let answer = story.order().await;
     let why = "The identity provider is gone; keys and token are still good, and nobody notices.";
-    story.tell(
-        "order-service, while the identity provider is stopped",
-        &answer,
-        200,
-        why,
-    );
+    story.tell("order-service, while the identity provider is stopped", &answer, 200, why);
 
-    let unknown = Mint::of(token::decode(&fresh).1)
-        .key(&Idp::foreign_key())
-        .sign(&Idp::foreign_key());
+    let unknown = Mint::of(token::decode(&fresh).1).key(&Idp::foreign_key()).sign(&Idp::foreign_key());
     let answer = story.knock("/inventory/items", Some(&unknown)).await;
     let why = "A key that nobody knows, and nobody to ask: 503 with Retry-After. It may be the caller's fault, or ours.";
-    story.tell(
-        "a token with an unknown kid, while it is stopped",
-        &answer,
-        503,
-        why,
-    );
+    story.tell("a token with an unknown kid, while it is stopped", &answer, 503, why);
 
     story.provider.resume().await;
     let answer = story.order().await;
-    story.tell(
-        "order-service, once it is back",
-        &answer,
-        200,
-        "Nothing had to be restarted.",
-    );
+    story.tell("order-service, once it is back", &answer, 200, "Nothing had to be restarted.");
 }

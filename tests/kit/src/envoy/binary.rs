@@ -14,43 +14,31 @@ const VERSION: &str = "1.40.0";
 /// The user's Envoy (`ENVOY`), else the one on the `PATH`, else the fetched one (`ENVOY_VERSION` names which).
 pub(super) fn envoy() -> PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY
-        .get_or_init(|| named("ENVOY").or_else(on_path).unwrap_or_else(fetched))
-        .clone()
+    BINARY.get_or_init(|| named("ENVOY").or_else(on_path).unwrap_or_else(fetched)).clone()
 }
 
 /// The filter as Envoy loads it: the file that `M2M_AUTH_WASM` names, else what `make wasm` builds.
 pub fn module() -> PathBuf {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
-        run(Command::new("make")
-            .args(["-s", "wasm"])
-            .current_dir(repository()));
+        run(Command::new("make").args(["-s", "wasm"]).current_dir(repository()));
         let module = repository().join("target/m2m_auth.wasm");
         assert!(module.is_file(), "`make wasm` has left no {}", module.display());
         module
     };
-    MODULE
-        .get_or_init(|| named("M2M_AUTH_WASM").unwrap_or_else(build))
-        .clone()
+    MODULE.get_or_init(|| named("M2M_AUTH_WASM").unwrap_or_else(build)).clone()
 }
 
 /// The file that an environment variable names.
 fn named(variable: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env::var_os(variable).filter(|value| !value.is_empty())?);
-    assert!(
-        path.is_file(),
-        "{variable} names {}, which is no file",
-        path.display()
-    );
+    assert!(path.is_file(), "{variable} names {}, which is no file", path.display());
     Some(path.canonicalize().unwrap_or(path))
 }
 
 fn on_path() -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|folder| folder.join("envoy"))
-        .find(|file| file.is_file())
+    env::split_paths(&path).map(|folder| folder.join("envoy")).find(|file| file.is_file())
 }
 
 fn fetched() -> PathBuf {

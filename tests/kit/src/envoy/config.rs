@@ -1,9 +1,6 @@
 //! Envoy's configuration as JSON values: small pieces that a test puts together, and may change before it does.
 
-#![allow(
-    clippy::needless_pass_by_value,
-    reason = "pieces are handed over to the piece that holds them"
-)]
+#![allow(clippy::needless_pass_by_value, reason = "pieces are handed over to the piece that holds them")]
 
 use super::binary::module;
 use serde_json::{Map, Value, json};
@@ -81,16 +78,12 @@ pub fn listener(name: &str, filters: Vec<Value>, routes: Value) -> Value {
 
 /// The HTTP connection manager of a [`listener`], to be changed.
 pub fn manager_mut(listener: &mut Value) -> &mut Value {
-    listener
-        .pointer_mut("/filter_chains/0/filters/0/typed_config")
-        .expect("a listener made by `listener`")
+    listener.pointer_mut("/filter_chains/0/filters/0/typed_config").expect("a listener made by `listener`")
 }
 
 /// Everything to one cluster.
 pub fn route_to(cluster: &str) -> Value {
-    route_config(vec![
-        json!({ "match": { "prefix": "/" }, "route": { "cluster": cluster } }),
-    ])
+    route_config(vec![json!({ "match": { "prefix": "/" }, "route": { "cluster": cluster } })])
 }
 
 /// These routes, for any host.
@@ -222,10 +215,7 @@ impl Wasm {
             "vm_config": vm,
         });
         let kind = typed("envoy.extensions.filters.http.wasm.v3.Wasm");
-        filter(
-            "envoy.filters.http.wasm",
-            json!({ "@type": kind, "config": plugin }),
-        )
+        filter("envoy.filters.http.wasm", json!({ "@type": kind, "config": plugin }))
     }
 }
 

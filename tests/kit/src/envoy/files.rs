@@ -12,9 +12,7 @@ pub(super) fn write_listeners(directory: &Path, listeners: &[Value]) {
         resource
     });
     let here = directory.to_str().expect("a temporary folder with a plain name");
-    let text = json!({ "resources": resources.collect::<Vec<_>>() })
-        .to_string()
-        .replace("DIRECTORY", here);
+    let text = json!({ "resources": resources.collect::<Vec<_>>() }).to_string().replace("DIRECTORY", here);
     replace(directory, "listeners.json", &text);
 }
 

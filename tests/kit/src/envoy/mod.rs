@@ -86,10 +86,7 @@ impl Envoy {
         let logged = self.log.count();
         write_listeners(self.directory.path(), &listeners);
         let of = |stats: &BTreeMap<String, u64>, name: &str| {
-            stats
-                .get(&format!("listener_manager.{name}"))
-                .copied()
-                .unwrap_or_default()
+            stats.get(&format!("listener_manager.{name}")).copied().unwrap_or_default()
         };
         let accepted = until("Envoy says what it thinks of the pushed listeners", async || {
             let now = self.stats("listener_manager.").await;
@@ -107,10 +104,7 @@ impl Envoy {
         if !accepted {
             let words = until("Envoy logs why", async || {
                 let words = self.log.since(logged);
-                words
-                    .iter()
-                    .any(|line| line.contains("rejected"))
-                    .then_some(words)
+                words.iter().any(|line| line.contains("rejected")).then_some(words)
             });
             return Pushed::Rejected(words.await.join("\n"));
         }
@@ -140,11 +134,7 @@ impl Envoy {
 
     /// The access log so far: one JSON object per finished request (see [`listener`]).
     pub fn access_log(&self) -> Vec<Value> {
-        self.access_log
-            .all()
-            .iter()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect()
+        self.access_log.all().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Comes back with the access log once it has `count` entries.
@@ -157,13 +147,9 @@ impl Envoy {
 
     /// Counters and gauges whose name starts with `prefix`; those that nobody has touched yet may be missing.
     pub async fn stats(&self, prefix: &str) -> BTreeMap<String, u64> {
-        let text = self
-            .admin_get(&format!("/stats?filter={}", starting_with(prefix)))
-            .await;
+        let text = self.admin_get(&format!("/stats?filter={}", starting_with(prefix))).await;
         let pairs = text.lines().filter_map(|line| line.split_once(": "));
-        pairs
-            .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
-            .collect()
+        pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
     }
 
     /// One counter or gauge; 0 when nobody has touched it.
@@ -173,10 +159,7 @@ impl Envoy {
 
     /// Comes back with the value once `good` says so.
     pub async fn wait_for_stat(&self, name: &str, mut good: impl FnMut(u64) -> bool) -> u64 {
-        until(name, async || {
-            Some(self.stat(name).await).filter(|value| good(*value))
-        })
-        .await
+        until(name, async || Some(self.stat(name).await).filter(|value| good(*value))).await
     }
 
     /// The numbers as Prometheus reads them.
@@ -191,18 +174,12 @@ impl Envoy {
 
     /// The body that the admin interface answers with.
     pub async fn admin_get(&self, path: &str) -> String {
-        client::get(format!("http://{}{path}", self.admin))
-            .send()
-            .await
-            .text()
+        client::get(format!("http://{}{path}", self.admin)).send().await.text()
     }
 
     /// Tells the admin interface to do something: `/logging?level=debug`, `/reset_counters`, …
     pub async fn admin_post(&self, path: &str) -> String {
-        client::post(format!("http://{}{path}", self.admin))
-            .send()
-            .await
-            .text()
+        client::post(format!("http://{}{path}", self.admin)).send().await.text()
     }
 
     /// `host:port` of the admin interface.
@@ -238,9 +215,7 @@ impl Envoy {
             if self.admin.is_empty() {
                 self.admin = fs::read_to_string(&admin).ok().filter(|text| !text.is_empty())?;
             }
-            let answer = client::get(format!("http://{}/ready", self.admin))
-                .try_send()
-                .await;
+            let answer = client::get(format!("http://{}/ready", self.admin)).try_send().await;
             answer.is_ok_and(|answer| answer.status == 200).then_some(true)
         })
         .await;
@@ -252,10 +227,7 @@ impl Envoy {
     }
 
     async fn read_ports(&mut self, listeners: &[Value]) {
-        let names: Vec<_> = listeners
-            .iter()
-            .filter_map(|listener| listener["name"].as_str())
-            .collect();
+        let names: Vec<_> = listeners.iter().filter_map(|listener| listener["name"].as_str()).collect();
         self.ports = until(&format!("Envoy listens: {names:?}"), async || {
             let status: Value = serde_json::from_str(&self.admin_get("/listeners?format=json").await).ok()?;
             // Without a listener there is no such member.
@@ -295,11 +267,7 @@ impl Drop for Envoy {
 /// A regular expression for names with that prefix, fit for a query.
 fn starting_with(prefix: &str) -> String {
     let escape = |it: char| {
-        if it.is_alphanumeric() || it == '_' {
-            it.to_string()
-        } else {
-            format!("\\{it}")
-        }
+        if it.is_alphanumeric() || it == '_' { it.to_string() } else { format!("\\{it}") }
     };
     let pattern: String = prefix.chars().map(escape).collect();
     form_urlencoded::byte_serialize(format!("^{pattern}").as_bytes()).collect()
@@ -307,8 +275,5 @@ fn starting_with(prefix: &str) -> String {
 
 fn port(status: &Value) -> Option<(String, u16)> {
     let port = status["local_address"]["socket_address"]["port_value"].as_u64()?;
-    Some((
-        status["name"].as_str()?.to_owned(),
-        u16::try_from(port).ok().filter(|port| *port > 0)?,
-    ))
+    Some((status["name"].as_str()?.to_owned(), u16::try_from(port).ok().filter(|port| *port > 0)?))
 }

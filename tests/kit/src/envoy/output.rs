@@ -25,11 +25,7 @@ impl Lines {
         runtime().spawn(async move {
             let mut stream = BufReader::new(stream);
             let mut bytes = Vec::new();
-            while stream
-                .read_until(b'\n', &mut bytes)
-                .await
-                .is_ok_and(|read| read > 0)
-            {
+            while stream.read_until(b'\n', &mut bytes).await.is_ok_and(|read| read > 0) {
                 let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
                 bytes.clear();
                 lock(&kept).push(line);

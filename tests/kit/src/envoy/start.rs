@@ -120,15 +120,8 @@ impl Builder {
 
     /// Starts it, and comes back when it is ready and listens.
     pub async fn start(self) -> Result<Envoy, StartError> {
-        let directory = tempfile::Builder::new()
-            .prefix("m2m-envoy-")
-            .tempdir()
-            .expect("a temporary folder");
-        let here = directory
-            .path()
-            .to_str()
-            .expect("a temporary folder with a plain name")
-            .to_owned();
+        let directory = tempfile::Builder::new().prefix("m2m-envoy-").tempdir().expect("a temporary folder");
+        let here = directory.path().to_str().expect("a temporary folder with a plain name").to_owned();
         for (name, text) in &self.files {
             fs::write(directory.path().join(name), text).expect("a file in the temporary folder");
         }
@@ -157,10 +150,7 @@ impl Builder {
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         // The child belongs to the runtime that never ends, not to that of one test.
-        let spawned = runtime()
-            .spawn(async move { command.spawn() })
-            .await
-            .expect("spawning does not panic");
+        let spawned = runtime().spawn(async move { command.spawn() }).await.expect("spawning does not panic");
         let mut child = spawned.expect("the Envoy binary starts");
         let log = Lines::of(child.stderr.take().expect("piped"));
         let access_log = Lines::of(child.stdout.take().expect("piped"));
@@ -178,10 +168,7 @@ impl Builder {
             Err(exit) => {
                 let _ = envoy.child.start_kill();
                 envoy.log.closed().await;
-                Err(StartError {
-                    log: envoy.log.text(),
-                    exit,
-                })
+                Err(StartError { log: envoy.log.text(), exit })
             }
         }
     }

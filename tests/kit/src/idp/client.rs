@@ -101,15 +101,9 @@ pub(crate) fn presented(request: &Recorded) -> Result<(String, Proof), Refusal> 
     }
     if let Some(assertion) = request.parameter("client_assertion") {
         if request.parameter("client_assertion_type").as_deref() != Some(JWT_BEARER) {
-            return Err(Refusal::new(
-                400,
-                "invalid_client",
-                "Parameter client_assertion_type is invalid",
-            ));
+            return Err(Refusal::new(400, "invalid_client", "Parameter client_assertion_type is invalid"));
         }
-        let id = subject_of(&assertion)
-            .or_else(|| request.parameter("client_id"))
-            .ok_or_else(missing)?;
+        let id = subject_of(&assertion).or_else(|| request.parameter("client_id")).ok_or_else(missing)?;
         return Ok((id, Proof::Assertion(assertion)));
     }
     let id = request.parameter("client_id").ok_or_else(missing)?;
@@ -132,16 +126,9 @@ pub(crate) fn prove(
         Proof::Assertion(assertion) => {
             let by_key = client.assertion_keys.iter().any(|key| verifies(assertion, key));
             if !by_key
-                && !client
-                    .secrets
-                    .iter()
-                    .any(|secret| verifies_by_secret(assertion, secret.as_bytes()))
+                && !client.secrets.iter().any(|secret| verifies_by_secret(assertion, secret.as_bytes()))
             {
-                return Err(Refusal::new(
-                    400,
-                    "invalid_client",
-                    "Client assertion signature is not valid",
-                ));
+                return Err(Refusal::new(400, "invalid_client", "Client assertion signature is not valid"));
             }
             let (_, claims) = read(assertion).ok_or_else(Refusal::wrong_secret)?;
             assertion_is_fresh(&claims, &client.id, audiences, used)
@@ -160,10 +147,7 @@ fn assertion_is_fresh(
     if claims["iss"] != client || claims["sub"] != client {
         return wrong("Issuer or subject of the assertion is not the client");
     }
-    if !claims["aud"]
-        .as_str()
-        .is_some_and(|aud| audiences.iter().any(|known| known == aud))
-    {
+    if !claims["aud"].as_str().is_some_and(|aud| audiences.iter().any(|known| known == aud)) {
         return wrong("Invalid token audience");
     }
     let Some(end) = claims["exp"].as_u64() else {
@@ -209,10 +193,7 @@ pub(crate) fn bound_to(
     if claims["htm"] != *request.method || claims["htu"] != *url {
         return bad("Proof is for another request");
     }
-    if claims["iat"]
-        .as_u64()
-        .is_none_or(|iat| iat.abs_diff(now()) > LONGEST_PROOF + SKEW)
-    {
+    if claims["iat"].as_u64().is_none_or(|iat| iat.abs_diff(now()) > LONGEST_PROOF + SKEW) {
         return bad("Proof is not active");
     }
     match claims["jti"].as_str() {
@@ -236,10 +217,7 @@ pub(crate) fn basic(value: &str) -> Option<(String, String)> {
 fn form_decode(text: &str) -> String {
     // Whoever forgot to encode has `&` in there; what is left is one value, whatever it holds.
     let form = format!("value={}", text.replace('&', "%26"));
-    form_urlencoded::parse(form.as_bytes())
-        .next()
-        .map(|(_, value)| value.into_owned())
-        .unwrap_or_default()
+    form_urlencoded::parse(form.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
 }
 
 fn subject_of(assertion: &str) -> Option<String> {

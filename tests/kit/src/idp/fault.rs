@@ -25,14 +25,8 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// All of them, in the order of their discriminants.
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Discovery,
-        Self::Metadata,
-        Self::Keys,
-        Self::Token,
-        Self::Introspection,
-        Self::Other,
-    ];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Discovery, Self::Metadata, Self::Keys, Self::Token, Self::Introspection, Self::Other];
 }
 
 /// What an endpoint does instead of answering well.
@@ -78,10 +72,7 @@ impl Fault {
             }
             Self::Status(status, body) => answer(status, &json, body),
             Self::RetryAfter(status, when) => {
-                let headers = [
-                    ("content-type", "application/json"),
-                    ("retry-after", when.as_str()),
-                ];
+                let headers = [("content-type", "application/json"), ("retry-after", when.as_str())];
                 answer(status, &headers, r#"{"error":"temporarily_unavailable"}"#)
             }
             Self::Garbage => answer(200, &json, "}{ no JSON \u{0} at all"),
@@ -109,20 +100,13 @@ pub(crate) struct Good {
 
 impl Good {
     pub(crate) fn response(self) -> Response<crate::serve::Body> {
-        let headers: Vec<_> = self
-            .headers
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .collect();
+        let headers: Vec<_> = self.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         answer(self.status, &headers, self.body)
     }
 }
 
 fn cut_in_half(good: &Good) -> Response<crate::serve::Body> {
-    let (length, half) = (
-        good.body.len(),
-        good.body.as_bytes()[..good.body.len() / 2].to_vec(),
-    );
+    let (length, half) = (good.body.len(), good.body.as_bytes()[..good.body.len() / 2].to_vec());
     let (sender, body) = frames();
     tokio::spawn(async move {
         let _ = sender.send(Ok(Frame::data(Bytes::from(half)))).await;
@@ -131,9 +115,7 @@ fn cut_in_half(good: &Good) -> Response<crate::serve::Body> {
         let _ = sender.send(Err("told to cut the answer in half".into())).await;
     });
     let builder = Response::builder().status(good.status);
-    let builder = builder
-        .header("content-type", "application/json")
-        .header("content-length", length);
+    let builder = builder.header("content-type", "application/json").header("content-length", length);
     builder.body(body).expect("a good head")
 }
 

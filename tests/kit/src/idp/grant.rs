@@ -17,18 +17,10 @@ use std::collections::BTreeSet;
 /// Answers a request to the token endpoint.
 pub(crate) fn token(state: &mut State, request: &Recorded) -> Good {
     if request.method != "POST" {
-        return Good {
-            status: 405,
-            headers: Vec::new(),
-            body: String::new(),
-        };
+        return Good { status: 405, headers: Vec::new(), body: String::new() };
     }
     match grant(state, request) {
-        Ok(body) => Good {
-            status: 200,
-            headers: no_store(),
-            body: body.to_string(),
-        },
+        Ok(body) => Good { status: 200, headers: no_store(), body: body.to_string() },
         Err(refusal) => refusal.into(),
     }
 }
@@ -41,45 +33,26 @@ pub(crate) fn introspect(state: &mut State, request: &Recorded) -> Good {
     let body = match request.parameter("token").and_then(|token| alive(state, &token)) {
         Some(mut claims) => {
             let azp = claims["azp"].clone();
-            merge(
-                &mut claims,
-                json!({ "active": true, "client_id": azp, "token_type": "Bearer" }),
-            );
+            merge(&mut claims, json!({ "active": true, "client_id": azp, "token_type": "Bearer" }));
             claims["username"] = claims["preferred_username"].clone();
             claims
         }
         None => json!({ "active": false }),
     };
-    Good {
-        status: 200,
-        headers: no_store(),
-        body: body.to_string(),
-    }
+    Good { status: 200, headers: no_store(), body: body.to_string() }
 }
 
 fn grant(state: &mut State, request: &Recorded) -> Result<Value, Refusal> {
     let Some(kind) = request.parameter("grant_type") else {
-        return Err(Refusal::new(
-            400,
-            "invalid_request",
-            "Missing form parameter: grant_type",
-        ));
+        return Err(Refusal::new(400, "invalid_request", "Missing form parameter: grant_type"));
     };
     if kind != "client_credentials" && kind != TOKEN_EXCHANGE {
-        return Err(Refusal::new(
-            400,
-            "unsupported_grant_type",
-            "Unsupported grant_type",
-        ));
+        return Err(Refusal::new(400, "unsupported_grant_type", "Unsupported grant_type"));
     }
     let client = authenticate(state, request)?;
     let mut seen = BTreeSet::new();
     let repeatable = |name: &str| kind == TOKEN_EXCHANGE && name == "audience";
-    if request
-        .form()
-        .into_iter()
-        .any(|(name, _)| !repeatable(&name) && !seen.insert(name))
-    {
+    if request.form().into_iter().any(|(name, _)| !repeatable(&name) && !seen.insert(name)) {
         return Err(Refusal::new(400, "invalid_request", "duplicated parameter"));
     }
     let wanted = request.parameter("scope").unwrap_or_default();
@@ -91,10 +64,7 @@ fn grant(state: &mut State, request: &Recorded) -> Result<Value, Refusal> {
         exchange(state, request, &client, &mut claims)?;
     }
     if let Some(key) = &bound_to {
-        merge(
-            &mut claims,
-            json!({ "typ": "DPoP", "cnf": { "jkt": key, "kc-jkt-type": "DPoP" } }),
-        );
+        merge(&mut claims, json!({ "typ": "DPoP", "cnf": { "jkt": key, "kc-jkt-type": "DPoP" } }));
     }
     let mut answer = json!({
         "access_token": Mint::of(claims).sign(state.signing_key()),
@@ -112,11 +82,7 @@ fn grant(state: &mut State, request: &Recorded) -> Result<Value, Refusal> {
 
 fn authenticate(state: &mut State, request: &Recorded) -> Result<ClientSpec, Refusal> {
     let (id, proof) = presented(request)?;
-    let client = state
-        .clients
-        .get(&id)
-        .cloned()
-        .ok_or_else(Refusal::unknown_client)?;
+    let client = state.clients.get(&id).cloned().ok_or_else(Refusal::unknown_client)?;
     let audiences = [state.issuer.clone(), state.url("/protocol/openid-connect/token")];
     prove(&client, &proof, &audiences, &mut state.used_assertions)?;
     Ok(client)
@@ -129,28 +95,18 @@ fn scopes(client: &ClientSpec, wanted: &str) -> Result<Vec<String>, Refusal> {
         client.optional_scopes.contains_key(scope) || client.scopes.iter().any(|known| known == scope)
     };
     if wanted.iter().any(|scope| !allowed(scope)) {
-        return Err(Refusal::new(
-            400,
-            "invalid_scope",
-            format!("Invalid scopes: {}", wanted.join(" ")),
-        ));
+        return Err(Refusal::new(400, "invalid_scope", format!("Invalid scopes: {}", wanted.join(" "))));
     }
     let mut granted = client.scopes.clone();
     granted.extend(
-        wanted
-            .into_iter()
-            .filter(|scope| !client.scopes.iter().any(|it| it == scope))
-            .map(str::to_owned),
+        wanted.into_iter().filter(|scope| !client.scopes.iter().any(|it| it == scope)).map(str::to_owned),
     );
     Ok(granted)
 }
 
 fn claims(state: &State, client: &ClientSpec, scopes: &[String]) -> Value {
     let mut claims = token::claims(&state.issuer);
-    let added = scopes
-        .iter()
-        .filter_map(|scope| client.optional_scopes.get(scope))
-        .flatten();
+    let added = scopes.iter().filter_map(|scope| client.optional_scopes.get(scope)).flatten();
     // Keycloak writes the audiences that a scope added first.
     let audiences: Vec<_> = added.chain(&client.audiences).cloned().collect();
     set_audience(&mut claims, &audiences);
@@ -164,16 +120,10 @@ fn claims(state: &State, client: &ClientSpec, scopes: &[String]) -> Value {
         "sub": subject(&client.id),
     });
     merge(&mut claims, more);
-    let roles = client
-        .client_roles
-        .iter()
-        .map(|(of, roles)| (of.clone(), json!({ "roles": roles })));
+    let roles = client.client_roles.iter().map(|(of, roles)| (of.clone(), json!({ "roles": roles })));
     claims["resource_access"] = roles.collect();
     if client.client_roles.is_empty() {
-        claims
-            .as_object_mut()
-            .expect("an object")
-            .remove("resource_access");
+        claims.as_object_mut().expect("an object").remove("resource_access");
     }
     if !client.realm_roles.is_empty() {
         claims["realm_access"] = json!({ "roles": client.realm_roles });
@@ -199,32 +149,18 @@ fn exchange(
     if request.parameter("subject_token_type").as_deref() != Some(ACCESS_TOKEN) {
         return bad("Parameter 'subject_token' supports access tokens only".to_owned());
     }
-    if request
-        .parameter("requested_token_type")
-        .is_some_and(|kind| kind != ACCESS_TOKEN)
-    {
+    if request.parameter("requested_token_type").is_some_and(|kind| kind != ACCESS_TOKEN) {
         return bad("requested_token_type unsupported".to_owned());
     }
     let Some(subject) = alive(state, &subject) else {
         return bad("Invalid token".to_owned());
     };
     if subject["azp"] != *client.id && !audiences_of(&subject).contains(&client.id) {
-        return Err(Refusal::new(
-            403,
-            "access_denied",
-            "Client is not within the token audience",
-        ));
+        return Err(Refusal::new(403, "access_denied", "Client is not within the token audience"));
     }
-    let wanted: Vec<_> = request
-        .form()
-        .into_iter()
-        .filter(|(name, _)| name == "audience")
-        .map(|(_, it)| it)
-        .collect();
-    if wanted
-        .iter()
-        .any(|audience| !state.clients.contains_key(audience))
-    {
+    let wanted: Vec<_> =
+        request.form().into_iter().filter(|(name, _)| name == "audience").map(|(_, it)| it).collect();
+    if wanted.iter().any(|audience| !state.clients.contains_key(audience)) {
         return Err(Refusal::new(400, "invalid_client", "Audience not found"));
     }
     let available = audiences_of(claims);
@@ -273,9 +209,7 @@ fn subject(client: &str) -> String {
     if client == "order-service" {
         return token::SUBJECT.to_owned();
     }
-    let sum = client.bytes().fold(0_u64, |sum, byte| {
-        sum.wrapping_mul(131).wrapping_add(u64::from(byte))
-    });
+    let sum = client.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(131).wrapping_add(u64::from(byte)));
     format!("{:08x}-0000-4000-a000-{:012x}", sum >> 32, sum & 0xffff_ffff)
 }
 

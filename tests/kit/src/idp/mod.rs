@@ -50,18 +50,12 @@ impl Idp {
     }
 
     async fn serve(port: Option<u16>) -> Self {
-        let shared = Arc::new(Shared {
-            logs: Endpoint::ALL.map(|_| Log::new()),
-            state: Mutex::new(State::new()),
-        });
+        let shared =
+            Arc::new(Shared { logs: Endpoint::ALL.map(|_| Log::new()), state: Mutex::new(State::new()) });
         let server = listen(port, &shared).await;
         let address = server.address();
         lock(&shared.state).issuer = format!("http://{address}/realms/my-realm");
-        Self {
-            shared,
-            server: Mutex::new(Some(server)),
-            address,
-        }
+        Self { shared, server: Mutex::new(Some(server)), address }
     }
 
     /// Closes the port and every connection at once. The state stays: see [`Idp::resume`].
@@ -90,9 +84,7 @@ impl Idp {
 
     /// Another issuer. The endpoints follow its path, and discovery names them below it; the port stays.
     pub fn set_issuer(&self, issuer: &str) {
-        issuer
-            .trim_end_matches('/')
-            .clone_into(&mut lock(&self.shared.state).issuer);
+        issuer.trim_end_matches('/').clone_into(&mut lock(&self.shared.state).issuer);
     }
 
     /// The URL of an endpoint as discovery names it (below the issuer).
@@ -124,12 +116,7 @@ impl Idp {
     /// Changes a client; panics when there is none of that id.
     pub fn change_client(&self, id: &str, change: impl FnOnce(&mut ClientSpec)) {
         let mut state = lock(&self.shared.state);
-        change(
-            state
-                .clients
-                .get_mut(id)
-                .unwrap_or_else(|| panic!("no client {id}")),
-        );
+        change(state.clients.get_mut(id).unwrap_or_else(|| panic!("no client {id}")));
     }
 
     /// From now on only these secrets of the client are good.
@@ -156,9 +143,7 @@ impl Idp {
 
     /// Headers that the endpoint's good answers carry beside, or instead of, the usual ones.
     pub fn answer_headers(&self, endpoint: Endpoint, headers: &[(&str, &str)]) {
-        let headers = headers
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         lock(&self.shared.state).headers[endpoint as usize] = headers.collect();
     }
 
@@ -245,9 +230,7 @@ impl Idp {
 
     /// The newest request to the endpoint; panics when there was none.
     pub fn last(&self, endpoint: Endpoint) -> Recorded {
-        self.requests(endpoint)
-            .pop()
-            .unwrap_or_else(|| panic!("{endpoint:?} was never asked"))
+        self.requests(endpoint).pop().unwrap_or_else(|| panic!("{endpoint:?} was never asked"))
     }
 
     /// Forgets the requests so far, at every endpoint; counting starts at 0 again.

@@ -30,9 +30,7 @@ pub(crate) struct State {
 
 impl State {
     pub(super) fn new() -> Self {
-        let clients = ClientSpec::defaults()
-            .into_iter()
-            .map(|client| (client.id.clone(), client));
+        let clients = ClientSpec::defaults().into_iter().map(|client| (client.id.clone(), client));
         Self {
             issuer: String::new(),
             keys: vec![Key::new(Alg::Rs256)],
@@ -78,9 +76,7 @@ impl State {
 
     pub(super) fn endpoint_of(&self, request: &Recorded) -> Endpoint {
         let path = request.path.split('?').next().unwrap_or_default();
-        let known = Endpoint::ALL
-            .into_iter()
-            .find(|endpoint| self.endpoint_path(*endpoint) == path);
+        let known = Endpoint::ALL.into_iter().find(|endpoint| self.endpoint_path(*endpoint) == path);
         known.unwrap_or(Endpoint::Other)
     }
 
@@ -111,8 +107,7 @@ impl State {
             Endpoint::Metadata | Endpoint::Other => missing(),
         };
         for (name, value) in &self.headers[endpoint as usize] {
-            good.headers
-                .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+            good.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
             good.headers.push((name.clone(), value.clone()));
         }
         good
@@ -120,29 +115,16 @@ impl State {
 
     fn published(&self, document: &Value, request: &Recorded) -> Good {
         let body = document.to_string();
-        let usual = [
-            ("content-type", "application/json"),
-            ("cache-control", "no-cache"),
-        ];
-        let mut headers = usual
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec();
+        let usual = [("content-type", "application/json"), ("cache-control", "no-cache")];
+        let mut headers = usual.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         if self.etags {
             let etag = format!("\"{}\"", encode(&Sha256::digest(&body)[..12]));
             headers.push(("etag".to_owned(), etag.clone()));
             if request.header("if-none-match").is_some_and(|known| known == etag) {
-                return Good {
-                    status: 304,
-                    headers,
-                    body: String::new(),
-                };
+                return Good { status: 304, headers, body: String::new() };
             }
         }
-        Good {
-            status: 200,
-            headers,
-            body,
-        }
+        Good { status: 200, headers, body }
     }
 
     pub(super) fn key_set(&self) -> Value {
@@ -183,11 +165,7 @@ impl State {
 
 /// Headers of every answer of the token endpoint, good or bad.
 pub(super) fn no_store() -> Vec<(String, String)> {
-    [
-        ("content-type", "application/json"),
-        ("cache-control", "no-store"),
-        ("pragma", "no-cache"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .to_vec()
+    [("content-type", "application/json"), ("cache-control", "no-store"), ("pragma", "no-cache")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
 }

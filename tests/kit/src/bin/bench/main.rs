@@ -77,13 +77,7 @@ async fn bench() -> Result<(), String> {
                 .run(&envoy.address(row.id), row.load, order.seconds)
                 .map_err(|error| format!("{}: {error}", row.id))?;
             let cpu = (cpu_microseconds(envoy.process_id()) - before) / run.requests;
-            samples.add(
-                row,
-                Sample {
-                    cpu,
-                    per_second: run.per_second,
-                },
-            );
+            samples.add(row, Sample { cpu, per_second: run.per_second });
             let known = known_tokens(&envoy).await - known;
             if row.load == Load::NewTokens && known > 0 {
                 return Err(format!("{}: {known} of its tokens were not new", row.id));
@@ -92,10 +86,7 @@ async fn bench() -> Result<(), String> {
     }
 
     println!("{}", machine(&envoy, ours.as_ref(), &tokens[0], &order).await);
-    println!(
-        "{}",
-        table::markdown(&rows, &samples).expect("text takes what is written to it")
-    );
+    println!("{}", table::markdown(&rows, &samples).expect("text takes what is written to it"));
     Ok(())
 }
 
@@ -107,9 +98,7 @@ async fn start(idp: &Idp, upstream: &Upstream, rows: &[Row]) -> Result<Envoy, St
         .cluster(envoy::cluster("keycloak", idp.address()))
         .cluster(envoy::cluster("upstream", upstream.address()))
         .bootstrap(|bootstrap| bootstrap["static_resources"]["secrets"] = rows::secrets());
-    let builder = rows
-        .iter()
-        .fold(builder, |builder, row| builder.listener(row.listener()));
+    let builder = rows.iter().fold(builder, |builder, row| builder.listener(row.listener()));
     builder.start().await.map_err(|error| error.to_string())
 }
 
@@ -118,36 +107,19 @@ async fn check(row: &Row, envoy: &Envoy, idp: &Idp, upstream: &Upstream, token: 
     let request = client::get(envoy.url(row.id, PATH)).header("host", HOST);
     let status = async |request: client::Request| request.send().await.status;
     // Key sets and tokens arrive a moment after the start.
-    wait::until(row.id, async || {
-        (status(request.clone().bearer(token)).await == 200).then_some(())
-    })
-    .await;
-    let (bare, without_role) = (
-        status(request.clone()).await,
-        status(request.bearer(roleless(idp))).await,
-    );
+    wait::until(row.id, async || (status(request.clone().bearer(token)).await == 200).then_some(())).await;
+    let (bare, without_role) = (status(request.clone()).await, status(request.bearer(roleless(idp))).await);
     let expected = match row.check {
         Check::Passes | Check::Attaches => (200, 200),
         Check::NeedsToken => (401, 200),
         Check::NeedsRole => (401, 403),
     };
-    assert_eq!(
-        (bare, without_role),
-        expected,
-        "{}: without a token, without the role",
-        row.id
-    );
+    assert_eq!((bare, without_role), expected, "{}: without a token, without the role", row.id);
     if let Check::Attaches = row.check {
         wait::until(row.id, async || {
             upstream.forget();
-            let answer = client::get(envoy.url(row.id, "/check"))
-                .header("host", HOST)
-                .send()
-                .await;
-            let sent = upstream
-                .requests()
-                .last()
-                .and_then(|request| request.header("authorization"));
+            let answer = client::get(envoy.url(row.id, "/check")).header("host", HOST).send().await;
+            let sent = upstream.requests().last().and_then(|request| request.header("authorization"));
             (answer.status == 200 && sent.is_some_and(|value| value.starts_with("Bearer ey"))).then_some(())
         })
         .await;
@@ -194,10 +166,7 @@ fn module() -> Option<PathBuf> {
     if module.is_file() {
         return Some(module);
     }
-    eprintln!(
-        "no {}: only Envoy's own filters are measured; `make wasm` builds it",
-        module.display()
-    );
+    eprintln!("no {}: only Envoy's own filters are measured; `make wasm` builds it", module.display());
     None
 }
 
@@ -208,11 +177,7 @@ fn cpu_microseconds(process: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("Envoy is running, on Linux");
     // The name, field 2, is in parentheses and may hold anything.
     let (_, rest) = stat.rsplit_once(')').expect("a name in parentheses");
-    let ticks = rest
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|field| field.parse::<f64>().expect("a number"));
+    let ticks = rest.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().expect("a number"));
     ticks.sum::<f64>() / TICKS_PER_SECOND * 1e6
 }
 
@@ -220,17 +185,10 @@ fn cpu_microseconds(process: u32) -> f64 {
 async fn machine(envoy: &Envoy, ours: Option<&PathBuf>, token: &str, order: &Order) -> String {
     let info: Value = serde_json::from_str(&envoy.admin_get("/server_info").await).unwrap_or_default();
     // `9e55…/1.40.0/Clean/RELEASE/BoringSSL`
-    let version = info["version"]
-        .as_str()
-        .and_then(|text| text.split('/').nth(1))
-        .unwrap_or("?")
-        .to_owned();
+    let version = info["version"].as_str().and_then(|text| text.split('/').nth(1)).unwrap_or("?").to_owned();
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processor
-        .lines()
-        .find_map(|line| line.strip_prefix("model name\t: "))
-        .unwrap_or("?")
-        .to_owned();
+    let model =
+        processor.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("?").to_owned();
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let module = ours.and_then(|path| fs::metadata(path).ok()).map_or_else(
         || "m2m-auth not measured".to_owned(),
@@ -255,25 +213,16 @@ struct Order {
 impl Order {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         // 6000 are more than any cache here holds; 5 rounds of 2 s are two minutes.
-        let mut order = Self {
-            rounds: 5,
-            seconds: 2,
-            tokens: 6000,
-        };
+        let mut order = Self { rounds: 5, seconds: 2, tokens: 6000 };
         while let Some(name) = arguments.next() {
-            let value = arguments
-                .next()
-                .and_then(|text| text.parse::<u16>().ok())
-                .filter(|value| *value > 0);
+            let value = arguments.next().and_then(|text| text.parse::<u16>().ok()).filter(|value| *value > 0);
             let value = value.ok_or_else(|| format!("{name}: expected a number"))?;
             match name.as_str() {
                 "--rounds" => order.rounds = value.into(),
                 "--seconds" => order.seconds = value.into(),
                 "--tokens" => order.tokens = value.into(),
                 _ => {
-                    return Err(format!(
-                        "{name}: no such option, there are --rounds, --seconds, --tokens"
-                    ));
+                    return Err(format!("{name}: no such option, there are --rounds, --seconds, --tokens"));
                 }
             }
         }

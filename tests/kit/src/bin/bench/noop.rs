@@ -32,17 +32,9 @@ pub(crate) fn module() -> Vec<u8> {
     let indices = 0..u8::try_from(FUNCTIONS.len()).expect("a handful of functions");
     let types = FUNCTIONS.iter().map(|&(_, takes, gives)| {
         let results = vec![I32; usize::from(gives.is_some())];
-        [
-            vec![FUNC_TYPE],
-            sized(&vec![I32; usize::from(takes)]),
-            sized(&results),
-        ]
-        .concat()
+        [vec![FUNC_TYPE], sized(&vec![I32; usize::from(takes)]), sized(&results)].concat()
     });
-    let exports = FUNCTIONS
-        .iter()
-        .zip(indices.clone())
-        .map(|(&(name, ..), index)| export(name, 0, index));
+    let exports = FUNCTIONS.iter().zip(indices.clone()).map(|(&(name, ..), index)| export(name, 0, index));
     let bodies = FUNCTIONS.iter().map(|&(_, _, gives)| {
         let constant = gives.map_or_else(Vec::new, |value| vec![I32_CONST, value]);
         sized(&[vec![NO_LOCALS], constant, vec![END]].concat())

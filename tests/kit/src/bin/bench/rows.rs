@@ -51,63 +51,27 @@ pub(crate) struct Pair {
 }
 
 pub(crate) const PAIRS: &[Pair] = &[
-    Pair {
-        what: "inbound, token never seen",
-        native: "new-jwt-rbac",
-        ours: "new-m2m",
-    },
-    Pair {
-        what: "inbound, token seen before",
-        native: "one-jwt-rbac",
-        ours: "one-m2m",
-    },
-    Pair {
-        what: "outbound",
-        native: "out-native",
-        ours: "out-m2m",
-    },
+    Pair { what: "inbound, token never seen", native: "new-jwt-rbac", ours: "new-m2m" },
+    Pair { what: "inbound, token seen before", native: "one-jwt-rbac", ours: "one-m2m" },
+    Pair { what: "outbound", native: "out-native", ours: "out-m2m" },
 ];
 
 /// The rows, those of ours only with a module.
 pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
     use Check::{Attaches, NeedsRole, NeedsToken, Passes};
     use Load::{Bare, NewTokens, OneToken};
-    let row = |id, name, load, check, filters| Row {
-        id,
-        name,
-        load,
-        check,
-        filters,
-    };
+    let row = |id, name, load, check, filters| Row { id, name, load, check, filters };
     let wasm = |config: &Value, id: &str, module: &Path| Wasm::new(config).vm_id(id).module(module).filter();
     let noop = wasm(&json!({}), "noop", noop);
     let jwt = |cache| jwt_authn(idp, cache);
 
     let mut rows = vec![
         row("new-none", "no filter", NewTokens, Passes, vec![]),
-        row(
-            "new-jwt",
-            "`jwt_authn`",
-            NewTokens,
-            NeedsToken,
-            vec![jwt(Cache::Off)],
-        ),
-        row(
-            "new-jwt-rbac",
-            "`jwt_authn` + `rbac`",
-            NewTokens,
-            NeedsRole,
-            vec![jwt(Cache::Off), rbac()],
-        ),
+        row("new-jwt", "`jwt_authn`", NewTokens, NeedsToken, vec![jwt(Cache::Off)]),
+        row("new-jwt-rbac", "`jwt_authn` + `rbac`", NewTokens, NeedsRole, vec![jwt(Cache::Off), rbac()]),
         row("one-none", "no filter", OneToken, Passes, vec![]),
         row("one-noop", "wasm that does nothing", OneToken, Passes, vec![noop]),
-        row(
-            "one-jwt",
-            "`jwt_authn`, `jwt_cache_config`",
-            OneToken,
-            NeedsToken,
-            vec![jwt(Cache::On)],
-        ),
+        row("one-jwt", "`jwt_authn`, `jwt_cache_config`", OneToken, NeedsToken, vec![jwt(Cache::On)]),
         row(
             "one-jwt-rbac",
             "`jwt_authn`, `jwt_cache_config` + `rbac`",
@@ -116,26 +80,10 @@ pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
             vec![jwt(Cache::On), rbac()],
         ),
         row("out-none", "no filter", Bare, Passes, vec![]),
-        row(
-            "out-native",
-            "`credential_injector`",
-            Bare,
-            Attaches,
-            vec![credential_injector(idp)],
-        ),
+        row("out-native", "`credential_injector`", Bare, Attaches, vec![credential_injector(idp)]),
     ];
     if let Some(module) = ours {
-        let filter = |id| {
-            vec![wasm(
-                &if id == "out-m2m" {
-                    outbound(idp)
-                } else {
-                    inbound(idp)
-                },
-                id,
-                module,
-            )]
-        };
+        let filter = |id| vec![wasm(&if id == "out-m2m" { outbound(idp) } else { inbound(idp) }, id, module)];
         rows.extend([
             row("new-m2m", "m2m-auth", NewTokens, NeedsRole, filter("new-m2m")),
             row("one-m2m", "m2m-auth", OneToken, NeedsRole, filter("one-m2m")),
@@ -270,10 +218,7 @@ fn jwt_authn(idp: &Idp, cache: Cache) -> Value {
 
 fn rbac() -> Value {
     let path = |matcher: Value| json!({ "url_path": { "path": matcher } });
-    let paths = json!([
-        path(json!({ "exact": "/inventory" })),
-        path(json!({ "prefix": "/inventory/" }))
-    ]);
+    let paths = json!([path(json!({ "exact": "/inventory" })), path(json!({ "prefix": "/inventory/" }))]);
     let keys = ["keycloak", "resource_access", "inventory-service", "roles"].map(|key| json!({ "key": key }));
     let matcher = json!({
         "filter": "envoy.filters.http.jwt_authn",

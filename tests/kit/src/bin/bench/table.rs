@@ -37,11 +37,7 @@ impl Samples {
     }
 
     fn per_second(&self, id: &str) -> Option<f64> {
-        self.0
-            .get(id)?
-            .iter()
-            .map(|sample| sample.per_second)
-            .reduce(f64::max)
+        self.0.get(id)?.iter().map(|sample| sample.per_second).reduce(f64::max)
     }
 
     fn own(&self, row: &Row) -> Option<f64> {
@@ -63,44 +59,24 @@ pub(crate) fn markdown(rows: &[Row], samples: &Samples) -> Result<String, fmt::E
             )?;
             writeln!(text, "|---|---:|---:|---:|---:|")?;
         }
-        let (Some(cpu), Some(noise), Some(per_second), Some(own)) = (
-            samples.cpu(row.id),
-            samples.noise(row.id),
-            samples.per_second(row.id),
-            samples.own(row),
-        ) else {
+        let (Some(cpu), Some(noise), Some(per_second), Some(own)) =
+            (samples.cpu(row.id), samples.noise(row.id), samples.per_second(row.id), samples.own(row))
+        else {
             continue;
         };
-        let own = if row.id == row.baseline() {
-            "–".to_owned()
-        } else {
-            format!("{own:.1}")
-        };
-        writeln!(
-            text,
-            "| {} | {per_second:.0} | {cpu:.1} | +{:.0} % | {own} |",
-            row.name,
-            noise * 100.0
-        )?;
+        let own = if row.id == row.baseline() { "–".to_owned() } else { format!("{own:.1}") };
+        writeln!(text, "| {} | {per_second:.0} | {cpu:.1} | +{:.0} % | {own} |", row.name, noise * 100.0)?;
     }
 
     writeln!(text, "\nside by side:\n")?;
-    writeln!(
-        text,
-        "| | native | own µs | m2m-auth, own µs | of the filters | of the whole request |"
-    )?;
+    writeln!(text, "| | native | own µs | m2m-auth, own µs | of the filters | of the whole request |")?;
     writeln!(text, "|---|---|---:|---:|---|---|")?;
     for Pair { what, native, ours } in PAIRS {
         let find = |id: &str| rows.iter().find(|row| row.id == id);
         let (Some(native), Some(ours)) = (find(native), find(ours)) else {
             continue;
         };
-        let all = (
-            samples.own(native),
-            samples.own(ours),
-            samples.cpu(native.id),
-            samples.cpu(ours.id),
-        );
+        let all = (samples.own(native), samples.own(ours), samples.cpu(native.id), samples.cpu(ours.id));
         let (Some(native_own), Some(our_own), Some(native_cpu), Some(our_cpu)) = all else {
             continue;
         };

@@ -57,15 +57,8 @@ impl Wrk {
             .arg("--version")
             .output()
             .map_err(|error| format!("wrk: {error}: install it first (Debian: apt-get install wrk)"))?;
-        let wrk = Self {
-            folder: folder.to_owned(),
-            next: HashMap::new(),
-        };
-        let lines = |tokens: &[String]| {
-            tokens
-                .iter()
-                .fold(String::new(), |text, token| text + token + "\n")
-        };
+        let wrk = Self { folder: folder.to_owned(), next: HashMap::new() };
+        let lines = |tokens: &[String]| tokens.iter().fold(String::new(), |text, token| text + token + "\n");
         for (name, text) in [
             ("wrk.lua", SCRIPT.to_owned()),
             (file(Load::Bare), String::new()),
@@ -82,20 +75,8 @@ impl Wrk {
         let next = self.next.entry(address.to_owned()).or_default();
         let output = Command::new("wrk")
             .current_dir(&self.folder)
-            .args([
-                "--threads",
-                "1",
-                "--connections",
-                CONNECTIONS,
-                "--script",
-                "wrk.lua",
-            ])
-            .args([
-                "--duration",
-                &format!("{seconds}s"),
-                &format!("http://{address}{PATH}"),
-                "--",
-            ])
+            .args(["--threads", "1", "--connections", CONNECTIONS, "--script", "wrk.lua"])
+            .args(["--duration", &format!("{seconds}s"), &format!("http://{address}{PATH}"), "--"])
             .args([file(load), HOST, PATH, &next.to_string()])
             .output()
             .map_err(|error| format!("wrk: {error}"))?;
@@ -106,10 +87,7 @@ impl Wrk {
         match numbers[..] {
             [requests, microseconds, 0, 0] if requests > 0 => {
                 *next += requests + CUT_OFF;
-                Ok(Run {
-                    requests: requests as f64,
-                    per_second: requests as f64 / microseconds as f64 * 1e6,
-                })
+                Ok(Run { requests: requests as f64, per_second: requests as f64 / microseconds as f64 * 1e6 })
             }
             _ => {
                 let errors = String::from_utf8_lossy(&output.stderr);
