@@ -165,7 +165,7 @@ impl Compiler<'_> {
         let url = own.as_deref().and_then(Url::parse);
         match &own {
             None => {
-                self.wrong(&path.name("issuer"), "missing, expected the exact `iss` of the issuer's tokens")
+                self.wrong(&path.name("issuer"), "missing, expected the exact `iss` of the issuer's tokens");
             }
             Some(text) if text.is_empty() => {
                 self.wrong(&path.name("issuer"), "empty, expected the exact `iss`");

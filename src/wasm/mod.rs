@@ -206,7 +206,7 @@ impl Worker {
                 Effect::Settle(RequestId(id), step) => self.settle(id, step),
                 Effect::Call(ticket, call) => {
                     if let Ok(token) = host::dispatch(&call) {
-                        self.calls.push((token, ticket))
+                        self.calls.push((token, ticket));
                     } else {
                         let cluster = &call.endpoint.cluster;
                         let note = format!("Envoy refuses the call, is there a cluster {cluster:?}?").into();

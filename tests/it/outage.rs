@@ -3,7 +3,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use crate::scene::{
-    Scene, VMS, builder, inbound, issuers, listener, listener_named, retry_after, send, wasm,
+    HAS_KEYS, HAS_TOKEN, Scene, VMS, builder, inbound, listener, listener_named, retry_after, send, wasm,
 };
 use m2m_auth_kit::client;
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
@@ -59,7 +59,8 @@ async fn a_start_without_the_provider_is_503_until_it_comes_and_then_heals_by_it
         let healed = async || (request.send().await.status == 200).then_some(());
         until(&format!("{what} works again"), healed).await;
     }
-    scene.logged("token received", VMS).await;
+    scene.logged(HAS_KEYS, VMS).await;
+    scene.logged(HAS_TOKEN, VMS).await;
     for request in [good, out] {
         let report = Load::of(request).connections(8).requests(80).run().await;
         assert!(report.only(200), "on every worker: {report}");
@@ -69,8 +70,8 @@ async fn a_start_without_the_provider_is_503_until_it_comes_and_then_heals_by_it
 #[tokio::test]
 async fn keys_and_tokens_at_hand_stay_in_use_while_the_provider_is_gone() {
     let scene = Scene::start(both).await;
-    scene.logged("keys of issuer keycloak: ", VMS).await;
-    scene.logged("token of credential order-service: token received", VMS).await;
+    scene.logged(HAS_KEYS, VMS).await;
+    scene.logged(HAS_TOKEN, VMS).await;
     scene.idp.stop().await;
     // Tokens that nobody has seen yet, so that the keys are needed.
     let fresh: Vec<_> = (0..20).map(|_| scene.get("/inventory").bearer(scene.idp.token())).collect();
@@ -81,26 +82,20 @@ async fn keys_and_tokens_at_hand_stay_in_use_while_the_provider_is_gone() {
     assert_eq!(scene.get("/inventory").bearer("garbage").send().await.status, 401);
 }
 
-/// One way for a provider to be wrong, and the words for it in the log.
-struct Wrong {
-    name: &'static str,
-    faults: fn(&Idp) -> [Fault; 3],
-    words: &'static str,
-}
+/// What a token, a key set and a metadata document come from.
+const ENDPOINTS: [Endpoint; 3] = [Endpoint::Keys, Endpoint::Discovery, Endpoint::Token];
 
-/// What answers the key set, the metadata and the token with this fault.
+/// One way for a provider to be wrong, at each of the endpoints, and the words for it in the log.
+type Wrong = (&'static str, fn(&Idp) -> [Fault; 3], &'static str);
+
 const WRONGS: [Wrong; 7] = [
-    Wrong { name: "hang", faults: |_| same(&Fault::Hang), words: "timeout: " },
-    Wrong {
-        name: "500",
-        faults: |_| same(&Fault::Status(500, "{}".to_owned())),
-        words: "status: status 500",
-    },
-    Wrong { name: "garbage", faults: |_| same(&Fault::Garbage), words: "unreadable: " },
-    Wrong { name: "html", faults: |_| same(&Fault::Html), words: "unreadable: " },
-    Wrong { name: "cut", faults: |_| same(&Fault::CutInHalf), words: "unreachable: " },
-    Wrong { name: "reset", faults: |_| same(&Fault::Reset), words: "unreachable: " },
-    Wrong { name: "large", faults: large, words: "unreadable: the answer is larger than" },
+    ("hang", |_| same(&Fault::Hang), "timeout: "),
+    ("500", |_| same(&Fault::Status(500, "{}".to_owned())), "status: status 500"),
+    ("garbage", |_| same(&Fault::Garbage), "unreadable: "),
+    ("html", |_| same(&Fault::Html), "unreadable: "),
+    ("cut", |_| same(&Fault::CutInHalf), "unreachable: "),
+    ("reset", |_| same(&Fault::Reset), "unreachable: "),
+    ("large", large, "unreadable: the answer is larger than"),
 ];
 
 fn same(fault: &Fault) -> [Fault; 3] {
@@ -116,70 +111,64 @@ fn large(idp: &Idp) -> [Fault; 3] {
     })
 }
 
-const ENDPOINTS: [Endpoint; 3] = [Endpoint::Keys, Endpoint::Discovery, Endpoint::Token];
+/// Adds an issuer that needs nothing but this endpoint to be good, and a rule that needs the issuer, for the path `/name`.
+fn add(configuration: &mut Value, name: &str, cluster: &str, idp: &Idp, endpoint: Endpoint) {
+    let mut issuer = json!({ "issuer": idp.issuer(), "cluster": cluster, "timeout": "1s" });
+    let mut rule = json!({ "match": { "path": format!("/{name}") } });
+    if endpoint == Endpoint::Token {
+        let secret = json!({ "inline": "order-secret" });
+        issuer["token_endpoint"] = json!(idp.url(endpoint));
+        configuration["outbound"]["credentials"][name] =
+            json!({ "issuer": name, "client_id": "order-service", "client_secret": secret });
+        rule["credential"] = json!(name);
+        configuration["outbound"]["rules"].as_array_mut().unwrap().push(rule);
+    } else {
+        if endpoint == Endpoint::Keys {
+            issuer["jwks_uri"] = json!(idp.url(endpoint));
+        }
+        rule["require"] = json!({ "issuer": name, "audiences": ["inventory-service"] });
+        configuration["inbound"]["rules"].as_array_mut().unwrap().push(rule);
+    }
+    configuration["issuers"][name] = issuer;
+}
 
 #[tokio::test]
 async fn however_the_provider_is_wrong_it_is_503_and_logged_and_heals() {
     let upstream = Upstream::start().await;
     let mut builder = Envoy::builder().cluster(envoy::cluster("service", upstream.address()));
     let mut configuration = json!({
-        "issuers": {},
-        "waiting": { "timeout": "4s" },
-        "inbound": { "rules": [] },
-        "outbound": { "credentials": {}, "rules": [] },
+        "issuers": {}, "inbound": { "rules": [] }, "outbound": { "credentials": {}, "rules": [] },
     });
     let (mut idps, mut rows) = (Vec::new(), Vec::new());
-    for wrong in WRONGS {
+    for (wrong, faults, words) in WRONGS {
         let idp = Idp::start().await;
-        builder = builder.cluster(envoy::cluster(wrong.name, idp.address()));
-        for (endpoint, fault) in ENDPOINTS.into_iter().zip((wrong.faults)(&idp)) {
+        builder = builder.cluster(envoy::cluster(wrong, idp.address()));
+        let whats = ["keys of issuer", "metadata of issuer", "token of credential"];
+        for ((endpoint, fault), what) in ENDPOINTS.into_iter().zip(faults(&idp)).zip(whats) {
             idp.fault(endpoint, fault);
-            let name = format!("{endpoint:?}-{}", wrong.name).to_lowercase();
-            let issuer = &mut configuration["issuers"][&name];
-            *issuer = json!({ "issuer": idp.issuer(), "cluster": wrong.name, "timeout": "1s" });
-            match endpoint {
-                Endpoint::Keys => issuer["jwks_uri"] = json!(idp.url(Endpoint::Keys)),
-                Endpoint::Token => issuer["token_endpoint"] = json!(idp.url(Endpoint::Token)),
-                _ => {}
-            }
-            let (path, allow) = (json!({ "path": format!("/{name}") }), endpoint == Endpoint::Token);
-            let require = json!({ "issuer": name, "audiences": ["inventory-service"] });
-            let rule = if allow {
-                json!({ "match": path, "allow": true })
-            } else {
-                json!({ "match": path, "require": require })
-            };
-            configuration["inbound"]["rules"].as_array_mut().unwrap().push(rule);
-            if endpoint == Endpoint::Token {
-                configuration["outbound"]["credentials"][&name] = json!({ "issuer": name, "client_id": "order-service", "client_secret": { "inline": "order-secret" } });
-                let rule = json!({ "match": path, "credential": name });
-                configuration["outbound"]["rules"].as_array_mut().unwrap().push(rule);
-            }
-            let what = match endpoint {
-                Endpoint::Keys => "keys of issuer",
-                Endpoint::Token => "token of credential",
-                _ => "metadata of issuer",
-            };
-            rows.push((name.clone(), format!("{what} {name}: {}", wrong.words), idp.token()));
+            let name = format!("{endpoint:?}-{wrong}").to_lowercase();
+            add(&mut configuration, &name, wrong, &idp, endpoint);
+            rows.push((format!("{what} {name}: {words}"), name, idp.token()));
         }
         idps.push(idp);
     }
+    // What leaves needs no caller here.
+    let anybody = json!({ "match": { "path_prefix": "/" }, "allow": true });
+    configuration["inbound"]["rules"].as_array_mut().unwrap().push(anybody);
     let envoy = builder.listener(listener(&Wasm::new(&configuration))).start().await.unwrap();
     let request = |name: &str, token: &str| client::get(envoy.url("main", &format!("/{name}"))).bearer(token);
-    let answers: Vec<_> = rows.iter().map(|(name, _, token)| send(request(name, token))).collect();
-    for ((name, line, _), answer) in rows.iter().zip(answers) {
+    let answers: Vec<_> = rows.iter().map(|(_, name, token)| send(request(name, token))).collect();
+    for ((line, name, _), answer) in rows.iter().zip(answers) {
         let answer = answer.await.unwrap();
         assert_eq!(answer.status, 503, "{name}: {answer:?}");
         assert!(retry_after(&answer) <= 30, "{name}: {answer:?}");
         envoy.wait_for_log(line).await;
     }
     assert_eq!(upstream.count(), 0);
-    for idp in &idps {
-        for endpoint in ENDPOINTS {
-            idp.fault(endpoint, Fault::None);
-        }
+    for (idp, endpoint) in idps.iter().flat_map(|idp| ENDPOINTS.map(|endpoint| (idp, endpoint))) {
+        idp.fault(endpoint, Fault::None);
     }
-    for (name, _, token) in &rows {
+    for (_, name, token) in &rows {
         let healed = async || (request(name, token).send().await.status == 200).then_some(());
         until(&format!("{name} works again"), healed).await;
     }
@@ -234,9 +223,7 @@ async fn the_issuers_timeout_counts_for_every_endpoint() {
 async fn a_cluster_that_does_not_exist_is_503_and_the_log_names_it() {
     let configuration = |idp: &Idp| {
         let mut configuration = both(idp);
-        let issuer = &mut issuers(idp)["keycloak"];
-        issuer["cluster"] = json!("nowhere-to-be-found");
-        configuration["issuers"]["keycloak"] = issuer.take();
+        configuration["issuers"]["keycloak"]["cluster"] = json!("nowhere-to-be-found");
         configuration
     };
     let scene = Scene::start(configuration).await;

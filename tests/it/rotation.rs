@@ -2,7 +2,7 @@
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use crate::scene::{Scene, VMS, builder, inbound, listener, retry_after, send, wasm};
+use crate::scene::{HAS_KEYS, Scene, VMS, builder, inbound, listener, retry_after, send, wasm};
 use m2m_auth_kit::idp::{Endpoint, Idp};
 use m2m_auth_kit::key::Alg;
 use m2m_auth_kit::load::Load;
@@ -12,40 +12,28 @@ use m2m_auth_kit::wait::until;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The README's configuration, where requests wait for longer than two fetches of one key set are apart.
-fn patient(idp: &Idp) -> Value {
-    let mut configuration = inbound(idp);
-    configuration["waiting"] = json!({ "timeout": "20s" });
-    configuration
-}
-
 /// A scene whose VMs all have the keys.
 async fn warm(configuration: impl FnOnce(&Idp) -> Value) -> Scene {
     let scene = Scene::start(configuration).await;
-    scene.logged("keys of issuer keycloak: ", VMS).await;
+    scene.logged(HAS_KEYS, VMS).await;
     assert_eq!(scene.idp.count(Endpoint::Keys), VMS);
     scene
 }
 
-/// A token that names a key which nobody has.
-fn made_up(scene: &Scene, kid: &str) -> String {
-    scene.idp.mint_with(&Mint::of(scene.idp.claims()).kid(kid))
-}
-
 /// The same with one worker, so that it is known who fetches; the main thread's VM has its own keys.
-async fn warm_single(configuration: impl FnOnce(&Idp) -> Value) -> Scene {
+async fn warm_single() -> Scene {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
-    let filter = wasm(&configuration(&idp));
+    let filter = wasm(&inbound(&idp));
     let builder = builder(&idp, &upstream).concurrency(1).listener(listener(&filter));
     let scene = Scene::of(idp, upstream, builder).await;
-    scene.logged("keys of issuer keycloak: ", 2).await;
+    scene.logged(HAS_KEYS, 2).await;
     assert_eq!(scene.idp.count(Endpoint::Keys), 2);
     scene
 }
 
 #[tokio::test]
 async fn the_first_requests_with_a_new_key_wait_for_one_fetch_and_succeed() {
-    let scene = warm_single(patient).await;
+    let scene = warm_single().await;
     let old = scene.idp.token();
     scene.idp.rotate_key();
     let rotated = scene.idp.token();
@@ -67,9 +55,14 @@ async fn the_first_requests_with_a_new_key_wait_for_one_fetch_and_succeed() {
     );
 }
 
+/// A token that names a key which nobody has.
+fn made_up(scene: &Scene, kid: &str) -> String {
+    scene.idp.mint_with(&Mint::of(scene.idp.claims()).kid(kid))
+}
+
 #[tokio::test]
 async fn a_flood_of_made_up_keys_costs_one_fetch_in_a_while_and_nobody_else_a_thing() {
-    let scene = warm_single(patient).await;
+    let scene = warm_single().await;
     let names = (0..100).map(|number| made_up(&scene, &format!("made-up-{number}")));
     let flood: Vec<_> = names.map(|token| scene.get("/inventory/flood").bearer(token)).collect();
     let running: Vec<_> = flood.iter().cloned().map(send).collect();
@@ -112,7 +105,7 @@ async fn the_token_of_a_withdrawn_key_is_refused_though_it_was_verified_before()
     scene.envoy.wait_for_stat(hits, |hits| hits > 40).await;
     scene.idp.rotate_key();
     scene.idp.withdraw_key(withdrawn.kid());
-    scene.logged("keys of issuer keycloak: ", 2 * VMS).await;
+    scene.logged(HAS_KEYS, 2 * VMS).await;
     let withdrawn = Load::of(request).connections(8).requests(80).run().await;
     assert!(withdrawn.only(401), "{withdrawn}");
     assert_eq!(withdrawn.samples[&401].json()["reason"], "signature");
@@ -121,7 +114,7 @@ async fn the_token_of_a_withdrawn_key_is_refused_though_it_was_verified_before()
 
 #[tokio::test]
 async fn an_unknown_key_is_not_the_callers_fault_while_the_provider_is_down() {
-    let scene = warm(patient).await;
+    let scene = warm(inbound).await;
     let known = scene.idp.token();
     scene.idp.rotate_key();
     let unknown = scene.idp.token();

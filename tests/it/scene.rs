@@ -75,6 +75,12 @@ impl Scene {
 /// The VMs of an Envoy with two workers that fetch: one for each, and one on the main thread.
 pub(crate) const VMS: usize = 3;
 
+/// What a VM logs when it has the keys of the issuer `keycloak`.
+pub(crate) const HAS_KEYS: &str = "keys of issuer keycloak: 1 usable";
+
+/// What a VM logs when it has the token of the credential `order-service`.
+pub(crate) const HAS_TOKEN: &str = "token of credential order-service: token received";
+
 /// A scene that tests share for as long as one of them runs: a start of Envoy takes longer than most of them do.
 pub(crate) struct Shared<T>(Mutex<Weak<T>>);
 

@@ -1,6 +1,6 @@
 //! Tokens that must be renewed: in time, and when an upstream refuses them.
 
-use crate::scene::{Scene, VMS, arrived, builder, listener, outbound, wasm};
+use crate::scene::{HAS_TOKEN, Scene, VMS, arrived, builder, listener, outbound, wasm};
 use m2m_auth_kit::idp::{Endpoint, Idp};
 use m2m_auth_kit::load::Load;
 use m2m_auth_kit::record::Recorded;
@@ -74,7 +74,7 @@ async fn a_token_that_an_upstream_refuses_is_renewed_once_in_a_while_and_403_cos
         assert!(report.only(status), "the upstream's answer is the client's: {report}");
     }
     scene.idp.wait_for(Endpoint::Token, fetched + 1).await;
-    scene.logged("token of credential order-service: token received", 3).await;
+    scene.logged(HAS_TOKEN, 3).await;
     let second = arrived(&scene.get("/orders").send().await, "authorization").remove(0);
     assert_ne!(first, second);
     let orders: Vec<_> =

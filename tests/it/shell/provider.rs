@@ -5,6 +5,7 @@ use super::host::Delivery;
 use super::pairs;
 use super::scene::{bearing, inbound, outbound, reply, token};
 use super::vm::Vm;
+use base64::Engine as _;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -106,6 +107,36 @@ fn a_provider_that_repeats_our_secret_does_not_get_it_into_the_log() {
         }
     }
     assert_eq!(vm.violations(), [""; 0]);
+}
+
+#[test]
+fn no_spelling_of_a_repeated_secret_gets_into_the_log() {
+    let basic = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    // A secret that looks like an error code; one whose form-encoding is not itself; one that is not ASCII.
+    for (secret, encoded) in [
+        ("whisper_it_to_nobody_else", "whisper_it_to_nobody_else"),
+        ("whisper & tell=nobody/else+", "whisper+%26+tell%3Dnobody%2Felse%2B"),
+        ("wh\u{fc}sper it to nobody else", "wh%C3%BCsper+it+to+nobody+else"),
+    ] {
+        for method in ["client_secret_basic", "client_secret_post"] {
+            let mut configuration = outbound();
+            configuration["outbound"]["credentials"]["order-service"]["client_secret"] =
+                json!({ "inline": secret });
+            configuration["outbound"]["credentials"]["order-service"]["auth_method"] = json!(method);
+            let vm = Vm::with(&configuration);
+            let credential = basic(&format!("order-service:{encoded}"));
+            for text in [secret, encoded, &credential] {
+                vm.hush(text);
+                let sentence = format!("no client has client_secret={text}");
+                for body in [json!({ "error": text }), json!({ "error": "x", "error_description": sentence })]
+                {
+                    answer_next(&vm, &reply(401, &body.to_string()));
+                }
+            }
+            assert_eq!(vm.lines("status 401"), 6, "{:?}", vm.log());
+            assert_eq!(vm.violations(), [""; 0], "{method}");
+        }
+    }
 }
 
 #[test]
