@@ -17,6 +17,11 @@ help: ## list the targets
 envoy: ## find or fetch a real Envoy, print where it is
 	@envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)"
 
+# The module's target, which not every Rust comes with.
+.PHONY: target
+target:
+	@test -d "$$(rustc --print target-libdir --target wasm32-wasip1)" || rustup --quiet target add wasm32-wasip1
+
 SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 LINKED := target/wasm32-wasip1/release/m2m_auth.wasm
 
@@ -27,7 +32,7 @@ wasm: $(MODULE) ## build the module, trimmed, and print its size
 # Panic messages name source files; where those lie on the machine that built the module is nobody's business.
 CARGO_HOME ?= $(HOME)/.cargo
 $(LINKED): export RUSTFLAGS = --remap-path-prefix=$(CARGO_HOME)/registry/src/=
-$(LINKED): $(SOURCES)
+$(LINKED): $(SOURCES) | target
 	@$(CARGO) build --quiet --release --locked --lib --target wasm32-wasip1
 	@touch $@
 
@@ -65,9 +70,10 @@ bench: wasm ## measure side by side with Envoy's own filters
 		$(CARGO) run --quiet --locked --release --package m2m-auth-kit --bin bench
 
 .PHONY: check
-check: ## formatting and lints
+check: target ## formatting and lints, of what runs here and of the module
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
+	@$(CARGO) clippy --quiet --lib --target wasm32-wasip1 --locked -- -D warnings
 
 .PHONY: clean
 clean: ## remove everything that was built or fetched
