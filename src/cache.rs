@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// What one cache may hold.
 #[derive(Clone, Copy, Debug)]
@@ -24,12 +23,14 @@ pub struct Cache<V> {
     half: Capacity,
 }
 
+/// Entries by the tail of their key; of two keys with one tail the later stays.
 struct Generation<V> {
-    map: HashMap<Box<[u8]>, Entry<V>, TailState>,
+    map: HashMap<Tail, Entry<V>>,
     key_bytes: usize,
 }
 
 struct Entry<V> {
+    key: Box<[u8]>,
     end: u64,
     value: V,
 }
@@ -38,26 +39,24 @@ impl<V> Cache<V> {
     /// An empty cache that never holds more than `capacity`.
     pub fn new(capacity: Capacity) -> Self {
         let half = Capacity { entries: capacity.entries / 2, key_bytes: capacity.key_bytes / 2 };
-        let hasher = TailState::default();
-        Self { young: Generation::new(hasher.clone()), old: Generation::new(hasher), half }
+        Self { young: Generation::new(), old: Generation::new(), half }
     }
 
     /// The value under `key`, unless it has ended.
     pub fn get(&mut self, key: &[u8], now: u64) -> Option<&V> {
-        if !self.young.map.contains_key(key) {
-            let (key, entry) = self.old.map.remove_entry(key)?;
-            self.old.key_bytes = self.old.key_bytes.saturating_sub(key.len());
-            self.write(key, entry);
+        let tail = tail(key);
+        if !self.young.holds(tail, key) {
+            let entry = self.old.take(tail, key)?;
+            self.write(tail, entry);
         }
-        self.young.map.get(key).filter(|entry| now < entry.end).map(|entry| &entry.value)
+        self.young.map.get(&tail).filter(|entry| now < entry.end).map(|entry| &entry.value)
     }
 
     /// Keeps `value` under `key` until `end`, dropping what was used longest ago if there is no room.
     pub fn put(&mut self, key: &[u8], value: V, end: u64) {
-        if let Some((key, _)) = self.old.map.remove_entry(key) {
-            self.old.key_bytes = self.old.key_bytes.saturating_sub(key.len());
-        }
-        self.write(key.into(), Entry { end, value });
+        let tail = tail(key);
+        self.old.take(tail, key);
+        self.write(tail, Entry { key: key.into(), end, value });
     }
 
     /// Forgets everything.
@@ -76,20 +75,19 @@ impl<V> Cache<V> {
         self.len() == 0
     }
 
-    fn write(&mut self, key: Box<[u8]>, entry: Entry<V>) {
-        if key.len() > self.half.key_bytes || self.half.entries == 0 {
+    fn write(&mut self, tail: Tail, entry: Entry<V>) {
+        let length = entry.key.len();
+        if length > self.half.key_bytes || self.half.entries == 0 {
             return;
         }
         let full = self.young.map.len() >= self.half.entries
-            || self.young.key_bytes.saturating_add(key.len()) > self.half.key_bytes;
+            || self.young.key_bytes.saturating_add(length) > self.half.key_bytes;
         if full {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
         }
-        let length = key.len();
-        if self.young.map.insert(key, entry).is_none() {
-            self.young.key_bytes = self.young.key_bytes.saturating_add(length);
-        }
+        let replaced = self.young.map.insert(tail, entry).map_or(0, |entry| entry.key.len());
+        self.young.key_bytes = self.young.key_bytes.saturating_add(length).saturating_sub(replaced);
     }
 }
 
@@ -101,8 +99,18 @@ impl<V> fmt::Debug for Cache<V> {
 }
 
 impl<V> Generation<V> {
-    fn new(hasher: TailState) -> Self {
-        Self { map: HashMap::with_hasher(hasher), key_bytes: 0 }
+    fn new() -> Self {
+        Self { map: HashMap::new(), key_bytes: 0 }
+    }
+
+    fn holds(&self, tail: Tail, key: &[u8]) -> bool {
+        self.map.get(&tail).is_some_and(|entry| same(&entry.key, key))
+    }
+
+    fn take(&mut self, tail: Tail, key: &[u8]) -> Option<Entry<V>> {
+        let entry = if self.holds(tail, key) { self.map.remove(&tail)? } else { return None };
+        self.key_bytes = self.key_bytes.saturating_sub(entry.key.len());
+        Some(entry)
     }
 
     fn clear(&mut self) {
@@ -111,35 +119,21 @@ impl<V> Generation<V> {
     }
 }
 
-/// Hashes no more than the last [`TAIL`] bytes of a key, seeded at random.
+/// The end of a key: what is looked up, before the whole key is compared.
 ///
-/// Keys are whole tokens, compared in full; what spreads them over the buckets is the end of their signature, and
-/// only tokens whose signature verified are ever written. Hashing a whole token would cost more than the look-up.
-#[derive(Clone, Debug, Default)]
-struct TailState(RandomState);
+/// Keys are whole tokens, and only tokens whose signature verified are ever written: the end of a signature spreads them
+/// well enough (48 bits of it in base64url), and hashing a whole token would cost more than all the rest of the look-up.
+type Tail = [u8; 8];
 
-/// Half of an Ed25519 or ES256 signature in base64url, 258 bits.
-const TAIL: usize = 43;
-
-struct TailHasher<H>(H);
-
-impl BuildHasher for TailState {
-    type Hasher = TailHasher<<RandomState as BuildHasher>::Hasher>;
-
-    fn build_hasher(&self) -> Self::Hasher {
-        TailHasher(self.0.build_hasher())
-    }
+fn tail(key: &[u8]) -> Tail {
+    key.last_chunk().copied().unwrap_or_default()
 }
 
-impl<H: Hasher> Hasher for TailHasher<H> {
-    fn write(&mut self, bytes: &[u8]) {
-        let start = bytes.len().saturating_sub(TAIL);
-        self.0.write(bytes.get(start..).unwrap_or_default());
-    }
-
-    fn finish(&self) -> u64 {
-        self.0.finish()
-    }
+/// Whether two keys are equal, a word at a time: the module's own `memcmp` goes byte by byte.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks(), b.as_chunks());
+    let words = a.iter().zip(b).all(|(a, b)| u64::from_ne_bytes(*a) == u64::from_ne_bytes(*b));
+    a.len() == b.len() && words && a_rest == b_rest
 }
 
 #[cfg(test)]
@@ -157,23 +151,37 @@ mod tests {
     }
 
     #[test]
-    fn keys_with_the_same_tail_stay_apart() {
-        let mut cache = Cache::new(ROOM);
-        let tail = [7; TAIL];
-        let (a, b) = ([&b"a"[..], &tail].concat(), [&b"b"[..], &tail].concat());
-        cache.put(&a, 1, 100);
-        assert_eq!(cache.get(&b, 0), None);
-        cache.put(&b, 2, 100);
-        assert_eq!((cache.get(&a, 0).copied(), cache.get(&b, 0).copied()), (Some(1), Some(2)));
+    fn keys_with_the_same_tail_are_never_taken_for_each_other() {
+        for (a, b) in [("a.12345678", "b.12345678"), ("12345678.12345678", "12345679.12345678"), ("x", "y")] {
+            let mut cache = Cache::new(ROOM);
+            cache.put(a.as_bytes(), 1, 100);
+            assert_eq!(cache.get(b.as_bytes(), 0), None);
+            cache.put(b.as_bytes(), 2, 100);
+            assert_eq!(cache.get(a.as_bytes(), 0), None);
+            assert_eq!(cache.get(b.as_bytes(), 0), Some(&2));
+            assert_eq!(cache.len(), 1);
+        }
+    }
+
+    #[test]
+    fn equal_means_every_byte() {
+        let key: Vec<u8> = (0..=40).collect();
+        assert!(same(&key, &key.clone()));
+        for place in 0..key.len() {
+            let mut other = key.clone();
+            other[place] ^= 1;
+            assert!(!same(&key, &other), "{place}");
+            assert!(!same(&key, &key[..place]), "{place}");
+        }
     }
 
     #[test]
     fn what_is_used_stays_while_a_flood_passes() {
         let mut cache = Cache::new(ROOM);
-        cache.put(b"used", 0, u64::MAX);
-        for n in 0..1000_u32 {
+        cache.put(b"the used", 0, u64::MAX);
+        for n in 0..1000_u64 {
             cache.put(&n.to_be_bytes(), 1, u64::MAX);
-            assert_eq!(cache.get(b"used", 0), Some(&0), "after {n}");
+            assert_eq!(cache.get(b"the used", 0), Some(&0), "after {n}");
             assert!(cache.len() <= ROOM.entries);
         }
     }
@@ -192,9 +200,10 @@ mod tests {
     #[test]
     fn a_new_value_replaces_the_old_one_wherever_it_lies() {
         let mut cache = Cache::new(Capacity { entries: 2, key_bytes: 100 });
-        cache.put(b"a", 1, 100);
-        cache.put(b"b", 1, 100);
-        cache.put(b"a", 2, 100);
-        assert_eq!(cache.get(b"a", 0), Some(&2));
+        cache.put(b"the key a", 1, 100);
+        cache.put(b"the key b", 1, 100);
+        cache.put(b"the key a", 2, 100);
+        assert_eq!(cache.get(b"the key a", 0), Some(&2));
+        assert_eq!(cache.len(), 2);
     }
 }

@@ -153,6 +153,9 @@ fn bearer(head: &Head) -> Result<&[u8], Refusal> {
     if values.next().is_some() {
         return Err(Refusal::SeveralTokens);
     }
+    if !value.contains(&b',') {
+        return bearer_of(value).ok_or(Refusal::NoToken);
+    }
     // Envoy joins repeated lines of this header with commas: a further credential has a scheme, or is an empty line.
     let mut further = value.split(|byte| *byte == b',').skip(1).map(<[u8]>::trim_ascii);
     match bearer_of(value) {

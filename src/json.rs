@@ -13,7 +13,9 @@ pub const MAX_DEPTH: usize = 32;
 
 /// Reads exactly one JSON value. The error never quotes a value, only a position or a member's name.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
+    // Once for all: from a `str` no text of it is looked at again.
+    let text = std::str::from_utf8(bytes).map_err(de::Error::custom)?;
+    let mut json = serde_json::Deserializer::from_str(text);
     let value = Strict { depth_left: MAX_DEPTH }.deserialize(&mut json)?;
     json.end()?;
     Ok(value)

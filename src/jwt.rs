@@ -121,17 +121,18 @@ pub fn read(token: &[u8]) -> Result<Unverified<'_>, Reject> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(Reject::TooLarge);
     }
-    let mut parts = token.split(|byte| *byte == b'.');
-    let (Some(header), Some(payload), Some(signature), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
+    let is_dot = |byte: &u8| *byte == b'.';
+    let (Some(first), Some(last)) = (token.iter().position(is_dot), token.iter().rposition(is_dot)) else {
         return Err(Reject::Malformed);
     };
-    if payload.is_empty() || signature.is_empty() {
+    let (signed, signature) = (token.get(..last).unwrap_or_default(), token.get(last.saturating_add(1)..));
+    let (header, payload) = (signed.get(..first), signed.get(first.saturating_add(1)..));
+    let (Some(header), Some(payload), Some(signature)) = (header, payload, signature) else {
+        return Err(Reject::Malformed);
+    };
+    if payload.is_empty() || payload.contains(&b'.') || signature.is_empty() {
         return Err(Reject::Malformed);
     }
-    let signed_length = header.len().saturating_add(1).saturating_add(payload.len());
-    let signed = token.get(..signed_length).unwrap_or_default();
     let header = object(header)?;
     // RFC 7515 section 4.1.11: an extension that is not understood refuses the token; we understand none. RFC 7797's
     // `b64` must be listed in `crit`, and is refused without it too.
