@@ -6,6 +6,7 @@
 
 mod condition;
 mod outbound;
+mod sharing;
 
 use crate::access::{Quantifier, Requirement, Source};
 use crate::config::{self, Config};
@@ -130,7 +131,15 @@ impl Compiler<'_> {
             None => Default::default(),
         };
         let waiting = self.waiting(&config.waiting);
-        self.mistakes.is_empty().then_some(Policy { issuers, inbound, credentials, outbound, waiting })
+        let sharing = self.sharing(config);
+        self.mistakes.is_empty().then_some(Policy {
+            issuers,
+            inbound,
+            credentials,
+            outbound,
+            waiting,
+            sharing,
+        })
     }
 
     #[inline(never)]

@@ -50,6 +50,7 @@ pub mod plugin;
 pub mod policy;
 pub mod reply;
 pub mod route;
+pub mod share;
 pub mod signature;
 pub mod stats;
 pub mod store;

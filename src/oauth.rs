@@ -23,6 +23,11 @@ impl Secret {
         Self(text)
     }
 
+    /// The secret itself, for whoever keeps it out of sight too.
+    pub fn into_text(self) -> String {
+        self.0
+    }
+
     /// The secret, for the wire.
     fn reveal(&self) -> &str {
         &self.0
@@ -98,6 +103,16 @@ impl Grant {
             }
         }
         Call { endpoint, method: "POST", headers, body: body.into_bytes(), timeout }
+    }
+
+    /// All that decides which tokens it brings, the secret among it. To be hashed, and nothing else.
+    pub fn fingerprint(&self) -> Vec<&str> {
+        let (method, secret) = match &self.auth {
+            ClientAuth::Basic(secret) => ("basic", secret.reveal()),
+            ClientAuth::Post(secret) => ("post", secret.reveal()),
+        };
+        let parameters = self.parameters.iter().flat_map(|(name, value)| [name.as_str(), value]);
+        [&self.client_id, method, secret].into_iter().chain(parameters).collect()
     }
 
     /// Whether a provider's text holds what it was told and nobody else may know, in any form in which it was told.

@@ -82,7 +82,7 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn secret(&mut self, path: &Path, written: Option<&config::Secret>) -> Option<Secret> {
+    pub(super) fn secret(&mut self, path: &Path, written: Option<&config::Secret>) -> Option<Secret> {
         match written {
             None => {
                 self.wrong(path, "missing, expected {\"env\": \"NAME\"}");

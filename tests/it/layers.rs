@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("jwk", "json"),
     ("signature", "jwk"),
     ("jwt", "json jwk signature"),
+    ("share", "io"),
     ("access", "jwt"),
     ("oauth", "io json lease"),
     ("discovery", "io json lease oauth"),
@@ -34,10 +35,10 @@ const LAYERS: &[(&str, &str)] = &[
     ("policy", "access config discovery io jwk jwt oauth route"),
     ("compile", "access config discovery io jwk jwt located mistake oauth policy route"),
     ("edits", "io policy"),
-    ("store", "cache discovery io jwk jwt lease oauth policy"),
+    ("store", "cache discovery io jwk jwt lease oauth policy share"),
     ("filter", "config edits io jwt policy reply route signature store"),
     ("audit", "filter io reply"),
-    ("plugin", "audit edits filter io policy reply signature stats store"),
+    ("plugin", "audit edits filter io policy reply share signature stats store"),
     // The shell is the only one that may reach everywhere, and the only one that nobody may reach.
     ("wasm", EVERYTHING),
 ];

@@ -19,7 +19,7 @@ use m2m_auth::lease::{Failure, Fresh, Lease};
 use m2m_auth::mistake;
 use m2m_auth::oauth::{ClientAuth, Secret, Token};
 use m2m_auth::plugin::{Effect, Step};
-use m2m_auth::policy::{CredentialId, IssuerId, Policy};
+use m2m_auth::policy::{CredentialId, IssuerId, Policy, Reach, SealingKey, Sharing};
 use m2m_auth::reply::Refusal;
 use m2m_auth::signature::Compact;
 use m2m_auth::store::{Held, Store};
@@ -103,7 +103,7 @@ fn edits() -> Edits {
 /// A store that has keys, a token, and a remembered caller.
 fn store() -> Store {
     let mut store = Store::new(Rc::new(policy()));
-    while let Some((ticket, call)) = store.begin(now().instant) {
+    while let Some((ticket, call)) = store.begin(now()) {
         let body = if call.method == "POST" { answer() } else { key_set() };
         store.finish(ticket, &reply(&body), now(), &mut Dice::new(1)).unwrap().result.unwrap();
     }
@@ -139,7 +139,7 @@ fn printed() -> Vec<(&'static str, String)> {
     let outbound = read.value.outbound.as_ref().unwrap();
     let (_, written) = &outbound.credentials.0[0];
     let keys = m2m_auth::jwk::parse(key_set().as_bytes()).unwrap();
-    let attempt = store().begin(Instant(secs(400)));
+    let attempt = store().begin(Now { instant: Instant(secs(400)), ..now() });
     let outcome = Stop::Refuse(Refusal::NoToken);
     vec![
         ("Secret", both(&written.client_secret)),
@@ -154,6 +154,9 @@ fn printed() -> Vec<(&'static str, String)> {
         ("Grant", both(&policy().credentials[0].grant)),
         ("ClientAuth", both(&ClientAuth::Basic(Secret::new(MARK.to_owned())))),
         ("ClientAuth", both(&ClientAuth::Post(Secret::new(MARK.to_owned())))),
+        ("SealingKey", both(&SealingKey::new(MARK.to_owned()))),
+        ("Sharing", both(&Sharing::Sealed(SealingKey::new(MARK.to_owned())))),
+        ("Reach", both(&Reach::Sealed(SealingKey::new(MARK.to_owned())))),
         ("Token", both(&received().value)),
         ("Fresh", both(&received())),
         ("Held", both(&held())),
@@ -179,11 +182,11 @@ fn printed() -> Vec<(&'static str, String)> {
 /// What can be printed too, but is made of nothing that a secret or a token is put into: names, places, numbers, choices,
 /// public keys, and texts of our own.
 const HARMLESS: &str = "
-    Algorithm Ambiguous Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Compact Counter
+    Algorithm Alone Ambiguous Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Compact Counter
     CredentialId Deny Dice Discovery Endpoint Error Event Existing Expect Failure Fault Field Host
     Inbound InboundRule Instant Issuer IssuerId Key Match Material Metadata Missing Mistake Names Now
     OutboundRule Outcome Outlook Pace Path PathMatch Place Quantifier Refusal Reject RequestId Require
-    Requirement Response Rule Sent Source Span Stats Step Ticket Unavailable Url Waiting Want
+    Requirement Response Rule Seat Sent Source Span Stats Step Ticket Unavailable Url Waiting Want
 ";
 
 #[test]
