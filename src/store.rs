@@ -3,18 +3,20 @@
 //! It answers "here it is", "it is on its way" or "it cannot be had", and never decides about a request. Every fetched
 //! thing is a [`Lease`]; who fetches when is the lease's, and the calls are made by whoever drives this store.
 
+mod replies;
 mod unknown;
 mod workers;
 
 use crate::cache::{Cache, Capacity};
 use crate::discovery::{self, Metadata, Place};
 use crate::io::{Call, Dice, Endpoint, Instant, Now, Reply};
-use crate::jwk::{self, KeySet};
+use crate::jwk::KeySet;
 use crate::jwt::Caller;
-use crate::lease::{Attempt, Cause, Failure, Fresh, Lease, Outlook, Pace};
-use crate::oauth::{self, Token};
+use crate::lease::{Attempt, Cause, Failure, Lease, Outlook, Pace};
+use crate::oauth::Token;
 use crate::policy::{self, CredentialId, IssuerId, Policy};
 use crate::share::{Alone, Board, Seat};
+use replies::Read;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -105,9 +107,6 @@ const KEYS_APART: Duration = Duration::from_secs(3);
 
 /// The least time between two renewals of a token for the sake of an upstream's 401.
 const TOKENS_APART: Duration = Duration::from_secs(10);
-
-/// Metadata changes when a provider is rebuilt; an hour is what most clients take.
-const METADATA_REFRESH: Duration = Duration::from_secs(3600);
 
 impl Store {
     /// A store that has learnt nothing yet, of a worker that has no others.
@@ -253,32 +252,6 @@ impl Store {
         };
         self.leave_seat(want, result.is_ok().then_some(reply), at);
         Some(Outcome { want, result })
-    }
-
-    fn read_metadata(&self, id: IssuerId, reply: &Reply, dice: &mut Dice) -> Read<Metadata> {
-        let discovery = self.policy.issuers.get(id.0).and_then(|issuer| issuer.discovery.as_ref());
-        let metadata = discovery.ok_or_else(gone)?.read(reply)?;
-        Ok((fresh(metadata, METADATA_REFRESH, Duration::MAX, dice), "endpoints found".to_owned()))
-    }
-
-    fn read_keys(&self, id: IssuerId, reply: &Reply, dice: &mut Dice) -> Read<Rc<KeySet>> {
-        let issuer = self.policy.issuers.get(id.0).ok_or_else(gone)?;
-        let parsed = jwk::parse(oauth::body_of(reply)?)
-            .map_err(|error| Failure::new(Cause::Unreadable, format!("the key set: {error}")))?;
-        let mut news = format!("{} usable keys", parsed.keys.len());
-        for left_out in &parsed.left_out {
-            news.push_str("; ");
-            news.push_str(left_out);
-        }
-        Ok((fresh(Rc::new(parsed.keys), issuer.refresh, issuer.max_stale, dice), news))
-    }
-
-    fn read_token(&self, id: CredentialId, reply: &Reply, dice: &mut Dice) -> Read<Held> {
-        let credential = self.policy.credentials.get(id.0).ok_or_else(gone)?;
-        let Fresh { value: token, renew_after, end_after } = credential.grant.read(reply, dice)?;
-        let serial = self.tokens.get(id.0).map_or(0, |state| state.serial.wrapping_add(1));
-        let news = format!("token received, good for {} s", end_after.as_secs());
-        Ok((Fresh { value: Held { token, serial }, renew_after, end_after }, news))
     }
 
     /// Ends fetches whose answer never came.
@@ -474,14 +447,6 @@ impl TokenState {
     }
 }
 
-/// What a reply brings, and the news for the log.
-type Read<T> = Result<(Fresh<T>, String), Failure>;
-
-/// The policy has no such thing; nobody asks for it.
-fn gone() -> Failure {
-    Failure::new(Cause::Configuration, "not configured")
-}
-
 /// Ends a fetch with what its answer brings; tells the news, or the failure.
 fn settle<T>(
     lease: &mut Lease<T>,
@@ -495,9 +460,4 @@ fn settle<T>(
         Err(failure) => (Err(failure.clone()), Err(failure)),
     };
     lease.finish(attempt, now, outcome, dice).then_some(told)
-}
-
-/// Renewed after `refresh`, less up to a tenth of it, so that workers and proxies do not ask in step.
-fn fresh<T>(value: T, refresh: Duration, end_after: Duration, dice: &mut Dice) -> Fresh<T> {
-    Fresh { value, renew_after: refresh.saturating_sub(dice.up_to(refresh / 10)), end_after }
 }

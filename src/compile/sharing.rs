@@ -41,13 +41,12 @@ impl Policy {
     pub fn reach(&self, vm_id: Option<&[u8]>) -> Result<Reach, Mistake> {
         match &self.sharing {
             Sharing::Sealed(key) => Ok(Reach::Sealed(key.clone())),
-            Sharing::Off => Ok(Reach::Vm),
             Sharing::On | Sharing::WhereSafe if vm_id.is_some_and(|id| !id.is_empty()) => Ok(Reach::Process),
             Sharing::On if vm_id.is_some() => {
                 let fault = "on, expected a vm_id in the plugin's vm_config (any other plugin shares the empty one), or sealed";
                 Err(Mistake::new(&Path::default().name("sharing"), fault))
             }
-            Sharing::On | Sharing::WhereSafe => Ok(Reach::Vm),
+            Sharing::Off | Sharing::On | Sharing::WhereSafe => Ok(Reach::Vm),
         }
     }
 }

@@ -17,6 +17,14 @@ const LOOK_BUSY: Duration = Duration::from_millis(5);
 /// The same while nobody waits.
 const LOOK_IDLE: Duration = Duration::from_secs(1);
 
+/// What a record brought.
+enum Adopted {
+    /// A value, and the news of it.
+    Value(String),
+    /// Another worker's failure, or its end.
+    Backoff,
+}
+
 impl Store {
     /// Reads what other workers have left; tells what has changed, and the news of it if it is good.
     pub fn look(&mut self, now: Now, dice: &mut Dice) -> Vec<(Want, Option<String>)> {
@@ -24,7 +32,11 @@ impl Store {
         let mut changed = Vec::new();
         for (want, seat) in &mut seats {
             if let Some(record) = seat.look(&*self.board, self.me, now.instant) {
-                changed.extend(self.adopt(*want, record, now.instant, dice).map(|news| (*want, news)));
+                match self.adopt(*want, record, now.instant, dice) {
+                    Some(Adopted::Value(news)) => changed.push((*want, Some(news))),
+                    Some(Adopted::Backoff) => changed.push((*want, None)),
+                    None => {}
+                }
             }
         }
         self.seats = seats;
@@ -32,7 +44,7 @@ impl Store {
     }
 
     /// Takes over what another worker has fetched, or how it failed. None when there is nothing new in it.
-    fn adopt(&mut self, want: Want, record: Record, now: Instant, dice: &mut Dice) -> Option<Option<String>> {
+    fn adopt(&mut self, want: Want, record: Record, now: Instant, dice: &mut Dice) -> Option<Adopted> {
         let Record { start, failures, not_before, body, .. } = record;
         let reply = Reply { status: Some(200), body: Some(body), ..Reply::default() };
         match want {
@@ -179,9 +191,9 @@ fn take_over<T>(
     read: Read<T>,
     failures: u32,
     not_before: Instant,
-) -> Option<Option<String>> {
+) -> Option<Adopted> {
     let news = read.ok().and_then(|(fresh, news)| lease.learn(start, fresh).then_some(news));
-    let changed = news.is_some() || failures != lease.failures();
+    let failed = failures != lease.failures();
     lease.heed(failures, not_before);
-    changed.then_some(news)
+    news.map(Adopted::Value).or_else(|| failed.then_some(Adopted::Backoff))
 }

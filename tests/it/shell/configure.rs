@@ -138,11 +138,13 @@ fn who_waits_when_a_second_configuration_comes_is_not_forgotten() {
         [
             "proxy_on_configure",
             "  proxy_get_buffer_bytes plugin configuration",
+            "  proxy_get_property plugin_vm_id",
             "  proxy_log info",
             "  proxy_set_effective_context request 1",
             "  proxy_send_local_response 503",
             "  proxy_set_effective_context root",
             "  proxy_call_foreign_function verify_signature",
+            "  proxy_get_shared_data",
             "  proxy_set_tick_period_milliseconds 1",
         ]
     );
