@@ -110,6 +110,11 @@ impl Seat {
         Self { name, seen: 0, taken_until: None }
     }
 
+    /// The record's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What stands there, unless it has been seen already.
     pub fn look(&mut self, board: &dyn Board, me: u64, now: Instant) -> Option<Record> {
         let (bytes, version) = board.read(&self.name).filter(|(_, version)| *version != self.seen)?;

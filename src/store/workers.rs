@@ -93,6 +93,11 @@ impl Store {
         });
     }
 
+    /// The records of everything that is fetched, by name.
+    pub fn records(&self) -> impl Iterator<Item = (Want, &str)> {
+        self.seats.iter().map(|(want, seat)| (*want, seat.name()))
+    }
+
     /// This worker is gone: whatever it was about to fetch is another's to fetch.
     pub fn retire(&mut self, now: Instant) {
         let running: Vec<Want> = self.wants().filter(|want| self.in_flight(*want)).collect();
@@ -135,7 +140,8 @@ impl Store {
         }
         let mut hash = Sha256::new();
         for part in parts {
-            hash.update(part.len().to_le_bytes());
+            // Lengths first, so that no two lists of parts run into the same text.
+            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
             hash.update(part);
         }
         format!("m2m_auth.{}", URL_SAFE_NO_PAD.encode(hash.finalize()))
