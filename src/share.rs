@@ -99,6 +99,7 @@ pub struct Seat {
     seen: u32,
     /// Until when another worker fetches.
     taken_until: Option<Instant>,
+    looked_at: Instant,
 }
 
 impl Seat {
@@ -107,7 +108,7 @@ impl Seat {
         if board.read(&name).is_none() {
             board.write(&name, &Record::default().encode(), 0);
         }
-        Self { name, seen: 0, taken_until: None }
+        Self { name, seen: 0, taken_until: None, looked_at: Instant::default() }
     }
 
     /// The record's name.
@@ -117,6 +118,7 @@ impl Seat {
 
     /// What stands there, unless it has been seen already.
     pub fn look(&mut self, board: &dyn Board, me: u64, now: Instant) -> Option<Record> {
+        self.looked_at = now;
         let (bytes, version) = board.read(&self.name).filter(|(_, version)| *version != self.seen)?;
         self.seen = version;
         let record = Record::decode(&bytes, now).unwrap_or_default();
@@ -128,6 +130,11 @@ impl Seat {
     /// Until when another worker fetches.
     pub fn taken(&self, now: Instant) -> Option<Instant> {
         self.taken_until.filter(|until| now < *until)
+    }
+
+    /// When it was looked at last.
+    pub fn looked_at(&self) -> Instant {
+        self.looked_at
     }
 
     /// Takes the seat, if the record is still as it was seen last.

@@ -113,8 +113,9 @@ impl Store {
 
     /// When to look at the board again, while another worker fetches this.
     pub(super) fn next_look(&self, want: Want, now: Instant, waited: bool) -> Option<Instant> {
-        let until = self.seat(want)?.taken(now)?;
-        Some(until.min(now + if waited { LOOK_BUSY } else { LOOK_IDLE }))
+        let seat = self.seat(want)?;
+        let look = seat.looked_at() + if waited { LOOK_BUSY } else { LOOK_IDLE };
+        Some(seat.taken(now)?.min(look))
     }
 
     /// The name of the record: a fingerprint of all that decides what is fetched. So a new configuration finds what is still

@@ -20,3 +20,4 @@ mod random;
 mod start;
 mod tokens;
 mod waiting;
+mod workers;
