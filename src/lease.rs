@@ -283,6 +283,16 @@ impl<T> Lease<T> {
         true
     }
 
+    /// Whether this is the running fetch.
+    pub fn is_running(&self, attempt: Attempt) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.attempt == attempt)
+    }
+
+    /// The fetch ended, and is to begin once more at once: no failure, no backoff. False when it is not the running one.
+    pub fn again(&mut self, attempt: Attempt) -> bool {
+        self.flight.take_if(|flight| flight.attempt == attempt).is_some()
+    }
+
     /// Ends a fetch whose answer never came.
     pub fn give_up_lost(&mut self, now: Instant, dice: &mut Dice) -> bool {
         let lost = self.flight.as_ref().filter(|flight| flight.deadline <= now).map(|flight| flight.attempt);

@@ -3,6 +3,7 @@
 //! After each event the driver drains [`Plugin::poll`] and sleeps until [`Plugin::deadline`]. It knows no host and no
 //! clock, so an hour of token life is a test of microseconds.
 
+use crate::assertion::Signer;
 use crate::audit::Audit;
 use crate::edits::{Edits, Sent};
 use crate::filter::{Request, Seen, Stop};
@@ -43,6 +44,7 @@ pub struct Plugin {
     policy: Rc<Policy>,
     store: Store,
     verifier: Box<dyn Verify>,
+    signer: Signer,
     /// In the order of their coming; usually none.
     waiting: Vec<Waiter>,
     effects: VecDeque<Effect>,
@@ -61,13 +63,14 @@ struct Waiter {
 
 impl Plugin {
     /// A worker that has learnt nothing yet.
-    pub fn new(policy: Policy, verifier: Box<dyn Verify>, seed: u64) -> Self {
+    pub fn new(policy: Policy, verifier: Box<dyn Verify>, signer: Signer, seed: u64) -> Self {
         let policy = Rc::new(policy);
         let store = Store::new(Rc::clone(&policy));
         Self {
             policy,
             store,
             verifier,
+            signer,
             waiting: Vec::new(),
             effects: VecDeque::new(),
             stats: Stats::default(),
@@ -94,8 +97,14 @@ impl Plugin {
 
     /// A call ended.
     pub fn reply(&mut self, ticket: Ticket, reply: &Reply, now: Now) {
-        if let Some(outcome) = self.store.finish(ticket, reply, now, &mut self.dice) {
-            self.tell(&outcome);
+        let outcome = self.store.finish(ticket, reply, now, &mut self.dice);
+        self.conclude(outcome.as_ref(), now);
+    }
+
+    /// A fetch ended; whoever waited for it is decided again.
+    fn conclude(&mut self, outcome: Option<&Outcome>, now: Now) {
+        if let Some(outcome) = outcome {
+            self.tell(outcome);
             self.decide_again(Some(outcome.want), now);
         }
     }
@@ -106,8 +115,14 @@ impl Plugin {
             self.tell(&outcome);
             self.decide_again(Some(outcome.want), now);
         }
-        while let Some((ticket, call)) = self.store.begin(now.instant) {
-            self.effects.push_back(Effect::Call(ticket, call));
+        while let Some((ticket, call)) = self.store.begin(now, &mut self.signer) {
+            match call {
+                Ok(call) => self.effects.push_back(Effect::Call(ticket, call)),
+                Err(failure) => {
+                    let outcome = self.store.fail(ticket, failure, now, &mut self.dice);
+                    self.conclude(outcome.as_ref(), now);
+                }
+            }
         }
         if self.waiting.iter().any(|waiter| waiter.deadline <= now.instant) {
             self.decide_again(None, now);

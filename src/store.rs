@@ -3,6 +3,9 @@
 //! It answers "here it is", "it is on its way" or "it cannot be had", and never decides about a request. Every fetched
 //! thing is a [`Lease`]; who fetches when is the lease's, and the calls are made by whoever drives this store.
 
+mod turn;
+
+use crate::assertion::Signer;
 use crate::cache::{Cache, Capacity};
 use crate::discovery::{self, Metadata, Place};
 use crate::io::{Call, Dice, Endpoint, Instant, Now, Reply};
@@ -13,6 +16,7 @@ use crate::oauth::{self, Token};
 use crate::policy::{self, CredentialId, IssuerId, Policy};
 use std::rc::Rc;
 use std::time::Duration;
+use turn::Turn;
 
 /// Something that is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,6 +95,8 @@ struct Unknown {
 struct TokenState {
     lease: Lease<Held>,
     serial: u64,
+    /// Which of the client's secrets is tried.
+    turn: Turn,
 }
 
 /// Verified tokens of one issuer. A token has about 1 KB: at most 4 MiB of the worker's memory.
@@ -208,10 +214,11 @@ impl Store {
         }
     }
 
-    /// Begins a fetch that is due, if there is one.
-    pub fn begin(&mut self, now: Instant) -> Option<(Ticket, Call)> {
+    /// Begins a fetch that is due, if there is one. Where the call cannot be made, the failure ends it.
+    pub fn begin(&mut self, now: Now, signer: &mut Signer) -> Option<(Ticket, Result<Call, Failure>)> {
+        let Now { instant: now, unix } = now;
         let want = self.wants().find(|want| self.is_due(*want, now))?;
-        let call = self.call(want, now)?;
+        let call = self.call(want, now, signer, unix)?;
         let attempt = match want {
             Want::Metadata(id) => self.issuers.get_mut(id.0)?.metadata.begin(now),
             Want::Keys(id) => self.issuers.get_mut(id.0)?.keys.begin(now),
@@ -247,10 +254,14 @@ impl Store {
             Want::Token(id) => {
                 let grant = &policy.credentials.get(id.0)?.grant;
                 let state = self.tokens.get_mut(id.0)?;
+                if let Some(failure) = state.another(grant, attempt, reply) {
+                    return Some(Outcome { want, result: Err(failure) });
+                }
                 let serial = state.serial.wrapping_add(1);
+                let by = state.turn.describe(grant.auth.len());
                 let result = settle(&mut state.lease, attempt, now.instant, dice, |dice| {
                     let Fresh { value, renew_after, end_after } = grant.read(reply, dice)?;
-                    let news = format!("token received, good for {} s", end_after.as_secs());
+                    let news = format!("token received, good for {} s{by}", end_after.as_secs());
                     Ok((Fresh { value: Held { token: value, serial }, renew_after, end_after }, news))
                 })?;
                 if result.is_ok() {
@@ -341,19 +352,27 @@ impl Store {
         }
     }
 
-    fn call(&self, want: Want, now: Instant) -> Option<Call> {
+    fn call(
+        &self,
+        want: Want,
+        now: Instant,
+        signer: &mut Signer,
+        unix: u64,
+    ) -> Option<Result<Call, Failure>> {
         match want {
             Want::Metadata(id) => {
                 let place = self.issuers.get(id.0)?.place;
-                Some(self.policy.issuers.get(id.0)?.discovery.as_ref()?.call(place))
+                Some(Ok(self.policy.issuers.get(id.0)?.discovery.as_ref()?.call(place)))
             }
             Want::Keys(id) => {
-                Some(discovery::get(self.jwks_uri(id, now)?, self.policy.issuers.get(id.0)?.timeout))
+                Some(Ok(discovery::get(self.jwks_uri(id, now)?, self.policy.issuers.get(id.0)?.timeout)))
             }
             Want::Token(id) => {
                 let credential = self.policy.credentials.get(id.0)?;
                 let timeout = self.policy.issuers.get(credential.issuer.0)?.timeout;
-                Some(credential.grant.call(self.token_endpoint(credential.issuer, now)?, timeout))
+                let (turn, endpoint) =
+                    (self.tokens.get(id.0)?.turn, self.token_endpoint(credential.issuer, now)?);
+                Some(credential.grant.call(turn.place(), endpoint, timeout, signer, unix))
             }
         }
     }
@@ -448,7 +467,7 @@ impl TokenState {
         let timeout =
             policy.issuers.get(credential.issuer.0).map_or(standard.timeout, |issuer| issuer.timeout);
         let pace = Pace { timeout, ..standard };
-        Self { lease: Lease::new(pace), serial: 0 }
+        Self { lease: Lease::new(pace), serial: 0, turn: Turn::default() }
     }
 }
 

@@ -10,6 +10,7 @@
 mod crypto;
 mod host;
 
+use crate::assertion::Signer;
 use crate::edits::{Edit, Edits, Sent};
 use crate::io::{Instant, MAX_REPLY_BYTES, Now, Reply, RequestId, Response};
 use crate::plugin::{Effect, Plugin, Step};
@@ -141,7 +142,8 @@ impl Drop for Stream {
 impl Worker {
     fn new(root: u32, policy: Policy) -> Self {
         let verifier = Box::new(crypto::Verifier::probe());
-        let plugin = Plugin::new(policy, verifier, RandomState::new().hash_one(root));
+        let signer = Signer::new(Box::new(crypto::HostSigner::probe()), crypto::secret_seed());
+        let plugin = Plugin::new(policy, verifier, signer, RandomState::new().hash_one(root));
         // Nothing may be fetched in `on_configure`, but very soon after.
         let tick = Duration::from_millis(1);
         let _ = host::set_tick(1);

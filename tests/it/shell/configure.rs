@@ -28,6 +28,7 @@ fn it_reads_the_configuration_probes_the_host_and_arms_the_timer() {
             "proxy_on_configure",
             "  proxy_get_buffer_bytes plugin configuration",
             "  proxy_call_foreign_function verify_signature",
+            "  proxy_call_foreign_function sign",
             "  proxy_set_tick_period_milliseconds 1",
         ]
     );
@@ -137,6 +138,7 @@ fn who_waits_when_a_second_configuration_comes_is_not_forgotten() {
             "  proxy_send_local_response 503",
             "  proxy_set_effective_context root",
             "  proxy_call_foreign_function verify_signature",
+            "  proxy_call_foreign_function sign",
             "  proxy_set_tick_period_milliseconds 1",
         ]
     );
@@ -244,6 +246,7 @@ fn verdict(configuration: &Value, circumstance: &dyn Fn(&Vm)) -> (bool, Vec<Stri
             "  proxy_get_buffer_bytes plugin configuration",
             "  proxy_log error",
             "  proxy_call_foreign_function verify_signature",
+            "  proxy_call_foreign_function sign",
             "  proxy_set_tick_period_milliseconds 1",
         ];
         // Whoever waits for the former configuration gets an answer.
