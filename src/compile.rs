@@ -6,7 +6,9 @@
 
 mod client;
 mod condition;
+mod names;
 mod outbound;
+mod sharing;
 
 use crate::access::{Quantifier, Requirement, Source};
 use crate::config::{self, Config};
@@ -17,6 +19,7 @@ use crate::jwt::Expect;
 use crate::located::Path;
 use crate::mistake::{self, Mistake};
 use crate::policy::{CredentialId, Inbound, Issuer, IssuerId, Policy, Require, Rule, Waiting};
+use names::Names;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -67,35 +70,6 @@ struct Compiler<'a> {
     mistakes: Vec<Mistake>,
 }
 
-/// Names that others may refer to.
-struct Names {
-    known: Vec<String>,
-    /// Those whose own mistake has been told: a reference to them is not another one.
-    broken: Vec<String>,
-    /// Not even the names could be read.
-    lost: bool,
-}
-
-impl Names {
-    fn of<'n>(read: &mistake::Read<Config>, object: &str, known: impl Iterator<Item = &'n str>) -> Self {
-        let (broken, lost) = (read.removed_from(object), read.has_lost(object));
-        Self { known: known.map(str::to_owned).collect(), broken, lost }
-    }
-
-    /// The place of a name, or what is wrong with it.
-    fn place(&self, name: Option<&str>, kind: &str) -> Result<usize, Option<String>> {
-        if let Some(place) = name.and_then(|name| self.known.iter().position(|known| known == name)) {
-            return Ok(place);
-        }
-        let told = self.lost || name.is_some_and(|name| self.broken.iter().any(|broken| broken == name));
-        Err((!told).then(|| {
-            let found = name.map_or_else(|| "missing".to_owned(), |name| format!("{name:?} is not {kind}"));
-            let known = self.known.join(", ").replace(|c: char| c.is_ascii_control(), "?");
-            format!("{found}, expected one of: {known}")
-        }))
-    }
-}
-
 impl Compiler<'_> {
     #[inline(never)]
     fn wrong(&mut self, path: &Path, fault: &str) {
@@ -131,7 +105,15 @@ impl Compiler<'_> {
             None => Default::default(),
         };
         let waiting = self.waiting(&config.waiting);
-        self.mistakes.is_empty().then_some(Policy { issuers, inbound, credentials, outbound, waiting })
+        let sharing = self.sharing(config);
+        self.mistakes.is_empty().then_some(Policy {
+            issuers,
+            inbound,
+            credentials,
+            outbound,
+            waiting,
+            sharing,
+        })
     }
 
     #[inline(never)]

@@ -21,6 +21,25 @@ pub struct Config {
     pub outbound: Option<Outbound>,
     /// The most that waiting may take.
     pub waiting: Waiting,
+    /// Whether the workers of an Envoy process share key sets and tokens, so that one of them fetches for all: `on`, `off` or
+    /// `sealed`. Default: `on` where the plugin's `vm_config` has a `vm_id`, else `off`. The `vm_id` is all that keeps plugins
+    /// apart there: with the empty one (which Istio gives every plugin) any other plugin of the proxy could read the tokens
+    /// or plant a key set. `sealed` shares there too, and believes only what was sealed with `sealing_key`.
+    pub sharing: Option<Sharing>,
+    /// The key for `sharing: sealed`, at least 32 characters, the same for every plugin that shares, e.g. from
+    /// `openssl rand -base64 32`.
+    pub sealing_key: Option<Secret>,
+}
+
+/// Whether the workers of a process share what they fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Each worker fetches for itself.
+    Off,
+    /// One worker fetches for all.
+    On,
+    /// The same, under `sealing_key`.
+    Sealed,
 }
 
 /// An identity provider: who signs tokens, and where its endpoints are.
@@ -439,6 +458,36 @@ impl<'de> Deserialize<'de> for Names {
         }
 
         deserializer.deserialize_any(Either)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sharing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Switch;
+
+        impl Visitor<'_> for Switch {
+            type Value = Sharing;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("on, off or sealed")
+            }
+
+            // To YAML 1.1, which Envoy reads, `on` and `off` are truth values.
+            fn visit_bool<E: de::Error>(self, on: bool) -> Result<Sharing, E> {
+                Ok(if on { Sharing::On } else { Sharing::Off })
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Sharing, E> {
+                match text {
+                    "on" => Ok(Sharing::On),
+                    "off" => Ok(Sharing::Off),
+                    "sealed" => Ok(Sharing::Sealed),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Switch)
     }
 }
 

@@ -137,7 +137,6 @@ pub struct Lease<T> {
     last_start: Option<Instant>,
     not_before: Instant,
     failures: u32,
-    last_failure: Option<Failure>,
 }
 
 struct Held<T> {
@@ -177,7 +176,6 @@ impl<T> Lease<T> {
             last_start: None,
             not_before: Instant::default(),
             failures: 0,
-            last_failure: None,
         }
     }
 
@@ -195,6 +193,11 @@ impl<T> Lease<T> {
         self.held.as_ref().filter(|held| now < held.end_at).map(|held| &held.value)
     }
 
+    /// The value last fetched, good or not.
+    pub fn held(&self) -> Option<&T> {
+        self.held.as_ref().map(|held| &held.value)
+    }
+
     /// What one who needs the value now can expect.
     pub fn outlook(&self, now: Instant) -> Outlook<'_, T> {
         if let Some(value) = self.value(now) {
@@ -206,19 +209,9 @@ impl<T> Lease<T> {
         }
     }
 
-    /// How long the value stays good.
-    pub fn remaining(&self, now: Instant) -> Option<Duration> {
-        self.held.as_ref().filter(|held| now < held.end_at).map(|held| held.end_at.since(now))
-    }
-
     /// Failures since the last success.
     pub fn failures(&self) -> u32 {
         self.failures
-    }
-
-    /// Why the last fetch failed, if it did.
-    pub fn last_failure(&self) -> Option<&Failure> {
-        self.last_failure.as_ref()
     }
 
     /// Whether a fetch is running.
@@ -248,7 +241,7 @@ impl<T> Lease<T> {
         }
         self.attempts = self.attempts.wrapping_add(1);
         let attempt = Attempt(self.attempts);
-        let deadline = now + self.pace.timeout + LOST_MARGIN;
+        let deadline = now + self.longest_fetch();
         self.flight = Some(Flight { attempt, start: now, deadline });
         self.last_start = Some(now);
         Some(attempt)
@@ -267,17 +260,10 @@ impl<T> Lease<T> {
         };
         let floor = flight.start + self.pace.floor;
         match outcome {
-            Ok(fresh) => {
-                let (renew_at, end_at) = (flight.start + fresh.renew_after, flight.start + fresh.end_after);
-                self.held = Some(Held { value: fresh.value, fetched_at: flight.start, renew_at, end_at });
-                self.failures = 0;
-                self.last_failure = None;
-                self.not_before = floor;
-            }
+            Ok(fresh) => self.hold(flight.start, fresh),
             Err(failure) => {
                 self.not_before = floor.max(now + self.backoff(&failure, dice));
                 self.failures = self.failures.saturating_add(1);
-                self.last_failure = Some(failure);
             }
         }
         true
@@ -291,6 +277,39 @@ impl<T> Lease<T> {
     /// The fetch ended, and is to begin once more at once: no failure, no backoff. False when it is not the running one.
     pub fn again(&mut self, attempt: Attempt) -> bool {
         self.flight.take_if(|flight| flight.attempt == attempt).is_some()
+    }
+
+    /// Somebody else fetched this value, in a fetch that began at `start`: it counts as if it had been this lease's. False,
+    /// and nothing changes, when this lease holds one that is not older.
+    pub fn learn(&mut self, start: Instant, fresh: Fresh<T>) -> bool {
+        let newer = self.fetched_at() < Some(start);
+        if newer {
+            self.last_start = self.last_start.max(Some(start));
+            self.hold(start, fresh);
+        }
+        newer
+    }
+
+    /// Somebody else failed to fetch this value: the same backoff holds here.
+    pub fn heed(&mut self, failures: u32, not_before: Instant) {
+        (self.failures, self.not_before) = (failures, not_before);
+    }
+
+    /// How long a fetch may take before it counts as lost.
+    pub fn longest_fetch(&self) -> Duration {
+        self.pace.timeout.saturating_add(LOST_MARGIN)
+    }
+
+    /// When the next fetch may begin at the earliest.
+    pub fn not_before(&self) -> Instant {
+        self.not_before
+    }
+
+    fn hold(&mut self, start: Instant, fresh: Fresh<T>) {
+        let (renew_at, end_at) = (start + fresh.renew_after, start + fresh.end_after);
+        self.held = Some(Held { value: fresh.value, fetched_at: start, renew_at, end_at });
+        self.failures = 0;
+        self.not_before = start + self.pace.floor;
     }
 
     /// Ends a fetch whose answer never came.
@@ -310,11 +329,6 @@ impl<T> Lease<T> {
         if let Some(held) = &mut self.held {
             held.renew_at = held.renew_at.min(at);
         }
-    }
-
-    /// Forgets the value, so that nobody gets it again.
-    pub fn revoke(&mut self) {
-        self.held = None;
     }
 
     fn next_start(&self) -> Instant {

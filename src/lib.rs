@@ -52,6 +52,7 @@ pub mod policy;
 pub mod private_key;
 pub mod reply;
 pub mod route;
+pub mod share;
 pub mod signature;
 pub mod signing;
 pub mod stats;

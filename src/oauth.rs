@@ -139,6 +139,27 @@ impl Grant {
         Ok(Call { endpoint, method: "POST", headers, body: body.into_bytes(), timeout })
     }
 
+    /// All that decides which tokens it brings, the secret among it. To be hashed, and nothing else.
+    pub fn fingerprint(&self) -> Vec<&[u8]> {
+        let mut parts = vec![self.client_id.as_bytes()];
+        for auth in &self.auth {
+            let proof: [&[u8]; 3] = match auth {
+                ClientAuth::Basic(secret) => [b"basic", secret.reveal().as_bytes(), b""],
+                ClientAuth::Post(secret) => [b"post", secret.reveal().as_bytes(), b""],
+                ClientAuth::SecretJwt(secret, audience) => {
+                    [b"secret", secret.reveal().as_bytes(), audience.as_bytes()]
+                }
+                ClientAuth::PrivateKey(key, audience) => [b"key", key.pkcs8(), audience.as_bytes()],
+                ClientAuth::Tls => [b"tls", b"", b""],
+                ClientAuth::Cluster => [b"cluster", b"", b""],
+            };
+            parts.extend(proof);
+        }
+        parts.push(b"with");
+        parts.extend(self.parameters.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
+        parts
+    }
+
     /// Whether a provider's text holds what it was told and nobody else may know, in any form in which it was told.
     fn repeats_secret(&self, text: &str) -> bool {
         // Compared without what is left out of a log line, so that nothing can hide in it.

@@ -10,6 +10,7 @@ use crate::filter::{Request, Seen, Stop};
 use crate::io::{Call, Dice, Head, Instant, Now, Reply, RequestId, Response};
 use crate::policy::Policy;
 use crate::reply::Refusal;
+use crate::share::{Alone, Board};
 use crate::signature::Verify;
 use crate::stats::{Event, Stats};
 use crate::store::{Outcome, Store, Ticket, Want};
@@ -62,10 +63,21 @@ struct Waiter {
 }
 
 impl Plugin {
-    /// A worker that has learnt nothing yet.
+    /// A worker that has learnt nothing yet, and has no others beside it.
     pub fn new(policy: Policy, verifier: Box<dyn Verify>, signer: Signer, seed: u64) -> Self {
-        let policy = Rc::new(policy);
-        let store = Store::new(Rc::clone(&policy));
+        Self::sharing(policy, verifier, signer, Box::new(Alone), seed)
+    }
+
+    /// A worker that shares what it fetches with those at the same board; their seeds must differ.
+    pub fn sharing(
+        policy: Policy,
+        verifier: Box<dyn Verify>,
+        signer: Signer,
+        board: Box<dyn Board>,
+        seed: u64,
+    ) -> Self {
+        let (policy, mut dice) = (Rc::new(policy), Dice::new(seed));
+        let store = Store::sharing(Rc::clone(&policy), board, dice.roll().max(1));
         Self {
             policy,
             store,
@@ -75,7 +87,7 @@ impl Plugin {
             effects: VecDeque::new(),
             stats: Stats::default(),
             audit: Audit::default(),
-            dice: Dice::new(seed),
+            dice,
         }
     }
 
@@ -115,6 +127,15 @@ impl Plugin {
             self.tell(&outcome);
             self.decide_again(Some(outcome.want), now);
         }
+        for (want, news) in self.store.look(now, &mut self.dice) {
+            if let Some(news) = news {
+                let what = self.store.describe(want);
+                self.stats.count(Event::Fetch, &what, "shared");
+                let line = format!("{what}: {news}, fetched by another worker");
+                self.effects.push_back(Effect::Log(log::Level::Info, line));
+            }
+            self.decide_again(Some(want), now);
+        }
         while let Some((ticket, call)) = self.store.begin(now, &mut self.signer) {
             match call {
                 Ok(call) => self.effects.push_back(Effect::Call(ticket, call)),
@@ -136,6 +157,7 @@ impl Plugin {
 
     /// This worker is replaced: whoever waits is answered.
     pub fn dismiss(&mut self, now: Now) {
+        self.store.retire(now.instant);
         for waiter in std::mem::take(&mut self.waiting) {
             let step = self.refuse(&Refusal::NotReady, &Seen::default(), &waiter.head, now);
             self.effects.push_back(Effect::Settle(waiter.id, step));
@@ -156,7 +178,8 @@ impl Plugin {
     /// When to call [`Plugin::tick`] next.
     pub fn deadline(&self, now: Now) -> Option<Instant> {
         let waiters = self.waiting.iter().map(|waiter| waiter.deadline).min();
-        self.store.next_event(now.instant).into_iter().chain(waiters).min()
+        let waited = |want| self.waiting.iter().any(|waiter| waiter.want == want);
+        self.store.next_event(now.instant, waited).into_iter().chain(waiters).min()
     }
 
     /// What has been counted.

@@ -10,6 +10,7 @@ use crate::jwk::KeySet;
 use crate::jwt::Expect;
 use crate::oauth::Grant;
 use crate::route::Match;
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -34,6 +35,54 @@ pub struct Policy {
     pub outbound: Vec<Attach>,
     /// The bounds of waiting.
     pub waiting: Waiting,
+    /// Whether workers share what they fetch.
+    pub sharing: Sharing,
+}
+
+/// Whether the workers of a process share what they fetch.
+#[derive(Clone, Debug)]
+pub enum Sharing {
+    /// Where nobody else can write what they share.
+    WhereSafe,
+    /// No.
+    Off,
+    /// Yes.
+    On,
+    /// Yes, and what others write is not believed.
+    Sealed(SealingKey),
+}
+
+/// How far sharing reaches.
+#[derive(Clone, Debug)]
+pub enum Reach {
+    /// The configurations of one worker, the old and the new one.
+    Vm,
+    /// All workers of the process, and every plugin with the same `vm_id`.
+    Process,
+    /// The same, under a key.
+    Sealed(SealingKey),
+}
+
+/// The key under which shared records are sealed: it has no `Display`, and its `Debug` says nothing.
+#[derive(Clone)]
+pub struct SealingKey(String);
+
+impl SealingKey {
+    /// Keeps a key out of sight.
+    pub fn new(key: String) -> Self {
+        Self(key)
+    }
+
+    /// The key, for the cipher.
+    pub fn reveal(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for SealingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("redacted")
+    }
 }
 
 /// The most that waiting may take.

@@ -3,20 +3,27 @@
 //! It answers "here it is", "it is on its way" or "it cannot be had", and never decides about a request. Every fetched
 //! thing is a [`Lease`]; who fetches when is the lease's, and the calls are made by whoever drives this store.
 
+mod replies;
 mod turn;
+mod unknown;
+mod workers;
 
 use crate::assertion::Signer;
 use crate::cache::{Cache, Capacity};
 use crate::discovery::{self, Metadata, Place};
 use crate::io::{Call, Dice, Endpoint, Instant, Now, Reply};
-use crate::jwk::{self, KeySet};
+use crate::jwk::KeySet;
 use crate::jwt::Caller;
-use crate::lease::{Attempt, Cause, Failure, Fresh, Lease, Outlook, Pace};
-use crate::oauth::{self, Token};
+use crate::lease::{Attempt, Cause, Failure, Lease, Outlook, Pace};
+use crate::oauth::Token;
 use crate::policy::{self, CredentialId, IssuerId, Policy};
+use crate::share::{Alone, Board, Seat};
+use replies::Read;
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 use turn::Turn;
+use unknown::Unknown;
 
 /// Something that is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,11 +72,15 @@ pub struct Held {
 }
 
 /// What the worker has learnt.
-#[derive(Debug)]
 pub struct Store {
     policy: Rc<Policy>,
     issuers: Vec<IssuerState>,
     tokens: Vec<TokenState>,
+    /// What the workers of this process leave for each other.
+    board: Box<dyn Board>,
+    seats: Vec<(Want, Seat)>,
+    /// This worker, among them.
+    me: u64,
 }
 
 #[derive(Debug)]
@@ -79,16 +90,9 @@ struct IssuerState {
     /// Callers already verified with the present keys: a change of keys empties it.
     verified: Cache<Caller>,
     /// Key names that a fetch did not bring.
-    unknown: Vec<Unknown>,
+    unknown: Unknown,
     /// Where the metadata is asked for next.
     place: Place,
-}
-
-/// A key name that a fetch did not bring, and until when it is not asked for again.
-#[derive(Debug)]
-struct Unknown {
-    name: String,
-    until: Instant,
 }
 
 #[derive(Debug)]
@@ -102,13 +106,6 @@ struct TokenState {
 /// Verified tokens of one issuer. A token has about 1 KB: at most 4 MiB of the worker's memory.
 const VERIFIED: Capacity = Capacity { entries: 4096, key_bytes: 4 * 1024 * 1024 };
 
-/// Key names that are remembered as unknown; of more, the latest.
-const MAX_UNKNOWN: usize = 256;
-
-/// How long a key name stays unknown without asking again: longer than a flood likes, shorter than a provider's
-/// replicas disagree.
-const UNKNOWN_FOR: Duration = Duration::from_secs(10);
-
 /// The least time between two fetches of a key set for the sake of unknown names. A request with a new key waits that
 /// long at most, which is less than a request waits by default; a flood of made-up names costs one fetch per interval.
 const KEYS_APART: Duration = Duration::from_secs(3);
@@ -116,16 +113,20 @@ const KEYS_APART: Duration = Duration::from_secs(3);
 /// The least time between two renewals of a token for the sake of an upstream's 401.
 const TOKENS_APART: Duration = Duration::from_secs(10);
 
-/// Metadata changes when a provider is rebuilt; an hour is what most clients take.
-const METADATA_REFRESH: Duration = Duration::from_secs(3600);
-
 impl Store {
-    /// A store that has learnt nothing yet.
+    /// A store that has learnt nothing yet, of a worker that has no others.
     pub fn new(policy: Rc<Policy>) -> Self {
+        Self::sharing(policy, Box::new(Alone), 1)
+    }
+
+    /// A store that has learnt nothing yet; `me` is this worker's own number among those at the board, and not 0.
+    pub fn sharing(policy: Rc<Policy>, board: Box<dyn Board>, me: u64) -> Self {
         let issuers = policy.issuers.iter().map(IssuerState::new).collect();
         let tokens =
             policy.credentials.iter().map(|credential| TokenState::new(&policy, credential)).collect();
-        Self { policy, issuers, tokens }
+        let mut store = Self { policy, issuers, tokens, board, seats: Vec::new(), me };
+        store.seats = store.wants().map(|want| (want, Seat::new(store.name(want), &*store.board))).collect();
+        store
     }
 
     /// The caller of a token that was verified before, with keys that are still the issuer's.
@@ -166,10 +167,10 @@ impl Store {
             return Ok(keys);
         };
         if state.keys.fetched_at() >= Some(since) {
-            state.remember_unknown(name, now.instant);
+            state.unknown.remember(name, now.instant);
             return Ok(keys);
         }
-        if state.unknown.iter().any(|unknown| unknown.name == name && now.instant < unknown.until) {
+        if state.unknown.holds(name, now.instant) {
             return Ok(keys);
         }
         if state.keys.failures() > 0 {
@@ -214,62 +215,54 @@ impl Store {
         }
     }
 
-    /// Begins a fetch that is due, if there is one. Where the call cannot be made, the failure ends it.
+    /// Begins a fetch that is due, if there is one that no other worker has begun. Where the call cannot be made, the failure
+    /// ends it.
     pub fn begin(&mut self, now: Now, signer: &mut Signer) -> Option<(Ticket, Result<Call, Failure>)> {
-        let Now { instant: now, unix } = now;
-        let want = self.wants().find(|want| self.is_due(*want, now))?;
-        let call = self.call(want, now, signer, unix)?;
-        let attempt = match want {
-            Want::Metadata(id) => self.issuers.get_mut(id.0)?.metadata.begin(now),
-            Want::Keys(id) => self.issuers.get_mut(id.0)?.keys.begin(now),
-            Want::Token(id) => self.tokens.get_mut(id.0)?.lease.begin(now),
-        };
-        attempt.map(|attempt| (Ticket { want, attempt }, call))
+        let due: Vec<Want> = self.wants().filter(|want| self.is_due(*want, now.instant)).collect();
+        due.into_iter().find_map(|want| {
+            let call = self.call(want, now, signer)?;
+            if !self.take_seat(want, now.instant) {
+                return None;
+            }
+            let attempt = match want {
+                Want::Metadata(id) => self.issuers.get_mut(id.0)?.metadata.begin(now.instant),
+                Want::Keys(id) => self.issuers.get_mut(id.0)?.keys.begin(now.instant),
+                Want::Token(id) => self.tokens.get_mut(id.0)?.lease.begin(now.instant),
+            };
+            attempt.map(|attempt| (Ticket { want, attempt }, call))
+        })
     }
 
     /// A fetch ended. None when nobody waits for this answer any more.
     pub fn finish(&mut self, ticket: Ticket, reply: &Reply, now: Now, dice: &mut Dice) -> Option<Outcome> {
         let Ticket { want, attempt } = ticket;
-        let policy = Rc::clone(&self.policy);
+        let at = now.instant;
         let result = match want {
             Want::Metadata(id) => {
-                let discovery = policy.issuers.get(id.0)?.discovery.as_ref()?;
+                let read = self.read_metadata(id, reply, dice);
                 let state = self.issuers.get_mut(id.0)?;
-                let result = settle(&mut state.metadata, attempt, now.instant, dice, |dice| {
-                    let fresh = fresh(discovery.read(reply)?, METADATA_REFRESH, Duration::MAX, dice);
-                    Ok((fresh, "endpoints found".to_owned()))
-                })?;
+                let result = settle(&mut state.metadata, attempt, at, read, dice)?;
                 if result.as_ref().is_err_and(|failure| failure.cause == Cause::Elsewhere) {
                     state.place = state.place.other();
                 }
                 result
             }
-            Want::Keys(id) => self.issuers.get_mut(id.0)?.learn_keys(
-                policy.issuers.get(id.0)?,
-                attempt,
-                reply,
-                now,
-                dice,
-            )?,
+            Want::Keys(id) => {
+                let read = self.read_keys(id, reply, dice);
+                self.issuers.get_mut(id.0)?.change_keys(at, |lease| settle(lease, attempt, at, read, dice))?
+            }
             Want::Token(id) => {
-                let grant = &policy.credentials.get(id.0)?.grant;
-                let state = self.tokens.get_mut(id.0)?;
-                if let Some(failure) = state.another(grant, attempt, reply) {
+                if let Some(failure) = self.another(id, attempt, reply, dice) {
+                    // The seat is kept: no other worker need find out by itself.
                     return Some(Outcome { want, result: Err(failure) });
                 }
-                let serial = state.serial.wrapping_add(1);
-                let by = state.turn.describe(grant.auth.len());
-                let result = settle(&mut state.lease, attempt, now.instant, dice, |dice| {
-                    let Fresh { value, renew_after, end_after } = grant.read(reply, dice)?;
-                    let news = format!("token received, good for {} s{by}", end_after.as_secs());
-                    Ok((Fresh { value: Held { token: value, serial }, renew_after, end_after }, news))
-                })?;
-                if result.is_ok() {
-                    state.serial = serial;
-                }
-                result
+                let read = self.read_token(id, reply, dice);
+                let by = self.by(id);
+                let state = self.tokens.get_mut(id.0)?;
+                state.change(|lease| settle(lease, attempt, at, read, dice))?.map(|news| news + &by)
             }
         };
+        self.leave_seat(want, result.is_ok().then_some(reply), at);
         Some(Outcome { want, result })
     }
 
@@ -283,13 +276,19 @@ impl Store {
             Want::Keys(id) => self.issuers.get_mut(id.0).is_some_and(|s| s.keys.give_up_lost(now, dice)),
             Want::Token(id) => self.tokens.get_mut(id.0).is_some_and(|s| s.lease.give_up_lost(now, dice)),
         });
+        let lost: Vec<Want> = lost.collect();
+        for want in &lost {
+            self.leave_seat(*want, None, now);
+        }
         let failure = || Failure::new(Cause::Timeout, "the answer never came");
-        lost.map(|want| Outcome { want, result: Err(failure()) }).collect()
+        lost.into_iter().map(|want| Outcome { want, result: Err(failure()) }).collect()
     }
 
-    /// When to look for due fetches again.
-    pub fn next_event(&self, now: Instant) -> Option<Instant> {
-        self.wants().filter_map(|want| self.next_event_of(want, now)).min()
+    /// When to look for due fetches again; `waited` tells what requests wait for.
+    pub fn next_event(&self, now: Instant, waited: impl Fn(Want) -> bool) -> Option<Instant> {
+        let next =
+            |want| Some(self.next_look(want, now, waited(want)).unwrap_or(self.next_event_of(want, now)?));
+        self.wants().filter_map(next).min()
     }
 
     /// A name for logs: what, of whom.
@@ -325,7 +324,8 @@ impl Store {
 
     /// A fetch is due when its lease says so and its endpoint is known.
     fn is_due(&self, want: Want, now: Instant) -> bool {
-        self.next_event_of(want, now).is_some_and(|at| at <= now) && !self.in_flight(want)
+        let due = self.next_event_of(want, now).is_some_and(|at| at <= now);
+        due && !self.in_flight(want) && !self.is_taken(want, now)
     }
 
     fn next_event_of(&self, want: Want, now: Instant) -> Option<Instant> {
@@ -352,13 +352,8 @@ impl Store {
         }
     }
 
-    fn call(
-        &self,
-        want: Want,
-        now: Instant,
-        signer: &mut Signer,
-        unix: u64,
-    ) -> Option<Result<Call, Failure>> {
+    fn call(&self, want: Want, now: Now, signer: &mut Signer) -> Option<Result<Call, Failure>> {
+        let Now { instant: now, unix } = now;
         match want {
             Want::Metadata(id) => {
                 let place = self.issuers.get(id.0)?.place;
@@ -403,13 +398,27 @@ impl Store {
     }
 }
 
+impl fmt::Debug for Store {
+    /// Not the board: tokens stand there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { issuers, tokens, .. } = self;
+        f.debug_struct("Store").field("issuers", issuers).field("tokens", tokens).finish_non_exhaustive()
+    }
+}
+
 impl IssuerState {
     fn new(issuer: &policy::Issuer) -> Self {
         let pace = Pace { timeout: issuer.timeout, ..Pace::default() };
         let keys =
             issuer.jwks.as_ref().map_or_else(|| Lease::new(pace), |keys| Lease::fixed(Rc::new(keys.clone())));
         let metadata = Lease::new(pace);
-        Self { metadata, keys, verified: Cache::new(VERIFIED), unknown: Vec::new(), place: Place::default() }
+        Self {
+            metadata,
+            keys,
+            verified: Cache::new(VERIFIED),
+            unknown: Unknown::default(),
+            place: Place::default(),
+        }
     }
 
     /// The keys are on their way; so may be the metadata that says where they are.
@@ -424,40 +433,15 @@ impl IssuerState {
         }
     }
 
-    fn remember_unknown(&mut self, name: &str, now: Instant) {
-        self.unknown.retain(|unknown| now < unknown.until && unknown.name != name);
-        if self.unknown.len() >= MAX_UNKNOWN {
-            self.unknown.remove(0);
-        }
-        self.unknown.push(Unknown { name: name.to_owned(), until: now + UNKNOWN_FOR });
-    }
-
-    fn learn_keys(
-        &mut self,
-        policy: &policy::Issuer,
-        attempt: Attempt,
-        reply: &Reply,
-        now: Now,
-        dice: &mut Dice,
-    ) -> Option<Result<String, Failure>> {
-        let before = self.keys.value(now.instant).cloned();
-        let result = settle(&mut self.keys, attempt, now.instant, dice, |dice| {
-            let parsed = jwk::parse(oauth::body_of(reply)?)
-                .map_err(|error| Failure::new(Cause::Unreadable, format!("the key set: {error}")))?;
-            let mut news = format!("{} usable keys", parsed.keys.len());
-            for left_out in &parsed.left_out {
-                news.push_str("; ");
-                news.push_str(left_out);
-            }
-            Ok((fresh(Rc::new(parsed.keys), policy.refresh, policy.max_stale, dice), news))
-        })?;
-        if let (Ok(_), Some(keys)) = (&result, self.keys.value(now.instant))
-            && before.as_ref() != Some(keys)
-        {
+    /// Whatever changes the keys ends what was verified with those before.
+    fn change_keys<R>(&mut self, now: Instant, change: impl FnOnce(&mut Lease<Rc<KeySet>>) -> R) -> R {
+        let before = self.keys.value(now).cloned();
+        let result = change(&mut self.keys);
+        if before.as_ref() != self.keys.value(now) {
             self.verified.clear();
             self.unknown.clear();
         }
-        Some(result)
+        result
     }
 }
 
@@ -469,24 +453,25 @@ impl TokenState {
         let pace = Pace { timeout, ..standard };
         Self { lease: Lease::new(pace), serial: 0, turn: Turn::default() }
     }
+
+    fn change<R>(&mut self, change: impl FnOnce(&mut Lease<Held>) -> R) -> R {
+        let result = change(&mut self.lease);
+        self.serial = self.lease.held().map_or(self.serial, |held| held.serial);
+        result
+    }
 }
 
-/// Ends a fetch with what `read` makes of its answer; tells the news, or the failure.
+/// Ends a fetch with what its answer brings; tells the news, or the failure.
 fn settle<T>(
     lease: &mut Lease<T>,
     attempt: Attempt,
     now: Instant,
+    read: Read<T>,
     dice: &mut Dice,
-    read: impl FnOnce(&mut Dice) -> Result<(Fresh<T>, String), Failure>,
 ) -> Option<Result<String, Failure>> {
-    let (outcome, told) = match read(dice) {
+    let (outcome, told) = match read {
         Ok((fresh, news)) => (Ok(fresh), Ok(news)),
         Err(failure) => (Err(failure.clone()), Err(failure)),
     };
     lease.finish(attempt, now, outcome, dice).then_some(told)
-}
-
-/// Renewed after `refresh`, less up to a tenth of it, so that workers and proxies do not ask in step.
-fn fresh<T>(value: T, refresh: Duration, end_after: Duration, dice: &mut Dice) -> Fresh<T> {
-    Fresh { value, renew_after: refresh.saturating_sub(dice.up_to(refresh / 10)), end_after }
 }

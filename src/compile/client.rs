@@ -124,7 +124,7 @@ impl Compiler<'_> {
 
     /// What a secret stands for.
     #[inline(never)]
-    fn text(&mut self, path: &Path, written: &config::Secret) -> Option<String> {
+    pub(super) fn text(&mut self, path: &Path, written: &config::Secret) -> Option<String> {
         match written {
             config::Secret::Inline(secret) => Some(secret.clone()),
             config::Secret::Env(name) => {

@@ -2,10 +2,11 @@
 //!
 //! In: what the provider answered. Out: which one to try, and whether at once. It does not know the secrets.
 
-use super::{Outcome, Store, Ticket, TokenState, Want, settle};
+use super::{Outcome, Store, Ticket, Want, settle};
 use crate::io::{Dice, Now, Reply};
 use crate::lease::{Attempt, Failure};
-use crate::oauth::{self, Grant};
+use crate::oauth;
+use crate::policy::CredentialId;
 
 /// A place in a list, and how many of the list were refused since one last worked.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,33 +44,47 @@ impl Turn {
     }
 }
 
-impl TokenState {
+impl Store {
     /// The provider does not take the client with this secret, and there is one that was not tried in this round yet: it
     /// is tried at once, and whoever waits goes on waiting.
-    pub(super) fn another(&mut self, grant: &Grant, attempt: Attempt, reply: &Reply) -> Option<Failure> {
-        if !self.lease.is_running(attempt) {
-            return None;
-        }
+    #[inline(never)]
+    pub(super) fn another(
+        &mut self,
+        id: CredentialId,
+        attempt: Attempt,
+        reply: &Reply,
+        dice: &mut Dice,
+    ) -> Option<Failure> {
+        let grant = &self.policy.credentials.get(id.0)?.grant;
+        let state = self.tokens.get_mut(id.0).filter(|state| state.lease.is_running(attempt))?;
         if !oauth::denies_client(reply) {
-            self.turn.stays();
+            state.turn.stays();
             return None;
         }
-        if !self.turn.refused(grant.auth.len()) {
+        if !state.turn.refused(grant.auth.len()) {
             return None;
         }
-        let failure = grant.read(reply, &mut Dice::new(0)).err()?;
-        self.lease.again(attempt);
+        let failure = grant.read(reply, dice).err()?;
+        state.lease.again(attempt);
         Some(Failure { detail: format!("{}; the next secret is tried", failure.detail), ..failure })
     }
-}
 
-impl Store {
+    /// Which secret brought the token, for the log.
+    pub(super) fn by(&self, id: CredentialId) -> String {
+        let (credential, state) = (self.policy.credentials.get(id.0), self.tokens.get(id.0));
+        let by =
+            credential.zip(state).map(|(credential, state)| state.turn.describe(credential.grant.auth.len()));
+        by.unwrap_or_default()
+    }
+
     /// A token's fetch ended before there was a call.
+    #[inline(never)]
     pub fn fail(&mut self, ticket: Ticket, failure: Failure, now: Now, dice: &mut Dice) -> Option<Outcome> {
         let Ticket { want, attempt } = ticket;
         let Want::Token(id) = want else { return None };
-        let lease = &mut self.tokens.get_mut(id.0)?.lease;
-        let result = settle(lease, attempt, now.instant, dice, |_| Err(failure))?;
+        let state = self.tokens.get_mut(id.0)?;
+        let result = settle(&mut state.lease, attempt, now.instant, Err(failure), dice)?;
+        self.leave_seat(want, None, now.instant);
         Some(Outcome { want, result })
     }
 }

@@ -40,6 +40,13 @@ mod import {
             data: *mut *mut u8,
             size: *mut usize,
         ) -> u32;
+        pub(super) fn proxy_get_shared_data(
+            name: *const u8,
+            name_size: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+            cas: *mut u32,
+        ) -> u32;
         pub(super) fn proxy_increment_metric(id: u32, offset: i64) -> u32;
         pub(super) fn proxy_log(level: u32, message: *const u8, message_size: usize) -> u32;
         pub(super) fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
@@ -61,7 +68,25 @@ mod import {
             grpc_status: i32,
         ) -> u32;
         pub(super) fn proxy_set_effective_context(context: u32) -> u32;
+        pub(super) fn proxy_set_shared_data(
+            name: *const u8,
+            name_size: usize,
+            data: *const u8,
+            size: usize,
+            cas: u32,
+        ) -> u32;
         pub(super) fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    #[link(wasm_import_module = "wasi_snapshot_preview1")]
+    unsafe extern "C" {
+        pub(super) fn clock_time_get(clock: u32, precision: u64, nanoseconds: *mut u64) -> u32;
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    unsafe extern "C" {
+        pub(super) fn clock_gettime(clock: i32, time: *mut [i64; 2]) -> i32;
     }
 }
 
@@ -71,6 +96,9 @@ pub(super) struct Refused(pub(super) u32);
 
 /// What the host says of arguments that it cannot use.
 pub(super) const BAD_ARGUMENT: Refused = Refused(2);
+
+/// What the host says when somebody else has written meanwhile.
+pub(super) const CAS_MISMATCH: u32 = 8;
 
 const REQUEST_HEADERS: u32 = 0;
 const CALL_RESPONSE_HEADERS: u32 = 6;
@@ -235,6 +263,43 @@ pub(super) fn property(path: &[&str]) -> Result<Vec<u8>, Refused> {
     let path = path.join("\0");
     // SAFETY: the host reads the path during the call only; the others are locals of `received`.
     received(|data, size| unsafe { import::proxy_get_property(path.as_ptr(), path.len(), data, size) })
+}
+
+/// What stands in the process's shared data under a name, and its version.
+pub(super) fn shared_data(name: &str) -> Result<(Vec<u8>, u32), Refused> {
+    let mut cas = 0;
+    // SAFETY: the host reads the name during the call only; the others are locals that outlive the call.
+    let bytes = received(|data, size| unsafe {
+        import::proxy_get_shared_data(name.as_ptr(), name.len(), data, size, &raw mut cas)
+    })?;
+    Ok((bytes, cas))
+}
+
+/// Writes to the process's shared data if the version is still `cas`; 0 writes in any case.
+pub(super) fn set_shared_data(name: &str, bytes: &[u8], cas: u32) -> Result<(), Refused> {
+    // SAFETY: the host reads the slices during the call only.
+    checked(unsafe {
+        import::proxy_set_shared_data(name.as_ptr(), name.len(), bytes.as_ptr(), bytes.len(), cas)
+    })
+}
+
+/// Time since the start of the machine: the same for all workers of a process, which `std`'s clock does not tell.
+pub(super) fn monotonic() -> Duration {
+    #[cfg(target_arch = "wasm32")]
+    {
+        let mut nanoseconds = 0;
+        // SAFETY: the host writes to a local.
+        unsafe { import::clock_time_get(1, 0, &raw mut nanoseconds) };
+        Duration::from_nanos(nanoseconds)
+    }
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        let mut time = [0_i64; 2];
+        // SAFETY: a `timespec` of a 64-bit host.
+        unsafe { import::clock_gettime(1, &raw mut time) };
+        let [seconds, nanoseconds] = time.map(|part| u64::try_from(part).unwrap_or_default());
+        Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
+    }
 }
 
 /// The identity of a counter.

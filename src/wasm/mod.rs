@@ -7,6 +7,7 @@
 //!   after the trial instance had succeeded, Envoy would let requests through unchecked.
 //! - Whatever else may go wrong is answered with 503.
 
+mod board;
 mod crypto;
 mod host;
 
@@ -14,7 +15,7 @@ use crate::assertion::Signer;
 use crate::edits::{Edit, Edits, Sent};
 use crate::io::{Instant, MAX_REPLY_BYTES, Now, Reply, RequestId, Response};
 use crate::plugin::{Effect, Plugin, Step};
-use crate::policy::Policy;
+use crate::policy::{Policy, Reach};
 use crate::reply::Refusal;
 use crate::store::Ticket;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -81,10 +82,13 @@ impl RootContext for Root {
             host::log(log::Level::Error, "m2m-auth: the host does not hand over the configuration");
             return true;
         };
-        match Policy::read(&document, &environment) {
-            Ok(policy) => {
+        let vm_id = || host::property(&["plugin_vm_id"]).ok();
+        let read = Policy::read(&document, &environment);
+        match read.and_then(|policy| Ok((policy.reach(vm_id().as_deref()).map_err(|own| vec![own])?, policy)))
+        {
+            Ok((reach, policy)) => {
                 with(&self.worker, Worker::dismiss);
-                let worker = Worker::new(self.id, policy);
+                let worker = Worker::new(self.id, policy, &reach);
                 // Callbacks of one VM never overlap, so this cannot fail; if it did, the old worker would go on.
                 self.worker.try_borrow_mut().map(|mut shared| *shared = Some(worker)).is_ok()
             }
@@ -140,10 +144,11 @@ impl Drop for Stream {
 }
 
 impl Worker {
-    fn new(root: u32, policy: Policy) -> Self {
+    fn new(root: u32, policy: Policy, reach: &Reach) -> Self {
         let verifier = Box::new(crypto::Verifier::probe());
         let signer = Signer::new(Box::new(crypto::HostSigner::probe()), crypto::secret_seed());
-        let plugin = Plugin::new(policy, verifier, signer, RandomState::new().hash_one(root));
+        let seed = RandomState::new().hash_one(root);
+        let plugin = Plugin::sharing(policy, verifier, signer, board::reaching(reach), seed);
         // Nothing may be fetched in `on_configure`, but very soon after.
         let tick = Duration::from_millis(1);
         let _ = host::set_tick(1);
@@ -311,28 +316,26 @@ fn response_status() -> Option<i64> {
 
 /// Both clocks for the price of one: the wall clock is read once a second, and carried on by the monotonic one.
 struct Clock {
-    origin: std::time::Instant,
     wall: Duration,
     read_at: Duration,
 }
 
 impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
     fn start() -> Self {
-        Self { origin: std::time::Instant::now(), wall: wall_clock(), read_at: Duration::ZERO }
+        Self { wall: wall_clock(), read_at: host::monotonic() }
     }
 
     fn now(&mut self) -> Now {
-        let elapsed = self.origin.elapsed();
-        if elapsed.saturating_sub(self.read_at) >= IDLE_TICK {
-            (self.wall, self.read_at) = (wall_clock(), elapsed);
+        let monotonic = host::monotonic();
+        if monotonic.saturating_sub(self.read_at) >= IDLE_TICK {
+            (self.wall, self.read_at) = (wall_clock(), monotonic);
         }
-        let unix = self.wall.saturating_add(elapsed.saturating_sub(self.read_at)).as_secs();
-        Now { instant: Instant(elapsed), unix }
+        let unix = self.wall.saturating_add(monotonic.saturating_sub(self.read_at)).as_secs();
+        Now { instant: Instant(monotonic), unix }
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 fn wall_clock() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use m2m_auth::config::{Existing, Unavailable};
 use m2m_auth::discovery::Place;
 use m2m_auth::io::Dice;
 use m2m_auth::oauth::ClientAuth;
-use m2m_auth::policy::Policy;
+use m2m_auth::policy::{Policy, Reach};
 use m2m_auth::signature::Compact;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -187,7 +187,7 @@ fn every_message_of_the_compiler_has_a_case() {
     let says: Vec<String> = cases()
         .into_iter()
         .map(|case| case.says)
-        .chain([neither])
+        .chain([neither, sharing_with_everybody()])
         .map(|line| without_braces(&line))
         .collect();
     let mut messages = 0;
@@ -207,6 +207,39 @@ fn every_message_of_the_compiler_has_a_case() {
     assert!(
         messages > 40,
         "only {messages} messages were found: are they still literals of policy and config?"
+    );
+}
+
+/// What is said of `sharing: on` where every plugin shares.
+fn sharing_with_everybody() -> String {
+    let mut configuration = sound();
+    put(&mut configuration, "/sharing", json!("on"));
+    let policy = policy(&configuration);
+    assert!(matches!(policy.reach(Some(b"m2m")), Ok(Reach::Process)));
+    // A host that does not tell on one worker alone must not make that worker refuse: its requests would go unchecked.
+    assert!(matches!(policy.reach(None), Ok(Reach::Vm)));
+    policy.reach(Some(b"")).unwrap_err().to_string()
+}
+
+#[test]
+fn workers_share_by_themselves_only_where_nobody_else_can_write() {
+    let mut configuration = sound();
+    let mut reach = |sharing: Value, vm_id: &[u8]| {
+        put(&mut configuration, "/sharing", sharing.clone());
+        if sharing == "sealed" {
+            put(&mut configuration, "/sealing_key", json!({ "inline": "0123456789abcdef0123456789abcdef" }));
+        }
+        policy(&configuration).reach(Some(vm_id)).unwrap()
+    };
+    assert!(matches!(reach(Value::Null, b"m2m"), Reach::Process));
+    assert!(matches!(reach(Value::Null, b""), Reach::Vm));
+    assert!(matches!(reach(json!("off"), b"m2m"), Reach::Vm));
+    assert!(matches!(reach(json!(false), b"m2m"), Reach::Vm), "what Envoy makes of off");
+    assert!(matches!(reach(json!(true), b"m2m"), Reach::Process), "what Envoy makes of on");
+    assert!(matches!(reach(json!("sealed"), b""), Reach::Sealed(_)));
+    assert_eq!(
+        sharing_with_everybody(),
+        "sharing: on, expected a vm_id in the plugin's vm_config (any other plugin shares the empty one), or sealed"
     );
 }
 

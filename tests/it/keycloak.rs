@@ -167,7 +167,6 @@ async fn a_rotated_key_is_found_and_a_deleted_one_is_forgotten() {
 async fn a_changed_secret_does_not_touch_the_token_that_is_held() {
     let realm = Keycloak::start().await.realm("secrets").await;
     let scene = Scene::start(realm).await;
-    // Every worker and the main thread hold a token of their own.
     scene.call_plainly().await;
     let all = async || (scene.envoy.logs().matches("token received").count() >= 3).then_some(());
     m2m_auth_kit::wait::until("a token in each VM", all).await;

@@ -29,6 +29,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("signing", "private_key signature"),
     ("assertion", "private_key signing"),
     ("jwt", "json jwk signature"),
+    ("share", "io"),
     ("access", "jwt"),
     ("oauth", "assertion io json lease private_key"),
     ("discovery", "io json lease oauth"),
@@ -37,10 +38,10 @@ const LAYERS: &[(&str, &str)] = &[
     ("policy", "access config discovery io jwk jwt oauth route"),
     ("compile", "access config discovery io jwk jwt located mistake oauth policy private_key route"),
     ("edits", "io policy"),
-    ("store", "assertion cache discovery io jwk jwt lease oauth policy"),
+    ("store", "assertion cache discovery io jwk jwt lease oauth policy share"),
     ("filter", "config edits io jwt policy reply route signature store"),
     ("audit", "filter io reply"),
-    ("plugin", "assertion audit edits filter io policy reply signature stats store"),
+    ("plugin", "assertion audit edits filter io policy reply share signature stats store"),
     // The shell is the only one that may reach everywhere, and the only one that nobody may reach.
     ("wasm", EVERYTHING),
 ];

@@ -12,6 +12,7 @@ mod outbound;
 mod push;
 mod rotation;
 mod secrets;
+mod sharing;
 mod shell;
 mod sim;
 mod trimmed;

@@ -180,8 +180,7 @@ async fn what_fails_once_is_fetched_again_before_anybody_is_refused() {
     let mut configuration = both(&idp);
     configuration["waiting"] = json!({ "timeout": "20s" });
     for endpoint in ENDPOINTS {
-        // With one worker: once for its VM, once for the main thread's.
-        idp.fault_times(endpoint, 2, Fault::Reset);
+        idp.fault_times(endpoint, 1, Fault::Reset);
     }
     let builder = builder(&idp, &upstream).concurrency(1).listener(listener(&wasm(&configuration)));
     let scene = Scene::of(idp, upstream, builder).await;

@@ -22,7 +22,7 @@ use m2m_auth::lease::{Failure, Fresh, Lease};
 use m2m_auth::mistake;
 use m2m_auth::oauth::{ClientAuth, Secret, Token};
 use m2m_auth::plugin::{Effect, Step};
-use m2m_auth::policy::{CredentialId, IssuerId, Policy};
+use m2m_auth::policy::{CredentialId, IssuerId, Policy, Reach, SealingKey, Sharing};
 use m2m_auth::private_key::PrivateKey;
 use m2m_auth::reply::Refusal;
 use m2m_auth::signature::Compact;
@@ -177,6 +177,9 @@ fn printed() -> Vec<(&'static str, String)> {
         ("PrivateKey", both(&private_key())),
         ("Signer", both(&signer())),
         ("Nonces", both(&Nonces::new(*b"hushhushhushhushhushhushhushhush"))),
+        ("SealingKey", both(&SealingKey::new(MARK.to_owned()))),
+        ("Sharing", both(&Sharing::Sealed(SealingKey::new(MARK.to_owned())))),
+        ("Reach", both(&Reach::Sealed(SealingKey::new(MARK.to_owned())))),
         ("Token", both(&received().value)),
         ("Fresh", both(&received())),
         ("Held", both(&held())),
@@ -202,11 +205,11 @@ fn printed() -> Vec<(&'static str, String)> {
 /// What can be printed too, but is made of nothing that a secret or a token is put into: names, places, numbers, choices,
 /// public keys, and texts of our own.
 const HARMLESS: &str = "
-    Algorithm Ambiguous AssertionAlgorithm Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Claims Compact Counter
+    Algorithm Alone Ambiguous AssertionAlgorithm Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Claims Compact Counter
     CredentialId Deny Dice Discovery Endpoint Error Event Existing Expect Failure Fault Field Host
     Inbound InboundRule Instant Issuer IssuerId Key Match Material Metadata Missing Mistake Names Now
     OutboundRule Outcome Outlook Pace Path PathMatch Place Quantifier Refusal Reject RequestId Require
-    Requirement Response Rule Sent Source Span Stats Step Ticket Unavailable Url Waiting Want
+    Requirement Response Rule Seat Sent Source Span Stats Step Ticket Unavailable Url Waiting Want
 ";
 
 #[test]

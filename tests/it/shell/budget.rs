@@ -147,10 +147,13 @@ fn a_clients_copy_of_our_header_is_removed_before_ours_is_set() {
 }
 
 #[test]
-fn an_idle_worker_costs_one_callback_a_second() {
+fn an_idle_worker_costs_one_callback_a_second_and_a_look_at_what_others_have_fetched() {
     let vm = Vm::ready(&inbound());
-    vm.pass(std::time::Duration::from_secs(3));
-    assert_eq!(vm.record(), ["proxy_on_tick"; 3]);
+    vm.pass(std::time::Duration::from_secs(2));
+    assert_eq!(
+        vm.record(),
+        ["proxy_on_tick", "  proxy_get_shared_data", "proxy_on_tick", "  proxy_get_shared_data"]
+    );
 }
 
 #[test]
@@ -171,6 +174,7 @@ fn counting_costs_a_request_nothing_and_a_busy_second_one_call_per_counter() {
         vm.record(),
         [
             "proxy_on_tick",
+            "  proxy_get_shared_data",
             "  proxy_increment_metric m2m_auth_inbound.rule.rule-0.decision.allowed 1000",
             "  proxy_increment_metric m2m_auth_verified.lookup.hit 1000",
         ]

@@ -27,8 +27,14 @@ fn it_reads_the_configuration_probes_the_host_and_arms_the_timer() {
         [
             "proxy_on_configure",
             "  proxy_get_buffer_bytes plugin configuration",
+            "  proxy_get_property plugin_vm_id",
             "  proxy_call_foreign_function verify_signature",
             "  proxy_call_foreign_function sign",
+            // The records of the key set and of the token: from now on there is something to compare and swap.
+            "  proxy_get_shared_data",
+            "  proxy_set_shared_data",
+            "  proxy_get_shared_data",
+            "  proxy_set_shared_data",
             "  proxy_set_tick_period_milliseconds 1",
         ]
     );
@@ -133,12 +139,14 @@ fn who_waits_when_a_second_configuration_comes_is_not_forgotten() {
         [
             "proxy_on_configure",
             "  proxy_get_buffer_bytes plugin configuration",
+            "  proxy_get_property plugin_vm_id",
             "  proxy_log info",
             "  proxy_set_effective_context request 1",
             "  proxy_send_local_response 503",
             "  proxy_set_effective_context root",
             "  proxy_call_foreign_function verify_signature",
             "  proxy_call_foreign_function sign",
+            "  proxy_get_shared_data",
             "  proxy_set_tick_period_milliseconds 1",
         ]
     );
@@ -163,7 +171,7 @@ fn two_configurations_in_one_vm_do_not_meet() {
     other["inbound"]["rules"][0]["require"]["audiences"] = json!(["billing-service"]);
     assert!(vm.configure_root(root, other.to_string().as_bytes()));
     vm.pass(Duration::from_secs(1));
-    assert_eq!(vm.serve(), 1, "the new root fetches for itself");
+    assert_eq!(vm.serve(), 0, "the new root finds what the old one has fetched");
     let token = token();
     assert!(vm.request_of(drained_later, bearing(&token), None).is_forwarded());
     assert_eq!(vm.request_of(root, bearing(&token), None).outcome(), (401, "audience".to_owned()));
@@ -245,8 +253,11 @@ fn verdict(configuration: &Value, circumstance: &dyn Fn(&Vm)) -> (bool, Vec<Stri
         let own = [
             "  proxy_get_buffer_bytes plugin configuration",
             "  proxy_log error",
+            "  proxy_get_property plugin_vm_id",
             "  proxy_call_foreign_function verify_signature",
             "  proxy_call_foreign_function sign",
+            "  proxy_get_shared_data",
+            "  proxy_set_shared_data",
             "  proxy_set_tick_period_milliseconds 1",
         ];
         // Whoever waits for the former configuration gets an answer.

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 #[test]
 fn the_first_tick_fetches_everything_and_then_the_worker_sleeps() {
-    let vm = Vm::with(&both_ways());
+    let mut alone = both_ways();
+    alone["sharing"] = json!("off");
+    let vm = Vm::with(&alone);
     assert_eq!(vm.period(), Duration::from_millis(1));
     vm.record();
     vm.wake();

@@ -52,6 +52,10 @@ pub(crate) struct Host {
     pub(crate) clusters: BTreeSet<String>,
     /// The foreign function `verify_signature`.
     pub(crate) verifier: Verifier,
+    /// What keeps its shared data apart from that of other plugins; empty is everybody's.
+    pub(crate) vm_id: String,
+    /// Shared data, with versions.
+    pub(crate) shared: BTreeMap<String, (Vec<u8>, u32)>,
     /// What goes wrong.
     pub(crate) fault: Option<Fault>,
     /// The plugin's configuration.
@@ -99,7 +103,7 @@ struct Running {
 impl Host {
     /// A host that reaches the provider, as Envoy's newest does.
     pub(crate) fn new() -> Self {
-        Self { clusters: ["keycloak".to_owned()].into(), ..Self::default() }
+        Self { clusters: ["keycloak".to_owned()].into(), vm_id: "m2m-auth".to_owned(), ..Self::default() }
     }
 
     pub(crate) fn add_root(&mut self, root: u32) {

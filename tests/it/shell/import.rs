@@ -234,6 +234,42 @@ unsafe extern "C" fn proxy_get_property(
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_get_shared_data(
+    name: *const u8,
+    name_size: usize,
+    data: *mut *mut u8,
+    size: *mut usize,
+    cas: *mut u32,
+) -> u32 {
+    // SAFETY: the module's own slice.
+    let name = unsafe { text(name, name_size) };
+    host::call("proxy_get_shared_data", "", |host| match host.shared.get(&name) {
+        Some((value, version)) => {
+            // SAFETY: the module's own variables.
+            unsafe {
+                cas.write(*version);
+                give(value, data, size);
+            }
+            OK
+        }
+        None => NOT_FOUND,
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_set_shared_data(
+    name: *const u8,
+    name_size: usize,
+    data: *const u8,
+    size: usize,
+    cas: u32,
+) -> u32 {
+    // SAFETY: the module's own slices.
+    let (name, value) = unsafe { (text(name, name_size), bytes(data, size)) };
+    host::call("proxy_set_shared_data", "", |host| host.share(name, value, cas))
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32 {
     // SAFETY: the module's own slice.
     let name = unsafe { text(name, name_size) };
@@ -300,7 +336,6 @@ unused! {
     proxy_get_header_map_value
     proxy_get_log_level
     proxy_get_metric
-    proxy_get_shared_data
     proxy_get_status
     proxy_grpc_call
     proxy_grpc_cancel
@@ -313,5 +348,4 @@ unused! {
     proxy_set_buffer_bytes
     proxy_set_header_map_pairs
     proxy_set_property
-    proxy_set_shared_data
 }

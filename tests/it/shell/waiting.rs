@@ -12,7 +12,9 @@ use std::time::Duration;
 
 #[test]
 fn a_request_with_a_new_key_is_paused_fetched_for_changed_and_resumed_in_this_order() {
-    let vm = Vm::with(&inbound_with_claim());
+    let mut alone = inbound_with_claim();
+    alone["sharing"] = json!("off");
+    let vm = Vm::with(&alone);
     vm.wake();
     // The provider has not published the key of the token yet.
     let old = json!({ "keys": [KEYS.ps256.jwk()] });

@@ -15,8 +15,10 @@
 pub(crate) mod provider;
 pub(crate) mod world;
 
+mod clients;
 mod keys;
 mod random;
 mod start;
 mod tokens;
 mod waiting;
+mod workers;

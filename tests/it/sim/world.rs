@@ -229,7 +229,7 @@ impl World {
             shown_too_early: BTreeSet::new(),
             last_tick: Duration::ZERO,
             spins: 0,
-            plugin: Plugin::new(policy, Box::new(Compact), Signer::new(Box::new(Compact), [7; 32]), seed),
+            plugin: Plugin::new(policy, Box::new(Compact), signer(), seed),
         }
     }
 
@@ -551,6 +551,11 @@ fn silent(printable: &impl Debug) {
     let text = format!("{printable:?}");
     // Every JWT begins so: it is `{"` in base64.
     assert!(!text.contains(MARK) && !text.contains("eyJ"), "{text}");
+}
+
+/// Signs with the same names for assertions in every world.
+pub(crate) fn signer() -> Signer {
+    Signer::new(Box::new(Compact), [7; 32])
 }
 
 pub(crate) fn secs(seconds: u64) -> Duration {

@@ -126,7 +126,21 @@ impl Host {
     }
 
     pub(crate) fn property(&mut self, path: &str) -> Option<Vec<u8>> {
+        if path == "plugin_vm_id" {
+            return Some(self.vm_id.clone().into_bytes());
+        }
         (path == "response\0code").then(|| self.stream()?.code.clone()).flatten()
+    }
+
+    /// Writes to what the plugins of one `vm_id` share; as in Envoy, the version counts only for what is there.
+    pub(crate) fn share(&mut self, name: String, value: &[u8], cas: u32) -> u32 {
+        const CAS_MISMATCH: u32 = 8;
+        let entry = self.shared.entry(name).or_default();
+        if cas != 0 && entry.1 != 0 && entry.1 != cas {
+            return CAS_MISMATCH;
+        }
+        *entry = (value.to_vec(), entry.1 + 1);
+        0
     }
 
     pub(crate) fn define(&mut self, name: &str) -> u32 {

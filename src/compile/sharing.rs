@@ -1,0 +1,57 @@
+//! Whether workers share what they fetch, and how far that reaches.
+
+use super::Compiler;
+use crate::config::{self, Config};
+use crate::located::Path;
+use crate::mistake::Mistake;
+use crate::policy::{Policy, Reach, SealingKey, Sharing};
+
+/// 256 bits in hexadecimal are 64 characters, in base64 44; 32 of either are at least 128 bits.
+const MIN_SEALING_KEY: usize = 32;
+
+impl Compiler<'_> {
+    #[inline(never)]
+    pub(super) fn sharing(&mut self, config: &Config) -> Sharing {
+        let path = Path::default().name("sealing_key");
+        match (config.sharing, &config.sealing_key) {
+            (Some(config::Sharing::Sealed), written) => {
+                let key = match written {
+                    Some(written) => self.text(&path, written).unwrap_or_default(),
+                    None => {
+                        self.wrong(&path, "missing, expected {\"env\": \"NAME\"}");
+                        String::new()
+                    }
+                };
+                if written.is_some() && !key.is_empty() && key.len() < MIN_SEALING_KEY {
+                    self.wrong(
+                        &path,
+                        "too short, expected at least 32 characters (`openssl rand -base64 32`)",
+                    );
+                }
+                return Sharing::Sealed(SealingKey::new(key));
+            }
+            (_, Some(_)) => self.wrong(&path, "without sharing: sealed, expected both or neither"),
+            (_, None) => {}
+        }
+        match config.sharing {
+            None | Some(config::Sharing::Sealed) => Sharing::WhereSafe,
+            Some(config::Sharing::On) => Sharing::On,
+            Some(config::Sharing::Off) => Sharing::Off,
+        }
+    }
+}
+
+impl Policy {
+    /// How far sharing reaches in a VM of this id; none: the host does not tell it, and sharing stays within the VM.
+    pub fn reach(&self, vm_id: Option<&[u8]>) -> Result<Reach, Mistake> {
+        match &self.sharing {
+            Sharing::Sealed(key) => Ok(Reach::Sealed(key.clone())),
+            Sharing::On | Sharing::WhereSafe if vm_id.is_some_and(|id| !id.is_empty()) => Ok(Reach::Process),
+            Sharing::On if vm_id.is_some() => {
+                let fault = "on, expected a vm_id in the plugin's vm_config (any other plugin shares the empty one), or sealed";
+                Err(Mistake::new(&Path::default().name("sharing"), fault))
+            }
+            Sharing::Off | Sharing::On | Sharing::WhereSafe => Ok(Reach::Vm),
+        }
+    }
+}

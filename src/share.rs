@@ -1,0 +1,170 @@
+//! What the workers of one process leave for each other, so that one of them fetches for all.
+//!
+//! Every fetched thing has one record on a [`Board`]. A worker that is about to fetch takes the record's seat, for as long
+//! as a fetch may take, by compare-and-swap; the others look at the record until something has come of it. A worker that
+//! dies in its seat is replaced when its time is over.
+//!
+//! What stands on the board is somebody else's writing: whatever is odd about it counts as an empty record, and its body is
+//! read as strictly as the provider's answer that it is said to be. It does not know what the records are about.
+
+use crate::io::{Instant, MAX_REPLY_BYTES};
+use std::time::Duration;
+
+/// Where the workers of one process leave records for each other.
+pub trait Board {
+    /// The record under a name, and its version, which is never 0.
+    fn read(&self, name: &str) -> Option<(Vec<u8>, u32)>;
+
+    /// Writes the record if its version is still this one; 0 if there is none. False when somebody else was faster.
+    fn write(&self, name: &str, record: &[u8], version: u32) -> bool;
+}
+
+/// The board of a worker that has no others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone;
+
+impl Board for Alone {
+    fn read(&self, _name: &str) -> Option<(Vec<u8>, u32)> {
+        None
+    }
+
+    fn write(&self, _name: &str, _record: &[u8], _version: u32) -> bool {
+        true
+    }
+}
+
+/// What the workers know of one fetched thing.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Who fetches, until when; 0 is nobody.
+    pub seat: (u64, Instant),
+    /// When the fetch began that brought the body.
+    pub start: Instant,
+    /// Failures since then.
+    pub failures: u32,
+    /// When the next fetch may begin.
+    pub not_before: Instant,
+    /// The provider's answer; empty when there is none yet.
+    pub body: Vec<u8>,
+}
+
+/// The layout of a record; another version of this module may be in the same process.
+const LAYOUT: [u8; 4] = *b"m2m1";
+
+/// Nothing that a worker writes lies further ahead: the longest `Retry-After` that is obeyed, or the longest fetch.
+const FAR: Duration = Duration::from_secs(600);
+
+impl Record {
+    /// The record as it stands on the board.
+    pub fn encode(&self) -> Vec<u8> {
+        let micros = |at: Instant| u64::try_from(at.0.as_micros()).unwrap_or(u64::MAX).to_le_bytes();
+        let mut bytes = LAYOUT.to_vec();
+        bytes.extend_from_slice(&self.seat.0.to_le_bytes());
+        bytes.extend_from_slice(&micros(self.seat.1));
+        bytes.extend_from_slice(&micros(self.start));
+        bytes.extend_from_slice(&self.failures.to_le_bytes());
+        bytes.extend_from_slice(&micros(self.not_before));
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+
+    /// What stands on the board, if a worker can have written it.
+    pub fn decode(bytes: &[u8], now: Instant) -> Option<Self> {
+        let mut rest = bytes.strip_prefix(&LAYOUT)?;
+        let seat = (u64::from_le_bytes(take(&mut rest)?), instant(&mut rest)?);
+        let start = instant(&mut rest)?;
+        let failures = u32::from_le_bytes(take(&mut rest)?);
+        let not_before = instant(&mut rest)?;
+        let latest = now + FAR;
+        let sound = seat.1 <= latest && start <= now && not_before <= latest && rest.len() <= MAX_REPLY_BYTES;
+        sound.then(|| Self { seat, start, failures, not_before, body: rest.to_vec() })
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (bytes, behind) = rest.split_first_chunk()?;
+    *rest = behind;
+    Some(*bytes)
+}
+
+fn instant(rest: &mut &[u8]) -> Option<Instant> {
+    Some(Instant(Duration::from_micros(u64::from_le_bytes(take(rest)?))))
+}
+
+/// One record, as one worker sees it.
+#[derive(Debug)]
+pub struct Seat {
+    name: String,
+    /// The version that was seen last.
+    seen: u32,
+    /// Until when another worker fetches.
+    taken_until: Option<Instant>,
+    looked_at: Instant,
+}
+
+impl Seat {
+    /// The record of this name; there is one from now on, since only one that is there can be swapped.
+    pub fn new(name: String, board: &dyn Board) -> Self {
+        if board.read(&name).is_none() {
+            board.write(&name, &Record::default().encode(), 0);
+        }
+        Self { name, seen: 0, taken_until: None, looked_at: Instant::default() }
+    }
+
+    /// The record's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What stands there, unless it has been seen already.
+    pub fn look(&mut self, board: &dyn Board, me: u64, now: Instant) -> Option<Record> {
+        self.looked_at = now;
+        let (bytes, version) = board.read(&self.name).filter(|(_, version)| *version != self.seen)?;
+        self.seen = version;
+        let record = Record::decode(&bytes, now).unwrap_or_default();
+        let (holder, until) = record.seat;
+        self.taken_until = (holder != 0 && holder != me && now < until).then_some(until);
+        Some(record)
+    }
+
+    /// Until when another worker fetches.
+    pub fn taken(&self, now: Instant) -> Option<Instant> {
+        self.taken_until.filter(|until| now < *until)
+    }
+
+    /// When it was looked at last.
+    pub fn looked_at(&self) -> Instant {
+        self.looked_at
+    }
+
+    /// Takes the seat, if the record is still as it was seen last.
+    pub fn take(&mut self, board: &dyn Board, me: u64, until: Instant, now: Instant) -> bool {
+        self.change(board, now, |record| record.seat = (me, until))
+    }
+
+    /// Leaves what came of a fetch. False when somebody else has written meanwhile.
+    pub fn leave(&mut self, board: &dyn Board, now: Instant, change: impl FnOnce(&mut Record)) -> bool {
+        self.change(board, now, |record| {
+            change(record);
+            record.seat = Default::default();
+        })
+    }
+
+    fn change(&mut self, board: &dyn Board, now: Instant, change: impl FnOnce(&mut Record)) -> bool {
+        let Some((bytes, version)) = board.read(&self.name) else {
+            return board.write(&self.name, &[], 0);
+        };
+        if version != self.seen {
+            return false;
+        }
+        let mut record = Record::decode(&bytes, now).unwrap_or_default();
+        change(&mut record);
+        let written = record.encode();
+        let done = board.write(&self.name, &written, version);
+        // What this worker wrote itself needs no second look.
+        if let Some((_, version)) = board.read(&self.name).filter(|(bytes, _)| done && *bytes == written) {
+            self.seen = version;
+        }
+        done
+    }
+}

@@ -1,0 +1,55 @@
+//! What a provider's reply brings, whoever asked for it.
+
+use super::{Held, Store};
+use crate::discovery::Metadata;
+use crate::io::{Dice, Reply};
+use crate::jwk::{self, KeySet};
+use crate::lease::{Cause, Failure, Fresh};
+use crate::oauth;
+use crate::policy::{CredentialId, IssuerId};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What a reply brings, and the news for the log.
+pub(super) type Read<T> = Result<(Fresh<T>, String), Failure>;
+
+/// Metadata changes when a provider is rebuilt; an hour is what most clients take.
+const METADATA_REFRESH: Duration = Duration::from_secs(3600);
+
+impl Store {
+    pub(super) fn read_metadata(&self, id: IssuerId, reply: &Reply, dice: &mut Dice) -> Read<Metadata> {
+        let discovery = self.policy.issuers.get(id.0).and_then(|issuer| issuer.discovery.as_ref());
+        let metadata = discovery.ok_or_else(gone)?.read(reply)?;
+        Ok((fresh(metadata, METADATA_REFRESH, Duration::MAX, dice), "endpoints found".to_owned()))
+    }
+
+    pub(super) fn read_keys(&self, id: IssuerId, reply: &Reply, dice: &mut Dice) -> Read<Rc<KeySet>> {
+        let issuer = self.policy.issuers.get(id.0).ok_or_else(gone)?;
+        let parsed = jwk::parse(oauth::body_of(reply)?)
+            .map_err(|error| Failure::new(Cause::Unreadable, format!("the key set: {error}")))?;
+        let mut news = format!("{} usable keys", parsed.keys.len());
+        for left_out in &parsed.left_out {
+            news.push_str("; ");
+            news.push_str(left_out);
+        }
+        Ok((fresh(Rc::new(parsed.keys), issuer.refresh, issuer.max_stale, dice), news))
+    }
+
+    pub(super) fn read_token(&self, id: CredentialId, reply: &Reply, dice: &mut Dice) -> Read<Held> {
+        let credential = self.policy.credentials.get(id.0).ok_or_else(gone)?;
+        let Fresh { value: token, renew_after, end_after } = credential.grant.read(reply, dice)?;
+        let serial = self.tokens.get(id.0).map_or(0, |state| state.serial.wrapping_add(1));
+        let news = format!("token received, good for {} s", end_after.as_secs());
+        Ok((Fresh { value: Held { token, serial }, renew_after, end_after }, news))
+    }
+}
+
+/// The policy has no such thing; nobody asks for it.
+fn gone() -> Failure {
+    Failure::new(Cause::Configuration, "not configured")
+}
+
+/// Renewed after `refresh`, less up to a tenth of it, so that workers and proxies do not ask in step.
+fn fresh<T>(value: T, refresh: Duration, end_after: Duration, dice: &mut Dice) -> Fresh<T> {
+    Fresh { value, renew_after: refresh.saturating_sub(dice.up_to(refresh / 10)), end_after }
+}

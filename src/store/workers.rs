@@ -1,0 +1,206 @@
+//! One fetch per process: what this worker reads off the board, and what it leaves there for the others.
+
+use super::{Read, Store, Want};
+use crate::io::{Dice, Instant, Now, Reply};
+use crate::lease::Lease;
+use crate::policy::Issuer;
+use crate::share::{Record, Seat};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+use std::time::Duration;
+
+/// How long another worker's fetch may take before this one looks again, while requests wait for it: a loopback fetch takes
+/// no longer, and a look costs a microsecond.
+const LOOK_BUSY: Duration = Duration::from_millis(5);
+
+/// The same while nobody waits.
+const LOOK_IDLE: Duration = Duration::from_secs(1);
+
+/// What a record brought.
+enum Adopted {
+    /// A value, and the news of it.
+    Value(String),
+    /// Another worker's failure, or its end.
+    Backoff,
+}
+
+impl Store {
+    /// Reads what other workers have left; tells what has changed, and the news of it if it is good.
+    pub fn look(&mut self, now: Now, dice: &mut Dice) -> Vec<(Want, Option<String>)> {
+        let mut seats = std::mem::take(&mut self.seats);
+        let mut changed = Vec::new();
+        for (want, seat) in &mut seats {
+            if let Some(record) = seat.look(&*self.board, self.me, now.instant) {
+                match self.adopt(*want, record, now.instant, dice) {
+                    Some(Adopted::Value(news)) => changed.push((*want, Some(news))),
+                    Some(Adopted::Backoff) => changed.push((*want, None)),
+                    None => {}
+                }
+            }
+        }
+        self.seats = seats;
+        changed
+    }
+
+    /// Takes over what another worker has fetched, or how it failed. None when there is nothing new in it.
+    fn adopt(&mut self, want: Want, record: Record, now: Instant, dice: &mut Dice) -> Option<Adopted> {
+        let Record { start, failures, not_before, body, .. } = record;
+        let reply = Reply { status: Some(200), body: Some(body), ..Reply::default() };
+        match want {
+            Want::Metadata(id) => {
+                let read = self.read_metadata(id, &reply, dice);
+                take_over(&mut self.issuers.get_mut(id.0)?.metadata, start, read, failures, not_before)
+            }
+            Want::Keys(id) => {
+                let read = self.read_keys(id, &reply, dice);
+                let state = self.issuers.get_mut(id.0)?;
+                state.change_keys(now, |lease| take_over(lease, start, read, failures, not_before))
+            }
+            Want::Token(id) => {
+                let read = self.read_token(id, &reply, dice);
+                let state = self.tokens.get_mut(id.0)?;
+                state.change(|lease| take_over(lease, start, read, failures, not_before))
+            }
+        }
+    }
+
+    /// Takes the seat of a fetch that is about to begin; false when another worker has it.
+    pub(super) fn take_seat(&mut self, want: Want, now: Instant) -> bool {
+        // As long as the fetch may take, until its lease counts it as lost.
+        let until = now + self.longest(want);
+        let (board, me) = (&*self.board, self.me);
+        let seat = self.seats.iter_mut().find(|(own, _)| *own == want);
+        seat.is_none_or(|(_, seat)| seat.take(board, me, until, now))
+    }
+
+    /// Leaves what came of a fetch: its answer, or that it failed.
+    pub(super) fn leave_seat(&mut self, want: Want, answer: Option<&Reply>, now: Instant) {
+        let Some((start, failures, not_before)) = self.standing(want) else {
+            return;
+        };
+        let board = &*self.board;
+        let seat = self.seats.iter_mut().find(|(own, _)| *own == want);
+        let body = answer.and_then(|reply| reply.body.as_deref());
+        // When somebody else has written meanwhile, this fetch took longer than its seat was its own: theirs counts.
+        let _ = seat.is_none_or(|(_, seat)| {
+            seat.leave(board, now, |record| {
+                (record.failures, record.not_before) = (failures, not_before);
+                if let Some(body) = body {
+                    (record.start, record.body) = (start, body.to_vec());
+                }
+            })
+        });
+    }
+
+    /// The records of everything that is fetched, by name.
+    pub fn records(&self) -> impl Iterator<Item = (Want, &str)> {
+        self.seats.iter().map(|(want, seat)| (*want, seat.name()))
+    }
+
+    /// This worker is gone: whatever it was about to fetch is another's to fetch.
+    pub fn retire(&mut self, now: Instant) {
+        let running: Vec<Want> = self.wants().filter(|want| self.in_flight(*want)).collect();
+        for want in running {
+            self.leave_seat(want, None, now);
+        }
+    }
+
+    /// Whether another worker fetches this.
+    pub(super) fn is_taken(&self, want: Want, now: Instant) -> bool {
+        self.seat(want).is_some_and(|seat| seat.taken(now).is_some())
+    }
+
+    /// When to look at the board again, while another worker fetches this.
+    pub(super) fn next_look(&self, want: Want, now: Instant, waited: bool) -> Option<Instant> {
+        let seat = self.seat(want)?;
+        let look = seat.looked_at() + if waited { LOOK_BUSY } else { LOOK_IDLE };
+        Some(seat.taken(now)?.min(look))
+    }
+
+    /// The name of the record: a fingerprint of all that decides what is fetched. So a new configuration finds what is still
+    /// good for it, and a changed credential does not.
+    pub(super) fn name(&self, want: Want) -> String {
+        let mut parts: Vec<&[u8]> = Vec::new();
+        match want {
+            Want::Metadata(id) => {
+                parts.push(b"metadata");
+                parts.extend(self.policy.issuers.get(id.0).into_iter().flat_map(place));
+            }
+            Want::Keys(id) => {
+                parts.push(b"keys");
+                parts.extend(self.policy.issuers.get(id.0).into_iter().flat_map(place));
+            }
+            Want::Token(id) => {
+                let credential = self.policy.credentials.get(id.0);
+                let issuer = credential.and_then(|credential| self.policy.issuers.get(credential.issuer.0));
+                parts.push(b"token");
+                parts.extend(issuer.into_iter().flat_map(place));
+                parts.extend(credential.into_iter().flat_map(|credential| credential.grant.fingerprint()));
+            }
+        }
+        let mut hash = Sha256::new();
+        for part in parts {
+            // Lengths first, so that no two lists of parts run into the same text.
+            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+            hash.update(part);
+        }
+        format!("m2m_auth.{}", URL_SAFE_NO_PAD.encode(hash.finalize()))
+    }
+
+    fn longest(&self, want: Want) -> Duration {
+        let timeout = match want {
+            Want::Metadata(id) => self.issuers.get(id.0).map(|state| state.metadata.longest_fetch()),
+            Want::Keys(id) => self.issuers.get(id.0).map(|state| state.keys.longest_fetch()),
+            Want::Token(id) => self.tokens.get(id.0).map(|state| state.lease.longest_fetch()),
+        };
+        timeout.unwrap_or_default()
+    }
+
+    fn seat(&self, want: Want) -> Option<&Seat> {
+        self.seats.iter().find(|(own, _)| *own == want).map(|(_, seat)| seat)
+    }
+
+    /// When the last fetch that brought something began, the failures since then, and when the next may begin.
+    fn standing(&self, want: Want) -> Option<(Instant, u32, Instant)> {
+        fn of<T>(lease: &Lease<T>) -> (Instant, u32, Instant) {
+            (lease.fetched_at().unwrap_or_default(), lease.failures(), lease.not_before())
+        }
+        Some(match want {
+            Want::Metadata(id) => of(&self.issuers.get(id.0)?.metadata),
+            Want::Keys(id) => of(&self.issuers.get(id.0)?.keys),
+            Want::Token(id) => of(&self.tokens.get(id.0)?.lease),
+        })
+    }
+}
+
+/// Where an issuer's things are fetched, and what is believed of the answers.
+fn place(issuer: &Issuer) -> Vec<&[u8]> {
+    let mut parts = vec![issuer.expect.issuer.as_str()];
+    for endpoint in [&issuer.jwks_uri, &issuer.token_endpoint] {
+        parts.push(if endpoint.is_some() { "given" } else { "found" });
+        parts.extend(
+            endpoint.iter().flat_map(|own| [own.cluster.as_str(), own.scheme, &own.authority, &own.path]),
+        );
+    }
+    if let Some(discovery) = &issuer.discovery {
+        parts.extend([discovery.cluster.as_str(), if discovery.for_keys { "keys" } else { "" }]);
+        parts.push(if discovery.for_tokens { "tokens" } else { "" });
+        parts.extend(discovery.allowed_hosts.iter().map(String::as_str));
+    }
+    parts.into_iter().map(str::as_bytes).collect()
+}
+
+/// What a record says, for a lease. A body that cannot be read, or has not come yet, changes nothing but the backoff.
+fn take_over<T>(
+    lease: &mut Lease<T>,
+    start: Instant,
+    read: Read<T>,
+    failures: u32,
+    not_before: Instant,
+) -> Option<Adopted> {
+    let news = read.ok().and_then(|(fresh, news)| lease.learn(start, fresh).then_some(news));
+    let failed = failures != lease.failures();
+    lease.heed(failures, not_before);
+    news.map(Adopted::Value).or_else(|| failed.then_some(Adopted::Backoff))
+}

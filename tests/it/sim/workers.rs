@@ -1,0 +1,237 @@
+//! Several workers at one board: who fetches, who reads, and what happens when the one who fetches dies.
+
+use crate::sim::world::signer;
+use m2m_auth::io::{Call, Head, Instant, Now, Reply, RequestId};
+use m2m_auth::plugin::{Effect, Plugin, Step};
+use m2m_auth::policy::Policy;
+use m2m_auth::share::Board;
+use m2m_auth::signature::Compact;
+use m2m_auth::store::Ticket;
+use serde_json::json;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The shared data of one process.
+#[derive(Clone, Default)]
+struct Shared(Rc<RefCell<HashMap<String, (Vec<u8>, u32)>>>);
+
+impl Board for Shared {
+    fn read(&self, name: &str) -> Option<(Vec<u8>, u32)> {
+        self.0.borrow().get(name).cloned()
+    }
+
+    fn write(&self, name: &str, record: &[u8], version: u32) -> bool {
+        let mut records = self.0.borrow_mut();
+        let current = records.get(name).map_or(0, |(_, version)| *version);
+        // As in Envoy: 0 writes in any case.
+        let swaps = version == 0 || version == current;
+        if swaps {
+            records.insert(name.to_owned(), (record.to_vec(), current + 1));
+        }
+        swaps
+    }
+}
+
+/// One worker, and what it asks for.
+struct Worker {
+    plugin: Plugin,
+    calls: Vec<(Ticket, Call)>,
+    /// Statuses of settled requests; 200 is forwarded.
+    settled: Vec<u16>,
+}
+
+struct Process {
+    workers: Vec<Worker>,
+    now: Duration,
+}
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+fn policy() -> Policy {
+    let configuration = json!({
+        "issuers": { "idp": { "issuer": "idp", "cluster": "idp", "token_endpoint": "http://idp/token", "timeout": "5s" } },
+        "outbound": {
+            "credentials": { "c": { "issuer": "idp", "client_id": "c", "client_secret": { "inline": "hush" } } },
+            "rules": [{ "credential": "c" }],
+        },
+        "waiting": { "timeout": "30s" },
+    });
+    Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap()
+}
+
+fn answer(status: u16, token: &str) -> Reply {
+    let body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": 60 }).to_string();
+    Reply { status: Some(status), body: Some(body.into_bytes()), ..Reply::default() }
+}
+
+impl Process {
+    fn of(workers: u64) -> Self {
+        let board = Shared::default();
+        let worker = |seed| Worker {
+            plugin: Plugin::sharing(policy(), Box::new(Compact), signer(), Box::new(board.clone()), seed),
+            calls: Vec::new(),
+            settled: Vec::new(),
+        };
+        Self { workers: (1..=workers).map(worker).collect(), now: Duration::from_secs(1000) }
+    }
+
+    fn clock(&self) -> Now {
+        Now { instant: Instant(self.now), unix: 1_800_000_000 + self.now.as_secs() }
+    }
+
+    /// Time passes in steps of a millisecond, and each worker's timer runs out when it said.
+    fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.now < end {
+            self.now += Duration::from_millis(1);
+            let now = self.clock();
+            for worker in &mut self.workers {
+                if worker.plugin.deadline(now).is_some_and(|at| at <= now.instant)
+                    || self.now.subsec_millis() == 0
+                {
+                    worker.plugin.tick(now);
+                    worker.drain();
+                }
+            }
+        }
+    }
+
+    /// Calls that nobody has answered yet, over all workers.
+    fn calls(&self) -> usize {
+        self.workers.iter().map(|worker| worker.calls.len()).sum()
+    }
+
+    /// The one call that is open, by its worker.
+    fn caller(&self) -> usize {
+        assert_eq!(self.calls(), 1);
+        self.workers.iter().position(|worker| !worker.calls.is_empty()).unwrap()
+    }
+
+    fn answer(&mut self, reply: &Reply) {
+        let (caller, now) = (self.caller(), self.clock());
+        let worker = &mut self.workers[caller];
+        let (ticket, _) = worker.calls.remove(0);
+        worker.plugin.reply(ticket, reply, now);
+        worker.drain();
+    }
+
+    fn request(&mut self, worker: usize, id: u32) -> Step {
+        let head: Head = [(":method", "GET"), (":path", "/"), (":authority", "svc")].into_iter().collect();
+        let now = self.clock();
+        self.workers[worker].plugin.request(RequestId(id), head, now)
+    }
+}
+
+impl Worker {
+    fn drain(&mut self) {
+        while let Some(effect) = self.plugin.poll() {
+            match effect {
+                Effect::Call(ticket, call) => self.calls.push((ticket, call)),
+                Effect::Settle(_, Step::Forward(_)) => self.settled.push(200),
+                Effect::Settle(_, Step::Answer(response)) => self.settled.push(response.status),
+                Effect::Settle(_, Step::Wait) => panic!("settled means settled"),
+                Effect::Log(..) => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn one_worker_fetches_and_those_who_wait_have_it_a_few_milliseconds_later() {
+    let mut process = Process::of(9);
+    process.pass(Duration::from_millis(2));
+    assert_eq!(process.calls(), 1, "nine workers, one fetch");
+    for worker in 0..9 {
+        assert_eq!(process.request(worker, 1), Step::Wait);
+    }
+    process.pass(Duration::from_millis(50));
+    assert_eq!(process.calls(), 1);
+    process.answer(&answer(200, "t1"));
+    process.pass(Duration::from_millis(7));
+    for worker in &process.workers {
+        assert_eq!(worker.settled, [200]);
+    }
+    process.pass(Duration::from_secs(40));
+    assert_eq!(process.calls(), 0, "renewed after 42 s at the earliest");
+    process.pass(Duration::from_secs(8));
+    assert_eq!(process.calls(), 1, "one renewal for all");
+}
+
+#[test]
+fn a_worker_that_dies_while_it_fetches_is_replaced_when_a_fetch_would_have_ended() {
+    let mut process = Process::of(3);
+    process.pass(Duration::from_millis(2));
+    let dead = process.caller();
+    process.workers.remove(dead);
+    assert_eq!(process.request(0, 1), Step::Wait);
+    process.pass(TIMEOUT);
+    assert_eq!(process.calls(), 0, "it might still be fetching");
+    process.pass(Duration::from_millis(1100));
+    assert_eq!(process.calls(), 1);
+    process.answer(&answer(200, "t1"));
+    process.pass(Duration::from_millis(7));
+    assert_eq!(process.workers[0].settled, [200]);
+}
+
+#[test]
+fn a_worker_that_is_dismissed_leaves_its_fetch_to_another_at_once() {
+    let mut process = Process::of(2);
+    process.pass(Duration::from_millis(2));
+    let (leaving, now) = (process.caller(), process.clock());
+    let mut worker = process.workers.remove(leaving);
+    worker.plugin.dismiss(now);
+    process.pass(Duration::from_millis(1100));
+    assert_eq!(process.calls(), 1);
+}
+
+#[test]
+fn workers_back_off_together() {
+    let mut process = Process::of(4);
+    process.pass(Duration::from_millis(2));
+    let mut asked = Vec::new();
+    for _ in 0..200 {
+        process.pass(Duration::from_millis(100));
+        if process.calls() > 0 {
+            asked.push(process.now);
+            process.answer(&answer(500, ""));
+        }
+    }
+    // Full jitter under 1, 2, 4, 8, 16 s and never closer than a second: some eight in 20 s, not four times as many.
+    assert!((3..=14).contains(&asked.len()), "{asked:?}");
+    for pair in asked.windows(2) {
+        assert!(pair[1] - pair[0] >= Duration::from_millis(900), "{asked:?}");
+    }
+    for worker in 0..4 {
+        let step = process.request(worker, 1);
+        assert!(matches!(step, Step::Answer(ref answer) if answer.status == 503), "{step:?}");
+    }
+}
+
+#[test]
+fn what_somebody_else_scribbles_on_the_board_costs_a_fetch_and_nothing_else() {
+    let mut process = Process::of(2);
+    process.pass(Duration::from_millis(2));
+    process.answer(&answer(200, "t1"));
+    process.pass(Duration::from_secs(2));
+    let board = Shared::default();
+    let garbage: [&[u8]; 5] =
+        [b"", b"m2m1", b"m2m1 and then something that is no record at all", &[0xff; 300], &[0; 60]];
+    for bytes in garbage {
+        let mut process = Process::of(0);
+        let worker = Worker {
+            plugin: Plugin::sharing(policy(), Box::new(Compact), signer(), Box::new(board.clone()), 7),
+            calls: Vec::new(),
+            settled: Vec::new(),
+        };
+        for (record, version) in board.0.borrow_mut().values_mut() {
+            (*record, *version) = (bytes.to_vec(), *version + 1);
+        }
+        process.workers.push(worker);
+        process.pass(Duration::from_secs(1));
+        assert_eq!(process.calls(), 1, "{bytes:?}");
+        process.answer(&answer(200, "t2"));
+        assert!(matches!(process.request(0, 1), Step::Forward(_)));
+    }
+}
