@@ -82,6 +82,7 @@ impl fmt::Debug for PrivateKey {
 }
 
 /// The key within PKCS#8, and the algorithm that it has unless told otherwise.
+#[inline(never)]
 fn material(pkcs8: &[u8]) -> Result<(Algorithm, Material), &'static str> {
     const BROKEN: &str = "a key that is broken";
     let (algorithm, key) = der::read_pkcs8(pkcs8).ok_or(BROKEN)?;
@@ -106,25 +107,20 @@ fn material(pkcs8: &[u8]) -> Result<(Algorithm, Material), &'static str> {
 }
 
 /// RFC 7468, as far as OpenSSL's three ways to write a private key go.
+#[inline(never)]
 fn from_pem(text: &str) -> Result<Vec<u8>, &'static str> {
     // What a shell or a manifest makes of a line's end.
     let text = text.replace("\\n", "\n");
-    let document = |label: &str| {
-        let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
-        let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
-        let digits: String = body.split_ascii_whitespace().collect();
-        STANDARD.decode(digits).ok()
-    };
-    if let Some(pkcs8) = document("PRIVATE KEY") {
+    if let Some(pkcs8) = document(&text, "PRIVATE KEY") {
         // What may stand behind the key, the host has no use for.
         return der::read_pkcs8(&pkcs8)
             .map(|(algorithm, key)| der::pkcs8(algorithm, key))
             .ok_or("a key that is broken");
     }
-    if let Some(pkcs1) = document("RSA PRIVATE KEY") {
+    if let Some(pkcs1) = document(&text, "RSA PRIVATE KEY") {
         return Ok(der::pkcs8(der::RSA, &pkcs1));
     }
-    if let Some(sec1) = document("EC PRIVATE KEY") {
+    if let Some(sec1) = document(&text, "EC PRIVATE KEY") {
         let (_, curve) = der::read_sec1(&sec1).ok_or("a key that is broken")?;
         let p256 = curve.is_some_and(|curve| der::P256.ends_with(curve));
         return if p256 {
@@ -137,7 +133,16 @@ fn from_pem(text: &str) -> Result<Vec<u8>, &'static str> {
     Err(if encrypted { "a key that is encrypted" } else { "neither PEM nor a JWK of a private key" })
 }
 
+#[inline(never)]
+fn document(text: &str, label: &str) -> Option<Vec<u8>> {
+    let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
+    let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
+    let digits: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    STANDARD.decode(digits).ok()
+}
+
 /// RFC 7518 section 6, RFC 8037 section 2.
+#[inline(never)]
 fn from_jwk(jwk: &Map<String, Value>) -> Result<Vec<u8>, &'static str> {
     const MISSING: &str = "a JWK that lacks a part of the private key";
     let number = |name: &str| member(jwk, name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
@@ -155,6 +160,7 @@ fn from_jwk(jwk: &Map<String, Value>) -> Result<Vec<u8>, &'static str> {
     }
 }
 
+#[inline(never)]
 fn algorithm_of(jwk: &Map<String, Value>) -> Result<Option<Algorithm>, &'static str> {
     let Some(name) = member(jwk, "alg") else {
         return Ok(None);
@@ -166,6 +172,7 @@ fn algorithm_of(jwk: &Map<String, Value>) -> Result<Option<Algorithm>, &'static 
 /// What assertions are signed with: one algorithm for each kind of key.
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa];
 
+#[inline(never)]
 fn member<'a>(jwk: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     jwk.get(name).and_then(Value::as_str)
 }

@@ -1,6 +1,7 @@
 //! Just enough DER: keys (RFC 5280 section 4.1, RFC 5958, RFC 8017 appendix A.1.2, RFC 5915) and ECDSA signatures.
 //!
 //! It writes what the host's crypto takes, and reads what it gives and what tools write. It does not know what is signed.
+//! Nothing here is inlined: it runs once a configuration or a signature, and inlined it is 5 KB more of module.
 
 use super::{Kind, Material};
 
@@ -52,11 +53,13 @@ pub(super) fn spki(kind: Kind, material: &Material) -> Vec<u8> {
 }
 
 /// A private key as PKCS#8 (RFC 5958), the form in which the host takes it.
+#[inline(never)]
 pub(crate) fn pkcs8(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
     element(SEQUENCE, &[&integer(&[]), algorithm, &element(OCTET_STRING, key)].concat())
 }
 
 /// The algorithm and the key of a PKCS#8 document.
+#[inline(never)]
 pub(crate) fn read_pkcs8(document: &[u8]) -> Option<(&[u8], &[u8])> {
     let content = only(SEQUENCE, document)?;
     let (_version, rest) = first(INTEGER, content)?;
@@ -68,6 +71,7 @@ pub(crate) fn read_pkcs8(document: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// An `RSAPrivateKey` of its eight numbers: n, e, d, p, q, dP, dQ, qInv.
+#[inline(never)]
 pub(crate) fn pkcs1(numbers: &[Vec<u8>]) -> Vec<u8> {
     let version = integer(&[]);
     let numbers = numbers.iter().map(|number| integer(number));
@@ -75,14 +79,14 @@ pub(crate) fn pkcs1(numbers: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// The modulus of an `RSAPrivateKey` in which all eight numbers are there, without leading zeros.
+#[inline(never)]
 pub(crate) fn read_pkcs1(document: &[u8]) -> Option<&[u8]> {
     let (_version, rest) = first(INTEGER, only(SEQUENCE, document)?)?;
     let (modulus, mut rest) = first(INTEGER, rest)?;
     for _ in 1..8 {
         (_, rest) = first(INTEGER, rest)?;
     }
-    let start = modulus.iter().position(|byte| *byte != 0)?;
-    modulus.get(start..).filter(|_| rest.is_empty())
+    rest.is_empty().then(|| unsigned(modulus))
 }
 
 /// An `ECPrivateKey` of its secret number; whoever reads it finds the public key by itself.
@@ -91,6 +95,7 @@ pub(crate) fn sec1(secret: &[u8]) -> Vec<u8> {
 }
 
 /// The secret number of an `ECPrivateKey`, and the curve if it is named there.
+#[inline(never)]
 pub(crate) fn read_sec1(document: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let (_version, rest) = first(INTEGER, only(SEQUENCE, document)?)?;
     let (secret, rest) = first(OCTET_STRING, rest)?;
@@ -116,24 +121,30 @@ pub fn ecdsa_signature(raw: &[u8]) -> Vec<u8> {
 /// The other way round: both halves of `size` bytes each.
 pub fn raw_ecdsa_signature(der: &[u8], size: usize) -> Option<Vec<u8>> {
     let (r, rest) = first(INTEGER, only(SEQUENCE, der)?)?;
-    let s = only(INTEGER, rest)?;
-    let mut raw = Vec::with_capacity(size.saturating_mul(2));
-    for number in [r, s] {
-        let digits: Vec<u8> = number.iter().copied().skip_while(|byte| *byte == 0).collect();
-        raw.resize(raw.len().checked_add(size.checked_sub(digits.len())?)?, 0);
-        raw.extend_from_slice(&digits);
-    }
+    let (r, s) = (unsigned(r), unsigned(only(INTEGER, rest)?));
+    let mut raw = vec![0; size.checked_sub(r.len())?];
+    raw.extend_from_slice(r);
+    raw.resize(size.checked_mul(2)?.checked_sub(s.len()).filter(|start| *start >= size)?, 0);
+    raw.extend_from_slice(s);
     Some(raw)
 }
 
-fn integer(number: &[u8]) -> Vec<u8> {
+/// Without the zeros at its front.
+#[inline(never)]
+fn unsigned(number: &[u8]) -> &[u8] {
     let start = number.iter().position(|byte| *byte != 0).unwrap_or(number.len());
-    let digits = number.get(start..).unwrap_or_default();
+    number.get(start..).unwrap_or_default()
+}
+
+#[inline(never)]
+fn integer(number: &[u8]) -> Vec<u8> {
+    let digits = unsigned(number);
     // DER integers are signed: a leading high bit needs a zero before it, and zero is one zero byte.
     let pad: &[u8] = if digits.first().is_none_or(|first| *first >= 0x80) { &[0] } else { &[] };
     element(INTEGER, &[pad, digits].concat())
 }
 
+#[inline(never)]
 fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len().to_be_bytes();
     let significant = length.iter().position(|byte| *byte != 0).unwrap_or(length.len());
@@ -151,6 +162,7 @@ fn element(tag: u8, content: &[u8]) -> Vec<u8> {
 }
 
 /// The content of the element of this tag that stands first, and what follows it.
+#[inline(never)]
 fn first(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (own, rest) = der.split_first()?;
     let (length, rest) = rest.split_first()?;
@@ -170,6 +182,7 @@ fn first(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The content of the element of this tag that is all there is.
+#[inline(never)]
 fn only(tag: u8, der: &[u8]) -> Option<&[u8]> {
     first(tag, der).filter(|(_, rest)| rest.is_empty()).map(|(content, _)| content)
 }

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod clients;
 mod upkeep;
 mod without;
 
