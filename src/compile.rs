@@ -4,6 +4,7 @@
 //! function: the same input has the same outcome on every worker, which Envoy demands of `on_configure` (a worker that
 //! alone refuses would let requests through unchecked).
 
+mod client;
 mod condition;
 mod names;
 mod outbound;
@@ -100,7 +101,7 @@ impl Compiler<'_> {
         }
         let inbound = config.inbound.as_ref().map(|inbound| self.inbound(inbound));
         let (credentials, outbound) = match &config.outbound {
-            Some(outbound) => self.outbound(outbound),
+            Some(outbound) => self.outbound(outbound, &config.issuers),
             None => Default::default(),
         };
         let waiting = self.waiting(&config.waiting);

@@ -183,13 +183,29 @@ pub struct Outbound {
 pub struct Credential {
     /// The name of the issuer.
     pub issuer: Option<String>,
-    /// `client_id`.
+    /// `client_id`. Not needed with `auth_method: none`, where it is not sent.
     pub client_id: Option<String>,
-    /// Its secret.
-    pub client_secret: Option<Secret>,
-    /// How the client authenticates (RFC 6749 section 2.3.1). Default `client_secret_basic`, which every provider must
-    /// support.
+    /// Its secret: `{ env: ORDER_SERVICE_SECRET }`. Or a list, `[{ env: NEW }, { env: OLD }]`, so that a secret can be
+    /// rotated without a gap: where the provider does not take one of them, the next is tried at once, each once before
+    /// the usual pause, and the one that worked is tried first from then on.
+    pub client_secret: Option<Secrets>,
+    /// How the client authenticates (RFC 6749 section 2.3, `OpenID` Connect Core section 9). Default
+    /// `client_secret_basic`, which every provider must support.
     pub auth_method: AuthMethod,
+    /// The key of `private_key_jwt`, `{ env: ORDER_SERVICE_KEY }`: RSA of at least 2048 bits, P-256 or Ed25519,
+    /// unencrypted, as PEM (PKCS#8, or OpenSSL's older forms; lines may end in a written `\n`) or as a private JWK (RFC
+    /// 7517).
+    pub private_key: Option<Secret>,
+    /// The name of that key in the assertion's header, where the provider knows several of this client. Default: the
+    /// JWK's own `kid`, else none.
+    pub kid: Option<String>,
+    /// What that key signs with: RS256, ES256 or `EdDSA`, which its kind says already, so that this is for those who want
+    /// to be told of another key. PS256 is refused: Envoy's own crypto does not sign it, and RSA within the module would
+    /// be 30 KB more of it and hold up the worker.
+    pub assertion_algorithm: Option<AssertionAlgorithm>,
+    /// `aud` of the assertions of `private_key_jwt` and `client_secret_jwt`. Default: the issuer's `iss`, which is what
+    /// providers are to take (RFC 7523bis); some want the URL of their token endpoint.
+    pub assertion_audience: Option<String>,
     /// `scope`.
     pub scopes: Vec<String>,
     /// `audience` (Auth0 and others).
@@ -211,6 +227,36 @@ pub enum AuthMethod {
     ClientSecretBasic,
     /// `client_id` and `client_secret` in the body.
     ClientSecretPost,
+    /// A JWT that is signed with the secret (HS256): the secret itself is never sent. Good for one use and 30 s.
+    ClientSecretJwt,
+    /// A JWT that is signed with `private_key` (RFC 7523 section 2.2): the provider knows nothing that could be stolen.
+    /// Good for one use and 30 s. RS256 and ES256 need Envoy 1.37, `EdDSA` does not.
+    PrivateKeyJwt,
+    /// The cluster shows a client certificate (RFC 8705 section 2); the body holds nothing but `client_id`.
+    TlsClientAuth,
+    /// The cluster adds the proof: Envoy's own `credential_injector` as its HTTP filter, with an `Authorization` of SDS. No
+    /// `client_id` is sent: `Authorization: Basic` holds it already, and some providers (Okta) refuse to be told twice.
+    None,
+}
+
+/// What assertions can be signed with, and what not.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum AssertionAlgorithm {
+    RS256,
+    PS256,
+    ES256,
+    #[serde(alias = "Ed25519")]
+    EdDSA,
+}
+
+/// One secret, or several of which any may be the right one.
+#[derive(Clone, Debug)]
+pub enum Secrets {
+    /// The only one.
+    One(Secret),
+    /// In the order in which they are tried.
+    AnyOf(Vec<Secret>),
 }
 
 /// Where a secret comes from.
@@ -470,16 +516,30 @@ impl<'de> Deserialize<'de> for ClaimPath {
 }
 
 impl<'de> Deserialize<'de> for Secret {
-    /// Written by hand, since serde's own messages quote what stands there.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::read(&Value::deserialize(deserializer)?)
+    }
+}
+
+impl Secret {
+    /// Written by hand, since serde's own messages quote what stands there.
+    fn read<E: de::Error>(value: &Value) -> Result<Self, E> {
         const EXPECTED: &str = "expected {\"env\": \"NAME\"} or {\"inline\": \"…\"}, a variable's name or a text that is not empty";
-        let value = Value::deserialize(deserializer)?;
         let pair =
             value.as_object().filter(|members| members.len() == 1).and_then(|members| members.iter().next());
         match pair.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default())) {
             Some(("env", name)) if is_variable(name) => Ok(Self::Env(name.to_owned())),
             Some(("inline", secret)) if !secret.is_empty() => Ok(Self::Inline(secret.to_owned())),
-            _ => Err(de::Error::custom(format_args!("not shown here since it may be a secret, {EXPECTED}"))),
+            _ => Err(E::custom(format_args!("not shown here since it may be a secret, {EXPECTED}"))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Array(list) => list.iter().map(Secret::read).collect::<Result<_, _>>().map(Self::AnyOf),
+            value => Secret::read(&value).map(Self::One),
         }
     }
 }

@@ -4,6 +4,8 @@
 //! with its reason; the others stay usable. No network, no time, and no choice of a key by anything but its own
 //! metadata: tokens never bring keys.
 
+pub mod der;
+
 use crate::json;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -250,7 +252,7 @@ pub const MAX_KEYS: usize = 100;
 const MAX_TRIES: usize = 4;
 
 /// RFC 7518 sections 3.3 and 3.5.
-const MIN_RSA_BITS: usize = 2048;
+pub(crate) const MIN_RSA_BITS: usize = 2048;
 
 /// What the host's crypto and common providers go up to; larger keys cost time for nothing.
 const MAX_RSA_BITS: usize = 8192;
@@ -297,7 +299,7 @@ fn key(entry: &Value) -> Result<Key, &'static str> {
 
 fn rsa(entry: &Map<String, Value>) -> Result<Material, &'static str> {
     let (n, e) = (number(entry, "n")?, number(entry, "e")?);
-    let bits = n.first().map_or(0, |first| n.len().saturating_mul(8).saturating_sub(zeros(*first)));
+    let bits = bits(&n);
     if bits < MIN_RSA_BITS {
         return Err("RSA of fewer than 2048 bits");
     }
@@ -312,8 +314,10 @@ fn rsa(entry: &Map<String, Value>) -> Result<Material, &'static str> {
     Ok(Material::Rsa { n, e })
 }
 
-fn zeros(byte: u8) -> usize {
-    usize::try_from(byte.leading_zeros()).unwrap_or_default()
+/// How many bits a number without leading zeros has.
+pub(crate) fn bits(number: &[u8]) -> usize {
+    let zeros = number.first().map_or(0, |first| usize::try_from(first.leading_zeros()).unwrap_or_default());
+    number.len().saturating_mul(8).saturating_sub(zeros)
 }
 
 fn ec(entry: &Map<String, Value>, length: usize) -> Result<Material, &'static str> {
@@ -341,85 +345,6 @@ fn member<'a>(entry: &'a Map<String, Value>, name: &str) -> Result<Option<&'a st
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err("a member that is not a string"),
-    }
-}
-
-/// Just enough DER to write a `SubjectPublicKeyInfo` (RFC 5280 section 4.1) and an ECDSA signature.
-pub mod der {
-    use super::{Kind, Material};
-
-    const INTEGER: u8 = 0x02;
-    const BIT_STRING: u8 = 0x03;
-    const SEQUENCE: u8 = 0x30;
-
-    /// rsaEncryption 1.2.840.113549.1.1.1 with NULL parameters (RFC 8017 appendix A.1).
-    const RSA: &[u8] =
-        &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
-    /// ecPublicKey 1.2.840.10045.2.1 with secp256r1 1.2.840.10045.3.1.7 (RFC 5480 section 2.1.1).
-    const P256: &[u8] = &[
-        0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
-        0x3d, 0x03, 0x01, 0x07,
-    ];
-    /// ecPublicKey with secp384r1 1.3.132.0.34.
-    const P384: &[u8] = &[
-        0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00,
-        0x22,
-    ];
-    /// ecPublicKey with secp521r1 1.3.132.0.35.
-    const P521: &[u8] = &[
-        0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00,
-        0x23,
-    ];
-    /// Ed25519 1.3.101.112 (RFC 8410 section 3).
-    const ED25519: &[u8] = &[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70];
-
-    pub(super) fn spki(kind: Kind, material: &Material) -> Vec<u8> {
-        let algorithm = match kind {
-            Kind::Rsa => RSA,
-            Kind::P256 => P256,
-            Kind::P384 => P384,
-            Kind::P521 => P521,
-            Kind::Ed25519 => ED25519,
-        };
-        let key = match material {
-            Material::Rsa { n, e } => element(SEQUENCE, &[integer(n), integer(e)].concat()),
-            // SEC 1 section 2.3.3: 04 marks an uncompressed point.
-            Material::Ec { x, y } => [&[0x04], x.as_slice(), y].concat(),
-            Material::Ed25519 { x } => x.clone(),
-        };
-        // The first byte of a BIT STRING counts unused bits.
-        let bits = element(BIT_STRING, &[&[0x00], key.as_slice()].concat());
-        element(SEQUENCE, &[algorithm, &bits].concat())
-    }
-
-    /// A JOSE ECDSA signature, `r || s` (RFC 7518 section 3.4), as the SEQUENCE that most libraries take.
-    pub fn ecdsa_signature(raw: &[u8]) -> Vec<u8> {
-        let (r, s) = raw.split_at(raw.len() / 2);
-        element(SEQUENCE, &[integer(r), integer(s)].concat())
-    }
-
-    fn integer(number: &[u8]) -> Vec<u8> {
-        let start = number.iter().position(|byte| *byte != 0).unwrap_or(number.len());
-        let digits = number.get(start..).unwrap_or_default();
-        // DER integers are signed: a leading high bit needs a zero before it, and zero is one zero byte.
-        let pad: &[u8] = if digits.first().is_none_or(|first| *first >= 0x80) { &[0] } else { &[] };
-        element(INTEGER, &[pad, digits].concat())
-    }
-
-    fn element(tag: u8, content: &[u8]) -> Vec<u8> {
-        let length = content.len().to_be_bytes();
-        let significant = length.iter().position(|byte| *byte != 0).unwrap_or(length.len());
-        let digits = length.get(significant..).unwrap_or_default();
-        let mut bytes = vec![tag];
-        match u8::try_from(content.len()) {
-            Ok(short) if short < 0x80 => bytes.push(short),
-            _ => {
-                bytes.push(0x80 | u8::try_from(digits.len()).unwrap_or_default());
-                bytes.extend_from_slice(digits);
-            }
-        }
-        bytes.extend_from_slice(content);
-        bytes
     }
 }
 
@@ -485,12 +410,5 @@ mod tests {
     fn few_keys_are_tried_for_a_token_without_a_kid() {
         let keys = parse(&vec![rsa_jwk(2048); 51]).unwrap().keys;
         assert_eq!(keys.candidates(None, Algorithm::Rs256).count(), MAX_TRIES);
-    }
-
-    #[test]
-    fn integers_are_written_as_der_wants_them() {
-        let raw = [[0_u8; 32], [0x80; 32]].concat();
-        let signature = der::ecdsa_signature(&raw);
-        assert_eq!(signature[..8], [0x30, 0x26, 0x02, 0x01, 0x00, 0x02, 0x21, 0x00]);
     }
 }

@@ -284,6 +284,16 @@ impl<T> Lease<T> {
         true
     }
 
+    /// Whether this is the running fetch.
+    pub fn is_running(&self, attempt: Attempt) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.attempt == attempt)
+    }
+
+    /// The fetch ended, and is to begin once more at once: no failure, no backoff. False when it is not the running one.
+    pub fn again(&mut self, attempt: Attempt) -> bool {
+        self.flight.take_if(|flight| flight.attempt == attempt).is_some()
+    }
+
     /// Somebody else fetched this value, in a fetch that began at `start`: it counts as if it had been this lease's. False,
     /// and nothing changes, when this lease holds one that is not older.
     pub fn learn(&mut self, start: Instant, fresh: Fresh<T>) -> bool {

@@ -30,6 +30,7 @@
 //! around it.
 
 pub mod access;
+pub mod assertion;
 pub mod audit;
 pub mod cache;
 pub mod compile;
@@ -48,10 +49,12 @@ pub mod mistake;
 pub mod oauth;
 pub mod plugin;
 pub mod policy;
+pub mod private_key;
 pub mod reply;
 pub mod route;
 pub mod share;
 pub mod signature;
+pub mod signing;
 pub mod stats;
 pub mod store;
 pub mod wasm;

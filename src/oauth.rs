@@ -1,11 +1,13 @@
 //! OAuth 2.0 as data: a [`Grant`] to the [`Call`] that asks for its token, and the [`Reply`] to a [`Token`] or a fault.
 //!
-//! RFC 6749 sections 2.3.1, 4.4, 5.1 and 5.2, RFC 8707. It keeps no state, retries nothing, and never puts a secret or a
-//! body into an error.
+//! RFC 6749 sections 2.3.1, 4.4, 5.1 and 5.2, RFC 7523, RFC 8705 section 2, RFC 8707. It keeps no state, retries nothing,
+//! and never puts a secret or a body into an error.
 
+use crate::assertion::{self, Claims, Signer};
 use crate::io::{Call, Dice, Endpoint, MAX_REPLY_BYTES, Reply};
 use crate::json;
 use crate::lease::{Cause, Failure, Fresh};
+use crate::private_key::PrivateKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
@@ -21,11 +23,6 @@ impl Secret {
     /// Keeps `text` out of sight.
     pub fn new(text: String) -> Self {
         Self(text)
-    }
-
-    /// The secret itself, for whoever keeps it out of sight too.
-    pub fn into_text(self) -> String {
-        self.0
     }
 
     /// The secret, for the wire.
@@ -57,13 +54,21 @@ impl fmt::Debug for Token {
     }
 }
 
-/// How the client proves who it is (RFC 6749 section 2.3.1).
+/// How the client proves who it is (RFC 6749 section 2.3, `OpenID` Connect Core section 9).
 #[derive(Clone, Debug)]
 pub enum ClientAuth {
     /// `client_secret_basic`.
     Basic(Secret),
     /// `client_secret_post`.
     Post(Secret),
+    /// `client_secret_jwt`, for this audience.
+    SecretJwt(Secret, String),
+    /// `private_key_jwt`, for this audience.
+    PrivateKey(Box<PrivateKey>, String),
+    /// `tls_client_auth`: the cluster shows a certificate, and the body says whose it should be (RFC 8705 section 2).
+    Tls,
+    /// The cluster adds `Authorization` to the call, and with it the client's id.
+    Cluster,
 }
 
 /// What to ask the token endpoint for: the client-credentials grant of one client (RFC 6749 section 4.4).
@@ -71,8 +76,8 @@ pub enum ClientAuth {
 pub struct Grant {
     /// `client_id`.
     pub client_id: String,
-    /// How the client authenticates.
-    pub auth: ClientAuth,
+    /// How the client authenticates. Of several the next is tried where the provider does not take one.
+    pub auth: Vec<ClientAuth>,
     /// The other parameters: `scope`, `audience`, `resource`, and the operator's own.
     pub parameters: Vec<(String, String)>,
     /// The life of a token whose answer does not say.
@@ -80,48 +85,94 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The request for a token.
-    pub fn call(&self, endpoint: Endpoint, timeout: Duration) -> Call {
+    /// The request for a token, the client authenticating in the `turn`th of its ways; or why there is none.
+    pub fn call(
+        &self,
+        turn: usize,
+        endpoint: Endpoint,
+        timeout: Duration,
+        signer: &mut Signer,
+        now: u64,
+    ) -> Result<Call, Failure> {
         let mut headers = vec![
             ("content-type", "application/x-www-form-urlencoded".to_owned()),
             ("accept", "application/json".to_owned()),
         ];
         let mut body = form_pair("grant_type", "client_credentials");
-        for (name, value) in &self.parameters {
+        let mut add = |name: &str, value: &str| {
             body.push('&');
             body.push_str(&form_pair(name, value));
+        };
+        for (name, value) in &self.parameters {
+            add(name, value);
         }
-        match &self.auth {
-            ClientAuth::Basic(secret) => headers.push(("authorization", self.basic(secret))),
-            ClientAuth::Post(secret) => {
-                for (name, value) in
-                    [("client_id", self.client_id.as_str()), ("client_secret", secret.reveal())]
-                {
-                    body.push('&');
-                    body.push_str(&form_pair(name, value));
-                }
+        let claims = |audience| Claims { client_id: &self.client_id, audience, now };
+        let assertion = match self.auth.get(turn) {
+            Some(ClientAuth::Basic(secret)) => {
+                headers.push(("authorization", self.basic(secret)));
+                None
             }
+            Some(ClientAuth::Post(secret)) => {
+                add("client_id", &self.client_id);
+                add("client_secret", secret.reveal());
+                None
+            }
+            Some(ClientAuth::SecretJwt(secret, audience)) => {
+                Some(signer.by_secret(secret.reveal(), &claims(audience)))
+            }
+            Some(ClientAuth::PrivateKey(key, audience)) => {
+                let signed = signer.by_key(key, &claims(audience));
+                Some(signed.ok_or_else(|| cannot_sign(key))?)
+            }
+            Some(ClientAuth::Tls) => {
+                add("client_id", &self.client_id);
+                None
+            }
+            Some(ClientAuth::Cluster) | None => None,
+        };
+        if let Some(assertion) = assertion {
+            // RFC 7521 section 4.2 leaves `client_id` to us, and some providers (Entra) ask for it.
+            add("client_id", &self.client_id);
+            add("client_assertion_type", assertion::TYPE);
+            add("client_assertion", &assertion);
         }
-        Call { endpoint, method: "POST", headers, body: body.into_bytes(), timeout }
+        Ok(Call { endpoint, method: "POST", headers, body: body.into_bytes(), timeout })
     }
 
     /// All that decides which tokens it brings, the secret among it. To be hashed, and nothing else.
-    pub fn fingerprint(&self) -> Vec<&str> {
-        let (method, secret) = match &self.auth {
-            ClientAuth::Basic(secret) => ("basic", secret.reveal()),
-            ClientAuth::Post(secret) => ("post", secret.reveal()),
-        };
-        let parameters = self.parameters.iter().flat_map(|(name, value)| [name.as_str(), value]);
-        [&self.client_id, method, secret].into_iter().chain(parameters).collect()
+    pub fn fingerprint(&self) -> Vec<&[u8]> {
+        let mut parts = vec![self.client_id.as_bytes()];
+        for auth in &self.auth {
+            let proof: [&[u8]; 3] = match auth {
+                ClientAuth::Basic(secret) => [b"basic", secret.reveal().as_bytes(), b""],
+                ClientAuth::Post(secret) => [b"post", secret.reveal().as_bytes(), b""],
+                ClientAuth::SecretJwt(secret, audience) => {
+                    [b"secret", secret.reveal().as_bytes(), audience.as_bytes()]
+                }
+                ClientAuth::PrivateKey(key, audience) => [b"key", key.pkcs8(), audience.as_bytes()],
+                ClientAuth::Tls => [b"tls", b"", b""],
+                ClientAuth::Cluster => [b"cluster", b"", b""],
+            };
+            parts.extend(proof);
+        }
+        parts.push(b"with");
+        parts.extend(self.parameters.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
+        parts
     }
 
     /// Whether a provider's text holds what it was told and nobody else may know, in any form in which it was told.
     fn repeats_secret(&self, text: &str) -> bool {
-        let (ClientAuth::Basic(secret) | ClientAuth::Post(secret)) = &self.auth;
-        let basic = self.basic(secret);
-        let sent = [secret.reveal(), &form_encoded(secret.reveal()), basic.trim_start_matches("Basic ")];
         // Compared without what is left out of a log line, so that nothing can hide in it.
-        sent.iter().any(|secret| printable(text, usize::MAX).contains(&printable(secret, usize::MAX)))
+        let text = printable(text, usize::MAX);
+        let holds = |sent: &str| text.contains(&printable(sent, usize::MAX));
+        self.auth.iter().any(|auth| match auth {
+            ClientAuth::Basic(secret) | ClientAuth::Post(secret) | ClientAuth::SecretJwt(secret, _) => {
+                holds(secret.reveal())
+                    || holds(&form_encoded(secret.reveal()))
+                    || holds(self.basic(secret).trim_start_matches("Basic "))
+            }
+            ClientAuth::PrivateKey(..) | ClientAuth::Tls | ClientAuth::Cluster => false,
+        }) || text.contains("eyJ") // an assertion, good for one use and half a minute
     }
 
     /// RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
@@ -139,6 +190,30 @@ impl Grant {
             renew_after: renewal(lifetime, dice),
             end_after: end(lifetime),
         })
+    }
+}
+
+/// Nobody here signs with this key; only an operator can mend it.
+fn cannot_sign(key: &PrivateKey) -> Failure {
+    let algorithm = key.algorithm();
+    let detail = format!(
+        "Envoy does not sign {algorithm} with this key, which is broken unless this Envoy is older than 1.37"
+    );
+    Failure::new(Cause::Configuration, detail)
+}
+
+/// Whether the provider says that it does not take the client for who it says it is (RFC 6749 section 5.2): with 401, or in
+/// the words of the standard, or in Keycloak's, which says `unauthorized_client` of a wrong secret.
+pub fn denies_client(reply: &Reply) -> bool {
+    let stated = || {
+        let answer = json::parse_object(reply.body.as_deref()?).ok()?;
+        let error = answer.get("error")?.as_str()?;
+        Some(matches!(error, "invalid_client" | "unauthorized_client"))
+    };
+    match reply.status {
+        Some(401) => true,
+        Some(400) => stated().unwrap_or_default(),
+        _ => false,
     }
 }
 
@@ -324,18 +399,36 @@ fn form_encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signature::Compact;
+    use m2m_auth_kit::key::{Alg, Key};
+    use m2m_auth_kit::token::{decode, verifies, verifies_by_secret};
     use serde_json::json;
 
     fn grant(auth: ClientAuth) -> Grant {
         let parameters =
             vec![("scope".to_owned(), "a b".to_owned()), ("resource".to_owned(), "https://x/?y".to_owned())];
-        Grant { client_id: "a:b c".into(), auth, parameters, default_lifetime: Duration::from_secs(300) }
+        Grant {
+            client_id: "a:b c".into(),
+            auth: vec![auth],
+            parameters,
+            default_lifetime: Duration::from_secs(300),
+        }
     }
 
     fn call(auth: ClientAuth) -> Call {
         let endpoint =
             Endpoint { cluster: "c".into(), scheme: "https", authority: "idp".into(), path: "/t".into() };
-        grant(auth).call(endpoint, Duration::from_secs(5))
+        grant(auth).call(0, endpoint, Duration::from_secs(5), &mut signer(), 1_800_000_000).unwrap()
+    }
+
+    fn signer() -> Signer {
+        Signer::new(Box::new(Compact), [7; 32])
+    }
+
+    fn body(auth: ClientAuth) -> String {
+        let call = call(auth);
+        assert!(call.headers.iter().all(|(name, _)| *name != "authorization"), "one method only");
+        String::from_utf8(call.body).unwrap()
     }
 
     fn read(answer: &Value) -> Result<Fresh<Token>, Failure> {
@@ -360,8 +453,66 @@ mod tests {
 
     #[test]
     fn post_puts_both_into_the_body() {
-        let body = String::from_utf8(call(ClientAuth::Post(Secret::new("p&q".into()))).body).unwrap();
+        let body = body(ClientAuth::Post(Secret::new("p&q".into())));
         assert!(body.ends_with("&client_id=a%3Ab+c&client_secret=p%26q"), "{body}");
+    }
+
+    #[test]
+    fn an_assertion_goes_into_the_body_and_the_secret_does_not() {
+        let key = Key::new(Alg::EdDsa);
+        let read = Box::new(PrivateKey::read(&key.private_pem(), None).unwrap());
+        let assertion = |auth| {
+            let body = body(auth);
+            let expected = "&client_id=a%3Ab+c&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion=";
+            assert!(body.contains(expected) && !body.contains("hush"), "{body}");
+            body.rsplit('=').next().unwrap().to_owned()
+        };
+        let by_key = assertion(ClientAuth::PrivateKey(read, "https://idp".to_owned()));
+        assert!(verifies(&by_key, &key));
+        assert_eq!(
+            (&decode(&by_key).1["sub"], &decode(&by_key).1["aud"]),
+            (&json!("a:b c"), &json!("https://idp"))
+        );
+        let by_secret = ClientAuth::SecretJwt(Secret::new("hush".into()), "https://idp".to_owned());
+        assert!(verifies_by_secret(&assertion(by_secret), b"hush"));
+    }
+
+    #[test]
+    fn what_the_cluster_proves_is_not_proved_here() {
+        let plain = "grant_type=client_credentials&scope=a+b&resource=https%3A%2F%2Fx%2F%3Fy";
+        assert_eq!(body(ClientAuth::Cluster), plain);
+        assert_eq!(body(ClientAuth::Tls), format!("{plain}&client_id=a%3Ab+c"));
+    }
+
+    #[test]
+    fn a_key_that_nobody_can_sign_with_is_the_operators_fault() {
+        let read = PrivateKey::read(&Key::new(Alg::Es256).private_pem(), None).unwrap();
+        let grant = grant(ClientAuth::PrivateKey(Box::new(read), String::new()));
+        let to =
+            Endpoint { cluster: "c".into(), scheme: "https", authority: "idp".into(), path: "/t".into() };
+        let failure = grant.call(0, to, Duration::from_secs(5), &mut signer(), 0).unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "configuration: Envoy does not sign ES256 with this key, which is broken unless this Envoy is older than 1.37"
+        );
+    }
+
+    #[test]
+    fn a_client_is_denied_by_401_and_by_the_words_of_the_standard() {
+        let denies = |status, body: &str| {
+            denies_client(&Reply {
+                status: Some(status),
+                body: Some(body.as_bytes().to_vec()),
+                ..Reply::default()
+            })
+        };
+        for error in ["invalid_client", "unauthorized_client"] {
+            assert!(denies(400, &json!({ "error": error }).to_string()), "{error}");
+            assert!(!denies(200, &json!({ "error": error }).to_string()), "{error}");
+        }
+        assert!(denies(401, "<html>") && denies(401, r#"{"error":"access_denied"}"#));
+        assert!(!denies(400, r#"{"error":"invalid_scope"}"#) && !denies(400, "") && !denies(403, ""));
+        assert!(!denies_client(&Reply::default()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! After each event the driver drains [`Plugin::poll`] and sleeps until [`Plugin::deadline`]. It knows no host and no
 //! clock, so an hour of token life is a test of microseconds.
 
+use crate::assertion::Signer;
 use crate::audit::Audit;
 use crate::edits::{Edits, Sent};
 use crate::filter::{Request, Seen, Stop};
@@ -44,6 +45,7 @@ pub struct Plugin {
     policy: Rc<Policy>,
     store: Store,
     verifier: Box<dyn Verify>,
+    signer: Signer,
     /// In the order of their coming; usually none.
     waiting: Vec<Waiter>,
     effects: VecDeque<Effect>,
@@ -62,18 +64,25 @@ struct Waiter {
 
 impl Plugin {
     /// A worker that has learnt nothing yet, and has no others beside it.
-    pub fn new(policy: Policy, verifier: Box<dyn Verify>, seed: u64) -> Self {
-        Self::sharing(policy, verifier, Box::new(Alone), seed)
+    pub fn new(policy: Policy, verifier: Box<dyn Verify>, signer: Signer, seed: u64) -> Self {
+        Self::sharing(policy, verifier, signer, Box::new(Alone), seed)
     }
 
     /// A worker that shares what it fetches with those at the same board; their seeds must differ.
-    pub fn sharing(policy: Policy, verifier: Box<dyn Verify>, board: Box<dyn Board>, seed: u64) -> Self {
+    pub fn sharing(
+        policy: Policy,
+        verifier: Box<dyn Verify>,
+        signer: Signer,
+        board: Box<dyn Board>,
+        seed: u64,
+    ) -> Self {
         let (policy, mut dice) = (Rc::new(policy), Dice::new(seed));
         let store = Store::sharing(Rc::clone(&policy), board, dice.roll().max(1));
         Self {
             policy,
             store,
             verifier,
+            signer,
             waiting: Vec::new(),
             effects: VecDeque::new(),
             stats: Stats::default(),
@@ -100,8 +109,14 @@ impl Plugin {
 
     /// A call ended.
     pub fn reply(&mut self, ticket: Ticket, reply: &Reply, now: Now) {
-        if let Some(outcome) = self.store.finish(ticket, reply, now, &mut self.dice) {
-            self.tell(&outcome);
+        let outcome = self.store.finish(ticket, reply, now, &mut self.dice);
+        self.conclude(outcome.as_ref(), now);
+    }
+
+    /// A fetch ended; whoever waited for it is decided again.
+    fn conclude(&mut self, outcome: Option<&Outcome>, now: Now) {
+        if let Some(outcome) = outcome {
+            self.tell(outcome);
             self.decide_again(Some(outcome.want), now);
         }
     }
@@ -121,8 +136,14 @@ impl Plugin {
             }
             self.decide_again(Some(want), now);
         }
-        while let Some((ticket, call)) = self.store.begin(now) {
-            self.effects.push_back(Effect::Call(ticket, call));
+        while let Some((ticket, call)) = self.store.begin(now, &mut self.signer) {
+            match call {
+                Ok(call) => self.effects.push_back(Effect::Call(ticket, call)),
+                Err(failure) => {
+                    let outcome = self.store.fail(ticket, failure, now, &mut self.dice);
+                    self.conclude(outcome.as_ref(), now);
+                }
+            }
         }
         if self.waiting.iter().any(|waiter| waiter.deadline <= now.instant) {
             self.decide_again(None, now);

@@ -4,9 +4,11 @@
 //! thing is a [`Lease`]; who fetches when is the lease's, and the calls are made by whoever drives this store.
 
 mod replies;
+mod turn;
 mod unknown;
 mod workers;
 
+use crate::assertion::Signer;
 use crate::cache::{Cache, Capacity};
 use crate::discovery::{self, Metadata, Place};
 use crate::io::{Call, Dice, Endpoint, Instant, Now, Reply};
@@ -20,6 +22,7 @@ use replies::Read;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
+use turn::Turn;
 use unknown::Unknown;
 
 /// Something that is fetched.
@@ -98,6 +101,8 @@ struct TokenState {
     serial: u64,
     /// The token that an upstream refused, until its renewal has ended one way or the other.
     refused: Option<u64>,
+    /// Which of the client's secrets is tried.
+    turn: Turn,
 }
 
 /// Verified tokens of one issuer. A token has about 1 KB: at most 4 MiB of the worker's memory.
@@ -219,11 +224,12 @@ impl Store {
         }
     }
 
-    /// Begins a fetch that is due, if there is one that no other worker has begun.
-    pub fn begin(&mut self, now: Now) -> Option<(Ticket, Call)> {
+    /// Begins a fetch that is due, if there is one that no other worker has begun. Where the call cannot be made, the failure
+    /// ends it.
+    pub fn begin(&mut self, now: Now, signer: &mut Signer) -> Option<(Ticket, Result<Call, Failure>)> {
         let due: Vec<Want> = self.wants().filter(|want| self.is_due(*want, now.instant)).collect();
         due.into_iter().find_map(|want| {
-            let call = self.call(want, now)?;
+            let call = self.call(want, now, signer)?;
             if !self.take_seat(want, now.instant) {
                 return None;
             }
@@ -255,8 +261,14 @@ impl Store {
                 self.issuers.get_mut(id.0)?.change_keys(at, |lease| settle(lease, attempt, at, read, dice))?
             }
             Want::Token(id) => {
+                if let Some(failure) = self.another(id, attempt, reply, dice) {
+                    // The seat is kept: no other worker need find out by itself.
+                    return Some(Outcome { want, result: Err(failure) });
+                }
                 let read = self.read_token(id, reply, dice);
-                self.tokens.get_mut(id.0)?.change(|lease| settle(lease, attempt, at, read, dice))?
+                let by = self.by(id);
+                let state = self.tokens.get_mut(id.0)?;
+                state.change(|lease| settle(lease, attempt, at, read, dice))?.map(|news| news + &by)
             }
         };
         self.leave_seat(want, result.is_ok().then_some(reply), at);
@@ -352,20 +364,22 @@ impl Store {
         }
     }
 
-    fn call(&self, want: Want, now: Now) -> Option<Call> {
-        let now = now.instant;
+    fn call(&self, want: Want, now: Now, signer: &mut Signer) -> Option<Result<Call, Failure>> {
+        let Now { instant: now, unix } = now;
         match want {
             Want::Metadata(id) => {
                 let place = self.issuers.get(id.0)?.place;
-                Some(self.policy.issuers.get(id.0)?.discovery.as_ref()?.call(place))
+                Some(Ok(self.policy.issuers.get(id.0)?.discovery.as_ref()?.call(place)))
             }
             Want::Keys(id) => {
-                Some(discovery::get(self.jwks_uri(id, now)?, self.policy.issuers.get(id.0)?.timeout))
+                Some(Ok(discovery::get(self.jwks_uri(id, now)?, self.policy.issuers.get(id.0)?.timeout)))
             }
             Want::Token(id) => {
                 let credential = self.policy.credentials.get(id.0)?;
                 let timeout = self.policy.issuers.get(credential.issuer.0)?.timeout;
-                Some(credential.grant.call(self.token_endpoint(credential.issuer, now)?, timeout))
+                let (turn, endpoint) =
+                    (self.tokens.get(id.0)?.turn, self.token_endpoint(credential.issuer, now)?);
+                Some(credential.grant.call(turn.place(), endpoint, timeout, signer, unix))
             }
         }
     }
@@ -449,7 +463,7 @@ impl TokenState {
         let timeout =
             policy.issuers.get(credential.issuer.0).map_or(standard.timeout, |issuer| issuer.timeout);
         let pace = Pace { timeout, ..standard };
-        Self { lease: Lease::new(pace), serial: 0, refused: None }
+        Self { lease: Lease::new(pace), serial: 0, refused: None, turn: Turn::default() }
     }
 
     /// Whether the token was refused, and a new one is on its way or about to be asked for.

@@ -1,20 +1,24 @@
 //! The credentials, and the rules that attach their tokens.
 
 use super::{Compiler, DEFAULT_LIFETIME, RESERVED_PARAMETERS, rule_name};
-use crate::config;
+use crate::config::{self, AuthMethod};
 use crate::located::Path;
-use crate::oauth::{ClientAuth, Grant, Secret};
+use crate::oauth::Grant;
 use crate::policy::{Attach, Credential};
 use std::time::Duration;
 
 impl Compiler<'_> {
     #[inline(never)]
-    pub(super) fn outbound(&mut self, outbound: &config::Outbound) -> (Vec<Credential>, Vec<Attach>) {
+    pub(super) fn outbound(
+        &mut self,
+        outbound: &config::Outbound,
+        issuers: &config::Entries<config::Issuer>,
+    ) -> (Vec<Credential>, Vec<Attach>) {
         let path = Path::default().name("outbound");
         let mut credentials = Vec::new();
         for (name, credential) in outbound.credentials.iter() {
             let path = path.name("credentials").name(name);
-            credentials.extend(self.credential(&path, name, credential));
+            credentials.extend(self.credential(&path, name, credential, issuers));
             if !outbound.rules.iter().any(|rule| rule.credential.as_deref() == Some(name)) {
                 let unless = vec![Path::default().name("outbound").name("rules")];
                 let fault = "no rule uses this credential, expected at least one that does";
@@ -37,13 +41,21 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn credential(&mut self, path: &Path, name: &str, written: &config::Credential) -> Option<Credential> {
+    fn credential(
+        &mut self,
+        path: &Path,
+        name: &str,
+        written: &config::Credential,
+        issuers: &config::Entries<config::Issuer>,
+    ) -> Option<Credential> {
         let issuer = self.issuer_named(&path.name("issuer"), written.issuer.as_deref());
         let client_id = written.client_id.clone().filter(|id| !id.is_empty());
-        if client_id.is_none() {
+        let by_cluster = written.auth_method == AuthMethod::None;
+        if client_id.is_none() && !by_cluster {
             self.wrong(&path.name("client_id"), "missing, expected the client's id at the issuer");
         }
-        let secret = self.secret(&path.name("client_secret"), written.client_secret.as_ref());
+        let own_name = issuer.and_then(|id| issuers.0.get(id.0)?.1.issuer.as_deref());
+        let auth = self.client(path, written, own_name);
         let mut parameters = Vec::new();
         if !written.scopes.is_empty() {
             parameters.push(("scope".to_owned(), written.scopes.join(" ")));
@@ -72,36 +84,9 @@ impl Compiler<'_> {
         if default_lifetime < Duration::from_secs(1) {
             self.wrong(&path.name("default_lifetime"), "below 1s, expected at least 1s");
         }
-        let secret = secret?;
-        let auth = match written.auth_method {
-            config::AuthMethod::ClientSecretBasic => ClientAuth::Basic(secret),
-            config::AuthMethod::ClientSecretPost => ClientAuth::Post(secret),
-        };
-        let grant = Grant { client_id: client_id?, auth, parameters, default_lifetime };
+        let client_id = client_id.or_else(|| by_cluster.then(String::new))?;
+        let grant = Grant { client_id, auth: auth?, parameters, default_lifetime };
         Some(Credential { name: name.to_owned(), issuer: issuer?, grant })
-    }
-
-    #[inline(never)]
-    pub(super) fn secret(&mut self, path: &Path, written: Option<&config::Secret>) -> Option<Secret> {
-        match written {
-            None => {
-                self.wrong(path, "missing, expected {\"env\": \"NAME\"}");
-                None
-            }
-            Some(config::Secret::Inline(secret)) => Some(Secret::new(secret.clone())),
-            Some(config::Secret::Env(name)) => {
-                let value =
-                    (self.environment)(name).map(|value| value.trim_end_matches(['\r', '\n']).to_owned());
-                let value = value.filter(|value| !value.is_empty());
-                if value.is_none() {
-                    let fault = format!(
-                        "environment variable {name} is not set, expected it in Envoy's environment and in the plugin's host_env_keys"
-                    );
-                    self.wrong(&path.name("env"), &fault);
-                }
-                value.map(Secret::new)
-            }
-        }
     }
 
     #[inline(never)]

@@ -4,7 +4,6 @@ use super::Compiler;
 use crate::config::{self, Config};
 use crate::located::Path;
 use crate::mistake::Mistake;
-use crate::oauth::Secret;
 use crate::policy::{Policy, Reach, SealingKey, Sharing};
 
 /// 256 bits in hexadecimal are 64 characters, in base64 44; 32 of either are at least 128 bits.
@@ -16,7 +15,10 @@ impl Compiler<'_> {
         let path = Path::default().name("sealing_key");
         match (config.sharing, &config.sealing_key) {
             (Some(config::Sharing::Sealed), written) => {
-                let key = self.secret(&path, written.as_ref()).map(Secret::into_text).unwrap_or_default();
+                if written.is_none() {
+                    self.wrong(&path, "missing, expected {\"env\": \"NAME\"}");
+                }
+                let key = written.as_ref().and_then(|written| self.text(&path, written)).unwrap_or_default();
                 if written.is_some() && !key.is_empty() && key.len() < MIN_SEALING_KEY {
                     self.wrong(
                         &path,

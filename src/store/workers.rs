@@ -122,20 +122,20 @@ impl Store {
     /// The name of the record: a fingerprint of all that decides what is fetched. So a new configuration finds what is still
     /// good for it, and a changed credential does not.
     pub(super) fn name(&self, want: Want) -> String {
-        let mut parts = Vec::new();
+        let mut parts: Vec<&[u8]> = Vec::new();
         match want {
             Want::Metadata(id) => {
-                parts.push("metadata");
+                parts.push(b"metadata");
                 parts.extend(self.policy.issuers.get(id.0).into_iter().flat_map(place));
             }
             Want::Keys(id) => {
-                parts.push("keys");
+                parts.push(b"keys");
                 parts.extend(self.policy.issuers.get(id.0).into_iter().flat_map(place));
             }
             Want::Token(id) => {
                 let credential = self.policy.credentials.get(id.0);
                 let issuer = credential.and_then(|credential| self.policy.issuers.get(credential.issuer.0));
-                parts.push("token");
+                parts.push(b"token");
                 parts.extend(issuer.into_iter().flat_map(place));
                 parts.extend(credential.into_iter().flat_map(|credential| credential.grant.fingerprint()));
             }
@@ -182,7 +182,7 @@ impl Store {
 }
 
 /// Where an issuer's things are fetched, and what is believed of the answers.
-fn place(issuer: &Issuer) -> Vec<&str> {
+fn place(issuer: &Issuer) -> Vec<&[u8]> {
     let mut parts = vec![issuer.expect.issuer.as_str()];
     for endpoint in [&issuer.jwks_uri, &issuer.token_endpoint] {
         parts.push(if endpoint.is_some() { "given" } else { "found" });
@@ -195,7 +195,7 @@ fn place(issuer: &Issuer) -> Vec<&str> {
         parts.push(if discovery.for_tokens { "tokens" } else { "" });
         parts.extend(discovery.allowed_hosts.iter().map(String::as_str));
     }
-    parts
+    parts.into_iter().map(str::as_bytes).collect()
 }
 
 /// What a record says, for a lease. A body that cannot be read, or has not come yet, changes nothing but the backoff.

@@ -1,13 +1,18 @@
-//! Signatures verified by the host's `BoringSSL`, through Envoy's foreign function `verify_signature` (since 1.30).
+//! Signatures verified and made by the host's `BoringSSL`, through Envoy's foreign functions `verify_signature` (since
+//! 1.30) and `sign` (since 1.37).
 //!
-//! About 25 us for RS256 where the module itself needs 1.8 ms. It takes RSA PKCS#1 v1.5 and ECDSA; for the rest, and on
-//! hosts without it, jwt-compact verifies. Which one is found out at start, never configured.
+//! About 25 us for RS256 where the module itself needs 1.8 ms. They take RSA PKCS#1 v1.5 and ECDSA; for the rest, and on
+//! hosts without them, it is done in the module. Which one is found out at start, never configured.
 
 use super::host::{self, BAD_ARGUMENT};
 use crate::jwk::{Algorithm, Key, der};
+use crate::private_key::PrivateKey;
 use crate::signature::{self, Compact, Verify};
+use crate::signing::Sign;
+use std::hash::{BuildHasher as _, RandomState};
 
-const FUNCTION: &str = "verify_signature";
+const VERIFY: &str = "verify_signature";
+const SIGN: &str = "sign";
 
 /// `VerifySignatureResult { result: true }`, and nothing else, is a yes.
 const YES: &[u8] = &[0x08, 0x01];
@@ -21,7 +26,7 @@ pub(super) struct Verifier {
 impl Verifier {
     /// Asks the host whether it has the function, and may be asked: without arguments it complains of just these.
     pub(super) fn probe() -> Self {
-        Self { host_verifies: host::foreign(FUNCTION, &[]) == Err(BAD_ARGUMENT) }
+        Self { host_verifies: host::foreign(VERIFY, &[]) == Err(BAD_ARGUMENT) }
     }
 }
 
@@ -50,17 +55,70 @@ impl Verify for Verifier {
             }
             _ => signature,
         };
-        let arguments = arguments(hash, key.spki(), signature, message);
-        host::foreign(FUNCTION, &arguments).is_ok_and(|result| result == YES)
+        let arguments =
+            fields(&[(0x0a, hash.as_bytes()), (0x12, key.spki()), (0x1a, signature), (0x22, message)]);
+        host::foreign(VERIFY, &arguments).is_ok_and(|result| result == YES)
     }
 }
 
-/// `VerifySignatureArguments`: four length-delimited fields in the wire format of protocol buffers.
-fn arguments(hash: &str, key: &[u8], signature: &[u8], text: &[u8]) -> Vec<u8> {
-    let fields = [(0x0a, hash.as_bytes()), (0x12, key), (0x1a, signature), (0x22, text)];
+/// The host where it can, the module where it cannot.
+#[derive(Debug)]
+pub(super) struct HostSigner {
+    host_signs: bool,
+}
+
+impl HostSigner {
+    /// The same question as to the verifier.
+    pub(super) fn probe() -> Self {
+        Self { host_signs: host::foreign(SIGN, &[]) == Err(BAD_ARGUMENT) }
+    }
+}
+
+impl Sign for HostSigner {
+    fn sign(&self, key: &PrivateKey, message: &[u8]) -> Option<Vec<u8>> {
+        let by_host = self.host_signs && matches!(key.algorithm(), Algorithm::Rs256 | Algorithm::Es256);
+        if !by_host {
+            return Compact.sign(key, message);
+        }
+        let arguments = fields(&[(0x0a, b"sha256"), (0x12, key.pkcs8()), (0x1a, message)]);
+        let result = host::foreign(SIGN, &arguments).ok()?;
+        let signature = signature_of(&result)?;
+        match key.algorithm() {
+            Algorithm::Es256 => der::raw_ecdsa_signature(signature, 32),
+            _ => Some(signature.to_vec()),
+        }
+    }
+}
+
+/// `SignResult { result: true, signature }`, and nothing else.
+fn signature_of(result: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = result.strip_prefix(YES)?.strip_prefix(&[0x12])?.split_first()?;
+    // A signature of RSA takes two digits of base 128, one of ECDSA one.
+    let (length, signature) = match length.checked_sub(0x80) {
+        None => (usize::from(*length), rest),
+        Some(low) => {
+            let (high, rest) = rest.split_first().filter(|(high, _)| **high < 0x80)?;
+            (usize::from(*high).saturating_mul(0x80).saturating_add(usize::from(low)), rest)
+        }
+    };
+    Some(signature).filter(|signature| signature.len() == length && length > 0)
+}
+
+/// 256 bits that nobody else has: `RandomState` is keyed by the host's `random_get`.
+pub(super) fn secret_seed() -> [u8; 32] {
+    let keyed = RandomState::new();
+    let mut seed = [0; 32];
+    for (number, part) in seed.chunks_exact_mut(8).enumerate() {
+        part.copy_from_slice(&keyed.hash_one(number).to_le_bytes());
+    }
+    seed
+}
+
+/// Length-delimited fields in the wire format of protocol buffers.
+fn fields(fields: &[(u8, &[u8])]) -> Vec<u8> {
     let mut message = Vec::with_capacity(fields.iter().map(|(_, bytes)| bytes.len().saturating_add(6)).sum());
     for (tag, bytes) in fields {
-        message.push(tag);
+        message.push(*tag);
         let mut rest = bytes.len();
         // Base 128, low digits first, the high bit says that more follow.
         loop {
@@ -83,9 +141,31 @@ mod tests {
 
     #[test]
     fn arguments_are_protocol_buffers() {
-        let message = arguments("sha256", &[1; 300], &[], b"t");
+        let message = fields(&[(0x0a, b"sha256"), (0x12, &[1; 300]), (0x1a, &[]), (0x22, b"t")]);
         assert_eq!(message[..8], *b"\x0a\x06sha256");
         assert_eq!(message[8..11], [0x12, 0xac, 0x02]);
         assert_eq!(message[311..], *b"\x1a\x00\x22\x01t");
+    }
+
+    #[test]
+    fn a_signature_is_taken_out_of_a_plain_yes_alone() {
+        let result = |signature: &[u8]| [&[0x08, 0x01], fields(&[(0x12, signature)]).as_slice()].concat();
+        for length in [1, 70, 127, 128, 256, 512] {
+            let signature = vec![7; length];
+            assert_eq!(signature_of(&result(&signature)), Some(signature.as_slice()));
+        }
+        for odd in [
+            &b""[..],
+            b"\x08\x01",
+            b"\x08\x01\x12",
+            b"\x08\x01\x12\x00",
+            b"\x08\x01\x12\x02a",
+            b"\x08\x01\x12\x81\x80\x01a",
+            b"\x08\x00\x12\x01a",
+            b"\x08\x01\x12\x01ab",
+            b"\x1a\x06failed",
+        ] {
+            assert_eq!(signature_of(odd), None, "{odd:?}");
+        }
     }
 }

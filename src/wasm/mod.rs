@@ -11,6 +11,7 @@ mod board;
 mod crypto;
 mod host;
 
+use crate::assertion::Signer;
 use crate::edits::{Edit, Edits, Sent};
 use crate::io::{Instant, MAX_REPLY_BYTES, Now, Reply, RequestId, Response};
 use crate::plugin::{Effect, Plugin, Step};
@@ -150,8 +151,9 @@ impl Drop for Stream {
 impl Worker {
     fn new(root: u32, policy: Policy, reach: &Reach) -> Self {
         let verifier = Box::new(crypto::Verifier::probe());
+        let signer = Signer::new(Box::new(crypto::HostSigner::probe()), crypto::secret_seed());
         let seed = RandomState::new().hash_one(root);
-        let plugin = Plugin::sharing(policy, verifier, board::reaching(reach), seed);
+        let plugin = Plugin::sharing(policy, verifier, signer, board::reaching(reach), seed);
         // Nothing may be fetched in `on_configure`, but very soon after.
         let tick = Duration::from_millis(1);
         let _ = host::set_tick(1);

@@ -19,10 +19,11 @@ mod requests;
 mod tokens;
 
 use crate::vectors::Host;
+use m2m_auth::assertion::Signer;
 use m2m_auth::io::{Call, Head, Instant, Now, Reply, RequestId};
 use m2m_auth::plugin::{Effect, Plugin, Step};
 use m2m_auth::policy::Policy;
-use m2m_auth::signature::Verify;
+use m2m_auth::signature::{Compact, Verify};
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::Mint;
 use serde_json::{Value, json};
@@ -53,7 +54,7 @@ impl World {
     fn verifying_by(verifier: Box<dyn Verify>, configuration: &Value) -> Self {
         let environment = |name: &str| (name == "SECRET").then(|| "hush-secret".to_owned());
         let policy = Policy::read(configuration.to_string().as_bytes(), &environment);
-        let plugin = Plugin::new(policy.unwrap(), verifier, 1);
+        let plugin = Plugin::new(policy.unwrap(), verifier, Signer::new(Box::new(Compact), [1; 32]), 1);
         let (web, settled) = (BTreeMap::new(), BTreeMap::new());
         Self { plugin, age: Duration::ZERO, web, asked: Vec::new(), logs: Vec::new(), settled, requests: 0 }
     }

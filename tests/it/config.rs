@@ -7,11 +7,13 @@
     reason = "a test that cannot go on fails"
 )]
 
+use m2m_auth::assertion::Signer;
 use m2m_auth::config::{Existing, Unavailable};
 use m2m_auth::discovery::Place;
 use m2m_auth::io::Dice;
 use m2m_auth::oauth::ClientAuth;
 use m2m_auth::policy::{Policy, Reach};
+use m2m_auth::signature::Compact;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -554,9 +556,46 @@ fn the_newline_at_the_end_of_a_secrets_file_is_no_part_of_the_secret() {
     let environment = |_: &str| Some("s3cret\r\n".to_owned());
     let policy = Policy::read(sound().to_string().as_bytes(), &environment).unwrap();
     let endpoint = policy.issuers[0].discovery.as_ref().unwrap().call(Place::OpenId).endpoint;
-    let call = policy.credentials[0].grant.call(endpoint, Duration::from_secs(5));
+    let mut signer = Signer::new(Box::new(Compact), [1; 32]);
+    let call = policy.credentials[0].grant.call(0, endpoint, Duration::from_secs(5), &mut signer, 0).unwrap();
     let (_, basic) = call.headers.iter().find(|(name, _)| *name == "authorization").unwrap();
     assert_eq!(basic, "Basic b3JkZXItc2VydmljZTpzM2NyZXQ=", "order-service:s3cret");
+}
+
+#[test]
+fn a_client_authenticates_as_it_is_told() {
+    let key = m2m_auth_kit::key::Key::new(m2m_auth_kit::key::Alg::EdDsa);
+    let grant = |changes: Value| {
+        let mut configuration = sound();
+        let credential = &mut configuration["outbound"]["credentials"]["order"];
+        credential.as_object_mut().unwrap().remove("client_secret");
+        for (name, value) in changes.as_object().unwrap() {
+            credential[name] = value.clone();
+        }
+        policy(&configuration).credentials.remove(0).grant
+    };
+    let (issuer, secret) = ("https://idp.example.com/realms/r", json!({ "env": "SECRET" }));
+    let two = grant(json!({ "client_secret": [secret, { "inline": "old" }] }));
+    assert!(matches!(two.auth[..], [ClientAuth::Basic(_), ClientAuth::Basic(_)]));
+    let jwt = grant(json!({ "auth_method": "client_secret_jwt", "client_secret": secret }));
+    assert!(matches!(&jwt.auth[..], [ClientAuth::SecretJwt(_, audience)] if audience == issuer));
+    let key_jwt = |more: Value| {
+        let mut changes =
+            json!({ "auth_method": "private_key_jwt", "private_key": { "inline": key.private_pem() } });
+        changes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut grant = grant(changes);
+        let Some(ClientAuth::PrivateKey(key, audience)) = grant.auth.pop() else { panic!("{grant:?}") };
+        (key.algorithm().name(), key.kid().map(str::to_owned), audience)
+    };
+    assert_eq!(key_jwt(json!({})), ("EdDSA", None, issuer.to_owned()));
+    let all = json!({ "kid": "k", "assertion_audience": "aud", "assertion_algorithm": "EdDSA" });
+    assert_eq!(key_jwt(all), ("EdDSA", Some("k".to_owned()), "aud".to_owned()));
+    let tls = grant(json!({ "auth_method": "tls_client_auth" }));
+    assert!(matches!(tls.auth[..], [ClientAuth::Tls]));
+    for client_id in [json!("order-service"), Value::Null] {
+        let cluster = grant(json!({ "auth_method": "none", "client_id": client_id }));
+        assert!(matches!(cluster.auth[..], [ClientAuth::Cluster]));
+    }
 }
 
 #[test]
@@ -582,7 +621,7 @@ fn the_defaults_are_the_documented_ones() {
     );
     assert_eq!((attach.existing, attach.unavailable), (Existing::Overwrite, Unavailable::Hold));
     let grant = &policy.credentials[0].grant;
-    assert!(matches!(grant.auth, ClientAuth::Basic(_)));
+    assert!(matches!(grant.auth[..], [ClientAuth::Basic(_)]));
     assert_eq!(grant.default_lifetime, Duration::from_mins(5));
     assert!(grant.parameters.is_empty());
 }

@@ -9,8 +9,11 @@
 
 use crate::sim::provider::{ISSUER, Key, MARK, Mode, made_up};
 use crate::sim::world::{World, both, get, inbound, items, pay, secs, without_discovery};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use m2m_auth::assertion::Signer;
 use m2m_auth::cache::{Cache, Capacity};
-use m2m_auth::config::Config;
+use m2m_auth::config::{self, Config, Secrets};
 use m2m_auth::edits::Edits;
 use m2m_auth::filter::{Seen, Stop};
 use m2m_auth::io::{Call, Dice, Head, Instant, Now, Reply, RequestId};
@@ -20,8 +23,10 @@ use m2m_auth::mistake;
 use m2m_auth::oauth::{ClientAuth, Secret, Token};
 use m2m_auth::plugin::{Effect, Step};
 use m2m_auth::policy::{CredentialId, IssuerId, Policy, Reach, SealingKey, Sharing};
+use m2m_auth::private_key::PrivateKey;
 use m2m_auth::reply::Refusal;
 use m2m_auth::signature::Compact;
+use m2m_auth::signing::Nonces;
 use m2m_auth::store::{Held, Store};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -83,11 +88,22 @@ fn head() -> Head {
     [(":path", path.as_str()), ("authorization", &bearer), ("cookie", MARK)].into_iter().collect()
 }
 
+fn signer() -> Signer {
+    Signer::new(Box::new(Compact), [7; 32])
+}
+
+/// A key that holds the mark, as far as a key can.
+fn private_key() -> PrivateKey {
+    let seed = URL_SAFE_NO_PAD.encode(MARK.repeat(4));
+    let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "mine", "d": seed });
+    PrivateKey::read(&jwk.to_string(), None).unwrap()
+}
+
 fn call() -> Call {
     let policy = policy();
-    policy.credentials[0]
-        .grant
-        .call(policy.issuers[0].token_endpoint.clone().unwrap(), policy.issuers[0].timeout)
+    let issuer = &policy.issuers[0];
+    let grant = &policy.credentials[0].grant;
+    grant.call(0, issuer.token_endpoint.clone().unwrap(), issuer.timeout, &mut signer(), now().unix).unwrap()
 }
 
 fn received() -> Fresh<Token> {
@@ -103,8 +119,8 @@ fn edits() -> Edits {
 /// A store that has keys, a token, and a remembered caller.
 fn store() -> Store {
     let mut store = Store::new(Rc::new(policy()));
-    while let Some((ticket, call)) = store.begin(now()) {
-        let body = if call.method == "POST" { answer() } else { key_set() };
+    while let Some((ticket, call)) = store.begin(now(), &mut signer()) {
+        let body = if call.unwrap().method == "POST" { answer() } else { key_set() };
         store.finish(ticket, &reply(&body), now(), &mut Dice::new(1)).unwrap().result.unwrap();
     }
     let (token, caller) = (token(), caller());
@@ -139,11 +155,13 @@ fn printed() -> Vec<(&'static str, String)> {
     let outbound = read.value.outbound.as_ref().unwrap();
     let (_, written) = &outbound.credentials.0[0];
     let keys = m2m_auth::jwk::parse(key_set().as_bytes()).unwrap();
-    let attempt = store().begin(Now { instant: Instant(secs(400)), ..now() });
+    let later = Now { instant: Instant(secs(400)), ..now() };
+    let attempt = store().begin(later, &mut signer());
     let outcome = Stop::Refuse(Refusal::NoToken);
     vec![
         ("Secret", both(&written.client_secret)),
         ("Secret", both(&Secret::new(MARK.to_owned()))),
+        ("Secrets", both(&Secrets::AnyOf(vec![config::Secret::Inline(MARK.to_owned())]))),
         ("Config", both(&read.value)),
         ("Read", both(&read)),
         ("Outbound", both(outbound)),
@@ -154,6 +172,11 @@ fn printed() -> Vec<(&'static str, String)> {
         ("Grant", both(&policy().credentials[0].grant)),
         ("ClientAuth", both(&ClientAuth::Basic(Secret::new(MARK.to_owned())))),
         ("ClientAuth", both(&ClientAuth::Post(Secret::new(MARK.to_owned())))),
+        ("ClientAuth", both(&ClientAuth::SecretJwt(Secret::new(MARK.to_owned()), "idp".to_owned()))),
+        ("ClientAuth", both(&ClientAuth::PrivateKey(Box::new(private_key()), "idp".to_owned()))),
+        ("PrivateKey", both(&private_key())),
+        ("Signer", both(&signer())),
+        ("Nonces", both(&Nonces::new(*b"hushhushhushhushhushhushhushhush"))),
         ("SealingKey", both(&SealingKey::new(MARK.to_owned()))),
         ("Sharing", both(&Sharing::Sealed(SealingKey::new(MARK.to_owned())))),
         ("Reach", both(&Reach::Sealed(SealingKey::new(MARK.to_owned())))),
@@ -170,7 +193,7 @@ fn printed() -> Vec<(&'static str, String)> {
         ("Edit", both(&edits().headers)),
         ("Step", both(&Step::Forward(edits()))),
         ("Effect", both(&settled)),
-        ("Effect", both(&attempt.map(|(ticket, call)| Effect::Call(ticket, call)))),
+        ("Effect", both(&attempt.map(|(ticket, call)| Effect::Call(ticket, call.unwrap())))),
         ("Caller", both(&caller())),
         ("Seen", both(&seen())),
         ("Stop", both(&outcome)),
@@ -182,7 +205,7 @@ fn printed() -> Vec<(&'static str, String)> {
 /// What can be printed too, but is made of nothing that a secret or a token is put into: names, places, numbers, choices,
 /// public keys, and texts of our own.
 const HARMLESS: &str = "
-    Algorithm Alone Ambiguous Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Compact Counter
+    Algorithm Alone Ambiguous AssertionAlgorithm Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Claims Compact Counter
     CredentialId Deny Dice Discovery Endpoint Error Event Existing Expect Failure Fault Field Host
     Inbound InboundRule Instant Issuer IssuerId Key Match Material Metadata Missing Mistake Names Now
     OutboundRule Outcome Outlook Pace Path PathMatch Place Quantifier Refusal Reject RequestId Require

@@ -29,6 +29,7 @@ fn it_reads_the_configuration_probes_the_host_and_arms_the_timer() {
             "  proxy_get_buffer_bytes plugin configuration",
             "  proxy_get_property plugin_vm_id",
             "  proxy_call_foreign_function verify_signature",
+            "  proxy_call_foreign_function sign",
             // The records of the key set and of the token: from now on there is something to compare and swap.
             "  proxy_get_shared_data",
             "  proxy_set_shared_data",
@@ -144,6 +145,7 @@ fn who_waits_when_a_second_configuration_comes_is_not_forgotten() {
             "  proxy_send_local_response 503",
             "  proxy_set_effective_context root",
             "  proxy_call_foreign_function verify_signature",
+            "  proxy_call_foreign_function sign",
             "  proxy_get_shared_data",
             "  proxy_set_tick_period_milliseconds 1",
         ]
@@ -253,6 +255,7 @@ fn verdict(configuration: &Value, circumstance: &dyn Fn(&Vm)) -> (bool, Vec<Stri
             "  proxy_log error",
             "  proxy_get_property plugin_vm_id",
             "  proxy_call_foreign_function verify_signature",
+            "  proxy_call_foreign_function sign",
             "  proxy_get_shared_data",
             "  proxy_set_shared_data",
             "  proxy_set_tick_period_milliseconds 1",

@@ -1,5 +1,8 @@
-//! Envoy's foreign function `verify_signature`, as `BoringSSL` answers it: from the bytes that are passed and nothing else.
+//! Envoy's foreign functions `verify_signature` and `sign`, as `BoringSSL` answers them: from the bytes that are passed and
+//! nothing else.
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use m2m_auth_kit::key::encode;
@@ -33,6 +36,31 @@ pub(crate) fn verify(arguments: &[u8]) -> Option<Vec<u8>> {
     let good = header["alg"] == json!(algorithm)
         && token::verifies_by_jwk(&format!("{text}.{}", encode(signature)), &jwk);
     Some(if good { YES.to_vec() } else { no("Failed to verify digest. Error code: 0") })
+}
+
+/// The same for `sign`.
+pub(crate) fn sign(arguments: &[u8]) -> Option<Vec<u8>> {
+    // Its third field is the text.
+    let Arguments { key, signature: text, .. } =
+        Arguments::read(arguments).filter(|read| !read.key.is_empty())?;
+    let random = SystemRandom::new();
+    let signature = if let Ok(pair) = RsaKeyPair::from_pkcs8(&key) {
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(&RSA_PKCS1_SHA256, &random, &text, &mut signature).unwrap();
+        signature
+    } else if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &key) {
+        pair.sign(&random, &text).unwrap().as_ref().to_vec()
+    } else {
+        return Some(no("Invalid private key"));
+    };
+    let length = match u8::try_from(signature.len()) {
+        Ok(short) if short < 0x80 => vec![short],
+        _ => vec![
+            0x80 | u8::try_from(signature.len() & 0x7f).unwrap(),
+            u8::try_from(signature.len() >> 7).unwrap(),
+        ],
+    };
+    Some([YES, &[0x12], &length, &signature].concat())
 }
 
 /// The hash function that is asked for; nothing when there are no arguments.

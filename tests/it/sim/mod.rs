@@ -15,6 +15,7 @@
 pub(crate) mod provider;
 pub(crate) mod world;
 
+mod clients;
 mod keys;
 mod random;
 mod start;

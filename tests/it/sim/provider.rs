@@ -1,7 +1,7 @@
 //! The identity provider of the simulation: it answers by script, and remembers what it was asked and what it issued.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ed25519_compact::{KeyPair, Seed};
 use m2m_auth::io::{Call, Head, Reply};
 use serde_json::{Value, json};
@@ -75,6 +75,8 @@ pub(crate) enum Mode {
     Silent,
     /// The right answer after this long, even if the host's timer should have ended the call.
     Late(Duration),
+    /// The right answer to the client that shows this secret, and Keycloak's 401 to any other.
+    Takes(&'static str),
     /// The connection ends without an answer.
     Resets,
     /// The host does not make the call: there is no such cluster.
@@ -126,6 +128,8 @@ pub(crate) struct Provider {
     /// How long the host was told to wait for the answers.
     pub(crate) timeouts: BTreeSet<Duration>,
     pub(crate) issued: Vec<Issued>,
+    /// What clients showed of themselves, the secret or the assertion, in order.
+    pub(crate) shown: Vec<String>,
 }
 
 impl Provider {
@@ -145,6 +149,7 @@ impl Provider {
             asked: Vec::new(),
             timeouts: BTreeSet::new(),
             issued: Vec::new(),
+            shown: Vec::new(),
         }
     }
 
@@ -181,6 +186,9 @@ impl Provider {
         };
         self.asked.push((now, endpoint));
         self.timeouts.insert(call.timeout);
+        if endpoint == Endpoint::Tokens {
+            self.shown.push(proof(call));
+        }
         let reply = match mode {
             Mode::Silent => return Answer::Never,
             Mode::NoCluster => return Answer::Refused,
@@ -189,7 +197,10 @@ impl Provider {
                 Reply { note: "the connection ended before the answer".into(), ..Reply::default() }
             }
             Mode::Says { status, headers, body } => reply(status, &headers, body),
-            Mode::Works => self.right(endpoint, now),
+            Mode::Takes(secret) if self.shown.last().is_none_or(|shown| shown != secret) => {
+                reply_of(401, &json!({ "error": "unauthorized_client" }).to_string())
+            }
+            Mode::Takes(_) | Mode::Works => self.right(endpoint, now),
         };
         if self.latency >= call.timeout {
             // What the host says when its timer runs out.
@@ -219,6 +230,19 @@ impl Provider {
         };
         reply_of(200, &body.to_string())
     }
+}
+
+/// The secret or the assertion of a token request; empty when there is neither.
+fn proof(call: &Call) -> String {
+    let basic = call.headers.iter().find(|(name, _)| *name == "authorization");
+    if let Some((_, value)) = basic {
+        let pair = STANDARD.decode(value.strip_prefix("Basic ").unwrap()).unwrap();
+        return String::from_utf8(pair).unwrap().split_once(':').unwrap().1.to_owned();
+    }
+    let body = String::from_utf8(call.body.clone()).unwrap();
+    let pairs = body.split('&').filter_map(|pair| pair.split_once('='));
+    let of = |(name, _): &(&str, &str)| matches!(*name, "client_secret" | "client_assertion");
+    pairs.filter(of).map(|(_, value)| value.to_owned()).next_back().unwrap_or_default()
 }
 
 fn reply_of(status: u16, body: &str) -> Reply {

@@ -1,5 +1,6 @@
 //! Several workers at one board: who fetches, who reads, and what happens when the one who fetches dies.
 
+use crate::sim::world::signer;
 use m2m_auth::io::{Call, Head, Instant, Now, Reply, RequestId};
 use m2m_auth::plugin::{Effect, Plugin, Step};
 use m2m_auth::policy::Policy;
@@ -72,7 +73,7 @@ impl Process {
     fn of(workers: u64) -> Self {
         let board = Shared::default();
         let worker = |seed| Worker {
-            plugin: Plugin::sharing(policy(), Box::new(Compact), Box::new(board.clone()), seed),
+            plugin: Plugin::sharing(policy(), Box::new(Compact), signer(), Box::new(board.clone()), seed),
             calls: Vec::new(),
             settled: Vec::new(),
         };
@@ -223,7 +224,7 @@ fn what_somebody_else_scribbles_on_the_board_costs_a_fetch_and_nothing_else() {
     for bytes in garbage {
         let mut process = Process::of(0);
         let worker = Worker {
-            plugin: Plugin::sharing(policy(), Box::new(Compact), Box::new(board.clone()), 7),
+            plugin: Plugin::sharing(policy(), Box::new(Compact), signer(), Box::new(board.clone()), 7),
             calls: Vec::new(),
             settled: Vec::new(),
         };

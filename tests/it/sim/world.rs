@@ -11,6 +11,7 @@
 //! - nothing that the plugin says holds a secret or a token.
 
 use crate::sim::provider::{Answer, ISSUER, Key, MARK, Provider};
+use m2m_auth::assertion::Signer;
 use m2m_auth::edits::{Edit, Edits, Sent};
 use m2m_auth::io::{Head, Instant, Now, Reply, RequestId, Response};
 use m2m_auth::plugin::{Effect, Plugin, Step};
@@ -228,7 +229,7 @@ impl World {
             shown_too_early: BTreeSet::new(),
             last_tick: Duration::ZERO,
             spins: 0,
-            plugin: Plugin::new(policy, Box::new(Compact), seed),
+            plugin: Plugin::new(policy, Box::new(Compact), signer(), seed),
         }
     }
 
@@ -338,7 +339,13 @@ impl World {
                     }
                     if let Some(last) = self.last_start.insert(ticket.want, self.now) {
                         let apart = self.now - last;
-                        assert!(apart >= secs(1), "two calls within {apart:?} for {:?}", ticket.want);
+                        let another =
+                            self.logs.last().is_some_and(|line| line.ends_with("; the next secret is tried"));
+                        assert!(
+                            another || apart >= secs(1),
+                            "two calls within {apart:?} for {:?}",
+                            ticket.want
+                        );
                     }
                     let lost_at = self.now + call.timeout + LOST_MARGIN;
                     match self.provider.answer(&call, self.now) {
@@ -544,6 +551,11 @@ fn silent(printable: &impl Debug) {
     let text = format!("{printable:?}");
     // Every JWT begins so: it is `{"` in base64.
     assert!(!text.contains(MARK) && !text.contains("eyJ"), "{text}");
+}
+
+/// Signs with the same names for assertions in every world.
+pub(crate) fn signer() -> Signer {
+    Signer::new(Box::new(Compact), [7; 32])
 }
 
 pub(crate) fn secs(seconds: u64) -> Duration {

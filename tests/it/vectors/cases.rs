@@ -3,12 +3,13 @@
 use super::Way;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use m2m_auth::assertion::Signer;
 use m2m_auth::io::{Head, Instant, Now, Reply, RequestId, Response};
 use m2m_auth::jwk::{self, Algorithm, KeySet};
 use m2m_auth::jwt::{self, Caller, Expect, Reject};
 use m2m_auth::plugin::{Effect, Plugin, Step};
 use m2m_auth::policy::Policy;
-use m2m_auth::signature::Verify;
+use m2m_auth::signature::{Compact, Verify};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -223,7 +224,7 @@ impl Case {
                 return Some(self.complaint(&format!("the configuration was refused: {mistakes:?}")));
             }
         };
-        let mut plugin = Plugin::new(policy, way.verifier(), 1);
+        let mut plugin = Plugin::new(policy, way.verifier(), Signer::new(Box::new(Compact), [1; 32]), 1);
         let mut now = Now { instant: Instant(Duration::from_secs(1000)), unix: self.now };
         // Keys are fetched at start, before the first request; a while later an unknown name may be looked for again.
         self.serve(&mut plugin, now);

@@ -14,7 +14,7 @@ use rsa::{
     BigUint, RsaPrivateKey, pkcs1v15, pss,
     sha2::{Sha256, Sha384, Sha512},
     signature::{RandomizedSigner as _, SignatureEncoding as _},
-    traits::PublicKeyParts as _,
+    traits::{PrivateKeyParts as _, PublicKeyParts as _},
 };
 use serde_json::{Value, json};
 use std::{
@@ -143,6 +143,29 @@ impl Key {
     /// The thumbprint of RFC 7638, which `cnf.jkt` holds.
     pub fn thumbprint(&self) -> String {
         public::thumbprint(&self.bare_jwk())
+    }
+
+    /// The private key as a JWK, with its id and its algorithm.
+    pub fn private_jwk(&self) -> Value {
+        let mut jwk = self.jwk();
+        let private = match &*self.private {
+            Private::Rsa(key) => {
+                let key = key.get();
+                let exponent = |number: Option<&BigUint>| encode(number.expect("computed").to_bytes_be());
+                json!({
+                    "d": encode(key.d().to_bytes_be()),
+                    "p": encode(key.primes()[0].to_bytes_be()),
+                    "q": encode(key.primes()[1].to_bytes_be()),
+                    "dp": exponent(key.dp()),
+                    "dq": exponent(key.dq()),
+                    "qi": exponent(key.crt_coefficient().as_ref()),
+                })
+            }
+            Private::P256(key) => json!({ "d": encode(key.to_bytes()) }),
+            Private::Ed25519(pair) => json!({ "d": encode(*pair.sk.seed()) }),
+        };
+        merge(&mut jwk, private);
+        jwk
     }
 
     /// The private key as PKCS#8 in PEM, for a client that signs its own assertions.

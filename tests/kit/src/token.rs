@@ -184,7 +184,7 @@ pub fn dpop_proof(key: &Key, method: &str, url: &str, access_token: Option<&str>
 }
 
 /// Was this token signed by HMAC-SHA-256 of `secret`?
-pub(crate) fn verifies_by_secret(token: &str, secret: &[u8]) -> bool {
+pub fn verifies_by_secret(token: &str, secret: &[u8]) -> bool {
     let Some((text, signature)) = token.rsplit_once('.') else {
         return false;
     };

@@ -1,0 +1,155 @@
+//! How a client proves who it is: its secrets or its key, each read once, and what does not go together.
+
+use super::Compiler;
+use crate::config::{self, AuthMethod};
+use crate::jwk::Algorithm;
+use crate::located::Path;
+use crate::oauth::{ClientAuth, Secret};
+use crate::private_key::PrivateKey;
+
+impl Compiler<'_> {
+    /// The client's ways to authenticate, in the order in which they are tried.
+    #[inline(never)]
+    pub(super) fn client(
+        &mut self,
+        path: &Path,
+        written: &config::Credential,
+        issuer: Option<&str>,
+    ) -> Option<Vec<ClientAuth>> {
+        self.idle(path, written);
+        let audience = self.not_empty(path, "assertion_audience", written.assertion_audience.as_deref());
+        let audience = audience.or(issuer).unwrap_or_default();
+        let by: fn(Secret, &str) -> ClientAuth = match written.auth_method {
+            AuthMethod::ClientSecretBasic => |secret, _| ClientAuth::Basic(secret),
+            AuthMethod::ClientSecretPost => |secret, _| ClientAuth::Post(secret),
+            AuthMethod::ClientSecretJwt => {
+                |secret, audience| ClientAuth::SecretJwt(secret, audience.to_owned())
+            }
+            AuthMethod::PrivateKeyJwt => {
+                let key = Box::new(self.key(path, written)?);
+                return Some(vec![ClientAuth::PrivateKey(key, audience.to_owned())]);
+            }
+            AuthMethod::TlsClientAuth => return Some(vec![ClientAuth::Tls]),
+            AuthMethod::None => return Some(vec![ClientAuth::Cluster]),
+        };
+        let secrets = self.secrets(path, written.client_secret.as_ref())?;
+        Some(secrets.into_iter().map(|secret| by(Secret::new(secret), audience)).collect())
+    }
+
+    /// What was written for another way to authenticate would be forgotten without a word.
+    #[inline(never)]
+    fn idle(&mut self, path: &Path, written: &config::Credential) {
+        let (by_secret, by_key) = match written.auth_method {
+            AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost | AuthMethod::ClientSecretJwt => {
+                (true, false)
+            }
+            AuthMethod::PrivateKeyJwt => (false, true),
+            AuthMethod::TlsClientAuth | AuthMethod::None => (false, false),
+        };
+        let asserts = by_key || written.auth_method == AuthMethod::ClientSecretJwt;
+        let key = "private_key_jwt";
+        for (member, idle, methods) in [
+            (
+                "client_secret",
+                written.client_secret.is_some() && !by_secret,
+                "client_secret_basic, client_secret_post or client_secret_jwt",
+            ),
+            ("private_key", written.private_key.is_some() && !by_key, key),
+            ("kid", written.kid.is_some() && !by_key, key),
+            ("assertion_algorithm", written.assertion_algorithm.is_some() && !by_key, key),
+            (
+                "assertion_audience",
+                written.assertion_audience.is_some() && !asserts,
+                "private_key_jwt or client_secret_jwt",
+            ),
+        ] {
+            if idle {
+                let fault = format!("not for this auth_method, expected {methods}");
+                self.wrong_unless(vec![path.name("auth_method")], &path.name(member), &fault);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn secrets(&mut self, path: &Path, written: Option<&config::Secrets>) -> Option<Vec<String>> {
+        let place = path.name("client_secret");
+        match written {
+            None => {
+                let fault = "missing, expected {\"env\": \"NAME\"}";
+                self.wrong_unless(vec![path.name("auth_method")], &place, fault);
+                None
+            }
+            Some(config::Secrets::One(secret)) => self.text(&place, secret).map(|secret| vec![secret]),
+            Some(config::Secrets::AnyOf(list)) => {
+                if list.is_empty() || list.len() > MAX_SECRETS {
+                    let fault = format!("{} secrets, expected between 1 and {MAX_SECRETS}", list.len());
+                    self.wrong(&place, &fault);
+                }
+                let texts =
+                    list.iter().enumerate().map(|(index, secret)| self.text(&place.index(index), secret));
+                // All of them, so that every mistake is told.
+                texts.collect::<Vec<_>>().into_iter().collect()
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn key(&mut self, path: &Path, written: &config::Credential) -> Option<PrivateKey> {
+        let place = path.name("private_key");
+        let kid = self.not_empty(path, "kid", written.kid.as_deref()).map(str::to_owned);
+        if matches!(written.assertion_algorithm, Some(config::AssertionAlgorithm::PS256)) {
+            let fault = "PS256, which Envoy does not sign, expected RS256 for an RSA key";
+            self.wrong(&path.name("assertion_algorithm"), fault);
+            return None;
+        }
+        let algorithm = written.assertion_algorithm.map(|algorithm| match algorithm {
+            config::AssertionAlgorithm::RS256 | config::AssertionAlgorithm::PS256 => Algorithm::Rs256,
+            config::AssertionAlgorithm::ES256 => Algorithm::Es256,
+            config::AssertionAlgorithm::EdDSA => Algorithm::EdDsa,
+        });
+        let Some(key) = &written.private_key else {
+            self.wrong(&place, "missing, expected {\"env\": \"NAME\"} of a key in PEM or as a JWK");
+            return None;
+        };
+        let text = self.text(&place, key)?;
+        match PrivateKey::read(&text, algorithm) {
+            Ok(key) => Some(key.named(kid)),
+            Err(error) => {
+                let fault = format!("{error}, expected an RSA, P-256 or Ed25519 key in PEM or as a JWK");
+                self.wrong(&place, &fault);
+                None
+            }
+        }
+    }
+
+    /// What a secret stands for.
+    #[inline(never)]
+    pub(super) fn text(&mut self, path: &Path, written: &config::Secret) -> Option<String> {
+        match written {
+            config::Secret::Inline(secret) => Some(secret.clone()),
+            config::Secret::Env(name) => {
+                let value =
+                    (self.environment)(name).map(|value| value.trim_end_matches(['\r', '\n']).to_owned());
+                let value = value.filter(|value| !value.is_empty());
+                if value.is_none() {
+                    let fault = format!(
+                        "environment variable {name} is not set, expected it in Envoy's environment and in the plugin's host_env_keys"
+                    );
+                    self.wrong(&path.name("env"), &fault);
+                }
+                value
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn not_empty<'w>(&mut self, path: &Path, member: &str, text: Option<&'w str>) -> Option<&'w str> {
+        if text.is_some_and(str::is_empty) {
+            self.wrong(&path.name(member), "empty, expected a text, or nothing for the default");
+        }
+        text
+    }
+}
+
+/// One secret in use, one to come, and room for mistakes of order; a provider that counts failures locks out after more.
+const MAX_SECRETS: usize = 4;
