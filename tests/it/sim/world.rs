@@ -546,11 +546,11 @@ fn silent(printable: &impl Debug) {
     assert!(!text.contains(MARK) && !text.contains("eyJ"), "{text}");
 }
 
-pub(crate) fn secs(seconds: u64) -> Duration {
+pub(crate) const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-pub(crate) fn millis(millis: u64) -> Duration {
+pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
