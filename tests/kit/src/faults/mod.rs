@@ -48,11 +48,11 @@ pub enum Scenario {
     Slow,
     /// 500 for the middle third of a token's life.
     Errors,
-    /// The provider's port is closed for a while, as tokens are renewed.
+    /// The provider's port is closed for a while, and until somebody has come in vain.
     Refused,
-    /// Its answers are cut in half for a while, as tokens are renewed.
+    /// Its answers are cut in half for a while, and until somebody has got one.
     CutInHalf,
-    /// Its answers are no JSON for a while, as tokens are renewed.
+    /// Its answers are no JSON for a while, and until somebody has got one.
     Garbage,
     /// A configuration is pushed every 2 s; the filter's own stays the same.
     Pushes,
@@ -188,7 +188,11 @@ impl Scenario {
                     _ => Fault::Garbage,
                 };
                 stage.idp.fault(Endpoint::Token, fault);
+                let asked = stage.idp.count(Endpoint::Token);
                 load.at(end).await;
+                if self != Self::Errors {
+                    stage.idp.wait_for(Endpoint::Token, asked + 1).await;
+                }
                 stage.idp.fault(Endpoint::Token, Fault::None);
             }
             Self::Refused | Self::PushInOutage => {
@@ -198,6 +202,9 @@ impl Scenario {
                     stage.push().await;
                 }
                 load.at(end).await;
+                if self == Self::Refused {
+                    stage.envoy.wait_for_stat(REFUSED, |count| count > 0).await;
+                }
                 stage.idp.resume().await;
             }
             Self::Clock => {
@@ -247,6 +254,9 @@ impl Scenario {
         if self == Self::Errors { span / 3 } else { span / 12 }
     }
 }
+
+/// Envoy's count of connections to the provider that were refused.
+const REFUSED: &str = "cluster.keycloak.upstream_cx_connect_fail";
 
 /// How late a slow provider answers.
 const SLOW: Duration = Duration::from_secs(2);
