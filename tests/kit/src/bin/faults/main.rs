@@ -1,7 +1,8 @@
 //! `make faults`: what each fault of the identity provider, or of the proxy, costs those who need a token, through our
 //! filter and through Envoy's own, each on an Envoy and with a provider of its own.
 //!
-//! `faults [--seconds N] [--rate N]`; takes about `seconds * 10`. What the figures mean: `docs/operations.md`.
+//! `faults [--seconds N] [--rate N] [SCENARIO]...`, where a scenario is a variant of [`Scenario`]; all of them take about
+//! `seconds * 12`. What the figures mean: `docs/operations.md`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -14,7 +15,7 @@ use std::{env, process::exit, time::Duration};
 
 #[tokio::main]
 async fn main() {
-    let order = read(env::args().skip(1)).unwrap_or_else(|problem| {
+    let (order, scenarios) = read(env::args().skip(1)).unwrap_or_else(|problem| {
         eprintln!("faults: {problem}");
         exit(2)
     });
@@ -24,7 +25,7 @@ async fn main() {
     );
     println!("|---|---|---:|---:|---:|---:|---:|");
     let mut avoidable = 0;
-    for scenario in Scenario::ALL {
+    for scenario in scenarios {
         // Side by side, so that what else the machine does is held against both.
         let (ours, native) = tokio::join!(scenario.play(Filter::Ours, &order), native(scenario, &order));
         println!("{}", line(&scenario.title(&order), "m2m-auth", Some(&ours)));
@@ -61,9 +62,16 @@ fn line(scenario: &str, filter: &str, outcome: Option<&Outcome>) -> String {
 }
 
 /// The command line.
-fn read(mut arguments: impl Iterator<Item = String>) -> Result<Order, String> {
+fn read(mut arguments: impl Iterator<Item = String>) -> Result<(Order, Vec<Scenario>), String> {
     let mut order = Order { span: Duration::from_secs(60), rate: 200.0 };
+    let mut scenarios = Vec::new();
     while let Some(name) = arguments.next() {
+        if !name.starts_with('-') {
+            let named = |scenario: &Scenario| format!("{scenario:?}").eq_ignore_ascii_case(&name);
+            let scenario = Scenario::ALL.into_iter().find(named);
+            scenarios.push(scenario.ok_or_else(|| format!("{name}: there are {:?}", Scenario::ALL))?);
+            continue;
+        }
         let value = arguments.next().and_then(|text| text.parse::<u16>().ok()).filter(|value| *value > 0);
         let value = value.ok_or_else(|| format!("{name}: expected a number"))?;
         match name.as_str() {
@@ -72,5 +80,8 @@ fn read(mut arguments: impl Iterator<Item = String>) -> Result<Order, String> {
             _ => return Err(format!("{name}: no such option, there are --seconds and --rate")),
         }
     }
-    Ok(order)
+    if scenarios.is_empty() {
+        scenarios.extend(Scenario::ALL);
+    }
+    Ok((order, scenarios))
 }
