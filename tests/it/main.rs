@@ -5,6 +5,8 @@ mod scene;
 mod attacks;
 mod config;
 mod docs;
+mod faults;
+mod fleet;
 mod inbound;
 mod layers;
 mod outage;
