@@ -134,6 +134,20 @@ pub struct Match {
     pub path_prefix: Option<String>,
     /// The methods. Default: all.
     pub methods: Vec<String>,
+    /// Headers, by name: `x-tenant: blue`, `{ prefix: "blue-" }` or `{ present: true }`. Several lines of one header count as
+    /// one value, with commas between (RFC 9110 section 5.3).
+    pub headers: Entries<HeaderValue>,
+}
+
+/// What a header must be.
+#[derive(Clone, Debug)]
+pub enum HeaderValue {
+    /// This value, to the letter.
+    Exact(String),
+    /// A value that begins so.
+    Prefix(String),
+    /// There, with any value; or not there.
+    Present(bool),
 }
 
 /// What a caller must show.
@@ -282,6 +296,8 @@ pub struct OutboundRule {
     pub header: Option<String>,
     /// What stands before the token. Default `Bearer` for `authorization`, else nothing.
     pub scheme: Option<String>,
+    /// A second header for the token alone, such as `x-forwarded-access-token`. Default: none.
+    pub second_header: Option<String>,
     /// What happens to a header of that name in the request. Default `overwrite`: a caller's own token must not reach
     /// another service by accident.
     pub existing: Existing,
@@ -488,6 +504,39 @@ impl<'de> Deserialize<'de> for Sharing {
         }
 
         deserializer.deserialize_any(Switch)
+    }
+}
+
+impl<'de> Deserialize<'de> for HeaderValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = HeaderValue;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or an object with exactly one of exact, prefix and present")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<HeaderValue, E> {
+                Ok(HeaderValue::Exact(text.to_owned()))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut members: A) -> Result<HeaderValue, A::Error> {
+                let entry: Option<(String, Value)> = members.next_entry()?;
+                let more = members.next_key::<de::IgnoredAny>()?.is_some();
+                let entry = entry.filter(|_| !more);
+                let value = match entry.as_ref().map(|(name, value)| (name.as_str(), value)) {
+                    Some(("exact", Value::String(text))) => Some(HeaderValue::Exact(text.clone())),
+                    Some(("prefix", Value::String(text))) => Some(HeaderValue::Prefix(text.clone())),
+                    Some(("present", Value::Bool(present))) => Some(HeaderValue::Present(*present)),
+                    _ => None,
+                };
+                value.ok_or_else(|| de::Error::invalid_type(de::Unexpected::Map, &self))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
     }
 }
 

@@ -129,6 +129,9 @@ impl Request<'_> {
         match (self.store.token(rule.credential, self.now.instant, may_wait), rule.unavailable) {
             (Ok(held), _) => {
                 edits.set(&rule.header, [rule.prefix.as_bytes(), held.token.reveal().as_bytes()].concat());
+                if let Some(second) = &rule.second_header {
+                    edits.set(second, held.token.reveal().as_bytes().to_vec());
+                }
                 edits.sent = Some(Sent { credential: rule.credential, serial: held.serial });
                 Ok(())
             }
@@ -140,7 +143,9 @@ impl Request<'_> {
                 Err(Refusal::NoOutboundToken(wait).into())
             }
             (Err(_), Unavailable::DangerPass) => {
-                edits.remove(&rule.header, self.head);
+                for header in std::iter::once(&rule.header).chain(&rule.second_header) {
+                    edits.remove(header, self.head);
+                }
                 Ok(())
             }
         }

@@ -180,6 +180,8 @@ pub struct Attach {
     pub header: Rc<str>,
     /// What stands before the token, with the blank.
     pub prefix: String,
+    /// Another header, for the token alone.
+    pub second_header: Option<Rc<str>>,
     /// What happens to a header of that name.
     pub existing: Existing,
     /// What happens while there is no token.

@@ -6,6 +6,7 @@
 
 use crate::io::Head;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 /// A condition on requests; what is not given holds for all.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,19 @@ pub struct Match {
     pub path: Option<PathMatch>,
     /// Methods; empty means all.
     pub methods: Vec<String>,
+    /// Headers, by their lower-case names.
+    pub headers: Vec<(Rc<str>, HeaderMatch)>,
+}
+
+/// A condition on a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderMatch {
+    /// This value, and no other.
+    Exact(Vec<u8>),
+    /// A value that begins so.
+    Prefix(Vec<u8>),
+    /// There, or not there.
+    Present(bool),
 }
 
 /// A condition on the host.
@@ -41,6 +55,7 @@ pub struct Target<'a> {
     host: &'a [u8],
     path: Cow<'a, [u8]>,
     method: &'a [u8],
+    head: &'a Head,
 }
 
 /// The path has no single normal form.
@@ -50,7 +65,7 @@ pub struct Ambiguous;
 impl<'a> Target<'a> {
     /// What rules may look at.
     pub fn of(head: &'a Head) -> Result<Self, Ambiguous> {
-        Ok(Self { host: head.host(), path: normal(head.path())?, method: head.method() })
+        Ok(Self { host: head.host(), path: normal(head.path())?, method: head.method(), head })
     }
 }
 
@@ -61,7 +76,30 @@ impl Match {
             && self.path.as_ref().is_none_or(|path| path.holds(&target.path))
             && (self.methods.is_empty()
                 || self.methods.iter().any(|method| method.as_bytes() == target.method))
+            && self.headers.iter().all(|(name, header)| header.holds(value(target.head, name).as_deref()))
     }
+}
+
+impl HeaderMatch {
+    fn holds(&self, value: Option<&[u8]>) -> bool {
+        match self {
+            Self::Exact(own) => value == Some(own),
+            Self::Prefix(own) => value.is_some_and(|value| value.starts_with(own)),
+            Self::Present(present) => value.is_some() == *present,
+        }
+    }
+}
+
+/// The value of a header: several lines are one list (RFC 9110 section 5.3), so that no line can hide behind another.
+fn value<'a>(head: &'a Head, name: &'a str) -> Option<Cow<'a, [u8]>> {
+    let mut values = head.all(name);
+    let first = values.next()?;
+    let rest: Vec<&[u8]> = values.collect();
+    Some(if rest.is_empty() {
+        Cow::Borrowed(first)
+    } else {
+        Cow::Owned([&[first], rest.as_slice()].concat().join(&b','))
+    })
 }
 
 impl Host {
@@ -278,5 +316,28 @@ mod tests {
         let head = |method: &str| [(":method", method), (":path", "/")].into_iter().collect::<Head>();
         assert!(get.holds(&Target::of(&head("GET")).unwrap()));
         assert!(!get.holds(&Target::of(&head("get")).unwrap()));
+    }
+
+    #[test]
+    fn a_header_is_matched_as_one_value_however_many_lines_it_has() {
+        let holds = |wanted: HeaderMatch, lines: &[&str]| {
+            let pairs = [(":path", "/")].into_iter().chain(lines.iter().map(|line| ("x-tenant", *line)));
+            let head: Head = pairs.collect();
+            let rule = Match { headers: vec![("x-tenant".into(), wanted)], ..Match::default() };
+            rule.holds(&Target::of(&head).unwrap())
+        };
+        let exact = |text: &str| HeaderMatch::Exact(text.into());
+        assert!(holds(exact("blue"), &["blue"]));
+        assert!(
+            !holds(exact("blue"), &["Blue"])
+                && !holds(exact("blue"), &["blue "])
+                && !holds(exact("blue"), &[])
+        );
+        assert!(!holds(exact("blue"), &["blue", "red"]) && !holds(exact("blue"), &["red", "blue"]));
+        assert!(holds(exact("blue,red"), &["blue", "red"]));
+        assert!(holds(HeaderMatch::Prefix(b"bl".to_vec()), &["blue"]));
+        assert!(!holds(HeaderMatch::Prefix(b"bl".to_vec()), &["red", "blue"]));
+        assert!(holds(HeaderMatch::Present(true), &[""]) && !holds(HeaderMatch::Present(true), &[]));
+        assert!(holds(HeaderMatch::Present(false), &[]) && !holds(HeaderMatch::Present(false), &[""]));
     }
 }

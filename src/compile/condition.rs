@@ -3,7 +3,7 @@
 use super::Compiler;
 use crate::config;
 use crate::located::Path;
-use crate::route::{self, Host, Match, PathMatch};
+use crate::route::{self, HeaderMatch, Host, Match, PathMatch};
 use std::rc::Rc;
 
 impl Compiler<'_> {
@@ -24,7 +24,22 @@ impl Compiler<'_> {
                 self.wrong(&path.name("methods").index(index), &fault);
             }
         }
-        Match { host, path: exact.map(PathMatch::Exact).or(prefix), methods: written.methods.clone() }
+        let mut headers = Vec::new();
+        for (name, value) in written.headers.iter() {
+            let path = path.name("headers").name(name);
+            let pseudo = matches!(name, ":authority" | ":method" | ":path" | "host");
+            if pseudo || name.is_empty() || !name.bytes().all(is_token) {
+                self.wrong(&path, "no header that can be matched, expected the name of one other than host");
+            }
+            let value = match value {
+                config::HeaderValue::Exact(text) => HeaderMatch::Exact(text.clone().into_bytes()),
+                config::HeaderValue::Prefix(text) => HeaderMatch::Prefix(text.clone().into_bytes()),
+                config::HeaderValue::Present(present) => HeaderMatch::Present(*present),
+            };
+            headers.push((name.to_ascii_lowercase().into(), value));
+        }
+        let path = exact.map(PathMatch::Exact).or(prefix);
+        Match { host, path, methods: written.methods.clone(), headers }
     }
 
     #[inline(never)]
@@ -61,15 +76,19 @@ impl Compiler<'_> {
 
     #[inline(never)]
     pub(super) fn header(&mut self, path: &Path, text: &str) -> Rc<str> {
-        // RFC 9110 section 5.6.2 `token`; Envoy's pseudo headers are not ours to set.
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        // Envoy's pseudo headers are not ours to set.
         let reserved = ["host", "content-length", "transfer-encoding", "connection", "te", "upgrade"];
         if text.is_empty()
-            || !text.bytes().all(token)
+            || !text.bytes().all(is_token)
             || reserved.contains(&text.to_ascii_lowercase().as_str())
         {
             self.wrong(path, &format!("{text:?}, expected the name of a header that may be set"));
         }
         text.to_ascii_lowercase().into()
     }
+}
+
+/// RFC 9110 section 5.6.2, `token`.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

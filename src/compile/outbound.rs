@@ -103,10 +103,15 @@ impl Compiler<'_> {
                 &format!("{scheme:?}, expected one word such as \"Bearer\", or nothing"),
             );
         }
+        let second = rule.second_header.as_deref();
+        let second_header = second.map(|text| self.header(&path.name("second_header"), text));
+        if second_header.as_ref() == Some(&header) {
+            self.wrong(&path.name("second_header"), "the same as header, expected another one");
+        }
         let prefix = if scheme.is_empty() { scheme } else { format!("{scheme} ") };
         let credential = self.credential_named(&path.name("credential"), rule.credential.as_deref())?;
         let name = rule_name(rule.name.as_deref(), index);
         let (existing, unavailable) = (rule.existing, rule.unavailable);
-        Some(Attach { name, matches, credential, header, prefix, existing, unavailable })
+        Some(Attach { name, matches, credential, header, prefix, second_header, existing, unavailable })
     }
 }

@@ -206,7 +206,7 @@ fn printed() -> Vec<(&'static str, String)> {
 /// public keys, and texts of our own.
 const HARMLESS: &str = "
     Algorithm Alone Ambiguous AssertionAlgorithm Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Claims Compact Counter
-    CredentialId Deny Dice Discovery Endpoint Error Event Existing Expect Failure Fault Field Host
+    CredentialId Deny Dice Discovery Endpoint Error Event Existing Expect Failure Fault Field HeaderMatch HeaderValue Host
     Inbound InboundRule Instant Issuer IssuerId Key Match Material Metadata Missing Mistake Names Now
     OutboundRule Outcome Outlook Pace Path PathMatch Place Quantifier Refusal Reject RequestId Require
     Requirement Response Rule Seat Sent Source Span Stats Step Ticket Unavailable Url Waiting Want
