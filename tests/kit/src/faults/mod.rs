@@ -60,7 +60,7 @@ pub enum Scenario {
     PushInOutage,
     /// One worker's VM is ended, under `FAIL_RELOAD`.
     Crash,
-    /// The provider's clock is 2 minutes behind, then 2 minutes ahead as it says by that clock when to come again.
+    /// The provider's clock is 2 minutes behind, then 2 minutes ahead as it says once, by that clock, when to come again.
     Clock,
     /// Nothing, but the filter stands in the cluster, not in the listener.
     ClusterFilter,
@@ -126,7 +126,7 @@ impl Scenario {
             Self::Crash => "one worker's VM ended, `FAIL_RELOAD`".to_owned(),
             Self::Clock => {
                 format!(
-                    "provider's clock 2 min behind, then ahead with 503 for {gap} s, tokens live {life} s"
+                    "provider's clock 2 min behind, then ahead and a 503 with `Retry-After`, tokens live {life} s"
                 )
             }
             Self::ClusterFilter => format!("nothing for {span} s, the filter stands in the cluster"),
@@ -210,9 +210,8 @@ impl Scenario {
             Self::Clock => {
                 load.at(start).await;
                 set_clock(&stage.idp, OFF);
-                stage.idp.fault(Endpoint::Token, come_again());
-                load.at(end).await;
-                stage.idp.fault(Endpoint::Token, Fault::None);
+                stage.idp.fault_times(Endpoint::Token, 1, come_again());
+                return Vec::new();
             }
             Self::Pushes => {
                 for number in 1.. {
