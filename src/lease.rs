@@ -276,7 +276,7 @@ impl<T> Lease<T> {
             Ok(fresh) => self.hold(flight.start, fresh),
             Err(failure) => {
                 let at_once = failure.cause == Cause::Stale && self.failures == 0;
-                let backoff = now + self.backoff(&failure, dice);
+                let backoff = now + self.backoff(&failure, now, dice);
                 self.not_before = if at_once { now } else { floor.max(backoff) };
                 self.failures = self.failures.saturating_add(1);
             }
@@ -352,13 +352,16 @@ impl<T> Lease<T> {
         wish.max(self.not_before)
     }
 
-    /// Full jitter: anything from zero to the exponential bound; `Retry-After` is a lower bound.
-    fn backoff(&self, failure: &Failure, dice: &mut Dice) -> Duration {
+    /// Full jitter: anything from zero to the exponential bound; `Retry-After` is a lower bound. While a value is held, the
+    /// next attempt comes before its end, so that a failure that has passed by then costs nobody a request.
+    fn backoff(&self, failure: &Failure, now: Instant, dice: &mut Dice) -> Duration {
         let (base, cap) = match failure.cause {
             Cause::Configuration => (self.pace.config_base, self.pace.config_cap),
             _ => (self.pace.base, self.pace.cap),
         };
         let bound = base.saturating_mul(1 << self.failures.min(MOST_DOUBLINGS)).min(cap);
+        let left = self.held.as_ref().map_or(Duration::ZERO, |held| held.end_at.since(now));
+        let bound = if left > self.pace.base { bound.min(left) } else { bound };
         let asked = failure.retry_after.unwrap_or_default().min(self.pace.retry_after_cap);
         dice.up_to(bound).max(asked)
     }
@@ -440,6 +443,21 @@ mod tests {
             &mut Dice::new(0),
         );
         assert_eq!(lease.next_event(), at(320_000));
+    }
+
+    #[test]
+    fn as_long_as_a_value_is_held_the_next_attempt_comes_before_its_end() {
+        for seed in 0..200 {
+            let (mut lease, mut dice) = (Lease::new(Pace::default()), Dice::new(seed));
+            let attempt = lease.begin(at(0)).unwrap();
+            lease.finish(attempt, at(0), Ok(fresh(1, 10_000, 20_000)), &mut dice);
+            while lease.next_event() < at(18_000) {
+                let now = lease.next_event();
+                let attempt = lease.begin(now).unwrap();
+                lease.finish(attempt, now, failed(), &mut dice);
+                assert!(lease.next_event() <= at(20_000), "seed {seed}: {:?}", lease.next_event());
+            }
+        }
     }
 
     #[test]
