@@ -352,16 +352,17 @@ impl<T> Lease<T> {
         wish.max(self.not_before)
     }
 
-    /// Full jitter: anything from zero to the exponential bound; `Retry-After` is a lower bound. While a value is held, the
-    /// next attempt comes before its end, so that a failure that has passed by then costs nobody a request.
+    /// Full jitter: anything from zero to the exponential bound; `Retry-After` is a lower bound. While a value is held, a
+    /// passing failure is tried again within half of what is left of it, so that one that has passed costs nobody a request.
     fn backoff(&self, failure: &Failure, now: Instant, dice: &mut Dice) -> Duration {
-        let (base, cap) = match failure.cause {
-            Cause::Configuration => (self.pace.config_base, self.pace.config_cap),
-            _ => (self.pace.base, self.pace.cap),
+        let doubled = |base: Duration| base.saturating_mul(1 << self.failures.min(MOST_DOUBLINGS));
+        let bound = if failure.cause == Cause::Configuration {
+            doubled(self.pace.config_base).min(self.pace.config_cap)
+        } else {
+            let left = self.held.as_ref().map_or(Duration::ZERO, |held| held.end_at.since(now));
+            let soon = if left > self.pace.base { left / 2 } else { self.pace.cap };
+            doubled(self.pace.base).min(self.pace.cap).min(soon)
         };
-        let bound = base.saturating_mul(1 << self.failures.min(MOST_DOUBLINGS)).min(cap);
-        let left = self.held.as_ref().map_or(Duration::ZERO, |held| held.end_at.since(now));
-        let bound = if left > self.pace.base { bound.min(left) } else { bound };
         let asked = failure.retry_after.unwrap_or_default().min(self.pace.retry_after_cap);
         dice.up_to(bound).max(asked)
     }
