@@ -19,6 +19,7 @@
 
 use crate::{
     client::{self, Request, Response},
+    key::{Alg, Key},
     wait::until,
 };
 use serde_json::{Value, json};
@@ -29,7 +30,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -58,9 +59,17 @@ pub struct SigningKey {
     pub component: String,
 }
 
-/// The secret that a client of the realm starts with: `order-secret` for `order-service`.
+/// The secret that a client of the realm starts with: `order-secret` for `order-service`, and a longer one for
+/// `hmac-service`, which signs with it.
 pub fn secret(client_id: &str) -> String {
-    format!("{}-secret", client_id.trim_end_matches("-service"))
+    let longer = if client_id == "hmac-service" { "-of-at-least-thirty-two-bytes" } else { "" };
+    format!("{}-secret{longer}", client_id.trim_end_matches("-service"))
+}
+
+/// The key of `signing-service`.
+pub fn signing_key() -> &'static Key {
+    static KEY: LazyLock<Key> = LazyLock::new(|| Key::new(Alg::Rs256));
+    &KEY
 }
 
 impl Keycloak {
@@ -356,10 +365,13 @@ fn folder() -> PathBuf {
 
 /// The variables of `realm.json` and their values.
 fn secrets() -> impl Iterator<Item = (String, String)> {
-    ["order", "billing", "inventory", "payment"].into_iter().map(|name| {
+    let secrets = ["order", "billing", "inventory", "payment", "hmac"].into_iter().map(|name| {
         let variable = format!("{}_SERVICE_SECRET", name.to_uppercase());
         (variable, secret(&format!("{name}-service")))
-    })
+    });
+    let pem = signing_key().public_pem();
+    let key = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    secrets.chain([("SIGNING_SERVICE_PUBLIC_KEY".to_owned(), key)])
 }
 
 fn client_credentials<'a>(client_id: &'a str, secret: &'a str, scope: &'a str) -> Vec<(&'a str, &'a str)> {

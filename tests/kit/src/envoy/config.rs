@@ -113,6 +113,21 @@ pub fn jwt_authn(issuer: &str, jwks_uri: &str, cluster: &str, audiences: &[&str]
     filter("envoy.filters.http.jwt_authn", config)
 }
 
+/// Envoy's own `credential_injector` for [`upstream_filters`]: it adds `Authorization: Basic` with the [`secret`] of that
+/// name, from the file `NAME.json` of Envoy's directory, which it watches.
+pub fn credential_injector(name: &str) -> Value {
+    let path =
+        json!({ "path": format!("DIRECTORY/{name}.json"), "watched_directory": { "path": "DIRECTORY" } });
+    let credential = json!({
+        "@type": typed("envoy.extensions.http.injected_credentials.generic.v3.Generic"),
+        "credential": { "name": name, "sds_config": { "resource_api_version": "V3", "path_config_source": path } },
+        "header_value_prefix": "Basic ",
+    });
+    let credential = filter("envoy.http.injected_credentials.generic", credential);
+    let kind = typed("envoy.extensions.filters.http.credential_injector.v3.CredentialInjector");
+    filter("envoy.filters.http.credential_injector", json!({ "@type": kind, "credential": credential }))
+}
+
 /// An SDS file with one generic secret, for [`Builder::file`](super::Builder::file) and
 /// [`Envoy::write`](super::Envoy::write).
 pub fn secret(name: &str, value: &str) -> String {

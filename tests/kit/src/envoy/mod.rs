@@ -11,8 +11,8 @@ mod start;
 
 pub use binary::module;
 pub use config::{
-    Wasm, cluster, http2, jwt_authn, listener, manager_mut, route_config, route_to, router, secret,
-    upstream_filters,
+    Wasm, cluster, credential_injector, http2, jwt_authn, listener, manager_mut, route_config, route_to,
+    router, secret, upstream_filters,
 };
 pub use start::Builder;
 
