@@ -15,13 +15,10 @@ impl Compiler<'_> {
         let path = Path::default().name("sealing_key");
         match (config.sharing, &config.sealing_key) {
             (Some(config::Sharing::Sealed), written) => {
-                let key = match written {
-                    Some(written) => self.text(&path, written).unwrap_or_default(),
-                    None => {
-                        self.wrong(&path, "missing, expected {\"env\": \"NAME\"}");
-                        String::new()
-                    }
-                };
+                if written.is_none() {
+                    self.wrong(&path, "missing, expected {\"env\": \"NAME\"}");
+                }
+                let key = written.as_ref().and_then(|written| self.text(&path, written)).unwrap_or_default();
                 if written.is_some() && !key.is_empty() && key.len() < MIN_SEALING_KEY {
                     self.wrong(
                         &path,

@@ -162,7 +162,7 @@ impl Key {
                 })
             }
             Private::P256(key) => json!({ "d": encode(key.to_bytes()) }),
-            Private::Ed25519(pair) => json!({ "d": encode(&*pair.sk.seed()) }),
+            Private::Ed25519(pair) => json!({ "d": encode(*pair.sk.seed()) }),
         };
         merge(&mut jwk, private);
         jwk

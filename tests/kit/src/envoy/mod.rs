@@ -9,7 +9,7 @@ mod files;
 mod output;
 mod start;
 
-pub use binary::module;
+pub use binary::{binary, module};
 pub use config::{
     Wasm, cluster, credential_injector, http2, jwt_authn, listener, manager_mut, route_config, route_to,
     router, secret, upstream_filters,
