@@ -69,6 +69,11 @@ bench: wasm ## measure side by side with Envoy's own filters
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) run --quiet --locked --release --package m2m-auth-kit --bin bench
 
+.PHONY: faults
+faults: wasm ## play every fault through our filter and through Envoy's own, count the requests that it costs
+	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
+		$(CARGO) run --quiet --locked --package m2m-auth-kit --bin faults -- $(FAULTS)
+
 .PHONY: check
 check: target ## formatting and lints, of what runs here and of the module
 	@$(CARGO) fmt --all --check

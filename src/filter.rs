@@ -125,7 +125,8 @@ impl Request<'_> {
         if rule.existing == Existing::Keep && self.head.first(&rule.header).is_some() {
             return Ok(());
         }
-        match (self.store.token(rule.credential, self.now.instant), rule.unavailable) {
+        let may_wait = rule.unavailable == Unavailable::Hold;
+        match (self.store.token(rule.credential, self.now.instant, may_wait), rule.unavailable) {
             (Ok(held), _) => {
                 edits.set(&rule.header, [rule.prefix.as_bytes(), held.token.reveal().as_bytes()].concat());
                 edits.sent = Some(Sent { credential: rule.credential, serial: held.serial });

@@ -78,6 +78,8 @@ pub enum Cause {
     Configuration,
     /// No answer: refused, reset, no healthy host, or the cluster is unknown.
     Unreachable,
+    /// A kept connection that the other side had closed already: nobody is to blame, and the next one is new.
+    Stale,
     /// No answer in time.
     Timeout,
     /// An answer that means "not now": 408, 425, 429, 5xx.
@@ -94,6 +96,7 @@ impl Cause {
         match self {
             Self::Configuration => "configuration",
             Self::Unreachable => "unreachable",
+            Self::Stale => "stale",
             Self::Timeout => "timeout",
             Self::Status => "status",
             Self::Elsewhere => "elsewhere",
@@ -134,7 +137,9 @@ pub struct Lease<T> {
     held: Option<Held<T>>,
     flight: Option<Flight>,
     attempts: u64,
-    last_start: Option<Instant>,
+    /// Whether the renewal that is to come is for the sake of a doubt.
+    doubted: bool,
+    doubted_at: Option<Instant>,
     not_before: Instant,
     failures: u32,
 }
@@ -173,7 +178,8 @@ impl<T> Lease<T> {
             held: None,
             flight: None,
             attempts: 0,
-            last_start: None,
+            doubted: false,
+            doubted_at: None,
             not_before: Instant::default(),
             failures: 0,
         }
@@ -224,6 +230,11 @@ impl<T> Lease<T> {
         self.held.as_ref().map(|held| held.fetched_at)
     }
 
+    /// When the last fetch began that was for the sake of a doubt.
+    pub fn doubted_at(&self) -> Option<Instant> {
+        self.doubted_at
+    }
+
     /// When to look at this lease again: to begin a fetch, or to give up the running one.
     pub fn next_event(&self) -> Instant {
         self.flight.as_ref().map_or_else(|| self.next_start(), |flight| flight.deadline)
@@ -241,9 +252,11 @@ impl<T> Lease<T> {
         }
         self.attempts = self.attempts.wrapping_add(1);
         let attempt = Attempt(self.attempts);
+        if self.doubted {
+            self.doubted_at = Some(now);
+        }
         let deadline = now + self.longest_fetch();
         self.flight = Some(Flight { attempt, start: now, deadline });
-        self.last_start = Some(now);
         Some(attempt)
     }
 
@@ -262,7 +275,9 @@ impl<T> Lease<T> {
         match outcome {
             Ok(fresh) => self.hold(flight.start, fresh),
             Err(failure) => {
-                self.not_before = floor.max(now + self.backoff(&failure, dice));
+                let at_once = failure.cause == Cause::Stale && self.failures == 0;
+                let backoff = now + self.backoff(&failure, dice);
+                self.not_before = if at_once { now } else { floor.max(backoff) };
                 self.failures = self.failures.saturating_add(1);
             }
         }
@@ -284,15 +299,15 @@ impl<T> Lease<T> {
     pub fn learn(&mut self, start: Instant, fresh: Fresh<T>) -> bool {
         let newer = self.fetched_at() < Some(start);
         if newer {
-            self.last_start = self.last_start.max(Some(start));
             self.hold(start, fresh);
         }
         newer
     }
 
-    /// Somebody else failed to fetch this value: the same backoff holds here.
-    pub fn heed(&mut self, failures: u32, not_before: Instant) {
+    /// Somebody else's attempts at this value: the same backoff holds here, and what was done for the sake of a doubt is done.
+    pub fn heed(&mut self, failures: u32, not_before: Instant, doubted_at: Option<Instant>) {
         (self.failures, self.not_before) = (failures, not_before);
+        self.doubted_at = self.doubted_at.max(doubted_at);
     }
 
     /// How long a fetch may take before it counts as lost.
@@ -306,6 +321,7 @@ impl<T> Lease<T> {
     }
 
     fn hold(&mut self, start: Instant, fresh: Fresh<T>) {
+        self.doubted = false;
         let (renew_at, end_at) = (start + fresh.renew_after, start + fresh.end_after);
         self.held = Some(Held { value: fresh.value, fetched_at: start, renew_at, end_at });
         self.failures = 0;
@@ -321,13 +337,13 @@ impl<T> Lease<T> {
         })
     }
 
-    /// The value proved doubtful: renew it as soon as `apart` has passed since the last fetch began.
+    /// The value proved doubtful: renew it at this time, if it is not to be renewed earlier.
     ///
     /// It stays in use meanwhile. The backoff of a failing provider is kept.
-    pub fn doubt(&mut self, now: Instant, apart: Duration) {
-        let at = self.last_start.map_or(now, |start| now.max(start + apart));
-        if let Some(held) = &mut self.held {
-            held.renew_at = held.renew_at.min(at);
+    pub fn doubt(&mut self, at: Instant) {
+        if let Some(held) = self.held.as_mut().filter(|held| at < held.renew_at) {
+            held.renew_at = at;
+            self.doubted = true;
         }
     }
 
@@ -427,13 +443,18 @@ mod tests {
     }
 
     #[test]
-    fn doubt_renews_early_but_keeps_the_value_and_the_distance() {
+    fn doubt_renews_early_keeps_the_value_and_is_remembered() {
         let mut lease = Lease::new(Pace::default());
         let attempt = lease.begin(at(0)).unwrap();
         lease.finish(attempt, at(0), Ok(fresh(1, 300_000, 600_000)), &mut Dice::new(0));
-        lease.doubt(at(2000), Duration::from_secs(5));
-        assert_eq!(lease.next_event(), at(5000));
-        assert_eq!(lease.value(at(5000)), Some(&1));
+        lease.doubt(at(2000));
+        lease.doubt(at(9000));
+        assert_eq!(lease.next_event(), at(2000));
+        assert_eq!((lease.value(at(5000)), lease.doubted_at()), (Some(&1), None));
+        let attempt = lease.begin(at(2000)).unwrap();
+        lease.finish(attempt, at(2000), Ok(fresh(2, 300_000, 600_000)), &mut Dice::new(0));
+        lease.begin(at(302_000)).unwrap();
+        assert_eq!(lease.doubted_at(), Some(at(2000)), "the last renewal was none for a doubt's sake");
     }
 
     #[derive(Clone, Debug)]
@@ -504,7 +525,7 @@ mod tests {
                         prop_assert!(wait >= asked, "earlier than the provider asked");
                         prop_assert!(wait <= cap.max(asked).max(pace.floor).max(renewal), "later than the cap");
                     },
-                    Event::Doubt => lease.doubt(now, Duration::from_secs(5)),
+                    Event::Doubt => lease.doubt(now),
                     Event::Tick => {
                         let lost = lease.give_up_lost(now, &mut dice);
                         let late = running.is_some_and(|(_, start)| now.since(start) >= pace.timeout + LOST_MARGIN);

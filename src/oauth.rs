@@ -227,11 +227,23 @@ const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 pub fn body_of(reply: &Reply) -> Result<&[u8], Failure> {
     let status = reply.status.ok_or_else(|| Failure::new(Cause::Unreachable, reply.note.clone()))?;
     if !(200..300).contains(&status) {
-        return Err(Failure { retry_after: retry_after(reply), ..status_fault(status) });
+        let fault = if is_stale(reply) {
+            Failure::new(Cause::Stale, "the connection was closed")
+        } else {
+            status_fault(status)
+        };
+        return Err(Failure { retry_after: retry_after(reply), ..fault });
     }
     let too_large =
         || Failure::new(Cause::Unreadable, format!("the answer is larger than {MAX_REPLY_BYTES} bytes"));
     reply.body.as_deref().ok_or_else(too_large)
+}
+
+/// What the host answers itself when a kept connection turns out to be closed (Envoy issue 27311).
+fn is_stale(reply: &Reply) -> bool {
+    let body = reply.body.as_deref().unwrap_or_default();
+    let words = b"reset reason: connection termination";
+    reply.status == Some(503) && body.windows(words.len()).any(|part| part == words)
 }
 
 /// What a status that is not 2xx means for whoever asked.

@@ -44,6 +44,8 @@ pub struct Record {
     pub failures: u32,
     /// When the next fetch may begin.
     pub not_before: Instant,
+    /// When the last fetch began for the sake of a doubt; 0 is never.
+    pub doubted_at: Instant,
     /// The provider's answer; empty when there is none yet.
     pub body: Vec<u8>,
 }
@@ -64,6 +66,7 @@ impl Record {
         bytes.extend_from_slice(&micros(self.start));
         bytes.extend_from_slice(&self.failures.to_le_bytes());
         bytes.extend_from_slice(&micros(self.not_before));
+        bytes.extend_from_slice(&micros(self.doubted_at));
         bytes.extend_from_slice(&self.body);
         bytes
     }
@@ -74,10 +77,11 @@ impl Record {
         let seat = (u64::from_le_bytes(take(&mut rest)?), instant(&mut rest)?);
         let start = instant(&mut rest)?;
         let failures = u32::from_le_bytes(take(&mut rest)?);
-        let not_before = instant(&mut rest)?;
+        let (not_before, doubted_at) = (instant(&mut rest)?, instant(&mut rest)?);
         let latest = now + FAR;
-        let sound = seat.1 <= latest && start <= now && not_before <= latest && rest.len() <= MAX_REPLY_BYTES;
-        sound.then(|| Self { seat, start, failures, not_before, body: rest.to_vec() })
+        let past = start <= now && doubted_at <= now;
+        let sound = seat.1 <= latest && past && not_before <= latest && rest.len() <= MAX_REPLY_BYTES;
+        sound.then(|| Self { seat, start, failures, not_before, doubted_at, body: rest.to_vec() })
     }
 }
 

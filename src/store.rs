@@ -99,6 +99,8 @@ struct IssuerState {
 struct TokenState {
     lease: Lease<Held>,
     serial: u64,
+    /// The token that an upstream refused, until its renewal has ended one way or the other.
+    refused: Option<u64>,
     /// Which of the client's secrets is tried.
     turn: Turn,
 }
@@ -177,17 +179,22 @@ impl Store {
             // The provider cannot say whether it knows this key, so neither can we.
             return Err(Missing::Unavailable(state.keys.next_event().since(now.instant)));
         }
-        state.keys.doubt(now.instant, KEYS_APART);
+        let last = state.keys.fetched_at().unwrap_or_default();
+        state.keys.doubt(now.instant.max(last + KEYS_APART));
         Err(Missing::Wait(Want::Keys(issuer)))
     }
 
-    /// The credential's token.
-    pub fn token(&mut self, credential: CredentialId, now: Instant) -> Result<Held, Missing> {
+    /// The credential's token. One that an upstream has just refused is not used while its renewal is under way, by those who
+    /// may wait.
+    pub fn token(&mut self, credential: CredentialId, now: Instant, may_wait: bool) -> Result<Held, Missing> {
         let unavailable = Missing::Unavailable(Duration::from_secs(1));
         let Some(state) = self.tokens.get(credential.0) else {
             return Err(unavailable);
         };
         match state.lease.outlook(now) {
+            Outlook::Good(_) if may_wait && state.is_being_replaced(now) => {
+                Err(Missing::Wait(Want::Token(credential)))
+            }
             Outlook::Good(held) => Ok(held.clone()),
             Outlook::Failing(wait) => Err(Missing::Unavailable(wait)),
             Outlook::Coming => {
@@ -211,7 +218,9 @@ impl Store {
     /// An upstream answered 401 to this token: renew it, if it is still the present one.
     pub fn refused_upstream(&mut self, credential: CredentialId, serial: u64, now: Instant) {
         if let Some(state) = self.tokens.get_mut(credential.0).filter(|state| state.serial == serial) {
-            state.lease.doubt(now, TOKENS_APART);
+            let last = state.lease.doubted_at();
+            state.lease.doubt(last.map_or(now, |last| now.max(last + TOKENS_APART)));
+            state.refused = Some(serial);
         }
     }
 
@@ -274,7 +283,10 @@ impl Store {
                 self.issuers.get_mut(id.0).is_some_and(|s| s.metadata.give_up_lost(now, dice))
             }
             Want::Keys(id) => self.issuers.get_mut(id.0).is_some_and(|s| s.keys.give_up_lost(now, dice)),
-            Want::Token(id) => self.tokens.get_mut(id.0).is_some_and(|s| s.lease.give_up_lost(now, dice)),
+            Want::Token(id) => self
+                .tokens
+                .get_mut(id.0)
+                .is_some_and(|s| s.lease.in_flight() && s.change(|lease| lease.give_up_lost(now, dice))),
         });
         let lost: Vec<Want> = lost.collect();
         for want in &lost {
@@ -451,11 +463,18 @@ impl TokenState {
         let timeout =
             policy.issuers.get(credential.issuer.0).map_or(standard.timeout, |issuer| issuer.timeout);
         let pace = Pace { timeout, ..standard };
-        Self { lease: Lease::new(pace), serial: 0, turn: Turn::default() }
+        Self { lease: Lease::new(pace), serial: 0, refused: None, turn: Turn::default() }
     }
 
+    /// Whether the token was refused, and a new one is on its way or about to be asked for.
+    fn is_being_replaced(&self, now: Instant) -> bool {
+        self.refused == Some(self.serial) && (self.lease.in_flight() || self.lease.is_due(now))
+    }
+
+    /// Whatever a fetch came to ends a doubt: there is a new token, or the old one is the best there is.
     fn change<R>(&mut self, change: impl FnOnce(&mut Lease<Held>) -> R) -> R {
         let result = change(&mut self.lease);
+        self.refused = None;
         self.serial = self.lease.held().map_or(self.serial, |held| held.serial);
         result
     }

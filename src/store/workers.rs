@@ -32,7 +32,7 @@ impl Store {
         let mut changed = Vec::new();
         for (want, seat) in &mut seats {
             if let Some(record) = seat.look(&*self.board, self.me, now.instant) {
-                match self.adopt(*want, record, now.instant, dice) {
+                match self.adopt(*want, &record, now.instant, dice) {
                     Some(Adopted::Value(news)) => changed.push((*want, Some(news))),
                     Some(Adopted::Backoff) => changed.push((*want, None)),
                     None => {}
@@ -44,23 +44,21 @@ impl Store {
     }
 
     /// Takes over what another worker has fetched, or how it failed. None when there is nothing new in it.
-    fn adopt(&mut self, want: Want, record: Record, now: Instant, dice: &mut Dice) -> Option<Adopted> {
-        let Record { start, failures, not_before, body, .. } = record;
-        let reply = Reply { status: Some(200), body: Some(body), ..Reply::default() };
+    fn adopt(&mut self, want: Want, record: &Record, now: Instant, dice: &mut Dice) -> Option<Adopted> {
+        let reply = Reply { status: Some(200), body: Some(record.body.clone()), ..Reply::default() };
         match want {
             Want::Metadata(id) => {
                 let read = self.read_metadata(id, &reply, dice);
-                take_over(&mut self.issuers.get_mut(id.0)?.metadata, start, read, failures, not_before)
+                take_over(&mut self.issuers.get_mut(id.0)?.metadata, record, read)
             }
             Want::Keys(id) => {
                 let read = self.read_keys(id, &reply, dice);
                 let state = self.issuers.get_mut(id.0)?;
-                state.change_keys(now, |lease| take_over(lease, start, read, failures, not_before))
+                state.change_keys(now, |lease| take_over(lease, record, read))
             }
             Want::Token(id) => {
                 let read = self.read_token(id, &reply, dice);
-                let state = self.tokens.get_mut(id.0)?;
-                state.change(|lease| take_over(lease, start, read, failures, not_before))
+                self.tokens.get_mut(id.0)?.change(|lease| take_over(lease, record, read))
             }
         }
     }
@@ -76,7 +74,7 @@ impl Store {
 
     /// Leaves what came of a fetch: its answer, or that it failed.
     pub(super) fn leave_seat(&mut self, want: Want, answer: Option<&Reply>, now: Instant) {
-        let Some((start, failures, not_before)) = self.standing(want) else {
+        let Some(standing) = self.standing(want) else {
             return;
         };
         let board = &*self.board;
@@ -85,9 +83,12 @@ impl Store {
         // When somebody else has written meanwhile, this fetch took longer than its seat was its own: theirs counts.
         let _ = seat.is_none_or(|(_, seat)| {
             seat.leave(board, now, |record| {
-                (record.failures, record.not_before) = (failures, not_before);
+                let (start, old) = (record.start, std::mem::take(&mut record.body));
+                *record = standing;
                 if let Some(body) = body {
-                    (record.start, record.body) = (start, body.to_vec());
+                    record.body = body.to_vec();
+                } else {
+                    (record.start, record.body) = (start, old);
                 }
             })
         });
@@ -161,10 +162,16 @@ impl Store {
         self.seats.iter().find(|(own, _)| *own == want).map(|(_, seat)| seat)
     }
 
-    /// When the last fetch that brought something began, the failures since then, and when the next may begin.
-    fn standing(&self, want: Want) -> Option<(Instant, u32, Instant)> {
-        fn of<T>(lease: &Lease<T>) -> (Instant, u32, Instant) {
-            (lease.fetched_at().unwrap_or_default(), lease.failures(), lease.not_before())
+    /// How the fetching of this stands, as a record without a body.
+    fn standing(&self, want: Want) -> Option<Record> {
+        fn of<T>(lease: &Lease<T>) -> Record {
+            Record {
+                start: lease.fetched_at().unwrap_or_default(),
+                failures: lease.failures(),
+                not_before: lease.not_before(),
+                doubted_at: lease.doubted_at().unwrap_or_default(),
+                ..Record::default()
+            }
         }
         Some(match want {
             Want::Metadata(id) => of(&self.issuers.get(id.0)?.metadata),
@@ -192,15 +199,10 @@ fn place(issuer: &Issuer) -> Vec<&[u8]> {
 }
 
 /// What a record says, for a lease. A body that cannot be read, or has not come yet, changes nothing but the backoff.
-fn take_over<T>(
-    lease: &mut Lease<T>,
-    start: Instant,
-    read: Read<T>,
-    failures: u32,
-    not_before: Instant,
-) -> Option<Adopted> {
-    let news = read.ok().and_then(|(fresh, news)| lease.learn(start, fresh).then_some(news));
-    let failed = failures != lease.failures();
-    lease.heed(failures, not_before);
+fn take_over<T>(lease: &mut Lease<T>, record: &Record, read: Read<T>) -> Option<Adopted> {
+    let news = read.ok().and_then(|(fresh, news)| lease.learn(record.start, fresh).then_some(news));
+    let failed = record.failures != lease.failures();
+    let doubted_at = Some(record.doubted_at).filter(|at| *at > Instant::default());
+    lease.heed(record.failures, record.not_before, doubted_at);
     news.map(Adopted::Value).or_else(|| failed.then_some(Adopted::Backoff))
 }

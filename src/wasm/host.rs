@@ -34,6 +34,13 @@ mod import {
             size: *mut usize,
         ) -> u32;
         pub(super) fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+        pub(super) fn proxy_get_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_size: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+        ) -> u32;
         pub(super) fn proxy_get_property(
             path: *const u8,
             path_size: usize,
@@ -101,6 +108,7 @@ pub(super) const BAD_ARGUMENT: Refused = Refused(2);
 pub(super) const CAS_MISMATCH: u32 = 8;
 
 const REQUEST_HEADERS: u32 = 0;
+const RESPONSE_HEADERS: u32 = 2;
 const CALL_RESPONSE_HEADERS: u32 = 6;
 const CALL_RESPONSE_BODY: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
@@ -126,6 +134,15 @@ fn received(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8
 /// The header section of the request of the effective context.
 pub(super) fn request_head() -> Result<Head, Refused> {
     header_map(REQUEST_HEADERS)
+}
+
+/// The status of the response of the effective context.
+pub(super) fn response_status() -> Result<Vec<u8>, Refused> {
+    let name = ":status";
+    // SAFETY: the host reads the name during the call only; the others are locals of `received`.
+    received(|data, size| unsafe {
+        import::proxy_get_header_map_value(RESPONSE_HEADERS, name.as_ptr(), name.len(), data, size)
+    })
 }
 
 /// The header section of the answer that is being delivered.

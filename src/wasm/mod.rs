@@ -133,13 +133,18 @@ impl HttpContext for Stream {
             Step::Wait => Action::Pause,
         }
     }
+
+    /// Of interest only to requests that got a token; as an upstream filter, before Envoy tries them again.
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        let own = self.sent.take();
+        with(&self.worker, |worker| worker.answered(self.id, own));
+        Action::Continue
+    }
 }
 
 impl Drop for Stream {
-    /// The request is over; the host lets its attributes be read here for the last time.
     fn drop(&mut self) {
-        let own = self.sent.take();
-        with(&self.worker, |worker| worker.end(self.id, own));
+        with(&self.worker, |worker| worker.end(self.id));
     }
 }
 
@@ -189,14 +194,21 @@ impl Worker {
         self.sleep(now);
     }
 
-    fn end(&mut self, id: u32, own: Option<Sent>) {
-        self.plugin.forget(RequestId(id));
+    /// The service has answered.
+    fn answered(&mut self, id: u32, own: Option<Sent>) {
         let sent = own.or_else(|| take(&mut self.settled, id));
-        if let Some(sent) = sent.filter(|_| response_status() == Some(401)) {
+        let refused = |_: &Sent| host::response_status().is_ok_and(|status| status == b"401");
+        if let Some(sent) = sent.filter(refused) {
             let now = self.clock.now();
             self.plugin.refused_upstream(sent, now);
             self.sleep(now);
         }
+    }
+
+    /// The request is over, answered or not.
+    fn end(&mut self, id: u32) {
+        self.plugin.forget(RequestId(id));
+        take(&mut self.settled, id);
     }
 
     /// Another worker takes over: nobody must be left waiting.
@@ -306,12 +318,6 @@ fn received(body_size: usize) -> Reply {
     let body =
         (body_size <= MAX_REPLY_BYTES).then(|| host::call_response_body(body_size).unwrap_or_default());
     Reply { status, head, body, note: "the connection ended before the answer".into() }
-}
-
-/// The status of the response that has been sent.
-fn response_status() -> Option<i64> {
-    let bytes = host::property(&["response", "code"]).ok()?;
-    Some(i64::from_le_bytes(bytes.try_into().ok()?))
 }
 
 /// Both clocks for the price of one: the wall clock is read once a second, and carried on by the monotonic one.

@@ -6,6 +6,8 @@ mod attacks;
 mod config;
 mod docs;
 mod examples;
+mod faults;
+mod fleet;
 mod inbound;
 mod layers;
 mod outage;

@@ -94,7 +94,7 @@ const WRONGS: [Wrong; 7] = [
     ("garbage", |_| same(&Fault::Garbage), "unreadable: "),
     ("html", |_| same(&Fault::Html), "unreadable: "),
     ("cut", |_| same(&Fault::CutInHalf), "unreachable: "),
-    ("reset", |_| same(&Fault::Reset), "unreachable: "),
+    ("reset", |_| same(&Fault::Reset), "stale: "),
     ("large", large, "unreadable: the answer is larger than"),
 ];
 

@@ -9,6 +9,7 @@
 )]
 
 mod clients;
+mod retry;
 mod upkeep;
 mod without;
 

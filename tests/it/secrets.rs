@@ -130,7 +130,7 @@ fn store() -> Store {
 }
 
 fn held() -> Held {
-    store().token(CredentialId(0), now().instant).unwrap()
+    store().token(CredentialId(0), now().instant, true).unwrap()
 }
 
 fn cache() -> Cache<Caller> {

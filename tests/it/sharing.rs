@@ -1,6 +1,7 @@
 //! One fetch per process, whatever the number of workers; and what other plugins of the same process can do to it.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,

@@ -35,6 +35,11 @@ const KEEP: &[(&str, Kind, &str)] = &[
         Kind::Function,
         "the decision itself: without it every request goes through",
     ),
+    (
+        "proxy_on_response_headers",
+        Kind::Function,
+        "sees a 401 to a token that was attached, before Envoy tries again",
+    ),
     ("proxy_on_http_call_response", Kind::Function, "the identity provider's answers; resumes who waits"),
     ("proxy_on_delete", Kind::Function, "frees the context of a request: without it the VM leaks"),
 ];

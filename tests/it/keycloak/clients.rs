@@ -39,7 +39,7 @@ impl Scene {
         let envoy = Envoy::builder()
             .file("client.json", &secret)
             .cluster(envoy::cluster("keycloak", keycloak.address()))
-            .cluster(envoy::upstream_filters(cluster, vec![envoy::credential_injector("client")]))
+            .cluster(envoy::upstream_filters(cluster, vec![envoy::basic_injector("client")]))
             .cluster(envoy::cluster("service", upstream.address()))
             .listener(envoy::listener(
                 "main",

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 /// The provider's cluster with Envoy's own `credential_injector`.
 fn injecting(idp: &Idp) -> Value {
     let cluster = envoy::cluster("injecting", idp.address());
-    envoy::upstream_filters(cluster, vec![envoy::credential_injector("client")])
+    envoy::upstream_filters(cluster, vec![envoy::basic_injector("client")])
 }
 
 /// The file with the credential of `order-service`.

@@ -24,6 +24,7 @@ fn a_known_caller_costs_one_look_at_the_headers() {
             "proxy_on_context_create",
             "proxy_on_request_headers",
             "  proxy_get_header_map_pairs request",
+            "proxy_on_response_headers",
             "proxy_on_delete",
         ]
     );
@@ -41,6 +42,7 @@ fn a_claim_handed_on_costs_one_call_more() {
             "proxy_on_request_headers",
             "  proxy_get_header_map_pairs request",
             "  proxy_replace_header_map_value request: x-caller",
+            "proxy_on_response_headers",
             "proxy_on_delete",
         ]
     );
@@ -56,6 +58,7 @@ fn a_new_token_costs_one_signature() {
             "proxy_on_request_headers",
             "  proxy_get_header_map_pairs request",
             "  proxy_call_foreign_function verify_signature sha256",
+            "proxy_on_response_headers",
             "proxy_on_delete",
         ]
     );
@@ -71,8 +74,9 @@ fn an_attached_token_costs_one_change_and_one_look_at_how_it_ended() {
             "proxy_on_request_headers",
             "  proxy_get_header_map_pairs request",
             "  proxy_replace_header_map_value request: authorization",
+            "proxy_on_response_headers",
+            "  proxy_get_header_map_value :status",
             "proxy_on_delete",
-            "  proxy_get_property response.code",
         ]
     );
 }
@@ -88,6 +92,7 @@ fn a_refusal_costs_one_line_and_one_answer() {
             "  proxy_get_header_map_pairs request",
             "  proxy_log info",
             "  proxy_send_local_response 401",
+            "proxy_on_response_headers",
             "proxy_on_delete",
         ]
     );
@@ -105,6 +110,7 @@ fn a_forged_token_costs_no_more_than_its_signature() {
             "  proxy_call_foreign_function verify_signature sha256",
             "  proxy_log info",
             "  proxy_send_local_response 401",
+            "proxy_on_response_headers",
             "proxy_on_delete",
         ]
     );
@@ -123,6 +129,7 @@ fn a_flood_of_refusals_costs_no_lines() {
             "proxy_on_request_headers",
             "  proxy_get_header_map_pairs request",
             "  proxy_send_local_response 401",
+            "proxy_on_response_headers",
             "proxy_on_delete",
         ]
     );

@@ -24,6 +24,7 @@ mod export {
         pub(super) safe fn proxy_on_configure(root: u32, size: usize) -> bool;
         pub(super) safe fn proxy_on_tick(root: u32);
         pub(super) safe fn proxy_on_request_headers(context: u32, count: usize, end: bool) -> u32;
+        pub(super) safe fn proxy_on_response_headers(context: u32, count: usize, end: bool) -> u32;
         pub(super) safe fn proxy_on_http_call_response(
             root: u32,
             token: u32,
@@ -36,12 +37,13 @@ mod export {
 }
 
 /// The callbacks that are made here.
-pub(crate) const CALLBACKS: [&str; 7] = [
+pub(crate) const CALLBACKS: [&str; 8] = [
     "proxy_on_configure",
     "proxy_on_context_create",
     "proxy_on_delete",
     "proxy_on_http_call_response",
     "proxy_on_request_headers",
+    "proxy_on_response_headers",
     "proxy_on_tick",
     "proxy_on_vm_start",
 ];
@@ -324,11 +326,15 @@ impl Request<'_> {
 
     /// The service answers with this status; then the request is over.
     pub(crate) fn end_with(self, status: i64) {
-        self.end_with_bytes(status.to_le_bytes().to_vec());
+        self.end_with_bytes(status.to_string().into_bytes());
     }
 
-    pub(crate) fn end_with_bytes(self, code: Vec<u8>) {
-        self.vm.host(|host| host.streams.get_mut(&self.id).unwrap().code = Some(code));
+    pub(crate) fn end_with_bytes(self, status: Vec<u8>) {
+        self.vm.host(|host| host.streams.get_mut(&self.id).unwrap().status = Some(status));
+        let answer = self.vm.run("proxy_on_response_headers", self.id, || {
+            export::proxy_on_response_headers(self.id, 1, true)
+        });
+        assert_eq!(answer, CONTINUE, "a response is never held");
         self.end();
     }
 

@@ -13,9 +13,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// Records and their versions, by name.
+type Records = HashMap<String, (Vec<u8>, u32)>;
+
 /// The shared data of one process.
 #[derive(Clone, Default)]
-struct Shared(Rc<RefCell<HashMap<String, (Vec<u8>, u32)>>>);
+struct Shared(Rc<RefCell<Records>>);
 
 impl Board for Shared {
     fn read(&self, name: &str) -> Option<(Vec<u8>, u32)> {

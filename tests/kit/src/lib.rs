@@ -7,6 +7,7 @@
 //! | [`upstream`] | a service that answers with what it was asked |
 //! | [`envoy`] | a real Envoy as a child process: configure it, push to it, read its logs and numbers |
 //! | [`client`] | an HTTP client that sends exactly the bytes it is told, legal or not |
+//! | [`faults`] | what a provider's fault costs those who need its tokens: our filter and Envoy's own, side by side |
 //! | [`load`] | a bounded load driver for loopback |
 //! | [`key`], [`token`] | keys that sign, tokens good and forged |
 //! | [`record`] | what a server of ours was asked, and how to wait for it |
@@ -48,6 +49,7 @@
 
 pub mod client;
 pub mod envoy;
+pub mod faults;
 pub mod idp;
 pub mod key;
 pub mod keycloak;

@@ -2,7 +2,10 @@
 //!
 //! Closed loop by default (each connection sends as soon as it has its answer); with a [`rate`](Load::rate) requests
 //! are due at fixed times, and a wait counts from when the request was *due*, so a stall is not hidden by the pause
-//! that it forces on the driver.
+//! that it forces on the driver. [Open loop](Load::open_loop) begins each request when it is due, whatever has become of
+//! those before it.
+
+mod open;
 
 use crate::{
     client::{Connection, Request, Response},
@@ -36,6 +39,7 @@ pub struct Load {
     total: Option<u64>,
     duration: Option<Duration>,
     rate: Option<f64>,
+    open: bool,
 }
 
 /// A load that is being driven. Dropping it ends it too.
@@ -57,7 +61,20 @@ pub struct Report {
     pub reconnected: u64,
     /// From the first request to the last answer.
     pub elapsed: Duration,
+    /// Every request: when it was due, when it had ended, and the status of its answer if it got one.
+    pub exchanges: Vec<Exchange>,
     waits: Vec<Duration>,
+}
+
+/// One request, with its times since the start of the load.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange {
+    /// When it was to be sent.
+    pub due: Duration,
+    /// When its answer was there as a whole, or there was to be none.
+    pub ended: Duration,
+    /// The status of the answer.
+    pub status: Option<u16>,
 }
 
 struct Plan {
@@ -80,7 +97,7 @@ impl Load {
             ["127.0.0.1:", "localhost:", "[::1]:"].iter().any(|start| address.starts_with(start));
         assert!(is_loopback, "load goes to loopback only, not to {address}");
         assert!(requests.iter().all(|request| request.address() == address), "one address at a time");
-        Self { requests, connections: 1, total: None, duration: None, rate: None }
+        Self { requests, connections: 1, total: None, duration: None, rate: None, open: false }
     }
 
     /// The number of keep-alive connections, 1 by default.
@@ -115,6 +132,14 @@ impl Load {
         self
     }
 
+    /// Each request begins when it is due, on a connection that is free or on a new one: none waits for another's answer.
+    /// Needs a [`rate`](Load::rate); [`connections`](Load::connections) are used in turn, and more while those are busy.
+    #[must_use]
+    pub fn open_loop(mut self) -> Self {
+        self.open = true;
+        self
+    }
+
     /// Drives it to its end.
     pub async fn run(self) -> Report {
         assert!(self.total.is_some() || self.duration.is_some(), "a number of requests, or a duration");
@@ -123,14 +148,19 @@ impl Load {
 
     /// Drives it beside the test, until its end or until it is [stopped](Running::stop).
     pub fn start(self) -> Running {
-        let connections = self.connections;
+        let (connections, is_open) = (self.connections, self.open);
+        assert!(!is_open || self.rate.is_some(), "an open loop needs a rate");
         let plan = Arc::new(Plan {
             load: self,
             start: Instant::now(),
             next: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         });
-        let tasks = (0..connections).map(|_| runtime().spawn(drive(Arc::clone(&plan)))).collect();
+        let tasks = if is_open {
+            vec![runtime().spawn(open::drive(Arc::clone(&plan)))]
+        } else {
+            (0..connections).map(|_| runtime().spawn(drive(Arc::clone(&plan)))).collect()
+        };
         Running { plan, tasks }
     }
 }
@@ -161,7 +191,18 @@ impl Running {
         }
         report.elapsed = self.plan.start.elapsed();
         report.waits.sort_unstable();
+        report.exchanges.sort_unstable_by_key(|exchange| exchange.due);
         report
+    }
+
+    /// How long it has been driven.
+    pub fn elapsed(&self) -> Duration {
+        self.plan.start.elapsed()
+    }
+
+    /// Comes back when it has been driven for so long: what is to happen at a time of the load happens then.
+    pub async fn at(&self, elapsed: Duration) {
+        sleep_until(self.plan.start + elapsed).await;
     }
 }
 
@@ -215,9 +256,12 @@ impl Report {
         }
         self.reconnected += other.reconnected;
         self.waits.extend(other.waits);
+        self.exchanges.extend(other.exchanges);
     }
 
-    fn count(&mut self, outcome: io::Result<Response>, wait: Duration) {
+    fn count(&mut self, outcome: io::Result<Response>, due: Duration, ended: Duration) {
+        let (wait, status) = (ended.saturating_sub(due), outcome.as_ref().ok().map(|answer| answer.status));
+        self.exchanges.push(Exchange { due, ended, status });
         match outcome {
             Ok(response) => {
                 *self.by_status.entry(response.status).or_default() += 1;
@@ -246,29 +290,40 @@ impl fmt::Display for Report {
     }
 }
 
+impl Plan {
+    /// The next request and when it is due; none when there is none left to begin.
+    fn next(&self) -> Option<(&Request, Instant)> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut due = Instant::now();
+        if let Some(rate) = self.load.rate {
+            due = self.start + Duration::from_secs_f64(number as f64 / rate);
+        }
+        let goes_on = number < self.load.total.unwrap_or(MOST_REQUESTS)
+            && due < self.start + self.load.duration.unwrap_or(LONGEST)
+            && !self.is_stopped();
+        goes_on.then(|| (&self.load.requests[number as usize % self.load.requests.len()], due))
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    fn since_start(&self, at: Instant) -> Duration {
+        at.duration_since(self.start)
+    }
+}
+
 /// One connection's share of the load.
 async fn drive(plan: Arc<Plan>) -> Report {
     let mut report = Report::default();
     let mut connection = None;
-    while !plan.stopped.load(Ordering::Relaxed) {
-        let number = plan.next.fetch_add(1, Ordering::Relaxed);
-        if number >= plan.load.total.unwrap_or(MOST_REQUESTS) {
-            break;
-        }
-        let mut due = Instant::now();
-        if let Some(rate) = plan.load.rate {
-            due = plan.start + Duration::from_secs_f64(number as f64 / rate);
-        }
-        if due >= plan.start + plan.load.duration.unwrap_or(LONGEST) {
-            break;
-        }
+    while let Some((request, due)) = plan.next() {
         sleep_until(due).await;
-        if plan.stopped.load(Ordering::Relaxed) {
+        if plan.is_stopped() {
             break;
         }
-        let place = number as usize % plan.load.requests.len();
-        let outcome = exchange(&plan.load.requests[place], &mut connection, &mut report.reconnected).await;
-        report.count(outcome, due.elapsed());
+        let outcome = exchange(request, &mut connection, &mut report.reconnected).await;
+        report.count(outcome, plan.since_start(due), plan.start.elapsed());
     }
     report
 }

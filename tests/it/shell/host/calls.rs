@@ -129,7 +129,12 @@ impl Host {
         if path == "plugin_vm_id" {
             return Some(self.vm_id.clone().into_bytes());
         }
-        (path == "response\0code").then(|| self.stream()?.code.clone()).flatten()
+        None
+    }
+
+    /// The status of the response.
+    pub(crate) fn status(&mut self) -> Option<Vec<u8>> {
+        self.stream()?.status.clone()
     }
 
     /// Writes to what the plugins of one `vm_id` share; as in Envoy, the version counts only for what is there.

@@ -46,8 +46,8 @@ pub(crate) struct Stream {
     pub(crate) raw: Option<Vec<u8>>,
     /// Where it is.
     pub(crate) state: State,
-    /// `response.code`, once there is a response.
-    pub(crate) code: Option<Vec<u8>>,
+    /// `:status`, once there is a response.
+    pub(crate) status: Option<Vec<u8>>,
     pub(super) root: u32,
     pub(super) gone: bool,
 }

@@ -115,7 +115,7 @@ pub fn jwt_authn(issuer: &str, jwks_uri: &str, cluster: &str, audiences: &[&str]
 
 /// Envoy's own `credential_injector` for [`upstream_filters`]: it adds `Authorization: Basic` with the [`secret`] of that
 /// name, from the file `NAME.json` of Envoy's directory, which it watches.
-pub fn credential_injector(name: &str) -> Value {
+pub fn basic_injector(name: &str) -> Value {
     let path =
         json!({ "path": format!("DIRECTORY/{name}.json"), "watched_directory": { "path": "DIRECTORY" } });
     let credential = json!({
@@ -126,6 +126,30 @@ pub fn credential_injector(name: &str) -> Value {
     let credential = filter("envoy.http.injected_credentials.generic", credential);
     let kind = typed("envoy.extensions.filters.http.credential_injector.v3.CredentialInjector");
     filter("envoy.filters.http.credential_injector", json!({ "@type": kind, "credential": credential }))
+}
+
+/// Envoy's own `credential_injector`, which fetches tokens as that client; its secret is the one named `<client>-secret`:
+/// see [`static_secret`].
+pub fn credential_injector(token_endpoint: &str, cluster: &str, client: &str, scopes: &[&str]) -> Value {
+    let oauth2 = json!({
+        "@type": typed("envoy.extensions.http.injected_credentials.oauth2.v3.OAuth2"),
+        "token_endpoint": { "uri": token_endpoint, "cluster": cluster, "timeout": "5s" },
+        "scopes": scopes,
+        "client_credentials": { "client_id": client, "client_secret": { "name": secret_of(client) } },
+    });
+    let credential = json!({ "name": "envoy.http.injected_credentials.oauth2", "typed_config": oauth2 });
+    let kind = typed("envoy.extensions.filters.http.credential_injector.v3.CredentialInjector");
+    let config = json!({ "@type": kind, "overwrite": true, "credential": credential });
+    filter("envoy.filters.http.credential_injector", config)
+}
+
+/// A client's secret, for `static_resources.secrets` of the bootstrap.
+pub fn static_secret(client: &str, secret: &str) -> Value {
+    json!({ "name": secret_of(client), "generic_secret": { "secret": { "inline_string": secret } } })
+}
+
+fn secret_of(client: &str) -> String {
+    format!("{client}-secret")
 }
 
 /// An SDS file with one generic secret, for [`Builder::file`](super::Builder::file) and

@@ -111,8 +111,10 @@ fn claims(state: &State, client: &ClientSpec, scopes: &[String]) -> Value {
     let audiences: Vec<_> = added.chain(&client.audiences).cloned().collect();
     set_audience(&mut claims, &audiences);
     let account = format!("service-account-{}", client.id);
+    let issued = now().saturating_add_signed(state.ahead);
     let more = json!({
-        "exp": now() + client.lifetime,
+        "exp": issued + client.lifetime,
+        "iat": issued,
         "azp": client.id,
         "client_id": client.id,
         "preferred_username": account,

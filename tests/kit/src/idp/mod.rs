@@ -157,6 +157,11 @@ impl Idp {
         lock(&self.shared.state).metadata = true;
     }
 
+    /// Its clock is so many seconds ahead of ours, or behind: in the tokens that it gives to clients.
+    pub fn set_clock(&self, ahead: i64) {
+        lock(&self.shared.state).ahead = ahead;
+    }
+
     /// The key that signs at the moment.
     pub fn signing_key(&self) -> Key {
         lock(&self.shared.state).signing_key().clone()

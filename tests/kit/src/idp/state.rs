@@ -26,6 +26,8 @@ pub(crate) struct State {
     pub(super) headers: [Vec<(String, String)>; Endpoint::ALL.len()],
     pub(super) metadata: bool,
     pub(super) etags: bool,
+    /// How many seconds its clock is ahead of ours.
+    pub(super) ahead: i64,
 }
 
 impl State {
@@ -41,6 +43,7 @@ impl State {
             headers: Endpoint::ALL.map(|_| Vec::new()),
             metadata: false,
             etags: false,
+            ahead: 0,
         }
     }
 

@@ -237,28 +237,14 @@ fn rbac() -> Value {
 }
 
 fn credential_injector(idp: &Idp) -> Value {
-    let oauth2 = json!({
-        "@type": "type.googleapis.com/envoy.extensions.http.injected_credentials.oauth2.v3.OAuth2",
-        "token_endpoint": { "uri": idp.url(Endpoint::Token), "cluster": "keycloak", "timeout": "5s" },
-        "scopes": ["inventory-api"],
-        "client_credentials": { "client_id": "order-service", "client_secret": { "name": SECRET_NAME } },
-    });
-    filter(
-        "envoy.filters.http.credential_injector",
-        "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
-        &json!({
-            "overwrite": true,
-            "credential": { "name": "envoy.http.injected_credentials.oauth2", "typed_config": oauth2 },
-        }),
-    )
+    envoy::credential_injector(&idp.url(Endpoint::Token), "keycloak", "order-service", &["inventory-api"])
 }
 
 /// The secret of `order-service`, for the bootstrap.
 pub(crate) fn secrets() -> Value {
-    json!([{ "name": SECRET_NAME, "generic_secret": { "secret": { "inline_string": SECRET } } }])
+    json!([envoy::static_secret("order-service", SECRET)])
 }
 
-const SECRET_NAME: &str = "order-service-secret";
 /// What the stand-in provider knows `order-service` by.
 const SECRET: &str = "order-secret";
 

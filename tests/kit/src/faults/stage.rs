@@ -1,0 +1,131 @@
+//! A provider, a service that looks at what it is shown, and an Envoy with one of the filters between them.
+
+use super::{Filter, Scenario};
+use crate::{
+    Value,
+    client::{self, Request},
+    envoy::{self, Builder, Envoy, Pushed, StartError, Wasm, module},
+    idp::{Endpoint, Idp},
+    json,
+    load::Load,
+    record::Recorded,
+    token::{decode, now},
+    upstream::{Reply, Upstream},
+    wait::until,
+};
+use std::fs;
+use tempfile::TempDir;
+
+/// As whom tokens are fetched.
+pub(super) const CLIENT: &str = "order-service";
+/// What the stand-in provider knows it by.
+const SECRET: &str = "order-secret";
+/// The claim by which the service knows how far the provider's clock is ahead: it lives by that clock.
+pub(super) const AHEAD: &str = "kit_clock_ahead";
+
+/// Everything that runs.
+pub(super) struct Stage {
+    pub(super) idp: Idp,
+    pub(super) envoy: Envoy,
+    _upstream: Upstream,
+    _folder: TempDir,
+    filters: Vec<Value>,
+    pushed: u32,
+}
+
+impl Stage {
+    /// Starts all of it; an error is how Envoy ended instead.
+    pub(super) async fn start(idp: Idp, scenario: Scenario, filter: Filter) -> Result<Self, StartError> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let upstream = Upstream::start().await;
+        upstream.answer_by(|request| (!shows_a_good_token(request)).then(|| Reply::new(401, &[])));
+        let value = match filter {
+            Filter::Native => {
+                envoy::credential_injector(&idp.url(Endpoint::Token), "keycloak", CLIENT, &["inventory-api"])
+            }
+            Filter::Ours => {
+                let mut wasm = Wasm::new(&configuration(&idp));
+                if scenario == Scenario::Crash {
+                    let module = super::crashing(&module());
+                    let path = folder.path().join("crashing.wasm");
+                    fs::write(&path, module).expect("a file in the temporary folder");
+                    wasm = wasm.module(path);
+                }
+                wasm.filter()
+            }
+        };
+        let service = envoy::cluster("service", upstream.address());
+        let (filters, service) = match scenario {
+            Scenario::ClusterFilter => (Vec::new(), envoy::upstream_filters(service, vec![value])),
+            _ => (vec![value], service),
+        };
+        let builder = builder(&idp).cluster(service).listener(listener(filters.clone(), 0));
+        let envoy = builder.start().await?;
+        Ok(Self { idp, envoy, _upstream: upstream, _folder: folder, filters, pushed: 0 })
+    }
+
+    pub(super) fn request(&self) -> Request {
+        client::get(self.envoy.url("main", "/orders"))
+    }
+
+    /// Comes back when every worker attaches tokens.
+    pub(super) async fn warm_up(&self) {
+        let request = self.request();
+        until("every worker attaches tokens", async || {
+            let report = Load::of(request.clone()).connections(8).requests(32).run().await;
+            report.only(200).then_some(())
+        })
+        .await;
+    }
+
+    /// Pushes a configuration in which nothing of the filter has changed.
+    pub(super) async fn push(&mut self) {
+        self.pushed += 1;
+        let pushed = self.envoy.push([listener(self.filters.clone(), self.pushed)]).await;
+        assert_eq!(pushed, Pushed::Accepted);
+    }
+}
+
+fn builder(idp: &Idp) -> Builder {
+    Envoy::builder()
+        .log_level("error")
+        // At once, each answer of the old listener says that its connection ends: none is cut off in the middle.
+        .drain_seconds(30)
+        .argument("--drain-strategy")
+        .argument("immediate")
+        .cluster(envoy::cluster("keycloak", idp.address()))
+        .bootstrap(|bootstrap| {
+            bootstrap["static_resources"]["secrets"] = json!([envoy::static_secret(CLIENT, SECRET)]);
+        })
+}
+
+fn listener(filters: Vec<Value>, number: u32) -> Value {
+    let mut routes = envoy::route_to("service");
+    routes["name"] = json!(format!("routes-{number}"));
+    let mut listener = envoy::listener("main", filters, routes);
+    // Nobody reads it, and it costs as much as a filter.
+    envoy::manager_mut(&mut listener).as_object_mut().expect("an object").remove("access_log");
+    listener
+}
+
+fn configuration(idp: &Idp) -> Value {
+    let credential = json!({
+        "issuer": "keycloak",
+        "client_id": CLIENT,
+        "client_secret": { "inline": SECRET },
+        "scopes": ["inventory-api"],
+    });
+    json!({
+        "issuers": { "keycloak": { "issuer": idp.issuer(), "cluster": "keycloak" } },
+        "outbound": { "credentials": { CLIENT: credential }, "rules": [{ "credential": CLIENT }] },
+    })
+}
+
+fn shows_a_good_token(request: &Recorded) -> bool {
+    let value = request.header("authorization").unwrap_or_default();
+    let claims = value.strip_prefix("Bearer ").map(|token| decode(token).1);
+    claims.is_some_and(|claims| {
+        let ahead = claims[AHEAD].as_i64().unwrap_or_default();
+        claims["exp"].as_u64() >= Some(now().saturating_add_signed(ahead))
+    })
+}
