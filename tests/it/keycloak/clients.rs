@@ -151,3 +151,65 @@ async fn a_secret_of_a_list_rotates_under_load_and_no_request_notices() {
     assert!(report.only(200), "{report}\n{}", scene.envoy.logs());
     assert!(scene.envoy.logs().contains("by secret 2 of 2"), "{}", scene.envoy.logs());
 }
+
+/// The provider's cluster over TLS, with a client certificate or without one.
+fn over_tls(name: &str, port: u16, certificate: bool) -> Value {
+    let file = |name: &str| json!({ "filename": format!("{TLS}/{name}") });
+    let mut context = json!({ "validation_context": { "trusted_ca": file("ca.pem") } });
+    if certificate {
+        let pair = json!({ "certificate_chain": file("client.pem"), "private_key": file("client.key") });
+        context["tls_certificates"] = json!([pair]);
+    }
+    let kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+    let mut cluster = envoy::cluster(name, ([127, 0, 0, 1], port).into());
+    cluster["transport_socket"] = json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": { "@type": kind, "sni": "localhost", "common_tls_context": context },
+    });
+    cluster
+}
+
+/// Certificates of nobody, for a hundred years.
+const TLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls");
+
+#[tokio::test]
+async fn it_takes_a_client_certificate_and_gives_no_token_without_one() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let keycloak = Keycloak::with_tls(port, std::path::Path::new(TLS)).await;
+    let issuer = |cluster: &str| {
+        json!({
+            "issuer": keycloak.issuer(),
+            "cluster": cluster,
+            "token_endpoint": format!("https://127.0.0.1:{port}/realms/my-realm/protocol/openid-connect/token"),
+        })
+    };
+    let credential = |issuer: &str| json!({ "issuer": issuer, "client_id": "tls-service", "auth_method": "tls_client_auth" });
+    let configuration = json!({
+        "issuers": { "with": issuer("with"), "without": issuer("without") },
+        "outbound": {
+            "credentials": { "with": credential("with"), "without": credential("without") },
+            "rules": [
+                { "match": { "path": "/with" }, "credential": "with" },
+                { "match": { "path": "/without" }, "credential": "without" },
+            ],
+        },
+    });
+    let upstream = Upstream::start().await;
+    let envoy = Envoy::builder()
+        .cluster(over_tls("with", port, true))
+        .cluster(over_tls("without", port, false))
+        .cluster(envoy::cluster("service", upstream.address()))
+        .listener(envoy::listener(
+            "main",
+            vec![Wasm::new(&configuration).filter()],
+            envoy::route_to("service"),
+        ))
+        .start()
+        .await
+        .unwrap();
+    let scene = Scene { _upstream: upstream, envoy };
+    assert_eq!(scene.client("/with").await, "tls-service");
+    assert_eq!(scene.get("/without").await.status, 503);
+    let told = scene.envoy.wait_for_log("token of credential without: configuration").await;
+    assert!(told.contains("invalid_client") || told.contains("unauthorized_client"), "{told}");
+}
