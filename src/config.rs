@@ -215,10 +215,10 @@ pub struct Credential {
     pub kid: Option<String>,
     /// What that key signs with: RS256, ES256 or `EdDSA`, which its kind says already, so that this is for those who want
     /// to be told of another key. PS256 is refused: Envoy's own crypto does not sign it, and RSA within the module would
-    /// be 30 KB more of it and hold up the worker.
+    /// be 36 KB more of it and hold up the worker.
     pub assertion_algorithm: Option<AssertionAlgorithm>,
-    /// `aud` of the assertions of `private_key_jwt` and `client_secret_jwt`. Default: the issuer's `iss`, which is what
-    /// providers are to take (RFC 7523bis); some want the URL of their token endpoint.
+    /// `aud` of the assertions of `private_key_jwt` and `client_secret_jwt`. Default: the issuer's `iss`, as FAPI 2.0 has
+    /// it and Keycloak takes it; older providers want the URL of their token endpoint (`OpenID` Connect Core section 9).
     pub assertion_audience: Option<String>,
     /// `scope`.
     pub scopes: Vec<String>,

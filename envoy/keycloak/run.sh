@@ -11,6 +11,9 @@
 #   HTTP_PORT, MANAGEMENT_PORT    default: free ones
 #   ORDER_SERVICE_SECRET, BILLING_SERVICE_SECRET, INVENTORY_SERVICE_SECRET, PAYMENT_SERVICE_SECRET
 #                                 default: order-secret, billing-secret, inventory-secret, payment-secret
+#   HMAC_SERVICE_SECRET           32 bytes at least; default hmac-secret-of-at-least-thirty-two-bytes
+#   SIGNING_SERVICE_PUBLIC_KEY    an RSA public key, PEM without its first and last line and in one line; default: none,
+#                                 and nobody can be signing-service
 #   KC_BOOTSTRAP_ADMIN_USERNAME, KC_BOOTSTRAP_ADMIN_PASSWORD   default: admin, admin
 #   KC_HOSTNAME                   the URL that goes into `iss`; default http://127.0.0.1:HTTP_PORT
 #   REALM_FILE                    default: realm.json beside this script
@@ -54,6 +57,8 @@ need_secrets() {
   export BILLING_SERVICE_SECRET=${BILLING_SERVICE_SECRET-billing-secret}
   export INVENTORY_SERVICE_SECRET=${INVENTORY_SERVICE_SECRET-inventory-secret}
   export PAYMENT_SERVICE_SECRET=${PAYMENT_SERVICE_SECRET-payment-secret}
+  export HMAC_SERVICE_SECRET=${HMAC_SERVICE_SECRET-hmac-secret-of-at-least-thirty-two-bytes}
+  export SIGNING_SERVICE_PUBLIC_KEY=${SIGNING_SERVICE_PUBLIC_KEY-none}
   # Capitals only: ${client_id} is a word of Keycloak's claim mappers.
   for name in $(grep -oE '\$\{[A-Z][A-Z0-9_]*\}' "$realm_file" | tr -cd 'A-Z0-9_\n' | sort -u); do
     [[ -n ${!name:-} ]] || missing+=("$name")

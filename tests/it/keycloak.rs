@@ -1,6 +1,9 @@
 //! The real Keycloak: what a stand-in can only assume. A test binary of its own, since the server takes half a minute to
 //! start; `make test-keycloak` runs it.
 
+#[path = "keycloak/clients.rs"]
+mod clients;
+
 use m2m_auth_kit::client::{self, Response};
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
 use m2m_auth_kit::keycloak::{self, Keycloak};

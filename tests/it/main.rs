@@ -5,6 +5,7 @@ mod scene;
 mod attacks;
 mod config;
 mod docs;
+mod examples;
 mod faults;
 mod fleet;
 mod inbound;

@@ -13,25 +13,10 @@ use m2m_auth_kit::wait::until;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// The provider's cluster with Envoy's own `credential_injector`: what it adds comes from a file that Envoy watches.
+/// The provider's cluster with Envoy's own `credential_injector`.
 fn injecting(idp: &Idp) -> Value {
-    let source = json!({ "path": "DIRECTORY/client.json", "watched_directory": { "path": "DIRECTORY" } });
-    let secret = json!({
-        "name": "client",
-        "sds_config": { "resource_api_version": "V3", "path_config_source": source },
-    });
-    let generic = "type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.Generic";
-    let injector =
-        "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector";
-    let credential = json!({
-        "name": "envoy.http.injected_credentials.generic",
-        "typed_config": { "@type": generic, "credential": secret, "header_value_prefix": "Basic " },
-    });
-    let filter = json!({
-        "name": "envoy.filters.http.credential_injector",
-        "typed_config": { "@type": injector, "credential": credential },
-    });
-    envoy::upstream_filters(envoy::cluster("injecting", idp.address()), vec![filter])
+    let cluster = envoy::cluster("injecting", idp.address());
+    envoy::upstream_filters(cluster, vec![envoy::basic_injector("client")])
 }
 
 /// The file with the credential of `order-service`.

@@ -137,6 +137,57 @@ fn a_verified_token_is_not_verified_again_and_another_one_is() {
     assert_eq!(foreign(&vm).len(), 2);
 }
 
+/// A worker that asks for a token with an assertion of this key.
+fn asking_with(key: &Key, verifier: Verifier) -> Vm {
+    let mut configuration = super::scene::outbound();
+    let credential = configuration["outbound"]["credentials"]["order-service"].as_object_mut().unwrap();
+    credential.remove("client_secret");
+    credential.insert("auth_method".to_owned(), json!("private_key_jwt"));
+    credential.insert("private_key".to_owned(), json!({ "inline": key.private_jwk().to_string() }));
+    let vm = Vm::start();
+    vm.host(|host| host.verifier = verifier);
+    assert!(vm.configure(&configuration));
+    vm.record();
+    vm.wake();
+    vm
+}
+
+/// The assertion of the one call that was made.
+fn assertion(vm: &Vm) -> Option<String> {
+    let bodies = vm.host(|host| host.calls.iter().map(|call| call.body.clone()).collect::<Vec<_>>());
+    let body = String::from_utf8(bodies.into_iter().find(|body| !body.is_empty())?).unwrap();
+    Some(body.split_once("client_assertion=").unwrap().1.to_owned())
+}
+
+#[test]
+fn the_host_signs_assertions_as_jose_wants_them() {
+    for (key, asked) in [(&KEYS.rs256, true), (&KEYS.es256, true), (&KEYS.ed25519, false)] {
+        let vm = asking_with(key, Verifier::Real);
+        let calls = foreign(&vm);
+        assert_eq!(calls, vec!["  proxy_call_foreign_function sign sha256"; usize::from(asked)], "{key:?}");
+        let assertion = assertion(&vm).unwrap();
+        assert!(token::verifies(&assertion, key), "{key:?}: {assertion}");
+        assert_eq!(
+            assertion.split('.').next_back().unwrap().len() > 86,
+            key.alg() == m2m_auth_kit::key::Alg::Rs256
+        );
+    }
+}
+
+#[test]
+fn a_host_that_does_not_sign_leaves_ed25519() {
+    for verifier in [Verifier::Absent, Verifier::Refused(1), Verifier::Refused(10)] {
+        let vm = asking_with(&KEYS.ed25519, verifier);
+        assert!(token::verifies(&assertion(&vm).unwrap(), &KEYS.ed25519));
+    }
+    for key in [&KEYS.rs256, &KEYS.es256] {
+        let vm = asking_with(key, Verifier::Absent);
+        assert_eq!(assertion(&vm), None);
+        let log = vm.log().join("\n");
+        assert!(log.contains("which is broken unless this Envoy is older than 1.37"), "{log}");
+    }
+}
+
 #[test]
 fn this_suites_boringssl_tells_good_from_bad() {
     assert_eq!(super::crypto::verify(b""), None);

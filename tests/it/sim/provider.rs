@@ -242,7 +242,7 @@ fn proof(call: &Call) -> String {
     let body = String::from_utf8(call.body.clone()).unwrap();
     let pairs = body.split('&').filter_map(|pair| pair.split_once('='));
     let of = |(name, _): &(&str, &str)| matches!(*name, "client_secret" | "client_assertion");
-    pairs.filter(of).map(|(_, value)| value.to_owned()).next_back().unwrap_or_default()
+    pairs.rev().find(of).map(|(_, value)| value.to_owned()).unwrap_or_default()
 }
 
 fn reply_of(status: u16, body: &str) -> Reply {

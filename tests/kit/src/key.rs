@@ -7,7 +7,7 @@ use crate::{public, serve::lock};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use p256::{
     ecdsa::{self, signature::Signer as _},
-    pkcs8::{EncodePrivateKey as _, LineEnding},
+    pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding},
 };
 use rand::RngCore as _;
 use rsa::{
@@ -166,6 +166,12 @@ impl Key {
         };
         merge(&mut jwk, private);
         jwk
+    }
+
+    /// The public key in PEM. Panics unless it is RSA.
+    pub fn public_pem(&self) -> String {
+        let Private::Rsa(key) = &*self.private else { panic!("{self:?} is no RSA key") };
+        key.get().to_public_key().to_public_key_pem(LineEnding::LF).expect("an RSA key encodes")
     }
 
     /// The private key as PKCS#8 in PEM, for a client that signs its own assertions.

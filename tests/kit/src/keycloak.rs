@@ -19,6 +19,7 @@
 
 use crate::{
     client::{self, Request, Response},
+    key::{Alg, Key},
     wait::until,
 };
 use serde_json::{Value, json};
@@ -27,9 +28,9 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -58,9 +59,17 @@ pub struct SigningKey {
     pub component: String,
 }
 
-/// The secret that a client of the realm starts with: `order-secret` for `order-service`.
+/// The secret that a client of the realm starts with: `order-secret` for `order-service`, and a longer one for
+/// `hmac-service`, which signs with it.
 pub fn secret(client_id: &str) -> String {
-    format!("{}-secret", client_id.trim_end_matches("-service"))
+    let longer = if client_id == "hmac-service" { "-of-at-least-thirty-two-bytes" } else { "" };
+    format!("{}-secret{longer}", client_id.trim_end_matches("-service"))
+}
+
+/// The key of `signing-service`.
+pub fn signing_key() -> &'static Key {
+    static KEY: LazyLock<Key> = LazyLock::new(|| Key::new(Alg::Rs256));
+    &KEY
 }
 
 impl Keycloak {
@@ -74,6 +83,19 @@ impl Keycloak {
     /// A server of the test's own, to pause, kill and restart.
     pub async fn alone() -> Self {
         Self::of(Server::start().await)
+    }
+
+    /// A server of the test's own that also listens with TLS, on this port, and asks for client certificates. `files` has the
+    /// certificate `server.pem` with its key `server.key`, and the authority `ca.pem`.
+    pub async fn with_tls(port: u16, files: &Path) -> Self {
+        let file = |option: &str, name: &str| format!("--https-{option}-file={}", files.join(name).display());
+        let options = vec![
+            format!("--https-port={port}"),
+            file("certificate", "server.pem"),
+            file("certificate-key", "server.key"),
+            file("trust-store", "ca.pem"),
+        ];
+        Self::of(Server::start_with(options).await)
     }
 
     fn of(server: Result<Arc<Server>, String>) -> Self {
@@ -236,6 +258,8 @@ struct Server {
     directory: PathBuf,
     process: Mutex<Process>,
     admin_token: Mutex<Option<(String, Instant)>>,
+    /// For `kc.sh start`; with any, it asks for client certificates.
+    options: Vec<String>,
 }
 
 /// Its standard input is a pipe that nobody writes to: when it closes, by a drop or by the end of this process, the
@@ -247,13 +271,18 @@ struct Process {
 
 impl Server {
     async fn start() -> Result<Arc<Self>, String> {
-        let (process, said) = launch(None).await?;
+        Self::start_with(Vec::new()).await
+    }
+
+    async fn start_with(options: Vec<String>) -> Result<Arc<Self>, String> {
+        let (process, said) = launch(None, &options).await?;
         Ok(Arc::new(Self {
             address: format!("127.0.0.1:{}", said["http_port"]).parse().expect("a port"),
             management_port: said["management_port"].clone(),
             directory: said["directory"].clone().into(),
             process: Mutex::new(process),
             admin_token: Mutex::default(),
+            options,
         }))
     }
 
@@ -261,7 +290,7 @@ impl Server {
         self.kill().await;
         let ended = || lock(&self.process).script.try_wait().expect("a child of ours").is_some();
         until("the script above Keycloak to end", async || ended().then_some(())).await;
-        let (process, _) = launch(Some(self)).await?;
+        let (process, _) = launch(Some(self), &self.options).await?;
         *lock(&self.process) = process;
         self.forget_admin_token();
         Ok(())
@@ -304,9 +333,16 @@ impl Server {
 }
 
 /// Runs the script until it says that the server is ready; with `again` on the ports and the data of that one.
-async fn launch(again: Option<&Server>) -> Result<(Process, BTreeMap<String, String>), String> {
+async fn launch(
+    again: Option<&Server>,
+    options: &[String],
+) -> Result<(Process, BTreeMap<String, String>), String> {
     let mut command = Command::new(folder().join("run.sh"));
-    command.args(["run", "--until-eof"]).envs(secrets());
+    command.args(["run", "--until-eof"]).args(options).envs(secrets());
+    if !options.is_empty() {
+        // An option of the build, which is kept beside the usual one.
+        command.env("KEYCLOAK_BUILD_OPTIONS", "--https-client-auth=request");
+    }
     for name in ["KC_BOOTSTRAP_ADMIN_USERNAME", "KC_BOOTSTRAP_ADMIN_PASSWORD"] {
         command.env(name, "admin");
     }
@@ -356,10 +392,13 @@ fn folder() -> PathBuf {
 
 /// The variables of `realm.json` and their values.
 fn secrets() -> impl Iterator<Item = (String, String)> {
-    ["order", "billing", "inventory", "payment"].into_iter().map(|name| {
+    let secrets = ["order", "billing", "inventory", "payment", "hmac"].into_iter().map(|name| {
         let variable = format!("{}_SERVICE_SECRET", name.to_uppercase());
         (variable, secret(&format!("{name}-service")))
-    })
+    });
+    let pem = signing_key().public_pem();
+    let key = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    secrets.chain([("SIGNING_SERVICE_PUBLIC_KEY".to_owned(), key)])
 }
 
 fn client_credentials<'a>(client_id: &'a str, secret: &'a str, scope: &'a str) -> Vec<(&'a str, &'a str)> {

@@ -12,7 +12,7 @@ use std::{
 const VERSION: &str = "1.40.0";
 
 /// The user's Envoy (`ENVOY`), else the one on the `PATH`, else the fetched one (`ENVOY_VERSION` names which).
-pub(super) fn envoy() -> PathBuf {
+pub fn binary() -> PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| named("ENVOY").or_else(on_path).unwrap_or_else(fetched)).clone()
 }

@@ -113,6 +113,21 @@ pub fn jwt_authn(issuer: &str, jwks_uri: &str, cluster: &str, audiences: &[&str]
     filter("envoy.filters.http.jwt_authn", config)
 }
 
+/// Envoy's own `credential_injector` for [`upstream_filters`]: it adds `Authorization: Basic` with the [`secret`] of that
+/// name, from the file `NAME.json` of Envoy's directory, which it watches.
+pub fn basic_injector(name: &str) -> Value {
+    let path =
+        json!({ "path": format!("DIRECTORY/{name}.json"), "watched_directory": { "path": "DIRECTORY" } });
+    let credential = json!({
+        "@type": typed("envoy.extensions.http.injected_credentials.generic.v3.Generic"),
+        "credential": { "name": name, "sds_config": { "resource_api_version": "V3", "path_config_source": path } },
+        "header_value_prefix": "Basic ",
+    });
+    let credential = filter("envoy.http.injected_credentials.generic", credential);
+    let kind = typed("envoy.extensions.filters.http.credential_injector.v3.CredentialInjector");
+    filter("envoy.filters.http.credential_injector", json!({ "@type": kind, "credential": credential }))
+}
+
 /// Envoy's own `credential_injector`, which fetches tokens as that client; its secret is the one named `<client>-secret`:
 /// see [`static_secret`].
 pub fn credential_injector(token_endpoint: &str, cluster: &str, client: &str, scopes: &[&str]) -> Value {

@@ -9,10 +9,10 @@ mod files;
 mod output;
 mod start;
 
-pub use binary::module;
+pub use binary::{binary, module};
 pub use config::{
-    Wasm, cluster, credential_injector, http2, jwt_authn, listener, manager_mut, route_config, route_to,
-    router, secret, static_secret, upstream_filters,
+    Wasm, basic_injector, cluster, credential_injector, http2, jwt_authn, listener, manager_mut,
+    route_config, route_to, router, secret, static_secret, upstream_filters,
 };
 pub use start::Builder;
 

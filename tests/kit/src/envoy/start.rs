@@ -1,6 +1,6 @@
 //! Putting an Envoy together and starting it.
 
-use super::{Envoy, StartError, binary, config, files::write_listeners, output::Lines};
+use super::{Envoy, StartError, config, files::write_listeners, output::Lines};
 use crate::serve::runtime;
 use serde_json::Value;
 use std::{
@@ -132,7 +132,7 @@ impl Builder {
         let path = directory.path().join("bootstrap.json");
         fs::write(&path, bootstrap.to_string().replace("DIRECTORY", &here)).expect("a bootstrap file");
 
-        let mut command = tied_to_us(&binary::envoy());
+        let mut command = tied_to_us(&super::binary());
         command
             .arg("--config-path")
             .arg(&path)

@@ -1,0 +1,215 @@
+//! Every way in which a client can prove to Keycloak who it is, and secrets that rotate.
+
+use m2m_auth_kit::client::{self, Response};
+use m2m_auth_kit::envoy::{self, Envoy, Wasm};
+use m2m_auth_kit::key::{Alg, Key};
+use m2m_auth_kit::keycloak::{self, Keycloak};
+use m2m_auth_kit::load::Load;
+use m2m_auth_kit::token;
+use m2m_auth_kit::upstream::Upstream;
+use m2m_auth_kit::{Value, json};
+
+/// A credential for each path, and the service that says what has arrived.
+struct Scene {
+    _upstream: Upstream,
+    envoy: Envoy,
+}
+
+impl Scene {
+    async fn start(keycloak: &Keycloak, credentials: Value) -> Self {
+        let upstream = Upstream::start().await;
+        let cluster = envoy::cluster("injecting", keycloak.address());
+        // `order-service:order-secret`
+        let secret = envoy::secret("client", "b3JkZXItc2VydmljZTpvcmRlci1zZWNyZXQ=");
+        let names = credentials.as_object().unwrap().keys();
+        let rules: Vec<Value> = names
+            .map(|name| json!({ "match": { "path": format!("/{name}") }, "credential": name }))
+            .collect();
+        let issuer = |cluster: &str| json!({ "issuer": keycloak.issuer(), "cluster": cluster });
+        let configuration = json!({
+            "issuers": { "keycloak": issuer("keycloak"), "injecting": issuer("injecting") },
+            "outbound": { "credentials": credentials, "rules": rules },
+        });
+        let mut configuration = configuration;
+        let used = configuration["outbound"].to_string();
+        configuration["issuers"]
+            .as_object_mut()
+            .unwrap()
+            .retain(|name, _| used.contains(&format!("\"issuer\":\"{name}\"")));
+        let envoy = Envoy::builder()
+            .file("client.json", &secret)
+            .cluster(envoy::cluster("keycloak", keycloak.address()))
+            .cluster(envoy::upstream_filters(cluster, vec![envoy::basic_injector("client")]))
+            .cluster(envoy::cluster("service", upstream.address()))
+            .listener(envoy::listener(
+                "main",
+                vec![Wasm::new(&configuration).filter()],
+                envoy::route_to("service"),
+            ))
+            .start()
+            .await
+            .unwrap();
+        Self { _upstream: upstream, envoy }
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        client::get(self.envoy.url("main", path)).send().await
+    }
+
+    /// The client of the token that arrives with a request to this path.
+    async fn client(&self, path: &str) -> Value {
+        let answer = self.get(path).await;
+        assert_eq!(answer.status, 200, "{path}: {}\n{}", answer.text(), self.envoy.logs());
+        let headers = answer.json()["headers"].as_array().unwrap().clone();
+        let sent = headers.iter().find(|pair| pair[0] == "authorization").unwrap()[1].clone();
+        token::decode(sent.as_str().unwrap().strip_prefix("Bearer ").unwrap()).1["azp"].clone()
+    }
+}
+
+/// A client of the realm whose assertions this key signs, for any of its algorithms.
+async fn register(realm: &Keycloak, id: &str, key: &Key) {
+    let attributes = json!({
+        "use.jwks.string": "true",
+        "jwks.string": json!({ "keys": [key.jwk()] }).to_string(),
+        "token.endpoint.auth.signing.alg": key.alg().name(),
+    });
+    let client = json!({
+        "clientId": id,
+        "publicClient": false,
+        "clientAuthenticatorType": "client-jwt",
+        "serviceAccountsEnabled": true,
+        "standardFlowEnabled": false,
+        "attributes": attributes,
+    });
+    realm.admin("POST", "clients", Some(&client)).await;
+}
+
+#[tokio::test]
+async fn it_takes_every_way_to_authenticate() {
+    let realm = Keycloak::start().await.realm("clients").await;
+    let (p256, ed25519) = (Key::new(Alg::Es256), Key::new(Alg::EdDsa));
+    register(&realm, "p256-service", &p256).await;
+    register(&realm, "ed25519-service", &ed25519).await;
+    let by_key = |id: &str, key: &str| json!({ "issuer": "keycloak", "client_id": id, "auth_method": "private_key_jwt", "private_key": { "inline": key } });
+    let by_secret = |id: &str, method: &str| json!({ "issuer": "keycloak", "client_id": id, "auth_method": method, "client_secret": { "inline": keycloak::secret(id) } });
+    let mut to_the_token_endpoint = by_key("signing-service", &keycloak::signing_key().private_pem());
+    to_the_token_endpoint["assertion_audience"] = json!(realm.endpoint("token"));
+    let scene = Scene::start(
+        &realm,
+        json!({
+            "basic": by_secret("order-service", "client_secret_basic"),
+            "post": by_secret("order-service", "client_secret_post"),
+            "hmac": by_secret("hmac-service", "client_secret_jwt"),
+            "rsa": by_key("signing-service", &keycloak::signing_key().private_pem()),
+            "rsa-url": to_the_token_endpoint,
+            "p256": by_key("p256-service", &p256.private_jwk().to_string()),
+            "ed25519": by_key("ed25519-service", &ed25519.private_jwk().to_string()),
+            "cluster": { "issuer": "injecting", "auth_method": "none" },
+        }),
+    )
+    .await;
+    for (path, client) in [
+        ("/basic", "order-service"),
+        ("/post", "order-service"),
+        ("/hmac", "hmac-service"),
+        ("/rsa", "signing-service"),
+        ("/rsa-url", "signing-service"),
+        ("/p256", "p256-service"),
+        ("/ed25519", "ed25519-service"),
+        ("/cluster", "order-service"),
+    ] {
+        assert_eq!(scene.client(path).await, client, "{path}");
+    }
+    assert!(!scene.envoy.logs().contains("reuse"), "{}", scene.envoy.logs());
+}
+
+#[tokio::test]
+async fn another_key_is_refused_and_the_log_says_what_keycloak_said() {
+    let stranger = Key::new(Alg::Rs256).private_pem();
+    let credential = json!({ "issuer": "keycloak", "client_id": "signing-service", "auth_method": "private_key_jwt", "private_key": { "inline": stranger } });
+    let scene = Scene::start(&Keycloak::start().await, json!({ "rsa": credential })).await;
+    assert_eq!(scene.get("/rsa").await.status, 503);
+    let told = scene.envoy.wait_for_log("invalid_client").await;
+    assert!(told.contains("status 400") && told.contains("credential rsa"), "{told}");
+    assert!(!scene.envoy.logs().contains("eyJ"));
+}
+
+#[tokio::test]
+async fn a_secret_of_a_list_rotates_under_load_and_no_request_notices() {
+    let realm = Keycloak::start().await.realm("rotating-secrets").await;
+    // Renewed every 4 s.
+    realm.admin("PUT", "", Some(&json!({ "accessTokenLifespan": 5 }))).await;
+    let list = json!([{ "inline": "order-secret" }, { "inline": "next-secret" }]);
+    let credential = json!({ "issuer": "keycloak", "client_id": "order-service", "client_secret": list });
+    let scene = Scene::start(&realm, json!({ "order": credential })).await;
+    assert_eq!(scene.client("/order").await, "order-service");
+    let load = Load::of(client::get(scene.envoy.url("main", "/order"))).connections(8).rate(50.0).start();
+    load.proceed(100).await;
+    realm.set_client_secret("order-service", "next-secret").await;
+    load.proceed(500).await;
+    let report = load.stop().await;
+    assert!(report.only(200), "{report}\n{}", scene.envoy.logs());
+    assert!(scene.envoy.logs().contains("by secret 2 of 2"), "{}", scene.envoy.logs());
+}
+
+/// The provider's cluster over TLS, with a client certificate or without one.
+fn over_tls(name: &str, port: u16, certificate: bool) -> Value {
+    let file = |name: &str| json!({ "filename": format!("{TLS}/{name}") });
+    let mut context = json!({ "validation_context": { "trusted_ca": file("ca.pem") } });
+    if certificate {
+        let pair = json!({ "certificate_chain": file("client.pem"), "private_key": file("client.key") });
+        context["tls_certificates"] = json!([pair]);
+    }
+    let kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+    let mut cluster = envoy::cluster(name, ([127, 0, 0, 1], port).into());
+    cluster["transport_socket"] = json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": { "@type": kind, "sni": "localhost", "common_tls_context": context },
+    });
+    cluster
+}
+
+/// Certificates of nobody, for a hundred years.
+const TLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls");
+
+#[tokio::test]
+async fn it_takes_a_client_certificate_and_gives_no_token_without_one() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let keycloak = Keycloak::with_tls(port, std::path::Path::new(TLS)).await;
+    let issuer = |cluster: &str| {
+        json!({
+            "issuer": keycloak.issuer(),
+            "cluster": cluster,
+            "token_endpoint": format!("https://127.0.0.1:{port}/realms/my-realm/protocol/openid-connect/token"),
+        })
+    };
+    let credential = |issuer: &str| json!({ "issuer": issuer, "client_id": "tls-service", "auth_method": "tls_client_auth" });
+    let configuration = json!({
+        "issuers": { "with": issuer("with"), "without": issuer("without") },
+        "outbound": {
+            "credentials": { "with": credential("with"), "without": credential("without") },
+            "rules": [
+                { "match": { "path": "/with" }, "credential": "with" },
+                { "match": { "path": "/without" }, "credential": "without" },
+            ],
+        },
+    });
+    let upstream = Upstream::start().await;
+    let envoy = Envoy::builder()
+        .cluster(over_tls("with", port, true))
+        .cluster(over_tls("without", port, false))
+        .cluster(envoy::cluster("service", upstream.address()))
+        .listener(envoy::listener(
+            "main",
+            vec![Wasm::new(&configuration).filter()],
+            envoy::route_to("service"),
+        ))
+        .start()
+        .await
+        .unwrap();
+    let scene = Scene { _upstream: upstream, envoy };
+    assert_eq!(scene.client("/with").await, "tls-service");
+    assert_eq!(scene.get("/without").await.status, 503);
+    let told = scene.envoy.wait_for_log("token of credential without: configuration").await;
+    assert!(told.contains("invalid_client") || told.contains("unauthorized_client"), "{told}");
+}
