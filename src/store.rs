@@ -112,6 +112,9 @@ const VERIFIED: Capacity = Capacity { entries: 4096, key_bytes: 4 * 1024 * 1024 
 /// long at most, which is less than a request waits by default; a flood of made-up names costs one fetch per interval.
 const KEYS_APART: Duration = Duration::from_secs(3);
 
+/// What a token that was refused in its first second has to wait for: the least time between two fetches of any kind.
+const VERY_SOON: Duration = Duration::from_secs(1);
+
 /// The least time between two renewals of a token for the sake of an upstream's 401.
 const TOKENS_APART: Duration = Duration::from_secs(10);
 
@@ -466,16 +469,18 @@ impl TokenState {
         Self { lease: Lease::new(pace), serial: 0, refused: None, turn: Turn::default() }
     }
 
-    /// Whether the token was refused, and a new one is on its way or about to be asked for.
+    /// Whether the token was refused, and a new one is on its way or will be asked for very soon.
     fn is_being_replaced(&self, now: Instant) -> bool {
-        self.refused == Some(self.serial) && (self.lease.in_flight() || self.lease.is_due(now))
+        let soon = || self.lease.next_event() <= now + VERY_SOON;
+        self.refused == Some(self.serial) && (self.lease.in_flight() || soon())
     }
 
     /// Whatever a fetch came to ends a doubt: there is a new token, or the old one is the best there is.
     fn change<R>(&mut self, change: impl FnOnce(&mut Lease<Held>) -> R) -> R {
+        let before = (self.serial, self.lease.failures());
         let result = change(&mut self.lease);
-        self.refused = None;
         self.serial = self.lease.held().map_or(self.serial, |held| held.serial);
+        self.refused = self.refused.filter(|_| before == (self.serial, self.lease.failures()));
         result
     }
 }

@@ -291,6 +291,17 @@ fn an_upstreams_401_renews_the_token_at_once_and_then_every_ten_seconds_at_most(
 }
 
 #[test]
+fn a_token_that_is_refused_in_its_first_second_is_waited_for_too() {
+    let mut world = World::new(&config());
+    world.pass(millis(200));
+    let sent = world.ask(&pay()).edits().sent.unwrap();
+    world.upstream_refuses(sent);
+    let id = world.send(&pay());
+    world.pass(secs(2));
+    assert_eq!(world.outcome(id).edits().sent.unwrap().serial, sent.serial + 1);
+}
+
+#[test]
 fn an_upstreams_401_to_an_old_token_costs_the_new_one_nothing() {
     let mut world = World::warm(&config());
     world.run_until(secs(20));

@@ -238,3 +238,25 @@ fn what_somebody_else_scribbles_on_the_board_costs_a_fetch_and_nothing_else() {
         assert!(matches!(process.request(0, 1), Step::Forward(_)));
     }
 }
+
+#[test]
+fn a_token_that_was_refused_is_not_used_again_because_another_worker_begins_to_fetch() {
+    let mut process = Process::of(2);
+    process.pass(Duration::from_millis(2));
+    process.answer(&answer(200, "t1"));
+    process.pass(Duration::from_secs(3));
+    for worker in 0..2 {
+        let Step::Forward(edits) = process.request(worker, 1) else { panic!("a token is there") };
+        let now = process.clock();
+        process.workers[worker].plugin.refused_upstream(edits.sent.unwrap(), now);
+    }
+    // One of them has taken the seat, and the other has seen it.
+    process.pass(Duration::from_millis(20));
+    assert_eq!(process.calls(), 1);
+    for worker in 0..2 {
+        assert_eq!(process.request(worker, 2), Step::Wait, "worker {worker}");
+    }
+    process.answer(&answer(200, "t2"));
+    process.pass(Duration::from_millis(7));
+    assert!(process.workers.iter().all(|worker| worker.settled == [200]));
+}
