@@ -3,11 +3,13 @@
 //! In: the head, the policy, what this worker has learnt, the time. Out: edits to make, or why the request stops here.
 //! It performs no I/O and keeps nothing between runs: a request that waits is simply decided again, from the top.
 
-use crate::config::{Existing, Unavailable};
-use crate::edits::{self, Edits, Sent};
+mod attach;
+
+use crate::bearer;
+use crate::edits::{self, Edits};
 use crate::io::{Head, Instant, Now};
 use crate::jwt::{self, Caller, Reject};
-use crate::policy::{Attach, Inbound, Policy, Require, Rule};
+use crate::policy::{Inbound, Policy, Require, Rule};
 use crate::reply::Refusal;
 use crate::route::{Ambiguous, Target};
 use crate::signature::Verify;
@@ -79,7 +81,7 @@ impl Request<'_> {
         let Some(require) = &rule.require else {
             return Ok(());
         };
-        let caller = self.authenticate(require, bearer(self.head)?)?;
+        let caller = self.authenticate(require, bearer::of(self.head)?)?;
         self.seen.caller = Some(caller.clone());
         if !caller.is_for_any(&require.audiences) {
             return Err(Refusal::Token(Reject::Audience).into());
@@ -118,64 +120,6 @@ impl Request<'_> {
             edits.remove(&Rc::from("authorization"), self.head);
         }
     }
-
-    /// Attaches the token of the rule's credential.
-    fn attach(&mut self, rule: &Attach, edits: &mut Edits) -> Result<(), Stop> {
-        self.seen.attach = Some(Rc::clone(&rule.name));
-        if rule.existing == Existing::Keep && self.head.first(&rule.header).is_some() {
-            return Ok(());
-        }
-        let may_wait = rule.unavailable == Unavailable::Hold;
-        match (self.store.token(rule.credential, self.now.instant, may_wait), rule.unavailable) {
-            (Ok(held), _) => {
-                edits.set(&rule.header, [rule.prefix.as_bytes(), held.token.reveal().as_bytes()].concat());
-                if let Some(second) = &rule.second_header {
-                    edits.set(second, held.token.reveal().as_bytes().to_vec());
-                }
-                edits.sent = Some(Sent { credential: rule.credential, serial: held.serial });
-                Ok(())
-            }
-            (Err(missing), Unavailable::Hold) => Err(wait_or(Refusal::NoOutboundToken)(missing)),
-            (Err(Missing::Wait(_)), Unavailable::Fail) => {
-                Err(Refusal::NoOutboundToken(Duration::ZERO).into())
-            }
-            (Err(Missing::Unavailable(wait)), Unavailable::Fail) => {
-                Err(Refusal::NoOutboundToken(wait).into())
-            }
-            (Err(_), Unavailable::DangerPass) => {
-                for header in std::iter::once(&rule.header).chain(&rule.second_header) {
-                    edits.remove(header, self.head);
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-/// The bearer token of a request (RFC 6750 section 2.1); the scheme in any case (RFC 9110 section 11.1), at the start only.
-fn bearer(head: &Head) -> Result<&[u8], Refusal> {
-    let mut values = head.all("authorization");
-    let value = values.next().ok_or(Refusal::NoToken)?;
-    if values.next().is_some() {
-        return Err(Refusal::SeveralTokens);
-    }
-    if !value.contains(&b',') {
-        return bearer_of(value).ok_or(Refusal::NoToken);
-    }
-    // Envoy joins repeated lines of this header with commas: a further credential has a scheme, or is an empty line.
-    let mut further = value.split(|byte| *byte == b',').skip(1).map(<[u8]>::trim_ascii);
-    match bearer_of(value) {
-        Some(_) if further.any(|part| part.is_empty() || part.contains(&b' ')) => Err(Refusal::SeveralTokens),
-        None if further.any(|part| bearer_of(part).is_some()) => Err(Refusal::SeveralTokens),
-        Some(token) => Ok(token),
-        None => Err(Refusal::NoToken),
-    }
-}
-
-/// What stands behind `Bearer`.
-fn bearer_of(credential: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = credential.split_at_checked("Bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
 /// What is on its way is waited for; what cannot be had refuses, and it is never the caller's fault.
@@ -183,6 +127,15 @@ fn wait_or(refusal: fn(Duration) -> Refusal) -> impl Fn(Missing) -> Stop {
     move |missing| match missing {
         Missing::Wait(want) => Stop::Wait(want),
         Missing::Unavailable(wait) => refusal(wait).into(),
+    }
+}
+
+impl From<bearer::Absent> for Stop {
+    fn from(absent: bearer::Absent) -> Self {
+        Self::Refuse(match absent {
+            bearer::Absent::None => Refusal::NoToken,
+            bearer::Absent::Several => Refusal::SeveralTokens,
+        })
     }
 }
 

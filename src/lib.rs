@@ -23,7 +23,7 @@
 //! # Where to read
 //!
 //! [`filter`] is one request, from top to bottom; start there. What it asks:
-//! [`route`] which rule, [`jwt`] who calls (with [`jwk`] and [`signature`]), [`access`] may they, [`store`] what is known,
+//! [`route`] which rule, [`bearer`] where the token is, [`jwt`] who calls (with [`jwk`] and [`signature`]), [`access`] may they, [`store`] what is known,
 //! [`reply`] what to answer. What keeps the store fresh: [`lease`] when to fetch, [`discovery`] where from, [`oauth`] what
 //! to ask for. What the operator wrote and meant: [`config`] and [`policy`], with [`compile`] between
 //! them. What drives it all: [`plugin`], and [`wasm`]
@@ -32,6 +32,7 @@
 pub mod access;
 pub mod assertion;
 pub mod audit;
+pub mod bearer;
 pub mod cache;
 pub mod compile;
 pub mod config;

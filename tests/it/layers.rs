@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("mistake", "document located"),
     ("lease", "io"),
     ("route", "io"),
+    ("bearer", "io"),
     ("jwk", "json"),
     ("private_key", "json jwk"),
     ("signature", "jwk"),
@@ -39,7 +40,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("compile", "access config discovery io jwk jwt located mistake oauth policy private_key route"),
     ("edits", "io policy"),
     ("store", "assertion cache discovery io jwk jwt lease oauth policy share"),
-    ("filter", "config edits io jwt policy reply route signature store"),
+    ("filter", "bearer config edits io jwt policy reply route signature store"),
     ("audit", "filter io reply"),
     ("plugin", "assertion audit edits filter io policy reply share signature stats store"),
     // The shell is the only one that may reach everywhere, and the only one that nobody may reach.
