@@ -7,7 +7,7 @@
 use crate::io::{Call, Endpoint, Reply};
 use crate::json;
 use crate::lease::{Cause, Failure};
-use crate::oauth;
+use crate::oauth::answer;
 use std::time::Duration;
 
 /// An absolute `http` or `https` URL, taken apart.
@@ -111,7 +111,7 @@ impl Discovery {
 
     /// The endpoints, if the reply is the metadata of this issuer.
     pub fn read(&self, reply: &Reply) -> Result<Metadata, Failure> {
-        let body = oauth::body_of(reply).map_err(|failure| match reply.status {
+        let body = answer::body_of(reply).map_err(|failure| match reply.status {
             // Not here: the next attempt asks at the other place.
             Some(404) => Failure { cause: Cause::Elsewhere, ..failure },
             _ => failure,

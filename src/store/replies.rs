@@ -5,7 +5,7 @@ use crate::discovery::Metadata;
 use crate::io::{Dice, Reply};
 use crate::jwk::{self, KeySet};
 use crate::lease::{Cause, Failure, Fresh};
-use crate::oauth;
+use crate::oauth::answer;
 use crate::policy::{CredentialId, IssuerId};
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ impl Store {
 
     pub(super) fn read_keys(&self, id: IssuerId, reply: &Reply, dice: &mut Dice) -> Read<Rc<KeySet>> {
         let issuer = self.policy.issuers.get(id.0).ok_or_else(gone)?;
-        let parsed = jwk::parse(oauth::body_of(reply)?)
+        let parsed = jwk::parse(answer::body_of(reply)?)
             .map_err(|error| Failure::new(Cause::Unreadable, format!("the key set: {error}")))?;
         let mut news = format!("{} usable keys", parsed.keys.len());
         for left_out in &parsed.left_out {

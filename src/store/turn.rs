@@ -5,7 +5,7 @@
 use super::{Outcome, Store, Ticket, Want, settle};
 use crate::io::{Dice, Now, Reply};
 use crate::lease::{Attempt, Failure};
-use crate::oauth;
+use crate::oauth::answer;
 use crate::policy::CredentialId;
 
 /// A place in a list, and how many of the list were refused since one last worked.
@@ -57,7 +57,7 @@ impl Store {
     ) -> Option<Failure> {
         let grant = &self.policy.credentials.get(id.0)?.grant;
         let state = self.tokens.get_mut(id.0).filter(|state| state.lease.is_running(attempt))?;
-        if !oauth::denies_client(reply) {
+        if !answer::denies_client(reply) {
             state.turn.stays();
             return None;
         }
