@@ -1,5 +1,5 @@
-//! A client assertion (RFC 7523 section 2.2, `OpenID` Connect Core section 9): a short-lived JWT that says who the client
-//! is, made anew for each attempt.
+//! An assertion: a short-lived JWT that says who the client is (RFC 7523 section 2.2, `OpenID` Connect Core section 9), or
+//! for whom it asks (section 2.1), made anew for each attempt.
 //!
 //! In: the client, for whom the assertion is, the time. Out: the JWT, or none where nobody here can sign with that key.
 
@@ -26,12 +26,23 @@ pub struct Signer {
 /// What an assertion says.
 #[derive(Clone, Copy, Debug)]
 pub struct Claims<'a> {
-    /// `iss` and `sub`: the client's id.
-    pub client_id: &'a str,
+    /// `iss`: the client's id.
+    pub issuer: &'a str,
+    /// `sub`: the client's id, or whom it asks for.
+    pub subject: &'a str,
     /// `aud`: the provider.
     pub audience: &'a str,
+    /// Further members, as JSON text, each behind a comma.
+    pub more: &'a str,
     /// Seconds since 1970.
     pub now: u64,
+}
+
+impl<'a> Claims<'a> {
+    /// What a client says of itself.
+    pub fn of_client(client_id: &'a str, audience: &'a str, now: u64) -> Self {
+        Self { issuer: client_id, subject: client_id, audience, more: "", now }
+    }
 }
 
 impl Signer {
@@ -56,16 +67,17 @@ impl Signer {
 
     /// What is signed (RFC 7515 section 5.1); `jti` makes it good for one use (RFC 7523 section 3).
     fn message(&mut self, algorithm: &str, kid: Option<&str>, claims: &Claims<'_>) -> String {
-        let Claims { client_id, audience, now } = claims;
+        let Claims { issuer, subject, audience, more, now } = claims;
         let random = self.nonces.draw();
         let (jti, _) = random.split_at(16);
         // As JSON, with its quotes; a tree of it would be 3 KB more of module.
-        let [client, audience] = [*client_id, *audience].map(|text| Value::from(text).to_string());
+        let [issuer, subject, audience] =
+            [*issuer, *subject, *audience].map(|text| Value::from(text).to_string());
         let kid = kid.map_or_else(String::new, |kid| format!(",\"kid\":{}", Value::from(kid)));
         let header = format!("{{\"alg\":\"{algorithm}\",\"typ\":\"JWT\"{kid}}}");
         let (jti, exp) = (URL_SAFE_NO_PAD.encode(jti), now.saturating_add(LIFE));
         let payload = format!(
-            "{{\"iss\":{client},\"sub\":{client},\"aud\":{audience},\"jti\":\"{jti}\",\"iat\":{now},\"exp\":{exp}}}"
+            "{{\"iss\":{issuer},\"sub\":{subject},\"aud\":{audience},\"jti\":\"{jti}\",\"iat\":{now},\"exp\":{exp}{more}}}"
         );
         let [header, payload] = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
         format!("{header}.{payload}")
@@ -90,8 +102,13 @@ mod tests {
         Signer::new(Box::new(Compact), [7; 32])
     }
 
-    const CLAIMS: Claims<'_> =
-        Claims { client_id: "order-service", audience: "https://idp.example/realms/r", now: 1_800_000_000 };
+    const CLAIMS: Claims<'_> = Claims {
+        issuer: "order-service",
+        subject: "order-service",
+        audience: "https://idp.example/realms/r",
+        more: "",
+        now: 1_800_000_000,
+    };
 
     #[test]
     fn an_assertion_says_who_to_whom_and_for_how_long() {

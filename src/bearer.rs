@@ -13,6 +13,22 @@ pub enum Absent {
     Several,
 }
 
+/// The token that stands in this header, behind `Bearer` if it is `Authorization`.
+pub fn in_header<'a>(head: &'a Head, name: &str) -> Result<&'a [u8], Absent> {
+    if name == "authorization" {
+        return of(head);
+    }
+    let mut values = head.all(name);
+    let value = values.next().filter(|value| !value.is_empty()).ok_or(Absent::None)?;
+    if values.next().is_some() { Err(Absent::Several) } else { Ok(value) }
+}
+
+/// A token as text: what no header may hold, and no blank (RFC 6750 section 2.1), is in none.
+pub fn text(token: &[u8]) -> Option<&str> {
+    let sound = !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
+    std::str::from_utf8(token).ok().filter(|_| sound)
+}
+
 /// The bearer token of a request (RFC 6750 section 2.1); the scheme in any case (RFC 9110 section 11.1), at the start only.
 pub fn of(head: &Head) -> Result<&[u8], Absent> {
     let mut values = head.all("authorization");

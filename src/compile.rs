@@ -30,7 +30,8 @@ impl Policy {
         let issuers = Names::of(&read, "issuers", read.value.issuers.names());
         let credentials = read.value.outbound.iter().flat_map(|outbound| outbound.credentials.names());
         let credentials = Names::of(&read, "outbound.credentials", credentials);
-        let mut compiler = Compiler { environment, issuers, credentials, mistakes: Vec::new() };
+        let verifies = read.value.inbound.is_some();
+        let mut compiler = Compiler { environment, issuers, credentials, verifies, mistakes: Vec::new() };
         let policy = compiler.policy(&read.value);
         let mistakes = read.and_also(compiler.mistakes);
         match policy {
@@ -50,15 +51,19 @@ const WAITING: Waiting = Waiting { timeout: Duration::from_secs(5), requests: 10
 const REALM: &str = "m2m";
 
 /// Parameters of a token request that have a member of their own, or that must not be overridden.
-const RESERVED_PARAMETERS: [&str; 8] = [
+const RESERVED_PARAMETERS: [&str; 12] = [
+    "assertion",
     "audience",
     "client_assertion",
     "client_assertion_type",
     "client_id",
     "client_secret",
     "grant_type",
+    "requested_token_type",
     "resource",
     "scope",
+    "subject_token",
+    "subject_token_type",
 ];
 
 /// Walks the configuration; notes what is wrong, and carries on. Never inlined: it runs once, and inlined it is 30 KB more
@@ -67,6 +72,8 @@ struct Compiler<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     issuers: Names,
     credentials: Names,
+    /// Whether there are callers whose tokens are verified.
+    verifies: bool,
     mistakes: Vec<Mistake>,
 }
 

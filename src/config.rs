@@ -1,10 +1,12 @@
 //! The configuration as the operator wrote it. `policy` turns it into what the operator meant.
 //!
 //! These doc comments are the manual: what a member is for, its default and why, an example. Every member may be absent
-//! here; what must be there, and what contradicts what, is `policy`'s to say.
+//! here; what must be there, and what contradicts what, is `policy`'s to say. Values that can be written in more than one way
+//! are read in `config/read.rs`.
 
-use serde::de::{self, Deserializer, Visitor};
-use serde::{Deserialize, Serialize};
+mod read;
+
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::fmt;
 use std::time::Duration;
@@ -191,12 +193,30 @@ pub struct Outbound {
     pub rules: Vec<OutboundRule>,
 }
 
-/// A client of an issuer, and the token that it asks for (RFC 6749 section 4.4).
+/// A client of an issuer, and the token that it asks for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Credential {
     /// The name of the issuer.
     pub issuer: Option<String>,
+    /// What entitles the client to the token. Default `client_credentials`: itself.
+    pub grant_type: GrantType,
+    /// For `token_exchange`: the token that is exchanged (`subject_token`, RFC 8693 section 2.1). `caller` is the token of this
+    /// very request's caller, after the inbound rule has verified it; `{ header: authorization }` is whatever the
+    /// request brings there, which nobody but the provider judges. Default: `caller` where there are inbound rules, else
+    /// the `authorization` header.
+    pub subject_token: Option<SubjectToken>,
+    /// For `token_exchange`: what that token is (`subject_token_type`): `access_token` (the default), `jwt`, `id_token`, or a
+    /// whole URN.
+    pub subject_token_type: Option<String>,
+    /// For `token_exchange`: what is asked for (`requested_token_type`): `access_token`, `jwt`, `id_token`, or a whole URN
+    /// such as that of transaction tokens. Default: the provider is not told, and gives an access token. A refresh token
+    /// cannot be asked for, as no service may see one.
+    pub requested_token_type: Option<String>,
+    /// For `jwt_bearer`: `sub` of the assertion, whom the token is for (RFC 7523 section 3). Default: the client itself.
+    pub assertion_subject: Option<String>,
+    /// For `jwt_bearer`: further claims of the assertion, such as `{ scope: "…" }`, which Google reads there.
+    pub assertion_claims: Map<String, Value>,
     /// `client_id`. Not needed with `auth_method: none`, where it is not sent.
     pub client_id: Option<String>,
     /// Its secret: `{ env: ORDER_SERVICE_SECRET }`. Or a list, `[{ env: NEW }, { env: OLD }]`, so that a secret can be
@@ -206,7 +226,7 @@ pub struct Credential {
     /// How the client authenticates (RFC 6749 section 2.3, `OpenID` Connect Core section 9). Default
     /// `client_secret_basic`, which every provider must support.
     pub auth_method: AuthMethod,
-    /// The key of `private_key_jwt`, `{ env: ORDER_SERVICE_KEY }`: RSA of at least 2048 bits, P-256 or Ed25519,
+    /// The key of `private_key_jwt`, and of `jwt_bearer`, `{ env: ORDER_SERVICE_KEY }`: RSA of at least 2048 bits, P-256 or Ed25519,
     /// unencrypted, as PEM (PKCS#8, or OpenSSL's older forms; lines may end in a written `\n`) or as a private JWK (RFC
     /// 7517).
     pub private_key: Option<Secret>,
@@ -217,13 +237,14 @@ pub struct Credential {
     /// to be told of another key. PS256 is refused: Envoy's own crypto does not sign it, and RSA within the module would
     /// be 36 KB more of it and hold up the worker.
     pub assertion_algorithm: Option<AssertionAlgorithm>,
-    /// `aud` of the assertions of `private_key_jwt` and `client_secret_jwt`. Default: the issuer's `iss`, as FAPI 2.0 has
+    /// `aud` of the assertions of `private_key_jwt`, `client_secret_jwt` and `jwt_bearer`. Default: the issuer's `iss`, as FAPI 2.0 has
     /// it and Keycloak takes it; older providers want the URL of their token endpoint (`OpenID` Connect Core section 9).
     pub assertion_audience: Option<String>,
     /// `scope`.
     pub scopes: Vec<String>,
-    /// `audience` (Auth0 and others).
-    pub audience: Option<String>,
+    /// `audience` (Auth0 and others). For `token_exchange` it may be a list (RFC 8693 section 2.1); for Keycloak it holds client
+    /// ids, and narrows what `scopes` and roles bring, never adds to it.
+    pub audience: Texts,
     /// `resource` (RFC 8707).
     pub resource: Vec<String>,
     /// Further parameters of the token request. `grant_type` and the others that have a member here are refused.
@@ -231,6 +252,37 @@ pub struct Credential {
     /// How long a token is taken to live when the provider does not say. Default `5m`.
     pub default_lifetime: Option<Span>,
 }
+
+/// What entitles a client to a token.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantType {
+    /// The client itself (RFC 6749 section 4.4): one token for all requests.
+    #[default]
+    ClientCredentials,
+    /// The token of whoever made the request (RFC 8693): one token for each of them, which ends no later than theirs.
+    TokenExchange,
+    /// An assertion that the client signs with `private_key` (RFC 7523 section 2.1), as Google's service accounts do: one token
+    /// for all requests.
+    JwtBearer,
+}
+
+/// The token that is exchanged for another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubjectToken {
+    /// The verified caller's.
+    Caller,
+    /// What this header holds.
+    Header(String),
+}
+
+/// A span of time: `500ms`, `60s`, `5m`, `24h`, or a number of seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+/// A text, or a list of texts.
+#[derive(Clone, Debug, Default)]
+pub struct Texts(pub Vec<String>);
 
 /// How a client authenticates at the token endpoint.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -359,244 +411,6 @@ impl<T> Entries<T> {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members<T>(std::marker::PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
-            type Value = Entries<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, mut members: A) -> Result<Entries<T>, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = members.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-
-        deserializer.deserialize_map(Members(std::marker::PhantomData))
-    }
-}
-
-/// A span of time: `500ms`, `60s`, `5m`, `24h`, or a number of seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Span(pub Duration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-
-        impl Visitor<'_> for Text {
-            type Value = Span;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(
-                    "a span of time such as \"500ms\", \"60s\", \"5m\", \"24h\", or a number of seconds",
-                )
-            }
-
-            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Span, E> {
-                Self::bounded(Duration::from_secs(seconds))
-                    .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(seconds), &self))
-            }
-
-            // A `Struct` in Envoy's YAML holds every number as a double.
-            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Span, E> {
-                Duration::try_from_secs_f64(seconds)
-                    .ok()
-                    .and_then(Self::bounded)
-                    .ok_or_else(|| E::invalid_value(de::Unexpected::Float(seconds), &self))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
-                let digits =
-                    text.len().saturating_sub(text.trim_start_matches(|c: char| c.is_ascii_digit()).len());
-                let (number, unit) = text.split_at(digits);
-                let number: Option<u64> = number.parse().ok();
-                let span = match (number, unit) {
-                    (Some(number), "ms") => Some(Duration::from_millis(number)),
-                    (Some(number), "s") => Some(Duration::from_secs(number)),
-                    (Some(number), "m") => number.checked_mul(60).map(Duration::from_secs),
-                    (Some(number), "h") => number.checked_mul(3600).map(Duration::from_secs),
-                    _ => None,
-                };
-                span.and_then(Self::bounded).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
-            }
-        }
-
-        impl Text {
-            /// A year: more is a mistyped number, and would overflow somewhere.
-            fn bounded(span: Duration) -> Option<Span> {
-                (span <= Duration::from_secs(366 * 86_400)).then_some(Span(span))
-            }
-        }
-
-        deserializer.deserialize_any(Text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Names {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Default, Deserialize)]
-        #[serde(default, deny_unknown_fields, expecting = "an object")]
-        #[expect(clippy::struct_field_names, reason = "the operator's words")]
-        struct Full {
-            all_of: Option<Vec<String>>,
-            any_of: Option<Vec<String>>,
-            none_of: Option<Vec<String>>,
-        }
-        struct Either;
-
-        impl<'de> Visitor<'de> for Either {
-            type Value = Names;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of names (all are needed), or an object with all_of, any_of, none_of")
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, elements: A) -> Result<Names, A::Error> {
-                let all = Vec::deserialize(de::value::SeqAccessDeserializer::new(elements))?;
-                Ok(Names { all_of: Some(all), ..Names::default() })
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<Names, A::Error> {
-                let Full { all_of, any_of, none_of } =
-                    Full::deserialize(de::value::MapAccessDeserializer::new(members))?;
-                Ok(Names { all_of, any_of, none_of })
-            }
-        }
-
-        deserializer.deserialize_any(Either)
-    }
-}
-
-impl<'de> Deserialize<'de> for Sharing {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Switch;
-
-        impl Visitor<'_> for Switch {
-            type Value = Sharing;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("on, off or sealed")
-            }
-
-            // To YAML 1.1, which Envoy reads, `on` and `off` are truth values.
-            fn visit_bool<E: de::Error>(self, on: bool) -> Result<Sharing, E> {
-                Ok(if on { Sharing::On } else { Sharing::Off })
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Sharing, E> {
-                match text {
-                    "on" => Ok(Sharing::On),
-                    "off" => Ok(Sharing::Off),
-                    "sealed" => Ok(Sharing::Sealed),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
-                }
-            }
-        }
-
-        deserializer.deserialize_any(Switch)
-    }
-}
-
-impl<'de> Deserialize<'de> for HeaderValue {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-
-        impl<'de> Visitor<'de> for Either {
-            type Value = HeaderValue;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, or an object with exactly one of exact, prefix and present")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<HeaderValue, E> {
-                Ok(HeaderValue::Exact(text.to_owned()))
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, mut members: A) -> Result<HeaderValue, A::Error> {
-                let entry: Option<(String, Value)> = members.next_entry()?;
-                let more = members.next_key::<de::IgnoredAny>()?.is_some();
-                let entry = entry.filter(|_| !more);
-                let value = match entry.as_ref().map(|(name, value)| (name.as_str(), value)) {
-                    Some(("exact", Value::String(text))) => Some(HeaderValue::Exact(text.clone())),
-                    Some(("prefix", Value::String(text))) => Some(HeaderValue::Prefix(text.clone())),
-                    Some(("present", Value::Bool(present))) => Some(HeaderValue::Present(*present)),
-                    _ => None,
-                };
-                value.ok_or_else(|| de::Error::invalid_type(de::Unexpected::Map, &self))
-            }
-        }
-
-        deserializer.deserialize_any(Either)
-    }
-}
-
-impl<'de> Deserialize<'de> for ClaimPath {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-
-        impl<'de> Visitor<'de> for Either {
-            type Value = ClaimPath;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the path of a claim, dotted (\"realm_access.roles\") or as a list of names")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<ClaimPath, E> {
-                Ok(ClaimPath(text.split('.').map(str::to_owned).collect()))
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, elements: A) -> Result<ClaimPath, A::Error> {
-                Vec::deserialize(de::value::SeqAccessDeserializer::new(elements)).map(ClaimPath)
-            }
-        }
-
-        deserializer.deserialize_any(Either)
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::read(&Value::deserialize(deserializer)?)
-    }
-}
-
-impl Secret {
-    /// Written by hand, since serde's own messages quote what stands there.
-    fn read<E: de::Error>(value: &Value) -> Result<Self, E> {
-        const EXPECTED: &str = "expected {\"env\": \"NAME\"} or {\"inline\": \"…\"}, a variable's name or a text that is not empty";
-        let pair =
-            value.as_object().filter(|members| members.len() == 1).and_then(|members| members.iter().next());
-        match pair.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default())) {
-            Some(("env", name)) if is_variable(name) => Ok(Self::Env(name.to_owned())),
-            Some(("inline", secret)) if !secret.is_empty() => Ok(Self::Inline(secret.to_owned())),
-            _ => Err(E::custom(format_args!("not shown here since it may be a secret, {EXPECTED}"))),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Secrets {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::Array(list) => list.iter().map(Secret::read).collect::<Result<_, _>>().map(Self::AnyOf),
-            value => Secret::read(&value).map(Self::One),
-        }
-    }
-}
-
-/// POSIX, "Environment Variable Definition": what every shell can set.
-fn is_variable(name: &str) -> bool {
-    let sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    !name.is_empty() && !name.starts_with(|first: char| first.is_ascii_digit()) && name.bytes().all(sound)
 }
 
 impl fmt::Debug for Secret {

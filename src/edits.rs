@@ -3,7 +3,7 @@
 //! Plain data, and the one place that knows which claim can be a header's value. It does not decide what to change.
 
 use crate::io::Head;
-use crate::policy::CredentialId;
+use crate::store::Want;
 use serde_json::Value;
 use std::fmt;
 use std::rc::Rc;
@@ -29,9 +29,9 @@ pub enum Edit {
 /// Which token was attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// Whose token.
-    pub credential: CredentialId,
-    /// Which of its tokens.
+    /// What brought it.
+    pub want: Want,
+    /// Which of the tokens that it brought.
     pub serial: u64,
 }
 

@@ -44,6 +44,12 @@ pub enum Stop {
     Wait(Want),
 }
 
+/// A caller, and the token by which it was known.
+struct Authenticated<'a> {
+    token: &'a [u8],
+    caller: Caller,
+}
+
 /// What was seen on the way to a decision.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -57,38 +63,45 @@ pub struct Seen {
     pub attach: Option<Rc<str>>,
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
     /// Match a rule; if it requires a caller, authenticate and admit it; if it attaches a token, attach it.
     pub fn decide(mut self) -> Result<Edits, Stop> {
         let mut edits = Edits::default();
         let target = Target::of(self.head).map_err(|Ambiguous| Refusal::AmbiguousPath)?;
-        if let Some(inbound) = &self.policy.inbound {
-            self.admit(inbound, &target, &mut edits)?;
-        }
+        let caller = match &self.policy.inbound {
+            Some(inbound) => self.admit(inbound, &target, &mut edits)?,
+            None => None,
+        };
         if let Some(rule) = self.policy.outbound.iter().find(|rule| rule.matches.holds(&target)) {
-            self.attach(rule, &mut edits)?;
+            self.attach(rule, caller.as_ref(), &mut edits)?;
         }
         Ok(edits)
     }
 
     /// Who calls, and may they? Nobody is asked where the rule allows everybody.
-    fn admit(&mut self, inbound: &Inbound, target: &Target<'_>, edits: &mut Edits) -> Result<(), Stop> {
+    fn admit(
+        &mut self,
+        inbound: &Inbound,
+        target: &Target<'_>,
+        edits: &mut Edits,
+    ) -> Result<Option<Authenticated<'a>>, Stop> {
         for name in &inbound.own_headers {
             edits.remove(name, self.head); // never believe a client's copy of what we assert
         }
         let rule = inbound.rules.iter().find(|rule| rule.matches.holds(target)).ok_or(Refusal::NoRule)?;
         self.seen.rule = Some(Rc::clone(&rule.name));
         let Some(require) = &rule.require else {
-            return Ok(());
+            return Ok(None);
         };
-        let caller = self.authenticate(require, bearer::of(self.head)?)?;
+        let token = bearer::of(self.head)?;
+        let caller = self.authenticate(require, token)?;
         self.seen.caller = Some(caller.clone());
         if !caller.is_for_any(&require.audiences) {
             return Err(Refusal::Token(Reject::Audience).into());
         }
         require.access.allows(&caller).map_err(Refusal::Access)?;
         self.hand_on(rule, &caller, edits);
-        Ok(())
+        Ok(Some(Authenticated { token, caller }))
     }
 
     /// A caller exists only as the result of a verified token.
@@ -127,6 +140,8 @@ fn wait_or(refusal: fn(Duration) -> Refusal) -> impl Fn(Missing) -> Stop {
     move |missing| match missing {
         Missing::Wait(want) => Stop::Wait(want),
         Missing::Unavailable(wait) => refusal(wait).into(),
+        Missing::NoRoom => Refusal::TooManyWaiting.into(),
+        Missing::Denied(_) => Refusal::SubjectToken.into(),
     }
 }
 

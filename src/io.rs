@@ -109,7 +109,7 @@ impl Head {
     }
 
     /// Every value of a header, by its lower-case name.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn all<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         self.fields
             .iter()
             .filter(move |field| self.slice(&field.name) == name.as_bytes())

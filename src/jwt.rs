@@ -156,6 +156,13 @@ pub fn read(token: &[u8]) -> Result<Unverified<'_>, Reject> {
     Ok(Unverified { signed, payload, signature: decode(signature)?, algorithm, kid })
 }
 
+/// When a token says that it ends, if it is a JWT. Nobody has verified it: good for not using it longer, and nothing else.
+pub fn claimed_end(token: &[u8]) -> Option<u64> {
+    let payload = token.split(|byte| *byte == b'.').nth(1)?;
+    let exp = date(&object(payload).ok()?, "exp").ok().flatten()?;
+    Some(u64::try_from(exp).unwrap_or_default())
+}
+
 impl Unverified<'_> {
     /// The name of the key that is said to have signed this.
     pub fn kid(&self) -> Option<&str> {
@@ -215,6 +222,12 @@ impl Caller {
     /// Seconds since 1970 from which on the token is no longer accepted, the clock skew included.
     pub fn end(&self) -> u64 {
         self.0.end
+    }
+
+    /// `exp`, in seconds since 1970.
+    pub fn expires(&self) -> Option<u64> {
+        let exp = date(&self.0.claims, "exp").ok().flatten()?;
+        Some(u64::try_from(exp).unwrap_or_default())
     }
 
     /// `sub`.

@@ -88,6 +88,10 @@ pub enum Cause {
     Elsewhere,
     /// An answer that is not what was asked for.
     Unreadable,
+    /// The provider does not take the token that was to be exchanged: its owner's fault.
+    Subject,
+    /// The provider takes it, and denies the exchange.
+    Denied,
 }
 
 impl Cause {
@@ -101,6 +105,8 @@ impl Cause {
             Self::Status => "status",
             Self::Elsewhere => "elsewhere",
             Self::Unreadable => "unreadable",
+            Self::Subject => "subject_token",
+            Self::Denied => "denied",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! OAuth 2.0 as data: a [`Grant`] to the [`Call`] that asks for its token, and the [`Reply`] to a [`Token`] or a fault.
 //!
-//! RFC 6749 sections 2.3.1, 4.4, 5.1 and 5.2, RFC 7523, RFC 8705 section 2, RFC 8707. It keeps no state, retries nothing,
+//! RFC 6749 sections 2.3.1, 4.4, 5.1 and 5.2, RFC 7523, RFC 8693, RFC 8705 section 2, RFC 8707. It keeps no state, retries nothing,
 //! and never puts a secret or a body into an error. What the answers mean is [`answer`]'s.
 
 pub mod answer;
@@ -77,9 +77,11 @@ pub enum ClientAuth {
     Cluster,
 }
 
-/// What to ask the token endpoint for: the client-credentials grant of one client (RFC 6749 section 4.4).
+/// What to ask the token endpoint for, as which client.
 #[derive(Clone, Debug)]
 pub struct Grant {
+    /// What entitles to the token.
+    pub kind: Kind,
     /// `client_id`.
     pub client_id: String,
     /// How the client authenticates. Of several the next is tried where the provider does not take one.
@@ -90,29 +92,81 @@ pub struct Grant {
     pub default_lifetime: Duration,
 }
 
+/// What entitles to a token.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// The client itself (RFC 6749 section 4.4).
+    ClientCredentials,
+    /// A token of somebody else, of these types (RFC 8693 section 2.1).
+    TokenExchange {
+        /// `subject_token_type`.
+        subject: String,
+        /// `requested_token_type`, if the provider is told.
+        requested: Option<String>,
+    },
+    /// An assertion of the client's own (RFC 7523 section 2.1).
+    JwtBearer(Box<Assertion>),
+}
+
+/// The assertion that a client asks with.
+#[derive(Clone, Debug)]
+pub struct Assertion {
+    /// What it is signed with.
+    pub key: PrivateKey,
+    /// `sub`.
+    pub subject: String,
+    /// `aud`.
+    pub audience: String,
+    /// Further claims, as JSON text, each behind a comma.
+    pub more: String,
+}
+
+/// One attempt at a token.
+pub struct Asking<'a> {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// How long the answer may take.
+    pub timeout: Duration,
+    /// In which of its ways the client authenticates.
+    pub turn: usize,
+    /// `subject_token`, for an exchange.
+    pub subject: Option<&'a str>,
+    /// Seconds since 1970.
+    pub now: u64,
+}
+
 impl Grant {
-    /// The request for a token, the client authenticating in the `turn`th of its ways; or why there is none.
-    pub fn call(
-        &self,
-        turn: usize,
-        endpoint: Endpoint,
-        timeout: Duration,
-        signer: &mut Signer,
-        now: u64,
-    ) -> Result<Call, Failure> {
+    /// The request for a token, or why there is none.
+    pub fn call(&self, asking: Asking<'_>, signer: &mut Signer) -> Result<Call, Failure> {
+        let Asking { endpoint, timeout, turn, subject, now } = asking;
         let mut headers = vec![
             ("content-type", "application/x-www-form-urlencoded".to_owned()),
             ("accept", "application/json".to_owned()),
         ];
-        let mut body = form_pair("grant_type", "client_credentials");
+        let mut body = form_pair("grant_type", self.kind.grant_type());
         let mut add = |name: &str, value: &str| {
             body.push('&');
             body.push_str(&form_pair(name, value));
         };
+        match &self.kind {
+            Kind::ClientCredentials => {}
+            Kind::TokenExchange { subject: subject_type, requested } => {
+                add("subject_token", subject.unwrap_or_default());
+                add("subject_token_type", subject_type);
+                if let Some(requested) = requested {
+                    add("requested_token_type", requested);
+                }
+            }
+            Kind::JwtBearer(assertion) => {
+                let Assertion { key, subject, audience, more } = &**assertion;
+                let claims = Claims { issuer: &self.client_id, subject, audience, more, now };
+                add("assertion", &signer.by_key(key, &claims).ok_or_else(|| cannot_sign(key))?);
+            }
+        }
         for (name, value) in &self.parameters {
             add(name, value);
         }
-        let claims = |audience| Claims { client_id: &self.client_id, audience, now };
+        let claims = |audience| Claims::of_client(&self.client_id, audience, now);
         let assertion = match self.auth.get(turn) {
             Some(ClientAuth::Basic(secret)) => {
                 headers.push(("authorization", self.basic(secret)));
@@ -147,7 +201,18 @@ impl Grant {
 
     /// All that decides which tokens it brings, the secret among it. To be hashed, and nothing else.
     pub fn fingerprint(&self) -> Vec<&[u8]> {
-        let mut parts = vec![self.client_id.as_bytes()];
+        let mut parts = vec![self.kind.grant_type().as_bytes(), self.client_id.as_bytes()];
+        match &self.kind {
+            Kind::ClientCredentials => {}
+            Kind::TokenExchange { subject, requested } => {
+                parts.extend([subject.as_bytes(), requested.as_deref().unwrap_or_default().as_bytes()]);
+            }
+            Kind::JwtBearer(own) => {
+                let texts = [&own.subject, &own.audience, &own.more].map(String::as_bytes);
+                parts.push(own.key.pkcs8());
+                parts.extend(texts);
+            }
+        }
         for auth in &self.auth {
             let proof: [&[u8]; 3] = match auth {
                 ClientAuth::Basic(secret) => [b"basic", secret.reveal().as_bytes(), b""],
@@ -187,11 +252,34 @@ impl Grant {
         format!("Basic {}", STANDARD.encode(pair))
     }
 
-    /// The token of a reply, and how long it is good.
-    pub fn read(&self, reply: &Reply, dice: &mut Dice) -> Result<Fresh<Token>, Failure> {
-        let answer = answer::members(reply, &|text| self.repeats_secret(text))?;
+    /// The token of a reply, and how long it is good. An exchanged one is good no longer than the `subject` that it was
+    /// exchanged for, which ends in so long.
+    pub fn read(
+        &self,
+        reply: &Reply,
+        subject: Option<(&str, Option<Duration>)>,
+        dice: &mut Dice,
+    ) -> Result<Fresh<Token>, Failure> {
+        let is_secret =
+            |text: &str| self.repeats_secret(text) || subject.is_some_and(|(token, _)| text.contains(token));
+        let answer = answer::members(reply, &is_secret).map_err(|failure| match self.kind {
+            Kind::TokenExchange { .. } => answer::blame(reply, failure),
+            Kind::ClientCredentials | Kind::JwtBearer(_) => failure,
+        })?;
         let lifetime = answer::lifetime(&answer, self.default_lifetime)?;
-        Ok(answer::for_its_life(answer::bearer_token(&answer)?, lifetime, dice))
+        let left = subject.and_then(|(_, left)| left).unwrap_or(Duration::MAX);
+        let token = answer::token(&answer, &self.kind)?;
+        Ok(answer::for_its_life(token, lifetime.min(left), dice))
+    }
+}
+
+impl Kind {
+    fn grant_type(&self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+            Self::TokenExchange { .. } => "urn:ietf:params:oauth:grant-type:token-exchange",
+            Self::JwtBearer(_) => "urn:ietf:params:oauth:grant-type:jwt-bearer",
+        }
     }
 }
 
@@ -236,6 +324,7 @@ mod tests {
         let parameters =
             vec![("scope".to_owned(), "a b".to_owned()), ("resource".to_owned(), "https://x/?y".to_owned())];
         Grant {
+            kind: Kind::ClientCredentials,
             client_id: "a:b c".into(),
             auth: vec![auth],
             parameters,
@@ -246,7 +335,12 @@ mod tests {
     fn call(auth: ClientAuth) -> Call {
         let endpoint =
             Endpoint { cluster: "c".into(), scheme: "https", authority: "idp".into(), path: "/t".into() };
-        grant(auth).call(0, endpoint, Duration::from_secs(5), &mut signer(), 1_800_000_000).unwrap()
+        grant(auth).call(asking(endpoint), &mut signer()).unwrap()
+    }
+
+    fn asking(endpoint: Endpoint) -> Asking<'static> {
+        let timeout = Duration::from_secs(5);
+        Asking { endpoint, timeout, turn: 0, subject: None, now: 1_800_000_000 }
     }
 
     fn signer() -> Signer {
@@ -262,7 +356,7 @@ mod tests {
     fn token() -> Token {
         let body = Some(br#"{"access_token":"hush","token_type":"bearer"}"#.to_vec());
         let reply = Reply { status: Some(200), body, ..Reply::default() };
-        grant(ClientAuth::Cluster).read(&reply, &mut Dice::new(1)).unwrap().value
+        grant(ClientAuth::Cluster).read(&reply, None, &mut Dice::new(1)).unwrap().value
     }
 
     #[test]
@@ -314,7 +408,7 @@ mod tests {
         let grant = grant(ClientAuth::PrivateKey(Box::new(read), String::new()));
         let to =
             Endpoint { cluster: "c".into(), scheme: "https", authority: "idp".into(), path: "/t".into() };
-        let failure = grant.call(0, to, Duration::from_secs(5), &mut signer(), 0).unwrap_err();
+        let failure = grant.call(asking(to), &mut signer()).unwrap_err();
         assert_eq!(
             failure.to_string(),
             "configuration: Envoy does not sign ES256 with this key, which is broken unless this Envoy is older than 1.37"

@@ -166,8 +166,9 @@ impl Plugin {
 
     /// An upstream answered 401 to a token of ours.
     pub fn refused_upstream(&mut self, sent: Sent, now: Now) {
-        self.stats.count(Event::RefusedUpstream, &self.credential_name(sent), "");
-        self.store.refused_upstream(sent.credential, sent.serial, now.instant);
+        let credential = sent.want.credential().map_or("?", |id| self.store.credential_name(id));
+        self.stats.count(Event::RefusedUpstream, credential, "");
+        self.store.refused_upstream(sent.want, sent.serial, now.instant);
     }
 
     /// The next thing to do, if there is one.
@@ -188,7 +189,10 @@ impl Plugin {
     }
 
     fn is_full(&self, want: Want) -> bool {
-        self.waiting.iter().filter(|waiter| waiter.want == want).count() >= self.policy.waiting.requests
+        // Those who wait for tokens of one credential wait in one line, whomever the tokens are for.
+        let line = |want: Want| want.credential().map(Want::Token).unwrap_or(want);
+        self.waiting.iter().filter(|waiter| line(waiter.want) == line(want)).count()
+            >= self.policy.waiting.requests
     }
 
     fn decide(&mut self, head: &Head, since: Instant, now: Now) -> (Result<Edits, Stop>, Seen) {
@@ -264,20 +268,13 @@ impl Plugin {
         self.stats.count(Event::Fetch, &what, detail);
         self.effects.push_back(Effect::Log(level, text));
     }
-
-    fn credential_name(&self, sent: Sent) -> String {
-        self.policy
-            .credentials
-            .get(sent.credential.0)
-            .map_or_else(String::new, |credential| credential.name.clone())
-    }
 }
 
 /// The time to wait for this is over.
 fn ran_out(want: Want) -> Refusal {
     let soon = Duration::from_secs(1);
     match want {
-        Want::Token(_) => Refusal::NoOutboundToken(soon),
+        Want::Token(_) | Want::Exchanged(..) => Refusal::NoOutboundToken(soon),
         Want::Keys(_) | Want::Metadata(_) => Refusal::NoKeys(soon),
     }
 }

@@ -165,6 +165,17 @@ pub struct Credential {
     pub issuer: IssuerId,
     /// What it asks for.
     pub grant: Grant,
+    /// Whose token it is exchanged for, if it is.
+    pub subject: Option<Subject>,
+}
+
+/// Where the token stands that is exchanged for another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The verified caller's.
+    Caller,
+    /// Whatever this header holds; the provider judges it.
+    Header(Rc<str>),
 }
 
 /// Requests, and whose token they get.

@@ -29,6 +29,10 @@ pub enum Refusal {
     NoKeys(Duration),
     /// A token for the request could not be had.
     NoOutboundToken(Duration),
+    /// The identity provider does not take the request's token in exchange for another.
+    SubjectToken,
+    /// The identity provider denies this token's owner the exchange.
+    ExchangeDenied,
     /// As many requests wait as may.
     TooManyWaiting,
     /// The plugin is not ready to decide.
@@ -47,6 +51,8 @@ impl Refusal {
             Self::Access(deny) => deny.label,
             Self::NoKeys(_) => "no_keys",
             Self::NoOutboundToken(_) => "no_outbound_token",
+            Self::SubjectToken => "subject_token",
+            Self::ExchangeDenied => "exchange_denied",
             Self::TooManyWaiting => "too_many_waiting",
             Self::NotReady => "not_ready",
         }
@@ -139,6 +145,20 @@ impl Refusal {
                 "a token for the request cannot be fetched",
                 Challenge::RetryAfter(*wait),
                 "m2m_auth_no_outbound_token",
+            ),
+            Self::SubjectToken => facts(
+                401,
+                "Invalid token",
+                "the identity provider does not exchange this token",
+                Challenge::Error("invalid_token"),
+                "m2m_auth_subject_token",
+            ),
+            Self::ExchangeDenied => facts(
+                403,
+                "Insufficient permissions",
+                "the identity provider denies the exchange of this token",
+                Challenge::Error("insufficient_scope"),
+                "m2m_auth_exchange_denied",
             ),
             Self::TooManyWaiting => facts(
                 503,
@@ -246,6 +266,22 @@ mod tests {
             (Refusal::NoRule, 403, "Forbidden", None),
             (Refusal::NoKeys(wait), 503, "Identity provider unavailable", None),
             (Refusal::NoOutboundToken(wait), 503, "Identity provider unavailable", None),
+            (
+                Refusal::SubjectToken,
+                401,
+                "Invalid token",
+                Some(
+                    "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the identity provider does not exchange this token\"",
+                ),
+            ),
+            (
+                Refusal::ExchangeDenied,
+                403,
+                "Insufficient permissions",
+                Some(
+                    "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"the identity provider denies the exchange of this token\"",
+                ),
+            ),
             (Refusal::TooManyWaiting, 503, "Overloaded", None),
             (Refusal::NotReady, 503, "Not ready", None),
         ] {

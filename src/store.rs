@@ -3,7 +3,9 @@
 //! It answers "here it is", "it is on its way" or "it cannot be had", and never decides about a request. Every fetched
 //! thing is a [`Lease`]; who fetches when is the lease's, and the calls are made by whoever drives this store.
 
+mod exchanged;
 mod replies;
+mod tokens;
 mod turn;
 mod unknown;
 mod workers;
@@ -15,14 +17,15 @@ use crate::io::{Call, Dice, Endpoint, Instant, Now, Reply};
 use crate::jwk::KeySet;
 use crate::jwt::Caller;
 use crate::lease::{Attempt, Cause, Failure, Lease, Outlook, Pace};
-use crate::oauth::Token;
+use crate::oauth::{Asking, Token};
 use crate::policy::{self, CredentialId, IssuerId, Policy};
 use crate::share::{Alone, Board, Seat};
+pub use exchanged::{Entry, Subject};
 use replies::Read;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
-use turn::Turn;
+use tokens::CredentialState;
 use unknown::Unknown;
 
 /// Something that is fetched.
@@ -32,8 +35,20 @@ pub enum Want {
     Metadata(IssuerId),
     /// An issuer's key set.
     Keys(IssuerId),
-    /// A credential's token.
+    /// A credential's own token.
     Token(CredentialId),
+    /// A token that a credential gets in exchange for another one.
+    Exchanged(CredentialId, Entry),
+}
+
+impl Want {
+    /// Whose token this is, if it is one.
+    pub fn credential(self) -> Option<CredentialId> {
+        match self {
+            Self::Token(id) | Self::Exchanged(id, _) => Some(id),
+            Self::Metadata(_) | Self::Keys(_) => None,
+        }
+    }
 }
 
 /// One running fetch.
@@ -51,6 +66,10 @@ pub enum Missing {
     Wait(Want),
     /// The provider fails; the next attempt is this far away.
     Unavailable(Duration),
+    /// The provider does not exchange this token, for this reason.
+    Denied(Cause),
+    /// There is no room for one more.
+    NoRoom,
 }
 
 /// How a fetch ended.
@@ -67,7 +86,9 @@ pub struct Outcome {
 pub struct Held {
     /// The token.
     pub token: Token,
-    /// Which of all tokens of its credential, so that a refusal of an old one does not cost the new one.
+    /// What brought it.
+    pub want: Want,
+    /// Which of the tokens that it brought, so that a refusal of an old one does not cost the new one.
     pub serial: u64,
 }
 
@@ -75,7 +96,7 @@ pub struct Held {
 pub struct Store {
     policy: Rc<Policy>,
     issuers: Vec<IssuerState>,
-    tokens: Vec<TokenState>,
+    credentials: Vec<CredentialState>,
     /// What the workers of this process leave for each other.
     board: Box<dyn Board>,
     seats: Vec<(Want, Seat)>,
@@ -93,16 +114,6 @@ struct IssuerState {
     unknown: Unknown,
     /// Where the metadata is asked for next.
     place: Place,
-}
-
-#[derive(Debug)]
-struct TokenState {
-    lease: Lease<Held>,
-    serial: u64,
-    /// The token that an upstream refused, until its renewal has ended one way or the other.
-    refused: Option<u64>,
-    /// Which of the client's secrets is tried.
-    turn: Turn,
 }
 
 /// Verified tokens of one issuer. A token has about 1 KB: at most 4 MiB of the worker's memory.
@@ -127,9 +138,9 @@ impl Store {
     /// A store that has learnt nothing yet; `me` is this worker's own number among those at the board, and not 0.
     pub fn sharing(policy: Rc<Policy>, board: Box<dyn Board>, me: u64) -> Self {
         let issuers = policy.issuers.iter().map(IssuerState::new).collect();
-        let tokens =
-            policy.credentials.iter().map(|credential| TokenState::new(&policy, credential)).collect();
-        let mut store = Self { policy, issuers, tokens, board, seats: Vec::new(), me };
+        let credentials =
+            policy.credentials.iter().map(|credential| CredentialState::new(&policy, credential)).collect();
+        let mut store = Self { policy, issuers, credentials, board, seats: Vec::new(), me };
         store.seats = store.wants().map(|want| (want, Seat::new(store.name(want), &*store.board))).collect();
         store
     }
@@ -187,46 +198,6 @@ impl Store {
         Err(Missing::Wait(Want::Keys(issuer)))
     }
 
-    /// The credential's token. One that an upstream has just refused is not used while its renewal is under way, by those who
-    /// may wait.
-    pub fn token(&mut self, credential: CredentialId, now: Instant, may_wait: bool) -> Result<Held, Missing> {
-        let unavailable = Missing::Unavailable(Duration::from_secs(1));
-        let Some(state) = self.tokens.get(credential.0) else {
-            return Err(unavailable);
-        };
-        match state.lease.outlook(now) {
-            Outlook::Good(_) if may_wait && state.is_being_replaced(now) => {
-                Err(Missing::Wait(Want::Token(credential)))
-            }
-            Outlook::Good(held) => Ok(held.clone()),
-            Outlook::Failing(wait) => Err(Missing::Unavailable(wait)),
-            Outlook::Coming => {
-                let issuer = self.policy.credentials.get(credential.0).map(|credential| credential.issuer);
-                let Some(issuer) = issuer else {
-                    return Err(unavailable);
-                };
-                if self.token_endpoint(issuer, now).is_some() {
-                    return Err(Missing::Wait(Want::Token(credential)));
-                }
-                let metadata = self.issuers.get(issuer.0).map(|state| state.metadata.outlook(now));
-                Err(match metadata {
-                    Some(Outlook::Coming) => Missing::Wait(Want::Metadata(issuer)),
-                    Some(Outlook::Failing(wait)) => Missing::Unavailable(wait),
-                    Some(Outlook::Good(_)) | None => unavailable,
-                })
-            }
-        }
-    }
-
-    /// An upstream answered 401 to this token: renew it, if it is still the present one.
-    pub fn refused_upstream(&mut self, credential: CredentialId, serial: u64, now: Instant) {
-        if let Some(state) = self.tokens.get_mut(credential.0).filter(|state| state.serial == serial) {
-            let last = state.lease.doubted_at();
-            state.lease.doubt(last.map_or(now, |last| now.max(last + TOKENS_APART)));
-            state.refused = Some(serial);
-        }
-    }
-
     /// Begins a fetch that is due, if there is one that no other worker has begun. Where the call cannot be made, the failure
     /// ends it.
     pub fn begin(&mut self, now: Now, signer: &mut Signer) -> Option<(Ticket, Result<Call, Failure>)> {
@@ -239,7 +210,7 @@ impl Store {
             let attempt = match want {
                 Want::Metadata(id) => self.issuers.get_mut(id.0)?.metadata.begin(now.instant),
                 Want::Keys(id) => self.issuers.get_mut(id.0)?.keys.begin(now.instant),
-                Want::Token(id) => self.tokens.get_mut(id.0)?.lease.begin(now.instant),
+                Want::Token(_) | Want::Exchanged(..) => self.token_state_mut(want)?.lease.begin(now.instant),
             };
             attempt.map(|attempt| (Ticket { want, attempt }, call))
         })
@@ -263,15 +234,17 @@ impl Store {
                 let read = self.read_keys(id, reply, dice);
                 self.issuers.get_mut(id.0)?.change_keys(at, |lease| settle(lease, attempt, at, read, dice))?
             }
-            Want::Token(id) => {
-                if let Some(failure) = self.another(id, attempt, reply, dice) {
+            Want::Token(id) | Want::Exchanged(id, _) => {
+                if let Some(failure) = self.another(want, attempt, reply, now, dice) {
                     // The seat is kept: no other worker need find out by itself.
                     return Some(Outcome { want, result: Err(failure) });
                 }
-                let read = self.read_token(id, reply, dice);
+                let read = self.read_token(want, reply, now.unix, dice);
                 let by = self.by(id);
-                let state = self.tokens.get_mut(id.0)?;
-                state.change(|lease| settle(lease, attempt, at, read, dice))?.map(|news| news + &by)
+                let state = self.token_state_mut(want)?;
+                let result = state.change(|lease| settle(lease, attempt, at, read, dice))?;
+                self.ended(want, result.as_ref().err(), reply.status, at, dice);
+                result.map(|news| news + &by)
             }
         };
         self.leave_seat(want, result.is_ok().then_some(reply), at);
@@ -286,17 +259,17 @@ impl Store {
                 self.issuers.get_mut(id.0).is_some_and(|s| s.metadata.give_up_lost(now, dice))
             }
             Want::Keys(id) => self.issuers.get_mut(id.0).is_some_and(|s| s.keys.give_up_lost(now, dice)),
-            Want::Token(id) => self
-                .tokens
-                .get_mut(id.0)
+            Want::Token(_) | Want::Exchanged(..) => self
+                .token_state_mut(*want)
                 .is_some_and(|s| s.lease.in_flight() && s.change(|lease| lease.give_up_lost(now, dice))),
         });
         let lost: Vec<Want> = lost.collect();
+        let failure = Failure::new(Cause::Timeout, "the answer never came");
         for want in &lost {
+            self.ended(*want, Some(&failure), None, now, dice);
             self.leave_seat(*want, None, now);
         }
-        let failure = || Failure::new(Cause::Timeout, "the answer never came");
-        lost.into_iter().map(|want| Outcome { want, result: Err(failure()) }).collect()
+        lost.into_iter().map(|want| Outcome { want, result: Err(failure.clone()) }).collect()
     }
 
     /// When to look for due fetches again; `waited` tells what requests wait for.
@@ -312,21 +285,26 @@ impl Store {
         match want {
             Want::Metadata(id) => format!("metadata of issuer {}", issuer(id)),
             Want::Keys(id) => format!("keys of issuer {}", issuer(id)),
-            Want::Token(id) => {
-                let credential = self.policy.credentials.get(id.0);
-                format!(
-                    "token of credential {}",
-                    credential.map_or("?", |credential| credential.name.as_str())
-                )
-            }
+            Want::Token(id) => format!("token of credential {}", self.credential_name(id)),
+            Want::Exchanged(id, _) => format!("exchanged token of credential {}", self.credential_name(id)),
         }
     }
 
-    /// Everything that this policy fetches.
+    /// A credential's name in the configuration.
+    pub fn credential_name(&self, id: CredentialId) -> &str {
+        self.policy.credentials.get(id.0).map_or("?", |credential| credential.name.as_str())
+    }
+
+    /// Everything that this policy fetches, and what requests need beside it.
     fn wants(&self) -> impl Iterator<Item = Want> + use<> {
         let policy = Rc::clone(&self.policy);
         let issuers = (0..policy.issuers.len()).map(IssuerId);
-        let credentials = (0..policy.credentials.len()).map(CredentialId).map(Want::Token);
+        let own = policy.credentials.iter().zip(0..).filter(|(credential, _)| credential.subject.is_none());
+        let own: Vec<Want> = own.map(|(_, id)| Want::Token(CredentialId(id))).collect();
+        let exchanged = self.credentials.iter().zip(0..).flat_map(|(state, id)| {
+            state.exchanges.asked().map(move |entry| Want::Exchanged(CredentialId(id), entry))
+        });
+        let exchanged: Vec<Want> = exchanged.collect();
         let of_issuers = issuers.flat_map(move |id| {
             let issuer = policy.issuers.get(id.0);
             let metadata = issuer.filter(|issuer| issuer.discovery.is_some()).map(|_| Want::Metadata(id));
@@ -334,7 +312,7 @@ impl Store {
                 issuer.filter(|issuer| issuer.verifies && issuer.jwks.is_none()).map(|_| Want::Keys(id));
             metadata.into_iter().chain(keys)
         });
-        of_issuers.chain(credentials)
+        of_issuers.chain(own).chain(exchanged)
     }
 
     /// A fetch is due when its lease says so and its endpoint is known.
@@ -351,10 +329,17 @@ impl Store {
                 (state.keys.in_flight() || self.jwks_uri(id, now).is_some()).then(|| state.keys.next_event())
             }
             Want::Token(id) => {
-                let state = self.tokens.get(id.0)?;
-                let issuer = self.policy.credentials.get(id.0)?.issuer;
-                (state.lease.in_flight() || self.token_endpoint(issuer, now).is_some())
+                let state = self.token_state(want)?;
+                (state.lease.in_flight() || self.until_token_endpoint(id, now).is_none())
                     .then(|| state.lease.next_event())
+            }
+            Want::Exchanged(id, _) => {
+                let state = self.token_state(want)?;
+                if state.lease.in_flight() {
+                    return Some(state.lease.next_event());
+                }
+                let not_before = self.credentials.get(id.0)?.exchanges.not_before()?;
+                self.until_token_endpoint(id, now).is_none().then(|| state.lease.next_event().max(not_before))
             }
         }
     }
@@ -363,7 +348,9 @@ impl Store {
         match want {
             Want::Metadata(id) => self.issuers.get(id.0).is_some_and(|state| state.metadata.in_flight()),
             Want::Keys(id) => self.issuers.get(id.0).is_some_and(|state| state.keys.in_flight()),
-            Want::Token(id) => self.tokens.get(id.0).is_some_and(|state| state.lease.in_flight()),
+            Want::Token(_) | Want::Exchanged(..) => {
+                self.token_state(want).is_some_and(|state| state.lease.in_flight())
+            }
         }
     }
 
@@ -377,12 +364,16 @@ impl Store {
             Want::Keys(id) => {
                 Some(Ok(discovery::get(self.jwks_uri(id, now)?, self.policy.issuers.get(id.0)?.timeout)))
             }
-            Want::Token(id) => {
+            Want::Token(id) | Want::Exchanged(id, _) => {
                 let credential = self.policy.credentials.get(id.0)?;
-                let timeout = self.policy.issuers.get(credential.issuer.0)?.timeout;
-                let (turn, endpoint) =
-                    (self.tokens.get(id.0)?.turn, self.token_endpoint(credential.issuer, now)?);
-                Some(credential.grant.call(turn.place(), endpoint, timeout, signer, unix))
+                let asking = Asking {
+                    endpoint: self.token_endpoint(credential.issuer, now)?,
+                    timeout: self.policy.issuers.get(credential.issuer.0)?.timeout,
+                    turn: self.credentials.get(id.0)?.turn.place(),
+                    subject: self.subject(want, unix).map(|(token, _)| token),
+                    now: unix,
+                };
+                Some(credential.grant.call(asking, signer))
             }
         }
     }
@@ -416,8 +407,9 @@ impl Store {
 impl fmt::Debug for Store {
     /// Not the board: tokens stand there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { issuers, tokens, .. } = self;
-        f.debug_struct("Store").field("issuers", issuers).field("tokens", tokens).finish_non_exhaustive()
+        let Self { issuers, credentials, .. } = self;
+        let mut store = f.debug_struct("Store");
+        store.field("issuers", issuers).field("credentials", credentials).finish_non_exhaustive()
     }
 }
 
@@ -456,31 +448,6 @@ impl IssuerState {
             self.verified.clear();
             self.unknown.clear();
         }
-        result
-    }
-}
-
-impl TokenState {
-    fn new(policy: &Policy, credential: &policy::Credential) -> Self {
-        let standard = Pace::default();
-        let timeout =
-            policy.issuers.get(credential.issuer.0).map_or(standard.timeout, |issuer| issuer.timeout);
-        let pace = Pace { timeout, ..standard };
-        Self { lease: Lease::new(pace), serial: 0, refused: None, turn: Turn::default() }
-    }
-
-    /// Whether the token was refused, and a new one is on its way or will be asked for very soon.
-    fn is_being_replaced(&self, now: Instant) -> bool {
-        let soon = || self.lease.next_event() <= now + VERY_SOON;
-        self.refused == Some(self.serial) && (self.lease.in_flight() || soon())
-    }
-
-    /// Whatever a fetch came to ends a doubt: there is a new token, or the old one is the best there is.
-    fn change<R>(&mut self, change: impl FnOnce(&mut Lease<Held>) -> R) -> R {
-        let before = (self.serial, self.lease.failures());
-        let result = change(&mut self.lease);
-        self.serial = self.lease.held().map_or(self.serial, |held| held.serial);
-        self.refused = self.refused.filter(|_| before == (self.serial, self.lease.failures()));
         result
     }
 }

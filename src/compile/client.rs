@@ -1,7 +1,7 @@
 //! How a client proves who it is: its secrets or its key, each read once, and what does not go together.
 
 use super::Compiler;
-use crate::config::{self, AuthMethod};
+use crate::config::{self, AuthMethod, GrantType};
 use crate::jwk::Algorithm;
 use crate::located::Path;
 use crate::oauth::{ClientAuth, Secret};
@@ -46,8 +46,23 @@ impl Compiler<'_> {
             AuthMethod::PrivateKeyJwt => (false, true),
             AuthMethod::TlsClientAuth | AuthMethod::None => (false, false),
         };
+        let (exchanges, bears) =
+            (written.grant_type == GrantType::TokenExchange, written.grant_type == GrantType::JwtBearer);
+        let by_key = by_key || bears;
         let asserts = by_key || written.auth_method == AuthMethod::ClientSecretJwt;
-        let key = "private_key_jwt";
+        let key = "private_key_jwt, or grant_type jwt_bearer";
+        for (member, idle, grant_type) in [
+            ("subject_token", written.subject_token.is_some() && !exchanges, "token_exchange"),
+            ("subject_token_type", written.subject_token_type.is_some() && !exchanges, "token_exchange"),
+            ("requested_token_type", written.requested_token_type.is_some() && !exchanges, "token_exchange"),
+            ("assertion_subject", written.assertion_subject.is_some() && !bears, "jwt_bearer"),
+            ("assertion_claims", !written.assertion_claims.is_empty() && !bears, "jwt_bearer"),
+        ] {
+            if idle {
+                let fault = format!("not for this grant_type, expected {grant_type}");
+                self.wrong_unless(vec![path.name("grant_type")], &path.name(member), &fault);
+            }
+        }
         for (member, idle, methods) in [
             (
                 "client_secret",
@@ -60,12 +75,13 @@ impl Compiler<'_> {
             (
                 "assertion_audience",
                 written.assertion_audience.is_some() && !asserts,
-                "private_key_jwt or client_secret_jwt",
+                "private_key_jwt or client_secret_jwt, or grant_type jwt_bearer",
             ),
         ] {
             if idle {
                 let fault = format!("not for this auth_method, expected {methods}");
-                self.wrong_unless(vec![path.name("auth_method")], &path.name(member), &fault);
+                let unless = vec![path.name("auth_method"), path.name("grant_type")];
+                self.wrong_unless(unless, &path.name(member), &fault);
             }
         }
     }
@@ -94,7 +110,7 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn key(&mut self, path: &Path, written: &config::Credential) -> Option<PrivateKey> {
+    pub(super) fn key(&mut self, path: &Path, written: &config::Credential) -> Option<PrivateKey> {
         let place = path.name("private_key");
         let kid = self.not_empty(path, "kid", written.kid.as_deref()).map(str::to_owned);
         if matches!(written.assertion_algorithm, Some(config::AssertionAlgorithm::PS256)) {
@@ -143,7 +159,12 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn not_empty<'w>(&mut self, path: &Path, member: &str, text: Option<&'w str>) -> Option<&'w str> {
+    pub(super) fn not_empty<'w>(
+        &mut self,
+        path: &Path,
+        member: &str,
+        text: Option<&'w str>,
+    ) -> Option<&'w str> {
         if text.is_some_and(str::is_empty) {
             self.wrong(&path.name(member), "empty, expected a text, or nothing for the default");
         }

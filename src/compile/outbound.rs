@@ -1,10 +1,10 @@
 //! The credentials, and the rules that attach their tokens.
 
 use super::{Compiler, DEFAULT_LIFETIME, RESERVED_PARAMETERS, rule_name};
-use crate::config::{self, AuthMethod};
+use crate::config::{self, AuthMethod, Existing, GrantType, SubjectToken};
 use crate::located::Path;
-use crate::oauth::Grant;
-use crate::policy::{Attach, Credential};
+use crate::oauth::{Assertion, Grant, Kind, answer};
+use crate::policy::{Attach, Credential, Subject};
 use std::time::Duration;
 
 impl Compiler<'_> {
@@ -34,7 +34,7 @@ impl Compiler<'_> {
         }
         let mut rules = Vec::new();
         for (index, rule) in outbound.rules.iter().enumerate() {
-            rules.extend(self.attach(&path.name("rules").index(index), index, rule));
+            rules.extend(self.attach(&path.name("rules").index(index), index, rule, outbound));
         }
         self.distinct(&path.name("rules"), outbound.rules.iter().map(|rule| rule.name.as_deref()));
         (credentials, rules)
@@ -56,6 +56,7 @@ impl Compiler<'_> {
         }
         let own_name = issuer.and_then(|id| issuers.0.get(id.0)?.1.issuer.as_deref());
         let auth = self.client(path, written, own_name);
+        let kind = self.kind(path, written, own_name);
         let mut parameters = Vec::new();
         if !written.scopes.is_empty() {
             parameters.push(("scope".to_owned(), written.scopes.join(" ")));
@@ -71,7 +72,14 @@ impl Compiler<'_> {
                 );
             }
         }
-        parameters.extend(written.audience.iter().map(|audience| ("audience".to_owned(), audience.clone())));
+        if written.audience.0.len() > 1 && written.grant_type != GrantType::TokenExchange {
+            self.wrong(
+                &path.name("audience"),
+                "several, expected one (only token_exchange may name several)",
+            );
+        }
+        parameters
+            .extend(written.audience.0.iter().map(|audience| ("audience".to_owned(), audience.clone())));
         parameters.extend(written.resource.iter().map(|resource| ("resource".to_owned(), resource.clone())));
         for (name, value) in written.parameters.iter() {
             if RESERVED_PARAMETERS.contains(&name) {
@@ -85,12 +93,105 @@ impl Compiler<'_> {
             self.wrong(&path.name("default_lifetime"), "below 1s, expected at least 1s");
         }
         let client_id = client_id.or_else(|| by_cluster.then(String::new))?;
-        let grant = Grant { client_id, auth: auth?, parameters, default_lifetime };
-        Some(Credential { name: name.to_owned(), issuer: issuer?, grant })
+        let grant = Grant { kind: kind?, client_id, auth: auth?, parameters, default_lifetime };
+        Some(Credential {
+            name: name.to_owned(),
+            issuer: issuer?,
+            grant,
+            subject: self.subject(path, written),
+        })
+    }
+
+    /// What entitles to the token.
+    #[inline(never)]
+    fn kind(&mut self, path: &Path, written: &config::Credential, issuer: Option<&str>) -> Option<Kind> {
+        match written.grant_type {
+            GrantType::ClientCredentials => Some(Kind::ClientCredentials),
+            GrantType::TokenExchange => {
+                let place = path.name("subject_token_type");
+                let subject = self.token_type(&place, written.subject_token_type.as_deref());
+                let place = path.name("requested_token_type");
+                let requested = self.token_type(&place, written.requested_token_type.as_deref());
+                if requested.as_deref() == Some(answer::REFRESH_TOKEN) {
+                    let fault =
+                        "a refresh token, which no service may see, expected access_token, jwt or another";
+                    self.wrong(&place, fault);
+                }
+                let subject = subject.unwrap_or_else(|| answer::ACCESS_TOKEN.to_owned());
+                Some(Kind::TokenExchange { subject, requested })
+            }
+            GrantType::JwtBearer => {
+                let key = self.key(path, written)?;
+                let subject = self.not_empty(path, "assertion_subject", written.assertion_subject.as_deref());
+                let subject = subject.or(written.client_id.as_deref()).unwrap_or_default().to_owned();
+                let audience =
+                    self.not_empty(path, "assertion_audience", written.assertion_audience.as_deref());
+                let audience = audience.or(issuer).unwrap_or_default().to_owned();
+                if subject.is_empty() {
+                    let fault =
+                        "missing, expected client_id, and whom the token is for if that is somebody else";
+                    self.wrong(&path.name("assertion_subject"), fault);
+                }
+                let mut more = String::new();
+                for (name, value) in &written.assertion_claims {
+                    if ["iss", "sub", "aud", "jti", "iat", "exp", "nbf"].contains(&name.as_str()) {
+                        let fault =
+                            "a claim that is set anyway, expected assertion_subject or assertion_audience";
+                        self.wrong(&path.name("assertion_claims").name(name), fault);
+                    }
+                    let name = serde_json::Value::from(name.as_str()).to_string();
+                    more.push_str(&[",", &name, ":", &value.to_string()].concat());
+                }
+                Some(Kind::JwtBearer(Box::new(Assertion { key, subject, audience, more })))
+            }
+        }
+    }
+
+    /// A short name of RFC 8693 section 3, or a URN.
+    #[inline(never)]
+    fn token_type(&mut self, path: &Path, written: Option<&str>) -> Option<String> {
+        let written = written?;
+        if written.starts_with("urn:") || written.starts_with("https://") {
+            return Some(written.to_owned());
+        }
+        if !["access_token", "jwt", "id_token", "refresh_token"].contains(&written) {
+            self.wrong(path, &format!("{written:?}, expected access_token, jwt, id_token or a URN"));
+        }
+        Some(["urn:ietf:params:oauth:token-type:", written].concat())
+    }
+
+    /// Whose token is exchanged.
+    #[inline(never)]
+    fn subject(&mut self, path: &Path, written: &config::Credential) -> Option<Subject> {
+        if written.grant_type != GrantType::TokenExchange {
+            return None;
+        }
+        let place = path.name("subject_token");
+        match &written.subject_token {
+            None if self.verifies => Some(Subject::Caller),
+            None => Some(Subject::Header("authorization".into())),
+            Some(SubjectToken::Caller) => {
+                if !self.verifies {
+                    let fault =
+                        "caller, but no inbound rule verifies one, expected {\"header\": \"authorization\"}";
+                    self.wrong_unless(vec![Path::default().name("inbound")], &place, fault);
+                }
+                Some(Subject::Caller)
+            }
+            Some(SubjectToken::Header(name)) => {
+                Some(Subject::Header(self.header(&place.name("header"), name)))
+            }
+        }
     }
 
     #[inline(never)]
-    fn attach(&mut self, path: &Path, index: usize, rule: &config::OutboundRule) -> Option<Attach> {
+    fn attach(
+        &mut self,
+        path: &Path,
+        index: usize,
+        rule: &config::OutboundRule,
+        outbound: &config::Outbound,
+    ) -> Option<Attach> {
         let matches = self.matches(&path.name("match"), &rule.r#match);
         let header = self.header(&path.name("header"), rule.header.as_deref().unwrap_or("authorization"));
         let scheme = rule.scheme.clone().unwrap_or_else(|| {
@@ -107,6 +208,16 @@ impl Compiler<'_> {
         let second_header = second.map(|text| self.header(&path.name("second_header"), text));
         if second_header.as_ref() == Some(&header) {
             self.wrong(&path.name("second_header"), "the same as header, expected another one");
+        }
+        let exchanges = |(name, credential): (&str, &config::Credential)| {
+            rule.credential.as_deref() == Some(name) && credential.grant_type == GrantType::TokenExchange
+        };
+        if rule.existing == Existing::Keep
+            && *header == *"authorization"
+            && outbound.credentials.iter().any(exchanges)
+        {
+            let fault = "keep, but the header holds the very token that is exchanged, expected overwrite or another header";
+            self.wrong(&path.name("existing"), fault);
         }
         let prefix = if scheme.is_empty() { scheme } else { format!("{scheme} ") };
         let credential = self.credential_named(&path.name("credential"), rule.credential.as_deref())?;

@@ -2,45 +2,89 @@
 //!
 //! The second half of a decision, in the same manner as the first: what is missing is waited for, and then decided again.
 
-use super::{Request, Stop, wait_or};
+use super::{Authenticated, Request, Stop, wait_or};
+use crate::bearer;
 use crate::config::{Existing, Unavailable};
 use crate::edits::{Edits, Sent};
-use crate::policy::Attach;
+use crate::jwt::{self, Reject};
+use crate::lease::Cause;
+use crate::policy::{self, Attach};
 use crate::reply::Refusal;
-use crate::store::Missing;
+use crate::store::{Held, Missing, Subject};
 use std::rc::Rc;
 use std::time::Duration;
 
-impl Request<'_> {
-    /// Attaches the token of the rule's credential.
-    pub(super) fn attach(&mut self, rule: &Attach, edits: &mut Edits) -> Result<(), Stop> {
+impl<'a> Request<'a> {
+    /// Attaches the token of the rule's credential; `caller` and its token are there if a rule required them.
+    pub(super) fn attach(
+        &mut self,
+        rule: &Attach,
+        caller: Option<&Authenticated<'a>>,
+        edits: &mut Edits,
+    ) -> Result<(), Stop> {
         self.seen.attach = Some(Rc::clone(&rule.name));
         if rule.existing == Existing::Keep && self.head.first(&rule.header).is_some() {
             return Ok(());
         }
-        let may_wait = rule.unavailable == Unavailable::Hold;
-        match (self.store.token(rule.credential, self.now.instant, may_wait), rule.unavailable) {
-            (Ok(held), _) => {
+        let missing = match self.token(rule, caller)? {
+            Ok(held) => {
                 edits.set(&rule.header, [rule.prefix.as_bytes(), held.token.reveal().as_bytes()].concat());
                 if let Some(second) = &rule.second_header {
                     edits.set(second, held.token.reveal().as_bytes().to_vec());
                 }
-                edits.sent = Some(Sent { credential: rule.credential, serial: held.serial });
-                Ok(())
+                edits.sent = Some(Sent { want: held.want, serial: held.serial });
+                return Ok(());
             }
-            (Err(missing), Unavailable::Hold) => Err(wait_or(Refusal::NoOutboundToken)(missing)),
-            (Err(Missing::Wait(_)), Unavailable::Fail) => {
-                Err(Refusal::NoOutboundToken(Duration::ZERO).into())
-            }
-            (Err(Missing::Unavailable(wait)), Unavailable::Fail) => {
-                Err(Refusal::NoOutboundToken(wait).into())
-            }
-            (Err(_), Unavailable::DangerPass) => {
+            Err(missing) => missing,
+        };
+        match (missing, rule.unavailable) {
+            (Missing::Denied(cause), _) => Err(denied(cause).into()),
+            (_, Unavailable::DangerPass) => {
                 for header in std::iter::once(&rule.header).chain(&rule.second_header) {
                     edits.remove(header, self.head);
                 }
                 Ok(())
             }
+            (Missing::Wait(_), Unavailable::Fail) => Err(Refusal::NoOutboundToken(Duration::ZERO).into()),
+            (missing, Unavailable::Hold | Unavailable::Fail) => {
+                Err(wait_or(Refusal::NoOutboundToken)(missing))
+            }
         }
+    }
+
+    /// The credential's own token, or the one that it gets in exchange for the request's.
+    fn token(
+        &mut self,
+        rule: &Attach,
+        caller: Option<&Authenticated<'a>>,
+    ) -> Result<Result<Held, Missing>, Stop> {
+        let may_wait = rule.unavailable == Unavailable::Hold;
+        let credential = self.policy.credentials.get(rule.credential.0);
+        let Some(subject) = credential.and_then(|credential| credential.subject.as_ref()) else {
+            return Ok(self.store.token(rule.credential, self.now.instant, may_wait));
+        };
+        let (token, ends) = match subject {
+            policy::Subject::Caller => {
+                let Authenticated { token, caller } = caller.ok_or(Refusal::NoToken)?;
+                (*token, caller.expires())
+            }
+            policy::Subject::Header(name) => {
+                let token = bearer::in_header(self.head, name)?;
+                (token, jwt::claimed_end(token))
+            }
+        };
+        let token = bearer::text(token).ok_or(Refusal::Token(Reject::Malformed))?;
+        if ends.is_some_and(|ends| ends <= self.now.unix) {
+            return Err(Refusal::Token(Reject::Expired).into()); // there is nothing to be had for it
+        }
+        Ok(self.store.exchanged(rule.credential, Subject { token, ends }, self.now, may_wait))
+    }
+}
+
+/// The provider does not exchange the request's token: its owner's fault, not ours.
+fn denied(cause: Cause) -> Refusal {
+    match cause {
+        Cause::Denied => Refusal::ExchangeDenied,
+        _ => Refusal::SubjectToken,
     }
 }

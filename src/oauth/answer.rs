@@ -1,8 +1,8 @@
 //! A provider's answers: a [`Reply`] to the token in it, or to the one fault that it is.
 //!
-//! RFC 6749 sections 5.1 and 5.2, RFC 9110 section 10.2.3. What is not understood is no token, and no body is ever told.
+//! RFC 6749 sections 5.1 and 5.2, RFC 8693 section 2.2, RFC 9110 section 10.2.3. What is not understood is no token, and no body is ever told.
 
-use super::Token;
+use super::{Kind, Token};
 use crate::io::{Dice, MAX_REPLY_BYTES, Reply};
 use crate::json;
 use crate::lease::{Cause, Failure, Fresh};
@@ -12,17 +12,51 @@ use std::time::Duration;
 /// Whether the provider says that it does not take the client for who it says it is (RFC 6749 section 5.2): with 401, or in
 /// the words of the standard, or in Keycloak's, which says `unauthorized_client` of a wrong secret.
 pub fn denies_client(reply: &Reply) -> bool {
-    let stated = || {
-        let answer = json::parse_object(reply.body.as_deref()?).ok()?;
-        let error = answer.get("error")?.as_str()?;
-        Some(matches!(error, "invalid_client" | "unauthorized_client"))
-    };
     match reply.status {
         Some(401) => true,
-        Some(400) => stated().unwrap_or_default(),
+        // Keycloak says `invalid_client` of the audience of an exchange too.
+        Some(400) => stated(reply, |error, description| {
+            matches!(error, "invalid_client" | "unauthorized_client") && !description.contains("Audience")
+        }),
         _ => false,
     }
 }
+
+/// Whose fault a refused exchange is. RFC 8693 section 2.2.2 has one code, `invalid_request`, for whatever is wrong with a
+/// request, so that the provider's words must tell a subject token that is not good from a request that never is.
+pub(super) fn blame(reply: &Reply, failure: Failure) -> Failure {
+    let of_subject = |description: &str| {
+        let words = ["invalid token", "invalid subject", "expired", "revoked", "not active"];
+        words.iter().any(|word| description.to_ascii_lowercase().contains(word))
+    };
+    if failure.cause != Cause::Configuration {
+        return failure;
+    }
+    let bad_subject = stated(reply, |error, description| match error {
+        "invalid_grant" | "invalid_token" => true,
+        "invalid_request" => of_subject(description),
+        _ => false,
+    });
+    let denied = stated(reply, |error, _| error == "access_denied");
+    let cause = match (bad_subject, denied) {
+        (true, _) => Cause::Subject,
+        (false, true) => Cause::Denied,
+        (false, false) => failure.cause,
+    };
+    Failure { cause, ..failure }
+}
+
+/// Whether the provider states an `error` of this kind, with this `error_description`.
+fn stated(reply: &Reply, is: impl Fn(&str, &str) -> bool) -> bool {
+    let answer = reply.body.as_deref().and_then(|body| json::parse_object(body).ok()).unwrap_or_default();
+    let text = |name: &str| answer.get(name).and_then(Value::as_str);
+    text("error").is_some_and(|error| is(error, text("error_description").unwrap_or_default()))
+}
+
+/// RFC 8693 section 3.
+pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+/// The one that must never reach a service.
+pub const REFRESH_TOKEN: &str = "urn:ietf:params:oauth:token-type:refresh_token";
 
 /// The largest token that is attached: Envoy takes 60 KiB of headers in all.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -107,16 +141,23 @@ pub(super) fn printable(text: &str, most: usize) -> String {
     text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(most).collect()
 }
 
-/// RFC 6749 section 5.1: a token that may be attached as Bearer, or why not.
-pub(super) fn bearer_token(answer: &Map<String, Value>) -> Result<Token, Failure> {
+/// RFC 6749 section 5.1: a token that may be attached, or why not.
+pub(super) fn token(answer: &Map<String, Value>, kind: &Kind) -> Result<Token, Failure> {
     let unreadable = |detail: &str| Failure::new(Cause::Unreadable, detail);
+    // RFC 8693 section 2.2.1: what is no access token is `N_A`, which only they get who asked for something else.
+    let other =
+        matches!(kind, Kind::TokenExchange { requested: Some(requested), .. } if *requested != ACCESS_TOKEN);
     match answer.get("token_type").and_then(Value::as_str) {
         Some(kind) if kind.eq_ignore_ascii_case("Bearer") => {}
+        Some(kind) if other && kind.eq_ignore_ascii_case("N_A") => {}
         Some(kind @ ("DPoP" | "mac" | "N_A")) => {
             return Err(unreadable(&format!("token_type is {kind}, expected Bearer")));
         }
         Some(_) => return Err(unreadable("token_type is not Bearer")), // not told, as it may be the token
         None => return Err(unreadable("the answer has no token_type")),
+    }
+    if answer.get("issued_token_type").is_some_and(|issued| issued == REFRESH_TOKEN) {
+        return Err(unreadable("the answer holds a refresh token, expected one that services take"));
     }
     let Some(Value::String(token)) = answer.get("access_token") else {
         return Err(unreadable("the answer has no access_token"));
@@ -199,6 +240,7 @@ mod tests {
 
     fn grant() -> Grant {
         Grant {
+            kind: Kind::ClientCredentials,
             client_id: "a".into(),
             auth: vec![ClientAuth::Post(Secret::new("s".into()))],
             parameters: Vec::new(),
@@ -209,7 +251,7 @@ mod tests {
     fn read(answer: &Value) -> Result<Fresh<Token>, Failure> {
         let body = Some(answer.to_string().into_bytes());
         let reply = Reply { status: Some(200), body, ..Reply::default() };
-        grant().read(&reply, &mut Dice::new(1))
+        grant().read(&reply, None, &mut Dice::new(1))
     }
 
     fn good() -> Value {
@@ -296,7 +338,7 @@ mod tests {
             body: Some(body.as_bytes().to_vec()),
             ..Reply::default()
         };
-        let fault = |reply: &Reply| grant().read(reply, &mut Dice::new(1)).unwrap_err();
+        let fault = |reply: &Reply| grant().read(reply, None, &mut Dice::new(1)).unwrap_err();
         let wrong = fault(&reply(
             401,
             r#"{"error":"unauthorized_client","error_description":"Invalid client\r\nx"}"#,

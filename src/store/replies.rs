@@ -1,12 +1,12 @@
 //! What a provider's reply brings, whoever asked for it.
 
-use super::{Held, Store};
+use super::{Held, Store, Want};
 use crate::discovery::Metadata;
 use crate::io::{Dice, Reply};
 use crate::jwk::{self, KeySet};
 use crate::lease::{Cause, Failure, Fresh};
 use crate::oauth::answer;
-use crate::policy::{CredentialId, IssuerId};
+use crate::policy::IssuerId;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,12 +35,14 @@ impl Store {
         Ok((fresh(Rc::new(parsed.keys), issuer.refresh, issuer.max_stale, dice), news))
     }
 
-    pub(super) fn read_token(&self, id: CredentialId, reply: &Reply, dice: &mut Dice) -> Read<Held> {
-        let credential = self.policy.credentials.get(id.0).ok_or_else(gone)?;
-        let Fresh { value: token, renew_after, end_after } = credential.grant.read(reply, dice)?;
-        let serial = self.tokens.get(id.0).map_or(0, |state| state.serial.wrapping_add(1));
+    pub(super) fn read_token(&self, want: Want, reply: &Reply, unix: u64, dice: &mut Dice) -> Read<Held> {
+        let credential =
+            want.credential().and_then(|id| self.policy.credentials.get(id.0)).ok_or_else(gone)?;
+        let fresh = credential.grant.read(reply, self.subject(want, unix), dice)?;
+        let Fresh { value: token, renew_after, end_after } = fresh;
+        let serial = self.token_state(want).map_or(0, |state| state.serial.wrapping_add(1));
         let news = format!("token received, good for {} s", end_after.as_secs());
-        Ok((Fresh { value: Held { token, serial }, renew_after, end_after }, news))
+        Ok((Fresh { value: Held { token, want, serial }, renew_after, end_after }, news))
     }
 }
 

@@ -50,28 +50,33 @@ impl Store {
     #[inline(never)]
     pub(super) fn another(
         &mut self,
-        id: CredentialId,
+        want: Want,
         attempt: Attempt,
         reply: &Reply,
+        now: Now,
         dice: &mut Dice,
     ) -> Option<Failure> {
-        let grant = &self.policy.credentials.get(id.0)?.grant;
-        let state = self.tokens.get_mut(id.0).filter(|state| state.lease.is_running(attempt))?;
+        if !self.token_state(want)?.lease.is_running(attempt) {
+            return None;
+        }
+        let id = want.credential()?;
+        let ways = self.policy.credentials.get(id.0)?.grant.auth.len();
+        let turn = &mut self.credentials.get_mut(id.0)?.turn;
         if !answer::denies_client(reply) {
-            state.turn.stays();
+            turn.stays();
             return None;
         }
-        if !state.turn.refused(grant.auth.len()) {
+        if !turn.refused(ways) {
             return None;
         }
-        let failure = grant.read(reply, dice).err()?;
-        state.lease.again(attempt);
+        let failure = self.read_token(want, reply, now.unix, dice).err()?;
+        self.token_state_mut(want)?.lease.again(attempt);
         Some(Failure { detail: format!("{}; the next secret is tried", failure.detail), ..failure })
     }
 
     /// Which secret brought the token, for the log.
     pub(super) fn by(&self, id: CredentialId) -> String {
-        let (credential, state) = (self.policy.credentials.get(id.0), self.tokens.get(id.0));
+        let (credential, state) = (self.policy.credentials.get(id.0), self.credentials.get(id.0));
         let by =
             credential.zip(state).map(|(credential, state)| state.turn.describe(credential.grant.auth.len()));
         by.unwrap_or_default()
@@ -81,9 +86,9 @@ impl Store {
     #[inline(never)]
     pub fn fail(&mut self, ticket: Ticket, failure: Failure, now: Now, dice: &mut Dice) -> Option<Outcome> {
         let Ticket { want, attempt } = ticket;
-        let Want::Token(id) = want else { return None };
-        let state = self.tokens.get_mut(id.0)?;
+        let state = self.token_state_mut(want)?;
         let result = settle(&mut state.lease, attempt, now.instant, Err(failure), dice)?;
+        self.ended(want, result.as_ref().err(), None, now.instant, dice);
         self.leave_seat(want, None, now.instant);
         Some(Outcome { want, result })
     }

@@ -56,9 +56,9 @@ impl Store {
                 let state = self.issuers.get_mut(id.0)?;
                 state.change_keys(now, |lease| take_over(lease, record, read))
             }
-            Want::Token(id) => {
-                let read = self.read_token(id, &reply, dice);
-                self.tokens.get_mut(id.0)?.change(|lease| take_over(lease, record, read))
+            Want::Token(_) | Want::Exchanged(..) => {
+                let read = self.read_token(want, &reply, 0, dice);
+                self.token_state_mut(want)?.change(|lease| take_over(lease, record, read))
             }
         }
     }
@@ -132,7 +132,7 @@ impl Store {
                 parts.push(b"keys");
                 parts.extend(self.policy.issuers.get(id.0).into_iter().flat_map(place));
             }
-            Want::Token(id) => {
+            Want::Token(id) | Want::Exchanged(id, _) => {
                 let credential = self.policy.credentials.get(id.0);
                 let issuer = credential.and_then(|credential| self.policy.issuers.get(credential.issuer.0));
                 parts.push(b"token");
@@ -153,7 +153,9 @@ impl Store {
         let timeout = match want {
             Want::Metadata(id) => self.issuers.get(id.0).map(|state| state.metadata.longest_fetch()),
             Want::Keys(id) => self.issuers.get(id.0).map(|state| state.keys.longest_fetch()),
-            Want::Token(id) => self.tokens.get(id.0).map(|state| state.lease.longest_fetch()),
+            Want::Token(_) | Want::Exchanged(..) => {
+                self.token_state(want).map(|state| state.lease.longest_fetch())
+            }
         };
         timeout.unwrap_or_default()
     }
@@ -176,7 +178,7 @@ impl Store {
         Some(match want {
             Want::Metadata(id) => of(&self.issuers.get(id.0)?.metadata),
             Want::Keys(id) => of(&self.issuers.get(id.0)?.keys),
-            Want::Token(id) => of(&self.tokens.get(id.0)?.lease),
+            Want::Token(_) | Want::Exchanged(..) => of(&self.token_state(want)?.lease),
         })
     }
 }

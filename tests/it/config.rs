@@ -11,7 +11,7 @@ use m2m_auth::assertion::Signer;
 use m2m_auth::config::{Existing, Unavailable};
 use m2m_auth::discovery::Place;
 use m2m_auth::io::Dice;
-use m2m_auth::oauth::ClientAuth;
+use m2m_auth::oauth::{Asking, ClientAuth};
 use m2m_auth::policy::{Policy, Reach};
 use m2m_auth::signature::Compact;
 use serde_json::{Value, json};
@@ -557,7 +557,8 @@ fn the_newline_at_the_end_of_a_secrets_file_is_no_part_of_the_secret() {
     let policy = Policy::read(sound().to_string().as_bytes(), &environment).unwrap();
     let endpoint = policy.issuers[0].discovery.as_ref().unwrap().call(Place::OpenId).endpoint;
     let mut signer = Signer::new(Box::new(Compact), [1; 32]);
-    let call = policy.credentials[0].grant.call(0, endpoint, Duration::from_secs(5), &mut signer, 0).unwrap();
+    let asking = Asking { endpoint, timeout: Duration::from_secs(5), turn: 0, subject: None, now: 0 };
+    let call = policy.credentials[0].grant.call(asking, &mut signer).unwrap();
     let (_, basic) = call.headers.iter().find(|(name, _)| *name == "authorization").unwrap();
     assert_eq!(basic, "Basic b3JkZXItc2VydmljZTpzM2NyZXQ=", "order-service:s3cret");
 }

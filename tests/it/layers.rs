@@ -38,9 +38,9 @@ const LAYERS: &[(&str, &str)] = &[
     // Of `config` only what is nothing but a choice; so does `filter`.
     ("policy", "access config discovery io jwk jwt oauth route"),
     ("compile", "access config discovery io jwk jwt located mistake oauth policy private_key route"),
-    ("edits", "io policy"),
     ("store", "assertion cache discovery io jwk jwt lease oauth policy share"),
-    ("filter", "bearer config edits io jwt policy reply route signature store"),
+    ("edits", "io store"),
+    ("filter", "bearer config edits io jwt lease policy reply route signature store"),
     ("audit", "filter io reply"),
     ("plugin", "assertion audit edits filter io policy reply share signature stats store"),
     // The shell is the only one that may reach everywhere, and the only one that nobody may reach.

@@ -20,7 +20,7 @@ use m2m_auth::io::{Call, Dice, Head, Instant, Now, Reply, RequestId};
 use m2m_auth::jwt::{self, Caller};
 use m2m_auth::lease::{Failure, Fresh, Lease};
 use m2m_auth::mistake;
-use m2m_auth::oauth::{ClientAuth, Secret, Token};
+use m2m_auth::oauth::{Asking, Assertion, ClientAuth, Kind, Secret, Token};
 use m2m_auth::plugin::{Effect, Step};
 use m2m_auth::policy::{CredentialId, IssuerId, Policy, Reach, SealingKey, Sharing};
 use m2m_auth::private_key::PrivateKey;
@@ -99,15 +99,22 @@ fn private_key() -> PrivateKey {
     PrivateKey::read(&jwk.to_string(), None).unwrap()
 }
 
+fn assertion() -> Assertion {
+    let [subject, audience, more] = [(); 3].map(|()| String::new());
+    Assertion { key: private_key(), subject, audience, more }
+}
+
 fn call() -> Call {
     let policy = policy();
     let issuer = &policy.issuers[0];
     let grant = &policy.credentials[0].grant;
-    grant.call(0, issuer.token_endpoint.clone().unwrap(), issuer.timeout, &mut signer(), now().unix).unwrap()
+    let (endpoint, timeout) = (issuer.token_endpoint.clone().unwrap(), issuer.timeout);
+    let asking = Asking { endpoint, timeout, turn: 0, subject: Some(MARK), now: now().unix };
+    grant.call(asking, &mut signer()).unwrap()
 }
 
 fn received() -> Fresh<Token> {
-    policy().credentials[0].grant.read(&reply(&answer()), &mut Dice::new(1)).unwrap()
+    policy().credentials[0].grant.read(&reply(&answer()), None, &mut Dice::new(1)).unwrap()
 }
 
 fn edits() -> Edits {
@@ -199,17 +206,19 @@ fn printed() -> Vec<(&'static str, String)> {
         ("Stop", both(&outcome)),
         ("KeySet", both(&keys.keys)),
         ("Parsed", both(&keys)),
+        ("Kind", both(&Kind::JwtBearer(Box::new(assertion())))),
+        ("Assertion", both(&assertion())),
     ]
 }
 
 /// What can be printed too, but is made of nothing that a secret or a token is put into: names, places, numbers, choices,
 /// public keys, and texts of our own.
 const HARMLESS: &str = "
-    Algorithm Alone Ambiguous AssertionAlgorithm Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Claims Compact Counter
-    CredentialId Deny Dice Discovery Endpoint Error Event Existing Expect Failure Fault Field HeaderMatch HeaderValue Host
+    Absent Algorithm Alone Ambiguous AssertionAlgorithm Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Claims Compact Counter
+    CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault Field GrantType HeaderMatch HeaderValue Host
     Inbound InboundRule Instant Issuer IssuerId Key Match Material Metadata Missing Mistake Names Now
     OutboundRule Outcome Outlook Pace Path PathMatch Place Quantifier Refusal Reject RequestId Require
-    Requirement Response Rule Seat Sent Source Span Stats Step Ticket Unavailable Url Waiting Want
+    Requirement Response Rule Seat Sent Source Span Stats Step Subject SubjectToken Texts Ticket Unavailable Url Waiting Want
 ";
 
 #[test]
@@ -303,7 +312,7 @@ fn a_failure_holds_nothing_of_the_body_but_what_the_provider_says_is_its_error()
     let grant = &policy.credentials[0].grant;
     let told = |status: u16, body: &str| -> String {
         let reply = Reply { status: Some(status), ..reply(body) };
-        let failure: Failure = grant.read(&reply, &mut Dice::new(1)).unwrap_err();
+        let failure: Failure = grant.read(&reply, None, &mut Dice::new(1)).unwrap_err();
         format!("{failure} {failure:?}")
     };
     for status in [200, 302, 400, 401, 404, 429, 500, 503] {

@@ -16,6 +16,7 @@ pub(crate) mod provider;
 pub(crate) mod world;
 
 mod clients;
+mod exchange;
 mod keys;
 mod random;
 mod start;

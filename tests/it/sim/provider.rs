@@ -130,6 +130,10 @@ pub(crate) struct Provider {
     pub(crate) issued: Vec<Issued>,
     /// What clients showed of themselves, the secret or the assertion, in order.
     pub(crate) shown: Vec<String>,
+    /// The tokens that were to be exchanged, in order.
+    pub(crate) subjects: Vec<String>,
+    /// The one that it does not take, with this answer.
+    pub(crate) refuses: Option<(String, Value)>,
 }
 
 impl Provider {
@@ -150,6 +154,8 @@ impl Provider {
             timeouts: BTreeSet::new(),
             issued: Vec::new(),
             shown: Vec::new(),
+            subjects: Vec::new(),
+            refuses: None,
         }
     }
 
@@ -188,6 +194,14 @@ impl Provider {
         self.timeouts.insert(call.timeout);
         if endpoint == Endpoint::Tokens {
             self.shown.push(proof(call));
+            if let Some(subject) = parameter(call, "subject_token") {
+                let refused = self.refuses.clone().filter(|(refused, _)| *refused == subject);
+                self.subjects.push(subject);
+                if let (Some((_, answer)), Mode::Works) = (refused, &mode) {
+                    let status = if answer["error"] == "access_denied" { 403 } else { 400 };
+                    return Answer::After(self.latency, reply_of(status, &answer.to_string()));
+                }
+            }
         }
         let reply = match mode {
             Mode::Silent => return Answer::Never,
@@ -239,10 +253,17 @@ fn proof(call: &Call) -> String {
         let pair = STANDARD.decode(value.strip_prefix("Basic ").unwrap()).unwrap();
         return String::from_utf8(pair).unwrap().split_once(':').unwrap().1.to_owned();
     }
+    ["client_secret", "client_assertion"]
+        .into_iter()
+        .find_map(|name| parameter(call, name))
+        .unwrap_or_default()
+}
+
+/// A parameter of a token request, as it stands there.
+fn parameter(call: &Call, name: &str) -> Option<String> {
     let body = String::from_utf8(call.body.clone()).unwrap();
-    let pairs = body.split('&').filter_map(|pair| pair.split_once('='));
-    let of = |(name, _): &(&str, &str)| matches!(*name, "client_secret" | "client_assertion");
-    pairs.rev().find(of).map(|(_, value)| value.to_owned()).unwrap_or_default()
+    let mut pairs = body.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(own, _)| *own == name).map(|(_, value)| value.to_owned())
 }
 
 fn reply_of(status: u16, body: &str) -> Reply {

@@ -192,6 +192,7 @@ pub(crate) struct World {
     waiting: BTreeSet<RequestId>,
     minted: HashMap<String, Minted>,
     shown_too_early: BTreeSet<String>,
+    disowned: BTreeSet<String>,
     last_tick: Duration,
     spins: u32,
 }
@@ -227,6 +228,7 @@ impl World {
             waiting: BTreeSet::new(),
             minted: HashMap::new(),
             shown_too_early: BTreeSet::new(),
+            disowned: BTreeSet::new(),
             last_tick: Duration::ZERO,
             spins: 0,
             plugin: Plugin::new(policy, Box::new(Compact), signer(), seed),
@@ -451,6 +453,11 @@ impl World {
         token
     }
 
+    /// The provider does not stand by this token any more, whatever stands in it.
+    pub(crate) fn disown(&mut self, token: &str) {
+        self.disowned.insert(token.to_owned());
+    }
+
     fn publishes(&self, kid: &str) -> bool {
         self.provider.published.iter().any(|key| key.kid == kid)
     }
@@ -499,6 +506,7 @@ impl World {
                         && minted.audience == "inventory-service"
                         && self.publishes(&minted.kid)
                         && !self.shown_too_early.contains(&minted.kid)
+                        && !self.disowned.contains(get.token())
                 });
                 assert!(
                     !(good && response.status == 401),

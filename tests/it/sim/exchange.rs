@@ -1,0 +1,222 @@
+//! Tokens exchanged for the caller's: one for each subject token, no longer good than it, and a provider that is not asked in
+//! vain.
+
+use crate::sim::provider::{Endpoint, Mode};
+use crate::sim::world::{Get, World, both, items, millis, secs, without_discovery};
+use serde_json::{Value, json};
+
+/// `/inventory` requires a caller; on the way to `payment` its token is exchanged.
+fn config() -> Value {
+    let mut configuration = without_discovery(both());
+    let credential = &mut configuration["outbound"]["credentials"]["order"];
+    credential["grant_type"] = json!("token_exchange");
+    credential["audience"] = json!("payment");
+    configuration
+}
+
+fn on_behalf_of(token: &str) -> Get {
+    items(token).host("payment")
+}
+
+/// A caller with a token of that life.
+fn caller(world: &mut World, life: i64) -> String {
+    let key = world.provider.published.last().unwrap().clone();
+    world.mint(&key, life, "inventory-service")
+}
+
+#[test]
+fn nothing_is_fetched_before_somebody_calls() {
+    let mut world = World::warm(&config());
+    world.pass(secs(600));
+    assert_eq!(world.provider.count(Endpoint::Tokens), 0);
+}
+
+#[test]
+fn each_callers_token_is_exchanged_once_and_the_other_requests_wait_for_it() {
+    let mut world = World::warm(&config());
+    let (one, two) = (caller(&mut world, 300), caller(&mut world, 300));
+    let sent: Vec<_> =
+        (0..20).map(|n| world.send(&on_behalf_of(if n % 2 == 0 { &one } else { &two }))).collect();
+    world.pass(millis(100));
+    let attached = |world: &World, n: usize| world.outcome(sent[n]).set("authorization").unwrap();
+    assert_eq!(world.provider.subjects, [one.as_str(), two.as_str()]);
+    assert!((0..20).all(|n| attached(&world, n) == attached(&world, n % 2)));
+    assert_ne!(attached(&world, 0), attached(&world, 1));
+    for _ in 0..500 {
+        assert!(world.ask(&on_behalf_of(&one)).passed());
+        world.pass(millis(100));
+    }
+    assert_eq!(world.provider.count(Endpoint::Tokens), 2);
+}
+
+#[test]
+fn an_exchanged_token_ends_no_later_than_its_subject() {
+    let mut world = World::warm(&config());
+    let short = caller(&mut world, 30);
+    assert_eq!(world.ask(&on_behalf_of(&short)).status(), 200);
+    // The clock skew lets the caller in for another minute; what it had in exchange has ended.
+    world.pass(secs(31));
+    world.disown(&short);
+    let late = world.ask(&on_behalf_of(&short));
+    assert_eq!((late.status(), late.reason().as_str()), (401, "expired"));
+    assert_eq!(world.provider.count(Endpoint::Tokens), 1);
+}
+
+#[test]
+fn a_token_that_is_used_is_renewed_before_its_end_and_one_that_is_not_is_not() {
+    let mut world = World::warm(&config());
+    world.provider.expires_in = json!(60);
+    let (used, idle) = (caller(&mut world, 1000), caller(&mut world, 1000));
+    world.ask(&on_behalf_of(&idle));
+    for _ in 0..300 {
+        let outcome = world.ask(&on_behalf_of(&used));
+        assert_eq!(outcome.status(), 200);
+        assert!(outcome.passed() || world.provider.subjects.len() == 2, "only the first waits: {outcome:?}");
+        world.pass(secs(1));
+    }
+    let fetches = |subject: &str| world.provider.subjects.iter().filter(|own| *own == subject).count();
+    assert_eq!(fetches(&idle), 1);
+    assert!((5..=8).contains(&fetches(&used)), "{}", fetches(&used));
+}
+
+#[test]
+fn a_token_that_the_provider_does_not_take_is_its_owners_fault_and_nobody_elses() {
+    for (answer, status, reason) in [
+        (json!({ "error": "invalid_request", "error_description": "Invalid token" }), 401, "subject_token"),
+        (json!({ "error": "invalid_grant" }), 401, "subject_token"),
+        (
+            json!({ "error": "access_denied", "error_description": "Client is not within the token audience" }),
+            403,
+            "exchange_denied",
+        ),
+    ] {
+        let mut world = World::warm(&config());
+        // What the world knows of it is that it is good: so it is signed by nobody it knows.
+        let key = world.provider.published.last().unwrap().clone();
+        let (bad, good) = (world.mint(&key, 300, "inventory-service"), caller(&mut world, 300));
+        world.disown(&bad);
+        world.provider.refuses = Some((bad.clone(), answer.clone()));
+        world.ask(&on_behalf_of(&good));
+        world.send(&on_behalf_of(&bad));
+        world.pass(millis(50));
+        for _ in 0..30 {
+            let outcome = world.ask(&on_behalf_of(&bad));
+            assert_eq!((outcome.status(), outcome.reason().as_str()), (status, reason), "{answer}");
+            assert!(world.ask(&on_behalf_of(&good)).passed());
+        }
+        let asked = world.provider.subjects.iter().filter(|own| **own == bad).count();
+        assert_eq!(asked, 1, "once in 5 s");
+        world.provider.refuses = None;
+        world.pass(secs(6));
+        assert_eq!(world.ask(&on_behalf_of(&bad)).status(), 200, "given the right meanwhile");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_ours_and_told_in_the_providers_words() {
+    for (error, description) in [
+        ("invalid_client", "Audience not found"),
+        ("invalid_request", "Standard token exchange is not enabled for the requested client"),
+        ("invalid_request", "Requested audience not available: payment"),
+        ("invalid_scope", "Invalid scopes: nope"),
+    ] {
+        let mut world = World::warm(&config());
+        world.provider.tokens = Mode::json(400, &json!({ "error": error, "error_description": description }));
+        let token = caller(&mut world, 300);
+        let outcome = world.ask(&on_behalf_of(&token));
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"), "{error}");
+        let told =
+            format!("exchanged token of credential order: configuration: status 400, {error}: {description}");
+        assert!(world.logs.contains(&told), "{:#?}", world.logs);
+    }
+}
+
+#[test]
+fn a_provider_that_is_down_is_asked_by_one_request_at_a_time() {
+    for mode in [Mode::status(500), Mode::Resets, Mode::Silent, Mode::status(401)] {
+        let mut world = World::warm(&config());
+        world.provider.tokens = mode.clone();
+        for _ in 0..100 {
+            let token = caller(&mut world, 600);
+            world.send(&on_behalf_of(&token));
+            world.pass(millis(600));
+        }
+        let asked = world.provider.count(Endpoint::Tokens);
+        assert!((2..=40).contains(&asked), "{mode:?}: {asked} for 100 callers in a minute");
+        assert!(world.outcomes().filter(|outcome| outcome.status() == 503).count() > 80);
+        world.provider.tokens = Mode::Works;
+        world.pass(secs(301));
+        let token = caller(&mut world, 600);
+        assert_eq!(world.ask(&on_behalf_of(&token)).status(), 200, "{mode:?}: it recovers");
+        let again = caller(&mut world, 600);
+        assert_eq!(world.ask(&on_behalf_of(&again)).status(), 200);
+    }
+}
+
+#[test]
+fn one_subject_that_fails_does_not_close_the_provider_for_the_others() {
+    let mut world = World::warm(&config());
+    let bad = caller(&mut world, 600);
+    let answer = json!({ "error": "invalid_request", "error_description": "Requested audience not available: payment" });
+    world.provider.refuses = Some((bad.clone(), answer));
+    for _ in 0..50 {
+        assert_eq!(world.ask(&on_behalf_of(&bad)).status(), 503);
+        let good = caller(&mut world, 600);
+        assert_eq!(world.ask(&on_behalf_of(&good)).status(), 200);
+        world.pass(secs(2));
+    }
+}
+
+#[test]
+fn no_more_callers_are_remembered_than_there_is_room_for() {
+    let mut world = World::warm(&config());
+    let first = caller(&mut world, 3000);
+    world.ask(&on_behalf_of(&first));
+    for _ in 0..1100 {
+        let token = caller(&mut world, 3000);
+        let id = world.send(&on_behalf_of(&token));
+        world.pass(millis(30));
+        assert_eq!(world.outcome(id).status(), 200);
+    }
+    let before = world.provider.subjects.len();
+    assert_eq!(world.ask(&on_behalf_of(&first)).status(), 200);
+    assert_eq!(world.provider.subjects.len(), before + 1, "the first made room, and is exchanged anew");
+}
+
+#[test]
+fn an_exchanged_token_that_the_service_refuses_is_replaced() {
+    let mut world = World::warm(&config());
+    let token = caller(&mut world, 300);
+    let first = world.ask(&on_behalf_of(&token));
+    world.pass(secs(2));
+    world.upstream_refuses(first.edits().sent.unwrap());
+    let second = world.ask(&on_behalf_of(&token));
+    assert_ne!(first.set("authorization"), second.set("authorization"));
+    assert_eq!(world.provider.subjects, [token.as_str(), token.as_str()]);
+    world.upstream_refuses(first.edits().sent.unwrap());
+    assert!(world.ask(&on_behalf_of(&token)).passed(), "an old one's refusal means nothing");
+}
+
+#[test]
+fn where_nobody_is_verified_the_header_is_exchanged_as_it_is() {
+    let mut configuration = config();
+    configuration.as_object_mut().unwrap().remove("inbound");
+    let mut world = World::warm(&configuration);
+    let outcome = world.ask(&crate::sim::world::pay().bearer("opaque.of-somebody"));
+    assert_eq!(outcome.status(), 200);
+    assert_eq!(world.provider.subjects, ["opaque.of-somebody"]);
+    let none = world.ask(&crate::sim::world::pay());
+    assert_eq!((none.status(), none.reason().as_str()), (401, "no_token"));
+    let odd = world.ask(&crate::sim::world::pay().header("authorization", "Bearer two words"));
+    assert_eq!((odd.status(), odd.reason().as_str()), (401, "malformed"));
+}
+
+#[test]
+fn a_caller_that_a_rule_does_not_ask_for_cannot_be_acted_for() {
+    let mut world = World::warm(&config());
+    let token = caller(&mut world, 300);
+    world.disown(&token);
+    let outcome = world.ask(&crate::sim::world::get("/public/pay").host("payment").bearer(&token));
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (401, "no_token"));
+    assert_eq!(world.provider.count(Endpoint::Tokens), 0);
+}
