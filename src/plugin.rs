@@ -190,7 +190,7 @@ impl Plugin {
 
     fn is_full(&self, want: Want) -> bool {
         // Those who wait for tokens of one credential wait in one line, whomever the tokens are for.
-        let line = |want: Want| want.credential().map(Want::Token).unwrap_or(want);
+        let line = |want: Want| want.credential().map_or(want, Want::Token);
         self.waiting.iter().filter(|waiter| line(waiter.want) == line(want)).count()
             >= self.policy.waiting.requests
     }

@@ -14,9 +14,10 @@ use std::time::Duration;
 pub fn denies_client(reply: &Reply) -> bool {
     match reply.status {
         Some(401) => true,
-        // Keycloak says `invalid_client` of the audience of an exchange too.
+        // Keycloak says `invalid_client` of the audience of an exchange too, when there is none or it is disabled.
         Some(400) => stated(reply, |error, description| {
-            matches!(error, "invalid_client" | "unauthorized_client") && !description.contains("Audience")
+            let of_audience = matches!(description, "Audience not found" | "Client disabled");
+            matches!(error, "invalid_client" | "unauthorized_client") && !of_audience
         }),
         _ => false,
     }
@@ -329,6 +330,74 @@ mod tests {
             answer[name] = value.clone();
             assert_eq!(read(&answer).unwrap_err().cause, Cause::Unreadable, "{name} {value}");
         }
+    }
+
+    fn exchange(requested: Option<&str>) -> Grant {
+        let requested = requested.map(str::to_owned);
+        Grant { kind: Kind::TokenExchange { subject: ACCESS_TOKEN.into(), requested }, ..grant() }
+    }
+
+    fn reply_of(status: u16, body: &Value) -> Reply {
+        Reply { status: Some(status), body: Some(body.to_string().into_bytes()), ..Reply::default() }
+    }
+
+    #[test]
+    fn an_exchanged_token_ends_before_its_subject() {
+        let end = |left| {
+            let subject = ("s", left);
+            exchange(None).read(&reply_of(200, &good()), Some(subject), &mut Dice::new(1)).unwrap().end_after
+        };
+        assert_eq!(end(None), Duration::from_secs(290));
+        assert_eq!(end(Some(Duration::from_secs(1000))), Duration::from_secs(290));
+        assert_eq!(end(Some(Duration::from_secs(100))), Duration::from_secs(90));
+        assert_eq!(end(Some(Duration::ZERO)), Duration::ZERO);
+    }
+
+    #[test]
+    fn only_who_asks_for_another_kind_of_token_gets_one_that_is_no_access_token() {
+        let read = |requested: Option<&str>, changes: Value| {
+            let mut answer = good();
+            answer.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            exchange(requested).read(&reply_of(200, &answer), Some(("s", None)), &mut Dice::new(1)).is_ok()
+        };
+        let (none, transaction) =
+            (json!({ "token_type": "N_A" }), "urn:ietf:params:oauth:token-type:txn_token");
+        assert!(read(Some(transaction), none.clone()) && read(Some(transaction), json!({})));
+        assert!(!read(None, none.clone()) && !read(Some(ACCESS_TOKEN), none));
+        assert!(read(None, json!({ "issued_token_type": ACCESS_TOKEN })));
+        assert!(!read(None, json!({ "issued_token_type": REFRESH_TOKEN })));
+    }
+
+    #[test]
+    fn whose_fault_a_refused_exchange_is_says_the_provider() {
+        let cause = |grant: &Grant, status, error: &str, description: &str| {
+            let reply = reply_of(status, &json!({ "error": error, "error_description": description }));
+            grant.read(&reply, Some(("opaque-subject", None)), &mut Dice::new(1)).unwrap_err().cause
+        };
+        let ours = [
+            (400, "invalid_client", "Audience not found"),
+            (400, "invalid_request", "Standard token exchange is not enabled for the requested client"),
+            (400, "invalid_request", "Parameter 'subject_token' required for standard token exchange"),
+            (400, "invalid_target", ""),
+            (401, "invalid_client", "Invalid token"),
+        ];
+        for (status, error, description) in ours {
+            assert_eq!(cause(&exchange(None), status, error, description), Cause::Configuration, "{error}");
+        }
+        for (error, description) in [
+            ("invalid_request", "Invalid token"),
+            ("invalid_grant", ""),
+            ("invalid_request", "The token has expired"),
+        ] {
+            assert_eq!(cause(&exchange(None), 400, error, description), Cause::Subject, "{error}");
+            assert_eq!(cause(&exchange(None), 500, error, description), Cause::Status, "a fault of its own");
+            assert_eq!(cause(&grant(), 400, error, description), Cause::Configuration, "nobody else's token");
+        }
+        assert_eq!(cause(&exchange(None), 403, "access_denied", ""), Cause::Denied);
+        let told = reply_of(400, &json!({ "error": "x", "error_description": "no opaque-subject" }));
+        let failure =
+            exchange(None).read(&told, Some(("opaque-subject", None)), &mut Dice::new(1)).unwrap_err();
+        assert!(!failure.detail.contains("opaque"), "{failure}");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod attaching;
 mod clients;
+mod exchange;
 mod retry;
 mod upkeep;
 mod without;

@@ -46,10 +46,10 @@ fn grant(state: &mut State, request: &Recorded) -> Result<Value, Refusal> {
     let Some(kind) = request.parameter("grant_type") else {
         return Err(Refusal::new(400, "invalid_request", "Missing form parameter: grant_type"));
     };
-    if kind != "client_credentials" && kind != TOKEN_EXCHANGE {
+    if !["client_credentials", TOKEN_EXCHANGE, JWT_BEARER].contains(&kind.as_str()) {
         return Err(Refusal::new(400, "unsupported_grant_type", "Unsupported grant_type"));
     }
-    let client = authenticate(state, request)?;
+    let client = if kind == JWT_BEARER { asserted(state, request)? } else { authenticate(state, request)? };
     let mut seen = BTreeSet::new();
     let repeatable = |name: &str| kind == TOKEN_EXCHANGE && name == "audience";
     if request.form().into_iter().any(|(name, _)| !repeatable(&name) && !seen.insert(name)) {
@@ -85,6 +85,27 @@ fn authenticate(state: &mut State, request: &Recorded) -> Result<ClientSpec, Ref
     let client = state.clients.get(&id).cloned().ok_or_else(Refusal::unknown_client)?;
     let audiences = [state.issuer.clone(), state.url("/protocol/openid-connect/token")];
     prove(&client, &proof, &audiences, &mut state.used_assertions)?;
+    Ok(client)
+}
+
+/// Who asks by an assertion alone (RFC 7523 section 2.1), as Google's service accounts do: its `iss`, and it is signed with one
+/// of the client's keys for this provider.
+fn asserted(state: &mut State, request: &Recorded) -> Result<ClientSpec, Refusal> {
+    let assertion = request.parameter("assertion").unwrap_or_default();
+    let wrong = |text: &str| Refusal::new(400, "invalid_grant", text);
+    let (_, claims) = read(&assertion).ok_or_else(|| wrong("Invalid JWT"))?;
+    let id = claims["iss"].as_str().unwrap_or_default();
+    let client = state.clients.get(id).cloned().ok_or_else(|| wrong("Invalid grant: account not found"))?;
+    let audiences = [state.issuer.clone(), state.url("/protocol/openid-connect/token")];
+    let for_us = audiences.iter().any(|own| claims["aud"] == **own);
+    let fresh = claims["exp"].as_u64().is_some_and(|exp| (now()..=now() + 3600).contains(&exp));
+    if !for_us || !fresh || !client.assertion_keys.iter().any(|key| verifies(&assertion, key)) {
+        return Err(wrong("Invalid JWT Signature."));
+    }
+    if state.used_assertions.contains(&assertion) {
+        return Err(wrong("Token reuse detected"));
+    }
+    state.used_assertions.push(assertion);
     Ok(client)
 }
 
@@ -216,4 +237,5 @@ fn subject(client: &str) -> String {
 }
 
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
