@@ -86,8 +86,12 @@ pub enum Cause {
     Status,
     /// An answer that means "not here": 404 to a question that has another place to be asked at.
     Elsewhere,
-    /// An answer that is not what was asked for.
+    /// An answer that is larger than any good one.
+    TooLarge,
+    /// An answer that is not what was asked for: no JSON object, or no key set.
     Unreadable,
+    /// A token that cannot be attached: its type, its characters, or its life.
+    Unusable,
     /// The provider does not take the token that was to be exchanged: its owner's fault.
     Subject,
     /// The provider takes it, and denies the exchange.
@@ -104,7 +108,9 @@ impl Cause {
             Self::Timeout => "timeout",
             Self::Status => "status",
             Self::Elsewhere => "elsewhere",
+            Self::TooLarge => "too_large",
             Self::Unreadable => "unreadable",
+            Self::Unusable => "unusable",
             Self::Subject => "subject_token",
             Self::Denied => "denied",
         }
