@@ -5,7 +5,7 @@
 //!
 //! - never two fetches at once;
 //! - a good value is never dropped for a failed renewal, and never served after it has ended;
-//! - after a failure never earlier than the backoff allows, never later than its cap;
+//! - after a failure never earlier than the backoff allows, never later than its cap, and soon while a value nears its end;
 //! - a fetch whose answer never comes ends by itself.
 
 use crate::io::{Dice, Instant};
@@ -86,8 +86,12 @@ pub enum Cause {
     Status,
     /// An answer that means "not here": 404 to a question that has another place to be asked at.
     Elsewhere,
-    /// An answer that is not what was asked for.
+    /// An answer that is larger than any good one.
+    TooLarge,
+    /// An answer that is not what was asked for: no JSON object, or no key set.
     Unreadable,
+    /// A token that cannot be attached: its type, its characters, or its life.
+    Unusable,
     /// The provider does not take the token that was to be exchanged: its owner's fault.
     Subject,
     /// The provider takes it, and denies the exchange.
@@ -104,7 +108,9 @@ impl Cause {
             Self::Timeout => "timeout",
             Self::Status => "status",
             Self::Elsewhere => "elsewhere",
+            Self::TooLarge => "too_large",
             Self::Unreadable => "unreadable",
+            Self::Unusable => "unusable",
             Self::Subject => "subject_token",
             Self::Denied => "denied",
         }
@@ -170,6 +176,14 @@ const PATIENCE: u32 = 2;
 /// A retry that is further away than this is not waited for: it covers the first backoff and the floor.
 const SOON: Duration = Duration::from_secs(2);
 
+/// How far apart the attempts at a value near its end are: the floor, and up to this much more, so 2 s on average. That is
+/// what Envoy's own `credential_injector` does all the time, and it leaves a request time to wait for the next attempt.
+const SPREAD: Duration = Duration::from_secs(2);
+
+/// How long a value that has ended is still worth haste, and waiting for: a provider that is back in that time has cost
+/// nobody a request, and one that is not has been asked five times more.
+const LINGER: Duration = Duration::from_secs(10);
+
 /// What a fetch may outlast its timeout by before it counts as lost: the host's timer comes first.
 const LOST_MARGIN: Duration = Duration::from_secs(1);
 
@@ -216,8 +230,9 @@ impl<T> Lease<T> {
             Outlook::Good(value)
         } else {
             let wait = self.next_start().since(now);
-            let soon = self.failures < PATIENCE && wait <= SOON;
-            if soon { Outlook::Coming } else { Outlook::Failing(wait) }
+            let first = self.failures < PATIENCE && wait <= SOON;
+            let again = self.left(now).is_some() && wait <= self.pace.base.saturating_add(SPREAD);
+            if first || again { Outlook::Coming } else { Outlook::Failing(wait) }
         }
     }
 
@@ -358,19 +373,30 @@ impl<T> Lease<T> {
         wish.max(self.not_before)
     }
 
-    /// Full jitter: anything from zero to the exponential bound; `Retry-After` is a lower bound. While a value is held, a
-    /// passing failure is tried again within half of what is left of it, so that one that has passed costs nobody a request.
+    /// What is left of the value, nothing if it has ended just now; none when there is none, or none for longer.
+    fn left(&self, now: Instant) -> Option<Duration> {
+        let end = self.held.as_ref()?.end_at;
+        (now < end + LINGER).then(|| end.since(now))
+    }
+
+    /// Full jitter: anything from zero to the exponential bound; `Retry-After` is a lower bound. While there is a value, a
+    /// passing failure is tried again within half of what is left of it; near its end in haste, so that a provider that is
+    /// back in time costs nobody a request.
     fn backoff(&self, failure: &Failure, now: Instant, dice: &mut Dice) -> Duration {
+        let Pace { base, cap, config_base, config_cap, retry_after_cap, .. } = self.pace;
         let doubled = |base: Duration| base.saturating_mul(1 << self.failures.min(MOST_DOUBLINGS));
-        let bound = if failure.cause == Cause::Configuration {
-            doubled(self.pace.config_base).min(self.pace.config_cap)
-        } else {
-            let left = self.held.as_ref().map_or(Duration::ZERO, |held| held.end_at.since(now));
-            let soon = if left > self.pace.base { left / 2 } else { self.pace.cap };
-            doubled(self.pace.base).min(self.pace.cap).min(soon)
+        let bound = doubled(base).min(cap);
+        let wait = match self.left(now) {
+            _ if failure.cause == Cause::Configuration => dice.up_to(doubled(config_base).min(config_cap)),
+            Some(left) if left / 2 < SPREAD => {
+                // Before the end, as long as there is time: the last one comes in the last second.
+                let room = left.checked_sub(base).map_or(SPREAD, |room| (room / 4 * 3).min(SPREAD));
+                bound.min(base.saturating_add(dice.up_to(room)))
+            }
+            Some(left) => dice.up_to(bound.min(left / 2)),
+            None => dice.up_to(bound),
         };
-        let asked = failure.retry_after.unwrap_or_default().min(self.pace.retry_after_cap);
-        dice.up_to(bound).max(asked)
+        wait.max(failure.retry_after.unwrap_or_default().min(retry_after_cap))
     }
 }
 
@@ -468,6 +494,66 @@ mod tests {
     }
 
     #[test]
+    fn near_its_end_a_value_is_tried_for_in_haste_but_once_in_two_seconds_on_average() {
+        let (mut near, mut span) = (0_u32, Duration::ZERO);
+        for seed in 0..1000 {
+            let (mut lease, mut dice) = (Lease::new(Pace::default()), Dice::new(seed));
+            let attempt = lease.begin(at(0)).unwrap();
+            lease.finish(attempt, at(0), Ok(fresh(1, 21_000, 27_000)), &mut dice);
+            let mut starts = Vec::new();
+            while lease.next_event() < at(37_000) {
+                let now = lease.next_event();
+                let attempt = lease.begin(now).unwrap();
+                lease.finish(attempt, now, failed(), &mut dice);
+                starts.push(now);
+            }
+            let gaps = starts.windows(2).map(|pair| pair[1].since(pair[0]));
+            for gap in gaps {
+                assert!((1000..=3000).contains(&gap.as_millis()), "seed {seed}: {starts:?}");
+            }
+            assert!(
+                starts.iter().any(|start| (at(26_000)..at(27_000)).contains(start)),
+                "seed {seed}: {starts:?}"
+            );
+            near += u32::try_from(starts.iter().filter(|start| **start >= at(23_000)).count()).unwrap();
+            span += at(37_000).since(at(23_000));
+        }
+        assert!(span / near >= Duration::from_millis(1700), "one in {:?}", span / near);
+    }
+
+    #[test]
+    fn a_value_that_has_just_ended_is_waited_for_and_one_that_ended_long_ago_is_not() {
+        let mut lease = Lease::new(Pace::default());
+        let attempt = lease.begin(at(0)).unwrap();
+        lease.finish(attempt, at(0), Ok(fresh(1, 2000, 10_000)), &mut Dice::new(3));
+        let mut dice = Dice::new(3);
+        let mut fail = |lease: &mut Lease<u64>, cause| {
+            let now = lease.next_event();
+            let attempt = lease.begin(now).unwrap();
+            lease.finish(attempt, now, Err(Failure::new(cause, "")), &mut dice);
+            now
+        };
+        let mut now = at(0);
+        while now < at(20_000) {
+            now = fail(&mut lease, Cause::Unreachable);
+            let outlook = lease.outlook(now);
+            let good = if now < at(10_000) {
+                matches!(outlook, Outlook::Good(_))
+            } else {
+                matches!(outlook, Outlook::Coming)
+            };
+            assert!(good || now >= at(20_000), "{now:?}: {outlook:?}");
+        }
+        assert!(matches!(lease.outlook(at(20_000)), Outlook::Failing(_)));
+        lease.hold(now, fresh(2, 1000, 2000));
+        let failed_at = fail(&mut lease, Cause::Configuration);
+        assert!(
+            matches!(lease.outlook(failed_at + Duration::from_secs(1)), Outlook::Failing(_)),
+            "nobody mends that soon"
+        );
+    }
+
+    #[test]
     fn doubt_renews_early_keeps_the_value_and_is_remembered() {
         let mut lease = Lease::new(Pace::default());
         let attempt = lease.begin(at(0)).unwrap();
@@ -548,6 +634,10 @@ mod tests {
                         // A value still fresh is not renewed before its time, whatever the backoff.
                         let renewal = lease.held.as_ref().map_or(Duration::ZERO, |held| held.renew_at.since(now));
                         prop_assert!(wait >= asked, "earlier than the provider asked");
+                        if let Some(left) = lease.left(now).filter(|_| !configuration) {
+                            let soon = (left / 2).max(pace.base + SPREAD).max(asked).max(renewal);
+                            prop_assert!(wait <= soon, "later than a value with {:?} left can wait", left);
+                        }
                         prop_assert!(wait <= cap.max(asked).max(pace.floor).max(renewal), "later than the cap");
                     },
                     Event::Doubt => lease.doubt(now),

@@ -77,7 +77,7 @@ pub fn body_of(reply: &Reply) -> Result<&[u8], Failure> {
         return Err(Failure { retry_after: retry_after(reply), ..fault });
     }
     let too_large =
-        || Failure::new(Cause::Unreadable, format!("the answer is larger than {MAX_REPLY_BYTES} bytes"));
+        || Failure::new(Cause::TooLarge, format!("the answer is larger than {MAX_REPLY_BYTES} bytes"));
     reply.body.as_deref().ok_or_else(too_large)
 }
 
@@ -144,7 +144,7 @@ pub(super) fn printable(text: &str, most: usize) -> String {
 
 /// RFC 6749 section 5.1: a token that may be attached, or why not.
 pub(super) fn token(answer: &Map<String, Value>, kind: &Kind) -> Result<Token, Failure> {
-    let unreadable = |detail: &str| Failure::new(Cause::Unreadable, detail);
+    let unusable = |detail: &str| Failure::new(Cause::Unusable, detail);
     // RFC 8693 section 2.2.1: what is no access token is `N_A`, which only they get who asked for something else.
     let other =
         matches!(kind, Kind::TokenExchange { requested: Some(requested), .. } if *requested != ACCESS_TOKEN);
@@ -152,21 +152,21 @@ pub(super) fn token(answer: &Map<String, Value>, kind: &Kind) -> Result<Token, F
         Some(kind) if kind.eq_ignore_ascii_case("Bearer") => {}
         Some(kind) if other && kind.eq_ignore_ascii_case("N_A") => {}
         Some(kind @ ("DPoP" | "mac" | "N_A")) => {
-            return Err(unreadable(&format!("token_type is {kind}, expected Bearer")));
+            return Err(unusable(&format!("token_type is {kind}, expected Bearer")));
         }
-        Some(_) => return Err(unreadable("token_type is not Bearer")), // not told, as it may be the token
-        None => return Err(unreadable("the answer has no token_type")),
+        Some(_) => return Err(unusable("token_type is not Bearer")), // not told, as it may be the token
+        None => return Err(unusable("the answer has no token_type")),
     }
     if answer.get("issued_token_type").is_some_and(|issued| issued == REFRESH_TOKEN) {
-        return Err(unreadable("the answer holds a refresh token, expected one that services take"));
+        return Err(unusable("the answer holds a refresh token, expected one that services take"));
     }
     let Some(Value::String(token)) = answer.get("access_token") else {
-        return Err(unreadable("the answer has no access_token"));
+        return Err(unusable("the answer has no access_token"));
     };
     // RFC 6749 appendix A.12 allows printable ASCII; a blank would end a Bearer credential (RFC 6750 section 2.1).
     if token.is_empty() || token.len() > MAX_TOKEN_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic())
     {
-        return Err(unreadable("access_token is empty, too long, or holds characters that a header cannot"));
+        return Err(unusable("access_token is empty, too long, or holds characters that a header cannot"));
     }
     Ok(Token::new(token))
 }
@@ -184,8 +184,8 @@ pub(super) fn lifetime(answer: &Map<String, Value>, default: Duration) -> Result
             let capped = seconds.floor().min(MAX_LIFETIME.as_secs_f64());
             Ok(Duration::from_secs_f64(capped))
         }
-        Some(_) => Err(Failure::new(Cause::Unreadable, "expires_in says that the token has ended already")),
-        None => Err(Failure::new(Cause::Unreadable, "expires_in is not a number")),
+        Some(_) => Err(Failure::new(Cause::Unusable, "expires_in says that the token has ended already")),
+        None => Err(Failure::new(Cause::Unusable, "expires_in is not a number")),
     }
 }
 
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(life(json!(u64::MAX)), Ok(86_390));
         assert_eq!(life(json!(1e300)), Ok(86_390));
         for odd in [json!(0), json!(-5), json!("soon"), json!([300]), json!("NaN"), json!(0.5), json!(true)] {
-            assert_eq!(life(odd.clone()), Err(Cause::Unreadable), "{odd}");
+            assert_eq!(life(odd.clone()), Err(Cause::Unusable), "{odd}");
         }
         let mut absent = good();
         absent.as_object_mut().unwrap().remove("expires_in");
@@ -328,7 +328,7 @@ mod tests {
         ] {
             let mut answer = good();
             answer[name] = value.clone();
-            assert_eq!(read(&answer).unwrap_err().cause, Cause::Unreadable, "{name} {value}");
+            assert_eq!(read(&answer).unwrap_err().cause, Cause::Unusable, "{name} {value}");
         }
     }
 
@@ -419,7 +419,7 @@ mod tests {
         assert_eq!(fault(&reply(429, "")).cause, Cause::Status);
         assert_eq!(fault(&reply(500, "")).cause, Cause::Status);
         assert_eq!(fault(&Reply::default()).cause, Cause::Unreachable);
-        assert_eq!(fault(&Reply { status: Some(200), ..Reply::default() }).cause, Cause::Unreadable);
+        assert_eq!(fault(&Reply { status: Some(200), ..Reply::default() }).cause, Cause::TooLarge);
     }
 
     #[test]

@@ -101,6 +101,28 @@ fn the_demos_configuration_parses() {
     }
 }
 
+#[test]
+fn whoever_the_demos_plugin_holds_as_it_crashes_does_not_hang_for_minutes() {
+    let yaml = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
+    let managers = yaml.matches("v3.HttpConnectionManager").count();
+    assert_eq!((managers, yaml.matches("stream_idle_timeout: 30s").count()), (2, 2));
+}
+
+#[test]
+fn every_cause_of_a_failed_fetch_is_explained() {
+    let operations = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let source = fs::read_to_string(root().join("src/lease.rs")).unwrap();
+    let labels = source.split_once("fn label").unwrap().1.split_once("\n    }").unwrap().0;
+    let labels = between(labels, "=> \"", "\"");
+    assert!(labels.len() > 7, "{labels:?}");
+    for label in labels {
+        assert!(
+            operations.contains(&format!("| `{label}` |")),
+            "docs/operations.md does not explain {label}"
+        );
+    }
+}
+
 /// Every plugin configuration within Envoy's own.
 fn configurations(value: &Value) -> Vec<Value> {
     match value {

@@ -71,6 +71,13 @@ async fn a_provider_whose_clock_is_two_minutes_off_costs_nothing() {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_changed_at_once_costs_nothing_where_both_are_known() {
+    let outcome = play(Scenario::SecretRotated).await;
+    assert_eq!(outcome.by_status.keys().copied().collect::<Vec<_>>(), [200], "{outcome:?}");
+    assert!(outcome.fetches >= 2, "the old secret was tried, then the next one: {outcome:?}");
+}
+
+#[tokio::test]
 async fn the_filter_stands_in_a_cluster_as_well_as_in_a_listener() {
     play(Scenario::ClusterFilter).await;
 }

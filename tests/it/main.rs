@@ -8,6 +8,7 @@ mod docs;
 mod examples;
 mod faults;
 mod fleet;
+mod holding;
 mod inbound;
 mod layers;
 mod outage;

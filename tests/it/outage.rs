@@ -95,7 +95,7 @@ const WRONGS: [Wrong; 7] = [
     ("html", |_| same(&Fault::Html), "unreadable: "),
     ("cut", |_| same(&Fault::CutInHalf), "unreachable: "),
     ("reset", |_| same(&Fault::Reset), "stale: "),
-    ("large", large, "unreadable: the answer is larger than"),
+    ("large", large, "too_large: the answer is larger than"),
 ];
 
 fn same(fault: &Fault) -> [Fault; 3] {

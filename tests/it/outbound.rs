@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod answers;
 mod attaching;
 mod clients;
 mod exchange;

@@ -77,7 +77,8 @@ fn a_failed_renewal_keeps_the_old_token_until_it_ends_then_503_then_it_recovers(
         steady(&mut world, secs(5), secs(285));
         assert!(world.provider.count(Endpoint::Tokens) > 1, "{mode:?}: a renewal was tried");
         assert_eq!(world.provider.issued.len(), 1);
-        world.pass(secs(300) - world.now);
+        // It ended at 290 s, and is waited for no longer than ten seconds more.
+        world.pass(secs(301) - world.now);
         let ended = world.ask(&pay());
         assert_eq!((ended.status(), ended.reason().as_str()), (503, "no_outbound_token"), "{mode:?}");
         assert!(ended.at_once(), "{mode:?}: nobody waits for what keeps failing");
@@ -101,6 +102,35 @@ fn a_failure_in_the_middle_of_a_tokens_life_is_never_seen() {
             steady(&mut world, secs(5), secs(52));
         }
     }
+}
+
+#[test]
+fn a_provider_that_is_gone_for_five_seconds_at_any_point_of_a_short_life_costs_no_request() {
+    let mut asked = 0;
+    for seed in 0..1000 {
+        let mut world = World::seeded(&config(), seed);
+        world.provider.expires_in = json!(30);
+        // From before the renewal, at 21 s to 24 s, up to the end, at 27 s.
+        world.pass(millis(18_000 + seed * 9));
+        world.provider.tokens = Mode::Resets;
+        let before = world.provider.count(Endpoint::Tokens);
+        let back = world.now + secs(5);
+        let mut running = Vec::new();
+        while world.now < back + secs(4) {
+            if world.now >= back {
+                world.provider.tokens = Mode::Works;
+            }
+            running.push(world.send(&pay()));
+            world.pass(millis(100));
+        }
+        world.pass(secs(5));
+        for id in running {
+            let outcome = world.outcome(id);
+            assert_eq!(outcome.status(), 200, "seed {seed}, back at {back:?}: {outcome:?}");
+        }
+        asked += world.provider.count(Endpoint::Tokens) - before;
+    }
+    assert!(asked <= 1000 * 4, "{asked} attempts in a thousand outages, the one that succeeds among them");
 }
 
 #[test]

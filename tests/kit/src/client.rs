@@ -2,10 +2,20 @@
 //!
 //! HTTP/1.1 is spoken by hand over a plain socket, so that headers may hold any byte, appear twice, or break off;
 //! [`Request::http2`] goes through a real HTTP/2 client. One connection per request, unless a [`Connection`] is kept.
+//! [`Request::open`] sends a body piece by piece.
 
-use crate::wait::PATIENCE;
+use crate::{
+    serve::{Body, BoxError, frames},
+    wait::PATIENCE,
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    HeaderMap,
+    body::{Frame, Incoming},
+    client::conn::{http1, http2},
+    header::{HeaderName, HeaderValue},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use std::{
@@ -15,6 +25,8 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
+    sync::mpsc,
+    task::{AbortHandle, JoinHandle},
 };
 
 /// A `GET` of that URL (`http://host:port/path`; whatever follows the port is sent as it stands).
@@ -90,7 +102,9 @@ impl Request {
     pub async fn try_send(&self) -> io::Result<Response> {
         let exchange = async {
             if self.http2 {
-                return self.exchange_http2().await;
+                return self
+                    .exchange(Full::new(Bytes::from(self.body.clone())).map_err(BoxError::from).boxed())
+                    .await;
             }
             let mut connection = Connection::open(&self.address).await?;
             connection.write(&self.bytes(false)).await?;
@@ -104,6 +118,13 @@ impl Request {
         let mut connection = Connection::open(&self.address).await.expect("a server that accepts");
         connection.write(&self.bytes(false)).await.expect("a server that reads");
         connection
+    }
+
+    /// Sends its head, and leaves its body to [`Upload::send`]; over HTTP/1.1 in chunks.
+    pub fn open(&self) -> Upload {
+        let (pieces, body) = frames();
+        let request = self.clone();
+        Upload { pieces, answer: tokio::spawn(async move { request.exchange(body).await }) }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -139,32 +160,93 @@ impl Request {
         bytes
     }
 
-    async fn exchange_http2(&self) -> io::Result<Response> {
+    /// Through a real client. Whoever drops this closes the connection (HTTP/1.1) or resets the stream (HTTP/2).
+    async fn exchange(&self, body: Body) -> io::Result<Response> {
         let stream = TcpStream::connect(&self.address).await?;
-        let io = TokioIo::new(stream);
-        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
-            .await
-            .map_err(io::Error::other)?;
-        let driver = tokio::spawn(connection);
+        stream.set_nodelay(true)?;
+        let stream = TokioIo::new(stream);
         let is_host = |name: &[u8]| name.eq_ignore_ascii_case(b"host");
         let host = self.headers.iter().find(|(name, _)| is_host(name));
         let host = host.map_or(self.address.as_bytes(), |(_, value)| value);
-        let uri = format!("http://{}{}", String::from_utf8_lossy(host), self.target);
-        let mut request = hyper::Request::builder().method(self.method.as_str()).uri(uri);
+        let mut request = hyper::Request::builder().method(self.method.as_str());
+        request = if self.http2 {
+            request.uri(format!("http://{}{}", String::from_utf8_lossy(host), self.target))
+        } else {
+            request.uri(&self.target).header("host", host)
+        };
         for (name, value) in self.headers.iter().filter(|(name, _)| !is_host(name)) {
             request = request.header(name.as_slice(), value.as_slice());
         }
-        let body = Full::new(Bytes::from(self.body.clone()));
         let request = request.body(body).map_err(io::Error::other)?;
-        let answer = sender.send_request(request).await.map_err(io::Error::other)?;
-        let (parts, body) = answer.into_parts();
-        let body = body.collect().await.map_err(io::Error::other)?;
-        driver.abort();
-        let trailers = body.trailers().into_iter().flatten();
-        let headers = parts.headers.iter().chain(trailers);
-        let headers =
-            headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
-        Ok(Response { status: parts.status.as_u16(), headers, body: body.to_bytes() })
+        let answer = if self.http2 {
+            let handshake = http2::handshake(TokioExecutor::new(), stream).await;
+            let (mut sender, connection) = handshake.map_err(io::Error::other)?;
+            // It ends by itself, once it has told the server that the stream has.
+            tokio::spawn(connection);
+            whole(sender.send_request(request).await).await
+        } else {
+            let (mut sender, connection) = http1::handshake(stream).await.map_err(io::Error::other)?;
+            let _closed_at_the_end = Closing(tokio::spawn(connection).abort_handle());
+            whole(sender.send_request(request).await).await
+        };
+        answer.map_err(io::Error::other)
+    }
+}
+
+async fn whole(answer: hyper::Result<hyper::Response<Incoming>>) -> hyper::Result<Response> {
+    let (parts, body) = answer?.into_parts();
+    let body = body.collect().await?;
+    let trailers = body.trailers().into_iter().flatten();
+    let headers = parts.headers.iter().chain(trailers);
+    let headers =
+        headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
+    Ok(Response { status: parts.status.as_u16(), headers, body: body.to_bytes() })
+}
+
+struct Closing(AbortHandle);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A request whose body is under way.
+pub struct Upload {
+    pieces: mpsc::Sender<Result<Frame<Bytes>, BoxError>>,
+    answer: JoinHandle<io::Result<Response>>,
+}
+
+impl Upload {
+    /// Sends a piece of the body, as soon as there is room for it.
+    pub async fn send(&self, piece: impl Into<Bytes>) {
+        self.pieces.send(Ok(Frame::data(piece.into()))).await.expect("a request that is under way");
+    }
+
+    /// Ends the body with trailers (HTTP/2).
+    pub async fn trailers(&self, trailers: &[(&'static str, &'static str)]) {
+        let pair = |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let trailers: HeaderMap = trailers.iter().map(pair).collect();
+        self.pieces.send(Ok(Frame::trailers(trailers))).await.expect("a request that is under way");
+    }
+
+    /// Whether there is an answer, or none to come.
+    pub fn is_answered(&self) -> bool {
+        self.answer.is_finished()
+    }
+
+    /// Ends the body, and waits for the answer.
+    pub async fn finish(self) -> Response {
+        drop(self.pieces);
+        let answer = within(async { self.answer.await.expect("an exchange does not panic") }).await;
+        answer.unwrap_or_else(|error| panic!("the request that was sent in pieces: {error}"))
+    }
+
+    /// Goes away in the middle: closes the connection (HTTP/1.1), or resets the stream (HTTP/2).
+    pub async fn abort(self) {
+        let _ = self.pieces.try_send(Err("told to go away".into()));
+        self.answer.abort();
+        let _ = self.answer.await;
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{serve::lock, wait::PATIENCE};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::{Request, body::Incoming, http::request::Parts};
+use hyper::{HeaderMap, Request, body::Incoming, http::request::Parts};
 use serde_json::Value;
 use std::{collections::VecDeque, fmt, sync::Mutex, time::Instant};
 use tokio::sync::watch;
@@ -24,6 +24,8 @@ pub struct Recorded {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The whole body.
     pub body: Bytes,
+    /// The trailers after it.
+    pub trailers: Vec<(String, Vec<u8>)>,
     /// When it had arrived as a whole.
     pub at: Instant,
 }
@@ -63,22 +65,25 @@ impl Recorded {
 
     pub(crate) async fn read(request: Request<Incoming>) -> Result<Self, hyper::Error> {
         let (parts, body) = request.into_parts();
-        let body = body.collect().await?.to_bytes();
-        Ok(Self::of(&parts, body))
+        let body = body.collect().await?;
+        let trailers = body.trailers().map(pairs).unwrap_or_default();
+        Ok(Self { trailers, ..Self::of(&parts, body.to_bytes()) })
     }
 
     fn of(parts: &Parts, body: Bytes) -> Self {
-        let headers = parts.headers.iter();
-        let mut headers: Vec<_> =
-            headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
+        let mut headers = pairs(&parts.headers);
         // HTTP/2 carries the host in `:authority`; one place to look is enough for a test.
         if let (Some(authority), false) = (parts.uri.authority(), parts.headers.contains_key("host")) {
             headers.insert(0, ("host".to_owned(), authority.as_str().as_bytes().to_vec()));
         }
         let path = parts.uri.path_and_query().map_or_else(|| parts.uri.to_string(), ToString::to_string);
         let (method, version) = (parts.method.to_string(), format!("{:?}", parts.version));
-        Self { method, path, version, headers, body, at: Instant::now() }
+        Self { method, path, version, headers, body, trailers: Vec::new(), at: Instant::now() }
     }
+}
+
+fn pairs(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }
 
 /// As a person reads it: a test prints this when it fails.

@@ -36,6 +36,8 @@ pub struct Reply {
     pub status: u16,
     /// Headers beside `content-type: application/json`.
     pub headers: Vec<(String, String)>,
+    /// The body; by default the status, as JSON.
+    pub body: Option<String>,
 }
 
 type Rule = Box<dyn Fn(&Recorded) -> Option<Reply> + Send>;
@@ -143,7 +145,7 @@ impl Reply {
     /// A status and its headers.
     pub fn new(status: u16, headers: &[(&str, &str)]) -> Self {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Self { status, headers: headers.collect() }
+        Self { status, headers: headers.collect(), body: None }
     }
 }
 
@@ -162,7 +164,7 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
     Ok(match reply {
         Some(reply) => {
             let headers: Vec<_> = reply.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-            let body = json!({ "told": reply.status }).to_string();
+            let body = reply.body.unwrap_or_else(|| json!({ "told": reply.status }).to_string());
             let mut response = answer(reply.status, &headers, body);
             let json = HeaderValue::from_static("application/json");
             response.headers_mut().entry("content-type").or_insert(json);

@@ -62,6 +62,9 @@ pub enum Scenario {
     Crash,
     /// The provider's clock is 2 minutes behind, then 2 minutes ahead as it says once, by that clock, when to come again.
     Clock,
+    /// The provider takes another secret of the client. Our filter has a list of both, Envoy's own a file that is
+    /// replaced at the same moment.
+    SecretRotated,
     /// Nothing, but the filter stands in the cluster, not in the listener.
     ClusterFilter,
 }
@@ -96,7 +99,7 @@ enum Gap {
 
 impl Scenario {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ShortLife,
         Self::Slow,
         Self::Errors,
@@ -107,6 +110,7 @@ impl Scenario {
         Self::PushInOutage,
         Self::Crash,
         Self::Clock,
+        Self::SecretRotated,
         Self::ClusterFilter,
     ];
 
@@ -128,6 +132,9 @@ impl Scenario {
                 format!(
                     "provider's clock 2 min behind, then ahead and a 503 with `Retry-After`, tokens live {life} s"
                 )
+            }
+            Self::SecretRotated => {
+                format!("the provider changes the client's secret at once, tokens live {life} s")
             }
             Self::ClusterFilter => format!("nothing for {span} s, the filter stands in the cluster"),
         }
@@ -213,6 +220,11 @@ impl Scenario {
                 stage.idp.fault_times(Endpoint::Token, 1, come_again());
                 return Vec::new();
             }
+            Self::SecretRotated => {
+                load.at(start).await;
+                stage.rotate_secret();
+                return Vec::new();
+            }
             Self::Pushes => {
                 for number in 1.. {
                     let at = every(span) * number;
@@ -240,7 +252,7 @@ impl Scenario {
         let share = match self {
             Self::ShortLife => 12,
             Self::Clock => 4,
-            Self::Refused | Self::CutInHalf | Self::Garbage | Self::Slow => 2,
+            Self::Refused | Self::CutInHalf | Self::Garbage | Self::Slow | Self::SecretRotated => 2,
             _ => 1,
         };
         // A provider that is slower than its tokens live cannot be helped.

@@ -20,6 +20,11 @@ use tempfile::TempDir;
 pub(super) const CLIENT: &str = "order-service";
 /// What the stand-in provider knows it by.
 const SECRET: &str = "order-secret";
+/// What it knows it by later.
+const NEXT: &str = "order-secret-next";
+/// The secret of Envoy's own filter, and the file with it.
+const SECRET_NAME: &str = "order-service-secret";
+const SECRET_FILE: &str = "order-service-secret.json";
 /// The claim by which the service knows how far the provider's clock is ahead: it lives by that clock.
 pub(super) const AHEAD: &str = "kit_clock_ahead";
 
@@ -41,10 +46,20 @@ impl Stage {
         upstream.answer_by(|request| (!shows_a_good_token(request)).then(|| Reply::new(401, &[])));
         let value = match filter {
             Filter::Native => {
-                envoy::credential_injector(&idp.url(Endpoint::Token), "keycloak", CLIENT, &["inventory-api"])
+                let (endpoint, scopes) = (idp.url(Endpoint::Token), ["inventory-api"]);
+                let mut filter = envoy::credential_injector(&endpoint, "keycloak", CLIENT, &scopes);
+                if scenario == Scenario::SecretRotated {
+                    from_file(&mut filter);
+                }
+                filter
             }
             Filter::Ours => {
-                let mut wasm = Wasm::new(&configuration(&idp));
+                let mut configuration = configuration(&idp);
+                if scenario == Scenario::SecretRotated {
+                    configuration["outbound"]["credentials"][CLIENT]["client_secret"] =
+                        json!([{ "inline": SECRET }, { "inline": NEXT }]);
+                }
+                let mut wasm = Wasm::new(&configuration);
                 if scenario == Scenario::Crash {
                     let module = super::crashing(&module());
                     let path = folder.path().join("crashing.wasm");
@@ -78,6 +93,12 @@ impl Stage {
         .await;
     }
 
+    /// The provider takes another secret, and that one only.
+    pub(super) fn rotate_secret(&self) {
+        self.idp.set_secrets(CLIENT, &[NEXT]);
+        self.envoy.write(SECRET_FILE, &envoy::secret(SECRET_NAME, NEXT));
+    }
+
     /// Pushes a configuration in which nothing of the filter has changed.
     pub(super) async fn push(&mut self) {
         self.pushed += 1;
@@ -94,9 +115,19 @@ fn builder(idp: &Idp) -> Builder {
         .argument("--drain-strategy")
         .argument("immediate")
         .cluster(envoy::cluster("keycloak", idp.address()))
+        .file(SECRET_FILE, &envoy::secret(SECRET_NAME, SECRET))
         .bootstrap(|bootstrap| {
             bootstrap["static_resources"]["secrets"] = json!([envoy::static_secret(CLIENT, SECRET)]);
         })
+}
+
+/// The secret of Envoy's own filter comes from a file that it watches.
+fn from_file(filter: &mut Value) {
+    let place = "/typed_config/credential/typed_config/client_credentials/client_secret";
+    let secret = filter.pointer_mut(place).expect("a `credential_injector`");
+    let path =
+        json!({ "path": format!("DIRECTORY/{SECRET_FILE}"), "watched_directory": { "path": "DIRECTORY" } });
+    secret["sds_config"] = json!({ "resource_api_version": "V3", "path_config_source": path });
 }
 
 fn listener(filters: Vec<Value>, number: u32) -> Value {

@@ -4,6 +4,7 @@ use crate::serve::{Answer, answer, frames};
 use bytes::Bytes;
 use hyper::{Response, body::Frame};
 use std::{future::pending, time::Duration};
+use tokio::sync::watch;
 
 /// What can be asked of the provider, and told to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Fault {
     None,
     /// It answers well, but only after that time.
     Slow(Duration),
+    /// It answers well, but only once the gate is open.
+    Gated(Gate),
     /// This status with this body, as JSON.
     Status(u16, String),
     /// This status with a `Retry-After` of this text.
@@ -70,6 +73,10 @@ impl Fault {
                 tokio::time::sleep(delay).await;
                 good.response()
             }
+            Self::Gated(gate) => {
+                gate.opened().await;
+                good.response()
+            }
             Self::Status(status, body) => answer(status, &json, body),
             Self::RetryAfter(status, when) => {
                 let headers = [("content-type", "application/json"), ("retry-after", when.as_str())];
@@ -88,6 +95,22 @@ impl Fault {
                 answer(status, &headers, body)
             }
         })
+    }
+}
+
+/// What keeps answers back until it is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    /// Lets every answer pass, from now on.
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn opened(&self) {
+        // Fails only when there is no sender, and here is one.
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
     }
 }
 

@@ -10,7 +10,7 @@ mod refusal;
 mod state;
 
 pub use client::ClientSpec;
-pub use fault::{Endpoint, Fault};
+pub use fault::{Endpoint, Fault, Gate};
 
 use crate::{
     key::{Alg, Key},
