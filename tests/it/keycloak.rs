@@ -3,6 +3,12 @@
 
 #[path = "keycloak/clients.rs"]
 mod clients;
+#[path = "keycloak/exchange.rs"]
+mod exchange;
+#[path = "keycloak/keys.rs"]
+mod keys;
+#[path = "keycloak/revocation.rs"]
+mod revocation;
 
 use m2m_auth_kit::client::{self, Response};
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};

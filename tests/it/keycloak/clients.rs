@@ -7,6 +7,7 @@ use m2m_auth_kit::keycloak::{self, Keycloak};
 use m2m_auth_kit::load::Load;
 use m2m_auth_kit::token;
 use m2m_auth_kit::upstream::Upstream;
+use m2m_auth_kit::wait::until;
 use m2m_auth_kit::{Value, json};
 
 /// A credential for each path, and the service that says what has arrived.
@@ -36,16 +37,16 @@ impl Scene {
             .as_object_mut()
             .unwrap()
             .retain(|name, _| used.contains(&format!("\"issuer\":\"{name}\"")));
+        let filter =
+            Wasm::new(&configuration).host_env("ORDER_SERVICE_SECRET").host_env("ORDER_SERVICE_SECRET_NEXT");
         let envoy = Envoy::builder()
+            .env("ORDER_SERVICE_SECRET", "order-secret")
+            .env("ORDER_SERVICE_SECRET_NEXT", "next-secret")
             .file("client.json", &secret)
             .cluster(envoy::cluster("keycloak", keycloak.address()))
             .cluster(envoy::upstream_filters(cluster, vec![envoy::basic_injector("client")]))
             .cluster(envoy::cluster("service", upstream.address()))
-            .listener(envoy::listener(
-                "main",
-                vec![Wasm::new(&configuration).filter()],
-                envoy::route_to("service"),
-            ))
+            .listener(envoy::listener("main", vec![filter.filter()], envoy::route_to("service")))
             .start()
             .await
             .unwrap();
@@ -65,6 +66,9 @@ impl Scene {
         token::decode(sent.as_str().unwrap().strip_prefix("Bearer ").unwrap()).1["azp"].clone()
     }
 }
+
+/// Those of an Envoy with two workers: one for each, and one on the main thread.
+const VMS: usize = 3;
 
 /// A client of the realm whose assertions this key signs, for any of its algorithms.
 async fn register(realm: &Keycloak, id: &str, key: &Key) {
@@ -137,19 +141,29 @@ async fn another_key_is_refused_and_the_log_says_what_keycloak_said() {
 #[tokio::test]
 async fn a_secret_of_a_list_rotates_under_load_and_no_request_notices() {
     let realm = Keycloak::start().await.realm("rotating-secrets").await;
-    // Renewed every 4 s.
-    realm.admin("PUT", "", Some(&json!({ "accessTokenLifespan": 5 }))).await;
-    let list = json!([{ "inline": "order-secret" }, { "inline": "next-secret" }]);
+    realm.keep_events().await;
+    // Renewed every 3 s.
+    realm.set_token_life("order-service", 4).await;
+    let list = json!([{ "env": "ORDER_SERVICE_SECRET" }, { "env": "ORDER_SERVICE_SECRET_NEXT" }]);
     let credential = json!({ "issuer": "keycloak", "client_id": "order-service", "client_secret": list });
     let scene = Scene::start(&realm, json!({ "order": credential })).await;
     assert_eq!(scene.client("/order").await, "order-service");
-    let load = Load::of(client::get(scene.envoy.url("main", "/order"))).connections(8).rate(50.0).start();
-    load.proceed(100).await;
-    realm.set_client_secret("order-service", "next-secret").await;
-    load.proceed(500).await;
+    let load = Load::of(client::get(scene.envoy.url("main", "/order"))).connections(8).rate(200.0).start();
+    load.proceed(200).await;
+    let count = async |kind: &str| realm.events(kind, "order-service").await.len();
+    // From the first to the second, and back to the first.
+    for secret in ["next-secret", "order-secret"] {
+        realm.set_client_secret("order-service", secret).await;
+        let before = count("CLIENT_LOGIN").await;
+        let renewed = async || (count("CLIENT_LOGIN").await > before + 1).then_some(());
+        until("two tokens by the new secret", renewed).await;
+        load.proceed(100).await;
+    }
     let report = load.stop().await;
     assert!(report.only(200), "{report}\n{}", scene.envoy.logs());
     assert!(scene.envoy.logs().contains("by secret 2 of 2"), "{}", scene.envoy.logs());
+    let refused = count("CLIENT_LOGIN_ERROR").await;
+    assert!((1..=2 * VMS).contains(&refused), "each VM finds out once for each change: {refused}");
 }
 
 /// The provider's cluster over TLS, with a client certificate or without one.

@@ -1,4 +1,5 @@
-//! A real Keycloak as a child process: tokens, keys and secrets of the realm in `envoy/keycloak`, and its outages.
+//! A real Keycloak as a child process: tokens, keys and secrets of the realm in `envoy/keycloak`, its administration, and
+//! its outages.
 //!
 //! It is started by `envoy/keycloak/run.sh`, which fetches it where it is not there yet (Java 17 and Maven, or
 //! `KEYCLOAK_HOME`). Ready after about 15 s, so [`Keycloak::start`] gives every test of the process the same server.
@@ -17,30 +18,25 @@
 //! # }
 //! ```
 
+mod admin;
+mod server;
+
+pub use admin::SigningKey;
+
 use crate::{
     client::{self, Request, Response},
     key::{Alg, Key},
-    wait::until,
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
+use server::Server;
 use std::{
-    collections::BTreeMap,
     fs,
-    io::{BufRead as _, BufReader, Read as _},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
-    thread,
-    time::{Duration, Instant},
 };
-use tokio::{
-    net::TcpStream,
-    sync::{OnceCell, oneshot},
-};
-
-/// Keycloak's admin tokens live 60 s.
-const ADMIN_TOKEN_LIFE: Duration = Duration::from_secs(40);
+use tokio::sync::OnceCell;
 
 /// One realm of a running Keycloak. The server ends when the last realm of it is dropped, the shared one when the
 /// process ends, however it ends.
@@ -48,15 +44,6 @@ const ADMIN_TOKEN_LIFE: Duration = Duration::from_secs(40);
 pub struct Keycloak {
     server: Arc<Server>,
     realm: String,
-}
-
-/// A key that signs, or signed, tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SigningKey {
-    /// As in the header of the tokens and in the key set.
-    pub kid: String,
-    /// What Keycloak's administration knows it by: for [`Keycloak::delete_key`].
-    pub component: String,
 }
 
 /// The secret that a client of the realm starts with: `order-secret` for `order-service`, and a longer one for
@@ -140,92 +127,24 @@ impl Keycloak {
         ask(&self.endpoint("token"), form).await
     }
 
+    /// What Keycloak says of a token to that client (RFC 7662), which must be in the token's audience to hear of it.
+    pub async fn introspect(&self, client_id: &str, token: &str) -> Value {
+        let proof = STANDARD.encode(format!("{client_id}:{}", secret(client_id)));
+        let asked = form(&self.endpoint("token/introspect"), &[("token", token)]);
+        asked.header("authorization", format!("Basic {proof}")).send().await.json()
+    }
+
+    /// Has that client revoke one of its own tokens (RFC 7009).
+    pub async fn revoke(&self, client_id: &str, token: &str) {
+        let (secret, url) = (secret(client_id), self.endpoint("revoke"));
+        let form = [("client_id", client_id), ("client_secret", &*secret), ("token", token)];
+        let response = ask(&url, &form).await;
+        assert_eq!(response.status, 200, "not revoked: {}", response.text());
+    }
+
     /// The published key set, fetched now.
     pub async fn jwks(&self) -> Value {
         client::get(self.endpoint("certs")).send().await.json()
-    }
-
-    /// Gives the client this secret; the old one is refused from now on.
-    pub async fn set_client_secret(&self, client_id: &str, secret: &str) {
-        let mut client = self.client(client_id).await;
-        client["secret"] = json!(secret);
-        self.admin("PUT", &format!("clients/{}", text(&client["id"])), Some(&client)).await;
-    }
-
-    /// Has Keycloak make a new secret, which is returned; the old one is refused from now on.
-    pub async fn regenerate_secret(&self, client_id: &str) -> String {
-        let id = text(&self.client(client_id).await["id"]);
-        let made = self.admin("POST", &format!("clients/{id}/client-secret"), None).await;
-        text(&made["value"])
-    }
-
-    /// The administration's view of a client.
-    pub async fn client(&self, client_id: &str) -> Value {
-        let found = self.admin("GET", &format!("clients?clientId={client_id}"), None).await;
-        found.get(0).unwrap_or_else(|| panic!("no client {client_id} in realm {}", self.realm)).clone()
-    }
-
-    /// The key that signs RS256 now.
-    pub async fn signing_key(&self) -> SigningKey {
-        let keys = self.admin("GET", "keys", None).await;
-        let kid = text(&keys["active"]["RS256"]);
-        let key = keys["keys"].as_array().and_then(|keys| keys.iter().find(|key| key["kid"] == kid));
-        SigningKey { component: text(&key.expect("the active key is listed")["providerId"]), kid }
-    }
-
-    /// Makes a new RS256 key that signs from now on; the old one stays in the key set until it is deleted.
-    pub async fn rotate_signing_key(&self) -> SigningKey {
-        let realm = self.admin("GET", "", None).await;
-        let keys = self.admin("GET", "keys", None).await;
-        let priorities = keys["keys"].as_array().expect("a list of keys").iter();
-        let highest = priorities.filter_map(|key| key["providerPriority"].as_u64()).max().unwrap_or_default();
-        let component = json!({
-            "name": format!("rsa-generated-{}", highest + 1),
-            "providerId": "rsa-generated",
-            "providerType": "org.keycloak.keys.KeyProvider",
-            "parentId": realm["id"],
-            "config": {
-                "priority": [(highest + 1).to_string()],
-                "enabled": ["true"],
-                "active": ["true"],
-                "algorithm": ["RS256"],
-                "keySize": ["2048"],
-            },
-        });
-        self.admin("POST", "components", Some(&component)).await;
-        self.signing_key().await
-    }
-
-    /// Deletes a key by its component: it leaves the key set, and what it signed is void.
-    pub async fn delete_key(&self, component: &str) {
-        self.admin("DELETE", &format!("components/{component}"), None).await;
-    }
-
-    /// A token for the Admin REST API, always one that lives long enough to be used.
-    pub async fn admin_token(&self) -> String {
-        self.server.admin_token().await
-    }
-
-    /// Any call of the Admin REST API; `path` is below `/admin/realms/{realm}/`. Panics unless it succeeds.
-    pub async fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        let path = format!("/{}/{path}", self.realm);
-        self.send_admin(method, path.trim_end_matches('/'), body).await
-    }
-
-    async fn send_admin(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        let mut request = Request::new(method, format!("http://{}/admin/realms{path}", self.address()));
-        request = request.bearer(self.admin_token().await);
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
-        }
-        let response = request.send().await;
-        assert!(
-            (200..300).contains(&response.status),
-            "{method} {path}: {} {}",
-            response.status,
-            response.text()
-        );
-        if response.body.is_empty() { Value::Null } else { response.json() }
     }
 
     /// The server hangs: connections are accepted, nothing is answered.
@@ -249,140 +168,6 @@ impl Keycloak {
             panic!("Keycloak did not start again:\n{error}");
         }
     }
-}
-
-/// One server process and the script above it.
-struct Server {
-    address: SocketAddr,
-    management_port: String,
-    directory: PathBuf,
-    process: Mutex<Process>,
-    admin_token: Mutex<Option<(String, Instant)>>,
-    /// For `kc.sh start`; with any, it asks for client certificates.
-    options: Vec<String>,
-}
-
-/// Its standard input is a pipe that nobody writes to: when it closes, by a drop or by the end of this process, the
-/// script ends the server.
-struct Process {
-    script: Child,
-    group: u32,
-}
-
-impl Server {
-    async fn start() -> Result<Arc<Self>, String> {
-        Self::start_with(Vec::new()).await
-    }
-
-    async fn start_with(options: Vec<String>) -> Result<Arc<Self>, String> {
-        let (process, said) = launch(None, &options).await?;
-        Ok(Arc::new(Self {
-            address: format!("127.0.0.1:{}", said["http_port"]).parse().expect("a port"),
-            management_port: said["management_port"].clone(),
-            directory: said["directory"].clone().into(),
-            process: Mutex::new(process),
-            admin_token: Mutex::default(),
-            options,
-        }))
-    }
-
-    async fn restart(&self) -> Result<(), String> {
-        self.kill().await;
-        let ended = || lock(&self.process).script.try_wait().expect("a child of ours").is_some();
-        until("the script above Keycloak to end", async || ended().then_some(())).await;
-        let (process, _) = launch(Some(self), &self.options).await?;
-        *lock(&self.process) = process;
-        self.forget_admin_token();
-        Ok(())
-    }
-
-    async fn kill(&self) {
-        // Where it has ended already there is nobody to hear of it.
-        let _ = self.signal("KILL");
-        let refused = async || TcpStream::connect(self.address).await.is_err().then_some(());
-        until("Keycloak to be gone", refused).await;
-    }
-
-    /// To the whole process group: the server's own script and its Java child. Whether there was one.
-    fn signal(&self, name: &str) -> bool {
-        let command = format!("kill -{name} -- -{} 2>/dev/null", lock(&self.process).group);
-        Command::new("bash").args(["-c", &command]).status().expect("bash").success()
-    }
-
-    fn forget_admin_token(&self) {
-        *lock(&self.admin_token) = None;
-    }
-
-    async fn admin_token(&self) -> String {
-        if let Some((token, since)) = &*lock(&self.admin_token)
-            && since.elapsed() < ADMIN_TOKEN_LIFE
-        {
-            return token.clone();
-        }
-        let url = format!("http://{}/realms/master/protocol/openid-connect/token", self.address);
-        let form = [
-            ("grant_type", "password"),
-            ("client_id", "admin-cli"),
-            ("username", "admin"),
-            ("password", "admin"),
-        ];
-        let (since, token) = (Instant::now(), access_token(&ask(&url, &form).await));
-        *lock(&self.admin_token) = Some((token.clone(), since));
-        token
-    }
-}
-
-/// Runs the script until it says that the server is ready; with `again` on the ports and the data of that one.
-async fn launch(
-    again: Option<&Server>,
-    options: &[String],
-) -> Result<(Process, BTreeMap<String, String>), String> {
-    let mut command = Command::new(folder().join("run.sh"));
-    command.args(["run", "--until-eof"]).args(options).envs(secrets());
-    if !options.is_empty() {
-        // An option of the build, which is kept beside the usual one.
-        command.env("KEYCLOAK_BUILD_OPTIONS", "--https-client-auth=request");
-    }
-    for name in ["KC_BOOTSTRAP_ADMIN_USERNAME", "KC_BOOTSTRAP_ADMIN_PASSWORD"] {
-        command.env(name, "admin");
-    }
-    for name in ["KC_HOSTNAME", "HTTP_PORT", "MANAGEMENT_PORT", "RUN_DIR", "REALM_FILE"] {
-        command.env_remove(name);
-    }
-    if let Some(server) = again {
-        command.env("HTTP_PORT", server.address.port().to_string());
-        command.env("MANAGEMENT_PORT", &server.management_port).env("RUN_DIR", &server.directory);
-    }
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A thread of its own rather than a task: the runtime of the test that comes first may end with that test.
-    let (sender, receiver) = oneshot::channel();
-    thread::spawn(move || sender.send(launch_blocking(command)));
-    receiver.await.unwrap_or_else(|_| Err("its starter panicked".to_owned()))
-}
-
-fn launch_blocking(mut command: Command) -> Result<(Process, BTreeMap<String, String>), String> {
-    let mut script = command.spawn().map_err(|error| format!("{}/run.sh: {error}", folder().display()))?;
-    let mut stderr = script.stderr.take().expect("a pipe");
-    // Read to its end, so that the script never blocks on a full pipe nor breaks on a closed one.
-    let complaints = thread::spawn(move || {
-        let mut text = Vec::new();
-        let _ = stderr.read_to_end(&mut text);
-        String::from_utf8_lossy(&text).into_owned()
-    });
-    let mut said = BTreeMap::new();
-    for line in BufReader::new(script.stdout.take().expect("a pipe")).lines() {
-        let line = line.map_err(|error| error.to_string())?;
-        if let Some((name, value)) = line.split_once(' ') {
-            said.insert(name.to_owned(), value.trim().to_owned());
-        }
-        if let Some(group) = said.get("process_group") {
-            let group = group.parse().map_err(|_| format!("no process group: {group}"))?;
-            return Ok((Process { script, group }, said));
-        }
-    }
-    drop(script.stdin.take());
-    let _ = script.wait();
-    Err(complaints.join().unwrap_or_default())
 }
 
 /// Where the realm and the script that starts the server are.
@@ -411,9 +196,13 @@ fn client_credentials<'a>(client_id: &'a str, secret: &'a str, scope: &'a str) -
     form
 }
 
-async fn ask(url: &str, form: &[(&str, &str)]) -> Response {
-    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-    client::post(url).header("content-type", "application/x-www-form-urlencoded").body(body).send().await
+async fn ask(url: &str, parameters: &[(&str, &str)]) -> Response {
+    form(url, parameters).send().await
+}
+
+fn form(url: &str, parameters: &[(&str, &str)]) -> Request {
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+    client::post(url).header("content-type", "application/x-www-form-urlencoded").body(body)
 }
 
 fn access_token(response: &Response) -> String {
@@ -432,8 +221,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-    use std::io::ErrorKind;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use std::{io::ErrorKind, time::Duration};
 
     fn part(token: &str, index: usize) -> Value {
         let part = token.split('.').nth(index).unwrap();

@@ -19,6 +19,7 @@ use std::{
     collections::VecDeque,
     fmt::Write as _,
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -41,6 +42,7 @@ pub struct Reply {
 }
 
 type Rule = Box<dyn Fn(&Recorded) -> Option<Reply> + Send>;
+type Asking = Arc<dyn Fn(Recorded) -> Pin<Box<dyn Future<Output = Option<Reply>> + Send>> + Send + Sync>;
 
 struct Shared {
     log: Log,
@@ -51,6 +53,7 @@ struct Shared {
 struct Told {
     next: VecDeque<Reply>,
     rules: Vec<Rule>,
+    asking: Option<Asking>,
     delay: Duration,
 }
 
@@ -98,6 +101,15 @@ impl Upstream {
     /// Every request for which `rule` names a reply gets it; the rules are asked in order, after `answer_next`.
     pub fn answer_by(&self, rule: impl Fn(&Recorded) -> Option<Reply> + Send + 'static) {
         lock(&self.shared.told).rules.push(Box::new(rule));
+    }
+
+    /// Every request for which `asking` comes back with a reply gets it: for services that ask somebody else first. It is
+    /// asked where no other rule has a reply.
+    pub fn answer_after<F>(&self, asking: impl Fn(Recorded) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Option<Reply>> + Send + 'static,
+    {
+        lock(&self.shared.told).asking = Some(Arc::new(move |request| Box::pin(asking(request))));
     }
 
     /// Every answer comes that much later.
@@ -152,11 +164,15 @@ impl Reply {
 async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
     let request = Recorded::read(request).await?;
     shared.log.push(request.clone());
-    let (reply, delay) = {
+    let (mut reply, asking, delay) = {
         let mut told = lock(&shared.told);
         let next = told.next.pop_front();
-        (next.or_else(|| told.rules.iter().find_map(|rule| rule(&request))), told.delay)
+        let reply = next.or_else(|| told.rules.iter().find_map(|rule| rule(&request)));
+        (reply, told.asking.clone(), told.delay)
     };
+    if let (None, Some(asking)) = (&reply, asking) {
+        reply = asking(request.clone()).await;
+    }
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
