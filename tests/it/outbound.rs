@@ -11,6 +11,7 @@
 mod attaching;
 mod clients;
 mod retry;
+mod routes;
 mod upkeep;
 mod without;
 
