@@ -47,6 +47,9 @@ impl Audit {
         for (name, value) in [("method", head.method()), ("host", head.host()), ("path", path)] {
             line.insert(name.into(), json!(cut(value)));
         }
+        // What the route's owner has to look for.
+        let named = head.route().credential.as_deref();
+        line.extend(named.map(|name| ("credential".to_owned(), json!(cut(name)))));
         if self.suppressed > 0 {
             line.insert("suppressed_before".into(), json!(std::mem::take(&mut self.suppressed)));
         }

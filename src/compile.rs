@@ -18,7 +18,7 @@ use crate::jwk::{self, Algorithm};
 use crate::jwt::Expect;
 use crate::located::Path;
 use crate::mistake::{self, Mistake};
-use crate::policy::{CredentialId, Inbound, Issuer, IssuerId, Policy, Require, Rule, Waiting};
+use crate::policy::{Inbound, Issuer, IssuerId, Policy, Require, Rule, Waiting};
 use names::Names;
 use std::rc::Rc;
 use std::time::Duration;
@@ -305,7 +305,7 @@ impl Compiler<'_> {
 
     #[inline(never)]
     fn rule(&mut self, path: &Path, index: usize, rule: &config::InboundRule) -> Option<Rule> {
-        let matches = self.matches(&path.name("match"), &rule.r#match);
+        let matches = self.matches_inbound(&path.name("match"), &rule.r#match);
         if rule.require.is_some() == rule.allow {
             let found = if rule.allow { "both require and allow" } else { "neither require nor allow" };
             let unless = vec![path.name("require"), path.name("allow")];
@@ -385,12 +385,6 @@ impl Compiler<'_> {
     fn issuer_named(&mut self, path: &Path, name: Option<&str>) -> Option<IssuerId> {
         let place = self.issuers.place(name, "an issuer");
         place.map(IssuerId).map_err(|fault| self.wrong_if(path, fault)).ok()
-    }
-
-    #[inline(never)]
-    fn credential_named(&mut self, path: &Path, name: Option<&str>) -> Option<CredentialId> {
-        let place = self.credentials.place(name, "a credential");
-        place.map(CredentialId).map_err(|fault| self.wrong_if(path, fault)).ok()
     }
 }
 

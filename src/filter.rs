@@ -72,7 +72,7 @@ impl<'a> Request<'a> {
             Some(inbound) => self.admit(inbound, &target, &mut edits)?,
             None => None,
         };
-        if let Some(rule) = self.policy.outbound.iter().find(|rule| rule.matches.holds(&target)) {
+        if let Some(rule) = self.policy.attach(&target) {
             self.attach(rule, caller.as_ref(), &mut edits)?;
         }
         Ok(edits)

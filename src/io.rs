@@ -74,17 +74,47 @@ pub struct Field {
     pub value: Range<usize>,
 }
 
-/// A request's header section, kept as the one buffer in which the host handed it over.
+/// What the host is asked about a request's route, as each answer costs about 1 us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// For [`Route::cluster`].
+    pub cluster: bool,
+    /// For [`Route::credential`].
+    pub credential: bool,
+}
+
+/// A request's route, as far as the host was asked and knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// The name of the cluster that the request goes to.
+    pub cluster: Option<Vec<u8>>,
+    /// The credential that the route's metadata names.
+    pub credential: Option<Vec<u8>>,
+}
+
+/// A request's header section, kept as the one buffer in which the host handed it over; and its route.
 #[derive(Clone, Default)]
 pub struct Head {
     bytes: Vec<u8>,
     fields: Vec<Field>,
+    route: Route,
 }
 
 impl Head {
     /// Header fields as they lie in `bytes`; a range outside of it reads as empty.
     pub fn new(bytes: Vec<u8>, fields: Vec<Field>) -> Self {
-        Self { bytes, fields }
+        Self { bytes, fields, route: Route::default() }
+    }
+
+    /// The same request, on this route.
+    #[must_use]
+    pub fn on(self, route: Route) -> Self {
+        Self { route, ..self }
+    }
+
+    /// Where it goes.
+    pub fn route(&self) -> &Route {
+        &self.route
     }
 
     /// `:method`.

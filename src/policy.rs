@@ -5,11 +5,11 @@
 use crate::access::Requirement;
 use crate::config::{Existing, Unavailable};
 use crate::discovery::Discovery;
-use crate::io::Endpoint;
+use crate::io::{Asks, Endpoint, Route};
 use crate::jwk::KeySet;
 use crate::jwt::Expect;
 use crate::oauth::Grant;
-use crate::route::Match;
+use crate::route::{Match, Target};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,6 +37,45 @@ pub struct Policy {
     pub waiting: Waiting,
     /// Whether workers share what they fetch.
     pub sharing: Sharing,
+}
+
+/// What a route names instead of a credential, so that nothing is attached.
+pub const NO_CREDENTIAL: &str = "none";
+
+/// The route names a credential that is none of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownCredential;
+
+impl Policy {
+    /// What must be known of a request's route before it can be decided.
+    pub fn asks(&self) -> Asks {
+        let cluster = self.outbound.iter().any(|rule| rule.matches.cluster.is_some());
+        Asks { cluster, credential: self.outbound.iter().any(|rule| rule.credential.is_none()) }
+    }
+
+    /// The first outbound rule for a request.
+    pub fn attach(&self, target: &Target<'_>) -> Option<&Attach> {
+        let says = target.route().credential.is_some();
+        let is_for = |rule: &&Attach| (rule.credential.is_some() || says) && rule.matches.holds(target);
+        self.outbound.iter().find(is_for)
+    }
+
+    /// Whose token that rule attaches on this route; none, if the route wants none.
+    pub fn credential(
+        &self,
+        rule: &Attach,
+        route: &Route,
+    ) -> Result<Option<CredentialId>, UnknownCredential> {
+        match (rule.credential, &route.credential) {
+            (Some(own), _) => Ok(Some(own)),
+            (None, Some(name)) if name != NO_CREDENTIAL.as_bytes() => {
+                let same = |credential: &Credential| credential.name.as_bytes() == name;
+                let place = self.credentials.iter().position(same).ok_or(UnknownCredential)?;
+                Ok(Some(CredentialId(place)))
+            }
+            (None, _) => Ok(None),
+        }
+    }
 }
 
 /// Whether the workers of a process share what they fetch.
@@ -185,8 +224,8 @@ pub struct Attach {
     pub name: Rc<str>,
     /// Which requests.
     pub matches: Match,
-    /// Whose token.
-    pub credential: CredentialId,
+    /// Whose token; none: of the credential that the route names.
+    pub credential: Option<CredentialId>,
     /// The header.
     pub header: Rc<str>,
     /// What stands before the token, with the blank.

@@ -33,6 +33,8 @@ pub enum Refusal {
     SubjectToken,
     /// The identity provider denies this token's owner the exchange.
     ExchangeDenied,
+    /// The route names a credential that the configuration does not have.
+    UnknownCredential,
     /// As many requests wait as may.
     TooManyWaiting,
     /// The plugin is not ready to decide.
@@ -53,6 +55,7 @@ impl Refusal {
             Self::NoOutboundToken(_) => "no_outbound_token",
             Self::SubjectToken => "subject_token",
             Self::ExchangeDenied => "exchange_denied",
+            Self::UnknownCredential => "unknown_credential",
             Self::TooManyWaiting => "too_many_waiting",
             Self::NotReady => "not_ready",
         }
@@ -160,6 +163,13 @@ impl Refusal {
                 Challenge::Error("insufficient_scope"),
                 "m2m_auth_exchange_denied",
             ),
+            Self::UnknownCredential => facts(
+                503,
+                "Misconfigured",
+                "the route names a credential that is not known",
+                Challenge::RetryAfter(MISCONFIGURED),
+                "m2m_auth_unknown_credential",
+            ),
             Self::TooManyWaiting => facts(
                 503,
                 "Overloaded",
@@ -177,6 +187,9 @@ impl Refusal {
         }
     }
 }
+
+/// Somebody has to change a route or a configuration first.
+const MISCONFIGURED: Duration = Duration::from_secs(60);
 
 struct Facts {
     status: u16,
@@ -282,6 +295,7 @@ mod tests {
                     "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"the identity provider denies the exchange of this token\"",
                 ),
             ),
+            (Refusal::UnknownCredential, 503, "Misconfigured", None),
             (Refusal::TooManyWaiting, 503, "Overloaded", None),
             (Refusal::NotReady, 503, "Not ready", None),
         ] {

@@ -4,7 +4,7 @@
 //! decoded, without parameters (`;x`), empty segments and dot segments. What has no single normal form matches nothing
 //! and is refused. The request itself is forwarded as it came. Nothing is allocated for paths that are normal already.
 
-use crate::io::Head;
+use crate::io::{Head, Route};
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -19,6 +19,8 @@ pub struct Match {
     pub methods: Vec<String>,
     /// Headers, by their lower-case names.
     pub headers: Vec<(Rc<str>, HeaderMatch)>,
+    /// The cluster that the request goes to; one that is not known is none of these.
+    pub cluster: Option<String>,
 }
 
 /// A condition on a header.
@@ -67,6 +69,11 @@ impl<'a> Target<'a> {
     pub fn of(head: &'a Head) -> Result<Self, Ambiguous> {
         Ok(Self { host: head.host(), path: normal(head.path())?, method: head.method(), head })
     }
+
+    /// Where it goes.
+    pub fn route(&self) -> &'a Route {
+        self.head.route()
+    }
 }
 
 impl Match {
@@ -77,6 +84,9 @@ impl Match {
             && (self.methods.is_empty()
                 || self.methods.iter().any(|method| method.as_bytes() == target.method))
             && self.headers.iter().all(|(name, header)| header.holds(value(target.head, name).as_deref()))
+            && self.cluster.as_ref().is_none_or(|own| {
+                target.route().cluster.as_ref().is_some_and(|cluster| own.as_bytes() == cluster)
+            })
     }
 }
 
@@ -316,6 +326,25 @@ mod tests {
         let head = |method: &str| [(":method", method), (":path", "/")].into_iter().collect::<Head>();
         assert!(get.holds(&Target::of(&head("GET")).unwrap()));
         assert!(!get.holds(&Target::of(&head("get")).unwrap()));
+    }
+
+    #[test]
+    fn a_cluster_is_matched_exactly_and_one_that_is_not_known_matches_no_rule_that_names_one() {
+        let rule = Match { cluster: Some("outbound|443||api".into()), ..Match::default() };
+        let head = |cluster: Option<&str>| {
+            let head: Head = [(":path", "/")].into_iter().collect();
+            head.on(Route { cluster: cluster.map(|name| name.as_bytes().to_vec()), credential: None })
+        };
+        let holds = |rule: &Match, cluster| rule.holds(&Target::of(&head(cluster)).unwrap());
+        assert!(holds(&rule, Some("outbound|443||api")));
+        for other in
+            [None, Some(""), Some("outbound|443||API"), Some("outbound|443||ap"), Some("outbound|443||api.")]
+        {
+            assert!(!holds(&rule, other), "{other:?}");
+            assert!(holds(&Match::default(), other), "{other:?}");
+        }
+        let path = Some(PathMatch::Exact(b"/other".to_vec()));
+        assert!(!holds(&Match { path, ..rule }, Some("outbound|443||api")), "all that is given must hold");
     }
 
     #[test]

@@ -8,6 +8,15 @@ use std::rc::Rc;
 
 impl Compiler<'_> {
     #[inline(never)]
+    pub(super) fn matches_inbound(&mut self, path: &Path, written: &config::Match) -> Match {
+        if written.cluster.is_some() {
+            let fault = "not for inbound rules, expected a host, a path or headers (Envoy may change the cluster later)";
+            self.wrong(&path.name("cluster"), fault);
+        }
+        self.matches(path, written)
+    }
+
+    #[inline(never)]
     pub(super) fn matches(&mut self, path: &Path, written: &config::Match) -> Match {
         let host = written.host.as_deref().and_then(|host| self.host(&path.name("host"), host));
         if written.path.is_some() && written.path_prefix.is_some() {
@@ -38,8 +47,12 @@ impl Compiler<'_> {
             };
             headers.push((name.to_ascii_lowercase().into(), value));
         }
+        let cluster = written.cluster.clone();
+        if cluster.as_ref().is_some_and(String::is_empty) {
+            self.wrong(&path.name("cluster"), "empty, expected the exact name of an Envoy cluster");
+        }
         let path = exact.map(PathMatch::Exact).or(prefix);
-        Match { host, path, methods: written.methods.clone(), headers }
+        Match { host, path, methods: written.methods.clone(), headers, cluster }
     }
 
     #[inline(never)]

@@ -4,7 +4,7 @@ use super::{Compiler, DEFAULT_LIFETIME, RESERVED_PARAMETERS, rule_name};
 use crate::config::{self, AuthMethod, Existing, GrantType, SubjectToken};
 use crate::located::Path;
 use crate::oauth::{Assertion, Grant, Kind, answer};
-use crate::policy::{Attach, Credential, Subject};
+use crate::policy::{Attach, Credential, CredentialId, NO_CREDENTIAL, Subject};
 use std::time::Duration;
 
 impl Compiler<'_> {
@@ -15,15 +15,23 @@ impl Compiler<'_> {
         issuers: &config::Entries<config::Issuer>,
     ) -> (Vec<Credential>, Vec<Attach>) {
         let path = Path::default().name("outbound");
+        let by_route = outbound.rules.iter().any(|rule| rule.route_metadata);
         let mut credentials = Vec::new();
         for (name, credential) in outbound.credentials.iter() {
             let path = path.name("credentials").name(name);
             credentials.extend(self.credential(&path, name, credential, issuers));
-            if !outbound.rules.iter().any(|rule| rule.credential.as_deref() == Some(name)) {
+            if by_route && name == NO_CREDENTIAL {
+                self.wrong(&path, "what a route says to get no token, expected another name");
+            }
+            if !by_route && !outbound.rules.iter().any(|rule| rule.credential.as_deref() == Some(name)) {
                 let unless = vec![Path::default().name("outbound").name("rules")];
                 let fault = "no rule uses this credential, expected at least one that does";
                 self.wrong_unless(unless, &path, fault);
             }
+        }
+        if by_route && outbound.credentials.0.is_empty() {
+            let fault = "empty, expected at least one that a route can name";
+            self.wrong_unless(vec![path.name("credentials")], &path.name("credentials"), fault);
         }
         if outbound.rules.is_empty() {
             self.wrong_unless(
@@ -185,6 +193,18 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
+    fn credential_named(&mut self, rule: &Path, name: Option<&str>) -> Option<CredentialId> {
+        match self.credentials.place(name, "a credential") {
+            Ok(place) => return Some(CredentialId(place)),
+            Err(Some(fault)) if name.is_none() => {
+                self.wrong_unless(vec![rule.name("route_metadata")], &rule.name("credential"), &fault);
+            }
+            Err(fault) => self.wrong_if(&rule.name("credential"), fault),
+        }
+        None
+    }
+
+    #[inline(never)]
     fn attach(
         &mut self,
         path: &Path,
@@ -210,7 +230,8 @@ impl Compiler<'_> {
             self.wrong(&path.name("second_header"), "the same as header, expected another one");
         }
         let exchanges = |(name, credential): (&str, &config::Credential)| {
-            rule.credential.as_deref() == Some(name) && credential.grant_type == GrantType::TokenExchange
+            let may_be = rule.route_metadata || rule.credential.as_deref() == Some(name);
+            may_be && credential.grant_type == GrantType::TokenExchange
         };
         if rule.existing == Existing::Keep
             && *header == *"authorization"
@@ -220,7 +241,14 @@ impl Compiler<'_> {
             self.wrong(&path.name("existing"), fault);
         }
         let prefix = if scheme.is_empty() { scheme } else { format!("{scheme} ") };
-        let credential = self.credential_named(&path.name("credential"), rule.credential.as_deref())?;
+        if rule.route_metadata && rule.credential.is_some() {
+            self.wrong(path, "both credential and route_metadata, expected one of them");
+        }
+        let credential = if rule.route_metadata {
+            None
+        } else {
+            Some(self.credential_named(path, rule.credential.as_deref())?)
+        };
         let name = rule_name(rule.name.as_deref(), index);
         let (existing, unavailable) = (rule.existing, rule.unavailable);
         Some(Attach { name, matches, credential, header, prefix, second_header, existing, unavailable })

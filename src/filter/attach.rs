@@ -8,14 +8,14 @@ use crate::config::{Existing, Unavailable};
 use crate::edits::{Edits, Sent};
 use crate::jwt::{self, Reject};
 use crate::lease::Cause;
-use crate::policy::{self, Attach};
+use crate::policy::{self, Attach, CredentialId, UnknownCredential};
 use crate::reply::Refusal;
 use crate::store::{Held, Missing, Subject};
 use std::rc::Rc;
 use std::time::Duration;
 
 impl<'a> Request<'a> {
-    /// Attaches the token of the rule's credential; `caller` and its token are there if a rule required them.
+    /// Attaches the token of the rule's credential, or of the one that the route names; `caller` and its token are there if a rule required them.
     pub(super) fn attach(
         &mut self,
         rule: &Attach,
@@ -23,10 +23,14 @@ impl<'a> Request<'a> {
         edits: &mut Edits,
     ) -> Result<(), Stop> {
         self.seen.attach = Some(Rc::clone(&rule.name));
+        let whose = self.policy.credential(rule, self.head.route());
+        let Some(id) = whose.map_err(|UnknownCredential| Refusal::UnknownCredential)? else {
+            return Ok(());
+        };
         if rule.existing == Existing::Keep && self.head.first(&rule.header).is_some() {
             return Ok(());
         }
-        let missing = match self.token(rule, caller)? {
+        let missing = match self.token(id, rule.unavailable, caller)? {
             Ok(held) => {
                 edits.set(&rule.header, [rule.prefix.as_bytes(), held.token.reveal().as_bytes()].concat());
                 if let Some(second) = &rule.second_header {
@@ -55,13 +59,14 @@ impl<'a> Request<'a> {
     /// The credential's own token, or the one that it gets in exchange for the request's.
     fn token(
         &mut self,
-        rule: &Attach,
+        id: CredentialId,
+        unavailable: Unavailable,
         caller: Option<&Authenticated<'a>>,
     ) -> Result<Result<Held, Missing>, Stop> {
-        let may_wait = rule.unavailable == Unavailable::Hold;
-        let credential = self.policy.credentials.get(rule.credential.0);
+        let may_wait = unavailable == Unavailable::Hold;
+        let credential = self.policy.credentials.get(id.0);
         let Some(subject) = credential.and_then(|credential| credential.subject.as_ref()) else {
-            return Ok(self.store.token(rule.credential, self.now.instant, may_wait));
+            return Ok(self.store.token(id, self.now.instant, may_wait));
         };
         let (token, ends) = match subject {
             policy::Subject::Caller => {
@@ -77,7 +82,7 @@ impl<'a> Request<'a> {
         if ends.is_some_and(|ends| ends <= self.now.unix) {
             return Err(Refusal::Token(Reject::Expired).into()); // there is nothing to be had for it
         }
-        Ok(self.store.exchanged(rule.credential, Subject { token, ends }, self.now, may_wait))
+        Ok(self.store.exchanged(id, Subject { token, ends }, self.now, may_wait))
     }
 }
 

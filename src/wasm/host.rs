@@ -101,6 +101,9 @@ mod import {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) u32);
 
+/// What the host says of what it does not know.
+const NOT_FOUND: Refused = Refused(1);
+
 /// What the host says of arguments that it cannot use.
 pub(super) const BAD_ARGUMENT: Refused = Refused(2);
 
@@ -275,11 +278,16 @@ pub(super) fn set_tick(period_millis: u32) -> Result<(), Refused> {
     checked(unsafe { import::proxy_set_tick_period_milliseconds(period_millis) })
 }
 
-/// An attribute of the request or the connection.
-pub(super) fn property(path: &[&str]) -> Result<Vec<u8>, Refused> {
+/// An attribute of the request or the connection; none if the host does not know it.
+pub(super) fn property(path: &[&str]) -> Result<Option<Vec<u8>>, Refused> {
     let path = path.join("\0");
     // SAFETY: the host reads the path during the call only; the others are locals of `received`.
-    received(|data, size| unsafe { import::proxy_get_property(path.as_ptr(), path.len(), data, size) })
+    let read =
+        received(|data, size| unsafe { import::proxy_get_property(path.as_ptr(), path.len(), data, size) });
+    match read {
+        Err(NOT_FOUND) => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// What stands in the process's shared data under a name, and its version.

@@ -13,7 +13,7 @@ mod host;
 
 use crate::assertion::Signer;
 use crate::edits::{Edit, Edits, Sent};
-use crate::io::{Instant, MAX_REPLY_BYTES, Now, Reply, RequestId, Response};
+use crate::io::{Asks, Head, Instant, MAX_REPLY_BYTES, Now, Reply, RequestId, Response, Route};
 use crate::plugin::{Effect, Plugin, Step};
 use crate::policy::{Policy, Reach};
 use crate::reply::Refusal;
@@ -42,6 +42,9 @@ type Shared = Rc<RefCell<Option<Worker>>>;
 /// The longest time between two ticks: metrics are reported, and the wall clock is looked at, at least this often.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
+/// Where a route's metadata names a credential.
+const ROUTE_CREDENTIAL: [&str; 5] = ["xds", "route_metadata", "filter_metadata", "m2m_auth", "credential"];
+
 /// Envoy's plugin instance on one worker.
 struct Root {
     id: u32,
@@ -59,6 +62,7 @@ struct Stream {
 struct Worker {
     root: u32,
     plugin: Plugin,
+    asks: Asks,
     clock: Clock,
     /// What the host is calling for us; few.
     calls: Vec<(u32, Ticket)>,
@@ -82,7 +86,7 @@ impl RootContext for Root {
             host::log(log::Level::Error, "m2m-auth: the host does not hand over the configuration");
             return true;
         };
-        let vm_id = || host::property(&["plugin_vm_id"]).ok();
+        let vm_id = || host::property(&["plugin_vm_id"]).ok().flatten();
         let read = Policy::read(&document, &environment);
         match read.and_then(|policy| Ok((policy.reach(vm_id().as_deref()).map_err(|own| vec![own])?, policy)))
         {
@@ -153,16 +157,17 @@ impl Worker {
         let verifier = Box::new(crypto::Verifier::probe());
         let signer = Signer::new(Box::new(crypto::HostSigner::probe()), crypto::secret_seed());
         let seed = RandomState::new().hash_one(root);
+        let asks = policy.asks();
         let plugin = Plugin::sharing(policy, verifier, signer, board::reaching(reach), seed);
         // Nothing may be fetched in `on_configure`, but very soon after.
         let tick = Duration::from_millis(1);
         let _ = host::set_tick(1);
         let (clock, calls, settled, metrics) = (Clock::start(), Vec::new(), Vec::new(), Vec::new());
-        Self { root, plugin, clock, calls, settled, metrics, tick }
+        Self { root, plugin, asks, clock, calls, settled, metrics, tick }
     }
 
     fn request(&mut self, id: u32) -> Step {
-        let Ok(head) = host::request_head() else {
+        let Ok(head) = request_head(self.asks) else {
             return Step::Answer(Refusal::NotReady.response(""));
         };
         let now = self.clock.now();
@@ -292,6 +297,15 @@ fn take<T>(pairs: &mut Vec<(u32, T)>, key: u32) -> Option<T> {
 /// Runs with the worker; none when there is none yet.
 fn with<T>(worker: &Shared, run: impl FnOnce(&mut Worker) -> T) -> Option<T> {
     worker.try_borrow_mut().ok()?.as_mut().map(run)
+}
+
+/// The request, with what must be known of its route. Before any header is changed: after that Envoy chooses it anew.
+fn request_head(asks: Asks) -> Result<Head, host::Refused> {
+    let ask = |asked: bool, path: &[&str]| if asked { host::property(path) } else { Ok(None) };
+    let cluster = ask(asks.cluster, &["xds", "cluster_name"])?;
+    // What stands there and cannot be handed over, such as null, is no credential's name.
+    let credential = ask(asks.credential, &ROUTE_CREDENTIAL).unwrap_or_else(|_| Some(Vec::new()));
+    Ok(host::request_head()?.on(Route { cluster, credential }))
 }
 
 fn change_headers(edits: &Edits) -> Result<(), host::Refused> {

@@ -10,7 +10,7 @@
 use m2m_auth::assertion::Signer;
 use m2m_auth::config::{Existing, Unavailable};
 use m2m_auth::discovery::Place;
-use m2m_auth::io::Dice;
+use m2m_auth::io::{Asks, Dice};
 use m2m_auth::oauth::{Asking, ClientAuth};
 use m2m_auth::policy::{Policy, Reach};
 use m2m_auth::signature::Compact;
@@ -145,6 +145,35 @@ fn the_configuration_of_the_readme_is_sound() {
 fn either_direction_may_be_absent() {
     assert!(policy(&with(&[("/inbound", Value::Null)])).inbound.is_none());
     assert!(policy(&with(&[("/outbound", Value::Null)])).outbound.is_empty());
+}
+
+#[test]
+fn a_credential_that_no_rule_uses_is_for_routes_to_name() {
+    let told = |rule: Value| {
+        let spare = json!({ "issuer": "idp", "client_id": "spare", "client_secret": { "env": "SECRET" } });
+        mistakes(&with(&[("/outbound/credentials/spare", spare), ("/outbound/rules/1", rule)]))
+    };
+    assert_eq!(told(json!({ "route_metadata": true })), [""; 0]);
+    assert_eq!(
+        told(json!({ "route_metadata": true, "match": { "host": "a" }, "header": "x-token" })),
+        [""; 0]
+    );
+    assert_eq!(told(json!({ "credential": "order" })).len(), 1);
+    assert_eq!(mistakes(&with(&[("/outbound/rules/0", json!({ "route_metadata": true }))])), [""; 0]);
+}
+
+#[test]
+fn the_host_is_asked_about_routes_only_where_it_matters() {
+    let asks = |changes: &[(&str, Value)]| policy(&with(changes)).asks();
+    let all = [
+        ("/outbound/rules/1", json!({ "route_metadata": true })),
+        ("/outbound/rules/0/match/cluster", json!("a")),
+    ];
+    assert_eq!(asks(&[]), Asks::default());
+    assert_eq!(asks(&all), Asks { cluster: true, credential: true });
+    assert_eq!(asks(&all[1..]), Asks { cluster: true, credential: false });
+    assert_eq!(asks(&all[..1]), Asks { cluster: false, credential: true });
+    assert_eq!(asks(&[("/outbound", Value::Null)]), Asks::default());
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod attaching;
 mod clients;
 mod exchange;
 mod retry;
+mod routes;
 mod upkeep;
 mod without;
 

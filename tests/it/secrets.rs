@@ -214,11 +214,11 @@ fn printed() -> Vec<(&'static str, String)> {
 /// What can be printed too, but is made of nothing that a secret or a token is put into: names, places, numbers, choices,
 /// public keys, and texts of our own.
 const HARMLESS: &str = "
-    Absent Algorithm Alone Ambiguous AssertionAlgorithm Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Claims Compact Counter
+    Absent Algorithm Alone Ambiguous Asks AssertionAlgorithm Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Claims Compact Counter
     CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault Field GrantType HeaderMatch HeaderValue Host
     Inbound InboundRule Instant Issuer IssuerId Key Match Material Metadata Missing Mistake Names Now
     OutboundRule Outcome Outlook Pace Path PathMatch Place Quantifier Refusal Reject RequestId Require
-    Requirement Response Rule Seat Sent Source Span Stats Step Subject SubjectToken Texts Ticket Unavailable Url Waiting Want
+    Requirement Response Route Rule Seat Sent Source Span Stats Step Subject SubjectToken Texts Ticket Unavailable UnknownCredential Url Waiting Want
 ";
 
 #[test]

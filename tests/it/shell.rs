@@ -33,6 +33,7 @@ mod faults;
 mod fetch;
 mod hostile;
 mod provider;
+mod routes;
 mod signatures;
 mod time;
 mod upstream;

@@ -3,6 +3,7 @@
 //!
 //! These lists are the budget. A change to one of them is a decision, not an accident.
 
+use super::routes::{by_cluster, by_route};
 use super::scene::{bearing, forged, inbound, inbound_with_claim, outbound, plain, token, with_header};
 use super::vm::{CALLBACKS, Vm};
 
@@ -72,6 +73,40 @@ fn an_attached_token_costs_one_change_and_one_look_at_how_it_ended() {
         [
             "proxy_on_context_create",
             "proxy_on_request_headers",
+            "  proxy_get_header_map_pairs request",
+            "  proxy_replace_header_map_value request: authorization",
+            "proxy_on_response_headers",
+            "  proxy_get_header_map_value :status",
+            "proxy_on_delete",
+        ]
+    );
+}
+
+#[test]
+fn a_rule_for_a_cluster_costs_every_request_one_look_at_it() {
+    let vm = Vm::ready(&by_cluster());
+    assert_eq!(
+        cost(&vm, plain()),
+        [
+            "proxy_on_context_create",
+            "proxy_on_request_headers",
+            "  proxy_get_property xds.cluster_name",
+            "  proxy_get_header_map_pairs request",
+            "proxy_on_response_headers",
+            "proxy_on_delete",
+        ]
+    );
+}
+
+#[test]
+fn a_route_that_may_say_whose_token_costs_every_request_one_look_at_it_before_any_change() {
+    let vm = Vm::ready(&by_route());
+    assert_eq!(
+        cost(&vm, plain()),
+        [
+            "proxy_on_context_create",
+            "proxy_on_request_headers",
+            "  proxy_get_property xds.route_metadata.filter_metadata.m2m_auth.credential",
             "  proxy_get_header_map_pairs request",
             "  proxy_replace_header_map_value request: authorization",
             "proxy_on_response_headers",

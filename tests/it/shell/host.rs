@@ -54,6 +54,8 @@ pub(crate) struct Host {
     pub(crate) verifier: Verifier,
     /// What keeps its shared data apart from that of other plugins; empty is everybody's.
     pub(crate) vm_id: String,
+    /// What it knows of every request, by the dotted path.
+    pub(crate) properties: BTreeMap<String, Vec<u8>>,
     /// Shared data, with versions.
     pub(crate) shared: BTreeMap<String, (Vec<u8>, u32)>,
     /// What goes wrong.

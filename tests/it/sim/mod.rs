@@ -19,6 +19,7 @@ mod clients;
 mod exchange;
 mod keys;
 mod random;
+mod routes;
 mod start;
 mod tokens;
 mod waiting;

@@ -13,7 +13,7 @@
 use crate::sim::provider::{Answer, ISSUER, Key, MARK, Provider};
 use m2m_auth::assertion::Signer;
 use m2m_auth::edits::{Edit, Edits, Sent};
-use m2m_auth::io::{Head, Instant, Now, Reply, RequestId, Response};
+use m2m_auth::io::{Head, Instant, Now, Reply, RequestId, Response, Route};
 use m2m_auth::plugin::{Effect, Plugin, Step};
 use m2m_auth::policy::Policy;
 use m2m_auth::signature::Compact;
@@ -113,11 +113,15 @@ impl Outcome {
 #[derive(Clone)]
 pub(crate) struct Get {
     fields: Vec<(String, String)>,
+    route: Route,
 }
 
 /// `GET` of a path.
 pub(crate) fn get(path: &str) -> Get {
-    Get { fields: Vec::new() }.header(":method", "GET").header(":path", path).header(":authority", "svc")
+    Get { fields: Vec::new(), route: Route::default() }
+        .header(":method", "GET")
+        .header(":path", path)
+        .header(":authority", "svc")
 }
 
 impl Get {
@@ -129,6 +133,18 @@ impl Get {
 
     pub(crate) fn host(self, host: &str) -> Self {
         self.header(":authority", host)
+    }
+
+    /// Its route leads to that cluster.
+    pub(crate) fn to(mut self, cluster: &str) -> Self {
+        self.route.cluster = Some(cluster.as_bytes().to_vec());
+        self
+    }
+
+    /// Its route names that credential.
+    pub(crate) fn naming(mut self, credential: impl AsRef<[u8]>) -> Self {
+        self.route.credential = Some(credential.as_ref().to_vec());
+        self
     }
 
     pub(crate) fn bearer(self, token: &str) -> Self {
@@ -374,6 +390,7 @@ impl World {
         let early = self.minted.get(get.token()).filter(|minted| !self.publishes(&minted.kid));
         self.shown_too_early.extend(early.map(|minted| minted.kid.clone()));
         let head: Head = get.fields.iter().map(|(name, value)| (name, value)).collect();
+        let head = head.on(get.route.clone());
         let asked = Asked { get: get.clone(), at: self.now, outcome: Outcome::Waiting };
         self.requests.insert(id, asked);
         let step = self.plugin.request(id, head, self.clock());

@@ -129,7 +129,10 @@ impl Host {
         if path == "plugin_vm_id" {
             return Some(self.vm_id.clone().into_bytes());
         }
-        None
+        if !self.stream().is_some_and(|stream| stream.state == State::Asked) {
+            self.violate("a look at the route when Envoy may have chosen another");
+        }
+        self.properties.get(&path.replace('\0', ".")).cloned()
     }
 
     /// The status of the response.
