@@ -123,7 +123,7 @@ async fn whose_fault_a_refused_exchange_is_says_the_status() {
         assert!(!line.contains(&token));
     }
     // The caller's: what the header holds is no token of the provider's.
-    assert_eq!(scene.get("/public/handed").header("x-subject", &scene.idp.token()).send().await.status, 200);
+    assert_eq!(scene.get("/public/handed").header("x-subject", scene.idp.token()).send().await.status, 200);
     let handed = scene.get("/public/handed").header("x-subject", "made-up").send().await;
     assert_eq!(
         (handed.status, &handed.json()["reason"]),
