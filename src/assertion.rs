@@ -3,12 +3,14 @@
 //!
 //! In: the client, for whom the assertion is, the time. Out: the JWT, or none where nobody here can sign with that key.
 
+use crate::dpop;
 use crate::private_key::PrivateKey;
 use crate::signing::{self, Nonces, Sign};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use std::fmt;
+use std::rc::Rc;
 
 /// `client_assertion_type` (RFC 7523 section 2.2).
 pub const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -21,6 +23,8 @@ const LIFE: u64 = 30;
 pub struct Signer {
     sign: Box<dyn Sign>,
     nonces: Nonces,
+    /// What proofs are made with.
+    key: Option<Rc<dpop::Key>>,
 }
 
 /// What an assertion says.
@@ -48,14 +52,30 @@ impl<'a> Claims<'a> {
 impl Signer {
     /// Signs by `sign`. The seed must be a secret, and another one for each worker.
     pub fn new(sign: Box<dyn Sign>, seed: [u8; 32]) -> Self {
-        Self { sign, nonces: Nonces::new(seed) }
+        Self { sign, nonces: Nonces::new(seed), key: None }
+    }
+
+    /// The same, with a key for proofs.
+    pub fn proving(self, key: Option<Rc<dpop::Key>>) -> Self {
+        Self { key, ..self }
+    }
+
+    /// The thumbprint of the key for proofs, if there is one.
+    pub fn thumbprint(&self) -> Option<&str> {
+        self.key.as_deref().map(dpop::Key::thumbprint)
+    }
+
+    /// A `DPoP` proof, good for one request; none where there is no key for it, or nobody here can sign with it.
+    pub fn proof(&mut self, claims: &dpop::Claims<'_>) -> Option<String> {
+        let jti = self.jti();
+        let key = self.key.as_deref()?;
+        self.signed(key.private(), key.message(&jti, claims))
     }
 
     /// `private_key_jwt`.
     pub fn by_key(&mut self, key: &PrivateKey, claims: &Claims<'_>) -> Option<String> {
         let message = self.message(key.algorithm().name(), key.kid(), claims);
-        let signature = self.sign.sign(key, message.as_bytes())?;
-        Some(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
+        self.signed(key, message)
     }
 
     /// `client_secret_jwt`.
@@ -68,19 +88,31 @@ impl Signer {
     /// What is signed (RFC 7515 section 5.1); `jti` makes it good for one use (RFC 7523 section 3).
     fn message(&mut self, algorithm: &str, kid: Option<&str>, claims: &Claims<'_>) -> String {
         let Claims { issuer, subject, audience, more, now } = claims;
-        let random = self.nonces.draw();
-        let (jti, _) = random.split_at(16);
+        let jti = self.jti();
         // As JSON, with its quotes; a tree of it would be 3 KB more of module.
         let [issuer, subject, audience] =
             [*issuer, *subject, *audience].map(|text| Value::from(text).to_string());
         let kid = kid.map_or_else(String::new, |kid| format!(",\"kid\":{}", Value::from(kid)));
         let header = format!("{{\"alg\":\"{algorithm}\",\"typ\":\"JWT\"{kid}}}");
-        let (jti, exp) = (URL_SAFE_NO_PAD.encode(jti), now.saturating_add(LIFE));
+        let exp = now.saturating_add(LIFE);
         let payload = format!(
             "{{\"iss\":{issuer},\"sub\":{subject},\"aud\":{audience},\"jti\":\"{jti}\",\"iat\":{now},\"exp\":{exp}{more}}}"
         );
         let [header, payload] = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
         format!("{header}.{payload}")
+    }
+
+    /// 128 bits that come once.
+    fn jti(&mut self) -> String {
+        let random = self.nonces.draw();
+        URL_SAFE_NO_PAD.encode(random.split_at(16).0)
+    }
+
+    fn signed(&self, key: &PrivateKey, mut message: String) -> Option<String> {
+        let signature = self.sign.sign(key, message.as_bytes())?;
+        message.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut message);
+        Some(message)
     }
 }
 

@@ -25,9 +25,8 @@
 //! [`filter`] is one request, from top to bottom; start there. What it asks:
 //! [`route`] which rule, [`bearer`] where the token is, [`jwt`] who calls (with [`jwk`] and [`signature`]), [`access`] may they, [`store`] what is known,
 //! [`reply`] what to answer. What keeps the store fresh: [`lease`] when to fetch, [`discovery`] where from, [`oauth`] what
-//! to ask for. What the operator wrote and meant: [`config`] and [`policy`], with [`compile`] between
-//! them. What drives it all: [`plugin`], and [`wasm`]
-//! around it.
+//! to ask for, [`dpop`] how to prove that a token is ours. What the operator wrote and meant: [`config`] and [`policy`],
+//! with [`compile`] between them. What drives it all: [`plugin`], and [`wasm`] around it.
 
 pub mod access;
 pub mod assertion;
@@ -38,6 +37,7 @@ pub mod compile;
 pub mod config;
 pub mod discovery;
 pub mod document;
+pub mod dpop;
 pub mod edits;
 pub mod filter;
 pub mod io;

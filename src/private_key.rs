@@ -7,6 +7,7 @@ use crate::jwk::{self, Algorithm, der};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ed25519_compact::{KeyPair, SecretKey, Seed};
+use p256::elliptic_curve::sec1::ToEncodedPoint as _;
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -72,6 +73,25 @@ impl PrivateKey {
 
     pub(crate) fn material(&self) -> &Material {
         &self.material
+    }
+
+    /// Its public half as a JWK with nothing but the key, spelled as RFC 7638 section 3 has it, so that its digest is the
+    /// thumbprint. None for RSA, and for a P-256 number that is no key.
+    #[inline(never)]
+    pub fn public_jwk(&self) -> Option<String> {
+        match &self.material {
+            Material::Rsa => None,
+            Material::P256 => {
+                let (secret, _) = der::read_sec1(der::read_pkcs8(&self.pkcs8)?.1)?;
+                let point = p256::SecretKey::from_slice(secret).ok()?.public_key().to_encoded_point(false);
+                let [x, y] = [point.x()?, point.y()?].map(|half| URL_SAFE_NO_PAD.encode(half));
+                Some(format!("{{\"crv\":\"P-256\",\"kty\":\"EC\",\"x\":\"{x}\",\"y\":\"{y}\"}}"))
+            }
+            Material::Ed25519(key) => {
+                let x = URL_SAFE_NO_PAD.encode(key.public_key().as_slice());
+                Some(format!("{{\"crv\":\"Ed25519\",\"kty\":\"OKP\",\"x\":\"{x}\"}}"))
+            }
+        }
     }
 }
 
@@ -213,6 +233,19 @@ mod tests {
                 _ => assert_eq!(of_pem, of_jwk),
             }
         }
+    }
+
+    #[test]
+    fn the_public_half_is_that_of_the_key() {
+        for alg in [Alg::Es256, Alg::EdDsa] {
+            let key = Key::new(alg);
+            let jwk = PrivateKey::read(&key.private_pem(), None).unwrap().public_jwk().unwrap();
+            assert_eq!(jwk, key.bare_jwk().to_string(), "in the order of the names, without blanks");
+        }
+        assert_eq!(PrivateKey::read(&Key::new(Alg::Rs256).private_pem(), None).unwrap().public_jwk(), None);
+        let beyond_the_order = URL_SAFE_NO_PAD.encode([0xff; 32]);
+        let jwk = json!({ "kty": "EC", "crv": "P-256", "d": beyond_the_order }).to_string();
+        assert_eq!(PrivateKey::read(&jwk, None).unwrap().public_jwk(), None);
     }
 
     #[test]

@@ -1,0 +1,352 @@
+//! Proofs of possession (RFC 9449): that whoever shows a token holds the key that the token was given for.
+//!
+//! In: a key, what is asked, what a server answered. Out: the proof's text, ready to be signed, and the server's nonce. It
+//! does not sign, keeps no state and has no clock.
+
+use crate::io::{Head, Reply};
+use crate::json;
+use crate::jwk::Algorithm;
+use crate::private_key::PrivateKey;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use std::fmt;
+use std::fmt::Write as _;
+use std::rc::Rc;
+
+/// The header of a proof, in a request and in the answer that wants a nonce in the next one.
+pub const HEADER: &str = "dpop";
+
+/// The key that proofs are made with.
+pub struct Key {
+    private: PrivateKey,
+    thumbprint: String,
+    /// The proofs' header, encoded once.
+    header: String,
+}
+
+impl Key {
+    /// The key of this private half; none where its public half cannot be told.
+    #[inline(never)]
+    pub fn new(private: PrivateKey) -> Option<Self> {
+        let jwk = private.public_jwk()?;
+        let algorithm = private.algorithm();
+        let header = format!("{{\"alg\":\"{algorithm}\",\"jwk\":{jwk},\"typ\":\"dpop+jwt\"}}");
+        Some(Self { private, thumbprint: digest(jwk.as_bytes()), header: URL_SAFE_NO_PAD.encode(header) })
+    }
+
+    /// The key of a number that nobody can guess: P-256 for ES256, else Ed25519. None for the one number in 2^32 that is no
+    /// key.
+    #[inline(never)]
+    pub fn of(number: &[u8; 32], algorithm: Algorithm) -> Option<Self> {
+        let (kind, curve) = if algorithm == Algorithm::Es256 { ("EC", "P-256") } else { ("OKP", "Ed25519") };
+        let d = URL_SAFE_NO_PAD.encode(number);
+        let jwk = format!("{{\"kty\":\"{kind}\",\"crv\":\"{curve}\",\"d\":\"{d}\"}}");
+        Self::new(PrivateKey::read(&jwk, None).ok()?)
+    }
+
+    /// The private half, for whoever signs.
+    pub fn private(&self) -> &PrivateKey {
+        &self.private
+    }
+
+    /// The thumbprint of RFC 7638, which `cnf.jkt` of a bound token holds.
+    pub fn thumbprint(&self) -> &str {
+        &self.thumbprint
+    }
+
+    /// What is signed (RFC 9449 section 4.2).
+    pub fn message(&self, jti: &str, claims: &Claims<'_>) -> String {
+        let Claims { method, url, now, token, nonce } = claims;
+        let mut payload =
+            format!("{{\"htm\":{},\"htu\":\"{url}\",\"iat\":{now},\"jti\":\"{jti}\"", Value::from(*method));
+        for (name, value) in [("ath", *token), ("nonce", nonce.map(|nonce| &*nonce.0))] {
+            if let Some(value) = value {
+                for text in [",\"", name, "\":\"", value, "\""] {
+                    payload.push_str(text);
+                }
+            }
+        }
+        payload.push('}');
+        let mut message = String::with_capacity(self.header.len().saturating_add(payload.len() * 2));
+        message.push_str(&self.header);
+        message.push('.');
+        URL_SAFE_NO_PAD.encode_string(payload, &mut message);
+        message
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "key {}", self.thumbprint)
+    }
+}
+
+/// What a proof says of its request.
+#[derive(Clone, Copy, Debug)]
+pub struct Claims<'a> {
+    /// `htm`.
+    pub method: &'a str,
+    /// `htu`, as [`url`] spells it.
+    pub url: &'a str,
+    /// `iat`.
+    pub now: u64,
+    /// `ath`: the [`digest`] of the token that is sent with the proof, if one is.
+    pub token: Option<&'a str>,
+    /// `nonce`, once the server has given one.
+    pub nonce: Option<&'a Nonce>,
+}
+
+/// What a server wants to find in the next proof (RFC 9449 sections 8 and 9): of characters that need no quoting.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Nonce(Rc<str>);
+
+/// Every request carries it: what is longer is none of ours to carry.
+const MAX_NONCE_BYTES: usize = 1024;
+
+impl Nonce {
+    /// The nonce of an answer; none where there is not exactly one, or one of other characters than RFC 9449 section 8.1 has.
+    #[inline(never)]
+    pub fn of(head: &Head) -> Option<Self> {
+        let mut values = head.all("dpop-nonce");
+        let value = values.next().filter(|_| values.next().is_none())?;
+        let sound = (1..=MAX_NONCE_BYTES).contains(&value.len())
+            && value.iter().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(byte));
+        std::str::from_utf8(value).ok().filter(|_| sound).map(|text| Self(text.into()))
+    }
+}
+
+impl fmt::Debug for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("redacted")
+    }
+}
+
+/// Whether a provider refuses a token request for nothing but its nonce (RFC 9449 section 8).
+#[inline(never)]
+pub fn wants_nonce(reply: &Reply) -> bool {
+    let stated = || Some(json::parse_object(reply.body.as_deref()?).ok()?.get("error")? == USE_NONCE);
+    matches!(reply.status, Some(400 | 401)) && stated().unwrap_or_default()
+}
+
+/// Whether a service's refusal is about the proof alone, and not about the token (RFC 9449 sections 7.1 and 9).
+#[inline(never)]
+pub fn refuses_proof(head: &Head) -> bool {
+    head.all("www-authenticate").any(|challenge| {
+        // The codes of RFC 9449 mean nothing in another scheme's challenge.
+        let challenge = String::from_utf8_lossy(challenge);
+        challenge.split([',', ' ']).any(|part| {
+            let value = part.strip_prefix("error=").map(|value| value.trim_matches('"'));
+            value.is_some_and(|code| [USE_NONCE, "invalid_dpop_proof"].contains(&code))
+        })
+    })
+}
+
+const USE_NONCE: &str = "use_dpop_nonce";
+
+/// SHA-256 in base64url: `ath` of a token, the thumbprint of a JWK.
+pub fn digest(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(bytes))
+}
+
+/// An origin in the one spelling that it has (RFC 3986 section 6.2): lower case, and no port that its scheme has anyway.
+#[inline(never)]
+pub fn origin(scheme: &[u8], authority: &[u8]) -> Option<String> {
+    let (scheme, port) = match scheme.to_ascii_lowercase().as_slice() {
+        b"https" => ("https://", ":443"),
+        b"http" => ("http://", ":80"),
+        _ => return None,
+    };
+    let authority = std::str::from_utf8(authority).ok()?.to_ascii_lowercase();
+    let host = authority.strip_suffix(port).unwrap_or(&authority);
+    let sound =
+        host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte)) && !host.is_empty();
+    sound.then(|| format!("{scheme}{host}"))
+}
+
+/// `htu` of a request to that origin (RFC 9449 section 4.2): the path as it is sent, without query and fragment. What may
+/// not stand in a URL is encoded, as whoever compares does it too (RFC 9449 section 4.3).
+pub fn url(origin: &str, path: &[u8]) -> String {
+    let end = path.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
+    let mut url = String::with_capacity(origin.len().saturating_add(end));
+    url.push_str(origin);
+    for byte in path.get(..end).unwrap_or_default() {
+        if byte.is_ascii_graphic() && !b"\"\\<>^`{|}".contains(byte) {
+            url.push(char::from(*byte));
+        } else {
+            let _ = write!(url, "%{byte:02X}");
+        }
+    }
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assertion::Signer;
+    use crate::signature::Compact;
+    use m2m_auth_kit::key::{Alg, Key as OtherKey};
+    use m2m_auth_kit::token::{decode, verifies, verifies_by_jwk};
+    use serde_json::json;
+
+    const CLAIMS: Claims<'_> = Claims {
+        method: "POST",
+        url: "https://server.example.com/token",
+        now: 1_800_000_000,
+        token: None,
+        nonce: None,
+    };
+
+    fn signer() -> Signer {
+        Signer::new(Box::new(Compact), [7; 32]).proving(Key::of(&[7; 32], Algorithm::EdDsa).map(Rc::new))
+    }
+
+    fn answer(name: &str, values: &[&[u8]]) -> Head {
+        values.iter().map(|value| (name, value)).collect()
+    }
+
+    #[test]
+    fn a_proof_says_what_is_asked_and_by_which_key() {
+        let proof = signer().proof(&CLAIMS).unwrap();
+        let (header, claims) = decode(&proof);
+        let jwk = &header["jwk"];
+        assert_eq!(header, json!({ "alg": "EdDSA", "typ": "dpop+jwt", "jwk": jwk }));
+        assert_eq!(*jwk, json!({ "kty": "OKP", "crv": "Ed25519", "x": jwk["x"] }), "the public half alone");
+        assert!(verifies_by_jwk(&proof, jwk));
+        let url = "https://server.example.com/token";
+        let jti = &claims["jti"];
+        assert_eq!(claims, json!({ "htm": "POST", "htu": url, "iat": 1_800_000_000, "jti": jti }));
+        assert_eq!(jti.as_str().unwrap().len(), 22, "128 bits");
+        assert_ne!(decode(&signer().proof(&CLAIMS).unwrap()).1["jti"], json!(null));
+    }
+
+    #[test]
+    fn every_proof_is_good_once() {
+        let mut signer = signer();
+        let [one, two] = [(); 2].map(|()| decode(&signer.proof(&CLAIMS).unwrap()).1["jti"].clone());
+        assert_ne!(one, two);
+    }
+
+    #[test]
+    fn a_proof_with_a_token_is_for_that_token_and_with_the_nonce() {
+        let nonce = Nonce::of(&answer("dpop-nonce", &[b"eyJ7S_zG.eyJH0-Z"])).unwrap();
+        let ath = digest(b"Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU");
+        let claims = Claims { token: Some(&ath), nonce: Some(&nonce), ..CLAIMS };
+        let (_, claims) = decode(&signer().proof(&claims).unwrap());
+        // RFC 9449 section 7.1.
+        assert_eq!(claims["ath"], "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo");
+        assert_eq!(claims["nonce"], "eyJ7S_zG.eyJH0-Z");
+        assert_eq!(format!("{nonce:?}"), "redacted");
+    }
+
+    #[test]
+    fn a_method_of_any_characters_stays_a_text() {
+        let (_, claims) = decode(&signer().proof(&Claims { method: "G\"ET\\", ..CLAIMS }).unwrap());
+        assert_eq!(claims["htm"], "G\"ET\\");
+    }
+
+    #[test]
+    fn the_thumbprint_is_that_of_the_public_key() {
+        for alg in [Alg::Es256, Alg::EdDsa] {
+            let other = OtherKey::new(alg);
+            let key = Key::new(PrivateKey::read(&other.private_jwk().to_string(), None).unwrap()).unwrap();
+            assert_eq!(key.thumbprint(), other.thumbprint());
+            assert_eq!(format!("{key:?}"), format!("key {}", other.thumbprint()));
+        }
+        assert!(Key::of(&[0xff; 32], Algorithm::Es256).is_none(), "beyond the order of the curve");
+        assert!(Key::of(&[0; 32], Algorithm::Es256).is_none());
+    }
+
+    #[test]
+    fn a_proof_by_p256_is_what_es256_signs() {
+        let other = OtherKey::new(Alg::Es256);
+        let key = Key::new(PrivateKey::read(&other.private_jwk().to_string(), None).unwrap()).unwrap();
+        let message = key.message("once", &CLAIMS);
+        let signature = other.sign(message.as_bytes());
+        let proof = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
+        let (header, _) = decode(&proof);
+        assert_eq!(header, json!({ "alg": "ES256", "typ": "dpop+jwt", "jwk": other.bare_jwk() }));
+        assert!(verifies(&proof, &other) && verifies_by_jwk(&proof, &header["jwk"]));
+    }
+
+    #[test]
+    fn without_a_key_or_a_signature_there_is_no_proof() {
+        let mut without = Signer::new(Box::new(Compact), [7; 32]);
+        assert_eq!(without.proof(&CLAIMS), None);
+        let mut unsigned = without.proving(Key::of(&[7; 32], Algorithm::Es256).map(Rc::new));
+        assert_eq!(unsigned.proof(&CLAIMS), None, "P-256 is the host's to sign with");
+    }
+
+    #[test]
+    fn a_nonce_is_one_short_word() {
+        let of = |values: &[&[u8]]| Nonce::of(&answer("dpop-nonce", values));
+        assert!(of(&[b"n"]).is_some() && of(&[&[b'n'; 1024]]).is_some());
+        let odd: [&[&[u8]]; 9] = [
+            &[],
+            &[b""],
+            &[b"a", b"b"],
+            &[b"a b"],
+            &[b"a\"b"],
+            &[b"a\\b"],
+            &[b"a\r\nx: y"],
+            &["\u{fc}".as_bytes()],
+            &[&[b'n'; 1025]],
+        ];
+        for odd in odd {
+            assert_eq!(of(odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_about_the_proof_is_told_from_one_about_the_token() {
+        let refuses = |lines: &[&[u8]]| refuses_proof(&answer("www-authenticate", lines));
+        assert!(refuses(&[b"DPoP error=\"use_dpop_nonce\", error_description=\"nonce\""]));
+        assert!(refuses(&[b"DPoP realm=\"x\",error=use_dpop_nonce"]));
+        assert!(refuses(&[b"Bearer", b"DPoP algs=\"ES256\", error=\"invalid_dpop_proof\""]));
+        assert!(!refuses(&[]) && !refuses(&[b"DPoP error=\"invalid_token\""]));
+        assert!(!refuses(&[b"DPoP error_description=\"use_dpop_nonce\""]) && !refuses(&[b"\xff"]));
+    }
+
+    #[test]
+    fn a_provider_wants_a_nonce_where_it_says_so() {
+        let wants = |status, body: &str| {
+            wants_nonce(&Reply { status: Some(status), body: Some(body.into()), ..Reply::default() })
+        };
+        assert!(wants(400, r#"{"error":"use_dpop_nonce"}"#) && wants(401, r#"{"error":"use_dpop_nonce"}"#));
+        assert!(!wants(200, r#"{"error":"use_dpop_nonce"}"#) && !wants(500, r#"{"error":"use_dpop_nonce"}"#));
+        assert!(!wants(400, r#"{"error":"invalid_dpop_proof"}"#) && !wants(400, "use_dpop_nonce"));
+    }
+
+    #[test]
+    fn an_origin_has_one_spelling() {
+        let of = |scheme: &str, authority: &str| origin(scheme.as_bytes(), authority.as_bytes());
+        assert_eq!(of("https", "API.example.com:443").as_deref(), Some("https://api.example.com"));
+        assert_eq!(of("HTTP", "api:80").as_deref(), Some("http://api"));
+        assert_eq!(of("http", "api:443").as_deref(), Some("http://api:443"));
+        assert_eq!(of("https", "[::1]:8443").as_deref(), Some("https://[::1]:8443"));
+        for (scheme, authority) in [
+            ("", "api"),
+            ("ftp", "api"),
+            ("https", ""),
+            ("https", ":443"),
+            ("https", "u@api"),
+            ("https", "a b"),
+            ("https", "a/b"),
+            ("https", "caf\u{e9}"),
+            ("https", "a\""),
+        ] {
+            assert_eq!(of(scheme, authority), None, "{scheme} {authority}");
+        }
+    }
+
+    #[test]
+    fn a_url_ends_before_the_query_and_holds_what_a_url_can() {
+        let of = |path: &[u8]| url("https://api", path);
+        assert_eq!(of(b"/a/b?c=d#e"), "https://api/a/b");
+        assert_eq!(of(b"/a#b?c"), "https://api/a");
+        assert_eq!(of(b"/%61//b;c=d/../@:~!$&'()*+,="), "https://api/%61//b;c=d/../@:~!$&'()*+,=");
+        assert_eq!(of("/caf\u{e9}\"\\ ".as_bytes()), "https://api/caf%C3%A9%22%5C%20");
+        assert_eq!(of(b"/\xff\n"), "https://api/%FF%0A");
+    }
+}
