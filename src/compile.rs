@@ -8,6 +8,7 @@ mod client;
 mod condition;
 mod names;
 mod outbound;
+mod proof;
 mod sharing;
 
 use crate::access::{Quantifier, Requirement, Source};

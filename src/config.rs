@@ -254,6 +254,12 @@ pub struct Credential {
     pub resource: Vec<String>,
     /// Further parameters of the token request. `grant_type` and the others that have a member here are refused.
     pub parameters: Entries<String>,
+    /// `true`: the token is bound to a key that never leaves the worker (`DPoP`, RFC 9449), so that whoever steals it has no
+    /// use for it. It is asked for and sent with a proof by that key, `Authorization: DPoP …` and a `DPoP` header; a
+    /// provider that answers with a token that is not bound is refused. Each worker has a key, and thus a token, of its own.
+    /// Default `false`: the provider and the called service must know `DPoP`. The key is P-256 (ES256) from Envoy 1.37 on,
+    /// before that Ed25519 (`EdDSA`).
+    pub dpop: bool,
     /// How long a token is taken to live when the provider does not say. Default `5m`.
     pub default_lifetime: Option<Span>,
 }
@@ -358,10 +364,15 @@ pub struct OutboundRule {
     pub route_metadata: bool,
     /// The header. Default `authorization`.
     pub header: Option<String>,
-    /// What stands before the token. Default `Bearer` for `authorization`, else nothing.
+    /// What stands before the token. Default `Bearer` for `authorization` (`DPoP` for a credential with `dpop`), else nothing.
     pub scheme: Option<String>,
     /// A second header for the token alone, such as `x-forwarded-access-token`. Default: none.
     pub second_header: Option<String>,
+    /// For a credential with `dpop`: the origin that the proofs claim, `https://api.example.com`, which must be the one by which
+    /// the called service knows itself. Default: the request's own scheme and host. Give it wherever Envoy speaks TLS to the
+    /// service or rewrites the host, as the service then sees another URL than this filter; and where callers are not to
+    /// choose, by their `Host`, for whom a proof is.
+    pub dpop_origin: Option<String>,
     /// What happens to a header of that name in the request. Default `overwrite`: a caller's own token must not reach
     /// another service by accident.
     pub existing: Existing,

@@ -160,8 +160,8 @@ pub fn origin(scheme: &[u8], authority: &[u8]) -> Option<String> {
     };
     let authority = std::str::from_utf8(authority).ok()?.to_ascii_lowercase();
     let host = authority.strip_suffix(port).unwrap_or(&authority);
-    let sound =
-        host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte)) && !host.is_empty();
+    let sound = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+        && !host.is_empty();
     sound.then(|| format!("{scheme}{host}"))
 }
 

@@ -27,12 +27,14 @@ pub enum Edit {
 }
 
 /// Which token was attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// What brought it.
     pub want: Want,
     /// Which of the tokens that it brought.
     pub serial: u64,
+    /// Where its proof was for, if it had one: the answer may bring the nonce of that origin's next.
+    pub origin: Option<Rc<str>>,
 }
 
 impl Edits {

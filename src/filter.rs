@@ -4,7 +4,9 @@
 //! It performs no I/O and keeps nothing between runs: a request that waits is simply decided again, from the top.
 
 mod attach;
+mod prove;
 
+use crate::assertion::Signer;
 use crate::bearer;
 use crate::edits::{self, Edits};
 use crate::io::{Head, Instant, Now};
@@ -31,6 +33,8 @@ pub struct Request<'a> {
     pub store: &'a mut Store,
     /// How signatures are verified.
     pub verifier: &'a dyn Verify,
+    /// How proofs are signed.
+    pub signer: &'a mut Signer,
     /// What was seen on the way, for metrics and the audit log.
     pub seen: &'a mut Seen,
 }

@@ -96,6 +96,8 @@ pub enum Cause {
     Subject,
     /// The provider takes it, and denies the exchange.
     Denied,
+    /// The provider wants its nonce in the proof (RFC 9449 section 8), which is how it tells it: nothing is wrong.
+    Nonce,
 }
 
 impl Cause {
@@ -113,6 +115,7 @@ impl Cause {
             Self::Unusable => "unusable",
             Self::Subject => "subject_token",
             Self::Denied => "denied",
+            Self::Nonce => "nonce",
         }
     }
 }

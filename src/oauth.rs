@@ -90,6 +90,8 @@ pub struct Grant {
     pub parameters: Vec<(String, String)>,
     /// The life of a token whose answer does not say.
     pub default_lifetime: Duration,
+    /// Whether the token is bound to this worker's key (RFC 9449).
+    pub bound: bool,
 }
 
 /// What entitles to a token.
@@ -268,7 +270,7 @@ impl Grant {
         })?;
         let lifetime = answer::lifetime(&answer, self.default_lifetime)?;
         let left = subject.and_then(|(_, left)| left).unwrap_or(Duration::MAX);
-        let token = answer::token(&answer, &self.kind)?;
+        let token = answer::token(&answer, &self.kind, self.bound)?;
         Ok(answer::for_its_life(token, lifetime.min(left), dice))
     }
 }
@@ -329,6 +331,7 @@ mod tests {
             auth: vec![auth],
             parameters,
             default_lifetime: Duration::from_secs(300),
+            bound: false,
         }
     }
 

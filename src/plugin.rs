@@ -5,9 +5,11 @@
 
 use crate::assertion::Signer;
 use crate::audit::Audit;
+use crate::dpop::{self, Nonce};
 use crate::edits::{Edits, Sent};
 use crate::filter::{Request, Seen, Stop};
 use crate::io::{Call, Dice, Head, Instant, Now, Reply, RequestId, Response};
+use crate::lease::Cause;
 use crate::policy::Policy;
 use crate::reply::Refusal;
 use crate::share::{Alone, Board};
@@ -77,7 +79,7 @@ impl Plugin {
         seed: u64,
     ) -> Self {
         let (policy, mut dice) = (Rc::new(policy), Dice::new(seed));
-        let store = Store::sharing(Rc::clone(&policy), board, dice.roll().max(1));
+        let store = Store::sharing(Rc::clone(&policy), board, dice.roll().max(1), signer.thumbprint());
         Self {
             policy,
             store,
@@ -165,10 +167,21 @@ impl Plugin {
     }
 
     /// An upstream answered 401 to a token of ours.
-    pub fn refused_upstream(&mut self, sent: Sent, now: Now) {
+    pub fn refused_upstream(&mut self, sent: &Sent, now: Now) {
         let credential = sent.want.credential().map_or("?", |id| self.store.credential_name(id));
         self.stats.count(Event::RefusedUpstream, credential, "");
         self.store.refused_upstream(sent.want, sent.serial, now.instant);
+    }
+
+    /// An upstream answered a request that carried a proof: it may want its nonce in the next one (RFC 9449 section 9), and a
+    /// token is not refused where only its proof is.
+    pub fn answered(&mut self, sent: &Sent, answer: &Head, now: Now) {
+        if let Some((origin, nonce)) = sent.origin.clone().zip(Nonce::of(answer)) {
+            self.store.learn_nonce(origin, nonce);
+        }
+        if answer.first(":status") == Some(b"401") && !dpop::refuses_proof(answer) {
+            self.refused_upstream(sent, now);
+        }
     }
 
     /// The next thing to do, if there is one.
@@ -197,9 +210,9 @@ impl Plugin {
 
     fn decide(&mut self, head: &Head, since: Instant, now: Now) -> (Result<Edits, Stop>, Seen) {
         let mut seen = Seen::default();
-        let Self { policy, store, verifier, .. } = self;
-        let request =
-            Request { head, now, since, policy, store, verifier: verifier.as_ref(), seen: &mut seen };
+        let Self { policy, store, verifier, signer, .. } = self;
+        let verifier = verifier.as_ref();
+        let request = Request { head, now, since, policy, store, verifier, signer, seen: &mut seen };
         (request.decide(), seen)
     }
 
@@ -263,7 +276,10 @@ impl Plugin {
         let what = self.store.describe(outcome.want);
         let (level, detail, text) = match &outcome.result {
             Ok(news) => (log::Level::Info, "ok", format!("{what}: {news}")),
-            Err(failure) => (log::Level::Warn, failure.cause.label(), format!("{what}: {failure}")),
+            Err(failure) => {
+                let level = if failure.cause == Cause::Nonce { log::Level::Info } else { log::Level::Warn };
+                (level, failure.cause.label(), format!("{what}: {failure}"))
+            }
         };
         self.stats.count(Event::Fetch, &what, detail);
         self.effects.push_back(Effect::Log(level, text));

@@ -232,8 +232,19 @@ pub struct Attach {
     pub prefix: String,
     /// Another header, for the token alone.
     pub second_header: Option<Rc<str>>,
+    /// The header of a proof, where the token stands in the place of a credential that may have brought its own.
+    pub proof_header: Option<Rc<str>>,
+    /// The proof that the token needs.
+    pub proof: Option<Proof>,
     /// What happens to a header of that name.
     pub existing: Existing,
     /// What happens while there is no token.
     pub unavailable: Unavailable,
+}
+
+/// What a bound token's proof claims beside the request itself.
+#[derive(Debug)]
+pub struct Proof {
+    /// The origin that the called service believes to be called as; none: the request's own.
+    pub origin: Option<Rc<str>>,
 }

@@ -35,6 +35,8 @@ pub enum Refusal {
     ExchangeDenied,
     /// The route names a credential that the configuration does not have.
     UnknownCredential,
+    /// The proof that a bound token needs could not be made.
+    NoProof,
     /// As many requests wait as may.
     TooManyWaiting,
     /// The plugin is not ready to decide.
@@ -56,6 +58,7 @@ impl Refusal {
             Self::SubjectToken => "subject_token",
             Self::ExchangeDenied => "exchange_denied",
             Self::UnknownCredential => "unknown_credential",
+            Self::NoProof => "no_proof",
             Self::TooManyWaiting => "too_many_waiting",
             Self::NotReady => "not_ready",
         }
@@ -169,6 +172,13 @@ impl Refusal {
                 "the route names a credential that is not known",
                 Challenge::RetryAfter(MISCONFIGURED),
                 "m2m_auth_unknown_credential",
+            ),
+            Self::NoProof => facts(
+                503,
+                "Not ready",
+                "the proof that goes with the request's token cannot be made",
+                Challenge::RetryAfter(Duration::from_secs(1)),
+                "m2m_auth_no_proof",
             ),
             Self::TooManyWaiting => facts(
                 503,

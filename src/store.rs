@@ -4,6 +4,7 @@
 //! thing is a [`Lease`]; who fetches when is the lease's, and the calls are made by whoever drives this store.
 
 mod exchanged;
+mod proofs;
 mod replies;
 mod tokens;
 mod turn;
@@ -17,10 +18,11 @@ use crate::io::{Call, Dice, Endpoint, Instant, Now, Reply};
 use crate::jwk::KeySet;
 use crate::jwt::Caller;
 use crate::lease::{Attempt, Cause, Failure, Lease, Outlook, Pace};
-use crate::oauth::{Asking, Token};
+use crate::oauth::Token;
 use crate::policy::{self, CredentialId, IssuerId, Policy};
 use crate::share::{Alone, Board, Seat};
 pub use exchanged::{Entry, Subject};
+use proofs::Proofs;
 use replies::Read;
 use std::fmt;
 use std::rc::Rc;
@@ -90,6 +92,8 @@ pub struct Held {
     pub want: Want,
     /// Which of the tokens that it brought, so that a refusal of an old one does not cost the new one.
     pub serial: u64,
+    /// The token's digest, if it is bound to a key: each of its proofs says it.
+    pub digest: Option<Rc<str>>,
 }
 
 /// What the worker has learnt.
@@ -102,6 +106,7 @@ pub struct Store {
     seats: Vec<(Want, Seat)>,
     /// This worker, among them.
     me: u64,
+    proofs: Proofs,
 }
 
 #[derive(Debug)]
@@ -132,15 +137,17 @@ const TOKENS_APART: Duration = Duration::from_secs(10);
 impl Store {
     /// A store that has learnt nothing yet, of a worker that has no others.
     pub fn new(policy: Rc<Policy>) -> Self {
-        Self::sharing(policy, Box::new(Alone), 1)
+        Self::sharing(policy, Box::new(Alone), 1, None)
     }
 
-    /// A store that has learnt nothing yet; `me` is this worker's own number among those at the board, and not 0.
-    pub fn sharing(policy: Rc<Policy>, board: Box<dyn Board>, me: u64) -> Self {
+    /// A store that has learnt nothing yet; `me` is this worker's own number among those at the board, and not 0, and
+    /// `thumbprint` that of its key for proofs.
+    pub fn sharing(policy: Rc<Policy>, board: Box<dyn Board>, me: u64, thumbprint: Option<&str>) -> Self {
         let issuers = policy.issuers.iter().map(IssuerState::new).collect();
         let credentials =
             policy.credentials.iter().map(|credential| CredentialState::new(&policy, credential)).collect();
-        let mut store = Self { policy, issuers, credentials, board, seats: Vec::new(), me };
+        let (seats, proofs) = (Vec::new(), Proofs::of(thumbprint));
+        let mut store = Self { policy, issuers, credentials, board, seats, me, proofs };
         store.seats = store.wants().map(|want| (want, Seat::new(store.name(want), &*store.board))).collect();
         store
     }
@@ -364,17 +371,7 @@ impl Store {
             Want::Keys(id) => {
                 Some(Ok(discovery::get(self.jwks_uri(id, now)?, self.policy.issuers.get(id.0)?.timeout)))
             }
-            Want::Token(id) | Want::Exchanged(id, _) => {
-                let credential = self.policy.credentials.get(id.0)?;
-                let asking = Asking {
-                    endpoint: self.token_endpoint(credential.issuer, now)?,
-                    timeout: self.policy.issuers.get(credential.issuer.0)?.timeout,
-                    turn: self.credentials.get(id.0)?.turn.place(),
-                    subject: self.subject(want, unix).map(|(token, _)| token),
-                    now: unix,
-                };
-                Some(credential.grant.call(asking, signer))
-            }
+            Want::Token(id) | Want::Exchanged(id, _) => self.token_call(want, id, now, unix, signer),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Compiler, DEFAULT_LIFETIME, RESERVED_PARAMETERS, rule_name};
 use crate::config::{self, AuthMethod, Existing, GrantType, SubjectToken};
+use crate::dpop;
 use crate::located::Path;
 use crate::oauth::{Assertion, Grant, Kind, answer};
 use crate::policy::{Attach, Credential, CredentialId, NO_CREDENTIAL, Subject};
@@ -101,7 +102,8 @@ impl Compiler<'_> {
             self.wrong(&path.name("default_lifetime"), "below 1s, expected at least 1s");
         }
         let client_id = client_id.or_else(|| by_cluster.then(String::new))?;
-        let grant = Grant { kind: kind?, client_id, auth: auth?, parameters, default_lifetime };
+        let bound = written.dpop;
+        let grant = Grant { kind: kind?, client_id, auth: auth?, parameters, default_lifetime, bound };
         Some(Credential {
             name: name.to_owned(),
             issuer: issuer?,
@@ -212,6 +214,11 @@ impl Compiler<'_> {
         rule: &config::OutboundRule,
         outbound: &config::Outbound,
     ) -> Option<Attach> {
+        let bound = |(name, credential): (&str, &config::Credential)| {
+            let may_be = rule.route_metadata || rule.credential.as_deref() == Some(name);
+            may_be && credential.dpop
+        };
+        let dpop = outbound.credentials.iter().any(bound);
         let matches = self.matches(&path.name("match"), &rule.r#match);
         let header = self.header(&path.name("header"), rule.header.as_deref().unwrap_or("authorization"));
         let scheme = rule.scheme.clone().unwrap_or_else(|| {
@@ -240,6 +247,8 @@ impl Compiler<'_> {
             let fault = "keep, but the header holds the very token that is exchanged, expected overwrite or another header";
             self.wrong(&path.name("existing"), fault);
         }
+        let proof = self.proof(path, rule, dpop);
+        let proof_header = (*header == *"authorization").then(|| dpop::HEADER.into());
         let prefix = if scheme.is_empty() { scheme } else { format!("{scheme} ") };
         if rule.route_metadata && rule.credential.is_some() {
             self.wrong(path, "both credential and route_metadata, expected one of them");
@@ -251,6 +260,17 @@ impl Compiler<'_> {
         };
         let name = rule_name(rule.name.as_deref(), index);
         let (existing, unavailable) = (rule.existing, rule.unavailable);
-        Some(Attach { name, matches, credential, header, prefix, second_header, existing, unavailable })
+        Some(Attach {
+            name,
+            matches,
+            credential,
+            header,
+            prefix,
+            second_header,
+            proof_header,
+            proof,
+            existing,
+            unavailable,
+        })
     }
 }

@@ -5,7 +5,7 @@
 use super::{Authenticated, Request, Stop, wait_or};
 use crate::bearer;
 use crate::config::{Existing, Unavailable};
-use crate::edits::{Edits, Sent};
+use crate::edits::Edits;
 use crate::jwt::{self, Reject};
 use crate::lease::Cause;
 use crate::policy::{self, Attach, CredentialId, UnknownCredential};
@@ -32,19 +32,21 @@ impl<'a> Request<'a> {
         }
         let missing = match self.token(id, rule.unavailable, caller)? {
             Ok(held) => {
-                edits.set(&rule.header, [rule.prefix.as_bytes(), held.token.reveal().as_bytes()].concat());
+                // RFC 9449 section 7.1: whatever the rule is, a bound token is none for Bearer.
+                let scheme = if held.digest.is_some() { "DPoP " } else { rule.prefix.as_str() };
+                edits.set(&rule.header, [scheme.as_bytes(), held.token.reveal().as_bytes()].concat());
                 if let Some(second) = &rule.second_header {
                     edits.set(second, held.token.reveal().as_bytes().to_vec());
                 }
-                edits.sent = Some(Sent { want: held.want, serial: held.serial });
-                return Ok(());
+                return self.prove(rule, &held, edits);
             }
             Err(missing) => missing,
         };
         match (missing, rule.unavailable) {
             (Missing::Denied(cause), _) => Err(denied(cause).into()),
             (_, Unavailable::DangerPass) => {
-                for header in std::iter::once(&rule.header).chain(&rule.second_header) {
+                let further = rule.second_header.iter().chain(&rule.proof_header);
+                for header in std::iter::once(&rule.header).chain(further) {
                     edits.remove(header, self.head);
                 }
                 Ok(())

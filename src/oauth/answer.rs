@@ -142,19 +142,26 @@ pub(super) fn printable(text: &str, most: usize) -> String {
     text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(most).collect()
 }
 
-/// RFC 6749 section 5.1: a token that may be attached, or why not.
-pub(super) fn token(answer: &Map<String, Value>, kind: &Kind) -> Result<Token, Failure> {
+/// RFC 6749 section 5.1: a token that may be attached, or why not. Asked for with a proof, it says by its type whether it is
+/// bound to the key (RFC 9449 section 5).
+pub(super) fn token(answer: &Map<String, Value>, kind: &Kind, bound: bool) -> Result<Token, Failure> {
     let unusable = |detail: &str| Failure::new(Cause::Unusable, detail);
     // RFC 8693 section 2.2.1: what is no access token is `N_A`, which only they get who asked for something else.
-    let other =
-        matches!(kind, Kind::TokenExchange { requested: Some(requested), .. } if *requested != ACCESS_TOKEN);
+    let wanted = if bound { "DPoP" } else { "Bearer" };
+    let other = !bound
+        && matches!(kind, Kind::TokenExchange { requested: Some(requested), .. } if *requested != ACCESS_TOKEN);
     match answer.get("token_type").and_then(Value::as_str) {
-        Some(kind) if kind.eq_ignore_ascii_case("Bearer") => {}
+        Some(kind) if kind.eq_ignore_ascii_case(wanted) => {}
         Some(kind) if other && kind.eq_ignore_ascii_case("N_A") => {}
-        Some(kind @ ("DPoP" | "mac" | "N_A")) => {
-            return Err(unusable(&format!("token_type is {kind}, expected Bearer")));
+        Some(kind) => {
+            // Another than these is not told, as it may be the token.
+            let known =
+                ["Bearer", "DPoP", "mac", "N_A"].into_iter().find(|own| own.eq_ignore_ascii_case(kind));
+            return Err(unusable(&match known {
+                Some(kind) => format!("token_type is {kind}, expected {wanted}"),
+                None => format!("token_type is not {wanted}"),
+            }));
         }
-        Some(_) => return Err(unusable("token_type is not Bearer")), // not told, as it may be the token
         None => return Err(unusable("the answer has no token_type")),
     }
     if answer.get("issued_token_type").is_some_and(|issued| issued == REFRESH_TOKEN) {
@@ -246,6 +253,7 @@ mod tests {
             auth: vec![ClientAuth::Post(Secret::new("s".into()))],
             parameters: Vec::new(),
             default_lifetime: Duration::from_secs(300),
+            bound: false,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Held, Store, Want};
 use crate::discovery::Metadata;
+use crate::dpop;
 use crate::io::{Dice, Reply};
 use crate::jwk::{self, KeySet};
 use crate::lease::{Cause, Failure, Fresh};
@@ -41,8 +42,9 @@ impl Store {
         let fresh = credential.grant.read(reply, self.subject(want, unix), dice)?;
         let Fresh { value: token, renew_after, end_after } = fresh;
         let serial = self.token_state(want).map_or(0, |state| state.serial.wrapping_add(1));
+        let digest = credential.grant.bound.then(|| dpop::digest(token.reveal().as_bytes()).into());
         let news = format!("token received, good for {} s", end_after.as_secs());
-        Ok((Fresh { value: Held { token, want, serial }, renew_after, end_after }, news))
+        Ok((Fresh { value: Held { token, want, serial, digest }, renew_after, end_after }, news))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::exchanged::Exchanges;
 use super::turn::Turn;
 use super::{Held, Missing, Store, TOKENS_APART, VERY_SOON, Want};
+use crate::dpop::Nonce;
 use crate::io::Instant;
 use crate::lease::{Lease, Outlook, Pace};
 use crate::policy::{self, CredentialId, Policy};
@@ -16,6 +17,8 @@ pub(super) struct CredentialState {
     pub(super) exchanges: Exchanges,
     /// Which of the client's secrets is tried.
     pub(super) turn: Turn,
+    /// What the provider wants in the next proof.
+    pub(super) nonce: Option<Nonce>,
 }
 
 /// One token.
@@ -25,6 +28,8 @@ pub(super) struct TokenState {
     pub(super) serial: u64,
     /// The token that an upstream refused, until its renewal has ended one way or the other.
     refused: Option<u64>,
+    /// Whether the provider was asked again for the sake of its nonce.
+    pub(super) asked_again: bool,
 }
 
 impl CredentialState {
@@ -33,13 +38,14 @@ impl CredentialState {
         let timeout =
             policy.issuers.get(credential.issuer.0).map_or(standard.timeout, |issuer| issuer.timeout);
         let pace = Pace { timeout, ..standard };
-        Self { own: TokenState::new(pace), exchanges: Exchanges::new(pace), turn: Turn::default() }
+        let (own, exchanges) = (TokenState::new(pace), Exchanges::new(pace));
+        Self { own, exchanges, turn: Turn::default(), nonce: None }
     }
 }
 
 impl TokenState {
     pub(super) fn new(pace: Pace) -> Self {
-        Self { lease: Lease::new(pace), serial: 0, refused: None }
+        Self { lease: Lease::new(pace), serial: 0, refused: None, asked_again: false }
     }
 
     /// Whether the token was refused, and a new one is on its way or will be asked for very soon.

@@ -45,8 +45,8 @@ impl Turn {
 }
 
 impl Store {
-    /// The provider does not take the client with this secret, and there is one that was not tried in this round yet: it
-    /// is tried at once, and whoever waits goes on waiting.
+    /// The provider wants its nonce first, or does not take the client with this secret and there is one that was not tried in
+    /// this round yet: it is tried at once, and whoever waits goes on waiting.
     #[inline(never)]
     pub(super) fn another(
         &mut self,
@@ -60,6 +60,9 @@ impl Store {
             return None;
         }
         let id = want.credential()?;
+        if let Some(failure) = self.heed_nonce(want, id, attempt, reply) {
+            return Some(failure);
+        }
         let ways = self.policy.credentials.get(id.0)?.grant.auth.len();
         let turn = &mut self.credentials.get_mut(id.0)?.turn;
         if !answer::denies_client(reply) {

@@ -138,6 +138,13 @@ impl Store {
                 parts.push(b"token");
                 parts.extend(issuer.into_iter().flat_map(place));
                 parts.extend(credential.into_iter().flat_map(|credential| credential.grant.fingerprint()));
+                // A bound token is of no use to a worker with another key, and no other worker has this one.
+                let key = self
+                    .proofs
+                    .thumbprint()
+                    .into_iter()
+                    .filter(|_| credential.is_some_and(|own| own.grant.bound));
+                parts.extend(key.flat_map(|thumbprint| [&b"bound"[..], thumbprint.as_bytes()]));
             }
         }
         let mut hash = Sha256::new();

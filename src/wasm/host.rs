@@ -139,6 +139,11 @@ pub(super) fn request_head() -> Result<Head, Refused> {
     header_map(REQUEST_HEADERS)
 }
 
+/// The header section of the response of the effective context.
+pub(super) fn response_head() -> Result<Head, Refused> {
+    header_map(RESPONSE_HEADERS)
+}
+
 /// The status of the response of the effective context.
 pub(super) fn response_status() -> Result<Vec<u8>, Refused> {
     let name = ":status";

@@ -155,7 +155,10 @@ impl Drop for Stream {
 impl Worker {
     fn new(root: u32, policy: Policy, reach: &Reach) -> Self {
         let verifier = Box::new(crypto::Verifier::probe());
-        let signer = Signer::new(Box::new(crypto::HostSigner::probe()), crypto::secret_seed());
+        let host = crypto::HostSigner::probe();
+        let proves = policy.credentials.iter().any(|credential| credential.grant.bound);
+        let key = if proves { crypto::proof_key(&host) } else { None };
+        let signer = Signer::new(Box::new(host), crypto::secret_seed()).proving(key);
         let seed = RandomState::new().hash_one(root);
         let asks = policy.asks();
         let plugin = Plugin::sharing(policy, verifier, signer, board::reaching(reach), seed);
@@ -201,11 +204,17 @@ impl Worker {
 
     /// The service has answered.
     fn answered(&mut self, id: u32, own: Option<Sent>) {
-        let sent = own.or_else(|| take(&mut self.settled, id));
-        let refused = |_: &Sent| host::response_status().is_ok_and(|status| status == b"401");
-        if let Some(sent) = sent.filter(refused) {
+        let Some(sent) = own.or_else(|| take(&mut self.settled, id)) else {
+            return;
+        };
+        let answer = if sent.origin.is_some() { host::response_head().ok() } else { None };
+        if let Some(answer) = answer {
             let now = self.clock.now();
-            self.plugin.refused_upstream(sent, now);
+            self.plugin.answered(&sent, &answer, now);
+            self.sleep(now);
+        } else if host::response_status().is_ok_and(|status| status == b"401") {
+            let now = self.clock.now();
+            self.plugin.refused_upstream(&sent, now);
             self.sleep(now);
         }
     }

@@ -3,6 +3,8 @@
 
 #[path = "keycloak/clients.rs"]
 mod clients;
+#[path = "keycloak/dpop.rs"]
+mod dpop;
 #[path = "keycloak/exchange.rs"]
 mod exchange;
 #[path = "keycloak/keys.rs"]

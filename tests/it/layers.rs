@@ -38,12 +38,12 @@ const LAYERS: &[(&str, &str)] = &[
     ("reply", "access io jwt"),
     // Of `config` only what is nothing but a choice; so does `filter`.
     ("policy", "access config discovery io jwk jwt oauth route"),
-    ("compile", "access config discovery io jwk jwt located mistake oauth policy private_key route"),
-    ("store", "assertion cache discovery io jwk jwt lease oauth policy share"),
+    ("compile", "access config discovery dpop io jwk jwt located mistake oauth policy private_key route"),
+    ("store", "assertion cache discovery dpop io jwk jwt lease oauth policy share"),
     ("edits", "io store"),
-    ("filter", "bearer config edits io jwt lease policy reply route signature store"),
+    ("filter", "assertion bearer config dpop edits io jwt lease policy reply route signature store"),
     ("audit", "filter io reply"),
-    ("plugin", "assertion audit edits filter io policy reply share signature stats store"),
+    ("plugin", "assertion audit dpop edits filter io lease policy reply share signature stats store"),
     // The shell is the only one that may reach everywhere, and the only one that nobody may reach.
     ("wasm", EVERYTHING),
 ];

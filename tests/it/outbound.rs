@@ -11,6 +11,7 @@
 mod answers;
 mod attaching;
 mod clients;
+mod dpop;
 mod exchange;
 mod retry;
 mod routes;

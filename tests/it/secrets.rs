@@ -14,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use m2m_auth::assertion::Signer;
 use m2m_auth::cache::{Cache, Capacity};
 use m2m_auth::config::{self, Config, Secrets};
+use m2m_auth::dpop::Nonce;
 use m2m_auth::edits::Edits;
 use m2m_auth::filter::{Seen, Stop};
 use m2m_auth::io::{Call, Dice, Head, Instant, Now, Reply, RequestId};
@@ -183,6 +184,7 @@ fn printed() -> Vec<(&'static str, String)> {
         ("ClientAuth", both(&ClientAuth::PrivateKey(Box::new(private_key()), "idp".to_owned()))),
         ("PrivateKey", both(&private_key())),
         ("Signer", both(&signer())),
+        ("Nonce", both(&Nonce::of(&[("dpop-nonce", MARK)].into_iter().collect()))),
         ("Nonces", both(&Nonces::new(*b"hushhushhushhushhushhushhushhush"))),
         ("SealingKey", both(&SealingKey::new(MARK.to_owned()))),
         ("Sharing", both(&Sharing::Sealed(SealingKey::new(MARK.to_owned())))),
@@ -217,7 +219,7 @@ const HARMLESS: &str = "
     Absent Algorithm Alone Ambiguous Asks AssertionAlgorithm Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Claims Compact Counter
     CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault Field GrantType HeaderMatch HeaderValue Host
     Inbound InboundRule Instant Issuer IssuerId Key Match Material Metadata Missing Mistake Names Now
-    OutboundRule Outcome Outlook Pace Path PathMatch Place Quantifier Refusal Reject RequestId Require
+    OutboundRule Outcome Outlook Pace Path PathMatch Place Proof Quantifier Refusal Reject RequestId Require
     Requirement Response Route Rule Seat Sent Source Span Stats Step Subject SubjectToken Texts Ticket Unavailable UnknownCredential Url Waiting Want
 ";
 

@@ -29,6 +29,7 @@ mod vm;
 
 mod budget;
 mod configure;
+mod dpop;
 mod faults;
 mod fetch;
 mod hostile;

@@ -10,7 +10,7 @@ use m2m_auth_kit::upstream::Upstream;
 use serde_json::{Value, json};
 
 /// One retry, on 401 only.
-fn retrying() -> Value {
+pub(super) fn retrying() -> Value {
     let policy = json!({
         "retry_on": "retriable-status-codes",
         "retriable_status_codes": [401],

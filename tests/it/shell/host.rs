@@ -131,8 +131,8 @@ impl Host {
                 .insert(value[value.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1)..].to_vec());
         }
         let name = format!("request {}", self.streams.len() + 1);
-        let (raw, status, state) = (None, None, State::Asked);
-        self.streams.insert(id, Stream { name, headers, raw, state, status, root, gone: false });
+        let (raw, status, state, answered) = (None, None, State::Asked, Pairs::new());
+        self.streams.insert(id, Stream { name, headers, raw, state, status, answered, root, gone: false });
     }
 
     /// Requests that are not over.

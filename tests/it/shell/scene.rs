@@ -124,6 +124,14 @@ pub(crate) fn outbound() -> Value {
     json!({ "issuers": issuers(), "outbound": attach("authorization") })
 }
 
+/// The same, with a token that is bound to a key.
+pub(crate) fn bound() -> Value {
+    let mut configuration = outbound();
+    configuration["outbound"]["credentials"]["order-service"]["dpop"] = json!(true);
+    configuration["outbound"]["rules"][0]["dpop_origin"] = json!("https://inventory.example.com");
+    configuration
+}
+
 /// Everything at once: who calls is checked and told, and a token is attached in a header of its own.
 pub(crate) fn both_ways() -> Value {
     let mut configuration = inbound_with_claim();
@@ -136,11 +144,9 @@ pub(crate) fn provider(call: &Call) -> Delivery {
     match call.path().as_str() {
         "/jwks" => reply(200, &key_set().to_string()),
         "/token" => {
-            let token = issued(call);
-            reply(
-                200,
-                &json!({ "access_token": token, "token_type": "Bearer", "expires_in": 300 }).to_string(),
-            )
+            let kind = if call.header("dpop").is_some() { "DPoP" } else { "Bearer" };
+            let answer = json!({ "access_token": issued(call), "token_type": kind, "expires_in": 300 });
+            reply(200, &answer.to_string())
         }
         _ => reply(404, "{}"),
     }

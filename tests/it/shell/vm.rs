@@ -329,6 +329,12 @@ impl Request<'_> {
         self.end_with_bytes(status.to_string().into_bytes());
     }
 
+    /// The same, with these headers.
+    pub(crate) fn end_with_headers(self, status: i64, headers: &[(&str, &str)]) {
+        self.vm.host(|host| host.streams.get_mut(&self.id).unwrap().answered = pairs::of(headers));
+        self.end_with(status);
+    }
+
     pub(crate) fn end_with_bytes(self, status: Vec<u8>) {
         self.vm.host(|host| host.streams.get_mut(&self.id).unwrap().status = Some(status));
         let answer = self.vm.run("proxy_on_response_headers", self.id, || {

@@ -16,6 +16,7 @@ pub(crate) mod provider;
 pub(crate) mod world;
 
 mod clients;
+mod dpop;
 mod exchange;
 mod keys;
 mod random;

@@ -130,6 +130,12 @@ pub(crate) struct Provider {
     pub(crate) issued: Vec<Issued>,
     /// What clients showed of themselves, the secret or the assertion, in order.
     pub(crate) shown: Vec<String>,
+    /// The proofs of token requests, in order.
+    pub(crate) proofs: Vec<String>,
+    /// What each proof must hold.
+    pub(crate) nonce: Option<&'static str>,
+    /// Whether the newest token request had a proof.
+    bound: bool,
     /// The tokens that were to be exchanged, in order.
     pub(crate) subjects: Vec<String>,
     /// The one that it does not take, with this answer.
@@ -154,6 +160,9 @@ impl Provider {
             timeouts: BTreeSet::new(),
             issued: Vec::new(),
             shown: Vec::new(),
+            proofs: Vec::new(),
+            nonce: None,
+            bound: false,
             subjects: Vec::new(),
             refuses: None,
         }
@@ -194,6 +203,9 @@ impl Provider {
         self.timeouts.insert(call.timeout);
         if endpoint == Endpoint::Tokens {
             self.shown.push(proof(call));
+            let proof = call.headers.iter().find(|(name, _)| *name == "dpop").map(|(_, proof)| proof.clone());
+            self.bound = proof.is_some();
+            self.proofs.extend(proof);
             if let Some(subject) = parameter(call, "subject_token") {
                 let refused = self.refuses.clone().filter(|(refused, _)| *refused == subject);
                 self.subjects.push(subject);
@@ -214,6 +226,10 @@ impl Provider {
             Mode::Takes(secret) if self.shown.last().is_none_or(|shown| shown != secret) => {
                 reply_of(401, &json!({ "error": "unauthorized_client" }).to_string())
             }
+            Mode::Works if endpoint == Endpoint::Tokens && self.wants_nonce() => {
+                let nonce = ("dpop-nonce", self.nonce.unwrap_or_default().to_owned());
+                reply(400, &[nonce], json!({ "error": "use_dpop_nonce" }).to_string())
+            }
             Mode::Takes(_) | Mode::Works => self.right(endpoint, now),
         };
         if self.latency >= call.timeout {
@@ -221,6 +237,12 @@ impl Provider {
             return Answer::After(call.timeout, reply_of(504, "stream timeout"));
         }
         Answer::After(self.latency, reply)
+    }
+
+    /// Whether the newest proof lacks the nonce.
+    fn wants_nonce(&self) -> bool {
+        let said = self.proofs.last().map(|proof| m2m_auth_kit::token::decode(proof).1["nonce"].clone());
+        self.nonce.is_some_and(|nonce| said != Some(json!(nonce)))
     }
 
     fn right(&mut self, endpoint: Endpoint, now: Duration) -> Reply {
@@ -235,7 +257,8 @@ impl Provider {
                 let token = format!("{MARK}-token-{}", self.issued.len());
                 let life = self.expires_in.as_f64().unwrap_or(300.0).clamp(0.0, 1e9);
                 self.issued.push(Issued { token: token.clone(), end: now + Duration::from_secs_f64(life) });
-                let mut answer = json!({ "access_token": token, "token_type": "Bearer", "x": MARK });
+                let kind = if self.bound { "DPoP" } else { "Bearer" };
+                let mut answer = json!({ "access_token": token, "token_type": kind, "x": MARK });
                 if !self.expires_in.is_null() {
                     answer["expires_in"] = self.expires_in.clone();
                 }

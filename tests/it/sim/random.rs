@@ -154,9 +154,9 @@ impl History {
             .world
             .outcomes()
             .filter(|outcome| outcome.status() == 200)
-            .filter_map(|outcome| outcome.edits().sent);
+            .filter_map(|outcome| outcome.edits().sent.clone());
         if let Some(sent) = sent.last() {
-            self.world.upstream_refuses(sent);
+            self.world.upstream_refuses(&sent);
         }
     }
 

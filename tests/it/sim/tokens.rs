@@ -310,8 +310,8 @@ fn an_upstreams_401_renews_the_token_at_once_and_then_every_ten_seconds_at_most(
     let mut world = World::warm(&config());
     world.run_until(secs(20));
     while world.now < secs(80) {
-        let sent = world.ask(&pay()).edits().sent.unwrap();
-        world.upstream_refuses(sent);
+        let sent = world.ask(&pay()).edits().sent.clone().unwrap();
+        world.upstream_refuses(&sent);
         world.pass(millis(100));
     }
     let times = world.provider.times(Endpoint::Tokens);
@@ -324,23 +324,23 @@ fn an_upstreams_401_renews_the_token_at_once_and_then_every_ten_seconds_at_most(
 fn a_token_that_is_refused_in_its_first_second_is_waited_for_too() {
     let mut world = World::new(&config());
     world.pass(millis(200));
-    let sent = world.ask(&pay()).edits().sent.unwrap();
-    world.upstream_refuses(sent);
+    let sent = world.ask(&pay()).edits().sent.clone().unwrap();
+    world.upstream_refuses(&sent);
     let id = world.send(&pay());
     world.pass(secs(2));
-    assert_eq!(world.outcome(id).edits().sent.unwrap().serial, sent.serial + 1);
+    assert_eq!(world.outcome(id).edits().sent.clone().unwrap().serial, sent.serial + 1);
 }
 
 #[test]
 fn an_upstreams_401_to_an_old_token_costs_the_new_one_nothing() {
     let mut world = World::warm(&config());
     world.run_until(secs(20));
-    let old = world.ask(&pay()).edits().sent.unwrap();
-    world.upstream_refuses(old);
+    let old = world.ask(&pay()).edits().sent.clone().unwrap();
+    world.upstream_refuses(&old);
     world.pass(secs(1));
     assert_eq!(world.provider.count(Endpoint::Tokens), 2);
     for _ in 0..100 {
-        world.upstream_refuses(old);
+        world.upstream_refuses(&old);
         world.pass(secs(1));
     }
     assert_eq!(world.provider.count(Endpoint::Tokens), 2);
@@ -351,8 +351,8 @@ fn a_doubted_token_stays_in_use_while_its_renewal_fails() {
     let mut world = World::warm(&config());
     world.run_until(secs(20));
     world.provider.tokens = Mode::status(500);
-    let sent = world.ask(&pay()).edits().sent.unwrap();
-    world.upstream_refuses(sent);
+    let sent = world.ask(&pay()).edits().sent.clone().unwrap();
+    world.upstream_refuses(&sent);
     // One attempt is waited for, a failed one is not.
     world.pass(secs(6));
     steady(&mut world, secs(1), secs(190));

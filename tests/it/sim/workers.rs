@@ -1,13 +1,15 @@
 //! Several workers at one board: who fetches, who reads, and what happens when the one who fetches dies.
 
 use crate::sim::world::signer;
+use m2m_auth::dpop::Key;
 use m2m_auth::io::{Call, Head, Instant, Now, Reply, RequestId};
+use m2m_auth::jwk::Algorithm;
 use m2m_auth::plugin::{Effect, Plugin, Step};
 use m2m_auth::policy::Policy;
 use m2m_auth::share::Board;
 use m2m_auth::signature::Compact;
 use m2m_auth::store::Ticket;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -53,7 +55,11 @@ struct Process {
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 fn policy() -> Policy {
-    let configuration = json!({
+    policy_with(|_| ())
+}
+
+fn policy_with(change: impl FnOnce(&mut Value)) -> Policy {
+    let mut configuration = json!({
         "issuers": { "idp": { "issuer": "idp", "cluster": "idp", "token_endpoint": "http://idp/token", "timeout": "5s" } },
         "outbound": {
             "credentials": { "c": { "issuer": "idp", "client_id": "c", "client_secret": { "inline": "hush" } } },
@@ -61,6 +67,7 @@ fn policy() -> Policy {
         },
         "waiting": { "timeout": "30s" },
     });
+    change(&mut configuration["outbound"]);
     Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap()
 }
 
@@ -248,7 +255,7 @@ fn a_token_that_was_refused_is_not_used_again_because_another_worker_begins_to_f
     for worker in 0..2 {
         let Step::Forward(edits) = process.request(worker, 1) else { panic!("a token is there") };
         let now = process.clock();
-        process.workers[worker].plugin.refused_upstream(edits.sent.unwrap(), now);
+        process.workers[worker].plugin.refused_upstream(edits.sent.as_ref().unwrap(), now);
     }
     // One of them has taken the seat, and the other has seen it.
     process.pass(Duration::from_millis(20));
@@ -259,4 +266,41 @@ fn a_token_that_was_refused_is_not_used_again_because_another_worker_begins_to_f
     process.answer(&answer(200, "t2"));
     process.pass(Duration::from_millis(7));
     assert!(process.workers.iter().all(|worker| worker.settled == [200]));
+}
+
+/// A worker with bound tokens, and a key of its own.
+fn bound(board: &Shared, number: u8) -> Worker {
+    let signer = signer().proving(Key::of(&[number; 32], Algorithm::EdDsa).map(Rc::new));
+    let policy = policy_with(|outbound| {
+        outbound["credentials"]["c"]["dpop"] = json!(true);
+        outbound["rules"][0]["dpop_origin"] = json!("https://svc");
+    });
+    let plugin =
+        Plugin::sharing(policy, Box::new(Compact), signer, Box::new(board.clone()), u64::from(number));
+    Worker { plugin, calls: Vec::new(), settled: Vec::new() }
+}
+
+#[test]
+fn a_bound_token_is_its_workers_own_and_a_new_configuration_of_the_same_worker_finds_it() {
+    let board = Shared::default();
+    let workers = (1..=3).map(|number| bound(&board, number)).collect();
+    let mut process = Process { workers, now: Duration::from_secs(1000) };
+    process.pass(Duration::from_millis(2));
+    assert_eq!(process.calls(), 3, "each has another key");
+    let (now, body) =
+        (process.clock(), json!({ "access_token": "t", "token_type": "DPoP", "expires_in": 60 }));
+    let body = Some(body.to_string().into_bytes());
+    let reply = Reply { status: Some(200), body, ..Reply::default() };
+    for worker in &mut process.workers {
+        let (ticket, _) = worker.calls.remove(0);
+        worker.plugin.reply(ticket, &reply, now);
+        worker.drain();
+    }
+    process.pass(Duration::from_secs(2));
+    process.workers.push(bound(&board, 1));
+    process.pass(Duration::from_secs(2));
+    assert_eq!(process.calls(), 0);
+    for worker in 0..4 {
+        assert!(matches!(process.request(worker, 1), Step::Forward(_)), "worker {worker}");
+    }
 }

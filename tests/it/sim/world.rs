@@ -12,8 +12,10 @@
 
 use crate::sim::provider::{Answer, ISSUER, Key, MARK, Provider};
 use m2m_auth::assertion::Signer;
+use m2m_auth::dpop;
 use m2m_auth::edits::{Edit, Edits, Sent};
 use m2m_auth::io::{Head, Instant, Now, Reply, RequestId, Response, Route};
+use m2m_auth::jwk::Algorithm;
 use m2m_auth::plugin::{Effect, Plugin, Step};
 use m2m_auth::policy::Policy;
 use m2m_auth::signature::Compact;
@@ -21,6 +23,7 @@ use m2m_auth::store::{Ticket, Want};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// When every world begins.
@@ -220,6 +223,15 @@ impl World {
     }
 
     pub(crate) fn seeded(configuration: &Value, seed: u64) -> Self {
+        Self::made(configuration, signer(), seed)
+    }
+
+    /// A worker that signs in another way.
+    pub(crate) fn signing(configuration: &Value, signer: Signer) -> Self {
+        Self::made(configuration, signer, 1)
+    }
+
+    fn made(configuration: &Value, signer: Signer, seed: u64) -> Self {
         let environment = |name: &str| (name == "SECRET").then(|| MARK.to_owned());
         let policy = Policy::read(configuration.to_string().as_bytes(), &environment);
         let policy = policy.unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
@@ -247,7 +259,7 @@ impl World {
             disowned: BTreeSet::new(),
             last_tick: Duration::ZERO,
             spins: 0,
-            plugin: Plugin::new(policy, Box::new(Compact), signer(), seed),
+            plugin: Plugin::new(policy, Box::new(Compact), signer, seed),
         }
     }
 
@@ -357,8 +369,11 @@ impl World {
                     }
                     if let Some(last) = self.last_start.insert(ticket.want, self.now) {
                         let apart = self.now - last;
-                        let another =
-                            self.logs.last().is_some_and(|line| line.ends_with("; the next secret is tried"));
+                        let at_once = ["; the next secret is tried", "asked again with the provider's nonce"];
+                        let another = self
+                            .logs
+                            .last()
+                            .is_some_and(|line| at_once.iter().any(|end| line.ends_with(end)));
                         assert!(
                             another || apart >= secs(1),
                             "two calls within {apart:?} for {:?}",
@@ -437,8 +452,15 @@ impl World {
     }
 
     /// The upstream answers 401 to what was attached.
-    pub(crate) fn upstream_refuses(&mut self, sent: Sent) {
+    pub(crate) fn upstream_refuses(&mut self, sent: &Sent) {
         self.plugin.refused_upstream(sent, self.clock());
+        self.drain();
+        self.check();
+    }
+
+    /// The upstream answers what carried a proof.
+    pub(crate) fn upstream_answers(&mut self, sent: &Sent, answer: &Head) {
+        self.plugin.answered(sent, answer, self.clock());
         self.drain();
         self.check();
     }
@@ -578,9 +600,9 @@ fn silent(printable: &impl Debug) {
     assert!(!text.contains(MARK) && !text.contains("eyJ"), "{text}");
 }
 
-/// Signs with the same names for assertions in every world.
+/// Signs with the same names for assertions, and the same key for proofs, in every world.
 pub(crate) fn signer() -> Signer {
-    Signer::new(Box::new(Compact), [7; 32])
+    Signer::new(Box::new(Compact), [7; 32]).proving(dpop::Key::of(&[7; 32], Algorithm::EdDsa).map(Rc::new))
 }
 
 pub(crate) const fn secs(seconds: u64) -> Duration {

@@ -48,13 +48,14 @@
 )]
 
 pub mod client;
+pub mod dpop;
 pub mod envoy;
 pub mod faults;
 pub mod idp;
 pub mod key;
 pub mod keycloak;
 pub mod load;
-mod public;
+pub mod public;
 pub mod record;
 mod serve;
 pub mod token;

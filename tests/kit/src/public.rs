@@ -15,7 +15,7 @@ pub(crate) fn verifies(jwk: &Value, alg: &str, text: &[u8], signature: &[u8]) ->
 }
 
 /// RFC 7638: the digest of the required members, in the order of their names.
-pub(crate) fn thumbprint(jwk: &Value) -> String {
+pub fn thumbprint(jwk: &Value) -> String {
     let members: &[&str] = match jwk["kty"].as_str() {
         Some("RSA") => &["e", "kty", "n"],
         Some("EC") => &["crv", "kty", "x", "y"],

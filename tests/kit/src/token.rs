@@ -105,6 +105,13 @@ impl Mint {
         self
     }
 
+    /// One more claim, or another value for one.
+    #[must_use]
+    pub fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.claims[name] = value.into();
+        self
+    }
+
     /// Leaves a header member out.
     #[must_use]
     pub fn without_header(mut self, name: &str) -> Self {

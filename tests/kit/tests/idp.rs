@@ -4,6 +4,7 @@
 
 use m2m_auth_kit::{
     Value, client,
+    dpop::Service,
     idp::{ClientSpec, Endpoint, Fault, Idp},
     json,
     key::{Alg, Key},
@@ -188,6 +189,59 @@ async fn a_dpop_proof_binds_the_token() {
     assert_eq!(asked.send().await.json()["error"], "invalid_dpop_proof", "a proof is good once");
     idp.change_client("order-service", |client| client.dpop_bound = true);
     assert_eq!(refused(&idp, BY_POST).await.2, "DPoP proof is missing");
+}
+
+#[tokio::test]
+async fn a_provider_that_wants_a_nonce_says_which() {
+    let idp = Idp::start().await;
+    let key = Key::new(Alg::Es256);
+    idp.demand_nonce("n1");
+    let proof = || token::dpop_proof(&key, "POST", &idp.url(Endpoint::Token), None);
+    let answer = ask(&idp, BY_POST).header("dpop", proof().sign(&key)).send().await;
+    assert_eq!((answer.status, &answer.json()["error"]), (400, &"use_dpop_nonce".into()));
+    assert_eq!(answer.header("dpop-nonce").as_deref(), Some("n1"));
+    let answer = ask(&idp, BY_POST).header("dpop", proof().claim("nonce", "n1").sign(&key)).send().await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_service_takes_a_bound_token_with_a_good_proof_and_nothing_else() {
+    let (upstream, key, other) = (Upstream::start().await, Key::new(Alg::Es256), Key::new(Alg::Es256));
+    let service = Service::new("https://api.example.com");
+    upstream.answer_by(service.rule());
+    let mut claims = token::claims("x");
+    claims["cnf"] = json!({ "jkt": key.thumbprint() });
+    let token = Mint::of(claims).sign(&other);
+    let send = async |proof: String| {
+        let request = client::get(upstream.url("/a?b")).header("authorization", format!("DPoP {token}"));
+        request.header("dpop", proof).send().await
+    };
+    let proof =
+        |key: &Key, method: &str, url: &str, token: &str| token::dpop_proof(key, method, url, Some(token));
+    let good = || proof(&key, "GET", "https://api.example.com/a", &token);
+    let once = good().sign(&key);
+    assert_eq!(send(once.clone()).await.status, 200);
+    assert_eq!(service.faults(), [""; 0]);
+    let bad = [
+        once,
+        good().sign(&key) + "x",
+        good().header("typ", "JWT").sign(&key),
+        good().claim("iat", token::now() - 60).sign(&key),
+        proof(&other, "GET", "https://api.example.com/a", &token).sign(&other),
+        proof(&key, "POST", "https://api.example.com/a", &token).sign(&key),
+        proof(&key, "GET", "https://api.example.com/a?b", &token).sign(&key),
+        proof(&key, "GET", "http://api.example.com/a", &token).sign(&key),
+        proof(&key, "GET", "https://api.example.com/a", "another").sign(&key),
+    ];
+    let count = bad.len();
+    for proof in bad {
+        assert_eq!(send(proof).await.status, 401);
+    }
+    assert_eq!(service.faults().len(), count, "{:?}", service.faults());
+    service.demand("n1");
+    assert_eq!(send(good().sign(&key)).await.header("dpop-nonce").as_deref(), Some("n1"));
+    assert_eq!(send(good().claim("nonce", "n1").sign(&key)).await.status, 200);
+    assert_eq!(service.faults().len(), count, "a nonce is no fault");
 }
 
 #[tokio::test]

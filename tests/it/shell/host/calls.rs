@@ -30,6 +30,14 @@ impl Host {
                 }
                 _ => return Vec::new(),
             },
+            Map::Response => match self.stream() {
+                Some(Stream { status: Some(status), answered, .. }) => {
+                    let mut headers = answered.clone();
+                    headers.insert(0, (b":status".to_vec(), status.clone()));
+                    (None, headers)
+                }
+                _ => return Vec::new(),
+            },
             Map::CallResponse => match &self.delivery {
                 Some(delivery) => (delivery.raw.clone(), delivery.headers.clone()),
                 None => return Vec::new(),
@@ -90,6 +98,7 @@ impl Host {
             self.violate("a call that may take for ever");
         }
         // What the module shows to its provider, it must show to nobody else.
+        self.secrets.extend(pairs::values(&call.headers, "dpop").into_iter().map(<[u8]>::to_vec));
         for value in pairs::values(&call.headers, "authorization") {
             self.secrets
                 .insert(value[value.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1)..].to_vec());

@@ -48,6 +48,8 @@ pub(crate) struct Stream {
     pub(crate) state: State,
     /// `:status`, once there is a response.
     pub(crate) status: Option<Vec<u8>>,
+    /// The response's other headers.
+    pub(crate) answered: Pairs,
     pub(super) root: u32,
     pub(super) gone: bool,
 }
@@ -139,6 +141,7 @@ pub(crate) struct Delivery {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Map {
     Request,
+    Response,
     CallResponse,
     Other,
 }
@@ -147,6 +150,7 @@ impl Map {
     pub(crate) fn of(number: u32) -> Self {
         match number {
             0 => Self::Request,
+            2 => Self::Response,
             6 => Self::CallResponse,
             _ => Self::Other,
         }
@@ -157,6 +161,7 @@ impl fmt::Display for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Request => "request",
+            Self::Response => "response",
             Self::CallResponse => "call response",
             Self::Other => "of another kind",
         })

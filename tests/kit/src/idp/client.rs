@@ -2,10 +2,10 @@
 
 use super::refusal::Refusal;
 use crate::{
+    dpop::{self, Fault},
     key::Key,
-    public::thumbprint,
     record::Recorded,
-    token::{now, read, verifies, verifies_by_jwk, verifies_by_secret},
+    token::{now, read, verifies, verifies_by_secret},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
@@ -174,33 +174,18 @@ pub(crate) fn bound_to(
     client: &ClientSpec,
     request: &Recorded,
     url: &str,
+    nonce: Option<&str>,
     used: &mut Vec<String>,
 ) -> Result<Option<String>, Refusal> {
-    let bad = |text: &str| Err(Refusal::new(400, "invalid_dpop_proof", text));
-    let proofs = request.headers_named("dpop");
-    let proof = match proofs.as_slice() {
-        [] if client.dpop_bound => return Err(Refusal::new(400, "invalid_request", "DPoP proof is missing")),
-        [] => return Ok(None),
-        [proof] => proof,
-        _ => return bad("More than one proof"),
-    };
-    let Some((header, claims)) = read(proof) else {
-        return bad("Proof is not a JWT");
-    };
-    if header["typ"] != "dpop+jwt" || !verifies_by_jwk(proof, &header["jwk"]) {
-        return bad("Proof is not signed as it should be");
+    match dpop::check(request, url, None, nonce, used) {
+        Ok(key) => Ok(Some(key)),
+        Err(Fault::Missing) if client.dpop_bound => {
+            Err(Refusal::new(400, "invalid_request", "DPoP proof is missing"))
+        }
+        Err(Fault::Missing) => Ok(None),
+        Err(Fault::Bad(text)) => Err(Refusal::new(400, "invalid_dpop_proof", text)),
+        Err(Fault::Nonce) => Err(Refusal::new(400, "use_dpop_nonce", "Proof lacks the nonce")),
     }
-    if claims["htm"] != *request.method || claims["htu"] != *url {
-        return bad("Proof is for another request");
-    }
-    if claims["iat"].as_u64().is_none_or(|iat| iat.abs_diff(now()) > LONGEST_PROOF + SKEW) {
-        return bad("Proof is not active");
-    }
-    match claims["jti"].as_str() {
-        Some(jti) if !used.iter().any(|seen| seen == jti) => used.push(jti.to_owned()),
-        _ => return bad("Proof has already been used"),
-    }
-    Ok(Some(thumbprint(&header["jwk"])))
 }
 
 /// `Basic` of an id and a secret, each form-encoded before it was put in (RFC 6749 section 2.3.1).
@@ -227,7 +212,5 @@ fn subject_of(assertion: &str) -> Option<String> {
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// Keycloak's `token.endpoint.auth.signing.max.exp`, seconds.
 const LONGEST_ASSERTION: u64 = 60;
-/// Keycloak's lifetime of a `DPoP` proof, seconds.
-const LONGEST_PROOF: u64 = 10;
 /// Keycloak's allowed skew for assertions, seconds.
 const SKEW: u64 = 15;

@@ -19,10 +19,13 @@ pub(crate) fn token(state: &mut State, request: &Recorded) -> Good {
     if request.method != "POST" {
         return Good { status: 405, headers: Vec::new(), body: String::new() };
     }
-    match grant(state, request) {
+    let mut good: Good = match grant(state, request) {
         Ok(body) => Good { status: 200, headers: no_store(), body: body.to_string() },
         Err(refusal) => refusal.into(),
-    }
+    };
+    // RFC 9449 section 8.2: with any answer.
+    good.headers.extend(state.nonce.iter().map(|nonce| ("dpop-nonce".to_owned(), nonce.clone())));
+    good
 }
 
 /// Answers a request to the introspection endpoint.
@@ -58,7 +61,8 @@ fn grant(state: &mut State, request: &Recorded) -> Result<Value, Refusal> {
     let wanted = request.parameter("scope").unwrap_or_default();
     let granted = scopes(&client, &wanted)?;
     let url = state.url("/protocol/openid-connect/token");
-    let bound_to = bound_to(&client, request, &url, &mut state.used_assertions)?;
+    let nonce = state.nonce.clone();
+    let bound_to = bound_to(&client, request, &url, nonce.as_deref(), &mut state.used_assertions)?;
     let mut claims = claims(state, &client, &granted);
     if kind == TOKEN_EXCHANGE {
         exchange(state, request, &client, &mut claims)?;

@@ -147,6 +147,11 @@ impl Idp {
         lock(&self.shared.state).headers[endpoint as usize] = headers.collect();
     }
 
+    /// From now on each proof at the token endpoint must hold this nonce (RFC 9449 section 8).
+    pub fn demand_nonce(&self, nonce: &str) {
+        lock(&self.shared.state).nonce = Some(nonce.to_owned());
+    }
+
     /// Offers `ETag` on keys and discovery, and answers `If-None-Match` with 304. Keycloak does not.
     pub fn offer_etags(&self) {
         lock(&self.shared.state).etags = true;

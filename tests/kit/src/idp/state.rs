@@ -26,6 +26,8 @@ pub(crate) struct State {
     pub(super) headers: [Vec<(String, String)>; Endpoint::ALL.len()],
     pub(super) metadata: bool,
     pub(super) etags: bool,
+    /// What each proof must hold.
+    pub(super) nonce: Option<String>,
     /// How many seconds its clock is ahead of ours.
     pub(super) ahead: i64,
 }
@@ -43,6 +45,7 @@ impl State {
             headers: Endpoint::ALL.map(|_| Vec::new()),
             metadata: false,
             etags: false,
+            nonce: None,
             ahead: 0,
         }
     }

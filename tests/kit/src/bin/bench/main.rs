@@ -120,7 +120,9 @@ async fn check(row: &Row, envoy: &Envoy, idp: &Idp, upstream: &Upstream, token: 
             upstream.forget();
             let answer = client::get(envoy.url(row.id, "/check")).header("host", HOST).send().await;
             let sent = upstream.requests().last().and_then(|request| request.header("authorization"));
-            (answer.status == 200 && sent.is_some_and(|value| value.starts_with("Bearer ey"))).then_some(())
+            let attached =
+                |value: &String| ["Bearer ey", "DPoP ey"].iter().any(|start| value.starts_with(start));
+            (answer.status == 200 && sent.is_some_and(|value| attached(&value))).then_some(())
         })
         .await;
     }

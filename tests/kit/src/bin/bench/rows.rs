@@ -83,11 +83,19 @@ pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
         row("out-native", "`credential_injector`", Bare, Attaches, vec![credential_injector(idp)]),
     ];
     if let Some(module) = ours {
-        let filter = |id| vec![wasm(&if id == "out-m2m" { outbound(idp) } else { inbound(idp) }, id, module)];
+        let filter = |id| {
+            let configuration = match id {
+                "out-m2m" => outbound(idp),
+                "out-dpop" => bound(idp),
+                _ => inbound(idp),
+            };
+            vec![wasm(&configuration, id, module)]
+        };
         rows.extend([
             row("new-m2m", "m2m-auth", NewTokens, NeedsRole, filter("new-m2m")),
             row("one-m2m", "m2m-auth", OneToken, NeedsRole, filter("one-m2m")),
             row("out-m2m", "m2m-auth", Bare, Attaches, filter("out-m2m")),
+            row("out-dpop", "m2m-auth, `dpop: true`", Bare, Attaches, filter("out-dpop")),
         ]);
     }
     rows.sort_by_key(|row| row.load.order());
@@ -167,6 +175,13 @@ fn outbound(idp: &Idp) -> Value {
         "issuers": issuers(idp),
         "outbound": { "credentials": { "order-service": credential }, "rules": [rule] },
     })
+}
+
+/// The same with a token that is bound to a key: each request has a proof.
+fn bound(idp: &Idp) -> Value {
+    let mut configuration = outbound(idp);
+    configuration["outbound"]["credentials"]["order-service"]["dpop"] = json!(true);
+    configuration
 }
 
 fn issuers(idp: &Idp) -> Value {

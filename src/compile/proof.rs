@@ -1,0 +1,48 @@
+//! What a bound token's proof claims, and what does not go together with it.
+
+use super::Compiler;
+use crate::config;
+use crate::discovery::Url;
+use crate::dpop;
+use crate::located::Path;
+use crate::policy::Proof;
+use std::rc::Rc;
+
+impl Compiler<'_> {
+    /// A bound token has one place and one scheme (RFC 9449 section 7.1), and is of no use anywhere without its proof.
+    #[inline(never)]
+    pub(super) fn proof(&mut self, path: &Path, rule: &config::OutboundRule, dpop: bool) -> Option<Proof> {
+        // Of a rule that leaves the choice to the route, `dpop` says that it may choose one that has it.
+        let origin = rule.dpop_origin.as_deref();
+        if !dpop {
+            if origin.is_some() {
+                let fault = "the credential has no dpop, expected dpop: true there, or no dpop_origin";
+                self.wrong_unless(vec![path.name("credential")], &path.name("dpop_origin"), fault);
+            }
+            return None;
+        }
+        for (member, contrary) in [
+            ("header", rule.header.as_ref().is_some_and(|name| !name.eq_ignore_ascii_case("authorization"))),
+            ("scheme", rule.scheme.as_ref().is_some_and(|scheme| scheme != "DPoP")),
+            ("second_header", rule.second_header.is_some()),
+        ] {
+            if contrary {
+                let fault = "the credential has dpop, expected its token in Authorization: DPoP alone";
+                self.wrong(&path.name(member), fault);
+            }
+        }
+        let claimed = |text: &str| -> Option<Rc<str>> {
+            let url = Url::parse(text).filter(|url| url.path == "/")?;
+            Some(dpop::origin(url.scheme.as_bytes(), url.authority.as_bytes())?.into())
+        };
+        let parsed = origin.map(claimed);
+        if parsed == Some(None) {
+            let fault = format!(
+                "{:?}, expected an origin such as \"https://api.example.com\"",
+                origin.unwrap_or_default()
+            );
+            self.wrong(&path.name("dpop_origin"), &fault);
+        }
+        Some(Proof { origin: parsed.flatten() })
+    }
+}
