@@ -130,10 +130,15 @@ pub struct InboundRule {
 pub struct Match {
     /// The host, `inventory-service` or `*.example.com`, without regard to case; with a port only if one is given here.
     pub host: Option<String>,
-    /// The whole path. Paths are compared decoded and without dot segments, double slashes and parameters (`;x`).
+    /// The whole path. Paths are compared decoded and without dot segments, double slashes, parameters (`;x`) and a slash at
+    /// the end; upper and lower case are not the same. A gRPC method is the path `/package.Service/Method`.
     pub path: Option<String>,
-    /// The path or its beginning, up to a `/`: `/inventory` matches `/inventory/items` but not `/inventoryx`.
+    /// The path or its beginning, up to a `/`: `/inventory` matches `/inventory/items` but not `/inventoryx`, and
+    /// `/package.Service` matches every method of that gRPC service.
     pub path_prefix: Option<String>,
+    /// The whole path with places in it: `/orders/{id}/items`. `{id}` and `*` stand for one segment, whatever it is;
+    /// `**` and `{rest=**}` at the end for any number of them, none included: `/tenants/{tenant}/**`.
+    pub path_template: Option<String>,
     /// The methods. Default: all.
     pub methods: Vec<String>,
     /// Headers, by name: `x-tenant: blue`, `{ prefix: "blue-" }` or `{ present: true }`. Several lines of one header count as

@@ -4,9 +4,12 @@
 //! decoded, without parameters (`;x`), empty segments and dot segments. What has no single normal form matches nothing
 //! and is refused. The request itself is forwarded as it came. Nothing is allocated for paths that are normal already.
 
+mod template;
+
 use crate::io::{Head, Route};
 use std::borrow::Cow;
 use std::rc::Rc;
+pub use template::{Segment, Template};
 
 /// A condition on requests; what is not given holds for all.
 #[derive(Clone, Debug, Default)]
@@ -46,10 +49,12 @@ pub enum Host {
 /// A condition on the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathMatch {
-    /// The whole path.
+    /// The whole path. Without the slash at its end.
     Exact(Vec<u8>),
     /// The path, or what stands before a `/` in it. Without the slash at its end.
     Prefix(Vec<u8>),
+    /// The whole path, with places in it that may hold anything.
+    Template(Template),
 }
 
 /// A request as rules see it.
@@ -87,6 +92,23 @@ impl Match {
             && self.cluster.as_ref().is_none_or(|own| {
                 target.route().cluster.as_ref().is_some_and(|cluster| own.as_bytes() == cluster)
             })
+    }
+
+    /// The names of the places in its path that may hold anything.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.template().into_iter().flat_map(Template::names)
+    }
+
+    /// What a request that is one of these has in the place of that name, decoded.
+    pub fn captured<'t>(&self, target: &'t Target<'_>, name: &str) -> Option<&'t [u8]> {
+        self.template()?.captured(&target.path, name)
+    }
+
+    fn template(&self) -> Option<&Template> {
+        match &self.path {
+            Some(PathMatch::Template(template)) => Some(template),
+            _ => None,
+        }
     }
 }
 
@@ -133,10 +155,14 @@ impl Host {
 impl PathMatch {
     fn holds(&self, path: &[u8]) -> bool {
         match self {
-            Self::Exact(own) => own == path,
+            // A slash at the end does not count: most services route `/admin/` as they do `/admin`.
+            Self::Exact(own) => {
+                path.strip_prefix(own.as_slice()).is_some_and(|rest| matches!(rest, [] | [b'/']))
+            }
             Self::Prefix(own) => {
                 path.strip_prefix(own.as_slice()).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
             }
+            Self::Template(own) => own.holds(path),
         }
     }
 }
@@ -164,9 +190,10 @@ pub fn normal(path: &[u8]) -> Result<Cow<'_, [u8]>, Ambiguous> {
         return Err(Ambiguous);
     }
     if is_normal(path) {
-        return Ok(Cow::Borrowed(path));
+        return is_utf8(path).map(|()| Cow::Borrowed(path));
     }
     let decoded = decode(path)?;
+    is_utf8(&decoded)?;
     let mut segments: Vec<&[u8]> = Vec::new();
     let mut ends_in_slash = false;
     for segment in decoded.split(|byte| *byte == b'/').skip(1) {
@@ -187,6 +214,11 @@ pub fn normal(path: &[u8]) -> Result<Cow<'_, [u8]>, Ambiguous> {
         normal.push(b'/');
     }
     Ok(Cow::Owned(normal))
+}
+
+/// RFC 3629 section 10: a lenient reader takes `%c0%af` for a slash and `%c0%ae` for a dot, a strict one takes neither.
+fn is_utf8(path: &[u8]) -> Result<(), Ambiguous> {
+    std::str::from_utf8(path).map(drop).map_err(|_| Ambiguous)
 }
 
 /// No percent, no parameter, no empty segment, and no segment that starts with a dot (some of which are fine).
@@ -266,8 +298,23 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_is_no_text_is_refused() {
+        for path in [&b"/x/\xc0\xae\xc0\xae/admin"[..], b"/caf\xe9", b"/\xff", b"/%61/\xc0\xaf"] {
+            assert_eq!(normal(path), Err(Ambiguous), "{}", path.escape_ascii());
+        }
+        assert_eq!(normal("/café".as_bytes()).as_deref(), Ok("/café".as_bytes()));
+    }
+
+    #[test]
     fn what_has_no_single_form_is_refused() {
         for spelling in [
+            "/%c0%afadmin",
+            "/x/%c0%ae%c0%ae/admin",
+            "/%e0%80%afadmin",
+            "/%f0%80%80%afadmin",
+            "/caf%e9",
+            "/%ff",
+            "/%u0061dmin",
             "",
             "*",
             "admin",
@@ -303,6 +350,45 @@ mod tests {
             !["/inventoryx", "/inventor", "/x/inventory"].iter().any(|path| prefix.holds(path.as_bytes()))
         );
         assert!(PathMatch::Prefix(Vec::new()).holds(b"/anything"), "`/` is everything");
+    }
+
+    #[test]
+    fn a_slash_at_the_end_does_not_count() {
+        let exact = PathMatch::Exact(b"/admin".to_vec());
+        assert!(exact.holds(b"/admin") && exact.holds(b"/admin/"));
+        assert!(
+            !["/admi", "/adminx", "/admin/x", "/", "/x/admin"]
+                .iter()
+                .any(|path| exact.holds(path.as_bytes()))
+        );
+        let root = PathMatch::Exact(Vec::new());
+        assert!(root.holds(b"/") && !root.holds(b"/x"));
+    }
+
+    #[test]
+    fn places_hold_what_the_service_reads_there_however_it_is_spelt() {
+        let template =
+            Template::new(vec![Segment::Literal(b"orders".to_vec()), Segment::One(Some("id".into()))]);
+        let rule = Match { path: Some(PathMatch::Template(template)), ..Match::default() };
+        for path in
+            ["/orders/42", "//orders/./42", "/orders/%34%32", "/orders/42;v=1", "/x/../orders/42/?id=7"]
+        {
+            let head: Head = [(":path", path)].into_iter().collect();
+            let target = Target::of(&head).unwrap();
+            assert!(rule.holds(&target), "{path}");
+            assert_eq!(rule.captured(&target, "id"), Some(&b"42"[..]), "{path}");
+            assert_eq!(rule.captured(&target, "order"), None);
+            assert_eq!(Match::default().captured(&target, "id"), None);
+        }
+        assert_eq!(rule.names().collect::<Vec<_>>(), ["id"]);
+    }
+
+    #[test]
+    fn a_grpc_method_is_a_path_of_two_segments() {
+        let service = PathMatch::Prefix(b"/shop.v1.Orders".to_vec());
+        assert!(service.holds(b"/shop.v1.Orders/Get") && service.holds(b"/shop.v1.Orders/Delete"));
+        assert!(!service.holds(b"/shop.v1.OrdersAdmin/Get") && !service.holds(b"/shop.v1.orders/Get"));
+        assert_eq!(form("/shop.v1.Orders/Get").as_deref(), Some("/shop.v1.Orders/Get"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::Compiler;
 use crate::config;
 use crate::located::Path;
-use crate::route::{self, HeaderMatch, Host, Match, PathMatch};
+use crate::route::{self, HeaderMatch, Host, Match, PathMatch, Segment, Template};
 use std::rc::Rc;
 
 impl Compiler<'_> {
@@ -19,14 +19,15 @@ impl Compiler<'_> {
     #[inline(never)]
     pub(super) fn matches(&mut self, path: &Path, written: &config::Match) -> Match {
         let host = written.host.as_deref().and_then(|host| self.host(&path.name("host"), host));
-        if written.path.is_some() && written.path_prefix.is_some() {
-            self.wrong(path, "both path and path_prefix, expected one of them");
+        let paths = [&written.path, &written.path_prefix, &written.path_template];
+        if paths.into_iter().flatten().count() > 1 {
+            self.wrong(path, "several of path, path_prefix and path_template, expected one of them");
         }
-        let exact = written.path.as_deref().and_then(|text| self.path(&path.name("path"), text));
+        let exact = written.path.as_deref().and_then(|text| self.literal(&path.name("path"), text));
         let prefix =
-            written.path_prefix.as_deref().and_then(|text| self.path(&path.name("path_prefix"), text));
-        let prefix =
-            prefix.map(|bytes| PathMatch::Prefix(bytes.strip_suffix(b"/").unwrap_or(&bytes).to_vec()));
+            written.path_prefix.as_deref().and_then(|text| self.literal(&path.name("path_prefix"), text));
+        let template = written.path_template.as_deref();
+        let template = template.and_then(|text| self.template(&path.name("path_template"), text));
         for (index, method) in written.methods.iter().enumerate() {
             if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
                 let fault = format!("{method:?}, expected an upper-case method such as \"GET\"");
@@ -51,7 +52,8 @@ impl Compiler<'_> {
         if cluster.as_ref().is_some_and(String::is_empty) {
             self.wrong(&path.name("cluster"), "empty, expected the exact name of an Envoy cluster");
         }
-        let path = exact.map(PathMatch::Exact).or(prefix);
+        let path = exact.map(PathMatch::Exact).or(prefix.map(PathMatch::Prefix));
+        let path = path.or(template.map(PathMatch::Template));
         Match { host, path, methods: written.methods.clone(), headers, cluster }
     }
 
@@ -70,11 +72,13 @@ impl Compiler<'_> {
         Some(suffix.map_or_else(|| Host::Exact(lower.clone()), |suffix| Host::Suffix(suffix.to_owned())))
     }
 
-    /// A path of a rule must be in normal form itself, or it would never match.
+    /// A path of a rule must be in normal form itself, or it would never match. The slash at its end is left out.
     #[inline(never)]
     fn path(&mut self, path: &Path, text: &str) -> Option<Vec<u8>> {
         match route::normal(text.as_bytes()) {
-            Ok(normal) if *normal == *text.as_bytes() => return Some(normal.into_owned()),
+            Ok(normal) if *normal == *text.as_bytes() => {
+                return Some(normal.strip_suffix(b"/").unwrap_or(&normal).to_vec());
+            }
             Ok(normal) => {
                 self.wrong(
                     path,
@@ -85,6 +89,63 @@ impl Compiler<'_> {
                 .wrong(path, &format!("{text:?}, expected a path that starts with / and needs no encoding")),
         }
         None
+    }
+
+    /// A path without places: nobody means a brace as such, which no URL may hold (RFC 3986 section 2).
+    #[inline(never)]
+    fn literal(&mut self, path: &Path, text: &str) -> Option<Vec<u8>> {
+        if text.contains(['{', '}']) {
+            self.wrong(path, &format!("{text:?}, expected path_template for a path with places"));
+        }
+        self.path(path, text)
+    }
+
+    /// A path with places: `{name}` and `*` for one segment, `**` and `{name=**}` at the end for any number.
+    #[inline(never)]
+    fn template(&mut self, path: &Path, text: &str) -> Option<Template> {
+        self.path(path, text)?;
+        let mut segments = Vec::new();
+        let mut names: Vec<&str> = Vec::new();
+        let mut written = text.split('/').skip(1).filter(|segment| !segment.is_empty()).peekable();
+        while let Some(segment) = written.next() {
+            let place = segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}'));
+            let (name, rest) = match (segment, place) {
+                ("*", _) => (None, false),
+                ("**", _) => (None, true),
+                (_, Some(place)) => {
+                    let name = place.strip_suffix("=**");
+                    (Some(name.unwrap_or(place)), name.is_some())
+                }
+                (literal, None) => {
+                    if literal.contains(['{', '}', '*']) {
+                        let fault = format!(
+                            "{literal:?}, expected a text, {{name}}, * or, at the end, ** between slashes"
+                        );
+                        self.wrong(path, &fault);
+                    }
+                    segments.push(Segment::Literal(literal.into()));
+                    continue;
+                }
+            };
+            if rest && written.peek().is_some() {
+                self.wrong(path, &format!("{segment:?} in the middle, expected it at the end only"));
+            }
+            if let Some(name) = name {
+                let sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+                if name.is_empty() || !name.bytes().all(sound) {
+                    let fault =
+                        format!("{segment:?}, expected a name of letters, digits and _ in the braces");
+                    self.wrong(path, &fault);
+                }
+                if names.contains(&name) {
+                    self.wrong(path, &format!("{segment:?}, expected another name, as this one is taken"));
+                }
+                names.push(name);
+            }
+            let name = name.map(Rc::from);
+            segments.push(if rest { Segment::Rest(name) } else { Segment::One(name) });
+        }
+        Some(Template::new(segments))
     }
 
     #[inline(never)]

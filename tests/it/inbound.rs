@@ -10,6 +10,7 @@
 
 mod answers;
 mod handing_on;
+mod paths;
 mod requests;
 mod tokens;
 mod waiting;
@@ -80,6 +81,11 @@ fn configuration(idp: &Idp) -> Value {
               "require": with(json!({ "scopes": ["orders:read", "orders:write"] })) },
             { "name": "told", "match": { "path": "/told" }, "require": with(json!({})),
               "claims_to_headers": told, "forward_token": false },
+            { "name": "order-items", "match": { "path_template": "/shop/{order}/items" },
+              "require": role("inventory:write") },
+            { "name": "shop", "match": { "path_template": "/shop/**" }, "require": role("inventory:read") },
+            { "name": "grpc-delete", "match": { "path": "/shop.v1.Orders/Delete" }, "require": role("inventory:write") },
+            { "name": "grpc-orders", "match": { "path_prefix": "/shop.v1.Orders" }, "require": role("inventory:read") },
             { "name": "public", "match": { "path_prefix": "/public" }, "allow": true },
         ] },
     })

@@ -220,7 +220,7 @@ const HARMLESS: &str = "
     CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault Field GrantType HeaderMatch HeaderValue Host
     Inbound InboundRule Instant Issuer IssuerId Key Match Material Metadata Missing Mistake Names Now
     OutboundRule Outcome Outlook Pace Path PathMatch Place Proof Quantifier Refusal Reject RequestId Require
-    Requirement Response Route Rule Seat Sent Source Span Stats Step Subject SubjectToken Texts Ticket Unavailable UnknownCredential Url Waiting Want
+    Requirement Response Route Rule Seat Segment Sent Source Span Stats Step Subject SubjectToken Template Texts Ticket Unavailable UnknownCredential Url Waiting Want
 ";
 
 #[test]

@@ -82,6 +82,11 @@ fn no_spelling_of_a_path_slips_past_its_rule() {
         "/%2561dmin",
         "/%252e%252e/admin",
         "/%c0%ae%c0%ae%2fadmin",
+        "/%c0%ae%c0%ae/admin",
+        "/x/%c0%ae%c0%ae/admin",
+        "/%c0%afadmin",
+        "/%e0%80%afadmin",
+        "/%u0061dmin",
         "/admin%",
         "/admin%2",
         "/admin%zz",
@@ -107,6 +112,69 @@ fn no_spelling_of_a_path_slips_past_its_rule() {
     ] {
         assert!(world.ask(head(path, &[])).is_forwarded(), "{path}");
     }
+}
+
+/// The same for the whole path, and for a path with places in it: what is narrower than a prefix is easier to slip past.
+#[test]
+fn no_spelling_of_a_whole_path_slips_past_its_rule() {
+    let rules = json!([
+        { "name": "keys", "match": { "path": "/keys" }, "require": require("idp") },
+        { "name": "items", "match": { "path_template": "/orders/{id}/items" }, "require": require("idp") },
+        { "name": "rest", "allow": true },
+    ]);
+    let mut world = World::new(&with(admin_and_public(), "inbound", json!({ "rules": rules })));
+    for path in [
+        "/keys",
+        "/keys/",
+        "/keys//",
+        "/keys/.",
+        "/keys/x/..",
+        "/keys;x",
+        "/keys/;x",
+        "/keys?x",
+        "/keys#/public",
+        "//keys",
+        "/%6beys",
+        "/x/../keys",
+        "/x/..;/keys/",
+    ]
+    .into_iter()
+    .chain([
+        "/orders/42/items",
+        "/orders/42/items/",
+        "/orders//42/items",
+        "/orders/42//items",
+        "/orders/./42/items",
+        "/orders/x/../42/items",
+        "/orders/42/x/../items",
+        "/orders/42;v=1/items;x",
+        "/%6frders/42/items",
+        "/orders/%34%32/%69tems?x",
+        "/orders/../orders/42/items",
+        "/orders/{id}/items",
+        "/orders/*/items",
+        "/orders/%20/items",
+        "/orders/.../items",
+        "/orders/items/items",
+    ]) {
+        assert_eq!(world.ask(head(path, &[])), End::refused(401, "no_token"), "{path}");
+    }
+    for path in [
+        "/orders/items",
+        "/orders//items",
+        "/orders/./items",
+        "/orders/;/items",
+        "/orders/42/43/../items/7",
+        "/orders/42",
+        "/orders/42/items/7",
+        "/orders/42/43/items",
+        "/keysx",
+        "/keys/x",
+        "/x/keys",
+    ] {
+        assert!(world.ask(head(path, &[])).is_forwarded(), "{path}");
+    }
+    assert_eq!(world.ask(head("/orders/4%2f2/items", &[])), End::refused(400, "ambiguous_path"));
 }
 
 /// Headers that tell the service who calls are ours alone, on every rule and however the client spells the path.

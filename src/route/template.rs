@@ -1,0 +1,157 @@
+//! Paths with places that may hold anything, such as `/orders/{id}/items`: whether a path is one of these, and what stands in
+//! a place.
+//!
+//! Paths come in normal form, so that a place holds what the service reads there, decoded. Nothing is allocated.
+
+use std::rc::Rc;
+
+/// A path, segment by segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    segments: Vec<Segment>,
+}
+
+/// What stands between two slashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// This text.
+    Literal(Vec<u8>),
+    /// Any one segment that is not empty; `{name}`, or `*` without a name.
+    One(Option<Rc<str>>),
+    /// Whatever follows, if anything does; `{name=**}`, or `**` without a name.
+    Rest(Option<Rc<str>>),
+}
+
+impl Template {
+    /// A path of these segments; after [`Segment::Rest`] nothing counts.
+    pub fn new(segments: Vec<Segment>) -> Self {
+        Self { segments }
+    }
+
+    /// Whether a path is one of these. A slash at its end does not count.
+    pub fn holds(&self, path: &[u8]) -> bool {
+        let mut rest = path;
+        for own in &self.segments {
+            if matches!(own, Segment::Rest(_)) {
+                return true;
+            }
+            let Some((segment, behind)) = first(rest) else {
+                return false;
+            };
+            if matches!(own, Segment::Literal(text) if text != segment) {
+                return false;
+            }
+            rest = behind;
+        }
+        matches!(rest, [] | [b'/'])
+    }
+
+    /// What a path that is one of these has in the place of that name.
+    pub fn captured<'p>(&self, path: &'p [u8], name: &str) -> Option<&'p [u8]> {
+        let mut rest = path;
+        for own in &self.segments {
+            let is_it = |own: &Option<Rc<str>>| own.as_deref() == Some(name);
+            if let Segment::Rest(own) = own {
+                let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+                return is_it(own).then(|| rest.strip_suffix(b"/").unwrap_or(rest));
+            }
+            let (segment, behind) = first(rest)?;
+            if matches!(own, Segment::One(own) if is_it(own)) {
+                return Some(segment);
+            }
+            rest = behind;
+        }
+        None
+    }
+
+    /// The names of its places.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Literal(_) => None,
+            Segment::One(name) | Segment::Rest(name) => name.as_deref(),
+        })
+    }
+}
+
+/// The first segment of a path, if it is not empty, and what stands behind it.
+fn first(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let path = path.strip_prefix(b"/").filter(|path| !matches!(path, [] | [b'/', ..]))?;
+    Some(path.split_at(path.iter().position(|byte| *byte == b'/').unwrap_or(path.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn literal(text: &str) -> Segment {
+        Segment::Literal(text.into())
+    }
+
+    fn one(name: &str) -> Segment {
+        Segment::One(Some(name.into()))
+    }
+
+    /// `/orders/{id}/items/*`
+    fn items() -> Template {
+        Template::new(vec![literal("orders"), one("id"), literal("items"), Segment::One(None)])
+    }
+
+    /// `/tenants/{tenant}/{rest=**}`
+    fn tenants() -> Template {
+        Template::new(vec![literal("tenants"), one("tenant"), Segment::Rest(Some("rest".into()))])
+    }
+
+    #[test]
+    fn a_place_is_one_segment_and_never_an_empty_one() {
+        for path in ["/orders/42/items/7", "/orders/42/items/7/", "/orders/*/items/{x}", "/orders/é/items/."]
+        {
+            assert!(items().holds(path.as_bytes()), "{path}");
+        }
+        for path in [
+            "",
+            "/",
+            "/orders",
+            "/orders/42",
+            "/orders/42/items",
+            "/orders/42/items/",
+            "/orders//items/7",
+            "/orders/42/43/items/7",
+            "/orders/42/items/7/8",
+            "/orders/42/items/7//",
+            "/orders/42/itemsx/7",
+            "/orders/42/Items/7",
+            "/ordersx/42/items/7",
+            "/x/orders/42/items/7",
+            "orders/42/items/7",
+        ] {
+            assert!(!items().holds(path.as_bytes()), "{path}");
+        }
+        assert!(Template::new(Vec::new()).holds(b"/") && !Template::new(Vec::new()).holds(b"/x"));
+    }
+
+    #[test]
+    fn the_rest_is_any_number_of_segments() {
+        for path in ["/tenants/a", "/tenants/a/", "/tenants/a/b", "/tenants/a/b/c/"] {
+            assert!(tenants().holds(path.as_bytes()), "{path}");
+        }
+        for path in ["/tenants", "/tenants/", "/tenantsx/a/b", "/"] {
+            assert!(!tenants().holds(path.as_bytes()), "{path}");
+        }
+        assert!(Template::new(vec![Segment::Rest(None)]).holds(b"/"));
+    }
+
+    #[test]
+    fn what_stands_in_a_place_is_told_by_its_name() {
+        assert_eq!(items().names().collect::<Vec<_>>(), ["id"]);
+        assert_eq!(tenants().names().collect::<Vec<_>>(), ["tenant", "rest"]);
+        assert_eq!(items().captured(b"/orders/42/items/7", "id"), Some(&b"42"[..]));
+        for (name, value) in [("orders", None), ("", None), ("*", None)] {
+            assert_eq!(items().captured(b"/orders/42/items/7", name), value, "{name}");
+        }
+        for (path, rest) in [("", ""), ("/", ""), ("/b", "b"), ("/b/c", "b/c"), ("/b/c/", "b/c")] {
+            let path = format!("/tenants/a{path}");
+            assert_eq!(tenants().captured(path.as_bytes(), "tenant"), Some(&b"a"[..]), "{path}");
+            assert_eq!(tenants().captured(path.as_bytes(), "rest"), Some(rest.as_bytes()), "{path}");
+        }
+    }
+}
