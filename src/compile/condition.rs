@@ -119,7 +119,7 @@ impl Compiler<'_> {
                 (literal, None) => {
                     if literal.contains(['{', '}', '*']) {
                         let fault = format!(
-                            "{literal:?}, expected a text, {{name}}, * or, at the end, ** between slashes"
+                            "{literal:?}, expected a text, a name in braces, * or, at the end, ** between slashes"
                         );
                         self.wrong(path, &fault);
                     }

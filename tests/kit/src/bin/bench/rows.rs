@@ -87,6 +87,7 @@ pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
             let configuration = match id {
                 "out-m2m" => outbound(idp),
                 "out-dpop" => bound(idp),
+                "one-m2m-200" => behind_199(inbound(idp)),
                 _ => inbound(idp),
             };
             vec![wasm(&configuration, id, module)]
@@ -94,6 +95,13 @@ pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
         rows.extend([
             row("new-m2m", "m2m-auth", NewTokens, NeedsRole, filter("new-m2m")),
             row("one-m2m", "m2m-auth", OneToken, NeedsRole, filter("one-m2m")),
+            row(
+                "one-m2m-200",
+                "m2m-auth, by the last of 200 rules",
+                OneToken,
+                NeedsRole,
+                filter("one-m2m-200"),
+            ),
             row("out-m2m", "m2m-auth", Bare, Attaches, filter("out-m2m")),
             row("out-dpop", "m2m-auth, `dpop: true`", Bare, Attaches, filter("out-dpop")),
         ]);
@@ -160,6 +168,22 @@ fn inbound(idp: &Idp) -> Value {
     let require = json!({ "issuer": "keycloak", "audiences": ["inventory-service"], "client_roles": roles });
     let rule = json!({ "match": { "path_prefix": "/inventory" }, "require": require });
     json!({ "issuers": issuers(idp), "inbound": { "rules": [rule] } })
+}
+
+/// The same, after 199 rules for other paths: a third each whole, from the beginning, and with places.
+fn behind_199(mut configuration: Value) -> Value {
+    let rules = configuration["inbound"]["rules"].as_array_mut().expect("a list");
+    let require = rules[0]["require"].clone();
+    let others = (0..199).map(|number| {
+        let (member, path) = match number % 3 {
+            0 => ("path", format!("/inventory/items-{number}")),
+            1 => ("path_prefix", format!("/inventory-{number}")),
+            _ => ("path_template", format!("/inventory/{{id}}/items-{number}")),
+        };
+        json!({ "match": { member: path }, "require": require })
+    });
+    rules.splice(0..0, others);
+    configuration
 }
 
 /// The outbound half.
