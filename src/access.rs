@@ -1,9 +1,17 @@
-//! May this caller do this? A [`Caller`] and a [`Requirement`] to yes, or to what was missing.
+//! May this caller do this? A [`Caller`], a [`Requirement`] and the request's [`Target`] to yes, or to what was missing.
 //!
-//! It sees claims only: no token strings, no signatures, no requests.
+//! It sees claims and what they are compared with, no more: no token strings, no signatures. What holds is found without
+//! an allocation, and what does not is told in words that were made from the policy alone.
+
+mod claim;
+mod glob;
+mod names;
+
+pub use claim::{EXACT, Part, Test};
+pub use names::{Names, Quantifier, Source};
 
 use crate::jwt::Caller;
-use serde_json::Value;
+use crate::route::Target;
 use std::rc::Rc;
 
 /// What a rule asks of a caller; every check must hold.
@@ -12,35 +20,21 @@ pub struct Requirement {
     checks: Vec<Check>,
 }
 
-/// A claim that holds a set of names, and which names must be in it.
+/// One thing that must hold, and what is said when it does not.
 #[derive(Clone, Debug)]
 struct Check {
-    source: Source,
-    quantifier: Quantifier,
-    names: Vec<String>,
+    what: What,
     deny: Rc<Deny>,
 }
 
-/// Where a token lists what its caller may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// `realm_access.roles` (Keycloak).
-    RealmRoles,
-    /// `resource_access.<client>.roles` (Keycloak).
-    ClientRoles(String),
-    /// `scope` (RFC 8693 section 4.2), else `scp` (Okta, Entra); a string of names with blanks between, or an array.
-    Scopes,
-}
-
-/// How many of the names must be there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quantifier {
-    /// Every one.
-    All,
-    /// At least one.
-    Any,
-    /// Not one.
-    None,
+#[derive(Clone, Debug)]
+enum What {
+    /// Names of roles or scopes.
+    Names(Names),
+    /// The claim at this path.
+    Claim(Vec<String>, Test),
+    /// At least one of these.
+    Any(Vec<Requirement>),
 }
 
 /// What the caller lacks. Made once, from the policy alone, so that it can hold nothing of a token.
@@ -55,73 +49,69 @@ pub struct Deny {
 }
 
 impl Requirement {
-    /// Adds: `quantifier` of `names` must stand in `source`.
-    pub fn add(&mut self, source: Source, quantifier: Quantifier, names: Vec<String>) {
-        let deny = Rc::new(Deny::new(&source, quantifier, &names));
-        self.checks.push(Check { source, quantifier, names, deny });
+    /// Adds: so many of these names must stand there.
+    #[inline(never)]
+    pub fn names(&mut self, names: Names) {
+        let deny = names.deny();
+        self.add(What::Names(names), deny);
+    }
+
+    /// Adds: the claim at `path` must pass the test.
+    #[inline(never)]
+    pub fn claim(&mut self, path: Vec<String>, test: Test) {
+        let sentence = test.sentence(&path);
+        self.add(What::Claim(path, test), Deny { sentence, label: "required_claim", scope: None });
+    }
+
+    /// Adds: at least one of these must hold.
+    #[inline(never)]
+    pub fn any(&mut self, alternatives: Vec<Self>) {
+        let sentences: Vec<String> = alternatives.iter().map(Self::sentence).collect();
+        let deny = Deny { sentence: sentences.join(", or "), label: "no_alternative", scope: None };
+        self.add(What::Any(alternatives), deny);
+    }
+
+    /// Adds: all of that must hold too.
+    #[inline(never)]
+    pub fn all(&mut self, other: Self) {
+        self.checks.extend(other.checks);
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.checks.is_empty()
+    }
+
+    #[inline(never)]
+    fn add(&mut self, what: What, deny: Deny) {
+        self.checks.push(Check { what, deny: Rc::new(deny) });
+    }
+
+    #[inline(never)]
+    fn sentence(&self) -> String {
+        let sentences: Vec<&str> = self.checks.iter().map(|check| check.deny.sentence.as_str()).collect();
+        sentences.join(" and ")
     }
 
     /// Whether the caller has all that is asked for.
-    pub fn allows(&self, caller: &Caller) -> Result<(), Rc<Deny>> {
+    pub fn allows(&self, caller: &Caller, target: &Target<'_>) -> Result<(), Rc<Deny>> {
         self.checks
             .iter()
-            .find(|check| !check.holds(caller))
+            .find(|check| !check.what.holds(caller, target))
             .map_or(Ok(()), |check| Err(Rc::clone(&check.deny)))
     }
-}
 
-impl Check {
-    fn holds(&self, caller: &Caller) -> bool {
-        let has = |name: &String| self.source.holds(caller, name);
-        match self.quantifier {
-            Quantifier::All => self.names.iter().all(has),
-            Quantifier::Any => self.names.iter().any(has),
-            Quantifier::None => !self.names.iter().any(has),
-        }
+    fn holds(&self, caller: &Caller, target: &Target<'_>) -> bool {
+        self.checks.iter().all(|check| check.what.holds(caller, target))
     }
 }
 
-impl Source {
-    fn holds(&self, caller: &Caller, name: &str) -> bool {
+impl What {
+    fn holds(&self, caller: &Caller, target: &Target<'_>) -> bool {
         match self {
-            Self::RealmRoles => {
-                caller.claim(&["realm_access", "roles"]).is_some_and(|value| in_array(value, name))
-            }
-            Self::ClientRoles(client) => {
-                let path = ["resource_access", client, "roles"];
-                caller.claim(&path).is_some_and(|value| in_array(value, name))
-            }
-            Self::Scopes => {
-                let scopes = caller.claim(&["scope"]).or_else(|| caller.claim(&["scp"]));
-                scopes.is_some_and(|value| in_array(value, name) || in_words(value, name))
-            }
+            Self::Names(names) => names.hold(caller),
+            Self::Claim(path, test) => test.holds(caller.claim(path), target),
+            Self::Any(alternatives) => alternatives.iter().any(|one| one.holds(caller, target)),
         }
     }
-}
-
-impl Deny {
-    fn new(source: &Source, quantifier: Quantifier, names: &[String]) -> Self {
-        let (label, what) = match source {
-            Source::RealmRoles => ("realm_role", "realm role".to_owned()),
-            Source::ClientRoles(client) => ("client_role", format!("role of client {client}")),
-            Source::Scopes => ("scope", "scope".to_owned()),
-        };
-        let list = names.join(", ");
-        let sentence = match (quantifier, names.len()) {
-            (Quantifier::None, _) => format!("forbidden {what}: any of {list}"),
-            (_, 1) => format!("required {what}: {list}"),
-            (Quantifier::All, _) => format!("required {what}: all of {list}"),
-            (Quantifier::Any, _) => format!("required {what}: any of {list}"),
-        };
-        let scope = (*source == Source::Scopes && quantifier != Quantifier::None).then(|| names.join(" "));
-        Self { sentence, label, scope }
-    }
-}
-
-fn in_array(value: &Value, name: &str) -> bool {
-    value.as_array().is_some_and(|list| list.iter().any(|entry| entry == name))
-}
-
-fn in_words(value: &Value, name: &str) -> bool {
-    value.as_str().is_some_and(|words| words.split(' ').any(|word| word == name))
 }

@@ -4,6 +4,7 @@
 //! function: the same input has the same outcome on every worker, which Envoy demands of `on_configure` (a worker that
 //! alone refuses would let requests through unchecked).
 
+mod access;
 mod client;
 mod condition;
 mod names;
@@ -11,15 +12,16 @@ mod outbound;
 mod proof;
 mod sharing;
 
-use crate::access::{Quantifier, Requirement, Source};
 use crate::config::{self, Config};
 use crate::discovery::{Discovery, Url};
 use crate::io::Endpoint;
 use crate::jwk::{self, Algorithm};
 use crate::jwt::Expect;
+use crate::layout::Layout;
 use crate::located::Path;
 use crate::mistake::{self, Mistake};
 use crate::policy::{Inbound, Issuer, IssuerId, Policy, Require, Rule, Waiting};
+use access::{Conditions, layout};
 use names::Names;
 use std::rc::Rc;
 use std::time::Duration;
@@ -32,7 +34,11 @@ impl Policy {
         let credentials = read.value.outbound.iter().flat_map(|outbound| outbound.credentials.names());
         let credentials = Names::of(&read, "outbound.credentials", credentials);
         let verifies = read.value.inbound.is_some();
-        let mut compiler = Compiler { environment, issuers, credentials, verifies, mistakes: Vec::new() };
+        let layouts =
+            read.value.issuers.iter().map(|(name, issuer)| (name.to_owned(), layout(issuer.preset)));
+        let layouts = layouts.collect();
+        let mut compiler =
+            Compiler { environment, issuers, layouts, credentials, verifies, mistakes: Vec::new() };
         let policy = compiler.policy(&read.value);
         let mistakes = read.and_also(compiler.mistakes);
         match policy {
@@ -72,6 +78,8 @@ const RESERVED_PARAMETERS: [&str; 12] = [
 struct Compiler<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     issuers: Names,
+    /// How the tokens of each issuer are laid out.
+    layouts: Vec<(String, &'static Layout)>,
     credentials: Names,
     /// Whether there are callers whose tokens are verified.
     verifies: bool,
@@ -222,6 +230,7 @@ impl Compiler<'_> {
             issuer: own?,
             algorithms: algorithms(&issuer.algorithms),
             clock_skew: clock_skew.as_secs(),
+            layout: layout(issuer.preset),
         };
         let name = name.to_owned();
         Some(Issuer {
@@ -339,17 +348,8 @@ impl Compiler<'_> {
     #[inline(never)]
     fn require(&mut self, path: &Path, require: &config::Require) -> Option<Require> {
         let issuer = self.issuer_named(&path.name("issuer"), require.issuer.as_deref());
-        let mut access = Requirement::default();
-        if let Some(names) = &require.realm_roles {
-            self.names(&path.name("realm_roles"), &Source::RealmRoles, names, &mut access);
-        }
-        for (client, names) in require.client_roles.iter() {
-            let path = path.name("client_roles").name(client);
-            self.names(&path, &Source::ClientRoles(client.to_owned()), names, &mut access);
-        }
-        if let Some(names) = &require.scopes {
-            self.names(&path.name("scopes"), &Source::Scopes, names, &mut access);
-        }
+        let layouts = self.layouts_of(require.issuer.as_deref().into_iter());
+        let access = self.access(path, &Conditions::from(require), &layouts, 0);
         // RFC 7519 section 4.1.3, RFC 8725 section 3.9: without an audience every token of the issuer would do.
         if require.audiences.is_empty() {
             self.wrong(&path.name("audiences"), "empty, expected at least one audience");
@@ -358,28 +358,6 @@ impl Compiler<'_> {
             self.wrong(&path.name("audiences"), "an empty audience, expected the `aud` of this service");
         }
         Some(Require { issuer: issuer?, audiences: require.audiences.clone(), access })
-    }
-
-    #[inline(never)]
-    fn names(&mut self, path: &Path, source: &Source, names: &config::Names, access: &mut Requirement) {
-        let lists = [
-            ("all_of", Quantifier::All, &names.all_of),
-            ("any_of", Quantifier::Any, &names.any_of),
-            ("none_of", Quantifier::None, &names.none_of),
-        ];
-        let mut any = false;
-        for (member, quantifier, list) in lists {
-            let Some(list) = list else { continue };
-            any = true;
-            if list.is_empty() || list.iter().any(String::is_empty) {
-                self.wrong(&path.name(member), "empty, expected at least one name and no empty name");
-            }
-            access.add(source.clone(), quantifier, list.clone());
-        }
-        if !any {
-            let fault = "empty, expected a list of names, or all_of, any_of, none_of";
-            self.wrong_unless(vec![path.clone()], path, fault);
-        }
     }
 
     #[inline(never)]

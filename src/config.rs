@@ -2,9 +2,12 @@
 //!
 //! These doc comments are the manual: what a member is for, its default and why, an example. Every member may be absent
 //! here; what must be there, and what contradicts what, is `policy`'s to say. Values that can be written in more than one way
-//! are read in `config/read.rs`.
+//! are read in `config/read.rs` and `config/claim.rs`.
 
+mod claim;
 mod read;
+
+pub use claim::{ClaimCondition, Operand, Scalar};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -53,6 +56,12 @@ pub struct Issuer {
     pub issuer: Option<String>,
     /// The Envoy cluster that reaches it. Not needed with `jwks` inline and no credential.
     pub cluster: Option<String>,
+    /// Where its tokens say what: `keycloak` (the default), `auth0`, `entra`, `okta`, `cognito`, `google` or `kubernetes`.
+    /// `realm_roles` are then Auth0's `permissions`, Entra's `roles`, Okta's `groups`, Cognito's `cognito:groups`; `scopes` are
+    /// `scope` or `scp`; the client in the audit log is `azp`, `client_id`, `cid`, `appid`, or Kubernetes' `sub`. Cognito's tokens
+    /// must have `token_use: access`, since its ID tokens are signed alike. Google's and Kubernetes' have neither roles nor
+    /// scopes, and rules that ask for some are refused; so are `client_roles`, which only Keycloak has.
+    pub preset: Preset,
     /// Its key set. Default: what discovery says. Must be on the issuer's host unless named here.
     pub jwks_uri: Option<String>,
     /// The key set itself, for issuers without one to fetch. It never changes then.
@@ -76,6 +85,21 @@ pub struct Issuer {
     pub max_stale: Option<Span>,
     /// How long one request to the provider may take. Default `5s`.
     pub timeout: Option<Span>,
+}
+
+/// Whose layout an issuer's tokens have.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum Preset {
+    #[default]
+    Keycloak,
+    Auth0,
+    Entra,
+    Okta,
+    Cognito,
+    Google,
+    Kubernetes,
 }
 
 /// JOSE signature algorithms.
@@ -170,12 +194,36 @@ pub struct Require {
     pub issuer: Option<String>,
     /// `aud` must hold at least one of these (RFC 7519 section 4.1.3).
     pub audiences: Vec<String>,
-    /// Keycloak's realm roles (`realm_access.roles`).
+    /// Roles that belong to no client: Keycloak's realm roles (`realm_access.roles`), and what the issuer's `preset` says.
     pub realm_roles: Option<Names>,
     /// Keycloak's client roles (`resource_access.<client>.roles`), by client.
     pub client_roles: Entries<Names>,
     /// Scopes (`scope` or `scp`).
     pub scopes: Option<Names>,
+    /// Conditions on other claims, `[{ claim: tenant, equals: { header: x-tenant } }]`. All must hold.
+    pub claims: Option<Vec<ClaimCondition>>,
+    /// At least one of these must hold, `[{ realm_roles: [admin] }, { scopes: [orders:read] }]`, beside all that stands here.
+    pub any: Option<Vec<Conditions>>,
+    /// All of these must hold: for two `any`, one in each.
+    pub all: Option<Vec<Conditions>>,
+}
+
+/// Requirements within `any` and `all`, with the same meaning as there; at most four deep.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+pub struct Conditions {
+    /// Roles that belong to no client.
+    pub realm_roles: Option<Names>,
+    /// Keycloak's client roles, by client.
+    pub client_roles: Entries<Names>,
+    /// Scopes.
+    pub scopes: Option<Names>,
+    /// Conditions on other claims.
+    pub claims: Option<Vec<ClaimCondition>>,
+    /// At least one of these must hold.
+    pub any: Option<Vec<Self>>,
+    /// All of these must hold.
+    pub all: Option<Vec<Self>>,
 }
 
 /// Names of roles or scopes: a list means all of them.
@@ -187,6 +235,8 @@ pub struct Names {
     pub any_of: Option<Vec<String>>,
     /// Not one of these.
     pub none_of: Option<Vec<String>>,
+    /// `true`: a `*` in these names stands for any text. Default `false`: names are meant to the letter.
+    pub glob: bool,
 }
 
 /// The way to a claim: member names, outermost first.

@@ -103,7 +103,7 @@ impl<'a> Request<'a> {
         if !caller.is_for_any(&require.audiences) {
             return Err(Refusal::Token(Reject::Audience).into());
         }
-        require.access.allows(&caller).map_err(Refusal::Access)?;
+        require.access.allows(&caller, target).map_err(Refusal::Access)?;
         self.hand_on(rule, &caller, edits);
         Ok(Some(Authenticated { token, caller }))
     }

@@ -5,6 +5,7 @@
 
 use crate::json;
 use crate::jwk::{Algorithm, KeySet};
+use crate::layout::Layout;
 use crate::signature::{self, Verify};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -28,6 +29,8 @@ pub struct Expect {
     pub algorithms: Vec<Algorithm>,
     /// Tolerance for `exp`, `nbf` and `iat` in seconds; 0 means 0.
     pub clock_skew: u64,
+    /// Where its tokens say what.
+    pub layout: &'static Layout,
 }
 
 /// Why a token is refused. The name is the reason in metrics and in the audit log.
@@ -183,7 +186,7 @@ impl Unverified<'_> {
         self.verify_signature(keys, verifier)?;
         let claims = object(self.payload)?;
         let end = check_claims(&claims, expect, now)?;
-        Ok(Caller(Rc::new(Verified { claims, end })))
+        Ok(Caller(Rc::new(Verified { claims, end, layout: expect.layout })))
     }
 
     fn verify_signature(&self, keys: &KeySet, verifier: &dyn Verify) -> Result<(), Reject> {
@@ -209,6 +212,7 @@ pub struct Caller(Rc<Verified>);
 struct Verified {
     claims: Map<String, Value>,
     end: u64,
+    layout: &'static Layout,
 }
 
 impl Caller {
@@ -237,8 +241,12 @@ impl Caller {
 
     /// The client that the token was issued to, under the name that its provider gives it.
     pub fn client(&self) -> Option<&str> {
-        // Keycloak, Auth0, Google and Entra v2; RFC 9068 section 2.2 and Cognito; Okta; Entra v1.
-        ["azp", "client_id", "cid", "appid"].into_iter().find_map(|name| self.text(name))
+        self.0.layout.client.iter().find_map(|name| self.text(name))
+    }
+
+    /// Where the issuer's tokens say what.
+    pub fn layout(&self) -> &'static Layout {
+        self.0.layout
     }
 
     /// Whether the token is meant for one of these (RFC 7519 section 4.1.3: exact, no folding of any kind).
@@ -297,6 +305,9 @@ fn check_claims(claims: &Map<String, Value>, expect: &Expect, now: u64) -> Resul
             Some(_) => return Err(Reject::Kind),
         }
     }
+    if expect.layout.kind.is_some_and(|(name, kind)| claims.get(name).is_none_or(|own| own != kind)) {
+        return Err(Reject::Kind);
+    }
     if claims.contains_key("cnf") {
         return Err(Reject::Bound);
     }
@@ -334,6 +345,7 @@ fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, Reject> 
 mod tests {
     use super::*;
     use crate::jwk;
+    use crate::layout;
     use crate::signature::Compact;
     use jwt_compact::Algorithm as _;
     use jwt_compact::alg::Ed25519;
@@ -367,7 +379,12 @@ mod tests {
     }
 
     fn expect() -> Expect {
-        Expect { issuer: "https://idp".into(), algorithms: Algorithm::ALL.to_vec(), clock_skew: 60 }
+        Expect {
+            issuer: "https://idp".into(),
+            algorithms: Algorithm::ALL.to_vec(),
+            clock_skew: 60,
+            layout: &layout::KEYCLOAK,
+        }
     }
 
     fn claims() -> Value {
@@ -440,6 +457,16 @@ mod tests {
             assert_eq!(with_claims(|c| c[name] = json!(kind)).unwrap_err(), Reject::Kind, "{name} {kind}");
         }
         assert!(with_claims(|c| c["typ"] = json!("bearer")).is_ok());
+        let cognito = Expect { layout: &layout::COGNITO, ..expect() };
+        let told = |kind: Option<&str>| {
+            let mut claims = claims();
+            claims.as_object_mut().unwrap().extend(kind.map(|kind| ("token_use".to_owned(), json!(kind))));
+            let token = sign(r#"{"alg":"EdDSA","kid":"k"}"#, &claims.to_string());
+            read(&token).unwrap().verify(&keys(), &Compact, &cognito, NOW).err()
+        };
+        assert_eq!(told(Some("access")), None);
+        assert_eq!(told(Some("id")), Some(Reject::Kind));
+        assert_eq!(told(None), Some(Reject::Kind), "a claim that every access token of the provider has");
         assert_eq!(with_claims(|c| c["cnf"] = json!({"jkt": "x"})).unwrap_err(), Reject::Bound);
     }
 

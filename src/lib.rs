@@ -23,7 +23,7 @@
 //! # Where to read
 //!
 //! [`filter`] is one request, from top to bottom; start there. What it asks:
-//! [`route`] which rule, [`bearer`] where the token is, [`jwt`] who calls (with [`jwk`] and [`signature`]), [`access`] may they, [`store`] what is known,
+//! [`route`] which rule, [`bearer`] where the token is, [`jwt`] who calls (with [`jwk`] and [`signature`]), [`access`] may they (with [`layout`]), [`store`] what is known,
 //! [`reply`] what to answer. What keeps the store fresh: [`lease`] when to fetch, [`discovery`] where from, [`oauth`] what
 //! to ask for, [`dpop`] how to prove that a token is ours. What the operator wrote and meant: [`config`] and [`policy`],
 //! with [`compile`] between them. What drives it all: [`plugin`], and [`wasm`] around it.
@@ -44,6 +44,7 @@ pub mod io;
 pub mod json;
 pub mod jwk;
 pub mod jwt;
+pub mod layout;
 pub mod lease;
 pub mod located;
 pub mod mistake;

@@ -75,6 +75,24 @@ impl<'a> Target<'a> {
         Ok(Self { host: head.host(), path: normal(head.path())?, method: head.method(), head })
     }
 
+    /// The value of a header, by its lower-case name: several lines are one list (RFC 9110 section 5.3), so that no line
+    /// can hide behind another.
+    pub fn header(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        let mut values = self.head.all(name);
+        let first = values.next()?;
+        let rest: Vec<&[u8]> = values.collect();
+        Some(if rest.is_empty() {
+            Cow::Borrowed(first)
+        } else {
+            Cow::Owned([&[first], rest.as_slice()].concat().join(&b','))
+        })
+    }
+
+    /// The host, without its port.
+    pub fn host_alone(&self) -> &'a [u8] {
+        without_port(self.host)
+    }
+
     /// Where it goes.
     pub fn route(&self) -> &'a Route {
         self.head.route()
@@ -88,7 +106,7 @@ impl Match {
             && self.path.as_ref().is_none_or(|path| path.holds(&target.path))
             && (self.methods.is_empty()
                 || self.methods.iter().any(|method| method.as_bytes() == target.method))
-            && self.headers.iter().all(|(name, header)| header.holds(value(target.head, name).as_deref()))
+            && self.headers.iter().all(|(name, header)| header.holds(target.header(name).as_deref()))
             && self.cluster.as_ref().is_none_or(|own| {
                 target.route().cluster.as_ref().is_some_and(|cluster| own.as_bytes() == cluster)
             })
@@ -120,18 +138,6 @@ impl HeaderMatch {
             Self::Present(present) => value.is_some() == *present,
         }
     }
-}
-
-/// The value of a header: several lines are one list (RFC 9110 section 5.3), so that no line can hide behind another.
-fn value<'a>(head: &'a Head, name: &'a str) -> Option<Cow<'a, [u8]>> {
-    let mut values = head.all(name);
-    let first = values.next()?;
-    let rest: Vec<&[u8]> = values.collect();
-    Some(if rest.is_empty() {
-        Cow::Borrowed(first)
-    } else {
-        Cow::Owned([&[first], rest.as_slice()].concat().join(&b','))
-    })
 }
 
 impl Host {

@@ -37,16 +37,13 @@ impl Compiler<'_> {
         let mut headers = Vec::new();
         for (name, value) in written.headers.iter() {
             let path = path.name("headers").name(name);
-            let pseudo = matches!(name, ":authority" | ":method" | ":path" | "host");
-            if pseudo || name.is_empty() || !name.bytes().all(is_token) {
-                self.wrong(&path, "no header that can be matched, expected the name of one other than host");
-            }
+            let name = self.header_to_compare(&path, name);
             let value = match value {
                 config::HeaderValue::Exact(text) => HeaderMatch::Exact(text.clone().into_bytes()),
                 config::HeaderValue::Prefix(text) => HeaderMatch::Prefix(text.clone().into_bytes()),
                 config::HeaderValue::Present(present) => HeaderMatch::Present(*present),
             };
-            headers.push((name.to_ascii_lowercase().into(), value));
+            headers.push((name, value));
         }
         let cluster = written.cluster.clone();
         if cluster.as_ref().is_some_and(String::is_empty) {
@@ -55,6 +52,16 @@ impl Compiler<'_> {
         let path = exact.map(PathMatch::Exact).or(prefix.map(PathMatch::Prefix));
         let path = path.or(template.map(PathMatch::Template));
         Match { host, path, methods: written.methods.clone(), headers, cluster }
+    }
+
+    /// A header that a request may have, in lower case.
+    #[inline(never)]
+    pub(super) fn header_to_compare(&mut self, path: &Path, name: &str) -> Rc<str> {
+        let pseudo = matches!(name, ":authority" | ":method" | ":path" | "host");
+        if pseudo || name.is_empty() || !name.bytes().all(is_token) {
+            self.wrong(path, "no header that can be matched, expected the name of one other than host");
+        }
+        name.to_ascii_lowercase().into()
     }
 
     #[inline(never)]

@@ -90,11 +90,11 @@ impl<'de> Deserialize<'de> for Names {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Default, Deserialize)]
         #[serde(default, deny_unknown_fields, expecting = "an object")]
-        #[expect(clippy::struct_field_names, reason = "the operator's words")]
         struct Full {
             all_of: Option<Vec<String>>,
             any_of: Option<Vec<String>>,
             none_of: Option<Vec<String>>,
+            glob: bool,
         }
         struct Either;
 
@@ -111,9 +111,9 @@ impl<'de> Deserialize<'de> for Names {
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<Names, A::Error> {
-                let Full { all_of, any_of, none_of } =
+                let Full { all_of, any_of, none_of, glob } =
                     Full::deserialize(de::value::MapAccessDeserializer::new(members))?;
-                Ok(Names { all_of, any_of, none_of })
+                Ok(Names { all_of, any_of, none_of, glob })
             }
         }
 

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod access;
 mod answers;
 mod handing_on;
 mod paths;
@@ -79,6 +80,13 @@ fn configuration(idp: &Idp) -> Value {
             { "name": "grpc", "match": { "path_prefix": "/Inventory" }, "require": role("inventory:read") },
             { "name": "orders", "match": { "path_prefix": "/orders" },
               "require": with(json!({ "scopes": ["orders:read", "orders:write"] })) },
+            { "name": "tenants", "match": { "path_prefix": "/tenants" }, "require": with(json!({
+                "claims": [
+                    { "claim": "tenant", "equals": { "header": "x-tenant" } },
+                    { "claim": ["https://example.com/level"], "at_least": 2 },
+                ],
+                "any": [{ "realm_roles": ["admin"] }, { "scopes": { "any_of": ["tenants:*"], "glob": true } }],
+            })) },
             { "name": "told", "match": { "path": "/told" }, "require": with(json!({})),
               "claims_to_headers": told, "forward_token": false },
             { "name": "order-items", "match": { "path_template": "/shop/{order}/items" },

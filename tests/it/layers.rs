@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 /// The architecture: each module, and all that it may use of this crate.
 ///
 /// The lowest come first, and nothing uses what stands below it. What matters most is what is *not* here: nothing but
-/// `wasm` knows the host; `jwt` knows no roles and no routes; `access` sees no token; `oauth` keeps no state; `lease` and
+/// `wasm` knows the host; `jwt` knows no roles and no routes; `access` sees no token, and of a request no more than rules do; `oauth` keeps no state; `lease` and
 /// `cache` do not know what they hold; `reply` knows no policy; `filter` has no effects; and `policy` is built before any
 /// request comes.
 const LAYERS: &[(&str, &str)] = &[
     ("io", ""),
     ("json", ""),
+    ("layout", ""),
     ("cache", ""),
     ("located", ""),
     ("stats", ""),
@@ -30,15 +31,18 @@ const LAYERS: &[(&str, &str)] = &[
     ("signing", "private_key signature"),
     ("dpop", "io json jwk private_key"),
     ("assertion", "dpop private_key signing"),
-    ("jwt", "json jwk signature"),
+    ("jwt", "json jwk layout signature"),
     ("share", "io"),
-    ("access", "jwt"),
+    ("access", "jwt route"),
     ("oauth", "assertion io json lease private_key"),
     ("discovery", "io json lease oauth"),
     ("reply", "access io jwt"),
     // Of `config` only what is nothing but a choice; so does `filter`.
     ("policy", "access config discovery io jwk jwt oauth route"),
-    ("compile", "access config discovery dpop io jwk jwt located mistake oauth policy private_key route"),
+    (
+        "compile",
+        "access config discovery dpop io jwk jwt layout located mistake oauth policy private_key route",
+    ),
     ("store", "assertion cache discovery dpop io jwk jwt lease oauth policy share"),
     ("edits", "io store"),
     ("filter", "assertion bearer config dpop edits io jwt lease policy reply route signature store"),

@@ -2,6 +2,7 @@
 
 mod scene;
 
+mod access;
 mod attacks;
 mod config;
 mod docs;

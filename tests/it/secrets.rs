@@ -216,11 +216,12 @@ fn printed() -> Vec<(&'static str, String)> {
 /// What can be printed too, but is made of nothing that a secret or a token is put into: names, places, numbers, choices,
 /// public keys, and texts of our own.
 const HARMLESS: &str = "
-    Absent Algorithm Alone Ambiguous Asks AssertionAlgorithm Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Claims Compact Counter
-    CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault Field GrantType HeaderMatch HeaderValue Host
-    Inbound InboundRule Instant Issuer IssuerId Key Match Material Metadata Missing Mistake Names Now
-    OutboundRule Outcome Outlook Pace Path PathMatch Place Proof Quantifier Refusal Reject RequestId Require
-    Requirement Response Route Rule Seat Segment Sent Source Span Stats Step Subject SubjectToken Template Texts Ticket Unavailable UnknownCredential Url Waiting Want
+    Absent Algorithm Alone Ambiguous Asks AssertionAlgorithm Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Claims
+    Compact Conditions Counter CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault Field
+    GrantType HeaderMatch HeaderValue Host Inbound InboundRule Instant Issuer IssuerId Key Layout Match Material Metadata Missing
+    Mistake Names Now OutboundRule Outcome Outlook Pace Path PathMatch Place Preset Proof Quantifier Refusal Reject RequestId
+    Require Requirement Response Route Rule Seat Segment Sent Source Span Stats Step Subject SubjectToken Template Texts Ticket
+    Unavailable UnknownCredential Url Waiting Want
 ";
 
 #[test]

@@ -91,7 +91,12 @@ impl Way {
 fn signature_holds(token: &str, jwks: &Value, verifier: &dyn Verify) -> Result<(), String> {
     let keys = jwk::parse(jwks.to_string().as_bytes()).map_err(|error| format!("key set: {error}"))?.keys;
     let token = jwt::read(token.as_bytes()).map_err(|reject| format!("shape: {reject:?}"))?;
-    let expect = Expect { issuer: "nobody".into(), algorithms: Algorithm::ALL.to_vec(), clock_skew: 0 };
+    let expect = Expect {
+        issuer: "nobody".into(),
+        algorithms: Algorithm::ALL.to_vec(),
+        clock_skew: 0,
+        layout: &m2m_auth::layout::KEYCLOAK,
+    };
     match token.verify(&keys, verifier, &expect, 0) {
         Err(reject @ (Reject::Algorithm | Reject::Key | Reject::Signature)) => {
             Err(format!("signature: {reject:?}"))

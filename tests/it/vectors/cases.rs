@@ -315,7 +315,7 @@ impl Case {
         let algorithms =
             self.config.algorithms.iter().filter_map(|name| Algorithm::from_name(name)).collect();
         let (issuer, clock_skew) = (self.config.issuer.clone(), self.config.clock_skew_seconds);
-        let expect = Expect { issuer, algorithms, clock_skew };
+        let expect = Expect { issuer, algorithms, clock_skew, layout: &m2m_auth::layout::KEYCLOAK };
         jwt::read(self.token.as_bytes())?.verify(&self.key_set().unwrap(), verifier, &expect, self.now)
     }
 

@@ -69,7 +69,12 @@ fn a_token_of_an_rfc_is_good_until_the_second_in_which_it_ends() {
         if example["claims"]["iss"] != "joe" {
             continue;
         }
-        let expect = Expect { issuer: "joe".into(), algorithms: Algorithm::ALL.to_vec(), clock_skew: 0 };
+        let expect = Expect {
+            issuer: "joe".into(),
+            algorithms: Algorithm::ALL.to_vec(),
+            clock_skew: 0,
+            layout: &m2m_auth::layout::KEYCLOAK,
+        };
         let keys = jwk::parse(json!({ "keys": [example["jwk"]] }).to_string().as_bytes()).unwrap().keys;
         let token = jwt::read(example["jws"].as_str().unwrap().as_bytes()).unwrap();
         let caller = token.verify(&keys, &Host, &expect, 1_300_819_379).unwrap();
@@ -90,7 +95,12 @@ fn the_claims_of_the_rfcs_end_as_they_must() {
         let claims = &examples.iter().find(|example| example["name"] == name).unwrap()["claims"];
         let token = token::sign_bytes(&key, header.to_string().as_bytes(), claims.to_string().as_bytes());
         let issuer = claims["iss"].as_str().unwrap().to_owned();
-        let expect = Expect { issuer, algorithms: vec![Algorithm::EdDsa], clock_skew: 0 };
+        let expect = Expect {
+            issuer,
+            algorithms: vec![Algorithm::EdDsa],
+            clock_skew: 0,
+            layout: &m2m_auth::layout::KEYCLOAK,
+        };
         jwt::read(token.as_bytes())?.verify(&keys, &Host, &expect, claims["exp"].as_u64().unwrap() - 1)
     };
     let caller = verify("rfc9068-2.2-shape", &json!({ "alg": "EdDSA", "typ": "at+JWT" })).unwrap();

@@ -1,0 +1,254 @@
+//! What callers must be allowed: roles, scopes, conditions on claims, and how they go together.
+
+use super::Compiler;
+use crate::access::{EXACT, Names, Part, Quantifier, Requirement, Source, Test};
+use crate::config::{self, Operand, Preset};
+use crate::layout::{self, Layout};
+use crate::located::Path;
+use serde_json::{Number, Value};
+
+/// How deep `any` and `all` may stand in each other. Two are enough for every boolean formula, and more than four are
+/// nothing that a person reads.
+const MAX_NESTING: usize = 4;
+
+/// The same members of a rule's `require`, and of the objects in `any` and `all`.
+pub(super) struct Conditions<'a> {
+    realm_roles: Option<&'a config::Names>,
+    client_roles: &'a config::Entries<config::Names>,
+    scopes: Option<&'a config::Names>,
+    claims: Option<&'a [config::ClaimCondition]>,
+    any: Option<&'a [config::Conditions]>,
+    all: Option<&'a [config::Conditions]>,
+}
+
+impl<'a> From<&'a config::Require> for Conditions<'a> {
+    fn from(require: &'a config::Require) -> Self {
+        let config::Require { realm_roles, client_roles, scopes, claims, any, all, .. } = require;
+        let (realm_roles, scopes) = (realm_roles.as_ref(), scopes.as_ref());
+        let (claims, any, all) = (claims.as_deref(), any.as_deref(), all.as_deref());
+        Self { realm_roles, client_roles, scopes, claims, any, all }
+    }
+}
+
+impl<'a> From<&'a config::Conditions> for Conditions<'a> {
+    fn from(conditions: &'a config::Conditions) -> Self {
+        let config::Conditions { realm_roles, client_roles, scopes, claims, any, all } = conditions;
+        let (realm_roles, scopes) = (realm_roles.as_ref(), scopes.as_ref());
+        let (claims, any, all) = (claims.as_deref(), any.as_deref(), all.as_deref());
+        Self { realm_roles, client_roles, scopes, claims, any, all }
+    }
+}
+
+/// The layout that a preset means.
+pub(super) fn layout(preset: Preset) -> &'static Layout {
+    match preset {
+        Preset::Keycloak => &layout::KEYCLOAK,
+        Preset::Auth0 => &layout::AUTH0,
+        Preset::Entra => &layout::ENTRA,
+        Preset::Okta => &layout::OKTA,
+        Preset::Cognito => &layout::COGNITO,
+        Preset::Google => &layout::GOOGLE,
+        Preset::Kubernetes => &layout::KUBERNETES,
+    }
+}
+
+impl Compiler<'_> {
+    /// The layouts of those of these issuers that there are.
+    #[inline(never)]
+    pub(super) fn layouts_of<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<&'static Layout> {
+        let of = |name: &str| self.layouts.iter().find(|(own, _)| own == name).map(|(_, layout)| *layout);
+        names.filter_map(of).collect()
+    }
+
+    #[inline(never)]
+    pub(super) fn access(
+        &mut self,
+        path: &Path,
+        asked: &Conditions<'_>,
+        layouts: &[&'static Layout],
+        depth: usize,
+    ) -> Requirement {
+        let mut access = Requirement::default();
+        if let Some(names) = asked.realm_roles {
+            let path = path.name("realm_roles");
+            self.known(&path, "realm roles", layouts, |layout| !layout.realm_roles.is_empty());
+            self.names(&path, &Source::RealmRoles, names, &mut access);
+        }
+        for (client, names) in asked.client_roles.iter() {
+            let path = path.name("client_roles");
+            self.known(&path, "client roles", layouts, |layout| layout.client_roles.is_some());
+            self.names(&path.name(client), &Source::ClientRoles(client.to_owned()), names, &mut access);
+        }
+        if let Some(names) = asked.scopes {
+            let path = path.name("scopes");
+            self.known(&path, "scopes", layouts, |layout| !layout.scopes.is_empty());
+            self.names(&path, &Source::Scopes, names, &mut access);
+        }
+        let claims = path.name("claims");
+        self.objects(&claims, asked.claims.map(<[_]>::len));
+        for (index, condition) in asked.claims.into_iter().flatten().enumerate() {
+            self.claim(&claims.index(index), condition, &mut access);
+        }
+        let any = self.nested(&path.name("any"), asked.any, layouts, depth);
+        if !any.is_empty() {
+            access.any(any);
+        }
+        for all in self.nested(&path.name("all"), asked.all, layouts, depth) {
+            access.all(all);
+        }
+        access
+    }
+
+    #[inline(never)]
+    fn nested(
+        &mut self,
+        path: &Path,
+        list: Option<&[config::Conditions]>,
+        layouts: &[&'static Layout],
+        depth: usize,
+    ) -> Vec<Requirement> {
+        self.objects(path, list.map(<[_]>::len));
+        let list = list.unwrap_or_default();
+        if depth >= MAX_NESTING && !list.is_empty() {
+            self.wrong(
+                path,
+                &format!("nested deeper than {MAX_NESTING}, expected any and all at most so deep"),
+            );
+            return Vec::new();
+        }
+        let mut requirements = Vec::new();
+        for (index, conditions) in list.iter().enumerate() {
+            let (path, before) = (path.index(index), self.mistakes.len());
+            let access = self.access(&path, &Conditions::from(conditions), layouts, depth.saturating_add(1));
+            if access.is_empty() && self.mistakes.len() == before {
+                // It would let everybody in.
+                let fault =
+                    "empty, expected at least one of realm_roles, client_roles, scopes, claims, any, all";
+                self.wrong_unless(vec![path.clone()], &path, fault);
+            }
+            requirements.push(access);
+        }
+        requirements
+    }
+
+    /// A list that is there says something: an empty one would ask nothing of anybody.
+    #[inline(never)]
+    fn objects(&mut self, path: &Path, length: Option<usize>) {
+        if length == Some(0) {
+            self.wrong_unless(vec![path.clone()], path, "empty, expected at least one object");
+        }
+    }
+
+    /// One of the issuers must write down what is asked for.
+    #[inline(never)]
+    fn known(&mut self, path: &Path, what: &str, layouts: &[&'static Layout], has: fn(&Layout) -> bool) {
+        if let Some(layout) = layouts.first().filter(|_| !layouts.iter().any(|layout| has(layout))) {
+            let fault =
+                format!("the preset {} has no {what}, expected claims, or another preset", layout.name);
+            self.wrong(path, &fault);
+        }
+    }
+
+    #[inline(never)]
+    fn names(&mut self, path: &Path, source: &Source, names: &config::Names, access: &mut Requirement) {
+        let lists = [
+            ("all_of", Quantifier::All, &names.all_of),
+            ("any_of", Quantifier::Any, &names.any_of),
+            ("none_of", Quantifier::None, &names.none_of),
+        ];
+        let mut any = false;
+        for (member, quantifier, list) in lists {
+            let Some(list) = list else { continue };
+            any = true;
+            if list.is_empty() || list.iter().any(String::is_empty) {
+                self.wrong(&path.name(member), "empty, expected at least one name and no empty name");
+            }
+            access.names(Names { source: source.clone(), quantifier, names: list.clone(), glob: names.glob });
+        }
+        if !any {
+            let fault = "empty, expected a list of names, or all_of, any_of, none_of";
+            self.wrong_unless(vec![path.clone()], path, fault);
+        }
+    }
+
+    #[inline(never)]
+    fn claim(&mut self, path: &Path, condition: &config::ClaimCondition, access: &mut Requirement) {
+        let claim = condition.claim.as_ref().map(|claim| claim.0.clone()).unwrap_or_default();
+        if claim.is_empty() || claim.iter().any(String::is_empty) {
+            let fault = "missing, or an empty name in it, expected a claim such as \"tenant\" or [\"kubernetes.io\", \"namespace\"]";
+            self.wrong_unless(vec![path.name("claim")], &path.name("claim"), fault);
+        }
+        let tests = self.tests(path, condition);
+        if tests.is_empty() {
+            let fault = "no condition, expected one of equals, one_of, contains, prefix, glob, exists, at_least, at_most";
+            self.wrong_unless(vec![path.clone()], path, fault);
+        }
+        if tests.len() > 1 && tests.contains(&Test::Exists(false)) {
+            self.wrong(path, "exists: false beside another condition, expected it alone");
+        }
+        for test in tests {
+            access.claim(claim.clone(), test);
+        }
+    }
+
+    #[inline(never)]
+    fn tests(&mut self, path: &Path, condition: &config::ClaimCondition) -> Vec<Test> {
+        let mut tests = Vec::new();
+        let number = |number: &Number| Value::Number(number.clone());
+        let literals: [(&str, Vec<Value>); 5] = [
+            ("equals", condition.equals.iter().filter_map(literal).cloned().collect()),
+            ("one_of", condition.one_of.iter().flatten().map(|scalar| scalar.0.clone()).collect()),
+            ("contains", condition.contains.iter().map(|scalar| scalar.0.clone()).collect()),
+            ("at_least", condition.at_least.iter().map(number).collect()),
+            ("at_most", condition.at_most.iter().map(number).collect()),
+        ];
+        for (member, values) in literals {
+            if values.iter().any(is_inexact) {
+                let fault = "a number that cannot be told from its neighbours, expected a whole one, or a fraction below 2^53";
+                self.wrong(&path.name(member), fault);
+            }
+        }
+        match &condition.equals {
+            Some(Operand::Literal(value)) => tests.push(Test::Equals(value.clone())),
+            Some(Operand::Header(name)) => {
+                tests.push(Test::Same(Part::Header(
+                    self.header_to_compare(&path.name("equals").name("header"), name),
+                )));
+            }
+            Some(Operand::Host) => tests.push(Test::Same(Part::Host)),
+            None => {}
+        }
+        if let Some(list) = &condition.one_of {
+            if list.is_empty() {
+                self.wrong(&path.name("one_of"), "empty, expected at least one value");
+            }
+            tests.push(Test::OneOf(list.iter().map(|scalar| scalar.0.clone()).collect()));
+        }
+        for (member, text) in [("prefix", &condition.prefix), ("glob", &condition.glob)] {
+            if text.as_ref().is_some_and(String::is_empty) {
+                self.wrong(&path.name(member), "empty, expected a text with at least one character");
+            }
+        }
+        tests.extend(condition.contains.clone().map(|scalar| Test::Contains(scalar.0)));
+        tests.extend(condition.prefix.clone().map(Test::Prefix));
+        tests.extend(condition.glob.clone().map(Test::Glob));
+        tests.extend(condition.exists.map(Test::Exists));
+        tests.extend(condition.at_least.clone().map(Test::AtLeast));
+        tests.extend(condition.at_most.clone().map(Test::AtMost));
+        tests
+    }
+}
+
+fn literal(operand: &Operand) -> Option<&Value> {
+    match operand {
+        Operand::Literal(value) => Some(value),
+        Operand::Header(_) | Operand::Host => None,
+    }
+}
+
+/// A double that may stand for several numbers.
+fn is_inexact(value: &Value) -> bool {
+    value
+        .as_number()
+        .is_some_and(|number| number.is_f64() && number.as_f64().is_none_or(|value| value.abs() >= EXACT))
+}
