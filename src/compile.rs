@@ -5,6 +5,7 @@
 //! alone refuses would let requests through unchecked).
 
 mod access;
+mod answers;
 mod client;
 mod condition;
 mod names;
@@ -55,7 +56,6 @@ const MAX_STALE: Duration = Duration::from_secs(24 * 3600);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 const WAITING: Waiting = Waiting { timeout: Duration::from_secs(5), requests: 1000 };
-const REALM: &str = "m2m";
 
 /// Parameters of a token request that have a member of their own, or that must not be overridden.
 const RESERVED_PARAMETERS: [&str; 12] = [
@@ -115,7 +115,7 @@ impl Compiler<'_> {
         for (name, issuer) in config.issuers.iter() {
             issuers.extend(self.issuer(&root.name("issuers").name(name), name, issuer, &uses));
         }
-        let inbound = config.inbound.as_ref().map(|inbound| self.inbound(inbound));
+        let inbound = config.inbound.as_ref().map(|inbound| self.inbound(config, inbound));
         let (credentials, outbound) = match &config.outbound {
             Some(outbound) => self.outbound(outbound, &config.issuers),
             None => Default::default(),
@@ -268,15 +268,9 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn inbound(&mut self, inbound: &config::Inbound) -> Inbound {
+    fn inbound(&mut self, config: &Config, inbound: &config::Inbound) -> Inbound {
         let path = Path::default().name("inbound");
-        let realm = inbound.realm.clone().unwrap_or_else(|| REALM.to_owned());
-        if !realm.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte)) {
-            self.wrong(
-                &path.name("realm"),
-                "characters that a header cannot quote, expected printable ASCII without \" and \\",
-            );
-        }
+        let (manner, resource) = self.manner(&path, config, inbound);
         if inbound.rules.is_empty() {
             let fault = "empty, expected at least one rule (a request that matches none is refused)";
             self.wrong_unless(vec![path.name("rules")], &path.name("rules"), fault);
@@ -292,7 +286,7 @@ impl Compiler<'_> {
             }
         }
         self.distinct(&path.name("rules"), inbound.rules.iter().map(|rule| rule.name.as_deref()));
-        Inbound { realm, own_headers, rules }
+        Inbound { manner, resource, own_headers, rules }
     }
 
     /// Names that the operator gave, or that follow from positions.

@@ -125,8 +125,43 @@ pub enum Algorithm {
 pub struct Inbound {
     /// `realm` of the challenge (RFC 9110 section 11.5). Default `m2m`. Never the request's URL.
     pub realm: Option<String>,
+    /// The form of a refusal's body. `json` (the default): `{"error": "Missing token", "reason": "no_token", "message": "…"}`.
+    /// `problem`: `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, and `reason`.
+    pub answers: Answers,
+    /// What is told to whoever asks where tokens for this service are to be had (RFC 9728). With it the filter answers
+    /// `GET /.well-known/oauth-protected-resource` itself, without a token, and every challenge names that place. Default:
+    /// nothing; which issuers are trusted is nobody's business unless the operator says so.
+    pub resource_metadata: Option<ResourceMetadata>,
     /// The rules; the first that matches decides. A request that matches none is refused.
     pub rules: Vec<InboundRule>,
+}
+
+/// The form of a refusal's body.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Answers {
+    /// Our own words.
+    #[default]
+    Json,
+    /// RFC 9457.
+    Problem,
+}
+
+/// What a protected resource says of itself (RFC 9728 section 2).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+pub struct ResourceMetadata {
+    /// The identifier of the resource: its `https` URL as callers know it, `https://api.example.com/inventory`. With a path,
+    /// the document is at `/.well-known/oauth-protected-resource/inventory` too.
+    pub resource: Option<String>,
+    /// Where tokens are to be had. Default: the issuers that the rules name.
+    pub authorization_servers: Vec<String>,
+    /// The scopes that may be asked for. Default: not told.
+    pub scopes_supported: Vec<String>,
+    /// A name for people. Default: none.
+    pub resource_name: Option<String>,
+    /// Where developers can read more. Default: none.
+    pub resource_documentation: Option<String>,
 }
 
 /// Requests, and what they need.

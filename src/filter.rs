@@ -9,7 +9,7 @@ mod prove;
 use crate::assertion::Signer;
 use crate::bearer;
 use crate::edits::{self, Edits};
-use crate::io::{Head, Instant, Now};
+use crate::io::{Head, Instant, Now, Response};
 use crate::jwt::{self, Caller, Reject};
 use crate::policy::{Inbound, Policy, Require, Rule};
 use crate::reply::Refusal;
@@ -44,6 +44,8 @@ pub struct Request<'a> {
 pub enum Stop {
     /// It is answered.
     Refuse(Refusal),
+    /// It asked us, not the service.
+    Answer(Response),
     /// It is decided again when this has arrived.
     Wait(Want),
 }
@@ -91,6 +93,9 @@ impl<'a> Request<'a> {
     ) -> Result<Option<Authenticated<'a>>, Stop> {
         for name in &inbound.own_headers {
             edits.remove(name, self.head); // never believe a client's copy of what we assert
+        }
+        if let Some(answer) = inbound.resource.as_ref().and_then(|resource| resource.answer(target)) {
+            return Err(Stop::Answer(answer));
         }
         let rule = inbound.rules.iter().find(|rule| rule.matches.holds(target)).ok_or(Refusal::NoRule)?;
         self.seen.rule = Some(Rc::clone(&rule.name));

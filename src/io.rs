@@ -122,6 +122,12 @@ impl Head {
         self.first(":method").unwrap_or_default()
     }
 
+    /// Whether the host answers this in gRPC's words: its own test (`application/grpc`, `application/grpc+proto`).
+    pub fn is_grpc(&self) -> bool {
+        let rest = self.first("content-type").and_then(|kind| kind.strip_prefix(b"application/grpc"));
+        rest.is_some_and(|rest| matches!(rest, [] | [b'+', ..]))
+    }
+
     /// `:path`, with its query.
     pub fn path(&self) -> &[u8] {
         self.first(":path").unwrap_or_default()
@@ -241,8 +247,10 @@ impl fmt::Debug for Reply {
 /// An answer that we give instead of forwarding the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// HTTP status; for gRPC requests the host maps it (401 to 16, 403 to 7, 503 to 14).
+    /// HTTP status; for gRPC requests the host maps it (401 to 16, 403 to 7, 503 to 14), unless `grpc_status` is given.
     pub status: u16,
+    /// What a gRPC client is told, where the host's choice is not the right one.
+    pub grpc_status: Option<u8>,
     /// Header fields, free of control characters.
     pub headers: Vec<(&'static str, String)>,
     /// The body.

@@ -11,7 +11,7 @@ use crate::filter::{Request, Seen, Stop};
 use crate::io::{Call, Dice, Head, Instant, Now, Reply, RequestId, Response};
 use crate::lease::Cause;
 use crate::policy::Policy;
-use crate::reply::Refusal;
+use crate::reply::{Manner, Refusal};
 use crate::share::{Alone, Board};
 use crate::signature::Verify;
 use crate::stats::{Event, Stats};
@@ -98,6 +98,7 @@ impl Plugin {
         let (want, seen) = match self.decide(&head, now.instant, now) {
             (Err(Stop::Wait(want)), seen) => (want, seen),
             (Err(Stop::Refuse(refusal)), seen) => return self.refuse(&refusal, &seen, &head, now),
+            (Err(Stop::Answer(response)), _) => return self.answer(response),
             (Ok(edits), seen) => return self.forward(edits, &seen),
         };
         if self.is_full(want) {
@@ -225,6 +226,7 @@ impl Plugin {
             let step = match self.decide(&waiter.head, waiter.since, now) {
                 (Ok(edits), seen) => self.forward(edits, &seen),
                 (Err(Stop::Refuse(refusal)), seen) => self.refuse(&refusal, &seen, &waiter.head, now),
+                (Err(Stop::Answer(response)), _) => self.answer(response),
                 (Err(Stop::Wait(want)), _) if now.instant < waiter.deadline && !self.is_full(want) => {
                     self.waiting.push(Waiter { want, ..waiter });
                     continue;
@@ -262,8 +264,15 @@ impl Plugin {
             Some(line) => self.effects.push_back(Effect::Log(log::Level::Info, line)),
             None => self.stats.count(Event::AuditSuppressed, "", ""),
         }
-        let realm = self.policy.inbound.as_ref().map_or("m2m", |inbound| inbound.realm.as_str());
-        Step::Answer(refusal.response(realm))
+        let plain = Manner::default();
+        let manner = self.policy.inbound.as_ref().map_or(&plain, |inbound| &inbound.manner);
+        Step::Answer(refusal.response(manner, head.is_grpc()))
+    }
+
+    /// What the resource says of itself.
+    fn answer(&mut self, response: Response) -> Step {
+        self.stats.count(Event::Inbound, "resource_metadata", "answered");
+        Step::Answer(response)
     }
 
     fn count_lookup(&mut self, seen: &Seen) {

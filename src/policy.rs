@@ -9,6 +9,8 @@ use crate::io::{Asks, Endpoint, Route};
 use crate::jwk::KeySet;
 use crate::jwt::Expect;
 use crate::oauth::Grant;
+use crate::reply::Manner;
+use crate::resource::Resource;
 use crate::route::{Match, Target};
 use std::fmt;
 use std::rc::Rc;
@@ -161,8 +163,10 @@ pub struct Issuer {
 /// What callers must show.
 #[derive(Debug)]
 pub struct Inbound {
-    /// `realm` of the challenge.
-    pub realm: String,
+    /// How callers are refused.
+    pub manner: Manner,
+    /// What is said of the resource, if it is.
+    pub resource: Option<Resource>,
     /// Headers that only we may set; a client's copies are removed.
     pub own_headers: Vec<Rc<str>>,
     /// In order.

@@ -43,6 +43,24 @@ pub enum Refusal {
     NotReady,
 }
 
+/// How the caller is told.
+#[derive(Clone, Debug)]
+pub struct Manner {
+    /// `realm` of the challenge.
+    pub realm: String,
+    /// Whether bodies are problems (RFC 9457), or JSON in our own words.
+    pub problem: bool,
+    /// Where this resource's metadata is (RFC 9728), to be named in challenges.
+    pub resource_metadata: Option<String>,
+}
+
+impl Default for Manner {
+    /// As it is done where nothing else is said.
+    fn default() -> Self {
+        Self { realm: "m2m".to_owned(), problem: false, resource_metadata: None }
+    }
+}
+
 impl Refusal {
     /// The reason in metrics and in the audit log.
     pub fn reason(&self) -> &'static str {
@@ -69,30 +87,40 @@ impl Refusal {
         self.facts().message
     }
 
-    /// The answer.
-    pub fn response(&self, realm: &str) -> Response {
+    /// The answer; a gRPC client gets the sentence alone, as Envoy puts the body into `grpc-message`.
+    pub fn response(&self, manner: &Manner, grpc: bool) -> Response {
         let Facts { status, error, message, challenge, details } = self.facts();
-        let body = json!({ "error": error, "reason": self.reason(), "message": message }).to_string();
-        let mut headers =
-            vec![("content-type", "application/json".to_owned()), ("cache-control", "no-store".to_owned())];
+        let (kind, body) = if grpc {
+            ("text/plain", message.clone())
+        } else if manner.problem {
+            // RFC 9457 section 4.2.1: without a page that explains it, the type is blank and the title the status's.
+            let body = json!({
+                "type": "about:blank", "title": phrase(status), "status": status, "detail": message, "reason": self.reason(),
+            });
+            ("application/problem+json", body.to_string())
+        } else {
+            let body = json!({ "error": error, "reason": self.reason(), "message": message });
+            ("application/json", body.to_string())
+        };
+        let mut headers = vec![("content-type", kind.to_owned()), ("cache-control", "no-store".to_owned())];
         match challenge {
             Challenge::None => {}
             // RFC 6750 section 3.1: a request without any credential gets no error code.
-            Challenge::Bare => headers.push(("www-authenticate", bearer(realm, &[]))),
+            Challenge::Bare => headers.push(("www-authenticate", manner.bearer(&[]))),
             Challenge::Error(code) => {
-                headers.push((
-                    "www-authenticate",
-                    bearer(realm, &[("error", code), ("error_description", &message)]),
-                ));
+                let parameters = [("error", code), ("error_description", &message)];
+                headers.push(("www-authenticate", manner.bearer(&parameters)));
             }
             Challenge::Scope(scope) => {
                 let code = "insufficient_scope";
                 let parameters = [("error", code), ("error_description", &message), ("scope", &scope)];
-                headers.push(("www-authenticate", bearer(realm, &parameters)));
+                headers.push(("www-authenticate", manner.bearer(&parameters)));
             }
             Challenge::RetryAfter(wait) => headers.push(("retry-after", seconds(wait).to_string())),
         }
-        Response { status, headers, body, details }
+        // Envoy makes 13 of 400, which is a fault of the server.
+        let grpc_status = (status == 400).then_some(INVALID_ARGUMENT);
+        Response { status, grpc_status, headers, body, details }
     }
 
     fn facts(&self) -> Facts {
@@ -198,6 +226,9 @@ impl Refusal {
     }
 }
 
+/// gRPC's status for a request that is wrong whatever the state of the system.
+const INVALID_ARGUMENT: u8 = 3;
+
 /// Somebody has to change a route or a configuration first.
 const MISCONFIGURED: Duration = Duration::from_secs(60);
 
@@ -222,15 +253,29 @@ fn seconds(wait: Duration) -> u64 {
     wait.as_millis().div_ceil(1000).clamp(1, 300).try_into().unwrap_or(300)
 }
 
-/// RFC 6750 section 3.
-fn bearer(realm: &str, parameters: &[(&str, &str)]) -> String {
-    let mut challenge = format!("Bearer realm=\"{}\"", quotable(realm));
-    for (name, value) in parameters {
-        for text in [", ", name, "=\"", &quotable(value), "\""] {
-            challenge.push_str(text);
+impl Manner {
+    /// A challenge (RFC 6750 section 3).
+    fn bearer(&self, parameters: &[(&str, &str)]) -> String {
+        let mut challenge = format!("Bearer realm=\"{}\"", quotable(&self.realm));
+        // RFC 9728 section 5.1.
+        let metadata = self.resource_metadata.as_deref().map(|url| ("resource_metadata", url));
+        for (name, value) in parameters.iter().copied().chain(metadata) {
+            for text in [", ", name, "=\"", &quotable(value), "\""] {
+                challenge.push_str(text);
+            }
         }
+        challenge
     }
-    challenge
+}
+
+/// RFC 9110 section 15.
+fn phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        _ => "Service Unavailable",
+    }
 }
 
 /// The characters that RFC 6750 section 3 allows in an attribute. The host does not stop CR and LF in an answer.
@@ -309,15 +354,19 @@ mod tests {
             (Refusal::TooManyWaiting, 503, "Overloaded", None),
             (Refusal::NotReady, 503, "Not ready", None),
         ] {
-            let response = refusal.response("m2m");
+            let response = refusal.response(&Manner::default(), false);
             assert_eq!(response.status, status, "{refusal:?}");
             assert_eq!(header(&response, "www-authenticate"), challenge, "{refusal:?}");
             assert_eq!(header(&response, "retry-after").is_some(), status == 503, "{refusal:?}");
             assert_eq!(header(&response, "cache-control"), Some("no-store"));
+            assert!(response.details.starts_with("m2m_auth_"), "{refusal:?}");
             let body: serde_json::Value = serde_json::from_str(&response.body).unwrap();
             assert_eq!((&body["error"], &body["reason"]), (&json!(error), &json!(refusal.reason())));
         }
-        assert_eq!(header(&Refusal::NoKeys(wait).response("m2m"), "retry-after"), Some("2"));
+        assert_eq!(
+            header(&Refusal::NoKeys(wait).response(&Manner::default(), false), "retry-after"),
+            Some("2")
+        );
     }
 
     #[test]
@@ -326,11 +375,73 @@ mod tests {
             Deny {
                 sentence: "x\"\r\nset-cookie: a=b\\ü".into(), label: "scope", scope: Some("\"\n".into())
             };
-        let response = Refusal::Access(Rc::new(deny)).response("r\"\r\nx");
+        let response = Refusal::Access(Rc::new(deny))
+            .response(&Manner { realm: "r\"\r\nx".into(), ..Manner::default() }, false);
         let challenge = header(&response, "www-authenticate").unwrap();
         assert_eq!(
             challenge,
             "Bearer realm=\"rx\", error=\"insufficient_scope\", error_description=\"xset-cookie: a=b\", scope=\"\""
         );
+    }
+
+    #[test]
+    fn a_problem_says_the_same_in_the_words_of_rfc_9457() {
+        let manner = Manner { problem: true, ..Manner::default() };
+        for (refusal, status, title) in [
+            (Refusal::AmbiguousPath, 400, "Bad Request"),
+            (Refusal::Token(Reject::Expired), 401, "Unauthorized"),
+            (Refusal::NoRule, 403, "Forbidden"),
+            (Refusal::NotReady, 503, "Service Unavailable"),
+        ] {
+            let (problem, plain) =
+                (refusal.response(&manner, false), refusal.response(&Manner::default(), false));
+            assert_eq!(header(&problem, "content-type"), Some("application/problem+json"));
+            assert_eq!(problem.headers[1..], plain.headers[1..]);
+            let body: serde_json::Value = serde_json::from_str(&problem.body).unwrap();
+            let expected = json!({
+                "type": "about:blank", "title": title, "status": status, "detail": refusal.message(), "reason": refusal.reason(),
+            });
+            assert_eq!((problem.status, body), (status, expected));
+        }
+    }
+
+    #[test]
+    fn a_grpc_client_is_told_the_sentence_and_that_a_bad_request_is_its_own_fault() {
+        for problem in [false, true] {
+            let manner = Manner { problem, ..Manner::default() };
+            for (refusal, grpc_status) in [
+                (Refusal::SeveralTokens, Some(3)),
+                (Refusal::AmbiguousPath, Some(3)),
+                (Refusal::NoToken, None),
+                (Refusal::NoRule, None),
+                (Refusal::NotReady, None),
+            ] {
+                let response = refusal.response(&manner, true);
+                assert_eq!(
+                    (response.body, response.grpc_status),
+                    (refusal.message(), grpc_status),
+                    "{refusal:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_challenge_names_the_metadata_of_the_resource() {
+        let url = "https://api.example.com/.well-known/oauth-protected-resource";
+        let manner = Manner { resource_metadata: Some(url.into()), ..Manner::default() };
+        let challenge = |refusal: Refusal| {
+            header(&refusal.response(&manner, false), "www-authenticate").map(str::to_owned)
+        };
+        assert_eq!(
+            challenge(Refusal::NoToken),
+            Some(format!("Bearer realm=\"m2m\", resource_metadata=\"{url}\""))
+        );
+        let expired = challenge(Refusal::Token(Reject::Expired)).unwrap();
+        assert!(
+            expired.contains("error=\"invalid_token\"")
+                && expired.ends_with(&format!(", resource_metadata=\"{url}\""))
+        );
+        assert_eq!(challenge(Refusal::NotReady), None);
     }
 }

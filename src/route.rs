@@ -88,6 +88,16 @@ impl<'a> Target<'a> {
         })
     }
 
+    /// The path, in normal form.
+    pub fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    /// The method.
+    pub fn method(&self) -> &'a [u8] {
+        self.method
+    }
+
     /// The host, without its port.
     pub fn host_alone(&self) -> &'a [u8] {
         without_port(self.host)

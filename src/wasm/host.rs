@@ -9,7 +9,7 @@
     reason = "host functions are foreign functions; each block says why its pointers are good"
 )]
 
-use crate::io::{Call, Field, Head};
+use crate::io::{Call, Field, Head, Response};
 use std::ptr;
 use std::time::Duration;
 
@@ -248,25 +248,21 @@ pub(super) fn resume() -> Result<(), Refused> {
 }
 
 /// Answers the request of the effective context.
-pub(super) fn answer(
-    status: u16,
-    details: &str,
-    headers: &[(&str, String)],
-    body: &str,
-) -> Result<(), Refused> {
+pub(super) fn answer(response: &Response) -> Result<(), Refused> {
+    let Response { status, grpc_status, headers, body, details } = response;
     let headers = serialised(headers.iter().map(|(name, value)| (*name, value.as_str())));
     let by_http_status = -1;
     // SAFETY: the host reads the slices during the call only.
     checked(unsafe {
         import::proxy_send_local_response(
-            u32::from(status),
+            u32::from(*status),
             details.as_ptr(),
             details.len(),
             body.as_ptr(),
             body.len(),
             headers.as_ptr(),
             headers.len(),
-            by_http_status,
+            grpc_status.map_or(by_http_status, i32::from),
         )
     })
 }

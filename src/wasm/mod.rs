@@ -16,7 +16,7 @@ use crate::edits::{Edit, Edits, Sent};
 use crate::io::{Asks, Head, Instant, MAX_REPLY_BYTES, Now, Reply, RequestId, Response, Route};
 use crate::plugin::{Effect, Plugin, Step};
 use crate::policy::{Policy, Reach};
-use crate::reply::Refusal;
+use crate::reply::{Manner, Refusal};
 use crate::store::Ticket;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
@@ -125,7 +125,7 @@ impl Context for Stream {}
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         let step = with(&self.worker, |worker| worker.request(self.id));
-        match step.unwrap_or_else(|| Step::Answer(Refusal::NotReady.response(""))) {
+        match step.unwrap_or_else(|| Step::Answer(Refusal::NotReady.response(&Manner::default(), false))) {
             Step::Forward(edits) => match change_headers(&edits) {
                 Ok(()) => {
                     self.sent = edits.sent;
@@ -171,7 +171,7 @@ impl Worker {
 
     fn request(&mut self, id: u32) -> Step {
         let Ok(head) = request_head(self.asks) else {
-            return Step::Answer(Refusal::NotReady.response(""));
+            return Step::Answer(Refusal::NotReady.response(&Manner::default(), false));
         };
         let now = self.clock.now();
         let step = self.plugin.request(RequestId(id), head, now);
@@ -326,12 +326,12 @@ fn change_headers(edits: &Edits) -> Result<(), host::Refused> {
 
 /// Answers, and stops the request even if the host should refuse the answer.
 fn answer(response: &Response) -> Action {
-    let _ = host::answer(response.status, response.details, &response.headers, &response.body);
+    let _ = host::answer(response);
     Action::Pause
 }
 
 fn not_ready() -> Action {
-    answer(&Refusal::NotReady.response(""))
+    answer(&Refusal::NotReady.response(&Manner::default(), false))
 }
 
 /// The answer that the host is delivering.

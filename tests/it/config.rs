@@ -640,7 +640,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(policy.waiting.timeout, Duration::from_secs(5));
     assert_eq!(policy.waiting.requests, 1000);
     let inbound = policy.inbound.as_ref().unwrap();
-    assert_eq!(inbound.realm, "m2m");
+    assert_eq!(inbound.manner.realm, "m2m");
     assert_eq!((&*inbound.rules[0].name, &*inbound.rules[1].name), ("rule-0", "rule-1"));
     assert!(inbound.rules[0].forward_token);
     assert!(inbound.own_headers.is_empty());

@@ -13,6 +13,7 @@ mod answers;
 mod handing_on;
 mod paths;
 mod requests;
+mod resource;
 mod tokens;
 mod waiting;
 
@@ -51,7 +52,10 @@ async fn stage() -> Arc<Stage> {
         let mut audited = inbound(&idp);
         audited["inbound"]["rules"][0]["name"] = json!("audited");
         let audited = listener_named("audited", &wasm(&audited));
-        let builder = builder(&idp, &upstream).cluster(http2).listener(listener).listener(audited);
+        let mut told = listener_named("told", &wasm(&telling(configuration(&idp))));
+        envoy::manager_mut(&mut told)["upgrade_configs"] = json!([{ "upgrade_type": "websocket" }]);
+        let builder =
+            builder(&idp, &upstream).cluster(http2).listener(listener).listener(audited).listener(told);
         Stage { scene: Scene::of(idp, upstream, builder).await, others }
     };
     STAGE.get(start).await
@@ -97,6 +101,17 @@ fn configuration(idp: &Idp) -> Value {
             { "name": "public", "match": { "path_prefix": "/public" }, "allow": true },
         ] },
     })
+}
+
+/// The same, which speaks in problems and says where tokens are to be had.
+fn telling(mut configuration: Value) -> Value {
+    configuration["inbound"]["answers"] = json!("problem");
+    configuration["inbound"]["resource_metadata"] = json!({
+        "resource": "https://api.example.com/inventory",
+        "scopes_supported": ["orders:read", "orders:write"],
+        "resource_name": "Inventory",
+    });
+    configuration
 }
 
 impl Stage {

@@ -37,11 +37,12 @@ const LAYERS: &[(&str, &str)] = &[
     ("oauth", "assertion io json lease private_key"),
     ("discovery", "io json lease oauth"),
     ("reply", "access io jwt"),
+    ("resource", "io route"),
     // Of `config` only what is nothing but a choice; so does `filter`.
-    ("policy", "access config discovery io jwk jwt oauth route"),
+    ("policy", "access config discovery io jwk jwt oauth reply resource route"),
     (
         "compile",
-        "access config discovery dpop io jwk jwt layout located mistake oauth policy private_key route",
+        "access config discovery dpop io jwk jwt layout located mistake oauth policy private_key reply resource route",
     ),
     ("store", "assertion cache discovery dpop io jwk jwt lease oauth policy share"),
     ("edits", "io store"),

@@ -25,7 +25,7 @@ use m2m_auth::oauth::{Asking, Assertion, ClientAuth, Kind, Secret, Token};
 use m2m_auth::plugin::{Effect, Step};
 use m2m_auth::policy::{CredentialId, IssuerId, Policy, Reach, SealingKey, Sharing};
 use m2m_auth::private_key::PrivateKey;
-use m2m_auth::reply::Refusal;
+use m2m_auth::reply::{Manner, Refusal};
 use m2m_auth::signature::Compact;
 use m2m_auth::signing::Nonces;
 use m2m_auth::store::{Held, Store};
@@ -216,12 +216,12 @@ fn printed() -> Vec<(&'static str, String)> {
 /// What can be printed too, but is made of nothing that a secret or a token is put into: names, places, numbers, choices,
 /// public keys, and texts of our own.
 const HARMLESS: &str = "
-    Absent Algorithm Alone Ambiguous Asks AssertionAlgorithm Attach Attempt Audit AuthMethod Capacity Cause ClaimPath Claims
-    Compact Conditions Counter CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault Field
-    GrantType HeaderMatch HeaderValue Host Inbound InboundRule Instant Issuer IssuerId Key Layout Match Material Metadata Missing
-    Mistake Names Now OutboundRule Outcome Outlook Pace Path PathMatch Place Preset Proof Quantifier Refusal Reject RequestId
-    Require Requirement Response Route Rule Seat Segment Sent Source Span Stats Step Subject SubjectToken Template Texts Ticket
-    Unavailable UnknownCredential Url Waiting Want
+    Absent Algorithm Alone Ambiguous Answers Asks AssertionAlgorithm Attach Attempt Audit AuthMethod Capacity Cause ClaimPath
+    Claims Compact Conditions Counter CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault
+    Field GrantType HeaderMatch HeaderValue Host Inbound InboundRule Instant Issuer IssuerId Key Layout Manner Match Material
+    Metadata Missing Mistake Names Now OutboundRule Outcome Outlook Pace Path PathMatch Place Preset Proof Quantifier Refusal
+    Reject RequestId Require Requirement Resource ResourceMetadata Response Route Rule Seat Segment Sent Source Span Stats Step
+    Subject SubjectToken Template Texts Ticket Unavailable UnknownCredential Url Waiting Want
 ";
 
 #[test]
@@ -305,7 +305,7 @@ fn what_is_displayed_holds_nothing_of_a_token() {
         let texts =
             [rejected.to_string(), refusal.message(), refusal.reason().to_owned(), format!("{refusal:?}")];
         assert!(!texts.iter().any(|text| leaks(text)), "{texts:?}");
-        assert!(!leaks(&format!("{:?}", refusal.response("realm"))));
+        assert!(!leaks(&format!("{:?}", refusal.response(&Manner::default(), false))));
     }
 }
 

@@ -178,7 +178,9 @@ unsafe extern "C" fn proxy_send_local_response(
         unsafe { (text(details, details_size), text(body, body_size), bytes(headers, headers_size)) };
     host::call("proxy_send_local_response", status, |host| {
         let headers = pairs::read(headers);
-        if headers.is_none() || grpc_status != -1 {
+        // The host's own choice, but for bad requests: INVALID_ARGUMENT.
+        let own = if status == 400 { 3 } else { -1 };
+        if headers.is_none() || grpc_status != own {
             host.violate("an answer that cannot be read");
         }
         host.answer(Answer { status, details, headers: headers.unwrap_or_default(), body })

@@ -1,0 +1,85 @@
+//! How callers are refused, and what the resource says of itself.
+
+use super::{Compiler, Uses};
+use crate::config::{self, Config};
+use crate::discovery::Url;
+use crate::located::Path;
+use crate::reply::Manner;
+use crate::resource::{Resource, WELL_KNOWN};
+use crate::route;
+use serde_json::{Map, Value, json};
+
+impl Compiler<'_> {
+    #[inline(never)]
+    pub(super) fn manner(
+        &mut self,
+        path: &Path,
+        config: &Config,
+        inbound: &config::Inbound,
+    ) -> (Manner, Option<Resource>) {
+        let default = Manner::default();
+        let realm = inbound.realm.clone().unwrap_or(default.realm);
+        if !realm.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte)) {
+            self.wrong(
+                &path.name("realm"),
+                "characters that a header cannot quote, expected printable ASCII without \" and \\",
+            );
+        }
+        let problem = inbound.answers == config::Answers::Problem;
+        let metadata = inbound.resource_metadata.as_ref();
+        let resource =
+            metadata.and_then(|metadata| self.resource(&path.name("resource_metadata"), config, metadata));
+        let (resource_metadata, resource) = resource.unzip();
+        (Manner { realm, problem, resource_metadata }, resource)
+    }
+
+    /// The place of the document, and what is there.
+    #[inline(never)]
+    fn resource(
+        &mut self,
+        path: &Path,
+        config: &Config,
+        metadata: &config::ResourceMetadata,
+    ) -> Option<(String, Resource)> {
+        let identifier = metadata.resource.as_deref().unwrap_or_default();
+        // RFC 9728 section 1.2; a query could not be told from that of the request for the document.
+        let url = Url::parse(identifier).filter(|url| url.scheme == "https" && !url.path.contains('?'));
+        let normal = |url: &Url| matches!(route::normal(url.path.as_bytes()), Ok(normal) if *normal == *url.path.as_bytes());
+        let url = url.filter(normal);
+        if url.is_none() {
+            let fault = format!(
+                "{identifier:?}, expected the resource's https URL, without a query, its path in normal form"
+            );
+            self.wrong_unless(vec![path.clone()], &path.name("resource"), &fault);
+        }
+        let mut servers = metadata.authorization_servers.clone();
+        for (index, server) in servers.iter().enumerate() {
+            if Url::parse(server).is_none() {
+                let fault = format!("{server:?}, expected the http(s) URL of an issuer");
+                self.wrong(&path.name("authorization_servers").index(index), &fault);
+            }
+        }
+        if servers.is_empty() {
+            let uses = Uses::of(config);
+            let verifying = config.issuers.iter().filter(|(name, _)| uses.verifying.contains(name));
+            servers.extend(verifying.filter_map(|(_, issuer)| issuer.issuer.clone()));
+        }
+        let Url { authority, path, .. } = url?;
+        let path = if path == "/" { String::new() } else { path };
+        let mut document: Map<String, Value> = Map::new();
+        document.insert("resource".to_owned(), json!(identifier));
+        document.insert("authorization_servers".to_owned(), json!(servers));
+        document.insert("bearer_methods_supported".to_owned(), json!(["header"]));
+        if !metadata.scopes_supported.is_empty() {
+            document.insert("scopes_supported".to_owned(), json!(metadata.scopes_supported));
+        }
+        for (name, text) in [
+            ("resource_name", &metadata.resource_name),
+            ("resource_documentation", &metadata.resource_documentation),
+        ] {
+            document.extend(text.as_ref().map(|text| (name.to_owned(), json!(text))));
+        }
+        let document = Value::Object(document).to_string();
+        Some((format!("https://{authority}{WELL_KNOWN}{path}"), Resource { path, document }))
+    }
+}
