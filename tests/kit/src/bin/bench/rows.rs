@@ -26,6 +26,8 @@ pub(crate) enum Load {
     Bare,
     /// Always the same token, so that whoever remembers tokens has seen it before.
     OneToken,
+    /// Always the same token, with a hundred roles, of which the last one counts.
+    ManyRoles,
     /// One token after the other, more of them than any cache here holds.
     NewTokens,
 }
@@ -53,13 +55,14 @@ pub(crate) struct Pair {
 pub(crate) const PAIRS: &[Pair] = &[
     Pair { what: "inbound, token never seen", native: "new-jwt-rbac", ours: "new-m2m" },
     Pair { what: "inbound, token seen before", native: "one-jwt-rbac", ours: "one-m2m" },
+    Pair { what: "inbound, token seen before, 100 roles", native: "roles-jwt-rbac", ours: "roles-m2m" },
     Pair { what: "outbound", native: "out-native", ours: "out-m2m" },
 ];
 
 /// The rows, those of ours only with a module.
 pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
     use Check::{Attaches, NeedsRole, NeedsToken, Passes};
-    use Load::{Bare, NewTokens, OneToken};
+    use Load::{Bare, ManyRoles, NewTokens, OneToken};
     let row = |id, name, load, check, filters| Row { id, name, load, check, filters };
     let wasm = |config: &Value, id: &str, module: &Path| Wasm::new(config).vm_id(id).module(module).filter();
     let noop = wasm(&json!({}), "noop", noop);
@@ -76,6 +79,14 @@ pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
             "one-jwt-rbac",
             "`jwt_authn`, `jwt_cache_config` + `rbac`",
             OneToken,
+            NeedsRole,
+            vec![jwt(Cache::On), rbac()],
+        ),
+        row("roles-none", "no filter", ManyRoles, Passes, vec![]),
+        row(
+            "roles-jwt-rbac",
+            "`jwt_authn`, `jwt_cache_config` + `rbac`",
+            ManyRoles,
             NeedsRole,
             vec![jwt(Cache::On), rbac()],
         ),
@@ -102,6 +113,7 @@ pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
                 NeedsRole,
                 filter("one-m2m-200"),
             ),
+            row("roles-m2m", "m2m-auth", ManyRoles, NeedsRole, filter("roles-m2m")),
             row("out-m2m", "m2m-auth", Bare, Attaches, filter("out-m2m")),
             row("out-dpop", "m2m-auth, `dpop: true`", Bare, Attaches, filter("out-dpop")),
         ]);
@@ -116,6 +128,7 @@ impl Row {
         match self.load {
             Load::Bare => "out-none",
             Load::OneToken => "one-none",
+            Load::ManyRoles => "roles-none",
             Load::NewTokens => "new-none",
         }
     }
@@ -149,6 +162,7 @@ impl Load {
         match self {
             Self::NewTokens => "inbound, every request with a token never seen before",
             Self::OneToken => "inbound, every request with the same token",
+            Self::ManyRoles => "inbound, every request with the same token, which has 100 roles",
             Self::Bare => "outbound",
         }
     }
@@ -157,7 +171,8 @@ impl Load {
         match self {
             Self::NewTokens => 0,
             Self::OneToken => 1,
-            Self::Bare => 2,
+            Self::ManyRoles => 2,
+            Self::Bare => 3,
         }
     }
 }

@@ -51,7 +51,7 @@ pub(crate) struct Run {
 
 impl Wrk {
     /// Lays its files down; an error when there is no `wrk` here.
-    pub(crate) fn new(folder: &Path, tokens: &[String]) -> Result<Self, String> {
+    pub(crate) fn new(folder: &Path, tokens: &[String], many_roles: &str) -> Result<Self, String> {
         // It prints its version and ends with 1.
         Command::new("wrk")
             .arg("--version")
@@ -64,6 +64,7 @@ impl Wrk {
             (file(Load::Bare), String::new()),
             (file(Load::OneToken), lines(&tokens[..1])),
             (file(Load::NewTokens), lines(tokens)),
+            (file(Load::ManyRoles), format!("{many_roles}\n")),
         ] {
             fs::write(wrk.folder.join(name), text).map_err(|error| format!("{name}: {error}"))?;
         }
@@ -102,5 +103,6 @@ fn file(load: Load) -> &'static str {
         Load::Bare => "no-token",
         Load::OneToken => "one-token",
         Load::NewTokens => "new-tokens",
+        Load::ManyRoles => "many-roles",
     }
 }
