@@ -1,4 +1,4 @@
-//! May this caller do this? A [`Caller`], a [`Requirement`] and the request's [`Target`] to yes, or to what was missing.
+//! May this caller do this? A [`Caller`], a [`Requirement`] and what was [`Asked`] to yes, or to what was missing.
 //!
 //! It sees claims and what they are compared with, no more: no token strings, no signatures. What holds is found without
 //! an allocation, and what does not is told in words that were made from the policy alone.
@@ -11,7 +11,7 @@ pub use claim::{EXACT, Part, Test};
 pub use names::{Names, Quantifier, Source};
 
 use crate::jwt::Caller;
-use crate::route::Target;
+use crate::route::{Match, Target};
 use std::rc::Rc;
 
 /// What a rule asks of a caller; every check must hold.
@@ -35,6 +35,15 @@ enum What {
     Claim(Vec<String>, Test),
     /// At least one of these.
     Any(Vec<Requirement>),
+}
+
+/// A request, as far as claims are compared with it.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// What rules see of it.
+    pub target: &'a Target<'a>,
+    /// What the rule sees in its path.
+    pub matches: &'a Match,
 }
 
 /// What the caller lacks. Made once, from the policy alone, so that it can hold nothing of a token.
@@ -94,24 +103,24 @@ impl Requirement {
     }
 
     /// Whether the caller has all that is asked for.
-    pub fn allows(&self, caller: &Caller, target: &Target<'_>) -> Result<(), Rc<Deny>> {
+    pub fn allows(&self, caller: &Caller, asked: Asked<'_>) -> Result<(), Rc<Deny>> {
         self.checks
             .iter()
-            .find(|check| !check.what.holds(caller, target))
+            .find(|check| !check.what.holds(caller, asked))
             .map_or(Ok(()), |check| Err(Rc::clone(&check.deny)))
     }
 
-    fn holds(&self, caller: &Caller, target: &Target<'_>) -> bool {
-        self.checks.iter().all(|check| check.what.holds(caller, target))
+    fn holds(&self, caller: &Caller, asked: Asked<'_>) -> bool {
+        self.checks.iter().all(|check| check.what.holds(caller, asked))
     }
 }
 
 impl What {
-    fn holds(&self, caller: &Caller, target: &Target<'_>) -> bool {
+    fn holds(&self, caller: &Caller, asked: Asked<'_>) -> bool {
         match self {
             Self::Names(names) => names.hold(caller),
-            Self::Claim(path, test) => test.holds(caller.claim(path), target),
-            Self::Any(alternatives) => alternatives.iter().any(|one| one.holds(caller, target)),
+            Self::Claim(path, test) => test.holds(caller.claim(path), asked),
+            Self::Any(alternatives) => alternatives.iter().any(|one| one.holds(caller, asked)),
         }
     }
 }

@@ -38,8 +38,15 @@ impl Policy {
         let layouts =
             read.value.issuers.iter().map(|(name, issuer)| (name.to_owned(), layout(issuer.preset)));
         let layouts = layouts.collect();
-        let mut compiler =
-            Compiler { environment, issuers, layouts, credentials, verifies, mistakes: Vec::new() };
+        let mut compiler = Compiler {
+            environment,
+            issuers,
+            layouts,
+            credentials,
+            places: Vec::new(),
+            verifies,
+            mistakes: Vec::new(),
+        };
         let policy = compiler.policy(&read.value);
         let mistakes = read.and_also(compiler.mistakes);
         match policy {
@@ -81,6 +88,8 @@ struct Compiler<'a> {
     /// How the tokens of each issuer are laid out.
     layouts: Vec<(String, &'static Layout)>,
     credentials: Names,
+    /// The names of the places in the path of the rule that is being compiled.
+    places: Vec<String>,
     /// Whether there are callers whose tokens are verified.
     verifies: bool,
     mistakes: Vec<Mistake>,
@@ -315,6 +324,7 @@ impl Compiler<'_> {
             let unless = vec![path.name("require"), path.name("allow")];
             self.wrong_unless(unless, path, &format!("{found}, expected exactly one of them"));
         }
+        self.places = matches.names().map(str::to_owned).collect();
         let require = rule.require.as_ref().map(|require| self.require(&path.name("require"), require));
         let mut claims_to_headers = Vec::new();
         for (header, claim) in rule.claims_to_headers.iter() {

@@ -6,6 +6,7 @@
 mod attach;
 mod prove;
 
+use crate::access::Asked;
 use crate::assertion::Signer;
 use crate::bearer;
 use crate::edits::{self, Edits};
@@ -108,7 +109,7 @@ impl<'a> Request<'a> {
         if !caller.is_for_any(&require.audiences) {
             return Err(Refusal::Token(Reject::Audience).into());
         }
-        require.access.allows(&caller, target).map_err(Refusal::Access)?;
+        require.access.allows(&caller, Asked { target, matches: &rule.matches }).map_err(Refusal::Access)?;
         self.hand_on(rule, &caller, edits);
         Ok(Some(Authenticated { token, caller }))
     }

@@ -1,7 +1,6 @@
 //! Conditions on single claims. What is written in them is meant to the letter.
 
-use super::glob;
-use crate::route::Target;
+use super::{Asked, glob};
 use serde_json::{Number, Value};
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -34,12 +33,14 @@ pub enum Test {
 pub enum Part {
     /// The value of this header.
     Header(Rc<str>),
+    /// What stands in this place of the rule's path, decoded.
+    Path(String),
     /// The host, without its port.
     Host,
 }
 
 impl Test {
-    pub(super) fn holds(&self, claim: Option<&Value>, target: &Target<'_>) -> bool {
+    pub(super) fn holds(&self, claim: Option<&Value>, asked: Asked<'_>) -> bool {
         let Some(claim) = claim else {
             return *self == Self::Exists(false);
         };
@@ -54,7 +55,7 @@ impl Test {
             Self::Exists(exists) => *exists && !claim.is_null(),
             Self::AtLeast(own) => order(claim, own).is_some_and(Ordering::is_ge),
             Self::AtMost(own) => order(claim, own).is_some_and(Ordering::is_le),
-            Self::Same(part) => part.is(claim, target),
+            Self::Same(part) => part.is(claim, asked),
         }
     }
 
@@ -68,6 +69,9 @@ impl Test {
             Self::Same(Part::Header(name)) => {
                 format!("required claim: {path}, the same as the header {name}")
             }
+            Self::Same(Part::Path(name)) => {
+                format!("required claim: {path}, the same as {{{name}}} in the path")
+            }
             Self::Same(Part::Host) => format!("required claim: {path}, the same as the host"),
             _ => format!("required claim: {path}, with a value that is allowed"),
         }
@@ -75,12 +79,15 @@ impl Test {
 }
 
 impl Part {
-    fn is(&self, claim: &Value, target: &Target<'_>) -> bool {
+    fn is(&self, claim: &Value, asked: Asked<'_>) -> bool {
         match self {
-            Self::Header(name) => target.header(name).is_some_and(|value| written(claim, &value)),
+            Self::Header(name) => asked.target.header(name).is_some_and(|value| written(claim, &value)),
+            Self::Path(name) => {
+                asked.matches.captured(asked.target, name).is_some_and(|value| written(claim, value))
+            }
             // Hosts are the same in any case (RFC 9110 section 4.2.3), and rules compare them so.
             Self::Host => claim.as_str().is_some_and(|own| {
-                !own.is_empty() && target.host_alone().eq_ignore_ascii_case(own.as_bytes())
+                !own.is_empty() && asked.target.host_alone().eq_ignore_ascii_case(own.as_bytes())
             }),
         }
     }
@@ -138,6 +145,7 @@ pub const EXACT: f64 = 9_007_199_254_740_992.0;
 mod tests {
     use super::*;
     use crate::io::Head;
+    use crate::route::{Match, Target};
     use serde_json::json;
 
     /// With two lines of the header `x-list`.
@@ -154,7 +162,8 @@ mod tests {
             ("x-list", "red"),
         ];
         let head: Head = fields.into_iter().collect();
-        test.holds(Some(claim), &Target::of(&head).unwrap())
+        let target = Target::of(&head).unwrap();
+        test.holds(Some(claim), Asked { target: &target, matches: &Match::default() })
     }
 
     fn equals(own: &Value, claim: &Value) -> bool {
@@ -211,7 +220,8 @@ mod tests {
         assert!(holds(&Test::Exists(true), &json!(false)) && holds(&Test::Exists(true), &json!("")));
         assert!(!holds(&Test::Exists(true), &json!(null)) && !holds(&Test::Exists(false), &json!(null)));
         let head = Head::from_iter([(":path", "/")]);
-        let absent = |test: Test| test.holds(None, &Target::of(&head).unwrap());
+        let (target, matches) = (Target::of(&head).unwrap(), Match::default());
+        let absent = |test: Test| test.holds(None, Asked { target: &target, matches: &matches });
         assert!(absent(Test::Exists(false)) && !absent(Test::Exists(true)));
         let of_header = Test::Same(Part::Header("x-not-there".into()));
         for test in

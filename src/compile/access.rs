@@ -215,6 +215,13 @@ impl Compiler<'_> {
                     self.header_to_compare(&path.name("equals").name("header"), name),
                 )));
             }
+            Some(Operand::Path(name)) => {
+                if !self.places.contains(name) {
+                    let fault = format!("{name:?}, expected the name of a place in the rule's path_template");
+                    self.wrong(&path.name("equals").name("path"), &fault);
+                }
+                tests.push(Test::Same(Part::Path(name.clone())));
+            }
             Some(Operand::Host) => tests.push(Test::Same(Part::Host)),
             None => {}
         }
@@ -242,7 +249,7 @@ impl Compiler<'_> {
 fn literal(operand: &Operand) -> Option<&Value> {
     match operand {
         Operand::Literal(value) => Some(value),
-        Operand::Header(_) | Operand::Host => None,
+        Operand::Header(_) | Operand::Path(_) | Operand::Host => None,
     }
 }
 

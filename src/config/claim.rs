@@ -13,7 +13,8 @@ pub struct ClaimCondition {
     /// The claim: `tenant`, `address.country`, or a list of names where names hold dots, `[kubernetes.io, namespace]`.
     pub claim: Option<ClaimPath>,
     /// It is this text, number or truth value. Or it is the same as something of the request: `{ header: x-tenant }` (a
-    /// request without that header has nothing that is the same), `{ host: true }` (without its port).
+    /// request without that header has nothing that is the same), `{ path: id }` (what stands in `{id}` of the rule's
+    /// `path_template`, decoded), `{ host: true }` (without its port).
     pub equals: Option<Operand>,
     /// It is one of these.
     pub one_of: Option<Vec<Scalar>>,
@@ -42,6 +43,8 @@ pub enum Operand {
     Literal(Value),
     /// The value of a header.
     Header(String),
+    /// What stands in a place of the path.
+    Path(String),
     /// The host.
     Host,
 }
@@ -62,11 +65,12 @@ impl<'de> Deserialize<'de> for Operand {
         let entry = members.and_then(|members| members.iter().next());
         match (entry.map(|(name, value)| (name.as_str(), value)), &value) {
             (Some(("header", Value::String(name))), _) => Ok(Self::Header(name.clone())),
+            (Some(("path", Value::String(name))), _) => Ok(Self::Path(name.clone())),
             (Some(("host", Value::Bool(true))), _) => Ok(Self::Host),
             (_, Value::String(_) | Value::Number(_) | Value::Bool(_)) => Ok(Self::Literal(value)),
             (_, other) => Err(unfit(
                 other,
-                r#"a text, a number, true or false, or one of {"header": "NAME"} and {"host": true}"#,
+                r#"a text, a number, true or false, or one of {"header": "NAME"}, {"path": "NAME"} and {"host": true}"#,
             )),
         }
     }

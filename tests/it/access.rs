@@ -41,13 +41,17 @@ impl Gate {
 
     /// The same, with these further members of the issuer.
     fn of(issuer: &Value, require: &Value) -> Self {
+        Self::new(&Self::configuration(issuer, require))
+    }
+
+    fn configuration(issuer: &Value, require: &Value) -> Value {
         let mut configuration = json!({
             "issuers": { "idp": { "issuer": "https://idp.example.com", "jwks": { "keys": [KEY.jwk()] } } },
             "inbound": { "rules": [{ "require": { "issuer": "idp", "audiences": ["svc"] } }] },
         });
         extend(&mut configuration["issuers"]["idp"], issuer);
         extend(&mut configuration["inbound"]["rules"][0]["require"], require);
-        Self::new(&configuration)
+        configuration
     }
 
     fn new(configuration: &Value) -> Self {

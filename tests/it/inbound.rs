@@ -91,6 +91,9 @@ fn configuration(idp: &Idp) -> Value {
                 ],
                 "any": [{ "realm_roles": ["admin"] }, { "scopes": { "any_of": ["tenants:*"], "glob": true } }],
             })) },
+            { "name": "own", "match": { "path_template": "/customers/{tenant}/orders" }, "require": with(json!({
+                "claims": [{ "claim": "tenant", "equals": { "path": "tenant" } }],
+            })) },
             { "name": "told", "match": { "path": "/told" }, "require": with(json!({})),
               "claims_to_headers": told, "forward_token": false },
             { "name": "order-items", "match": { "path_template": "/shop/{order}/items" },

@@ -46,7 +46,7 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     ("store", "assertion cache discovery dpop io jwk jwt lease oauth policy share"),
     ("edits", "io store"),
-    ("filter", "assertion bearer config dpop edits io jwt lease policy reply route signature store"),
+    ("filter", "access assertion bearer config dpop edits io jwt lease policy reply route signature store"),
     ("audit", "filter io reply"),
     ("plugin", "assertion audit dpop edits filter io lease policy reply share signature stats store"),
     // The shell is the only one that may reach everywhere, and the only one that nobody may reach.

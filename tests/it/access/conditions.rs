@@ -189,3 +189,40 @@ fn names_are_patterns_only_where_that_is_asked_for() {
         assert_eq!(named, names["glob"] != true && names["none_of"].is_null(), "{names}");
     }
 }
+
+#[test]
+fn a_claim_must_be_the_same_as_what_stands_in_the_path() {
+    let mut configuration = Gate::configuration(
+        &json!({}),
+        &json!({
+            "claims": [{ "claim": "tenant", "equals": { "path": "tenant" } }],
+        }),
+    );
+    configuration["inbound"]["rules"][0]["match"] = json!({ "path_template": "/tenants/{tenant}/orders" });
+    let mut gate = Gate::new(&configuration);
+    let (blue, number) = (json!({ "tenant": "blue" }), json!({ "tenant": 42 }));
+    for (claims, path) in [
+        (&blue, "/tenants/blue/orders"),
+        (&blue, "/tenants/%62lue/orders?tenant=red"),
+        (&blue, "//tenants/red/../blue/orders/"),
+        (&number, "/tenants/42/orders"),
+    ] {
+        assert_eq!(gate.ask(claims, &[(":path", path)]).err(), None, "{claims} {path}");
+    }
+    for (claims, path) in [
+        (&blue, "/tenants/red/orders"),
+        (&blue, "/tenants/Blue/orders"),
+        (&blue, "/tenants/*/orders"),
+        (&blue, "/tenants/blue%20/orders"),
+        (&number, "/tenants/042/orders"),
+        (&json!({}), "/tenants/blue/orders"),
+        (&json!({ "tenant": ["blue"] }), "/tenants/blue/orders"),
+    ] {
+        let response = gate.ask(claims, &[(":path", path)]).unwrap_err();
+        let body: Value = serde_json::from_str(&response.body).unwrap();
+        assert_eq!(
+            body["message"], "required claim: tenant, the same as {tenant} in the path",
+            "{claims} {path}"
+        );
+    }
+}

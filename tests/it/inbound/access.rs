@@ -46,3 +46,20 @@ async fn claims_are_compared_with_the_request_and_one_alternative_is_enough() {
         assert_eq!(stage.scene.seen(&path).len(), if reason.is_some() { 0 } else { 2 }, "{claims}");
     }
 }
+
+#[tokio::test]
+async fn a_caller_reaches_only_what_is_its_own_by_the_path() {
+    let stage = stage().await;
+    let token = stage.mint(|claims| claims["tenant"] = json!("blue"));
+    for (path, status) in [
+        ("/customers/blue/orders", 200),
+        ("/customers/%62lue/orders", 200),
+        ("/customers/red/orders", 403),
+        ("/customers/blue/../red/orders", 403),
+        ("/customers/blue%2f..%2fred/orders", 400),
+    ] {
+        let answer = stage.scene.get(path).bearer(&token).send().await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert_eq!(stage.scene.seen(path).len(), usize::from(status == 200), "{path}");
+    }
+}
