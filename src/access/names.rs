@@ -46,7 +46,8 @@ impl Names {
         match self.quantifier {
             Quantifier::All => self.names.iter().all(has),
             Quantifier::Any => self.names.iter().any(has),
-            Quantifier::None => !self.names.iter().any(has),
+            // What cannot be read may hold any name.
+            Quantifier::None => set.is_none_or(|set| self.source.can_be(set)) && !self.names.iter().any(has),
         }
     }
 
@@ -80,6 +81,14 @@ impl Names {
 }
 
 impl Source {
+    fn can_be(&self, set: &Value) -> bool {
+        match set {
+            Value::Array(list) => list.iter().all(Value::is_string),
+            Value::String(_) => *self == Self::Scopes,
+            _ => false,
+        }
+    }
+
     /// The first that is there, as the caller's provider writes them.
     fn of<'c>(&self, caller: &'c Caller) -> Option<&'c Value> {
         let layout = caller.layout();

@@ -226,3 +226,22 @@ fn a_claim_must_be_the_same_as_what_stands_in_the_path() {
         );
     }
 }
+
+#[test]
+fn what_cannot_be_read_holds_no_name_that_is_asked_for_and_may_hold_any_that_is_forbidden() {
+    let forbidden = json!({ "realm_roles": { "none_of": ["guest"] }, "scopes": { "none_of": ["guest"] } });
+    let (mut forbids, mut asks) =
+        (Gate::asking(&forbidden), Gate::asking(&json!({ "realm_roles": ["guest"] })));
+    assert!(
+        forbids.allows(&json!({})) && forbids.allows(&roles(&["user"])) && asks.allows(&roles(&["guest"]))
+    );
+    assert!(!forbids.allows(&roles(&["guest"])) && !forbids.allows(&json!({ "scope": "a guest" })));
+    for odd in [json!("guest"), json!([["guest"]]), json!({ "guest": true }), json!(null), json!(["user", 7])]
+    {
+        let token = json!({ "realm_access": { "roles": odd } });
+        assert!(!forbids.allows(&token) && !asks.allows(&token), "{token}");
+    }
+    for odd in [json!({ "guest": 1 }), json!(null), json!([["guest"]]), json!(7)] {
+        assert!(!forbids.allows(&json!({ "scope": odd })), "{odd}");
+    }
+}
