@@ -61,6 +61,7 @@ const CLOCK_SKEW: Duration = Duration::from_secs(60);
 const REFRESH: Duration = Duration::from_secs(300);
 const MAX_STALE: Duration = Duration::from_secs(24 * 3600);
 const TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(160);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 const WAITING: Waiting = Waiting { timeout: Duration::from_secs(5), requests: 1000 };
 
@@ -210,6 +211,10 @@ impl Compiler<'_> {
         let discovers = (verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none())
             || (asks && issuer.token_endpoint.is_none());
         let timeout = self.timeout(&path.name("timeout"), issuer.timeout);
+        let max_backoff = issuer.max_backoff.map_or(MAX_BACKOFF, |span| span.0);
+        if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&max_backoff) {
+            self.wrong(&path.name("max_backoff"), "outside its bounds, expected between 1s and 5m");
+        }
         if discovers && url.is_none() && own.as_ref().is_some_and(|own| !own.is_empty()) {
             let fault = "not an http(s) URL, expected one, or jwks_uri and token_endpoint (it is where discovery starts)";
             self.wrong(&path.name("issuer"), fault);
@@ -252,6 +257,7 @@ impl Compiler<'_> {
             refresh,
             max_stale,
             timeout,
+            max_backoff,
             verifies,
         })
     }

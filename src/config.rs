@@ -85,6 +85,11 @@ pub struct Issuer {
     pub max_stale: Option<Span>,
     /// How long one request to the provider may take. Default `5s`.
     pub timeout: Option<Span>,
+    /// The longest pause between two attempts at a provider that is down. Default: nine sixteenths of the time after which a
+    /// token or a key set is renewed when all is well, and `160s` at most, so that even a large fleet asks a provider that
+    /// struggles to come back less than three times as often as usual. With few proxies a shorter one, such as `15s`, has
+    /// them all well sooner. It says nothing about the pauses after which a token that nears its end is tried for.
+    pub max_backoff: Option<Span>,
 }
 
 /// Whose layout an issuer's tokens have.

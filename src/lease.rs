@@ -6,6 +6,7 @@
 //! - never two fetches at once;
 //! - a good value is never dropped for a failed renewal, and never served after it has ended;
 //! - after a failure never earlier than the backoff allows, never later than its cap, and soon while a value nears its end;
+//! - a provider that stays away is asked no more often than three times as often as one that is well;
 //! - a fetch whose answer never comes ends by itself.
 
 use crate::io::{Dice, Instant};
@@ -19,8 +20,10 @@ pub struct Pace {
     pub floor: Duration,
     /// Backoff after the first passing failure; doubles with each further one.
     pub base: Duration,
-    /// The longest backoff.
+    /// The longest backoff, as long as there has been no value to tell how often one is needed.
     pub cap: Duration,
+    /// The widest gap between attempts at a provider that stays away, where the value's own period does not ask for less.
+    pub widest: Duration,
     /// Backoff after a failure that only an operator can mend (wrong secret, unknown scope).
     pub config_base: Duration,
     /// The longest of those.
@@ -39,6 +42,8 @@ impl Default for Pace {
             floor: Duration::from_secs(1),
             base: Duration::from_secs(1),
             cap: Duration::from_secs(30),
+            // For whatever is renewed every seven minutes or less often.
+            widest: Duration::from_secs(160),
             config_base: Duration::from_secs(30),
             config_cap: Duration::from_secs(300),
             retry_after_cap: Duration::from_secs(300),
@@ -157,10 +162,14 @@ pub struct Lease<T> {
     doubted_at: Option<Instant>,
     not_before: Instant,
     failures: u32,
+    /// When the last fetch ended that failed, and until when its answer asks for patience.
+    failed: (Instant, Instant),
 }
 
 struct Held<T> {
     value: T,
+    /// How often it is renewed when nothing is wrong.
+    period: Duration,
     fetched_at: Instant,
     renew_at: Instant,
     end_at: Instant,
@@ -205,6 +214,7 @@ impl<T> Lease<T> {
             doubted_at: None,
             not_before: Instant::default(),
             failures: 0,
+            failed: Default::default(),
         }
     }
 
@@ -212,7 +222,13 @@ impl<T> Lease<T> {
     pub fn fixed(value: T) -> Self {
         let forever = Instant(Duration::MAX);
         Self {
-            held: Some(Held { value, fetched_at: forever, renew_at: forever, end_at: forever }),
+            held: Some(Held {
+                value,
+                period: Duration::MAX,
+                fetched_at: forever,
+                renew_at: forever,
+                end_at: forever,
+            }),
             ..Self::new(Pace::default())
         }
     }
@@ -299,6 +315,8 @@ impl<T> Lease<T> {
         match outcome {
             Ok(fresh) => self.hold(flight.start, fresh),
             Err(failure) => {
+                let asked = failure.retry_after.unwrap_or_default().min(self.pace.retry_after_cap);
+                self.failed = (now, now + asked);
                 let at_once = failure.cause == Cause::Stale && self.failures == 0;
                 let backoff = now + self.backoff(&failure, now, dice);
                 self.not_before = if at_once { now } else { floor.max(backoff) };
@@ -347,7 +365,8 @@ impl<T> Lease<T> {
     fn hold(&mut self, start: Instant, fresh: Fresh<T>) {
         self.doubted = false;
         let (renew_at, end_at) = (start + fresh.renew_after, start + fresh.end_after);
-        self.held = Some(Held { value: fresh.value, fetched_at: start, renew_at, end_at });
+        let (value, period) = (fresh.value, fresh.renew_after);
+        self.held = Some(Held { value, period, fetched_at: start, renew_at, end_at });
         self.failures = 0;
         self.not_before = start + self.pace.floor;
     }
@@ -371,6 +390,12 @@ impl<T> Lease<T> {
         }
     }
 
+    /// Somebody needs what a provider that fails has not brought: it is tried again as soon as if there had never been a value.
+    pub fn urge(&mut self) {
+        let (at, patient_until) = self.failed;
+        self.not_before = self.not_before.min((at + self.pace.cap).max(patient_until));
+    }
+
     fn next_start(&self) -> Instant {
         let wish = self.held.as_ref().map_or(Instant::default(), |held| held.renew_at.min(held.end_at));
         wish.max(self.not_before)
@@ -382,13 +407,26 @@ impl<T> Lease<T> {
         (now < end + LINGER).then(|| end.since(now))
     }
 
+    /// The shortest and the longest wait for a provider that stays away. Without a value to go by, full jitter; with one, a share
+    /// of its period, so that a fleet asks less than three times as often as when all is well, and hardly varies in it.
+    fn widest(&self) -> (Duration, Duration) {
+        match &self.held {
+            None => (Duration::ZERO, self.pace.cap.min(self.pace.widest)),
+            Some(held) => {
+                let most = (held.period / 16).saturating_mul(9).clamp(self.pace.base, self.pace.widest);
+                (most / 3 * 2, most)
+            }
+        }
+    }
+
     /// Full jitter: anything from zero to the exponential bound; `Retry-After` is a lower bound. While there is a value, a
     /// passing failure is tried again within half of what is left of it; near its end in haste, so that a provider that is
     /// back in time costs nobody a request.
     fn backoff(&self, failure: &Failure, now: Instant, dice: &mut Dice) -> Duration {
-        let Pace { base, cap, config_base, config_cap, retry_after_cap, .. } = self.pace;
+        let Pace { base, config_base, config_cap, retry_after_cap, .. } = self.pace;
         let doubled = |base: Duration| base.saturating_mul(1 << self.failures.min(MOST_DOUBLINGS));
-        let bound = doubled(base).min(cap);
+        let (least, most) = self.widest();
+        let bound = doubled(base).min(most);
         let wait = match self.left(now) {
             _ if failure.cause == Cause::Configuration => dice.up_to(doubled(config_base).min(config_cap)),
             Some(left) if left / 2 < SPREAD => {
@@ -396,8 +434,9 @@ impl<T> Lease<T> {
                 let room = left.checked_sub(base).map_or(SPREAD, |room| (room / 4 * 3).min(SPREAD));
                 bound.min(base.saturating_add(dice.up_to(room)))
             }
-            Some(left) => dice.up_to(bound.min(left / 2)),
-            None => dice.up_to(bound),
+            Some(left) if left / 2 < most => dice.up_to(left / 2),
+            _ if bound < most => dice.up_to(bound),
+            _ => least.saturating_add(dice.up_to(most.saturating_sub(least))),
         };
         wait.max(failure.retry_after.unwrap_or_default().min(retry_after_cap))
     }
@@ -633,7 +672,7 @@ mod tests {
                         prop_assert!(lease.finish(attempt, now, Err(failure), &mut dice));
                         let wait = lease.next_event().since(now);
                         let asked = retry_after.unwrap_or_default().min(pace.retry_after_cap);
-                        let cap = if configuration { pace.config_cap } else { pace.cap };
+                        let cap = if configuration { pace.config_cap } else { pace.cap.max(lease.widest().1) };
                         // A value still fresh is not renewed before its time, whatever the backoff.
                         let renewal = lease.held.as_ref().map_or(Duration::ZERO, |held| held.renew_at.since(now));
                         prop_assert!(wait >= asked, "earlier than the provider asked");

@@ -156,6 +156,8 @@ pub struct Issuer {
     pub max_stale: Duration,
     /// How long one call may take.
     pub timeout: Duration,
+    /// The longest pause between two attempts while it is down.
+    pub max_backoff: Duration,
     /// Whether a rule needs its keys.
     pub verifies: bool,
 }

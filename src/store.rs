@@ -198,6 +198,7 @@ impl Store {
         }
         if state.keys.failures() > 0 {
             // The provider cannot say whether it knows this key, so neither can we.
+            state.keys.urge();
             return Err(Missing::Unavailable(state.keys.next_event().since(now.instant)));
         }
         let last = state.keys.fetched_at().unwrap_or_default();
@@ -412,7 +413,7 @@ impl fmt::Debug for Store {
 
 impl IssuerState {
     fn new(issuer: &policy::Issuer) -> Self {
-        let pace = Pace { timeout: issuer.timeout, ..Pace::default() };
+        let pace = issuer_pace(issuer);
         let keys =
             issuer.jwks.as_ref().map_or_else(|| Lease::new(pace), |keys| Lease::fixed(Rc::new(keys.clone())));
         let metadata = Lease::new(pace);
@@ -447,6 +448,11 @@ impl IssuerState {
         }
         result
     }
+}
+
+/// How eagerly an issuer is asked.
+fn issuer_pace(issuer: &policy::Issuer) -> Pace {
+    Pace { timeout: issuer.timeout, widest: issuer.max_backoff, ..Pace::default() }
 }
 
 /// Ends a fetch with what its answer brings; tells the news, or the failure.

@@ -2,7 +2,7 @@
 
 use super::exchanged::Exchanges;
 use super::turn::Turn;
-use super::{Held, Missing, Store, TOKENS_APART, VERY_SOON, Want};
+use super::{Held, Missing, Store, TOKENS_APART, VERY_SOON, Want, issuer_pace};
 use crate::dpop::Nonce;
 use crate::io::Instant;
 use crate::lease::{Lease, Outlook, Pace};
@@ -34,10 +34,7 @@ pub(super) struct TokenState {
 
 impl CredentialState {
     pub(super) fn new(policy: &Policy, credential: &policy::Credential) -> Self {
-        let standard = Pace::default();
-        let timeout =
-            policy.issuers.get(credential.issuer.0).map_or(standard.timeout, |issuer| issuer.timeout);
-        let pace = Pace { timeout, ..standard };
+        let pace = policy.issuers.get(credential.issuer.0).map_or_else(Pace::default, issuer_pace);
         let (own, exchanges) = (TokenState::new(pace), Exchanges::new(pace));
         Self { own, exchanges, turn: Turn::default(), nonce: None }
     }

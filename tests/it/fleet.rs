@@ -82,6 +82,7 @@ const START: &str = "all start within 10 s";
 const RESTART: &str = "all restart at once";
 const SHORT: &str = "the provider is gone for 20 s";
 const LONG: &str = "the provider is gone for 10 minutes";
+const KEYS_GONE: &str = "the provider of keys is gone for 10 minutes";
 const IN_TIME: &str = "a key is published 5 minutes before it is used";
 const AT_ONCE: &str = "a key is published and used at once";
 const SECRET: &str = "a secret is replaced, the fleet gets the new one from 60 s to 120 s later";
@@ -89,7 +90,7 @@ const SECRET: &str = "a secret is replaced, the fleet gets the new one from 60 s
 /// Every scenario is played once, whoever asks first.
 static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
     thread::scope(|scope| {
-        let threads = [starts, outages, rotations, secret].map(|play| scope.spawn(play));
+        let threads = [starts, outages, keys_gone, rotations, secret].map(|play| scope.spawn(play));
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     })
 });
@@ -139,6 +140,22 @@ fn outages() -> Vec<Row> {
         Row::of(name, &fleet, Endpoint::Tokens, end)
     };
     vec![outage(SHORT, secs(20)), outage(LONG, secs(600))]
+}
+
+/// Proxies that check callers, and have keys all the time.
+fn keys_gone() -> Vec<Row> {
+    let mut fleet = Fleet::new(&without_discovery(inbound()), SIZE);
+    let key = fleet.provider.published[0].clone();
+    fleet.start_within(KEYS);
+    fleet.pass(KEYS);
+    fleet.ask(guarded(&key), 100, secs(5));
+    fleet.provider.all(&Mode::Resets);
+    fleet.pass(secs(600));
+    fleet.provider.all(&Mode::Works);
+    let end = fleet.now;
+    fleet.requests = Requests::default();
+    fleet.pass(secs(300));
+    vec![Row::of(KEYS_GONE, &fleet, Endpoint::Keys, end)]
 }
 
 /// Proxies that check callers, each of them asked once in ten seconds.
@@ -194,12 +211,31 @@ fn a_fleet_that_starts_or_restarts_asks_once_for_each_proxy_and_refuses_nobody()
     }
 }
 
-/// Each proxy without a token tries every 15 s on average, and goes on doing so.
+/// A provider that is down for too many requests never comes back if its clients ask for more of them then.
 #[test]
-fn a_provider_that_comes_back_is_asked_no_more_often_than_while_it_was_gone() {
-    let row = row(LONG);
-    assert!(row.peak <= row.meanwhile * 1.2, "{row}: {} meanwhile", row.meanwhile);
-    assert!(row.recovery <= secs(31), "the longest backoff is 30 s: {row}");
+fn a_provider_that_comes_back_is_asked_no_more_than_three_times_as_often_as_usual() {
+    for row in [SHORT, LONG, KEYS_GONE].map(row) {
+        assert!(row.peak <= row.mean * 3.0, "{row}");
+        assert!(row.meanwhile <= row.mean * 3.0, "{row}: {} meanwhile", row.meanwhile);
+        assert!(row.recovery <= secs(161), "the widest gap between attempts is 160 s: {row}");
+    }
+}
+
+/// For those who have no fleet, or a provider that bears it.
+#[test]
+fn a_shorter_backoff_is_the_operators_to_choose() {
+    let mut configuration = without_discovery(outbound());
+    configuration["issuers"]["idp"]["max_backoff"] = json!("15s");
+    let mut fleet = Fleet::new(&configuration, 100);
+    fleet.start_within(TOKENS);
+    fleet.pass(TOKENS);
+    fleet.provider.all(&Mode::Resets);
+    fleet.pass(secs(600));
+    fleet.provider.all(&Mode::Works);
+    let end = fleet.now;
+    fleet.pass(secs(60));
+    let recovery = fleet.all_well_since().unwrap().saturating_sub(end);
+    assert!(recovery <= secs(16), "{recovery:?}");
 }
 
 #[test]
