@@ -1,4 +1,4 @@
-//! The audit log: one JSON line for each refusal, never with a token or a secret, and no more lines than a disk can take.
+//! The audit log: one JSON line for each refusal and each that a rule's mode spared, never with a token or a secret, and no more lines than a disk can take.
 
 use crate::filter::Seen;
 use crate::io::{Head, Instant};
@@ -21,8 +21,15 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// The line for a refusal; none when there were too many within this second.
-    pub fn refusal(&mut self, refusal: &Refusal, seen: &Seen, head: &Head, now: Instant) -> Option<String> {
+    /// The line for a refusal, or for one that would have been; none when there were too many within this second.
+    pub fn line(
+        &mut self,
+        event: &str,
+        refusal: &Refusal,
+        seen: &Seen,
+        head: &Head,
+        now: Instant,
+    ) -> Option<String> {
         if now.since(self.second) >= Duration::from_secs(1) {
             (self.second, self.lines) = (now, 0);
         }
@@ -32,7 +39,7 @@ impl Audit {
         }
         self.lines = self.lines.saturating_add(1);
         let mut line = Map::new();
-        line.insert("event".into(), json!("refused"));
+        line.insert("event".into(), json!(event));
         line.insert("reason".into(), json!(refusal.reason()));
         line.insert("message".into(), json!(refusal.message()));
         for (name, value) in [
@@ -79,7 +86,7 @@ mod tests {
     #[test]
     fn a_line_says_what_and_why_and_holds_no_token() {
         let line = Audit::default()
-            .refusal(&Refusal::NoRule, &Seen::default(), &head(), Instant::default())
+            .line("refused", &Refusal::NoRule, &Seen::default(), &head(), Instant::default())
             .unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&line["reason"], &line["path"]), (&json!("no_rule"), &json!("/a")));
@@ -90,7 +97,8 @@ mod tests {
     fn a_flood_is_counted_instead_of_written() {
         let mut audit = Audit::default();
         let at = |millis| Instant(Duration::from_millis(millis));
-        let mut write = |millis| audit.refusal(&Refusal::NoToken, &Seen::default(), &head(), at(millis));
+        let mut write =
+            |millis| audit.line("refused", &Refusal::NoToken, &Seen::default(), &head(), at(millis));
         let written = (0..100).filter_map(|_| write(5000)).count();
         assert_eq!(written, 10);
         assert!(write(6000).unwrap().contains("\"suppressed_before\":90"));

@@ -1,8 +1,41 @@
-//! Where a request carries its bearer token (RFC 6750 section 2.1).
+//! Where a request carries its token (RFC 6750 section 2): behind a scheme in a header, in a header of its own, in a cookie, in
+//! the query.
 //!
-//! In: the head. Out: the token's bytes, or that there is none, or more than one. What is in it, others read.
+//! In: the head, and the places that may hold it. Out: the token's bytes, or that there is none, or more than one; and what
+//! is left of the request without them. What is in a token, others read.
+
+mod cookie;
+mod query;
 
 use crate::io::Head;
+use std::borrow::Cow;
+use std::rc::Rc;
+
+/// The longest query, and the most cookies, in which a token is looked for, in bytes: room for the largest token that is looked at,
+/// and for as much beside it. Envoy takes 60 KiB of headers in all.
+pub const MAX_BYTES: usize = 32 * 1024;
+
+/// A place, and whether the service sees the token that stands there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where.
+    pub at: At,
+    /// Whether it stays.
+    pub forward: bool,
+}
+
+/// Where a token may stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum At {
+    /// In this header, behind a scheme (RFC 9110 section 11.4) and a blank; `authorization`, `Bearer`.
+    Scheme(Rc<str>, String),
+    /// In this header, behind a text, which may be empty.
+    Header(Rc<str>, String),
+    /// In the cookie of this name (RFC 6265).
+    Cookie(String),
+    /// In the query's parameter of this name (RFC 6750 section 2.3).
+    Query(String),
+}
 
 /// Why a request has no token that could be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,16 +44,26 @@ pub enum Absent {
     None,
     /// It carries more than one credential (RFC 6750 section 2).
     Several,
+    /// The query or the cookies are larger than [`MAX_BYTES`].
+    TooLarge,
+}
+
+/// The one token that stands in one of these places.
+pub fn find<'a>(places: &[Place], head: &'a Head) -> Result<Cow<'a, [u8]>, Absent> {
+    let mut found = None;
+    for place in places {
+        match place.at.token(head) {
+            Err(Absent::None) => {}
+            Ok(_) if found.is_some() => return Err(Absent::Several),
+            token => found = Some(token?),
+        }
+    }
+    found.ok_or(Absent::None)
 }
 
 /// The token that stands in this header, behind `Bearer` if it is `Authorization`.
 pub fn in_header<'a>(head: &'a Head, name: &str) -> Result<&'a [u8], Absent> {
-    if name == "authorization" {
-        return of(head);
-    }
-    let mut values = head.all(name);
-    let value = values.next().filter(|value| !value.is_empty()).ok_or(Absent::None)?;
-    if values.next().is_some() { Err(Absent::Several) } else { Ok(value) }
+    if name == "authorization" { by_scheme(head, name, "Bearer") } else { by_text(head, name, b"") }
 }
 
 /// A token as text: what no header may hold, and no blank (RFC 6750 section 2.1), is in none.
@@ -29,28 +72,226 @@ pub fn text(token: &[u8]) -> Option<&str> {
     std::str::from_utf8(token).ok().filter(|_| sound)
 }
 
-/// The bearer token of a request (RFC 6750 section 2.1); the scheme in any case (RFC 9110 section 11.1), at the start only.
-pub fn of(head: &Head) -> Result<&[u8], Absent> {
-    let mut values = head.all("authorization");
+/// The path without what stands in the query of those places that are not forwarded; none if nothing does.
+pub fn path_without(head: &Head, places: &[Place]) -> Option<Vec<u8>> {
+    let gone = |piece: &[u8], at: &At| matches!(at, At::Query(name) if query::is(piece, name));
+    query::without(head.path(), |piece| taken_out(places).any(|at| gone(piece, at)))
+}
+
+/// The cookies without those of places that are not forwarded, perhaps none at all; none if there is nothing to take away.
+pub fn cookies_without(head: &Head, places: &[Place]) -> Option<Vec<u8>> {
+    let gone = |pair: &[u8], at: &At| matches!(at, At::Cookie(name) if cookie::is(pair, name));
+    cookie::without(head, |pair| taken_out(places).any(|at| gone(pair, at)))
+}
+
+/// The headers of those places that are not forwarded, if a token stands there.
+pub fn headers_without<'p>(head: &Head, places: &'p [Place]) -> impl Iterator<Item = &'p Rc<str>> {
+    taken_out(places).filter_map(|at| match at {
+        At::Scheme(name, _) | At::Header(name, _) => (at.token(head) != Err(Absent::None)).then_some(name),
+        At::Cookie(_) | At::Query(_) => None,
+    })
+}
+
+fn taken_out(places: &[Place]) -> impl Iterator<Item = &At> {
+    places.iter().filter(|place| !place.forward).map(|place| &place.at)
+}
+
+impl At {
+    /// The token that stands here.
+    pub fn token<'a>(&self, head: &'a Head) -> Result<Cow<'a, [u8]>, Absent> {
+        match self {
+            Self::Scheme(header, scheme) => by_scheme(head, header, scheme).map(Cow::Borrowed),
+            Self::Header(header, text) => by_text(head, header, text.as_bytes()).map(Cow::Borrowed),
+            Self::Cookie(name) => cookie::value(head, name).map(Cow::Borrowed),
+            Self::Query(name) => query::value(head.path(), name),
+        }
+    }
+}
+
+/// The credential of a scheme, in any case (RFC 9110 section 11.1), at the start only.
+fn by_scheme<'a>(head: &'a Head, header: &str, scheme: &str) -> Result<&'a [u8], Absent> {
+    let mut values = head.all(header);
     let value = values.next().ok_or(Absent::None)?;
     if values.next().is_some() {
         return Err(Absent::Several);
     }
     if !value.contains(&b',') {
-        return bearer_of(value).ok_or(Absent::None);
+        return of_scheme(value, scheme).ok_or(Absent::None);
     }
     // Envoy joins repeated lines of this header with commas: a further credential has a scheme, or is an empty line.
     let mut further = value.split(|byte| *byte == b',').skip(1).map(<[u8]>::trim_ascii);
-    match bearer_of(value) {
+    match of_scheme(value, scheme) {
         Some(_) if further.any(|part| part.is_empty() || part.contains(&b' ')) => Err(Absent::Several),
-        None if further.any(|part| bearer_of(part).is_some()) => Err(Absent::Several),
+        None if further.any(|part| of_scheme(part, scheme).is_some()) => Err(Absent::Several),
         Some(token) => Ok(token),
         None => Err(Absent::None),
     }
 }
 
-/// What stands behind `Bearer`.
-fn bearer_of(credential: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = credential.split_at_checked("Bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+/// What stands behind the scheme.
+fn of_scheme<'a>(credential: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
+    let (own, token) = credential.split_at_checked(scheme.len())?;
+    let token = token.strip_prefix(b" ")?;
+    own.eq_ignore_ascii_case(scheme.as_bytes()).then(|| token.trim_ascii())
+}
+
+/// What stands behind a text, to the letter.
+fn by_text<'a>(head: &'a Head, header: &str, text: &[u8]) -> Result<&'a [u8], Absent> {
+    let mut values =
+        head.all(header).filter_map(|value| value.strip_prefix(text)).filter(|token| !token.is_empty());
+    let token = values.next().ok_or(Absent::None)?;
+    if values.next().is_some() { Err(Absent::Several) } else { Ok(token) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(fields: &[(&str, &str)]) -> Head {
+        fields.iter().copied().collect()
+    }
+
+    fn places(at: &[At]) -> Vec<Place> {
+        at.iter().map(|at| Place { at: at.clone(), forward: false }).collect()
+    }
+
+    fn found(at: &[At], fields: &[(&str, &str)]) -> Result<String, Absent> {
+        let head = head(fields);
+        find(&places(at), &head).map(|token| String::from_utf8(token.into_owned()).unwrap())
+    }
+
+    fn everywhere() -> Vec<At> {
+        vec![
+            At::Scheme("authorization".into(), "Bearer".into()),
+            At::Header("x-api-token".into(), "tok:".into()),
+            At::Cookie("session".into()),
+            At::Query("access_token".into()),
+        ]
+    }
+
+    #[test]
+    fn a_token_is_found_in_each_place() {
+        for field in [
+            ("authorization", "bEaReR t"),
+            ("authorization", "Bearer   t "),
+            ("x-api-token", "tok:t"),
+            ("cookie", "a=b; session=t; c"),
+            ("cookie", "session=\"t\""),
+            (":path", "/x?a=b&access_token=t"),
+            (":path", "/x?access_token=%74#f"),
+        ] {
+            assert_eq!(found(&everywhere(), &[field]), Ok("t".to_owned()), "{field:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_a_token_is_none() {
+        for field in [
+            ("authorization", "Basic t"),
+            ("authorization", "Bearert"),
+            ("authorization", "foo Bearer t"),
+            ("x-api-token", "t"),
+            ("x-api-token", "TOK:t"),
+            ("x-api-token", "tok:"),
+            ("cookie", "Session=t; xsession=t; session; a=session=t"),
+            ("cookie", "session="),
+            (":path", "/x?Access_token=t&xaccess_token=t&a=access_token=t&access_token"),
+            (":path", "/access_token=t"),
+            (":path", "/x#?access_token=t"),
+            (":path", "/x?access_token="),
+        ] {
+            assert_eq!(found(&everywhere(), &[field]), Err(Absent::None), "{field:?}");
+        }
+        let only_headers = &everywhere()[..2];
+        assert_eq!(
+            found(only_headers, &[(":path", "/?access_token=t"), ("cookie", "session=t")]),
+            Err(Absent::None),
+            "places count only where they are named"
+        );
+    }
+
+    #[test]
+    fn more_than_one_credential_is_one_too_many_wherever_they_stand() {
+        let single = [
+            ("authorization", "Bearer t"),
+            ("x-api-token", "tok:t"),
+            ("cookie", "session=t"),
+            (":path", "/?access_token=t"),
+        ];
+        for (index, one) in single.iter().enumerate() {
+            for other in &single[index..] {
+                let twice = [*one, *other];
+                let expected =
+                    if one == other && one.0 == ":path" { Ok("t".to_owned()) } else { Err(Absent::Several) };
+                assert_eq!(found(&everywhere(), &twice), expected, "{twice:?}");
+            }
+        }
+        for field in [
+            ("cookie", "session=t; session=t"),
+            ("cookie", "session=; session=t"),
+            (":path", "/?access_token=t&access_token=t"),
+            (":path", "/?access_token=&access_token=t"),
+            (":path", "/?access%5Ftoken=t&access_token=u"),
+            ("authorization", "Bearer t, Bearer t"),
+        ] {
+            assert_eq!(found(&everywhere(), &[field]), Err(Absent::Several), "{field:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_and_cookies_beyond_the_bound_are_not_searched() {
+        for (name, text) in [(":path", "/?access_token="), ("cookie", "session=")] {
+            let of = |length: usize| {
+                format!("{text}{}", "x".repeat(length - text.len() + text.find('?').map_or(0, |at| at + 1)))
+            };
+            assert!(found(&everywhere(), &[(name, &of(MAX_BYTES))]).is_ok(), "{name}");
+            assert_eq!(found(&everywhere(), &[(name, &of(MAX_BYTES + 1))]), Err(Absent::TooLarge), "{name}");
+        }
+    }
+
+    #[test]
+    fn everything_else_in_a_query_stays_as_it_was() {
+        for (path, left) in [
+            ("/x?access_token=t", "/x"),
+            ("/x?access_token=t&", "/x"),
+            ("/x?a=1&access_token=t", "/x?a=1"),
+            ("/x?access_token=t&a=1", "/x?a=1"),
+            ("/x?a=1&access_token=t&b=%20+%2B&a=2&c&=d&&e=f=g", "/x?a=1&b=%20+%2B&a=2&c&=d&&e=f=g"),
+            ("/x?access%5ftoken=t&a=%26%3D", "/x?a=%26%3D"),
+            ("/x?access_token=t&access_token=u&q=?", "/x?q=?"),
+            ("/x?access_token&a", "/x?a"),
+            ("/%78;p//y/../?access_token=t#f?access_token=u", "/%78;p//y/../#f?access_token=u"),
+        ] {
+            let without = path_without(&head(&[(":path", path)]), &places(&everywhere()));
+            assert_eq!(without.as_deref(), Some(left.as_bytes()), "{path}");
+        }
+        for path in
+            ["/x", "/x?", "/x?a=access_token", "/access_token=t", "/x?access_token%3Dt", "/x#?access_token=t"]
+        {
+            assert_eq!(path_without(&head(&[(":path", path)]), &places(&everywhere())), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn everything_else_in_the_cookies_stays_as_it_was() {
+        let without = |lines: &[&str]| {
+            let fields: Vec<(&str, &str)> = lines.iter().map(|line| ("cookie", *line)).collect();
+            cookies_without(&head(&fields), &places(&everywhere()))
+                .map(|left| String::from_utf8(left).unwrap())
+        };
+        for (cookies, left) in [
+            ("session=t", ""),
+            ("session=t;", ""),
+            ("session=t; a=1", "a=1"),
+            ("a=1; session=t", "a=1"),
+            ("a=\"x y\"; session=t;b=2;  c=; a=3", "a=\"x y\";b=2;  c=; a=3"),
+            ("session=t; session=u; Session=v", "Session=v"),
+            ("session; a", "a"),
+        ] {
+            assert_eq!(without(&[cookies]).as_deref(), Some(left), "{cookies}");
+        }
+        assert_eq!(without(&["a=1", "session=t", "b=2"]).as_deref(), Some("a=1; b=2"));
+        assert_eq!(without(&["a=1; xsession=t"]), None);
+        assert_eq!(without(&[]), None);
+    }
 }

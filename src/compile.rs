@@ -12,7 +12,9 @@ mod names;
 mod outbound;
 mod proof;
 mod sharing;
+mod tokens;
 
+use crate::bearer::At;
 use crate::config::{self, Config};
 use crate::discovery::{Discovery, Url};
 use crate::io::Endpoint;
@@ -21,9 +23,9 @@ use crate::jwt::Expect;
 use crate::layout::Layout;
 use crate::located::Path;
 use crate::mistake::{self, Mistake};
-use crate::policy::{Inbound, Issuer, IssuerId, Policy, Require, Rule, Waiting};
+use crate::policy::{DECISION, Inbound, Issuer, IssuerId, Mode, Policy, Require, Rule, Waiting};
 use access::{Conditions, layout};
-use names::Names;
+use names::{Names, rule_name};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -290,9 +292,10 @@ impl Compiler<'_> {
             let fault = "empty, expected at least one rule (a request that matches none is refused)";
             self.wrong_unless(vec![path.name("rules")], &path.name("rules"), fault);
         }
+        let places = self.places(&path.name("tokens"), inbound.tokens.as_deref());
         let mut rules = Vec::new();
         for (index, rule) in inbound.rules.iter().enumerate() {
-            rules.extend(self.rule(&path.name("rules").index(index), index, rule));
+            rules.extend(self.rule(&path.name("rules").index(index), index, rule, &places));
         }
         let mut own_headers: Vec<Rc<str>> = Vec::new();
         for (header, _) in rules.iter().flat_map(|rule: &Rule| &rule.claims_to_headers) {
@@ -300,30 +303,15 @@ impl Compiler<'_> {
                 own_headers.push(Rc::clone(header));
             }
         }
+        if rules.iter().any(|rule| rule.mode == Mode::DangerPermissive) {
+            own_headers.push(DECISION.into());
+        }
         self.distinct(&path.name("rules"), inbound.rules.iter().map(|rule| rule.name.as_deref()));
         Inbound { manner, resource, own_headers, rules }
     }
 
-    /// Names that the operator gave, or that follow from positions.
     #[inline(never)]
-    fn distinct<'n>(&mut self, path: &Path, names: impl Iterator<Item = Option<&'n str>>) {
-        let mut seen: Vec<(Rc<str>, bool)> = Vec::new();
-        for (index, written) in names.enumerate() {
-            let name = rule_name(written, index);
-            let twice =
-                seen.iter().find(|(known, _)| *known == name).map(|(_, given)| *given && written.is_some());
-            // A position is not what it was once a rule before it could not be read.
-            let unless = if twice == Some(true) { Vec::new() } else { vec![path.clone()] };
-            if twice.is_some() {
-                let fault = format!("{name:?} twice, expected distinct names");
-                self.wrong_unless(unless, &path.index(index).name("name"), &fault);
-            }
-            seen.push((name, written.is_some()));
-        }
-    }
-
-    #[inline(never)]
-    fn rule(&mut self, path: &Path, index: usize, rule: &config::InboundRule) -> Option<Rule> {
+    fn rule(&mut self, path: &Path, index: usize, rule: &config::InboundRule, places: &[At]) -> Option<Rule> {
         let matches = self.matches_inbound(&path.name("match"), &rule.r#match);
         if rule.require.is_some() == rule.allow {
             let found = if rule.allow { "both require and allow" } else { "neither require nor allow" };
@@ -344,15 +332,20 @@ impl Compiler<'_> {
                     "a rule with allow has no caller, expected claims_to_headers beside require only",
                 );
             }
-            claims_to_headers.push((self.header(&path, header), claim.0.clone()));
+            let header = self.header(&path, header);
+            if *header == *DECISION {
+                self.wrong(&path, "a header that tells of decisions, expected another one");
+            }
+            claims_to_headers.push((header, claim.0.clone()));
         }
         let name = rule_name(rule.name.as_deref(), index);
-        let forward_token = rule.forward_token.unwrap_or(true);
+        let tokens = self.tokens(path, rule, places);
         let require = match require {
             Some(require) => Some(require?),
             None => None,
         };
-        Some(Rule { name, matches, require, claims_to_headers, forward_token })
+        let (mode, cors_preflight) = (rule.mode, rule.cors_preflight);
+        Some(Rule { name, matches, mode, require, tokens, claims_to_headers, cors_preflight })
     }
 
     #[inline(never)]
@@ -391,10 +384,6 @@ impl<'a> Uses<'a> {
         let asking = credentials.filter_map(|(_, credential)| credential.issuer.as_deref()).collect();
         Self { verifying, asking }
     }
-}
-
-fn rule_name(name: Option<&str>, index: usize) -> Rc<str> {
-    name.map_or_else(|| format!("rule-{index}").into(), Into::into)
 }
 
 fn algorithms(written: &[config::Algorithm]) -> Vec<Algorithm> {

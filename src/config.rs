@@ -137,6 +137,9 @@ pub struct Inbound {
     /// `GET /.well-known/oauth-protected-resource` itself, without a token, and every challenge names that place. Default:
     /// nothing; which issuers are trusted is nobody's business unless the operator says so.
     pub resource_metadata: Option<ResourceMetadata>,
+    /// Where requests carry their token. Default `[{ header: authorization, scheme: Bearer }]`, as RFC 6750 section 2.1 has it.
+    /// A request with more than one credential in these places is refused (section 2 there).
+    pub tokens: Option<Vec<TokenPlace>>,
     /// The rules; the first that matches decides. A request that matches none is refused.
     pub rules: Vec<InboundRule>,
 }
@@ -177,15 +180,59 @@ pub struct InboundRule {
     pub name: Option<String>,
     /// Which requests. Default: all.
     pub r#match: Match,
+    /// What becomes of the decision. Default `enforce`.
+    pub mode: Mode,
     /// What the caller must show. Exactly one of `require` and `allow`.
     pub require: Option<Require>,
     /// `true`: everybody may, without a token.
     pub allow: bool,
+    /// Where these requests carry their token, instead of where `inbound.tokens` says.
+    pub tokens: Option<Vec<TokenPlace>>,
     /// Claims to hand to the service: header name to claim path (`sub`, `realm_access.roles`; a list where names hold
     /// dots). A client's own copies of these headers are removed from every request, whatever rule it matches.
     pub claims_to_headers: Entries<ClaimPath>,
-    /// Whether the service sees the `Authorization` header. Default `true`: it may want to pass it on.
+    /// Whether the service sees the token, in whatever `mode`. Default `true` for the `Authorization` header, as the service may want to
+    /// pass it on, and `false` for all other places, since services write queries, and sometimes cookies, into their logs. Everything
+    /// else in a query and in cookies stays as it is, byte for byte.
     pub forward_token: Option<bool>,
+    /// `true`: a CORS preflight for a request of this rule goes on without a token, as browsers send none: `OPTIONS` with one `Origin`
+    /// and one `Access-Control-Request-Method`, which is the method that `match.methods` is about then. Default `false`.
+    pub cors_preflight: bool,
+}
+
+/// What becomes of a rule's decision.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Who may not is refused.
+    #[default]
+    Enforce,
+    /// The same, but a request without any token goes on without a caller. One with a bad token is refused, and so is one whose
+    /// token cannot be judged, as keys cannot be had (503).
+    Optional,
+    /// Every request goes on, and the header `m2m-auth-decision` tells the service what was decided: `allowed`, else the reason of
+    /// the refusal that it was spared. Only a service that reads it is still protected, hence `danger_`. Nobody waits for keys.
+    DangerPermissive,
+    /// Every request goes on, and only metrics and the log tell what was decided, so that a rule can be tried on real traffic. It
+    /// protects nothing meanwhile, hence `danger_`. Nobody waits for keys.
+    DangerDryRun,
+}
+
+/// A place where a request may carry its token: exactly one of `header`, `cookie` and `danger_query`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+pub struct TokenPlace {
+    /// A header, such as `authorization` or `x-api-token`.
+    pub header: Option<String>,
+    /// The scheme before the token, in any case, with a blank behind it. Default `Bearer` for `authorization`, else none.
+    pub scheme: Option<String>,
+    /// A text before the token, to the letter, instead of a scheme.
+    pub prefix: Option<String>,
+    /// A cookie. Browsers attach cookies by themselves, to requests of other sites too: see that they are `SameSite`.
+    pub cookie: Option<String>,
+    /// A parameter of the query (RFC 6750 section 2.3). URLs end up in logs, histories and `Referer` headers, and with them the token,
+    /// hence `danger_`: RFC 9700 section 4.3.2 forbids it. For clients that can send nothing but a URL.
+    pub danger_query: Option<String>,
 }
 
 /// Which requests a rule is for. All that is given must hold.

@@ -2,6 +2,7 @@
 //!
 //! Plain data, and the one place that knows which claim can be a header's value. It does not decide what to change.
 
+use crate::bearer::{self, Place};
 use crate::io::Head;
 use crate::store::Want;
 use serde_json::Value;
@@ -42,6 +43,24 @@ impl Edits {
     pub fn remove(&mut self, name: &Rc<str>, head: &Head) {
         if head.first(name).is_some() {
             self.headers.push(Edit::Remove(Rc::clone(name)));
+        }
+    }
+
+    /// Takes the tokens out that are not forwarded, and leaves everything else in the same header as it is.
+    pub fn take_out(&mut self, places: &[Place], head: &Head) {
+        if places.iter().all(|place| place.forward) {
+            return;
+        }
+        for name in bearer::headers_without(head, places) {
+            self.remove(name, head);
+        }
+        if let Some(path) = bearer::path_without(head, places) {
+            self.set(&Rc::from(":path"), path);
+        }
+        match bearer::cookies_without(head, places) {
+            None => {}
+            Some(left) if left.is_empty() => self.remove(&Rc::from("cookie"), head),
+            Some(left) => self.set(&Rc::from("cookie"), left),
         }
     }
 

@@ -4,6 +4,7 @@
 //! It performs no I/O and keeps nothing between runs: a request that waits is simply decided again, from the top.
 
 mod attach;
+mod modes;
 mod prove;
 
 use crate::access::Asked;
@@ -12,11 +13,13 @@ use crate::bearer;
 use crate::edits::{self, Edits};
 use crate::io::{Head, Instant, Now, Response};
 use crate::jwt::{self, Caller, Reject};
-use crate::policy::{Inbound, Policy, Require, Rule};
+use crate::policy::{Inbound, Mode, Policy, Require, Rule};
 use crate::reply::Refusal;
 use crate::route::{Ambiguous, Target};
 use crate::signature::Verify;
 use crate::store::{Missing, Store, Want};
+pub use modes::ran_out;
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -53,7 +56,7 @@ pub enum Stop {
 
 /// A caller, and the token by which it was known.
 struct Authenticated<'a> {
-    token: &'a [u8],
+    token: Cow<'a, [u8]>,
     caller: Caller,
 }
 
@@ -62,6 +65,12 @@ struct Authenticated<'a> {
 pub struct Seen {
     /// The inbound rule.
     pub rule: Option<Rc<str>>,
+    /// Its mode.
+    pub mode: Mode,
+    /// What it was spared by that mode.
+    pub spared: Option<Refusal>,
+    /// Why it needed no caller, if a rule wanted one.
+    pub without: Option<&'static str>,
     /// Who calls.
     pub caller: Option<Caller>,
     /// Whether the caller's token had been verified before.
@@ -76,7 +85,7 @@ impl<'a> Request<'a> {
         let mut edits = Edits::default();
         let target = Target::of(self.head).map_err(|Ambiguous| Refusal::AmbiguousPath)?;
         let caller = match &self.policy.inbound {
-            Some(inbound) => self.admit(inbound, &target, &mut edits)?,
+            Some(inbound) => self.enter(inbound, &target, &mut edits)?,
             None => None,
         };
         if let Some(rule) = self.policy.attach(&target) {
@@ -85,8 +94,8 @@ impl<'a> Request<'a> {
         Ok(edits)
     }
 
-    /// Who calls, and may they? Nobody is asked where the rule allows everybody.
-    fn admit(
+    /// Which rule is for it? Nobody is asked for a caller where the rule allows everybody.
+    fn enter(
         &mut self,
         inbound: &Inbound,
         target: &Target<'_>,
@@ -98,20 +107,40 @@ impl<'a> Request<'a> {
         if let Some(answer) = inbound.resource.as_ref().and_then(|resource| resource.answer(target)) {
             return Err(Stop::Answer(answer));
         }
-        let rule = inbound.rules.iter().find(|rule| rule.matches.holds(target)).ok_or(Refusal::NoRule)?;
+        let (rule, preflight) = inbound.rule(target).ok_or(Refusal::NoRule)?;
         self.seen.rule = Some(Rc::clone(&rule.name));
+        if preflight {
+            self.seen.without = Some("preflight");
+            return Ok(None);
+        }
         let Some(require) = &rule.require else {
             return Ok(None);
         };
-        let token = bearer::of(self.head)?;
-        let caller = self.authenticate(require, token)?;
+        edits.take_out(&rule.tokens, self.head); // in every mode, and whatever the token is
+        self.by_mode(rule, require, target, edits)
+    }
+
+    /// Who calls, and may they?
+    fn admit(
+        &mut self,
+        rule: &Rule,
+        require: &Require,
+        target: &Target<'_>,
+        edits: &mut Edits,
+    ) -> Result<Authenticated<'a>, Stop> {
+        let token = bearer::find(&rule.tokens, self.head)?;
+        let caller = self.authenticate(require, &token)?;
         self.seen.caller = Some(caller.clone());
         if !caller.is_for_any(&require.audiences) {
             return Err(Refusal::Token(Reject::Audience).into());
         }
         require.access.allows(&caller, Asked { target, matches: &rule.matches }).map_err(Refusal::Access)?;
-        self.hand_on(rule, &caller, edits);
-        Ok(Some(Authenticated { token, caller }))
+        for (header, path) in &rule.claims_to_headers {
+            if let Some(value) = caller.claim(path).and_then(edits::header_value) {
+                edits.set(header, value);
+            }
+        }
+        Ok(Authenticated { token, caller })
     }
 
     /// A caller exists only as the result of a verified token.
@@ -131,18 +160,6 @@ impl<'a> Request<'a> {
         self.store.remember(require.issuer, token, &caller);
         Ok(caller)
     }
-
-    /// Tells the service who calls, in the headers that the rule names.
-    fn hand_on(&self, rule: &Rule, caller: &Caller, edits: &mut Edits) {
-        for (header, path) in &rule.claims_to_headers {
-            if let Some(value) = caller.claim(path).and_then(edits::header_value) {
-                edits.set(header, value);
-            }
-        }
-        if !rule.forward_token {
-            edits.remove(&Rc::from("authorization"), self.head);
-        }
-    }
 }
 
 /// What is on its way is waited for; what cannot be had refuses, and it is never the caller's fault.
@@ -160,6 +177,7 @@ impl From<bearer::Absent> for Stop {
         Self::Refuse(match absent {
             bearer::Absent::None => Refusal::NoToken,
             bearer::Absent::Several => Refusal::SeveralTokens,
+            bearer::Absent::TooLarge => Refusal::Token(Reject::TooLarge),
         })
     }
 }

@@ -7,10 +7,10 @@ use crate::assertion::Signer;
 use crate::audit::Audit;
 use crate::dpop::{self, Nonce};
 use crate::edits::{Edits, Sent};
-use crate::filter::{Request, Seen, Stop};
+use crate::filter::{Request, Seen, Stop, ran_out};
 use crate::io::{Call, Dice, Head, Instant, Now, Reply, RequestId, Response};
 use crate::lease::Cause;
-use crate::policy::Policy;
+use crate::policy::{Mode, Policy};
 use crate::reply::{Manner, Refusal};
 use crate::share::{Alone, Board};
 use crate::signature::Verify;
@@ -18,7 +18,6 @@ use crate::stats::{Event, Stats};
 use crate::store::{Outcome, Store, Ticket, Want};
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +52,8 @@ pub struct Plugin {
     effects: VecDeque<Effect>,
     stats: Stats,
     audit: Audit,
+    /// Lines about requests that went on all the same take no room from those about refusals.
+    spared: Audit,
     dice: Dice,
 }
 
@@ -89,6 +90,7 @@ impl Plugin {
             effects: VecDeque::new(),
             stats: Stats::default(),
             audit: Audit::default(),
+            spared: Audit::default(),
             dice,
         }
     }
@@ -99,7 +101,7 @@ impl Plugin {
             (Err(Stop::Wait(want)), seen) => (want, seen),
             (Err(Stop::Refuse(refusal)), seen) => return self.refuse(&refusal, &seen, &head, now),
             (Err(Stop::Answer(response)), _) => return self.answer(response),
-            (Ok(edits), seen) => return self.forward(edits, &seen),
+            (Ok(edits), seen) => return self.forward(edits, &seen, &head, now),
         };
         if self.is_full(want) {
             return self.refuse(&Refusal::TooManyWaiting, &seen, &head, now);
@@ -224,7 +226,7 @@ impl Plugin {
         let concerned: Vec<Waiter> = self.waiting.extract_if(.., concerned).collect();
         for waiter in concerned {
             let step = match self.decide(&waiter.head, waiter.since, now) {
-                (Ok(edits), seen) => self.forward(edits, &seen),
+                (Ok(edits), seen) => self.forward(edits, &seen, &waiter.head, now),
                 (Err(Stop::Refuse(refusal)), seen) => self.refuse(&refusal, &seen, &waiter.head, now),
                 (Err(Stop::Answer(response)), _) => self.answer(response),
                 (Err(Stop::Wait(want)), _) if now.instant < waiter.deadline && !self.is_full(want) => {
@@ -240,10 +242,20 @@ impl Plugin {
         }
     }
 
-    fn forward(&mut self, edits: Edits, seen: &Seen) -> Step {
+    fn forward(&mut self, edits: Edits, seen: &Seen, head: &Head, now: Now) -> Step {
         if let Some(rule) = &seen.rule {
-            self.stats.count(Event::Inbound, rule, "allowed");
+            let event = match seen.mode {
+                Mode::Enforce | Mode::Optional => Event::Inbound,
+                Mode::DangerPermissive => Event::Permissive,
+                Mode::DangerDryRun => Event::DryRun,
+            };
+            let decision = seen.spared.as_ref().map(Refusal::reason).or(seen.without);
+            self.stats.count(event, rule, decision.unwrap_or("allowed"));
             self.count_lookup(seen);
+        }
+        if let Some(refusal) = &seen.spared {
+            let line = self.spared.line("would_refuse", refusal, seen, head, now.instant);
+            self.tell_audit(line);
         }
         if let Some(rule) = &seen.attach {
             let detail = if edits.sent.is_some() { "attached" } else { "passed" };
@@ -260,13 +272,18 @@ impl Plugin {
         };
         self.stats.count(event, rule, refusal.reason());
         self.count_lookup(seen);
-        match self.audit.refusal(refusal, seen, head, now.instant) {
-            Some(line) => self.effects.push_back(Effect::Log(log::Level::Info, line)),
-            None => self.stats.count(Event::AuditSuppressed, "", ""),
-        }
+        let line = self.audit.line("refused", refusal, seen, head, now.instant);
+        self.tell_audit(line);
         let plain = Manner::default();
         let manner = self.policy.inbound.as_ref().map_or(&plain, |inbound| &inbound.manner);
         Step::Answer(refusal.response(manner, head.is_grpc()))
+    }
+
+    fn tell_audit(&mut self, line: Option<String>) {
+        match line {
+            Some(line) => self.effects.push_back(Effect::Log(log::Level::Info, line)),
+            None => self.stats.count(Event::AuditSuppressed, "", ""),
+        }
     }
 
     /// What the resource says of itself.
@@ -292,14 +309,5 @@ impl Plugin {
         };
         self.stats.count(Event::Fetch, &what, detail);
         self.effects.push_back(Effect::Log(level, text));
-    }
-}
-
-/// The time to wait for this is over.
-fn ran_out(want: Want) -> Refusal {
-    let soon = Duration::from_secs(1);
-    match want {
-        Want::Token(_) | Want::Exchanged(..) => Refusal::NoOutboundToken(soon),
-        Want::Keys(_) | Want::Metadata(_) => Refusal::NoKeys(soon),
     }
 }

@@ -3,6 +3,8 @@
 //! `compile` makes it from the configuration; from then on it is only read.
 
 use crate::access::Requirement;
+use crate::bearer::Place;
+pub use crate::config::Mode;
 use crate::config::{Existing, Unavailable};
 use crate::discovery::Discovery;
 use crate::io::{Asks, Endpoint, Route};
@@ -43,6 +45,9 @@ pub struct Policy {
 
 /// What a route names instead of a credential, so that nothing is attached.
 pub const NO_CREDENTIAL: &str = "none";
+
+/// The header that tells a service what was decided; ours alone where a rule sets it.
+pub const DECISION: &str = "m2m-auth-decision";
 
 /// The route names a credential that is none of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +180,17 @@ pub struct Inbound {
     pub rules: Vec<Rule>,
 }
 
+impl Inbound {
+    /// The first rule for a request; and whether the request only asks, as a CORS preflight, whether another one may be sent.
+    pub fn rule(&self, target: &Target<'_>) -> Option<(&Rule, bool)> {
+        let preflight = target.preflight();
+        self.rules.iter().find_map(|rule| match preflight.as_ref().filter(|_| rule.cors_preflight) {
+            Some(announced) => rule.matches.holds(announced).then_some((rule, true)),
+            None => rule.matches.holds(target).then_some((rule, false)),
+        })
+    }
+}
+
 /// Requests, and what they need.
 #[derive(Debug)]
 pub struct Rule {
@@ -182,12 +198,16 @@ pub struct Rule {
     pub name: Rc<str>,
     /// Which requests.
     pub matches: Match,
+    /// What becomes of the decision.
+    pub mode: Mode,
     /// What the caller must show; none: nothing.
     pub require: Option<Require>,
+    /// Where the token stands, and whether it stays there.
+    pub tokens: Vec<Place>,
     /// Header and claim path.
     pub claims_to_headers: Vec<(Rc<str>, Vec<String>)>,
-    /// Whether the service sees the token.
-    pub forward_token: bool,
+    /// Whether CORS preflights for these requests go on.
+    pub cors_preflight: bool,
 }
 
 /// What a caller must show.

@@ -103,6 +103,20 @@ impl<'a> Target<'a> {
         without_port(self.host)
     }
 
+    /// The request that this one announces, if it is a CORS preflight (Fetch standard, "CORS-preflight request").
+    pub fn preflight(&self) -> Option<Target<'_>> {
+        let only = |name: &str| {
+            let mut values = self.head.all(name);
+            values.next().filter(|value| !value.is_empty() && values.next().is_none())
+        };
+        if self.method != b"OPTIONS" {
+            return None;
+        }
+        only("origin")?;
+        let method = only("access-control-request-method")?;
+        Some(Target { method, path: Cow::Borrowed(&self.path), ..*self })
+    }
+
     /// Where it goes.
     pub fn route(&self) -> &'a Route {
         self.head.route()

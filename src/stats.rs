@@ -6,8 +6,12 @@ use std::fmt;
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A request was decided inbound; the detail is `allowed` or the reason of its refusal.
+    /// A request was decided inbound; the detail is `allowed`, `anonymous`, `preflight` or the reason of its refusal.
     Inbound,
+    /// A request of a permissive rule was decided; the detail is `allowed` or the reason of the refusal that it was spared.
+    Permissive,
+    /// The same, of a rule that is tried.
+    DryRun,
     /// A request was decided outbound; the detail is `attached`, `passed` or the reason of its refusal.
     Outbound,
     /// A fetch ended; the detail is `ok` or the cause of its failure.
@@ -38,6 +42,8 @@ impl fmt::Display for Counter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, subject, detail) = match self.event {
             Event::Inbound => ("inbound", "rule", "decision"),
+            Event::Permissive => ("permissive", "rule", "decision"),
+            Event::DryRun => ("dry_run", "rule", "decision"),
             Event::Outbound => ("outbound", "rule", "decision"),
             Event::Fetch => ("fetch", "of", "outcome"),
             Event::Verified => ("verified", "", "lookup"),

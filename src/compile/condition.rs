@@ -170,6 +170,6 @@ impl Compiler<'_> {
 }
 
 /// RFC 9110 section 5.6.2, `token`.
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,7 +1,10 @@
 //! The names that an operator gives, and references to them.
 
+use super::Compiler;
 use crate::config::Config;
+use crate::located::Path;
 use crate::mistake;
+use std::rc::Rc;
 
 /// Names that others may refer to.
 pub(super) struct Names {
@@ -34,4 +37,29 @@ impl Names {
             format!("{found}, expected one of: {known}")
         }))
     }
+}
+
+impl Compiler<'_> {
+    /// Names that the operator gave, or that follow from positions.
+    #[inline(never)]
+    pub(super) fn distinct<'n>(&mut self, path: &Path, names: impl Iterator<Item = Option<&'n str>>) {
+        let mut seen: Vec<(Rc<str>, bool)> = Vec::new();
+        for (index, written) in names.enumerate() {
+            let name = rule_name(written, index);
+            let twice =
+                seen.iter().find(|(known, _)| *known == name).map(|(_, given)| *given && written.is_some());
+            // A position is not what it was once a rule before it could not be read.
+            let unless = if twice == Some(true) { Vec::new() } else { vec![path.clone()] };
+            if twice.is_some() {
+                let fault = format!("{name:?} twice, expected distinct names");
+                self.wrong_unless(unless, &path.index(index).name("name"), &fault);
+            }
+            seen.push((name, written.is_some()));
+        }
+    }
+}
+
+/// A rule's name, which its position gives it if the operator does not.
+pub(super) fn rule_name(name: Option<&str>, index: usize) -> Rc<str> {
+    name.map_or_else(|| format!("rule-{index}").into(), Into::into)
 }

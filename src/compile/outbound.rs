@@ -1,6 +1,7 @@
 //! The credentials, and the rules that attach their tokens.
 
-use super::{Compiler, DEFAULT_LIFETIME, RESERVED_PARAMETERS, rule_name};
+use super::names::rule_name;
+use super::{Compiler, DEFAULT_LIFETIME, RESERVED_PARAMETERS};
 use crate::config::{self, AuthMethod, Existing, GrantType, SubjectToken};
 use crate::dpop;
 use crate::located::Path;

@@ -73,7 +73,7 @@ impl<'a> Request<'a> {
         let (token, ends) = match subject {
             policy::Subject::Caller => {
                 let Authenticated { token, caller } = caller.ok_or(Refusal::NoToken)?;
-                (*token, caller.expires())
+                (&**token, caller.expires())
             }
             policy::Subject::Header(name) => {
                 let token = bearer::in_header(self.head, name)?;

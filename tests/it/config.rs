@@ -8,7 +8,8 @@
 )]
 
 use m2m_auth::assertion::Signer;
-use m2m_auth::config::{Existing, Unavailable};
+use m2m_auth::bearer::{At, Place as TokenPlace};
+use m2m_auth::config::{Existing, Mode, Unavailable};
 use m2m_auth::discovery::Place;
 use m2m_auth::io::{Asks, Dice};
 use m2m_auth::oauth::{Asking, ClientAuth};
@@ -642,7 +643,9 @@ fn the_defaults_are_the_documented_ones() {
     let inbound = policy.inbound.as_ref().unwrap();
     assert_eq!(inbound.manner.realm, "m2m");
     assert_eq!((&*inbound.rules[0].name, &*inbound.rules[1].name), ("rule-0", "rule-1"));
-    assert!(inbound.rules[0].forward_token);
+    let bearer = At::Scheme("authorization".into(), "Bearer".to_owned());
+    assert_eq!(inbound.rules[0].tokens, [TokenPlace { at: bearer, forward: true }]);
+    assert_eq!((inbound.rules[0].mode, inbound.rules[0].cors_preflight), (Mode::Enforce, false));
     assert!(inbound.own_headers.is_empty());
     let attach = &policy.outbound[0];
     assert_eq!(
@@ -654,6 +657,48 @@ fn the_defaults_are_the_documented_ones() {
     assert!(matches!(grant.auth[..], [ClientAuth::Basic(_)]));
     assert_eq!(grant.default_lifetime, Duration::from_mins(5));
     assert!(grant.parameters.is_empty());
+}
+
+#[test]
+fn a_rule_says_where_its_tokens_stand_else_all_rules_do_and_only_authorization_is_forwarded() {
+    let api = json!([{ "header": "X-Api-Token", "prefix": "tok:" }, { "header": "Authorization", "scheme": "Token" }]);
+    let own = json!([{ "cookie": "session" }, { "danger_query": "access_token" }, { "header": "x-token" }]);
+    let rule = |more: Value| {
+        let mut rule = json!({ "require": { "issuer": "idp", "audiences": ["svc"] } });
+        rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        rule
+    };
+    let rules = json!([
+        rule(json!({})),
+        rule(json!({ "tokens": own })),
+        rule(json!({ "forward_token": true, "tokens": own })),
+        rule(json!({ "forward_token": false })),
+    ]);
+    let inbound = policy(&with(&[("/inbound/tokens", api), ("/inbound/rules", rules)])).inbound.unwrap();
+    let tokens = |index: usize| -> Vec<(At, bool)> {
+        inbound.rules[index].tokens.iter().map(|place| (place.at.clone(), place.forward)).collect()
+    };
+    let (prefixed, scheme) =
+        (At::Header("x-api-token".into(), "tok:".into()), At::Scheme("authorization".into(), "Token".into()));
+    let (cookie, query, bare) = (
+        At::Cookie("session".into()),
+        At::Query("access_token".into()),
+        At::Header("x-token".into(), String::new()),
+    );
+    assert_eq!(tokens(0), [(prefixed.clone(), false), (scheme.clone(), true)]);
+    assert_eq!(tokens(1), [(cookie.clone(), false), (query.clone(), false), (bare.clone(), false)]);
+    assert_eq!(tokens(2), [(cookie, true), (query, true), (bare, true)]);
+    assert_eq!(tokens(3), [(prefixed, false), (scheme, false)]);
+}
+
+#[test]
+fn the_header_that_tells_of_decisions_is_ours_where_a_rule_sets_it() {
+    let own = |mode: &str| {
+        let inbound = policy(&with(&[("/inbound/rules/0/mode", json!(mode))])).inbound.unwrap();
+        inbound.own_headers.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(own("danger_permissive"), ["m2m-auth-decision"]);
+    assert_eq!(own("danger_dry_run"), [""; 0]);
 }
 
 #[test]

@@ -11,7 +11,9 @@
 mod access;
 mod answers;
 mod handing_on;
+mod modes;
 mod paths;
+mod places;
 mod requests;
 mod resource;
 mod tokens;

@@ -178,6 +178,26 @@ fn two_tokens_while_the_keys_cannot_be_fetched_are_one_bad_request() {
     assert!(world.get("/", &good_token(&key)).is_forwarded());
 }
 
+/// The same where it happened: the rule let those through who had no token, or a bad one.
+#[test]
+fn two_tokens_while_the_keys_cannot_be_fetched_are_what_the_mode_makes_of_them() {
+    let first = format!("Bearer {}", good_token(&key("k")));
+    for (mode, with_two, with_one, with_none) in
+        [("optional", 400, 503, 200), ("danger_permissive", 200, 200, 200), ("danger_dry_run", 200, 200, 200)]
+    {
+        let mut configuration = one_rule();
+        configuration["inbound"]["rules"][0]["mode"] = serde_json::json!(mode);
+        let mut world = World::new(&configuration);
+        for wait in [0, 60] {
+            world.pass(wait);
+            let twice = head("/", &[("authorization", &first), ("authorization", &first)]);
+            assert_eq!(world.ask(twice).status, with_two, "{mode}");
+            assert_eq!(world.ask(head("/", &[("authorization", &first)])).status, with_one, "{mode}");
+            assert_eq!(world.ask(head("/", &[])).status, with_none, "{mode}");
+        }
+    }
+}
+
 /// CVE-2024-45809 (Envoy): the answer to a fetch met a request that was no longer there.
 #[test]
 fn a_request_that_hung_up_while_it_waited_is_not_touched_again() {

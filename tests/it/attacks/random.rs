@@ -160,6 +160,52 @@ proptest! {
         serve_token(Reply { status: Some(200), body: Some(answer.to_string().into()), ..Reply::default() });
     }
 
+    /// Whatever stands beside a token in a query and in cookies, no byte of it changes, and no token is left.
+    #[test]
+    fn what_stands_beside_a_token_stays(
+        query in proptest::collection::vec("(access_token|access%5[Ff]token|[a-c;%+]{0,3})(=[ -%'-~]{0,4})?", 0..6),
+        cookies in proptest::collection::vec("(session|[a-c\\[]{1,3})=[!-:<-~]{0,4}", 0..6),
+    ) {
+        let mut configuration = one_rule();
+        configuration["inbound"]["tokens"] = json!([{ "cookie": "session" }, { "danger_query": "access_token" }]);
+        configuration["inbound"]["rules"][0]["mode"] = json!("danger_dry_run");
+        let query: Vec<String> = query.into_iter().map(|piece| piece.replace('#', "")).collect();
+        let (path, line) = (format!("/?{}", query.join("&")), cookies.join("; "));
+        let (_, step) = World::new(&configuration).begin(head(&path, &[("cookie", &line)]));
+        let Step::Forward(edits) = step else { panic!("{path} {line}") };
+        let set = |name: &str, was: &str| {
+            edits.headers.iter().fold(was.to_owned(), |was, edit| match edit {
+                Edit::Set(own, value) if **own == *name => String::from_utf8(value.clone()).unwrap(),
+                Edit::Remove(own) if **own == *name => String::new(),
+                _ => was,
+            })
+        };
+        let ours = |piece: &str| ["access_token", "access%5Ftoken", "access%5ftoken"].contains(&piece.split('=').next().unwrap());
+        let left: Vec<&str> = query.iter().map(String::as_str).filter(|piece| !ours(piece)).collect();
+        let left = if left.len() == query.len() { path.clone() } else { format!("/?{}", left.join("&")) };
+        let left = if left == "/?" && left != path { "/" } else { left.as_str() };
+        prop_assert_eq!(set(":path", &path), left);
+        let left: Vec<&str> = cookies.iter().map(String::as_str).filter(|pair| !pair.starts_with("session=")).collect();
+        prop_assert_eq!(set("cookie", &line), left.join("; "));
+    }
+
+    #[test]
+    fn no_bytes_in_any_place_are_a_token(query: Vec<u8>, cookies: Vec<u8>, header: Vec<u8>) {
+        let mut configuration = one_rule();
+        configuration["inbound"]["tokens"] =
+            json!([{ "header": "x-token", "prefix": "t" }, { "cookie": "a" }, { "danger_query": "b" }]);
+        let mut world = World::new(&configuration);
+        world.provider("idp.example.com", &[key("k").jwk()]);
+        world.pass(10);
+        let (path, cookies) = ([b"/?b=", query.as_slice()].concat(), [b"a=", cookies.as_slice()].concat());
+        let fields: [(&[u8], &[u8]); 5] = [
+            (b":method", b"GET"), (b":authority", b"orders"), (b":path", &path), (b"cookie", &cookies),
+            (b"x-token", &header),
+        ];
+        let end = world.ask(fields.into_iter().collect());
+        prop_assert!([400, 401].contains(&end.status), "{:?}", end);
+    }
+
     #[test]
     fn no_request_without_a_token_gets_in(fields in fields()) {
         let mut configuration = one_rule();

@@ -50,6 +50,28 @@ fn a_claim_handed_on_costs_one_call_more() {
 }
 
 #[test]
+fn a_token_in_the_query_costs_one_change() {
+    let mut configuration = inbound();
+    configuration["inbound"]["tokens"] = serde_json::json!([{ "danger_query": "access_token" }]);
+    let vm = Vm::ready(&configuration);
+    let mut headers = plain();
+    let path = headers.iter_mut().find(|(name, _)| name == b":path").unwrap();
+    path.1.extend(format!("&access_token={}", token()).into_bytes());
+    cost(&vm, headers.clone());
+    assert_eq!(
+        cost(&vm, headers),
+        [
+            "proxy_on_context_create",
+            "proxy_on_request_headers",
+            "  proxy_get_header_map_pairs request",
+            "  proxy_replace_header_map_value request: :path",
+            "proxy_on_response_headers",
+            "proxy_on_delete",
+        ]
+    );
+}
+
+#[test]
 fn a_new_token_costs_one_signature() {
     let vm = Vm::ready(&inbound());
     assert_eq!(

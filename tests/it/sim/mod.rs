@@ -19,6 +19,8 @@ mod clients;
 mod dpop;
 mod exchange;
 mod keys;
+mod modes;
+mod places;
 mod random;
 mod routes;
 mod start;

@@ -103,6 +103,11 @@ impl Outcome {
         }
     }
 
+    /// Whether the client's header of that name goes.
+    pub(crate) fn removes(&self, name: &str) -> bool {
+        self.edits().headers.iter().any(|edit| matches!(edit, Edit::Remove(own) if **own == *name))
+    }
+
     /// The value that a header is set to.
     pub(crate) fn set(&self, name: &str) -> Option<String> {
         self.edits().headers.iter().find_map(|edit| match edit {

@@ -1,0 +1,48 @@
+//! The cookies of a request (RFC 6265 section 4.2): the value of one, and the header without some, every other byte as it was.
+
+use super::{Absent, MAX_BYTES};
+use crate::io::Head;
+
+/// The value of the one cookie of this name.
+pub(super) fn value<'a>(head: &'a Head, name: &str) -> Result<&'a [u8], Absent> {
+    if head.all("cookie").map(<[u8]>::len).sum::<usize>() > MAX_BYTES {
+        return Err(Absent::TooLarge);
+    }
+    let mut values = pairs(head).filter(|pair| is(pair, name)).map(|pair| divided(pair).1);
+    let value = values.next().ok_or(Absent::None)?;
+    if values.next().is_some() {
+        return Err(Absent::Several);
+    }
+    let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+    Some(quoted.unwrap_or(value)).filter(|value| !value.is_empty()).ok_or(Absent::None)
+}
+
+/// Whether a cookie has this name, to the letter.
+pub(super) fn is(pair: &[u8], name: &str) -> bool {
+    divided(pair).0 == name.as_bytes()
+}
+
+/// The header's value without those cookies, empty if no other is left; none if there is none of them.
+pub(super) fn without(head: &Head, gone: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    if !pairs(head).any(&gone) {
+        return None;
+    }
+    let lines = head.all("cookie").map(|line| {
+        let left: Vec<&[u8]> = line.split(|byte| *byte == b';').filter(|pair| !gone(pair)).collect();
+        left.join(&b';').trim_ascii().to_vec()
+    });
+    let lines: Vec<Vec<u8>> = lines.filter(|line| !line.is_empty()).collect();
+    Some(lines.join(&b"; "[..]))
+}
+
+/// A client may send several lines, of which HTTP/2 makes one (RFC 9113 section 8.2.3).
+fn pairs(head: &Head) -> impl Iterator<Item = &[u8]> {
+    head.all("cookie").flat_map(|line| line.split(|byte| *byte == b';'))
+}
+
+/// Name and value, without the blanks around them.
+fn divided(pair: &[u8]) -> (&[u8], &[u8]) {
+    let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+    let (name, value) = pair.split_at(end);
+    (name.trim_ascii(), value.get(1..).unwrap_or_default().trim_ascii())
+}

@@ -1,0 +1,81 @@
+//! The query of a path: a parameter's value, and the path without some parameters, every other byte as it was.
+
+use super::{Absent, MAX_BYTES};
+use std::borrow::Cow;
+
+/// The value of the one parameter of this name, decoded as forms are (RFC 6750 section 2.3).
+pub(super) fn value<'a>(path: &'a [u8], name: &str) -> Result<Cow<'a, [u8]>, Absent> {
+    let (_, query, _) = parts(path).ok_or(Absent::None)?;
+    if query.len() > MAX_BYTES {
+        return Err(Absent::TooLarge);
+    }
+    let mut values = pieces(query).filter(|piece| is(piece, name)).map(|piece| divided(piece).1);
+    let value = values.next().ok_or(Absent::None)?;
+    if values.next().is_some() {
+        return Err(Absent::Several);
+    }
+    match value {
+        [] => Err(Absent::None),
+        value if value.iter().any(|byte| matches!(byte, b'%' | b'+')) => Ok(decoded(value).collect()),
+        value => Ok(value.into()),
+    }
+}
+
+/// Whether a parameter has this name, in whatever spelling.
+pub(super) fn is(piece: &[u8], name: &str) -> bool {
+    decoded(divided(piece).0).eq(name.bytes())
+}
+
+/// The path without those parameters, and without the `?` if no other is left; none if there is none of them.
+pub(super) fn without(path: &[u8], gone: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    let (before, query, behind) = parts(path)?;
+    if !pieces(query).any(&gone) {
+        return None;
+    }
+    let left = pieces(query).filter(|piece| !gone(piece)).collect::<Vec<_>>().join(&b'&');
+    let mark: &[u8] = if left.is_empty() { b"" } else { b"?" };
+    Some([before, mark, left.as_slice(), behind].concat())
+}
+
+/// What stands before the query's `?`, the query, and what stands behind it; none without a query.
+fn parts(path: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let end = path.iter().position(|byte| *byte == b'#').unwrap_or(path.len());
+    let (path, behind) = path.split_at(end);
+    let (before, query) = path.split_at(path.iter().position(|byte| *byte == b'?')?);
+    Some((before, query.get(1..)?, behind))
+}
+
+fn pieces(query: &[u8]) -> impl Iterator<Item = &[u8]> {
+    query.split(|byte| *byte == b'&')
+}
+
+/// Name and value.
+fn divided(piece: &[u8]) -> (&[u8], &[u8]) {
+    let end = piece.iter().position(|byte| *byte == b'=').unwrap_or(piece.len());
+    let (name, value) = piece.split_at(end);
+    (name, value.get(1..).unwrap_or_default())
+}
+
+/// The bytes that forms spell so; a `%` that spells none is itself.
+fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (byte, tail) = rest.split_first()?;
+        rest = tail;
+        match (byte, tail) {
+            (b'+', _) => Some(b' '),
+            (b'%', [high, low, tail @ ..]) => match hex(*high).zip(hex(*low)) {
+                Some((high, low)) => {
+                    rest = tail;
+                    Some(high << 4 | low)
+                }
+                None => Some(b'%'),
+            },
+            _ => Some(*byte),
+        }
+    })
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
