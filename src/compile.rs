@@ -8,6 +8,8 @@ mod access;
 mod answers;
 mod client;
 mod condition;
+mod demand;
+mod issuer;
 mod names;
 mod outbound;
 mod proof;
@@ -16,14 +18,11 @@ mod tokens;
 
 use crate::bearer::At;
 use crate::config::{self, Config};
-use crate::discovery::{Discovery, Url};
-use crate::io::Endpoint;
-use crate::jwk::{self, Algorithm};
-use crate::jwt::Expect;
+use crate::jwt::Name;
 use crate::layout::Layout;
 use crate::located::Path;
 use crate::mistake::{self, Mistake};
-use crate::policy::{DECISION, Inbound, Issuer, IssuerId, Mode, Policy, Require, Rule, Waiting};
+use crate::policy::{DECISION, Inbound, IssuerId, Mode, Policy, Require, Rule, Waiting};
 use access::{Conditions, layout};
 use names::{Names, rule_name};
 use std::rc::Rc;
@@ -40,9 +39,11 @@ impl Policy {
         let layouts =
             read.value.issuers.iter().map(|(name, issuer)| (name.to_owned(), layout(issuer.preset)));
         let layouts = layouts.collect();
+        let tokens_of = read.value.issuers.iter().map(|(_, issuer)| issuer::names_of(issuer)).collect();
         let mut compiler = Compiler {
             environment,
             issuers,
+            tokens_of,
             layouts,
             credentials,
             places: Vec::new(),
@@ -59,11 +60,6 @@ impl Policy {
 }
 
 /// Defaults, each with its reason in `config`.
-const CLOCK_SKEW: Duration = Duration::from_secs(60);
-const REFRESH: Duration = Duration::from_secs(300);
-const MAX_STALE: Duration = Duration::from_secs(24 * 3600);
-const TIMEOUT: Duration = Duration::from_secs(5);
-const MAX_BACKOFF: Duration = Duration::from_secs(160);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 const WAITING: Waiting = Waiting { timeout: Duration::from_secs(5), requests: 1000 };
 
@@ -90,6 +86,8 @@ struct Compiler<'a> {
     issuers: Names,
     /// How the tokens of each issuer are laid out.
     layouts: Vec<(String, &'static Layout)>,
+    /// What the tokens of each issuer call it.
+    tokens_of: Vec<Vec<Name>>,
     credentials: Names,
     /// The names of the places in the path of the rule that is being compiled.
     places: Vec<String>,
@@ -124,12 +122,13 @@ impl Compiler<'_> {
         }
         let uses = Uses::of(config);
         let mut issuers = Vec::new();
-        for (name, issuer) in config.issuers.iter() {
-            issuers.extend(self.issuer(&root.name("issuers").name(name), name, issuer, &uses));
+        for (place, (name, issuer)) in config.issuers.iter().enumerate() {
+            let names = self.tokens_of.get(place).cloned().unwrap_or_default();
+            issuers.push(self.issuer(&root.name("issuers").name(name), name, names, issuer, &uses));
         }
         let inbound = config.inbound.as_ref().map(|inbound| self.inbound(config, inbound));
         let (credentials, outbound) = match &config.outbound {
-            Some(outbound) => self.outbound(outbound, &config.issuers),
+            Some(outbound) => self.outbound(outbound),
             None => Default::default(),
         };
         let waiting = self.waiting(&config.waiting);
@@ -162,126 +161,6 @@ impl Compiler<'_> {
             self.wrong(&path.name("requests"), &fault);
         }
         bounds
-    }
-
-    #[inline(never)]
-    fn issuer(
-        &mut self,
-        path: &Path,
-        name: &str,
-        issuer: &config::Issuer,
-        uses: &Uses<'_>,
-    ) -> Option<Issuer> {
-        let own = issuer.issuer.clone();
-        let url = own.as_deref().and_then(Url::parse);
-        match &own {
-            None => {
-                self.wrong(&path.name("issuer"), "missing, expected the exact `iss` of the issuer's tokens");
-            }
-            Some(text) if text.is_empty() => {
-                self.wrong(&path.name("issuer"), "empty, expected the exact `iss`");
-            }
-            Some(_) => {}
-        }
-        let jwks = issuer.jwks.as_ref().and_then(|document| match jwk::parse_object(document) {
-            Ok(parsed) => Some(parsed.keys),
-            Err(error) => {
-                self.wrong(&path.name("jwks"), &format!("{error}, expected a JWK set (RFC 7517)"));
-                None
-            }
-        });
-        if issuer.jwks.is_some() && issuer.jwks_uri.is_some() {
-            self.wrong(path, "both jwks and jwks_uri, expected one of them");
-        }
-        let (verifies, asks) = (uses.verifying.contains(&name), uses.asking.contains(&name));
-        if !verifies && !asks {
-            let users = vec![Path::default().name("inbound"), Path::default().name("outbound")];
-            let fault = "no rule and no credential uses this issuer, expected at least one that does";
-            self.wrong_unless(users, path, fault);
-        }
-        let fetches = asks || (verifies && issuer.jwks.is_none());
-        let cluster = issuer.cluster.clone().unwrap_or_default();
-        if fetches && cluster.is_empty() {
-            self.wrong(
-                &path.name("cluster"),
-                "missing, expected the name of the Envoy cluster that reaches the issuer",
-            );
-        }
-        let jwks_uri = self.endpoint(&path.name("jwks_uri"), issuer.jwks_uri.as_deref(), &cluster);
-        let token_endpoint =
-            self.endpoint(&path.name("token_endpoint"), issuer.token_endpoint.as_deref(), &cluster);
-        let discovers = (verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none())
-            || (asks && issuer.token_endpoint.is_none());
-        let timeout = self.timeout(&path.name("timeout"), issuer.timeout);
-        let max_backoff = issuer.max_backoff.map_or(MAX_BACKOFF, |span| span.0);
-        if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&max_backoff) {
-            self.wrong(&path.name("max_backoff"), "outside its bounds, expected between 1s and 5m");
-        }
-        if discovers && url.is_none() && own.as_ref().is_some_and(|own| !own.is_empty()) {
-            let fault = "not an http(s) URL, expected one, or jwks_uri and token_endpoint (it is where discovery starts)";
-            self.wrong(&path.name("issuer"), fault);
-        }
-        let discovery = url.zip(own.clone()).filter(|_| discovers).map(|(url, issuer_url)| Discovery {
-            issuer: issuer_url,
-            url,
-            cluster,
-            allowed_hosts: issuer.allowed_hosts.clone(),
-            timeout,
-            for_keys: verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none(),
-            for_tokens: asks && issuer.token_endpoint.is_none(),
-        });
-        let refresh = issuer.refresh.map_or(REFRESH, |span| span.0);
-        let max_stale = issuer.max_stale.map_or(MAX_STALE.max(refresh), |span| span.0);
-        if refresh < Duration::from_secs(5) {
-            self.wrong(&path.name("refresh"), "below 5s, expected at least 5s");
-        }
-        if max_stale < refresh {
-            self.wrong(&path.name("max_stale"), "shorter than refresh, expected at least as long");
-        }
-        let clock_skew = issuer.clock_skew.map_or(CLOCK_SKEW, |span| span.0);
-        if clock_skew > Duration::from_secs(600) {
-            self.wrong(&path.name("clock_skew"), "above 10m, expected at most 10m (RFC 7519 section 4.1.4)");
-        }
-        let expect = Expect {
-            issuer: own?,
-            algorithms: algorithms(&issuer.algorithms),
-            clock_skew: clock_skew.as_secs(),
-            layout: layout(issuer.preset),
-        };
-        let name = name.to_owned();
-        Some(Issuer {
-            name,
-            expect,
-            jwks,
-            jwks_uri,
-            token_endpoint,
-            discovery,
-            refresh,
-            max_stale,
-            timeout,
-            max_backoff,
-            verifies,
-        })
-    }
-
-    #[inline(never)]
-    fn timeout(&mut self, path: &Path, span: Option<config::Span>) -> Duration {
-        let timeout = span.map_or(TIMEOUT, |span| span.0);
-        // The host takes 0 for "never" and whole milliseconds only.
-        if timeout < Duration::from_millis(1) || timeout > Duration::from_secs(60) {
-            self.wrong(path, "outside its bounds, expected between 1ms and 60s");
-        }
-        timeout
-    }
-
-    #[inline(never)]
-    fn endpoint(&mut self, path: &Path, text: Option<&str>, cluster: &str) -> Option<Endpoint> {
-        let text = text?;
-        let url = Url::parse(text);
-        if url.is_none() {
-            self.wrong(path, &format!("{text:?}, expected an http(s) URL"));
-        }
-        url.map(|url| url.through(cluster))
     }
 
     #[inline(never)]
@@ -350,17 +229,11 @@ impl Compiler<'_> {
 
     #[inline(never)]
     fn require(&mut self, path: &Path, require: &config::Require) -> Option<Require> {
-        let issuer = self.issuer_named(&path.name("issuer"), require.issuer.as_deref());
-        let layouts = self.layouts_of(require.issuer.as_deref().into_iter());
+        let issuers = self.issuers_of(path, require);
+        let demand = self.demand(path, require);
+        let layouts = self.layouts_of(named(require));
         let access = self.access(path, &Conditions::from(require), &layouts, 0);
-        // RFC 7519 section 4.1.3, RFC 8725 section 3.9: without an audience every token of the issuer would do.
-        if require.audiences.is_empty() {
-            self.wrong(&path.name("audiences"), "empty, expected at least one audience");
-        }
-        if require.audiences.iter().any(String::is_empty) {
-            self.wrong(&path.name("audiences"), "an empty audience, expected the `aud` of this service");
-        }
-        Some(Require { issuer: issuer?, audiences: require.audiences.clone(), access })
+        Some(Require { issuers: issuers?, demand, access })
     }
 
     #[inline(never)]
@@ -368,6 +241,11 @@ impl Compiler<'_> {
         let place = self.issuers.place(name, "an issuer");
         place.map(IssuerId).map_err(|fault| self.wrong_if(path, fault)).ok()
     }
+}
+
+/// The issuers that a rule names.
+fn named(require: &config::Require) -> impl Iterator<Item = &str> {
+    require.issuer.iter().chain(&require.issuers).map(String::as_str)
 }
 
 /// Which issuers are used for what.
@@ -379,30 +257,10 @@ struct Uses<'a> {
 impl<'a> Uses<'a> {
     fn of(config: &'a Config) -> Self {
         let rules = config.inbound.iter().flat_map(|inbound| &inbound.rules);
-        let verifying = rules.filter_map(|rule| rule.require.as_ref()?.issuer.as_deref()).collect();
+        let required = rules.filter_map(|rule| rule.require.as_ref());
+        let verifying = required.flat_map(named).collect();
         let credentials = config.outbound.iter().flat_map(|outbound| &outbound.credentials.0);
         let asking = credentials.filter_map(|(_, credential)| credential.issuer.as_deref()).collect();
         Self { verifying, asking }
     }
-}
-
-fn algorithms(written: &[config::Algorithm]) -> Vec<Algorithm> {
-    if written.is_empty() {
-        return Algorithm::ALL.to_vec();
-    }
-    written
-        .iter()
-        .map(|algorithm| match algorithm {
-            config::Algorithm::RS256 => Algorithm::Rs256,
-            config::Algorithm::RS384 => Algorithm::Rs384,
-            config::Algorithm::RS512 => Algorithm::Rs512,
-            config::Algorithm::PS256 => Algorithm::Ps256,
-            config::Algorithm::PS384 => Algorithm::Ps384,
-            config::Algorithm::PS512 => Algorithm::Ps512,
-            config::Algorithm::ES256 => Algorithm::Es256,
-            config::Algorithm::ES384 => Algorithm::Es384,
-            config::Algorithm::ES512 => Algorithm::Es512,
-            config::Algorithm::EdDSA => Algorithm::EdDsa,
-        })
-        .collect()
 }

@@ -52,8 +52,14 @@ pub enum Sharing {
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Issuer {
     /// The exact `iss` of its tokens, e.g. `https://keycloak.example.com/realms/my-realm`. The endpoints that are not
-    /// given below come from its discovery document (`OpenID` Connect Discovery, else RFC 8414).
-    pub issuer: Option<String>,
+    /// given below come from its discovery document (`OpenID` Connect Discovery, else RFC 8414). A list, for a provider that
+    /// goes by several names (`[https://new.example.com, https://old.example.com]`): a token may have any of them, and
+    /// discovery starts at the first. Where each tenant has a name of its own, a template:
+    /// `https://login.microsoftonline.com/{tenantid}/v2.0`, with `tenants`.
+    pub issuer: Texts,
+    /// The tenants whose tokens are accepted, for a template in `issuer`: what stands there in `iss`, and what `tid` must be
+    /// beside it. Never all of them: a provider of many tenants signs for strangers too. Discovery starts at the first.
+    pub tenants: Vec<String>,
     /// The Envoy cluster that reaches it. Not needed with `jwks` inline and no credential.
     pub cluster: Option<String>,
     /// Where its tokens say what: `keycloak` (the default), `auth0`, `entra`, `okta`, `cognito`, `google` or `kubernetes`.
@@ -77,8 +83,20 @@ pub struct Issuer {
     /// Tolerance for `exp`, `nbf` and `iat`. Default `60s`: clocks of one fleet differ by less, and RFC 7519 asks for
     /// "no more than a few minutes". `0s` means none.
     pub clock_skew: Option<Span>,
-    /// How long a fetched key set is used before it is renewed in the background. Default `5m`: how long a withdrawn
-    /// key may still be believed. A key that is not in the set is looked for at once.
+    /// What the header's `typ` may be: media types, with or without `application/`, in any case, and `absent` for none.
+    /// Default `[absent, JWT, at+jwt]`: Okta and Cognito send none, Keycloak and Entra `JWT`.
+    pub token_types: Option<Vec<String>>,
+    /// `true`: tokens must follow RFC 9068 to the letter: `typ` is `at+jwt`, and `iss`, `exp`, `aud`, `sub`, `client_id`, `iat` and
+    /// `jti` are all there. Default `false`: most providers need a setting for it (Keycloak: "Use `at+jwt` as access token
+    /// header type").
+    pub rfc9068: bool,
+    /// The longest that a token may be good for, from `iat` to `exp`. Default: any time; the provider decides. With it, a
+    /// token without `iat` is refused.
+    pub max_lifetime: Option<Span>,
+    /// How long a fetched key set is used before it is renewed in the background, and so how long a withdrawn key may still be
+    /// believed; a key that is not in the set is looked for at once. Default: the `max-age` of the provider's `Cache-Control`,
+    /// but at least `1m` and at most `10m`; `5m` where it says none, or `no-cache` as Keycloak does. What is written here counts
+    /// whatever the provider says.
     pub refresh: Option<Span>,
     /// How long keys stay in use while the provider cannot be reached. Default `24h`: an outage of the provider must
     /// not become one of every service.
@@ -277,10 +295,24 @@ pub enum HeaderValue {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Require {
-    /// The name of the issuer that must have signed the token.
+    /// The name of the issuer that must have signed the token. Exactly one of `issuer` and `issuers`.
     pub issuer: Option<String>,
-    /// `aud` must hold at least one of these (RFC 7519 section 4.1.3).
-    pub audiences: Vec<String>,
+    /// The names of several issuers of which one must have signed the token: the token's own `iss` says which, and then only
+    /// that one's keys count.
+    pub issuers: Vec<String>,
+    /// `aud` must hold at least one of these (RFC 7519 section 4.1.3), or `{ any_of: […], all_of: […] }`. May be left out only
+    /// beside `clients`, for issuers whose tokens have no `aud` (Cognito); a token that has one is refused then.
+    pub audiences: Audiences,
+    /// Whose tokens are accepted: `sub`, exact. Default: everybody's. Another is answered with 403.
+    pub subjects: Option<Vec<String>>,
+    /// The clients whose tokens are accepted, exact, by whichever of `azp`, `client_id`, `cid` and `appid` the provider uses.
+    /// Default: any client. Another is answered with 403.
+    pub clients: Option<Vec<String>>,
+    /// The longest time since the caller authenticated (`auth_time`, RFC 9470 section 4), or since the token was issued (`iat`)
+    /// where it does not say, as the tokens of services do not. Default: none. `clock_skew` is not added.
+    pub max_age: Option<Span>,
+    /// How the caller may have authenticated: `acr` must be one of these (RFC 9470 section 4). Default: anyhow.
+    pub acr_values: Option<Vec<String>>,
     /// Roles that belong to no client: Keycloak's realm roles (`realm_access.roles`), and what the issuer's `preset` says.
     pub realm_roles: Option<Names>,
     /// Keycloak's client roles (`resource_access.<client>.roles`), by client.
@@ -311,6 +343,15 @@ pub struct Conditions {
     pub any: Option<Vec<Self>>,
     /// All of these must hold.
     pub all: Option<Vec<Self>>,
+}
+
+/// For whom a token must be: a list means any of them.
+#[derive(Debug, Default)]
+pub struct Audiences {
+    /// At least one of these.
+    pub any_of: Option<Vec<String>>,
+    /// Every one of these.
+    pub all_of: Option<Vec<String>>,
 }
 
 /// Names of roles or scopes: a list means all of them.

@@ -53,9 +53,9 @@ impl Url {
 /// What to ask, and what may be believed of the answer.
 #[derive(Clone, Debug)]
 pub struct Discovery {
-    /// The issuer, which the document must name exactly (RFC 8414 section 3.3).
-    pub issuer: String,
-    /// The same, taken apart.
+    /// The issuer's names, one of which the document must have exactly (RFC 8414 section 3.3).
+    pub issuers: Vec<String>,
+    /// The first of them, taken apart.
     pub url: Url,
     /// The cluster that reaches it.
     pub cluster: String,
@@ -120,7 +120,7 @@ impl Discovery {
         let document =
             json::parse_object(body).map_err(|_| unreadable("the metadata is not a JSON object"))?;
         let text = |name: &str| document.get(name).and_then(serde_json::Value::as_str);
-        if text("issuer") != Some(&self.issuer) {
+        if !text("issuer").is_some_and(|named| self.issuers.iter().any(|own| own == named)) {
             let detail =
                 "the metadata names another issuer; `issuer` must be the exact URL that the provider uses";
             return Err(Failure::new(Cause::Configuration, detail));
@@ -138,7 +138,8 @@ impl Discovery {
         let refused = |detail: String| Failure::new(Cause::Configuration, detail);
         let url =
             Url::parse(uri).ok_or_else(|| refused(format!("the metadata's {name} is not an http(s) URL")))?;
-        let own = url.authority == self.url.authority && url.scheme == self.url.scheme;
+        let own = |own: Url| url.authority == own.authority && url.scheme == own.scheme;
+        let own = self.issuers.iter().filter_map(|name| Url::parse(name)).any(own);
         if own || self.allowed_hosts.iter().any(|host| host.eq_ignore_ascii_case(&url.authority)) {
             return Ok(url.through(&self.cluster));
         }
@@ -160,12 +161,13 @@ mod tests {
     use serde_json::json;
 
     fn discovery() -> Discovery {
-        let issuer = "https://idp.example.com/realms/r".to_owned();
-        let url = Url::parse(&issuer).unwrap();
+        let issuers =
+            vec!["https://idp.example.com/realms/r".to_owned(), "https://old.example.com/r".to_owned()];
+        let url = Url::parse(&issuers[0]).unwrap();
         let allowed_hosts = vec!["keys.example.com".into()];
         let timeout = Duration::from_secs(5);
         Discovery {
-            issuer,
+            issuers,
             url,
             cluster: "idp".into(),
             allowed_hosts,
@@ -230,6 +232,16 @@ mod tests {
             let failure = read(&json!({ "issuer": issuer, "token_endpoint": evil })).unwrap_err();
             assert_eq!(failure.cause, Cause::Configuration, "{evil}");
         }
+    }
+
+    #[test]
+    fn a_provider_of_several_names_may_speak_under_any_of_them() {
+        let old =
+            json!({ "issuer": "https://old.example.com/r", "jwks_uri": "https://old.example.com/keys" });
+        assert_eq!(read(&old).unwrap().jwks_uri.unwrap().authority, "old.example.com");
+        let other =
+            json!({ "issuer": "https://older.example.com/r", "jwks_uri": "https://old.example.com/keys" });
+        assert_eq!(read(&other).unwrap_err().cause, Cause::Configuration);
     }
 
     #[test]

@@ -131,9 +131,7 @@ impl<'a> Request<'a> {
         let token = bearer::find(&rule.tokens, self.head)?;
         let caller = self.authenticate(require, &token)?;
         self.seen.caller = Some(caller.clone());
-        if !caller.is_for_any(&require.audiences) {
-            return Err(Refusal::Token(Reject::Audience).into());
-        }
+        require.demand.holds(&caller, self.now.unix).map_err(Refusal::Token)?;
         require.access.allows(&caller, Asked { target, matches: &rule.matches }).map_err(Refusal::Access)?;
         for (header, path) in &rule.claims_to_headers {
             if let Some(value) = caller.claim(path).and_then(edits::header_value) {
@@ -145,19 +143,20 @@ impl<'a> Request<'a> {
 
     /// A caller exists only as the result of a verified token.
     fn authenticate(&mut self, require: &Require, token: &[u8]) -> Result<Caller, Stop> {
-        if let Some(caller) = self.store.verified(require.issuer, token, self.now) {
+        let mut issuers = require.issuers.iter();
+        if let Some(caller) = issuers.find_map(|id| self.store.verified(*id, token, self.now)) {
             self.seen.known = true;
             return Ok(caller);
         }
         let claimed = jwt::read(token).map_err(Refusal::Token)?; // shape only; nothing in it is believed yet
-        let issuer = self.policy.issuers.get(require.issuer.0).ok_or(Refusal::NotReady)?;
-        let keys = self
-            .store
-            .keys(require.issuer, claimed.kid(), self.since, self.now)
-            .map_err(wait_or(Refusal::NoKeys))?;
+        let iss = claimed.issuer().map_err(Refusal::Token)?; // it chooses whose keys are tried, and nothing else
+        let named = self.policy.issuer_named(&require.issuers, iss);
+        let (id, issuer) = named.ok_or(Refusal::Token(Reject::Issuer))?;
+        let keys =
+            self.store.keys(id, claimed.kid(), self.since, self.now).map_err(wait_or(Refusal::NoKeys))?;
         let caller =
             claimed.verify(&keys, self.verifier, &issuer.expect, self.now.unix).map_err(Refusal::Token)?;
-        self.store.remember(require.issuer, token, &caller);
+        self.store.remember(id, token, &caller);
         Ok(caller)
     }
 }

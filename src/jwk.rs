@@ -407,6 +407,26 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_one_name_are_all_tried_and_an_unusable_one_hides_none() {
+        let twice = [
+            with(rsa_jwk(2048), "use", json!("enc")),
+            with(rsa_jwk(2048), "alg", json!("RS256")),
+            rsa_jwk(4096),
+            json!({ "kty": "OKP", "crv": "Ed25519", "kid": "r", "x": URL_SAFE_NO_PAD.encode([7; 32]) }),
+        ];
+        let keys = parse(&twice).unwrap().keys;
+        let count = |algorithm| keys.candidates(Some("r"), algorithm).count();
+        assert_eq!((count(Algorithm::Rs256), count(Algorithm::Ps256), count(Algorithm::EdDsa)), (2, 1, 1));
+        let many = parse(&vec![rsa_jwk(2048); 51]).unwrap().keys;
+        assert_eq!(many.candidates(Some("r"), Algorithm::Rs256).count(), MAX_TRIES);
+    }
+
+    #[test]
+    fn as_many_keys_as_may_be_are_read() {
+        assert_eq!(parse(&vec![rsa_jwk(2048); MAX_KEYS]).unwrap().keys.len(), MAX_KEYS);
+    }
+
+    #[test]
     fn few_keys_are_tried_for_a_token_without_a_kid() {
         let keys = parse(&vec![rsa_jwk(2048); 51]).unwrap().keys;
         assert_eq!(keys.candidates(None, Algorithm::Rs256).count(), MAX_TRIES);

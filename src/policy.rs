@@ -9,7 +9,7 @@ use crate::config::{Existing, Unavailable};
 use crate::discovery::Discovery;
 use crate::io::{Asks, Endpoint, Route};
 use crate::jwk::KeySet;
-use crate::jwt::Expect;
+use crate::jwt::{Demand, Expect};
 use crate::oauth::Grant;
 use crate::reply::Manner;
 use crate::resource::Resource;
@@ -58,6 +58,12 @@ impl Policy {
     pub fn asks(&self) -> Asks {
         let cluster = self.outbound.iter().any(|rule| rule.matches.cluster.is_some());
         Asks { cluster, credential: self.outbound.iter().any(|rule| rule.credential.is_none()) }
+    }
+
+    /// The one of these issuers that a token says it is from.
+    pub fn issuer_named(&self, among: &[IssuerId], iss: &str) -> Option<(IssuerId, &Issuer)> {
+        let mut known = among.iter().filter_map(|id| Some((*id, self.issuers.get(id.0)?)));
+        known.find(|(_, issuer)| issuer.expect.is_named(iss))
     }
 
     /// The first outbound rule for a request.
@@ -155,8 +161,8 @@ pub struct Issuer {
     pub token_endpoint: Option<Endpoint>,
     /// How to find what is not given.
     pub discovery: Option<Discovery>,
-    /// How long keys are used before they are renewed.
-    pub refresh: Duration,
+    /// How long keys are used before they are renewed; none: as the provider says, within bounds.
+    pub refresh: Option<Duration>,
     /// How long keys are used when they cannot be renewed.
     pub max_stale: Duration,
     /// How long one call may take.
@@ -165,6 +171,24 @@ pub struct Issuer {
     pub max_backoff: Duration,
     /// Whether a rule needs its keys.
     pub verifies: bool,
+}
+
+/// How long keys are used where neither the operator nor the provider says: it bounds how long a withdrawn key is believed.
+pub const REFRESH: Duration = Duration::from_secs(300);
+
+/// The least that a provider's `max-age` counts for: Auth0 says 15 s, and a key that is missing is looked for at once anyway.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(60);
+
+/// The most: Google says hours, and Okta has said weeks, in which a withdrawn key would be believed. Native Envoy keeps keys
+/// for 10 minutes by default.
+const LONGEST_REFRESH: Duration = Duration::from_secs(600);
+
+impl Issuer {
+    /// How long keys are used before they are renewed, if the provider says that they are good for `max_age`.
+    pub fn renew_after(&self, max_age: Option<Duration>) -> Duration {
+        let said = max_age.map_or(REFRESH, |age| age.clamp(SHORTEST_REFRESH, LONGEST_REFRESH));
+        self.refresh.unwrap_or(said)
+    }
 }
 
 /// What callers must show.
@@ -213,10 +237,10 @@ pub struct Rule {
 /// What a caller must show.
 #[derive(Debug)]
 pub struct Require {
-    /// Who must have signed the token.
-    pub issuer: IssuerId,
-    /// For whom the token must be.
-    pub audiences: Vec<String>,
+    /// Who may have signed the token; its `iss` chooses among them.
+    pub issuers: Vec<IssuerId>,
+    /// What the token must be.
+    pub demand: Demand,
     /// What the caller must be allowed.
     pub access: Requirement,
 }

@@ -149,6 +149,22 @@ impl Refusal {
             Self::NoToken => {
                 facts(401, "Missing token", "a bearer token is needed", Challenge::Bare, "m2m_auth_no_token")
             }
+            // A good token, of somebody who may not: another token of the same client would not help.
+            Self::Token(reject @ (Reject::Client | Reject::Subject)) => facts(
+                403,
+                "Insufficient permissions",
+                &reject.to_string(),
+                Challenge::Error("insufficient_scope"),
+                "m2m_auth_insufficient_permissions",
+            ),
+            // RFC 9470 section 3.
+            Self::Token(reject @ (Reject::Acr | Reject::AuthTime)) => facts(
+                401,
+                "Insufficient authentication",
+                &reject.to_string(),
+                Challenge::Error("insufficient_user_authentication"),
+                "m2m_auth_insufficient_authentication",
+            ),
             Self::Token(reject) => facts(
                 401,
                 "Invalid token",
@@ -320,6 +336,22 @@ mod tests {
                 "Insufficient permissions",
                 Some(
                     "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"required realm role: r\"",
+                ),
+            ),
+            (
+                Refusal::Token(Reject::Client),
+                403,
+                "Insufficient permissions",
+                Some(
+                    "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"the token's client is not one of those that may\"",
+                ),
+            ),
+            (
+                Refusal::Token(Reject::AuthTime),
+                401,
+                "Insufficient authentication",
+                Some(
+                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller has authenticated too long ago\"",
                 ),
             ),
             (

@@ -46,12 +46,19 @@ pub struct Record {
     pub not_before: Instant,
     /// When the last fetch began for the sake of a doubt; 0 is never.
     pub doubted_at: Instant,
+    /// The answer's `ETag`; empty when it has none.
+    pub etag: Vec<u8>,
+    /// The answer's `Cache-Control`.
+    pub cache_control: Vec<u8>,
     /// The provider's answer; empty when there is none yet.
     pub body: Vec<u8>,
 }
 
 /// The layout of a record; another version of this module may be in the same process.
-const LAYOUT: [u8; 4] = *b"m2m1";
+const LAYOUT: [u8; 4] = *b"m2m2";
+
+/// What is kept of what an answer says of itself, each at most: a byte holds the length, and no provider says more.
+pub const MAX_SAID_BYTES: usize = 255;
 
 /// Nothing that a worker writes lies further ahead: the longest `Retry-After` that is obeyed, or the longest fetch.
 const FAR: Duration = Duration::from_secs(600);
@@ -67,6 +74,11 @@ impl Record {
         bytes.extend_from_slice(&self.failures.to_le_bytes());
         bytes.extend_from_slice(&micros(self.not_before));
         bytes.extend_from_slice(&micros(self.doubted_at));
+        for said in [&self.etag, &self.cache_control] {
+            let said = Some(said.as_slice()).filter(|said| said.len() <= MAX_SAID_BYTES).unwrap_or_default();
+            bytes.push(u8::try_from(said.len()).unwrap_or_default());
+            bytes.extend_from_slice(said);
+        }
         bytes.extend_from_slice(&self.body);
         bytes
     }
@@ -78,10 +90,12 @@ impl Record {
         let start = instant(&mut rest)?;
         let failures = u32::from_le_bytes(take(&mut rest)?);
         let (not_before, doubted_at) = (instant(&mut rest)?, instant(&mut rest)?);
+        let (etag, cache_control) = (said(&mut rest)?, said(&mut rest)?);
         let latest = now + FAR;
         let past = start <= now && doubted_at <= now;
         let sound = seat.1 <= latest && past && not_before <= latest && rest.len() <= MAX_REPLY_BYTES;
-        sound.then(|| Self { seat, start, failures, not_before, doubted_at, body: rest.to_vec() })
+        let body = rest.to_vec();
+        sound.then_some(Self { seat, start, failures, not_before, doubted_at, etag, cache_control, body })
     }
 }
 
@@ -93,6 +107,13 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 
 fn instant(rest: &mut &[u8]) -> Option<Instant> {
     Some(Instant(Duration::from_micros(u64::from_le_bytes(take(rest)?))))
+}
+
+fn said(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let [length] = take(rest)?;
+    let (said, behind) = rest.split_at_checked(usize::from(length))?;
+    *rest = behind;
+    Some(said.to_vec())
 }
 
 /// One record, as one worker sees it.

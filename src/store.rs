@@ -4,6 +4,7 @@
 //! thing is a [`Lease`]; who fetches when is the lease's, and the calls are made by whoever drives this store.
 
 mod exchanged;
+mod keys;
 mod proofs;
 mod replies;
 mod tokens;
@@ -13,7 +14,7 @@ mod workers;
 
 use crate::assertion::Signer;
 use crate::cache::{Cache, Capacity};
-use crate::discovery::{self, Metadata, Place};
+use crate::discovery::{Metadata, Place};
 use crate::io::{Call, Dice, Endpoint, Instant, Now, Reply};
 use crate::jwk::KeySet;
 use crate::jwt::Caller;
@@ -22,6 +23,7 @@ use crate::oauth::Token;
 use crate::policy::{self, CredentialId, IssuerId, Policy};
 use crate::share::{Alone, Board, Seat};
 pub use exchanged::{Entry, Subject};
+use keys::Keys;
 use proofs::Proofs;
 use replies::Read;
 use std::fmt;
@@ -112,7 +114,7 @@ pub struct Store {
 #[derive(Debug)]
 struct IssuerState {
     metadata: Lease<Metadata>,
-    keys: Lease<Rc<KeySet>>,
+    keys: Lease<Keys>,
     /// Callers already verified with the present keys: a change of keys empties it.
     verified: Cache<Caller>,
     /// Key names that a fetch did not bring.
@@ -182,7 +184,7 @@ impl Store {
             return Err(unavailable);
         };
         let keys = match state.keys.outlook(now.instant) {
-            Outlook::Good(keys) => Rc::clone(keys),
+            Outlook::Good(keys) => Rc::clone(&keys.set),
             Outlook::Failing(wait) => return Err(Missing::Unavailable(wait)),
             Outlook::Coming => return Err(state.until_keys(policy, issuer, now.instant)),
         };
@@ -239,7 +241,7 @@ impl Store {
                 result
             }
             Want::Keys(id) => {
-                let read = self.read_keys(id, reply, dice);
+                let read = self.read_keys(id, reply, at, dice);
                 self.issuers.get_mut(id.0)?.change_keys(at, |lease| settle(lease, attempt, at, read, dice))?
             }
             Want::Token(id) | Want::Exchanged(id, _) => {
@@ -369,9 +371,7 @@ impl Store {
                 let place = self.issuers.get(id.0)?.place;
                 Some(Ok(self.policy.issuers.get(id.0)?.discovery.as_ref()?.call(place)))
             }
-            Want::Keys(id) => {
-                Some(Ok(discovery::get(self.jwks_uri(id, now)?, self.policy.issuers.get(id.0)?.timeout)))
-            }
+            Want::Keys(id) => Some(Ok(self.keys_call(id, now)?)),
             Want::Token(id) | Want::Exchanged(id, _) => self.token_call(want, id, now, unix, signer),
         }
     }
@@ -415,7 +415,7 @@ impl IssuerState {
     fn new(issuer: &policy::Issuer) -> Self {
         let pace = issuer_pace(issuer);
         let keys =
-            issuer.jwks.as_ref().map_or_else(|| Lease::new(pace), |keys| Lease::fixed(Rc::new(keys.clone())));
+            issuer.jwks.as_ref().map_or_else(|| Lease::new(pace), |keys| Lease::fixed(Keys::given(keys)));
         let metadata = Lease::new(pace);
         Self {
             metadata,
@@ -436,17 +436,6 @@ impl IssuerState {
             Outlook::Coming => Missing::Wait(Want::Metadata(issuer)),
             Outlook::Failing(wait) => Missing::Unavailable(wait),
         }
-    }
-
-    /// Whatever changes the keys ends what was verified with those before.
-    fn change_keys<R>(&mut self, now: Instant, change: impl FnOnce(&mut Lease<Rc<KeySet>>) -> R) -> R {
-        let before = self.keys.value(now).cloned();
-        let result = change(&mut self.keys);
-        if before.as_ref() != self.keys.value(now) {
-            self.verified.clear();
-            self.unknown.clear();
-        }
-        result
     }
 }
 

@@ -1,5 +1,6 @@
 //! How callers are refused, and what the resource says of itself.
 
+use super::issuer::names_of;
 use super::{Compiler, Uses};
 use crate::config::{self, Config};
 use crate::discovery::Url;
@@ -62,7 +63,7 @@ impl Compiler<'_> {
         if servers.is_empty() {
             let uses = Uses::of(config);
             let verifying = config.issuers.iter().filter(|(name, _)| uses.verifying.contains(name));
-            servers.extend(verifying.filter_map(|(_, issuer)| issuer.issuer.clone()));
+            servers.extend(verifying.flat_map(|(_, issuer)| names_of(issuer)).map(|name| name.iss));
         }
         let Url { authority, path, .. } = url?;
         let path = if path == "/" { String::new() } else { path };

@@ -11,17 +11,13 @@ use std::time::Duration;
 
 impl Compiler<'_> {
     #[inline(never)]
-    pub(super) fn outbound(
-        &mut self,
-        outbound: &config::Outbound,
-        issuers: &config::Entries<config::Issuer>,
-    ) -> (Vec<Credential>, Vec<Attach>) {
+    pub(super) fn outbound(&mut self, outbound: &config::Outbound) -> (Vec<Credential>, Vec<Attach>) {
         let path = Path::default().name("outbound");
         let by_route = outbound.rules.iter().any(|rule| rule.route_metadata);
         let mut credentials = Vec::new();
         for (name, credential) in outbound.credentials.iter() {
             let path = path.name("credentials").name(name);
-            credentials.extend(self.credential(&path, name, credential, issuers));
+            credentials.extend(self.credential(&path, name, credential));
             if by_route && name == NO_CREDENTIAL {
                 self.wrong(&path, "what a route says to get no token, expected another name");
             }
@@ -51,20 +47,15 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn credential(
-        &mut self,
-        path: &Path,
-        name: &str,
-        written: &config::Credential,
-        issuers: &config::Entries<config::Issuer>,
-    ) -> Option<Credential> {
+    fn credential(&mut self, path: &Path, name: &str, written: &config::Credential) -> Option<Credential> {
         let issuer = self.issuer_named(&path.name("issuer"), written.issuer.as_deref());
         let client_id = written.client_id.clone().filter(|id| !id.is_empty());
         let by_cluster = written.auth_method == AuthMethod::None;
         if client_id.is_none() && !by_cluster {
             self.wrong(&path.name("client_id"), "missing, expected the client's id at the issuer");
         }
-        let own_name = issuer.and_then(|id| issuers.0.get(id.0)?.1.issuer.as_deref());
+        let own_name = issuer.and_then(|id| self.tokens_of.get(id.0)?.first().map(|name| name.iss.clone()));
+        let own_name = own_name.as_deref();
         let auth = self.client(path, written, own_name);
         let kind = self.kind(path, written, own_name);
         let mut parameters = Vec::new();

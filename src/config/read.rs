@@ -2,7 +2,9 @@
 //!
 //! The messages say what was expected; of a secret they never quote what stands there.
 
-use super::{ClaimPath, Entries, HeaderValue, Names, Secret, Secrets, Sharing, Span, SubjectToken, Texts};
+use super::{
+    Audiences, ClaimPath, Entries, HeaderValue, Names, Secret, Secrets, Sharing, Span, SubjectToken, Texts,
+};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use serde_json::Value;
@@ -114,6 +116,39 @@ impl<'de> Deserialize<'de> for Names {
                 let Full { all_of, any_of, none_of, glob } =
                     Full::deserialize(de::value::MapAccessDeserializer::new(members))?;
                 Ok(Names { all_of, any_of, none_of, glob })
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl<'de> Deserialize<'de> for Audiences {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(default, deny_unknown_fields, expecting = "an object")]
+        struct Full {
+            any_of: Option<Vec<String>>,
+            all_of: Option<Vec<String>>,
+        }
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Audiences;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of audiences (any will do), or an object with any_of, all_of")
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, elements: A) -> Result<Audiences, A::Error> {
+                let any = Vec::deserialize(de::value::SeqAccessDeserializer::new(elements))?;
+                Ok(Audiences { any_of: Some(any), all_of: None })
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<Audiences, A::Error> {
+                let Full { any_of, all_of } =
+                    Full::deserialize(de::value::MapAccessDeserializer::new(members))?;
+                Ok(Audiences { any_of, all_of })
             }
         }
 

@@ -4,11 +4,8 @@ use super::{Held, Store, Want};
 use crate::discovery::Metadata;
 use crate::dpop;
 use crate::io::{Dice, Reply};
-use crate::jwk::{self, KeySet};
 use crate::lease::{Cause, Failure, Fresh};
-use crate::oauth::answer;
 use crate::policy::IssuerId;
-use std::rc::Rc;
 use std::time::Duration;
 
 /// What a reply brings, and the news for the log.
@@ -24,18 +21,6 @@ impl Store {
         Ok((fresh(metadata, METADATA_REFRESH, Duration::MAX, dice), "endpoints found".to_owned()))
     }
 
-    pub(super) fn read_keys(&self, id: IssuerId, reply: &Reply, dice: &mut Dice) -> Read<Rc<KeySet>> {
-        let issuer = self.policy.issuers.get(id.0).ok_or_else(gone)?;
-        let parsed = jwk::parse(answer::body_of(reply)?)
-            .map_err(|error| Failure::new(Cause::Unreadable, format!("the key set: {error}")))?;
-        let mut news = format!("{} usable keys", parsed.keys.len());
-        for left_out in &parsed.left_out {
-            news.push_str("; ");
-            news.push_str(left_out);
-        }
-        Ok((fresh(Rc::new(parsed.keys), issuer.refresh, issuer.max_stale, dice), news))
-    }
-
     pub(super) fn read_token(&self, want: Want, reply: &Reply, unix: u64, dice: &mut Dice) -> Read<Held> {
         let credential =
             want.credential().and_then(|id| self.policy.credentials.get(id.0)).ok_or_else(gone)?;
@@ -49,11 +34,11 @@ impl Store {
 }
 
 /// The policy has no such thing; nobody asks for it.
-fn gone() -> Failure {
+pub(super) fn gone() -> Failure {
     Failure::new(Cause::Configuration, "not configured")
 }
 
 /// Renewed after `refresh`, less up to a tenth of it, so that workers and proxies do not ask in step.
-fn fresh<T>(value: T, refresh: Duration, end_after: Duration, dice: &mut Dice) -> Fresh<T> {
+pub(super) fn fresh<T>(value: T, refresh: Duration, end_after: Duration, dice: &mut Dice) -> Fresh<T> {
     Fresh { value, renew_after: refresh.saturating_sub(dice.up_to(refresh / 10)), end_after }
 }

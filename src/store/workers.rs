@@ -1,10 +1,10 @@
 //! One fetch per process: what this worker reads off the board, and what it leaves there for the others.
 
-use super::{Read, Store, Want};
-use crate::io::{Dice, Instant, Now, Reply};
+use super::{Keys, Read, Store, Want};
+use crate::io::{Dice, Head, Instant, Now, Reply};
 use crate::lease::Lease;
 use crate::policy::Issuer;
-use crate::share::{Record, Seat};
+use crate::share::{MAX_SAID_BYTES, Record, Seat};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
@@ -45,14 +45,16 @@ impl Store {
 
     /// Takes over what another worker has fetched, or how it failed. None when there is nothing new in it.
     fn adopt(&mut self, want: Want, record: &Record, now: Instant, dice: &mut Dice) -> Option<Adopted> {
-        let reply = Reply { status: Some(200), body: Some(record.body.clone()), ..Reply::default() };
+        let fields = [("etag", &record.etag), ("cache-control", &record.cache_control)];
+        let head = fields.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        let reply = Reply { status: Some(200), head, body: Some(record.body.clone()), ..Reply::default() };
         match want {
             Want::Metadata(id) => {
                 let read = self.read_metadata(id, &reply, dice);
                 take_over(&mut self.issuers.get_mut(id.0)?.metadata, record, read)
             }
             Want::Keys(id) => {
-                let read = self.read_keys(id, &reply, dice);
+                let read = self.read_keys(id, &reply, now, dice);
                 let state = self.issuers.get_mut(id.0)?;
                 state.change_keys(now, |lease| take_over(lease, record, read))
             }
@@ -77,19 +79,32 @@ impl Store {
         let Some(standing) = self.standing(want) else {
             return;
         };
+        let etag = match want {
+            Want::Keys(id) => {
+                self.issuers.get(id.0).and_then(|state| state.keys.held()).map_or(&[][..], Keys::etag)
+            }
+            _ => &[],
+        };
         let board = &*self.board;
         let seat = self.seats.iter_mut().find(|(own, _)| *own == want);
-        let body = answer.and_then(|reply| reply.body.as_deref());
         // When somebody else has written meanwhile, this fetch took longer than its seat was its own: theirs counts.
         let _ = seat.is_none_or(|(_, seat)| {
             seat.leave(board, now, |record| {
-                let (start, old) = (record.start, std::mem::take(&mut record.body));
-                *record = standing;
-                if let Some(body) = body {
-                    record.body = body.to_vec();
-                } else {
-                    (record.start, record.body) = (start, old);
+                let old = std::mem::replace(record, standing);
+                let unchanged = answer.is_some_and(|reply| reply.status == Some(304));
+                if let Some(Reply { head, body: Some(body), .. }) = answer.filter(|_| !unchanged) {
+                    record.body.clone_from(body);
+                    record.etag = said(head, "etag");
+                    record.cache_control = said(head, "cache-control");
+                    return;
                 }
+                // What is unchanged is good from this fetch on, if it is what the provider spoke of: another may have put an
+                // older one there. What failed leaves the one before.
+                if unchanged && old.etag != etag {
+                    return;
+                }
+                record.start = if unchanged { record.start } else { old.start };
+                (record.body, record.etag, record.cache_control) = (old.body, old.etag, old.cache_control);
             })
         });
     }
@@ -192,7 +207,7 @@ impl Store {
 
 /// Where an issuer's things are fetched, and what is believed of the answers.
 fn place(issuer: &Issuer) -> Vec<&[u8]> {
-    let mut parts = vec![issuer.expect.issuer.as_str()];
+    let mut parts: Vec<&str> = issuer.expect.names.iter().map(|name| name.iss.as_str()).collect();
     for endpoint in [&issuer.jwks_uri, &issuer.token_endpoint] {
         parts.push(if endpoint.is_some() { "given" } else { "found" });
         parts.extend(
@@ -205,6 +220,11 @@ fn place(issuer: &Issuer) -> Vec<&[u8]> {
         parts.extend(discovery.allowed_hosts.iter().map(String::as_str));
     }
     parts.into_iter().map(str::as_bytes).collect()
+}
+
+/// What an answer says of itself; what is longer than any sound one is nothing.
+fn said(head: &Head, name: &str) -> Vec<u8> {
+    head.first(name).filter(|value| value.len() <= MAX_SAID_BYTES).unwrap_or_default().to_vec()
 }
 
 /// What a record says, for a lease. A body that cannot be read, or has not come yet, changes nothing but the backoff.

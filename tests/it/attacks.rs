@@ -12,6 +12,7 @@
     reason = "helpers of tests: failing loudly at once is how they report"
 )]
 
+mod issuers;
 mod keys;
 mod providers;
 mod random;

@@ -456,10 +456,13 @@ fn every_mistake_of_a_rule_is_told_though_its_issuer_is_unknown() {
 #[test]
 fn what_only_follows_from_a_mistake_is_not_told() {
     for (place, kind) in [
-        ("issuers.idp.issuer", "a string"),
+        ("issuers.idp.issuer", "a text, or a list of texts"),
         ("issuers.idp", "an object"),
         ("issuers", "an object"),
-        ("inbound.rules[0].require.audiences", "a sequence"),
+        (
+            "inbound.rules[0].require.audiences",
+            "a list of audiences (any will do), or an object with any_of, all_of",
+        ),
         ("inbound.rules[0].require.issuer", "a string"),
         ("inbound.rules[0].require", "an object"),
         ("inbound.rules[0]", "an object"),
@@ -635,7 +638,7 @@ fn the_defaults_are_the_documented_ones() {
     let issuer = &policy.issuers[0];
     assert_eq!(issuer.expect.clock_skew, 60);
     assert_eq!(issuer.expect.algorithms.len(), 10);
-    assert_eq!(issuer.refresh, Duration::from_mins(5));
+    assert_eq!(issuer.renew_after(None), Duration::from_mins(5));
     assert_eq!(issuer.max_stale, Duration::from_hours(24));
     assert_eq!(issuer.timeout, Duration::from_secs(5));
     assert_eq!(policy.waiting.timeout, Duration::from_secs(5));
@@ -740,7 +743,8 @@ fn headers_that_are_ours_are_named_once_and_in_lower_case() {
 
 #[test]
 fn a_span_of_time_is_a_number_with_its_unit_or_a_number_of_seconds() {
-    let refresh = |value: Value| policy(&with(&[("/issuers/idp/refresh", value)])).issuers[0].refresh;
+    let refresh =
+        |value: Value| policy(&with(&[("/issuers/idp/refresh", value)])).issuers[0].refresh.unwrap();
     for (written, millis) in [
         (json!("5000ms"), 5000),
         (json!("60s"), 60_000),

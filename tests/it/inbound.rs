@@ -11,6 +11,7 @@
 mod access;
 mod answers;
 mod handing_on;
+mod issuers;
 mod modes;
 mod paths;
 mod places;

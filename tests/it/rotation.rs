@@ -134,3 +134,50 @@ async fn an_unknown_key_is_not_the_callers_fault_while_the_provider_is_down() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_key_set_that_is_unchanged_is_not_sent_again_and_ends_nobodys_token() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    idp.offer_etags();
+    let mut configuration = inbound(&idp);
+    configuration["issuers"]["keycloak"]["refresh"] = json!("5s");
+    let builder = builder(&idp, &upstream).listener(listener(&wasm(&configuration)));
+    let scene = Scene::of(idp, upstream, builder).await;
+    scene.logged(HAS_KEYS, VMS).await;
+    let request = scene.get("/inventory").bearer(scene.idp.token());
+    let known = Load::of(request.clone()).connections(8).requests(80).run().await;
+    assert!(known.only(200), "{known}");
+    let misses =
+        scene.envoy.wait_for_stat("wasmcustom.m2m_auth_verified.lookup.miss", |misses| misses > 0).await;
+    scene.idp.wait_for(Endpoint::Keys, 3).await;
+    scene.envoy.wait_for_log("keys of issuer keycloak: 1 usable keys, unchanged").await;
+    let shown: Vec<_> =
+        scene.idp.requests(Endpoint::Keys).iter().map(|asked| asked.header("if-none-match")).collect();
+    assert!(shown[0].is_none() && shown[1..].iter().all(Option::is_some), "{shown:?}");
+    scene.logged(HAS_KEYS, 2 * VMS).await;
+    let again = Load::of(request.clone()).connections(8).requests(80).run().await;
+    assert!(again.only(200), "{again}");
+    let verified = scene.envoy.stat("wasmcustom.m2m_auth_verified.lookup.miss").await;
+    assert!(verified <= misses.max(2), "verified once by each worker, not once for each answer: {verified}");
+    let old = scene.idp.signing_key();
+    scene.idp.rotate_key();
+    scene.idp.withdraw_key(old.kid());
+    until("a changed key set is sent", async || {
+        let answer = request.send().await;
+        (answer.status == 401).then_some(())
+    })
+    .await;
+    assert_eq!(scene.get("/inventory").bearer(scene.idp.token()).send().await.status, 200);
+}
+
+#[tokio::test]
+async fn keys_are_renewed_no_sooner_than_a_minute_though_the_provider_says_seconds() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    idp.answer_headers(Endpoint::Keys, &[("cache-control", "public, max-age=1, must-revalidate")]);
+    let scene = Scene::with(idp, upstream, inbound).await;
+    scene.logged(HAS_KEYS, VMS).await;
+    let load = Load::of(scene.get("/inventory").bearer(scene.idp.token())).connections(2).rate(20.0);
+    let report = load.duration(Duration::from_secs(4)).run().await;
+    assert!(report.only(200), "{report}");
+    assert_eq!(scene.idp.count(Endpoint::Keys), 1);
+}

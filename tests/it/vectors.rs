@@ -86,19 +86,14 @@ impl Way {
 
 /// What the signature layer makes of a token: everything before the first look at a claim.
 ///
-/// [`jwt::read`] looks at shape and header. Of what [`jwt::Unverified::verify`] then refuses, these three reasons come
+/// [`jwt::read`] looks at shape and header. Of what [`jwt::Unverified::verify`] then refuses, these reasons come
 /// before the signature holds; every other one comes after, so it tells that the signature did hold.
 fn signature_holds(token: &str, jwks: &Value, verifier: &dyn Verify) -> Result<(), String> {
     let keys = jwk::parse(jwks.to_string().as_bytes()).map_err(|error| format!("key set: {error}"))?.keys;
     let token = jwt::read(token.as_bytes()).map_err(|reject| format!("shape: {reject:?}"))?;
-    let expect = Expect {
-        issuer: "nobody".into(),
-        algorithms: Algorithm::ALL.to_vec(),
-        clock_skew: 0,
-        layout: &m2m_auth::layout::KEYCLOAK,
-    };
+    let expect = Expect::default();
     match token.verify(&keys, verifier, &expect, 0) {
-        Err(reject @ (Reject::Algorithm | Reject::Key | Reject::Signature)) => {
+        Err(reject @ (Reject::Type | Reject::Algorithm | Reject::Key | Reject::Signature)) => {
             Err(format!("signature: {reject:?}"))
         }
         Ok(_) | Err(_) => Ok(()),

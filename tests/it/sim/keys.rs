@@ -3,6 +3,7 @@
 use crate::sim::provider::{Endpoint, Key, Mode, made_up};
 use crate::sim::world::{World, inbound, items, millis, secs, without_discovery};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn config() -> Value {
     without_discovery(inbound())
@@ -318,4 +319,86 @@ fn a_token_is_verified_once_and_then_remembered() {
     let counters = world.counters();
     assert_eq!(counters.get("m2m_auth_verified.lookup.miss"), Some(&1));
     assert_eq!(counters.get("m2m_auth_verified.lookup.hit"), Some(&49));
+}
+
+#[test]
+fn keys_are_refreshed_when_the_provider_says_within_bounds() {
+    for (said, least, most) in [
+        ("max-age=15, stale-while-revalidate=15", 54, 60),
+        ("public, max-age=120", 108, 120),
+        ("max-age=19000", 540, 600),
+        ("no-cache", 270, 300),
+        ("no-cache, max-age=600", 270, 300),
+        ("max-age=0", 270, 300),
+    ] {
+        let mut world = World::new(&config());
+        world.provider.cache_control = Some(said);
+        world.pass(secs(2500));
+        let times = world.provider.times(Endpoint::Keys);
+        let right = |pair: &[Duration]| (least..=most).contains(&(pair[1] - pair[0]).as_secs());
+        assert!(times.len() > 3 && times.windows(2).all(right), "{said}: {times:?}");
+    }
+}
+
+#[test]
+fn the_operators_refresh_counts_whatever_the_provider_says() {
+    let mut configuration = config();
+    configuration["issuers"]["idp"]["refresh"] = json!("30s");
+    for said in ["max-age=600", "max-age=1", "no-store"] {
+        let mut world = World::new(&configuration);
+        world.provider.cache_control = Some(said);
+        world.pass(secs(300));
+        let times = world.provider.times(Endpoint::Keys);
+        let right = |pair: &[Duration]| (27..=30).contains(&(pair[1] - pair[0]).as_secs());
+        assert!(times.len() > 8 && times.windows(2).all(right), "{said}: {times:?}");
+    }
+}
+
+#[test]
+fn keys_are_renewed_before_they_end_however_long_the_provider_says() {
+    let mut configuration = config();
+    configuration["issuers"]["idp"]["max_stale"] = json!("5m");
+    let mut world = World::new(&configuration);
+    world.provider.cache_control = Some("max-age=600");
+    world.pass(secs(1));
+    for _ in 0..120 {
+        let get = items(&world.token());
+        let outcome = world.ask(&get);
+        assert!(outcome.passed(), "{outcome:?}");
+        world.pass(secs(10));
+    }
+}
+
+#[test]
+fn an_unchanged_key_set_is_good_for_longer_and_ends_nobodys_token() {
+    let mut configuration = config();
+    configuration["issuers"]["idp"]["max_stale"] = json!("10m");
+    let mut world = World::new(&configuration);
+    world.provider.etags = true;
+    world.pass(secs(1));
+    let get = items(&world.mint(&Key::number(1), 7200, "inventory-service"));
+    for _ in 0..60 {
+        let outcome = world.ask(&get);
+        assert!(outcome.passed(), "at {:?}: {outcome:?}", world.now);
+        world.pass(secs(60));
+    }
+    assert_eq!(fetches(&world), world.provider.unchanged + 1, "the body came once");
+    assert!(world.provider.unchanged > 10);
+    let counters = world.counters();
+    assert_eq!(counters.get("m2m_auth_verified.lookup.miss"), Some(&1), "verified once");
+    world.provider.published = vec![Key::number(2)];
+    world.pass(secs(301));
+    assert_eq!(world.ask(&get).reason(), "key", "a changed one has another tag");
+    let get = items(&world.token());
+    assert!(world.ask(&get).passed());
+}
+
+#[test]
+fn unchanged_is_no_answer_to_a_question_that_was_not_asked() {
+    let mut world = World::new(&config());
+    world.provider.keys = Mode::status(304);
+    world.pass(secs(10));
+    let get = items(&world.token());
+    assert_eq!(world.ask(&get).status(), 503);
+    assert!(world.logs.iter().any(|line| line.contains("status 304")), "{:?}", world.logs);
 }

@@ -122,6 +122,12 @@ pub(crate) struct Provider {
     pub(crate) published: Vec<Key>,
     /// `expires_in`; null leaves it out.
     pub(crate) expires_in: Value,
+    /// `Cache-Control` of the key set.
+    pub(crate) cache_control: Option<&'static str>,
+    /// Whether the key set has an `ETag`, and an answer of 304 for those who show it.
+    pub(crate) etags: bool,
+    /// How often it was.
+    pub(crate) unchanged: usize,
     /// The members of the metadata beside `issuer`.
     pub(crate) endpoints: Value,
     pub(crate) asked: Vec<(Duration, Endpoint)>,
@@ -152,6 +158,9 @@ impl Provider {
             latency: Duration::from_millis(20),
             published: vec![Key::number(1)],
             expires_in: json!(300),
+            cache_control: None,
+            etags: false,
+            unchanged: 0,
             endpoints: json!({
                 "jwks_uri": "https://idp.example/realms/r/keys",
                 "token_endpoint": "https://idp.example/realms/r/token",
@@ -218,7 +227,7 @@ impl Provider {
         let reply = match mode {
             Mode::Silent => return Answer::Never,
             Mode::NoCluster => return Answer::Refused,
-            Mode::Late(latency) => return Answer::After(latency, self.right(endpoint, now)),
+            Mode::Late(latency) => return Answer::After(latency, self.right(call, endpoint, now)),
             Mode::Resets => {
                 Reply { note: "the connection ended before the answer".into(), ..Reply::default() }
             }
@@ -230,7 +239,7 @@ impl Provider {
                 let nonce = ("dpop-nonce", self.nonce.unwrap_or_default().to_owned());
                 reply(400, &[nonce], json!({ "error": "use_dpop_nonce" }).to_string())
             }
-            Mode::Takes(_) | Mode::Works => self.right(endpoint, now),
+            Mode::Takes(_) | Mode::Works => self.right(call, endpoint, now),
         };
         if self.latency >= call.timeout {
             // What the host says when its timer runs out.
@@ -245,14 +254,14 @@ impl Provider {
         self.nonce.is_some_and(|nonce| said != Some(json!(nonce)))
     }
 
-    fn right(&mut self, endpoint: Endpoint, now: Duration) -> Reply {
+    fn right(&mut self, call: &Call, endpoint: Endpoint, now: Duration) -> Reply {
         let body = match endpoint {
             Endpoint::OpenId | Endpoint::Rfc8414 => {
                 let mut document = self.endpoints.clone();
                 document["issuer"] = json!(ISSUER);
                 document
             }
-            Endpoint::Keys => json!({ "keys": self.published.iter().map(Key::jwk).collect::<Vec<_>>() }),
+            Endpoint::Keys => return self.key_set(call),
             Endpoint::Tokens => {
                 let token = format!("{MARK}-token-{}", self.issued.len());
                 let life = self.expires_in.as_f64().unwrap_or(300.0).clamp(0.0, 1e9);
@@ -266,6 +275,24 @@ impl Provider {
             }
         };
         reply_of(200, &body.to_string())
+    }
+}
+
+impl Provider {
+    fn key_set(&mut self, call: &Call) -> Reply {
+        let body = json!({ "keys": self.published.iter().map(Key::jwk).collect::<Vec<_>>() }).to_string();
+        let kids: Vec<&str> = self.published.iter().map(|key| key.kid.as_str()).collect();
+        let etag = format!("\"{}\"", kids.join("+"));
+        let mut headers: Vec<_> =
+            self.cache_control.map(|text| ("cache-control", text.to_owned())).into_iter().collect();
+        let shown = call.headers.iter().find(|(name, _)| *name == "if-none-match").map(|(_, shown)| shown);
+        assert!(shown.is_none() || self.etags, "nobody gave it an ETag");
+        let same = shown == Some(&etag);
+        if self.etags {
+            headers.push(("etag", etag));
+        }
+        self.unchanged += usize::from(same);
+        if same { reply(304, &headers, String::new()) } else { reply(200, &headers, body) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Several workers at one board: who fetches, who reads, and what happens when the one who fetches dies.
 
+use crate::sim::provider;
 use crate::sim::world::signer;
 use m2m_auth::dpop::Key;
 use m2m_auth::io::{Call, Head, Instant, Now, Reply, RequestId};
@@ -48,6 +49,7 @@ struct Worker {
 }
 
 struct Process {
+    board: Shared,
     workers: Vec<Worker>,
     now: Duration,
 }
@@ -78,13 +80,18 @@ fn answer(status: u16, token: &str) -> Reply {
 
 impl Process {
     fn of(workers: u64) -> Self {
+        Self::with(workers, policy)
+    }
+
+    fn with(workers: u64, policy: impl Fn() -> Policy) -> Self {
         let board = Shared::default();
         let worker = |seed| Worker {
             plugin: Plugin::sharing(policy(), Box::new(Compact), signer(), Box::new(board.clone()), seed),
             calls: Vec::new(),
             settled: Vec::new(),
         };
-        Self { workers: (1..=workers).map(worker).collect(), now: Duration::from_secs(1000) }
+        let workers = (1..=workers).map(worker).collect();
+        Self { board, workers, now: Duration::from_secs(1000) }
     }
 
     fn clock(&self) -> Now {
@@ -128,7 +135,12 @@ impl Process {
     }
 
     fn request(&mut self, worker: usize, id: u32) -> Step {
-        let head: Head = [(":method", "GET"), (":path", "/"), (":authority", "svc")].into_iter().collect();
+        self.request_with(worker, id, &[])
+    }
+
+    fn request_with(&mut self, worker: usize, id: u32, more: &[(&str, &str)]) -> Step {
+        let pseudo = [(":method", "GET"), (":path", "/"), (":authority", "svc")];
+        let head: Head = pseudo.iter().chain(more).copied().collect();
         let now = self.clock();
         self.workers[worker].plugin.request(RequestId(id), head, now)
     }
@@ -284,7 +296,7 @@ fn bound(board: &Shared, number: u8) -> Worker {
 fn a_bound_token_is_its_workers_own_and_a_new_configuration_of_the_same_worker_finds_it() {
     let board = Shared::default();
     let workers = (1..=3).map(|number| bound(&board, number)).collect();
-    let mut process = Process { workers, now: Duration::from_secs(1000) };
+    let mut process = Process { board: board.clone(), workers, now: Duration::from_secs(1000) };
     process.pass(Duration::from_millis(2));
     assert_eq!(process.calls(), 3, "each has another key");
     let (now, body) =
@@ -302,5 +314,109 @@ fn a_bound_token_is_its_workers_own_and_a_new_configuration_of_the_same_worker_f
     assert_eq!(process.calls(), 0);
     for worker in 0..4 {
         assert!(matches!(process.request(worker, 1), Step::Forward(_)), "worker {worker}");
+    }
+}
+
+/// One rule, and the place of the issuer's keys.
+fn verifying() -> Policy {
+    let configuration = json!({
+        "issuers": { "idp": {
+            "issuer": "idp", "cluster": "idp", "jwks_uri": "http://idp/keys", "refresh": "60s", "max_stale": "100s",
+        } },
+        "inbound": { "rules": [{ "require": { "issuer": "idp", "audiences": ["svc"] } }] },
+    });
+    Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap()
+}
+
+fn shown(call: &Call) -> Option<&str> {
+    call.headers.iter().find(|(name, _)| *name == "if-none-match").map(|(_, shown)| shown.as_str())
+}
+
+#[test]
+fn a_key_set_that_is_unchanged_is_good_for_longer_on_every_worker_whoever_asked() {
+    let mut process = Process::with(3, verifying);
+    process.pass(Duration::from_millis(2));
+    let key = provider::Key::number(1);
+    let body = json!({ "keys": [key.jwk()] }).to_string().into_bytes();
+    let said = || [("etag", "\"v1\""), ("cache-control", "no-cache")].into_iter().collect();
+    process.answer(&Reply { status: Some(200), head: said(), body: Some(body), ..Reply::default() });
+    let claims = json!({ "iss": "idp", "aud": "svc", "sub": "s", "exp": 1_800_010_000 });
+    let bearer = format!("Bearer {}", key.sign(&claims));
+    for round in 0..4 {
+        process.pass(Duration::from_secs(2));
+        for worker in 0..3 {
+            let step = process.request_with(worker, round, &[("authorization", &bearer)]);
+            assert!(matches!(step, Step::Forward(_)), "worker {worker} in round {round}: {step:?}");
+        }
+        while process.calls() == 0 {
+            process.pass(Duration::from_millis(500));
+        }
+        let asker = process.caller();
+        assert_eq!(shown(&process.workers[asker].calls[0].1), Some("\"v1\""), "worker {asker}");
+        process.answer(&Reply {
+            status: Some(304),
+            head: said(),
+            body: Some(Vec::new()),
+            ..Reply::default()
+        });
+    }
+    let mut misses = 0;
+    for worker in &mut process.workers {
+        worker.plugin.stats().report(|_, counter, sum| {
+            misses += if counter.to_string() == "m2m_auth_verified.lookup.miss" { sum } else { 0 };
+        });
+    }
+    assert_eq!(misses, 3, "each worker has verified the token once");
+}
+
+/// Whoever can write there may put an older record back, even a sealed one. It is good no longer than it was.
+#[test]
+fn an_older_key_set_put_back_on_the_board_is_not_made_young_by_an_answer_about_a_newer_one() {
+    let mut process = Process::with(2, verifying);
+    process.pass(Duration::from_millis(2));
+    let (old, new) = (provider::Key::number(1), provider::Key::number(2));
+    let answer = |status: u16, etag: &str, key: Option<&provider::Key>| Reply {
+        status: Some(status),
+        head: [("etag", etag)].into_iter().collect(),
+        body: Some(
+            key.map(|key| json!({ "keys": [key.jwk()] }).to_string()).unwrap_or_default().into_bytes(),
+        ),
+        ..Reply::default()
+    };
+    process.answer(&answer(200, "\"old\"", Some(&old)));
+    process.pass(Duration::from_secs(2));
+    let records = process.board.0.borrow().clone();
+    process.pass(Duration::from_secs(60));
+    process.answer(&answer(200, "\"new\"", Some(&new)));
+    process.pass(Duration::from_secs(2));
+    for (name, (record, version)) in process.board.0.borrow_mut().iter_mut() {
+        (*record, *version) = (records[name].0.clone(), *version + 1);
+    }
+    let claims = json!({ "iss": "idp", "aud": "svc", "sub": "s", "exp": 1_800_010_000 });
+    let mut asked = 0;
+    for _ in 0..200 {
+        process.pass(Duration::from_millis(500));
+        while let Some(worker) = process.workers.iter().position(|worker| !worker.calls.is_empty()) {
+            let (ticket, call) = process.workers[worker].calls.remove(0);
+            let now = process.clock();
+            let unchanged = shown(&call) == Some("\"new\"");
+            let reply =
+                if unchanged { answer(304, "\"new\"", None) } else { answer(200, "\"new\"", Some(&new)) };
+            process.workers[worker].plugin.reply(ticket, &reply, now);
+            process.workers[worker].drain();
+            asked += 1;
+        }
+    }
+    assert!(asked > 0);
+    for worker in 0..2 {
+        let bearer = |key: &provider::Key| format!("Bearer {}", key.sign(&claims));
+        let ask = |process: &mut Process, key: &provider::Key| {
+            process.request_with(worker, 7, &[("authorization", &bearer(key))])
+        };
+        assert!(
+            !matches!(ask(&mut process, &old), Step::Forward(_)),
+            "worker {worker} believes a withdrawn key"
+        );
+        assert!(matches!(ask(&mut process, &new), Step::Forward(_)), "worker {worker}");
     }
 }

@@ -339,6 +339,9 @@ impl World {
     }
 
     fn learn(&mut self, ticket: Ticket, start: Duration, reply: &Reply) {
+        if let (Want::Keys(_), Some(304), Some(learnt)) = (ticket.want, reply.status, &mut self.learnt) {
+            learnt.start = start;
+        }
         if !matches!(ticket.want, Want::Keys(_)) || reply.status != Some(200) {
             return;
         }

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use m2m_auth::assertion::Signer;
 use m2m_auth::io::{Head, Instant, Now, Reply, RequestId, Response};
 use m2m_auth::jwk::{self, Algorithm, KeySet};
-use m2m_auth::jwt::{self, Caller, Expect, Reject};
+use m2m_auth::jwt::{self, Audiences, Caller, Demand, Expect, Reject};
 use m2m_auth::plugin::{Effect, Plugin, Step};
 use m2m_auth::policy::Policy;
 use m2m_auth::signature::{Compact, Verify};
@@ -306,7 +306,9 @@ impl Case {
             Err(reject) => return Some(self.complaint(&format!("{reject:?}"))),
         };
         let audiences = &self.config.audiences;
-        let holds = (audiences.is_empty() || caller.is_for_any(audiences))
+        let audiences = Audiences { any_of: audiences.clone(), ..Audiences::default() };
+        let demand = Demand { audiences, ..Demand::default() };
+        let holds = (self.config.audiences.is_empty() || demand.holds(&caller, self.now).is_ok())
             && self.config.required_claims.iter().all(|claim| claim.holds(&caller));
         if holds == (self.expect == "accept") { None } else { Some(self.complaint("the claims")) }
     }
@@ -314,8 +316,8 @@ impl Case {
     fn verify(&self, verifier: &dyn Verify) -> Result<Caller, Reject> {
         let algorithms =
             self.config.algorithms.iter().filter_map(|name| Algorithm::from_name(name)).collect();
-        let (issuer, clock_skew) = (self.config.issuer.clone(), self.config.clock_skew_seconds);
-        let expect = Expect { issuer, algorithms, clock_skew, layout: &m2m_auth::layout::KEYCLOAK };
+        let (names, clock_skew) = (vec![self.config.issuer.as_str().into()], self.config.clock_skew_seconds);
+        let expect = Expect { names, algorithms, clock_skew, ..Expect::default() };
         jwt::read(self.token.as_bytes())?.verify(&self.key_set().unwrap(), verifier, &expect, self.now)
     }
 

@@ -99,12 +99,14 @@ pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
                 "out-m2m" => outbound(idp),
                 "out-dpop" => bound(idp),
                 "one-m2m-200" => behind_199(inbound(idp)),
+                "new-m2m-ten" | "one-m2m-ten" => ten_issuers(idp),
                 _ => inbound(idp),
             };
             vec![wasm(&configuration, id, module)]
         };
         rows.extend([
             row("new-m2m", "m2m-auth", NewTokens, NeedsRole, filter("new-m2m")),
+            row("new-m2m-ten", "m2m-auth, 10 issuers", NewTokens, NeedsRole, filter("new-m2m-ten")),
             row("one-m2m", "m2m-auth", OneToken, NeedsRole, filter("one-m2m")),
             row(
                 "one-m2m-200",
@@ -114,6 +116,7 @@ pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
                 filter("one-m2m-200"),
             ),
             row("roles-m2m", "m2m-auth", ManyRoles, NeedsRole, filter("roles-m2m")),
+            row("one-m2m-ten", "m2m-auth, 10 issuers", OneToken, NeedsRole, filter("one-m2m-ten")),
             row("out-m2m", "m2m-auth", Bare, Attaches, filter("out-m2m")),
             row("out-dpop", "m2m-auth, `dpop: true`", Bare, Attaches, filter("out-dpop")),
         ]);
@@ -198,6 +201,25 @@ fn behind_199(mut configuration: Value) -> Value {
         json!({ "match": { member: path }, "require": require })
     });
     rules.splice(0..0, others);
+    configuration
+}
+
+/// The same for the callers of ten issuers; the one whose tokens come is the last that is tried.
+fn ten_issuers(idp: &Idp) -> Value {
+    let mut configuration = inbound(idp);
+    let mut names = Vec::new();
+    for number in 1..10 {
+        let name = format!("other-{number}");
+        let mut other = configuration["issuers"]["keycloak"].clone();
+        other["issuer"] = json!(format!("https://{name}.example.com"));
+        other["jwks_uri"] = json!(idp.url(Endpoint::Keys));
+        configuration["issuers"][&name] = other;
+        names.push(name);
+    }
+    names.push("keycloak".to_owned());
+    let require = &mut configuration["inbound"]["rules"][0]["require"];
+    require.as_object_mut().expect("an object").remove("issuer");
+    require["issuers"] = json!(names);
     configuration
 }
 

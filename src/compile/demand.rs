@@ -1,0 +1,90 @@
+//! What a rule asks of a token: of which issuers, for whom, whose, how old.
+
+use super::Compiler;
+use crate::config;
+use crate::jwt::{Audiences, Demand, Name};
+use crate::located::Path;
+use crate::policy::IssuerId;
+
+impl Compiler<'_> {
+    /// The issuers of which one must have signed the token; no two of them may have a name in common, since a token's `iss`
+    /// must choose.
+    #[inline(never)]
+    pub(super) fn issuers_of(&mut self, path: &Path, require: &config::Require) -> Option<Vec<IssuerId>> {
+        if require.issuers.is_empty() {
+            let place = self.issuers.place(require.issuer.as_deref(), "an issuer");
+            let unless = if require.issuer.is_none() { vec![path.name("issuers")] } else { Vec::new() };
+            return match place {
+                Ok(place) => Some(vec![IssuerId(place)]),
+                Err(fault) => {
+                    let path = path.name("issuer");
+                    if let Some(fault) = fault {
+                        self.wrong_unless(unless, &path, &fault);
+                    }
+                    None
+                }
+            };
+        }
+        let path = path.name("issuers");
+        if require.issuer.is_some() {
+            self.wrong(&path, "both issuer and issuers, expected one of them");
+        }
+        let mut found = Vec::new();
+        for (index, name) in require.issuers.iter().enumerate() {
+            found.extend(self.issuer_named(&path.index(index), Some(name)));
+        }
+        let known = found.iter().filter_map(|id: &IssuerId| self.tokens_of.get(id.0));
+        let mut names: Vec<&Name> = known.flatten().collect();
+        names.sort_by(|a, b| a.iss.cmp(&b.iss));
+        let twice = names.windows(2).find_map(|pair| match pair {
+            [a, b] if a.iss == b.iss => Some(a.iss.clone()),
+            _ => None,
+        });
+        if let Some(iss) = twice {
+            let fault =
+                format!("{iss:?} is the `iss` of two of them, expected that a token's `iss` names one");
+            self.wrong(&path, &fault);
+        }
+        (found.len() == require.issuers.len()).then_some(found)
+    }
+
+    #[inline(never)]
+    pub(super) fn demand(&mut self, path: &Path, require: &config::Require) -> Demand {
+        let audiences = self.audiences(path, require);
+        for (member, names) in [
+            ("subjects", &require.subjects),
+            ("clients", &require.clients),
+            ("acr_values", &require.acr_values),
+        ] {
+            if names.as_ref().is_some_and(|names| names.is_empty() || names.iter().any(String::is_empty)) {
+                self.wrong(&path.name(member), "empty, expected at least one value, and no empty one");
+            }
+        }
+        Demand {
+            audiences,
+            subjects: require.subjects.clone().unwrap_or_default(),
+            clients: require.clients.clone().unwrap_or_default(),
+            max_age: self.seconds(&path.name("max_age"), require.max_age),
+            acr_values: require.acr_values.clone().unwrap_or_default(),
+        }
+    }
+
+    /// RFC 7519 section 4.1.3, RFC 8725 section 3.9: without an audience every token of the issuer would do.
+    #[inline(never)]
+    fn audiences(&mut self, path: &Path, require: &config::Require) -> Audiences {
+        let (written, clients) = (&require.audiences, path.name("clients"));
+        let path = path.name("audiences");
+        let lists = [&written.any_of, &written.all_of];
+        let empty = lists.into_iter().flatten().any(Vec::is_empty);
+        let nobody = lists.into_iter().all(Option::is_none);
+        if empty || (nobody && require.clients.is_none()) {
+            let fault = "empty, expected at least one audience, or clients for tokens without an `aud`";
+            self.wrong_unless(vec![clients, path.clone()], &path, fault);
+        }
+        if lists.into_iter().flatten().flatten().any(String::is_empty) {
+            self.wrong(&path, "an empty audience, expected the `aud` of this service");
+        }
+        let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+        Audiences { any_of: list(&written.any_of), all_of: list(&written.all_of) }
+    }
+}

@@ -1,0 +1,258 @@
+//! An identity provider: where its endpoints are, how long its keys are kept, and what its tokens must be like.
+
+use super::access::layout;
+use super::{Compiler, Uses};
+use crate::config;
+use crate::discovery::{Discovery, Url};
+use crate::io::Endpoint;
+use crate::jwk::{self, Algorithm};
+use crate::jwt::{self, Expect, Name, Types};
+use crate::located::Path;
+use crate::policy::{Issuer, REFRESH};
+use std::time::Duration;
+
+/// Defaults, each with its reason in `config`.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+const MAX_STALE: Duration = Duration::from_secs(24 * 3600);
+const TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(160);
+
+/// What stands in a list of types for a header that has none.
+const ABSENT: &str = "absent";
+
+/// What an issuer's tokens call it: a template is written out once for each tenant, so that every `iss` is compared whole.
+pub(super) fn names_of(issuer: &config::Issuer) -> Vec<Name> {
+    let written_out = |text: &String| match variable(text) {
+        None => vec![Name::from(text.as_str())],
+        Some((before, after)) => {
+            let name = |tenant: &String| Name {
+                iss: format!("{before}{tenant}{after}"),
+                tenant: Some(tenant.clone()),
+            };
+            issuer.tenants.iter().map(name).collect()
+        }
+    };
+    issuer.issuer.0.iter().flat_map(written_out).collect()
+}
+
+/// What stands before the variable of a template, and after it.
+fn variable(text: &str) -> Option<(&str, &str)> {
+    let (before, rest) = text.split_once('{')?;
+    rest.split_once('}').map(|(_, after)| (before, after))
+}
+
+impl Compiler<'_> {
+    #[inline(never)]
+    pub(super) fn issuer(
+        &mut self,
+        path: &Path,
+        name: &str,
+        names: Vec<Name>,
+        issuer: &config::Issuer,
+        uses: &Uses<'_>,
+    ) -> Issuer {
+        self.naming(path, issuer);
+        let own = names.first().map(|name| name.iss.clone());
+        let url = own.as_deref().and_then(Url::parse);
+        let jwks = issuer.jwks.as_ref().and_then(|document| match jwk::parse_object(document) {
+            Ok(parsed) => Some(parsed.keys),
+            Err(error) => {
+                self.wrong(&path.name("jwks"), &format!("{error}, expected a JWK set (RFC 7517)"));
+                None
+            }
+        });
+        if issuer.jwks.is_some() && issuer.jwks_uri.is_some() {
+            self.wrong(path, "both jwks and jwks_uri, expected one of them");
+        }
+        let (verifies, asks) = (uses.verifying.contains(&name), uses.asking.contains(&name));
+        if !verifies && !asks {
+            let users = vec![Path::default().name("inbound"), Path::default().name("outbound")];
+            let fault = "no rule and no credential uses this issuer, expected at least one that does";
+            self.wrong_unless(users, path, fault);
+        }
+        let fetches = asks || (verifies && issuer.jwks.is_none());
+        let cluster = issuer.cluster.clone().unwrap_or_default();
+        if fetches && cluster.is_empty() {
+            self.wrong(
+                &path.name("cluster"),
+                "missing, expected the name of the Envoy cluster that reaches the issuer",
+            );
+        }
+        let jwks_uri = self.endpoint(&path.name("jwks_uri"), issuer.jwks_uri.as_deref(), &cluster);
+        let token_endpoint =
+            self.endpoint(&path.name("token_endpoint"), issuer.token_endpoint.as_deref(), &cluster);
+        let discovers = (verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none())
+            || (asks && issuer.token_endpoint.is_none());
+        let timeout = self.timeout(&path.name("timeout"), issuer.timeout);
+        let max_backoff = issuer.max_backoff.map_or(MAX_BACKOFF, |span| span.0);
+        if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&max_backoff) {
+            self.wrong(&path.name("max_backoff"), "outside its bounds, expected between 1s and 5m");
+        }
+        if discovers && url.is_none() && own.as_ref().is_some_and(|own| !own.is_empty()) {
+            let fault = "not an http(s) URL, expected one, or jwks_uri and token_endpoint (it is where discovery starts)";
+            self.wrong(&path.name("issuer"), fault);
+        }
+        let discovery = url.filter(|_| discovers).map(|url| Discovery {
+            issuers: names.iter().map(|name| name.iss.clone()).collect(),
+            url,
+            cluster,
+            allowed_hosts: issuer.allowed_hosts.clone(),
+            timeout,
+            for_keys: verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none(),
+            for_tokens: asks && issuer.token_endpoint.is_none(),
+        });
+        let refresh = issuer.refresh.map_or(REFRESH, |span| span.0);
+        let max_stale = issuer.max_stale.map_or(MAX_STALE.max(refresh), |span| span.0);
+        if refresh < Duration::from_secs(5) {
+            self.wrong(&path.name("refresh"), "below 5s, expected at least 5s");
+        }
+        if max_stale < refresh {
+            self.wrong(&path.name("max_stale"), "shorter than refresh, expected at least as long");
+        }
+        let expect = self.expected(path, names, issuer);
+        let name = name.to_owned();
+        Issuer {
+            name,
+            expect,
+            jwks,
+            jwks_uri,
+            token_endpoint,
+            discovery,
+            refresh: issuer.refresh.map(|span| span.0),
+            max_stale,
+            timeout,
+            max_backoff,
+            verifies,
+        }
+    }
+
+    /// Whether the names of an issuer, and its tenants, are such that a token can be compared with them.
+    #[inline(never)]
+    fn naming(&mut self, path: &Path, issuer: &config::Issuer) {
+        let (names, tenants) = (&issuer.issuer.0, &issuer.tenants);
+        let place = path.name("issuer");
+        if names.is_empty() {
+            self.wrong(&place, "missing, expected the exact `iss` of the issuer's tokens");
+        }
+        if names.iter().any(String::is_empty) {
+            self.wrong(&place, "empty, expected the exact `iss`");
+        }
+        let templates = names.iter().filter(|name| name.contains(['{', '}']));
+        let (mut any, mut sound) = (false, true);
+        for template in templates {
+            any = true;
+            sound &= variable(template)
+                .is_some_and(|(before, after)| !before.contains('}') && !after.contains(['{', '}']));
+        }
+        if !sound {
+            self.wrong(&place, "no template, expected one variable such as {tenantid}, or no braces");
+        }
+        let place = path.name("tenants");
+        if any && sound && tenants.is_empty() {
+            let fault = "missing, expected the tenants whose tokens are accepted (the template alone is every tenant of the provider)";
+            self.wrong_unless(vec![place.clone()], &place, fault);
+        }
+        if !any && !tenants.is_empty() && !names.is_empty() {
+            self.wrong(&place, "without a template, expected a variable such as {tenantid} in issuer");
+        }
+        for (index, tenant) in tenants.iter().enumerate() {
+            let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            if tenant.is_empty() || !tenant.bytes().all(safe) {
+                self.wrong(&place.index(index), &format!("{tenant:?}, expected the `tid` of a tenant"));
+            }
+        }
+    }
+
+    /// What the tokens must be like.
+    #[inline(never)]
+    fn expected(&mut self, path: &Path, names: Vec<Name>, issuer: &config::Issuer) -> Expect {
+        let clock_skew = issuer.clock_skew.map_or(CLOCK_SKEW, |span| span.0);
+        if clock_skew > Duration::from_secs(600) {
+            self.wrong(&path.name("clock_skew"), "above 10m, expected at most 10m (RFC 7519 section 4.1.4)");
+        }
+        let max_lifetime = self.seconds(&path.name("max_lifetime"), issuer.max_lifetime);
+        let place = path.name("token_types");
+        let written = issuer.token_types.as_deref();
+        if written.is_some_and(<[String]>::is_empty) {
+            self.wrong(&place, "empty, expected at least one type");
+        }
+        if issuer.rfc9068 && written.is_some() {
+            self.wrong(&place, "beside rfc9068, expected one of them (RFC 9068 has one type, at+jwt)");
+        }
+        let mut types = Types { absent: false, names: Vec::new() };
+        for (index, text) in written.into_iter().flatten().enumerate() {
+            let name = jwt::media_type(text);
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+                let fault = format!("{text:?}, expected a media type such as \"at+jwt\", or \"absent\"");
+                self.wrong(&place.index(index), &fault);
+            }
+            if name == ABSENT { types.absent = true } else { types.names.push(name) }
+        }
+        let types = match (issuer.rfc9068, written.is_none()) {
+            (true, _) => Types::of_profile(),
+            (false, true) => Types::default(),
+            (false, false) => types,
+        };
+        let algorithms = algorithms(&issuer.algorithms);
+        Expect {
+            names,
+            algorithms,
+            layout: layout(issuer.preset),
+            types,
+            clock_skew: clock_skew.as_secs(),
+            max_lifetime,
+            profile: issuer.rfc9068,
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn timeout(&mut self, path: &Path, span: Option<config::Span>) -> Duration {
+        let timeout = span.map_or(TIMEOUT, |span| span.0);
+        // The host takes 0 for "never" and whole milliseconds only.
+        if timeout < Duration::from_millis(1) || timeout > Duration::from_secs(60) {
+            self.wrong(path, "outside its bounds, expected between 1ms and 60s");
+        }
+        timeout
+    }
+
+    #[inline(never)]
+    fn endpoint(&mut self, path: &Path, text: Option<&str>, cluster: &str) -> Option<Endpoint> {
+        let text = text?;
+        let url = Url::parse(text);
+        if url.is_none() {
+            self.wrong(path, &format!("{text:?}, expected an http(s) URL"));
+        }
+        url.map(|url| url.through(cluster))
+    }
+
+    /// A span in the whole seconds in which tokens count.
+    #[inline(never)]
+    pub(super) fn seconds(&mut self, path: &Path, span: Option<config::Span>) -> Option<u64> {
+        let span = span?;
+        if span.0 < Duration::from_secs(1) {
+            self.wrong(path, "below 1s, expected at least 1s");
+        }
+        Some(span.0.as_secs())
+    }
+}
+
+fn algorithms(written: &[config::Algorithm]) -> Vec<Algorithm> {
+    if written.is_empty() {
+        return Algorithm::ALL.to_vec();
+    }
+    written
+        .iter()
+        .map(|algorithm| match algorithm {
+            config::Algorithm::RS256 => Algorithm::Rs256,
+            config::Algorithm::RS384 => Algorithm::Rs384,
+            config::Algorithm::RS512 => Algorithm::Rs512,
+            config::Algorithm::PS256 => Algorithm::Ps256,
+            config::Algorithm::PS384 => Algorithm::Ps384,
+            config::Algorithm::PS512 => Algorithm::Ps512,
+            config::Algorithm::ES256 => Algorithm::Es256,
+            config::Algorithm::ES384 => Algorithm::Es384,
+            config::Algorithm::ES512 => Algorithm::Es512,
+            config::Algorithm::EdDSA => Algorithm::EdDsa,
+        })
+        .collect()
+}

@@ -1,0 +1,190 @@
+//! What a rule asks of a token beside what its issuer's tokens are like: for whom it is, whose, and how old.
+//!
+//! It is asked for every request, since a caller that was verified before may come to another rule, or later.
+
+use super::{Caller, Reject, date};
+use serde_json::Value;
+
+/// What a rule asks of a token.
+#[derive(Clone, Debug, Default)]
+pub struct Demand {
+    /// For whom it must be.
+    pub audiences: Audiences,
+    /// Whose it may be (`sub`); empty is anybody's.
+    pub subjects: Vec<String>,
+    /// To whom it may have been issued; empty is anybody.
+    pub clients: Vec<String>,
+    /// The most seconds since its caller authenticated (`auth_time`), else since it was issued (`iat`).
+    pub max_age: Option<u64>,
+    /// How its caller may have authenticated (`acr`); empty is anyhow.
+    pub acr_values: Vec<String>,
+}
+
+/// For whom a token must be (RFC 7519 section 4.1.3). Nobody named: for nobody in particular.
+#[derive(Clone, Debug, Default)]
+pub struct Audiences {
+    /// At least one of these, if there are any.
+    pub any_of: Vec<String>,
+    /// All of these.
+    pub all_of: Vec<String>,
+}
+
+impl Demand {
+    /// Whether the token of this caller is what is asked for, now.
+    pub fn holds(&self, caller: &Caller, now: u64) -> Result<(), Reject> {
+        if !self.audiences.hold(caller) {
+            return Err(Reject::Audience);
+        }
+        if !is_one_of(&self.clients, caller.client()) {
+            return Err(Reject::Client);
+        }
+        if !is_one_of(&self.subjects, caller.subject()) {
+            return Err(Reject::Subject);
+        }
+        if !is_one_of(&self.acr_values, caller.text("acr")) {
+            return Err(Reject::Acr);
+        }
+        self.max_age.map_or(Ok(()), |most| is_young(caller, most, now))
+    }
+}
+
+impl Audiences {
+    /// RFC 7519 section 4.1.3: exact, no folding of any kind; and a token that names others is not for those who name nobody.
+    fn hold(&self, caller: &Caller) -> bool {
+        let aud = caller.0.claims.get("aud");
+        if self.any_of.is_empty() && self.all_of.is_empty() {
+            return aud.is_none();
+        }
+        let has = |own: &String| match aud {
+            Some(Value::Array(names)) => names.iter().any(|name| name == own),
+            Some(name) => name == own,
+            None => false,
+        };
+        (self.any_of.is_empty() || self.any_of.iter().any(has)) && self.all_of.iter().all(has)
+    }
+}
+
+fn is_one_of(names: &[String], own: Option<&str>) -> bool {
+    names.is_empty() || own.is_some_and(|own| names.iter().any(|name| name == own))
+}
+
+/// RFC 9470 section 4: what counts is when the caller authenticated. Tokens of services do not say; theirs counts from `iat`.
+fn is_young(caller: &Caller, most: u64, now: u64) -> Result<(), Reject> {
+    let claims = &caller.0.claims;
+    let (since, reject) = match date(claims, "auth_time")? {
+        Some(since) => (since, Reject::AuthTime),
+        None => (date(claims, "iat")?.ok_or(Reject::Claim)?, Reject::Age),
+    };
+    let [now, most] = [now, most].map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
+    if now.saturating_sub(since) > most { Err(reject) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verified;
+    use super::*;
+    use crate::layout;
+    use serde_json::json;
+    use std::rc::Rc;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn caller(claims: &Value) -> Caller {
+        Caller(Rc::new(Verified {
+            claims: claims.as_object().unwrap().clone(),
+            end: NOW + 300,
+            layout: &layout::KEYCLOAK,
+        }))
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_audience_is_one_exact_text_or_in_a_list() {
+        let any = |own: &[&str], aud: Value| {
+            let demand = Demand {
+                audiences: Audiences { any_of: names(own), ..Audiences::default() },
+                ..Demand::default()
+            };
+            demand.holds(&caller(&json!({ "aud": aud })), NOW).is_ok()
+        };
+        assert!(any(&["x", "svc"], json!("svc")) && any(&["svc"], json!(["a", "svc"])));
+        for odd in [
+            json!("sv"),
+            json!("svc/"),
+            json!("SVC"),
+            json!(["a", "b"]),
+            json!([]),
+            json!(null),
+            json!({ "svc": 1 }),
+        ] {
+            assert!(!any(&["svc"], odd.clone()), "{odd}");
+        }
+        assert!(!any(&["svc"], json!([["svc"]])));
+    }
+
+    #[test]
+    fn all_audiences_means_every_one_of_them() {
+        let all = Audiences { all_of: names(&["a", "b"]), any_of: Vec::new() };
+        let both = Audiences { all_of: names(&["a"]), any_of: names(&["x", "y"]) };
+        for (audiences, aud, holds) in [
+            (&all, json!(["b", "c", "a"]), true),
+            (&all, json!(["a"]), false),
+            (&all, json!("a"), false),
+            (&both, json!(["a", "y"]), true),
+            (&both, json!(["a"]), false),
+            (&both, json!(["x", "y"]), false),
+        ] {
+            assert_eq!(audiences.hold(&caller(&json!({ "aud": aud }))), holds, "{aud}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_names_others_is_not_for_those_who_name_nobody() {
+        let nobody = Audiences::default();
+        assert!(nobody.hold(&caller(&json!({}))));
+        for aud in [json!("other"), json!([]), json!(null)] {
+            assert!(!nobody.hold(&caller(&json!({ "aud": aud }))));
+        }
+    }
+
+    #[test]
+    fn clients_are_known_under_every_providers_name_and_subjects_under_one() {
+        let demand = Demand { clients: names(&["a", "b"]), ..Demand::default() };
+        for name in ["azp", "client_id", "cid", "appid"] {
+            assert_eq!(demand.holds(&caller(&json!({ name: "b" })), NOW), Ok(()), "{name}");
+            assert_eq!(demand.holds(&caller(&json!({ name: "c" })), NOW), Err(Reject::Client), "{name}");
+            assert_eq!(demand.holds(&caller(&json!({ name: ["a"] })), NOW), Err(Reject::Client), "{name}");
+        }
+        assert_eq!(demand.holds(&caller(&json!({ "sub": "a" })), NOW), Err(Reject::Client));
+        let demand = Demand { subjects: names(&["a"]), ..Demand::default() };
+        assert_eq!(demand.holds(&caller(&json!({ "sub": "a", "azp": "x" })), NOW), Ok(()));
+        assert_eq!(demand.holds(&caller(&json!({ "sub": "x", "azp": "a" })), NOW), Err(Reject::Subject));
+        assert_eq!(demand.holds(&caller(&json!({})), NOW), Err(Reject::Subject));
+    }
+
+    #[test]
+    fn age_counts_from_auth_time_and_where_there_is_none_from_iat() {
+        let demand = Demand { max_age: Some(60), ..Demand::default() };
+        let holds = |claims: Value| demand.holds(&caller(&claims), NOW);
+        assert_eq!(holds(json!({ "iat": NOW - 60 })), Ok(()));
+        assert_eq!(holds(json!({ "iat": NOW - 61 })), Err(Reject::Age));
+        assert_eq!(holds(json!({ "iat": NOW, "auth_time": NOW - 61 })), Err(Reject::AuthTime));
+        assert_eq!(holds(json!({ "iat": NOW - 600, "auth_time": NOW - 60 })), Ok(()));
+        assert_eq!(holds(json!({ "iat": NOW, "auth_time": "0" })), Err(Reject::Claim));
+        assert_eq!(holds(json!({ "iat": i64::MIN })), Err(Reject::Age));
+        assert_eq!(holds(json!({})), Err(Reject::Claim));
+    }
+
+    #[test]
+    fn a_way_of_authenticating_is_one_of_those_named() {
+        let demand = Demand { acr_values: names(&["gold", "silver"]), ..Demand::default() };
+        assert_eq!(demand.holds(&caller(&json!({ "acr": "silver" })), NOW), Ok(()));
+        for odd in [json!("bronze"), json!("gold silver"), json!(["gold"]), json!(1)] {
+            assert_eq!(demand.holds(&caller(&json!({ "acr": odd })), NOW), Err(Reject::Acr), "{odd}");
+        }
+        assert_eq!(demand.holds(&caller(&json!({})), NOW), Err(Reject::Acr));
+    }
+}

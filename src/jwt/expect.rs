@@ -1,0 +1,280 @@
+//! What an issuer's tokens must be like, whatever they are used for: a token's claims to when it ends, or to what is wrong.
+//!
+//! Everything here is the issuer's; what a rule asks beside that is a [`Demand`](super::Demand).
+
+use super::Reject;
+use crate::json;
+use crate::jwk::Algorithm;
+use crate::layout::{self, Layout};
+use serde_json::{Map, Value};
+
+/// What an issuer's tokens must look like.
+#[derive(Clone, Debug)]
+pub struct Expect {
+    /// Its names; a token has one of them.
+    pub names: Vec<Name>,
+    /// Algorithms that may be used (RFC 8725 section 3.1).
+    pub algorithms: Vec<Algorithm>,
+    /// Where its tokens say what.
+    pub layout: &'static Layout,
+    /// The header's `typ`.
+    pub types: Types,
+    /// Tolerance for `exp`, `nbf` and `iat` in seconds; 0 means 0.
+    pub clock_skew: u64,
+    /// The most seconds from `iat` to `exp`.
+    pub max_lifetime: Option<u64>,
+    /// Whether every claim must be there that RFC 9068 section 2.2 requires.
+    pub profile: bool,
+}
+
+/// A name of an issuer: `iss`, exact (RFC 7519 section 4.1.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// `iss`.
+    pub iss: String,
+    /// What `tid` must be beside it, where each tenant has a name of its own.
+    pub tenant: Option<String>,
+}
+
+/// What the header's `typ` may be.
+#[derive(Clone, Debug)]
+pub struct Types {
+    /// Whether there need not be any.
+    pub absent: bool,
+    /// Media types in lower case, without `application/`.
+    pub names: Vec<String>,
+}
+
+impl Default for Expect {
+    /// A token of nobody, with nothing else asked of it.
+    fn default() -> Self {
+        Self {
+            names: Vec::new(),
+            algorithms: Algorithm::ALL.to_vec(),
+            layout: &layout::KEYCLOAK,
+            types: Types::default(),
+            clock_skew: 0,
+            max_lifetime: None,
+            profile: false,
+        }
+    }
+}
+
+impl From<&str> for Name {
+    fn from(iss: &str) -> Self {
+        Self { iss: iss.to_owned(), tenant: None }
+    }
+}
+
+impl Default for Types {
+    /// What access tokens of common providers have: Okta and Cognito none, Keycloak and Entra `JWT`, RFC 9068 `at+jwt`.
+    fn default() -> Self {
+        Self { absent: true, names: vec!["jwt".to_owned(), "at+jwt".to_owned()] }
+    }
+}
+
+impl Types {
+    /// Those of RFC 9068 section 4.
+    pub fn of_profile() -> Self {
+        Self { absent: false, names: vec!["at+jwt".to_owned()] }
+    }
+
+    /// Whether this is one of them, in the form that [`media_type`] gives it.
+    pub(super) fn hold(&self, typ: Option<&str>) -> bool {
+        typ.map_or(self.absent, |typ| self.names.iter().any(|name| name == typ))
+    }
+}
+
+/// `typ` is a media type (RFC 7515 section 4.1.9): without regard to case, `application/` may be left out.
+pub fn media_type(typ: &str) -> String {
+    let lower = typ.to_ascii_lowercase();
+    lower.strip_prefix("application/").map_or_else(|| lower.clone(), str::to_owned)
+}
+
+impl Expect {
+    /// Whether this is a name of the issuer. A list would pass a membership test, so it is a text (CVE-2026-75509).
+    pub fn is_named(&self, iss: &str) -> bool {
+        self.name(iss).is_some()
+    }
+
+    fn name(&self, iss: &str) -> Option<&Name> {
+        self.names.iter().find(|name| name.iss == iss)
+    }
+
+    /// Checks every claim that says whether this token may be used at all; returns when it ends.
+    pub(super) fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, Reject> {
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
+        let name = text("iss").and_then(|iss| self.name(iss)).ok_or(Reject::Issuer)?;
+        if name.tenant.is_some() && name.tenant.as_deref() != text("tid") {
+            return Err(Reject::Tenant);
+        }
+        // The kinds of tokens tell themselves apart by these (RFC 8725 section 3.12): Keycloak writes `typ` Bearer, ID,
+        // Refresh, Offline, …; Cognito writes `token_use` access or id. Where they stand, they must name an access token.
+        for (name, kind) in [("typ", "Bearer"), ("token_use", "access")] {
+            match claims.get(name) {
+                None => {}
+                Some(Value::String(own)) if own.eq_ignore_ascii_case(kind) => {}
+                Some(_) => return Err(Reject::Kind),
+            }
+        }
+        if self.layout.kind.is_some_and(|(name, kind)| claims.get(name).is_none_or(|own| own != kind)) {
+            return Err(Reject::Kind);
+        }
+        if claims.contains_key("cnf") {
+            return Err(Reject::Bound);
+        }
+        if ["sub", "jti"].iter().any(|name| claims.get(*name).is_some_and(|value| !value.is_string())) {
+            return Err(Reject::Claim);
+        }
+        let profile = ["sub", "client_id", "jti"];
+        if self.profile && (profile.iter().any(|name| text(name).is_none()) || !claims.contains_key("aud")) {
+            return Err(Reject::Claim);
+        }
+        self.check_times(claims, now)
+    }
+
+    fn check_times(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, Reject> {
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let skew = i64::try_from(self.clock_skew).unwrap_or(i64::MAX);
+        let exp = date(claims, "exp")?.ok_or(Reject::Claim)?;
+        let end = exp.saturating_add(skew);
+        if now >= end {
+            return Err(Reject::Expired);
+        }
+        let issued = date(claims, "iat")?;
+        for start in [date(claims, "nbf")?, issued] {
+            if start.is_some_and(|start| now < start.saturating_sub(skew)) {
+                return Err(Reject::NotYetValid);
+            }
+        }
+        if issued.is_none() && (self.profile || self.max_lifetime.is_some()) {
+            return Err(Reject::Claim);
+        }
+        let most = self.max_lifetime.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX));
+        if issued.is_some_and(|issued| exp.saturating_sub(issued) > most) {
+            return Err(Reject::Lifetime);
+        }
+        Ok(u64::try_from(end).unwrap_or_default())
+    }
+}
+
+/// RFC 7519 section 2, `NumericDate`: seconds, possibly with a fraction, which is dropped.
+pub(super) fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, Reject> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(Value::Number(number)) => Ok(Some(match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => whole,
+            (None, Some(fraction)) => json::floor(fraction),
+            (None, None) => return Err(Reject::Claim),
+        })),
+        Some(_) => Err(Reject::Claim),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn claims() -> Value {
+        json!({ "iss": "https://idp", "aud": "svc", "exp": NOW + 300, "iat": NOW, "sub": "s", "client_id": "c", "jti": "j" })
+    }
+
+    fn check(expect: &Expect, edit: impl FnOnce(&mut Map<String, Value>)) -> Result<u64, Reject> {
+        let mut claims = claims().as_object().unwrap().clone();
+        edit(&mut claims);
+        expect.check(&claims, NOW)
+    }
+
+    fn idp() -> Expect {
+        Expect { names: vec!["https://idp".into()], ..Expect::default() }
+    }
+
+    #[test]
+    fn any_name_of_the_issuer_will_do_and_no_other() {
+        let expect = Expect { names: vec!["https://new".into(), "https://old".into()], ..idp() };
+        for iss in ["https://new", "https://old"] {
+            assert!(check(&expect, |c| c["iss"] = json!(iss)).is_ok());
+        }
+        for odd in [json!("https://idp"), json!("https://new/"), json!(["https://new"]), json!(null)] {
+            assert_eq!(check(&expect, |c| c["iss"] = odd.clone()), Err(Reject::Issuer), "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_tenants_name_counts_only_beside_its_own_tid() {
+        let tenant = |tid: &str| Name { iss: format!("https://idp/{tid}"), tenant: Some(tid.to_owned()) };
+        let expect = Expect { names: vec![tenant("a"), tenant("b")], ..idp() };
+        let of = |iss: &str, tid: Value| {
+            check(&expect, |c| {
+                c["iss"] = json!(iss);
+                c.insert("tid".to_owned(), tid);
+            })
+        };
+        assert!(of("https://idp/a", json!("a")).is_ok());
+        assert!(of("https://idp/b", json!("b")).is_ok());
+        for odd in [json!("b"), json!("A"), json!(["a"]), json!(null)] {
+            assert_eq!(of("https://idp/a", odd.clone()), Err(Reject::Tenant), "{odd}");
+        }
+        assert_eq!(check(&expect, |c| c["iss"] = json!("https://idp/a")), Err(Reject::Tenant), "no tid");
+        assert_eq!(of("https://idp/c", json!("c")), Err(Reject::Issuer), "not in the list");
+    }
+
+    #[test]
+    fn a_lifetime_is_kept_to_the_second_and_needs_an_iat() {
+        let expect = Expect { max_lifetime: Some(300), ..idp() };
+        assert!(check(&expect, |_| {}).is_ok());
+        assert_eq!(check(&expect, |c| c["exp"] = json!(NOW + 301)), Err(Reject::Lifetime));
+        assert_eq!(check(&expect, |c| c["iat"] = json!(NOW - 1)), Err(Reject::Lifetime));
+        assert_eq!(check(&expect, |c| c["iat"] = json!(i64::MIN)), Err(Reject::Lifetime));
+        assert_eq!(check(&expect, |c| drop(c.remove("iat"))), Err(Reject::Claim));
+        assert!(check(&idp(), |c| c["exp"] = json!(i64::MAX)).is_ok(), "without a bound any life will do");
+    }
+
+    #[test]
+    fn the_strict_profile_misses_every_claim_that_it_requires() {
+        let expect = Expect { profile: true, ..idp() };
+        assert!(check(&expect, |_| {}).is_ok());
+        for (name, reject) in [
+            ("iss", Reject::Issuer),
+            ("exp", Reject::Claim),
+            ("aud", Reject::Claim),
+            ("sub", Reject::Claim),
+            ("client_id", Reject::Claim),
+            ("iat", Reject::Claim),
+            ("jti", Reject::Claim),
+        ] {
+            assert_eq!(check(&expect, |c| drop(c.remove(name))), Err(reject), "{name}");
+        }
+        for name in ["client_id", "aud", "sub", "iat", "jti"] {
+            assert!(check(&idp(), |c| drop(c.remove(name))).is_ok(), "{name}");
+        }
+        assert_eq!(check(&expect, |c| c["client_id"] = json!(["c"])), Err(Reject::Claim));
+    }
+
+    #[test]
+    fn a_type_is_one_of_those_named_whatever_its_case() {
+        let hold = |types: &Types, typ: Option<&str>| types.hold(typ.map(media_type).as_deref());
+        let standard = Types::default();
+        for typ in [
+            None,
+            Some("JWT"),
+            Some("jwt"),
+            Some("at+jwt"),
+            Some("application/AT+JWT"),
+            Some("Application/jwt"),
+        ] {
+            assert!(hold(&standard, typ), "{typ:?}");
+        }
+        for typ in
+            ["", "absent", "dpop+jwt", "application/", "application/application/jwt", "jwt ", "at+jwts"]
+        {
+            assert!(!hold(&standard, Some(typ)), "{typ:?}");
+        }
+        let profile = Types::of_profile();
+        assert!(hold(&profile, Some("at+jwt")) && hold(&profile, Some("application/at+jwt")));
+        assert!(!hold(&profile, None) && !hold(&profile, Some("JWT")));
+    }
+}

@@ -1,0 +1,188 @@
+//! One issuer's key set: how it is asked for, what an answer brings, and how long that is good.
+
+use super::replies::{Read, fresh, gone};
+use super::{IssuerState, Store};
+use crate::discovery;
+use crate::io::{Call, Dice, Endpoint, Head, Instant, Reply};
+use crate::jwk::{self, KeySet};
+use crate::lease::{Cause, Failure, Lease};
+use crate::oauth::answer;
+use crate::policy::IssuerId;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A key set, and how to ask whether there is a newer one.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    pub(super) set: Rc<KeySet>,
+    etag: Option<Etag>,
+}
+
+/// What the provider calls this version of what is at this place (RFC 9110 section 8.8.3).
+#[derive(Clone, Debug)]
+struct Etag {
+    of: Endpoint,
+    text: String,
+}
+
+/// The longest `ETag` that is sent back. Those of common providers have up to 66 characters, a SHA-256 in hexadecimal with its
+/// quotes.
+const MAX_ETAG_BYTES: usize = 128;
+
+impl Keys {
+    /// Keys that were given, not fetched.
+    pub(super) fn given(set: &KeySet) -> Self {
+        Self { set: Rc::new(set.clone()), etag: None }
+    }
+
+    /// Its `ETag`; empty when it has none.
+    pub(super) fn etag(&self) -> &[u8] {
+        self.etag.as_ref().map_or(&[], |etag| etag.text.as_bytes())
+    }
+
+    fn etag_of(&self, endpoint: &Endpoint) -> Option<&str> {
+        self.etag.as_ref().filter(|etag| etag.of == *endpoint).map(|etag| etag.text.as_str())
+    }
+}
+
+impl Store {
+    /// The call for an issuer's key set, if it is known where it is.
+    pub(super) fn keys_call(&self, id: IssuerId, now: Instant) -> Option<Call> {
+        let endpoint = self.jwks_uri(id, now)?;
+        let held = self.issuers.get(id.0)?.keys.held();
+        let etag = held.and_then(|keys| keys.etag_of(&endpoint)).map(str::to_owned);
+        let mut call = discovery::get(endpoint, self.policy.issuers.get(id.0)?.timeout);
+        call.headers.extend(etag.map(|etag| ("if-none-match", etag)));
+        Some(call)
+    }
+
+    pub(super) fn read_keys(&self, id: IssuerId, reply: &Reply, now: Instant, dice: &mut Dice) -> Read<Keys> {
+        let issuer = self.policy.issuers.get(id.0).ok_or_else(gone)?;
+        let endpoint = self.jwks_uri(id, now);
+        let (keys, news) = match self.unchanged(id, reply, endpoint.as_ref()) {
+            Some(keys) => {
+                let news = format!("{} usable keys, unchanged", keys.set.len());
+                (keys, news)
+            }
+            None => parsed(reply, endpoint)?,
+        };
+        // Never longer than they may be used at all, or there would be none in between.
+        let refresh = issuer.renew_after(max_age(&reply.head)).min(issuer.max_stale);
+        Ok((fresh(keys, refresh, issuer.max_stale, dice), news))
+    }
+
+    /// The keys that are held, if the provider says that it has no others (RFC 9110 section 15.4.5), and was asked so.
+    fn unchanged(&self, id: IssuerId, reply: &Reply, endpoint: Option<&Endpoint>) -> Option<Keys> {
+        let held = self.issuers.get(id.0)?.keys.held().filter(|_| reply.status == Some(304))?;
+        held.etag_of(endpoint?).is_some().then(|| held.clone())
+    }
+}
+
+impl IssuerState {
+    /// Whatever changes the keys ends what was verified with those before.
+    pub(super) fn change_keys<R>(&mut self, now: Instant, change: impl FnOnce(&mut Lease<Keys>) -> R) -> R {
+        let before = self.keys.value(now).map(|keys| Rc::clone(&keys.set));
+        let result = change(&mut self.keys);
+        if before.as_ref() != self.keys.value(now).map(|keys| &keys.set) {
+            self.verified.clear();
+            self.unknown.clear();
+        }
+        result
+    }
+}
+
+fn parsed(reply: &Reply, endpoint: Option<Endpoint>) -> Result<(Keys, String), Failure> {
+    let parsed = jwk::parse(answer::body_of(reply)?)
+        .map_err(|error| Failure::new(Cause::Unreadable, format!("the key set: {error}")))?;
+    let mut news = format!("{} usable keys", parsed.keys.len());
+    for left_out in &parsed.left_out {
+        news.push_str("; ");
+        news.push_str(left_out);
+    }
+    let etag = endpoint.zip(etag(&reply.head)).map(|(of, text)| Etag { of, text });
+    Ok((Keys { set: Rc::new(parsed.keys), etag }, news))
+}
+
+/// RFC 9110 section 8.8.3: quoted, weak or not; what is anything else is not sent back.
+fn etag(head: &Head) -> Option<String> {
+    let text = std::str::from_utf8(head.first("etag")?).ok()?;
+    let quoted = text.strip_prefix("W/").unwrap_or(text);
+    let inside = quoted.strip_prefix('"')?.strip_suffix('"')?;
+    let sound =
+        text.len() <= MAX_ETAG_BYTES && inside.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
+    sound.then(|| text.to_owned())
+}
+
+/// RFC 9111 section 5.2.2.1: for how long an answer is good, if it says so. `no-cache`, which Keycloak says of its keys, and 0
+/// are no length of time: whoever asks again for each request would ask it thousands of times a second.
+fn max_age(head: &Head) -> Option<Duration> {
+    let words = || {
+        head.all("cache-control").flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+    };
+    let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+    if words().any(|word| is(word, "no-cache") || is(word, "no-store")) {
+        return None;
+    }
+    let seconds = words().find_map(|word| {
+        let (_, value) = word.split_at_checked("max-age=".len()).filter(|(name, _)| is(name, "max-age="))?;
+        std::str::from_utf8(value).ok()?.trim_matches('"').parse::<u64>().ok()
+    });
+    seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(name: &str, values: &[&str]) -> Head {
+        values.iter().map(|value| (name, value)).collect()
+    }
+
+    #[test]
+    fn max_age_is_found_among_other_words_and_where_nothing_forbids_to_keep_the_answer() {
+        let seconds = |lines: &[&str]| max_age(&head("cache-control", lines)).map(|age| age.as_secs());
+        assert_eq!(seconds(&["max-age=300"]), Some(300));
+        assert_eq!(seconds(&["public, Max-Age=\"15\" , stale-while-revalidate=15"]), Some(15));
+        assert_eq!(seconds(&["public", "max-age=86400"]), Some(86_400));
+        for odd in [
+            "",
+            "no-cache",
+            "no-cache, max-age=300",
+            "max-age=300, NO-STORE",
+            "max-age=0",
+            "max-age=-1",
+            "max-age=1.5",
+            "max-age",
+            "max-age=",
+            "s-maxage=300",
+            "x-max-age=300",
+            "max-age=99999999999999999999",
+        ] {
+            assert_eq!(seconds(&[odd]), None, "{odd}");
+        }
+        assert_eq!(max_age(&Head::default()), None);
+    }
+
+    #[test]
+    fn only_what_is_an_etag_is_sent_back() {
+        let found = |text: &str| etag(&head("etag", &[text]));
+        for good in ["\"abc\"", "W/\"abc\"", "\"\""] {
+            assert_eq!(found(good).as_deref(), Some(good));
+        }
+        let long = format!("\"{}\"", "x".repeat(MAX_ETAG_BYTES - 1));
+        for odd in [
+            "",
+            "\"",
+            "abc",
+            "w/\"abc\"",
+            "\"a b\"",
+            "\"a\"b\"",
+            "\"ü\"",
+            "\"a\", \"b\"",
+            "\"a\"\r\nx: y",
+            &long,
+        ] {
+            assert_eq!(found(odd), None, "{odd}");
+        }
+    }
+}
