@@ -8,6 +8,7 @@ mod access;
 mod answers;
 mod client;
 mod condition;
+mod handing;
 mod names;
 mod outbound;
 mod proof;
@@ -294,14 +295,9 @@ impl Compiler<'_> {
         for (index, rule) in inbound.rules.iter().enumerate() {
             rules.extend(self.rule(&path.name("rules").index(index), index, rule));
         }
-        let mut own_headers: Vec<Rc<str>> = Vec::new();
-        for (header, _) in rules.iter().flat_map(|rule: &Rule| &rule.claims_to_headers) {
-            if !own_headers.contains(header) {
-                own_headers.push(Rc::clone(header));
-            }
-        }
+        let own_headers = handing::own_headers(&rules);
         self.distinct(&path.name("rules"), inbound.rules.iter().map(|rule| rule.name.as_deref()));
-        Inbound { manner, resource, own_headers, rules }
+        Inbound { manner, resource, own_headers, rules, filter_state: inbound.filter_state }
     }
 
     /// Names that the operator gave, or that follow from positions.
@@ -332,27 +328,15 @@ impl Compiler<'_> {
         }
         self.places = matches.names().map(str::to_owned).collect();
         let require = rule.require.as_ref().map(|require| self.require(&path.name("require"), require));
-        let mut claims_to_headers = Vec::new();
-        for (header, claim) in rule.claims_to_headers.iter() {
-            let path = path.name("claims_to_headers").name(header);
-            if claim.0.iter().any(String::is_empty) || claim.0.is_empty() {
-                self.wrong(&path, "an empty name in the claim's path, expected a claim such as \"sub\"");
-            }
-            if rule.allow {
-                self.wrong(
-                    &path,
-                    "a rule with allow has no caller, expected claims_to_headers beside require only",
-                );
-            }
-            claims_to_headers.push((self.header(&path, header), claim.0.clone()));
-        }
+        let claims_to_headers = self.claims_to_headers(path, rule);
+        let payload_header = self.payload_header(path, rule);
         let name = rule_name(rule.name.as_deref(), index);
         let forward_token = rule.forward_token.unwrap_or(true);
         let require = match require {
             Some(require) => Some(require?),
             None => None,
         };
-        Some(Rule { name, matches, require, claims_to_headers, forward_token })
+        Some(Rule { name, matches, require, claims_to_headers, payload_header, forward_token })
     }
 
     #[inline(never)]

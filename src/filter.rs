@@ -9,7 +9,7 @@ mod prove;
 use crate::access::Asked;
 use crate::assertion::Signer;
 use crate::bearer;
-use crate::edits::{self, Edits};
+use crate::edits::Edits;
 use crate::io::{Head, Instant, Now, Response};
 use crate::jwt::{self, Caller, Reject};
 use crate::policy::{Inbound, Policy, Require, Rule};
@@ -93,7 +93,7 @@ impl<'a> Request<'a> {
         edits: &mut Edits,
     ) -> Result<Option<Authenticated<'a>>, Stop> {
         for name in &inbound.own_headers {
-            edits.remove(name, self.head); // never believe a client's copy of what we assert
+            edits.remove_own(name, self.head); // never believe a client's copy of what we assert
         }
         if let Some(answer) = inbound.resource.as_ref().and_then(|resource| resource.answer(target)) {
             return Err(Stop::Answer(answer));
@@ -110,7 +110,7 @@ impl<'a> Request<'a> {
             return Err(Refusal::Token(Reject::Audience).into());
         }
         require.access.allows(&caller, Asked { target, matches: &rule.matches }).map_err(Refusal::Access)?;
-        self.hand_on(rule, &caller, edits);
+        self.hand_on(rule, &caller, token, edits);
         Ok(Some(Authenticated { token, caller }))
     }
 
@@ -133,11 +133,14 @@ impl<'a> Request<'a> {
     }
 
     /// Tells the service who calls, in the headers that the rule names.
-    fn hand_on(&self, rule: &Rule, caller: &Caller, edits: &mut Edits) {
+    fn hand_on(&self, rule: &Rule, caller: &Caller, token: &[u8], edits: &mut Edits) {
         for (header, path) in &rule.claims_to_headers {
-            if let Some(value) = caller.claim(path).and_then(edits::header_value) {
-                edits.set(header, value);
+            if let Some(claim) = caller.claim(path) {
+                edits.set_claim(header, claim);
             }
+        }
+        if let Some((header, payload)) = rule.payload_header.as_ref().zip(jwt::payload(token)) {
+            edits.set(header, payload.to_vec());
         }
         if !rule.forward_token {
             edits.remove(&Rc::from("authorization"), self.head);

@@ -14,6 +14,7 @@ use crate::policy::Policy;
 use crate::reply::{Manner, Refusal};
 use crate::share::{Alone, Board};
 use crate::signature::Verify;
+use crate::state;
 use crate::stats::{Event, Stats};
 use crate::store::{Outcome, Store, Ticket, Want};
 use std::collections::VecDeque;
@@ -240,7 +241,13 @@ impl Plugin {
         }
     }
 
-    fn forward(&mut self, edits: Edits, seen: &Seen) -> Step {
+    fn forward(&mut self, mut edits: Edits, seen: &Seen) -> Step {
+        if self.policy.tells_state() {
+            let (state, left_out) = state::allowed(seen);
+            edits.left_out = edits.left_out.saturating_add(left_out);
+            edits.state = state;
+        }
+        self.count_left_out(edits.left_out, seen);
         if let Some(rule) = &seen.rule {
             self.stats.count(Event::Inbound, rule, "allowed");
             self.count_lookup(seen);
@@ -266,7 +273,19 @@ impl Plugin {
         }
         let plain = Manner::default();
         let manner = self.policy.inbound.as_ref().map_or(&plain, |inbound| &inbound.manner);
-        Step::Answer(refusal.response(manner, head.is_grpc()))
+        let mut response = refusal.response(manner, head.is_grpc());
+        if self.policy.tells_state() {
+            let (state, left_out) = state::refused(seen, refusal.reason());
+            response.state = state;
+            self.count_left_out(left_out, seen);
+        }
+        Step::Answer(response)
+    }
+
+    fn count_left_out(&mut self, count: u32, seen: &Seen) {
+        for _ in 0..count {
+            self.stats.count(Event::LeftOut, seen.rule.as_deref().unwrap_or_default(), "");
+        }
     }
 
     /// What the resource says of itself.

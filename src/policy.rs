@@ -55,6 +55,11 @@ impl Policy {
         Asks { cluster, credential: self.outbound.iter().any(|rule| rule.credential.is_none()) }
     }
 
+    /// Whether later filters and the access log are told what was decided.
+    pub fn tells_state(&self) -> bool {
+        self.inbound.as_ref().is_some_and(|inbound| inbound.filter_state)
+    }
+
     /// The first outbound rule for a request.
     pub fn attach(&self, target: &Target<'_>) -> Option<&Attach> {
         let says = target.route().credential.is_some();
@@ -173,6 +178,8 @@ pub struct Inbound {
     pub own_headers: Vec<Rc<str>>,
     /// In order.
     pub rules: Vec<Rule>,
+    /// Whether later filters and the access log are told.
+    pub filter_state: bool,
 }
 
 /// Requests, and what they need.
@@ -186,6 +193,8 @@ pub struct Rule {
     pub require: Option<Require>,
     /// Header and claim path.
     pub claims_to_headers: Vec<(Rc<str>, Vec<String>)>,
+    /// The header for the whole payload.
+    pub payload_header: Option<Rc<str>>,
     /// Whether the service sees the token.
     pub forward_token: bool,
 }
