@@ -7,6 +7,7 @@ use crate::edits;
 use crate::filter::Seen;
 use crate::io::State;
 use crate::jwt::Caller;
+use std::fmt::Write as _;
 
 /// Every name that is ever set; Envoy's own key is `wasm.` and the name.
 pub const NAMES: [&str; 8] = [DECISION, REASON, RULE, SUBJECT, CLIENT, ISSUER, ROLES, SCOPES];
@@ -68,7 +69,10 @@ fn encoded(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for c in name.chars() {
         match c {
-            ',' | '/' | '%' | '\0'..=' ' | '\x7f' => text.push_str(&format!("%{:02X}", u32::from(c))),
+            ',' | '/' | '%' | '\0'..=' ' | '\x7f' => {
+                // A text takes whatever is written to it.
+                let _ = write!(text, "%{:02X}", u32::from(c));
+            }
             c => text.push(c),
         }
     }
