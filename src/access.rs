@@ -8,7 +8,7 @@ mod glob;
 mod names;
 
 pub use claim::{EXACT, Part, Test};
-pub use names::{Names, Quantifier, Source};
+pub use names::{Names, Quantifier, Source, roles, scopes};
 
 use crate::jwt::Caller;
 use crate::route::{Match, Target};

@@ -9,6 +9,7 @@ mod answers;
 mod client;
 mod condition;
 mod demand;
+mod handing;
 mod issuer;
 mod names;
 mod outbound;
@@ -22,10 +23,9 @@ use crate::jwt::Name;
 use crate::layout::Layout;
 use crate::located::Path;
 use crate::mistake::{self, Mistake};
-use crate::policy::{DECISION, Inbound, IssuerId, Mode, Policy, Require, Rule, Waiting};
+use crate::policy::{Inbound, IssuerId, Policy, Require, Rule, Waiting};
 use access::{Conditions, layout};
 use names::{Names, rule_name};
-use std::rc::Rc;
 use std::time::Duration;
 
 impl Policy {
@@ -176,17 +176,9 @@ impl Compiler<'_> {
         for (index, rule) in inbound.rules.iter().enumerate() {
             rules.extend(self.rule(&path.name("rules").index(index), index, rule, &places));
         }
-        let mut own_headers: Vec<Rc<str>> = Vec::new();
-        for (header, _) in rules.iter().flat_map(|rule: &Rule| &rule.claims_to_headers) {
-            if !own_headers.contains(header) {
-                own_headers.push(Rc::clone(header));
-            }
-        }
-        if rules.iter().any(|rule| rule.mode == Mode::DangerPermissive) {
-            own_headers.push(DECISION.into());
-        }
+        let own_headers = handing::own_headers(&rules);
         self.distinct(&path.name("rules"), inbound.rules.iter().map(|rule| rule.name.as_deref()));
-        Inbound { manner, resource, own_headers, rules }
+        Inbound { manner, resource, own_headers, rules, filter_state: inbound.filter_state }
     }
 
     #[inline(never)]
@@ -199,24 +191,8 @@ impl Compiler<'_> {
         }
         self.places = matches.names().map(str::to_owned).collect();
         let require = rule.require.as_ref().map(|require| self.require(&path.name("require"), require));
-        let mut claims_to_headers = Vec::new();
-        for (header, claim) in rule.claims_to_headers.iter() {
-            let path = path.name("claims_to_headers").name(header);
-            if claim.0.iter().any(String::is_empty) || claim.0.is_empty() {
-                self.wrong(&path, "an empty name in the claim's path, expected a claim such as \"sub\"");
-            }
-            if rule.allow {
-                self.wrong(
-                    &path,
-                    "a rule with allow has no caller, expected claims_to_headers beside require only",
-                );
-            }
-            let header = self.header(&path, header);
-            if *header == *DECISION {
-                self.wrong(&path, "a header that tells of decisions, expected another one");
-            }
-            claims_to_headers.push((header, claim.0.clone()));
-        }
+        let claims_to_headers = self.claims_to_headers(path, rule);
+        let payload_header = self.payload_header(path, rule);
         let name = rule_name(rule.name.as_deref(), index);
         let tokens = self.tokens(path, rule, places);
         let require = match require {
@@ -224,7 +200,7 @@ impl Compiler<'_> {
             None => None,
         };
         let (mode, cors_preflight) = (rule.mode, rule.cors_preflight);
-        Some(Rule { name, matches, mode, require, tokens, claims_to_headers, cors_preflight })
+        Some(Rule { name, matches, mode, require, tokens, claims_to_headers, payload_header, cors_preflight })
     }
 
     #[inline(never)]

@@ -160,6 +160,13 @@ pub struct Inbound {
     pub tokens: Option<Vec<TokenPlace>>,
     /// The rules; the first that matches decides. A request that matches none is refused.
     pub rules: Vec<InboundRule>,
+    /// `true`: what was decided stands in Envoy's filter state, for the filters behind this one and for the access log:
+    /// `wasm.m2m_auth.decision` (`allowed` or `refused`), `.reason` (why refused), `.rule`, and of a caller `.subject`, `.client`,
+    /// `.issuer` (its `iss`), `.roles` and `.scopes`. `rbac` takes them as a principal (`filter_state`), rate limits as CEL
+    /// (`filter_state['wasm.m2m_auth.client']`), the access log as `%FILTER_STATE(wasm.m2m_auth.subject:PLAIN)%`. Lists have commas
+    /// between; a role of a client reads `client/role`; commas, `/`, `%`, blanks and control characters of a name are
+    /// percent-encoded. What a caller does not have is not set. Default `false`: each costs a request about 0.2 µs.
+    pub filter_state: bool,
 }
 
 /// The form of a refusal's body.
@@ -207,8 +214,14 @@ pub struct InboundRule {
     /// Where these requests carry their token, instead of where `inbound.tokens` says.
     pub tokens: Option<Vec<TokenPlace>>,
     /// Claims to hand to the service: header name to claim path (`sub`, `realm_access.roles`; a list where names hold
-    /// dots). A client's own copies of these headers are removed from every request, whatever rule it matches.
+    /// dots). A client's own copies of these headers are removed from every request, whatever rule it matches, also those that
+    /// differ in `_` for `-`, which many servers take for the same. A claim that no header can hold (control characters,
+    /// more than 8000 bytes) is left out and counted.
     pub claims_to_headers: Entries<ClaimPath>,
+    /// A header for the whole payload of the verified token, base64url without padding, as it stands in the token:
+    /// `x-jwt-payload`. What Envoy's own `jwt_authn` calls `forward_payload_header`. A client's own copies are removed as above.
+    /// Default: none.
+    pub payload_header: Option<String>,
     /// Whether the service sees the token, in whatever `mode`. Default `true` for the `Authorization` header, as the service may want to
     /// pass it on, and `false` for all other places, since services write queries, and sometimes cookies, into their logs. Everything
     /// else in a query and in cookies stays as it is, byte for byte.

@@ -3,7 +3,7 @@
 //! Plain data, and the one place that knows which claim can be a header's value. It does not decide what to change.
 
 use crate::bearer::{self, Place};
-use crate::io::Head;
+use crate::io::{Head, State};
 use crate::store::Want;
 use serde_json::Value;
 use std::fmt;
@@ -14,9 +14,16 @@ use std::rc::Rc;
 pub struct Edits {
     /// Header changes, in order.
     pub headers: Vec<Edit>,
+    /// What later filters and the access log are told, if they are.
+    pub state: State,
+    /// How many claims could not be handed on.
+    pub left_out: u32,
     /// The token that was attached, so that its refusal by the upstream can be told apart from another's.
     pub sent: Option<Sent>,
 }
+
+/// The longest value that is handed on, in bytes: nginx takes header lines of 8 KiB, Apache of 8190 bytes, their names included.
+pub const MAX_VALUE_BYTES: usize = 8000;
 
 /// One header change.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,6 +71,27 @@ impl Edits {
         }
     }
 
+    /// Removes every copy of a header that only we may set, also those whose names a server may take for its: CGI, and what
+    /// came after it, makes `HTTP_X_USER` of `x-user` and of `x_user`.
+    pub fn remove_own(&mut self, name: &Rc<str>, head: &Head) {
+        self.remove(name, head);
+        let fold = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
+        for (other, _) in head.iter().filter(|(other, _)| other.len() == name.len()) {
+            if other != name.as_bytes() && other.iter().map(fold).eq(name.bytes().map(|byte| fold(&byte))) {
+                self.headers.push(Edit::Remove(String::from_utf8_lossy(other).into()));
+            }
+        }
+    }
+
+    /// Sets a header to a claim, if it can hold it.
+    pub fn set_claim(&mut self, name: &Rc<str>, claim: &Value) {
+        match header_value(claim) {
+            Some(value) => self.set(name, value),
+            None if claim.is_null() => {}
+            None => self.left_out = self.left_out.saturating_add(1),
+        }
+    }
+
     /// Sets a header to this value alone.
     pub fn set(&mut self, name: &Rc<str>, value: Vec<u8>) {
         self.headers.push(Edit::Set(Rc::clone(name), value));
@@ -93,8 +121,14 @@ pub fn header_value(claim: &Value) -> Option<Vec<u8>> {
         }
         other => other.to_string(),
     };
-    let sound = !text.bytes().any(|byte| byte < b' ' || byte == 0x7f) && text.trim() == text;
-    sound.then(|| text.into_bytes())
+    is_sound(&text).then(|| text.into_bytes())
+}
+
+/// Whether a header can hold this text.
+pub fn is_sound(text: &str) -> bool {
+    text.len() <= MAX_VALUE_BYTES
+        && !text.bytes().any(|byte| byte < b' ' || byte == 0x7f)
+        && text.trim() == text
 }
 
 #[cfg(test)]
@@ -115,5 +149,28 @@ mod tests {
         for odd in [json!(null), json!("a\r\nx: y"), json!(["a\n"]), json!(" a"), json!("a\u{7f}")] {
             assert_eq!(text(odd.clone()), None, "{odd}");
         }
+        assert_eq!(text(json!("ü€")).as_deref(), Some("ü€"), "bytes above 127 are for whoever reads them");
+        assert!(text(json!("a".repeat(MAX_VALUE_BYTES))).is_some());
+        assert_eq!(text(json!("a".repeat(MAX_VALUE_BYTES + 1))), None);
+        assert_eq!(text(json!(["a".repeat(MAX_VALUE_BYTES), "b"])), None);
+    }
+
+    #[test]
+    fn what_cannot_be_handed_on_is_counted_and_what_is_not_there_is_not() {
+        let mut edits = Edits::default();
+        for claim in [json!("a\n"), json!("a".repeat(MAX_VALUE_BYTES + 1)), json!(null), json!("a")] {
+            edits.set_claim(&"x-a".into(), &claim);
+        }
+        assert_eq!((edits.left_out, edits.headers.len()), (2, 1));
+    }
+
+    #[test]
+    fn a_name_that_a_server_takes_for_ours_is_removed_too() {
+        let names = ["x-user-id", "x_user_id", "x-user_id", "x-user-idx", "x-user.id", "x-user-id"];
+        let head: Head = names.map(|name| (name, "root")).into_iter().collect();
+        let mut edits = Edits::default();
+        edits.remove_own(&"x-user-id".into(), &head);
+        let gone = ["x-user-id", "x_user_id", "x-user_id"].map(|name| Edit::Remove(name.into()));
+        assert_eq!(edits.headers, gone);
     }
 }

@@ -10,7 +10,7 @@ mod prove;
 use crate::access::Asked;
 use crate::assertion::Signer;
 use crate::bearer;
-use crate::edits::{self, Edits};
+use crate::edits::Edits;
 use crate::io::{Head, Instant, Now, Response};
 use crate::jwt::{self, Caller, Reject};
 use crate::policy::{Inbound, Mode, Policy, Require, Rule};
@@ -102,7 +102,7 @@ impl<'a> Request<'a> {
         edits: &mut Edits,
     ) -> Result<Option<Authenticated<'a>>, Stop> {
         for name in &inbound.own_headers {
-            edits.remove(name, self.head); // never believe a client's copy of what we assert
+            edits.remove_own(name, self.head); // never believe a client's copy of what we assert
         }
         if let Some(answer) = inbound.resource.as_ref().and_then(|resource| resource.answer(target)) {
             return Err(Stop::Answer(answer));
@@ -134,9 +134,12 @@ impl<'a> Request<'a> {
         require.demand.holds(&caller, self.now.unix).map_err(Refusal::Token)?;
         require.access.allows(&caller, Asked { target, matches: &rule.matches }).map_err(Refusal::Access)?;
         for (header, path) in &rule.claims_to_headers {
-            if let Some(value) = caller.claim(path).and_then(edits::header_value) {
-                edits.set(header, value);
+            if let Some(claim) = caller.claim(path) {
+                edits.set_claim(header, claim);
             }
+        }
+        if let Some((header, payload)) = rule.payload_header.as_ref().zip(jwt::payload(&token)) {
+            edits.set(header, payload.to_vec());
         }
         Ok(Authenticated { token, caller })
     }

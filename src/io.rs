@@ -257,7 +257,12 @@ pub struct Response {
     pub body: String,
     /// Envoy's `%RESPONSE_CODE_DETAILS%`.
     pub details: &'static str,
+    /// What the access log is told, if it is.
+    pub state: State,
 }
+
+/// Names and values for Envoy's filter state.
+pub type State = Vec<(&'static str, String)>;
 
 /// Whom the shell's requests belong to; the host's stream id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -23,8 +23,9 @@
 //! # Where to read
 //!
 //! [`filter`] is one request, from top to bottom; start there. What it asks:
-//! [`route`] which rule, [`bearer`] where the token is, [`jwt`] who calls (with [`jwk`] and [`signature`]), [`access`] may they (with [`layout`]), [`store`] what is known,
-//! [`reply`] what to answer. What the resource says of itself: [`resource`]. What keeps the store fresh: [`lease`] when to fetch, [`discovery`] where from, [`oauth`] what
+//! [`route`] which rule, [`bearer`] where the token is, [`jwt`] who calls (with [`jwk`] and [`signature`]), [`access`] may they
+//! (with [`layout`]), [`store`] what is known, [`reply`] what to answer, [`state`] what later filters are told. What the resource
+//! says of itself: [`resource`]. What keeps the store fresh: [`lease`] when to fetch, [`discovery`] where from, [`oauth`] what
 //! to ask for, [`dpop`] how to prove that a token is ours. What the operator wrote and meant: [`config`] and [`policy`],
 //! with [`compile`] between them. What drives it all: [`plugin`], and [`wasm`] around it.
 
@@ -58,6 +59,7 @@ pub mod route;
 pub mod share;
 pub mod signature;
 pub mod signing;
+pub mod state;
 pub mod stats;
 pub mod store;
 pub mod wasm;

@@ -14,6 +14,7 @@ use crate::policy::{Mode, Policy};
 use crate::reply::{Manner, Refusal};
 use crate::share::{Alone, Board};
 use crate::signature::Verify;
+use crate::state;
 use crate::stats::{Event, Stats};
 use crate::store::{Outcome, Store, Ticket, Want};
 use std::collections::VecDeque;
@@ -242,7 +243,13 @@ impl Plugin {
         }
     }
 
-    fn forward(&mut self, edits: Edits, seen: &Seen, head: &Head, now: Now) -> Step {
+    fn forward(&mut self, mut edits: Edits, seen: &Seen, head: &Head, now: Now) -> Step {
+        if self.policy.tells_state() {
+            let (state, left_out) = state::forwarded(seen);
+            edits.left_out = edits.left_out.saturating_add(left_out);
+            edits.state = state;
+        }
+        self.count_left_out(edits.left_out, seen);
         if let Some(rule) = &seen.rule {
             let event = match seen.mode {
                 Mode::Enforce | Mode::Optional => Event::Inbound,
@@ -276,7 +283,19 @@ impl Plugin {
         self.tell_audit(line);
         let plain = Manner::default();
         let manner = self.policy.inbound.as_ref().map_or(&plain, |inbound| &inbound.manner);
-        Step::Answer(refusal.response(manner, head.is_grpc()))
+        let mut response = refusal.response(manner, head.is_grpc());
+        if self.policy.tells_state() {
+            let (state, left_out) = state::refused(seen, refusal.reason());
+            response.state = state;
+            self.count_left_out(left_out, seen);
+        }
+        Step::Answer(response)
+    }
+
+    fn count_left_out(&mut self, count: u32, seen: &Seen) {
+        for _ in 0..count {
+            self.stats.count(Event::LeftOut, seen.rule.as_deref().unwrap_or_default(), "");
+        }
     }
 
     fn tell_audit(&mut self, line: Option<String>) {

@@ -66,6 +66,11 @@ impl Policy {
         known.find(|(_, issuer)| issuer.expect.is_named(iss))
     }
 
+    /// Whether later filters and the access log are told what was decided.
+    pub fn tells_state(&self) -> bool {
+        self.inbound.as_ref().is_some_and(|inbound| inbound.filter_state)
+    }
+
     /// The first outbound rule for a request.
     pub fn attach(&self, target: &Target<'_>) -> Option<&Attach> {
         let says = target.route().credential.is_some();
@@ -202,6 +207,8 @@ pub struct Inbound {
     pub own_headers: Vec<Rc<str>>,
     /// In order.
     pub rules: Vec<Rule>,
+    /// Whether later filters and the access log are told.
+    pub filter_state: bool,
 }
 
 impl Inbound {
@@ -230,6 +237,8 @@ pub struct Rule {
     pub tokens: Vec<Place>,
     /// Header and claim path.
     pub claims_to_headers: Vec<(Rc<str>, Vec<String>)>,
+    /// The header for the whole payload.
+    pub payload_header: Option<Rc<str>>,
     /// Whether CORS preflights for these requests go on.
     pub cors_preflight: bool,
 }

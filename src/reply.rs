@@ -120,7 +120,7 @@ impl Refusal {
         }
         // Envoy makes 13 of 400, which is a fault of the server.
         let grpc_status = (status == 400).then_some(INVALID_ARGUMENT);
-        Response { status, grpc_status, headers, body, details }
+        Response { status, grpc_status, headers, body, details, state: Vec::new() }
     }
 
     fn facts(&self) -> Facts {

@@ -35,7 +35,14 @@ impl Resource {
             ("cache-control", CACHE_CONTROL.to_owned()),
         ];
         let body = self.document.clone();
-        Response { status: 200, grpc_status: None, headers, body, details: "m2m_auth_resource_metadata" }
+        Response {
+            status: 200,
+            grpc_status: None,
+            headers,
+            body,
+            details: "m2m_auth_resource_metadata",
+            state: Vec::new(),
+        }
     }
 }
 
@@ -43,7 +50,7 @@ impl Resource {
 fn only_read() -> Response {
     let headers = vec![("allow", "GET, HEAD".to_owned()), ("cache-control", "no-store".to_owned())];
     let details = "m2m_auth_resource_metadata_method";
-    Response { status: 405, grpc_status: None, headers, body: String::new(), details }
+    Response { status: 405, grpc_status: None, headers, body: String::new(), details, state: Vec::new() }
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub enum Event {
     RefusedUpstream,
     /// A request began to wait.
     Held,
+    /// A claim could not be handed on: no header can hold it.
+    LeftOut,
     /// An audit line was left out, as there were too many.
     AuditSuppressed,
 }
@@ -49,6 +51,7 @@ impl fmt::Display for Counter {
             Event::Verified => ("verified", "", "lookup"),
             Event::RefusedUpstream => ("refused_upstream", "of", ""),
             Event::Held => ("held", "for", ""),
+            Event::LeftOut => ("left_out", "rule", ""),
             Event::AuditSuppressed => ("audit_suppressed", "", ""),
         };
         write!(f, "m2m_auth_{name}")?;

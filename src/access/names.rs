@@ -102,3 +102,27 @@ impl Source {
         }
     }
 }
+
+/// Every role of a caller, and the client that it is a role of; realm roles are none's.
+pub fn roles(caller: &Caller) -> Vec<(Option<&str>, &str)> {
+    let mut roles: Vec<_> = listed(Source::RealmRoles.of(caller)).map(|role| (None, role)).collect();
+    let Some((clients, member)) = caller.layout().client_roles else {
+        return roles;
+    };
+    for (client, access) in caller.claim(&[clients]).and_then(Value::as_object).into_iter().flatten() {
+        roles.extend(listed(access.get(member)).map(|role| (Some(client.as_str()), role)));
+    }
+    roles
+}
+
+/// Every scope of a caller.
+pub fn scopes(caller: &Caller) -> Vec<&str> {
+    match Source::Scopes.of(caller) {
+        Some(Value::String(words)) => words.split(' ').filter(|word| !word.is_empty()).collect(),
+        set => listed(set).collect(),
+    }
+}
+
+fn listed(array: Option<&Value>) -> impl Iterator<Item = &str> {
+    array.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}

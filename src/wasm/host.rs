@@ -75,6 +75,12 @@ mod import {
             grpc_status: i32,
         ) -> u32;
         pub(super) fn proxy_set_effective_context(context: u32) -> u32;
+        pub(super) fn proxy_set_property(
+            name: *const u8,
+            name_size: usize,
+            value: *const u8,
+            value_size: usize,
+        ) -> u32;
         pub(super) fn proxy_set_shared_data(
             name: *const u8,
             name_size: usize,
@@ -249,7 +255,7 @@ pub(super) fn resume() -> Result<(), Refused> {
 
 /// Answers the request of the effective context.
 pub(super) fn answer(response: &Response) -> Result<(), Refused> {
-    let Response { status, grpc_status, headers, body, details } = response;
+    let Response { status, grpc_status, headers, body, details, .. } = response;
     let headers = serialised(headers.iter().map(|(name, value)| (*name, value.as_str())));
     let by_http_status = -1;
     // SAFETY: the host reads the slices during the call only.
@@ -289,6 +295,20 @@ pub(super) fn property(path: &[&str]) -> Result<Option<Vec<u8>>, Refused> {
         Err(NOT_FOUND) => Ok(None),
         read => read.map(Some),
     }
+}
+
+/// Says that a property of our own is a text, which CEL then compares with texts. For the root context, as it starts.
+pub(super) fn declare_text(name: &str) -> Result<(), Refused> {
+    // Envoy's `DeclarePropertyArguments`, as protobuf: `name` is field 1, `type` is field 3, and 1 is a text.
+    let length = u8::try_from(name.len()).map_err(|_| BAD_ARGUMENT)?;
+    let arguments = [&[0x0a, length], name.as_bytes(), &[0x18, 1]].concat();
+    foreign("declare_property", &arguments).map(drop)
+}
+
+/// Tells the filters behind us, and the access log, of the request of the effective context: `wasm.` and the name.
+pub(super) fn set_property(name: &str, value: &str) -> Result<(), Refused> {
+    // SAFETY: the host reads the slices during the call only.
+    checked(unsafe { import::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
 }
 
 /// What stands in the process's shared data under a name, and its version.

@@ -13,10 +13,11 @@ mod host;
 
 use crate::assertion::Signer;
 use crate::edits::{Edit, Edits, Sent};
-use crate::io::{Asks, Head, Instant, MAX_REPLY_BYTES, Now, Reply, RequestId, Response, Route};
+use crate::io::{Asks, Head, Instant, MAX_REPLY_BYTES, Now, Reply, RequestId, Response, Route, State};
 use crate::plugin::{Effect, Plugin, Step};
 use crate::policy::{Policy, Reach};
 use crate::reply::{Manner, Refusal};
+use crate::state;
 use crate::store::Ticket;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
@@ -126,7 +127,7 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         let step = with(&self.worker, |worker| worker.request(self.id));
         match step.unwrap_or_else(|| Step::Answer(Refusal::NotReady.response(&Manner::default(), false))) {
-            Step::Forward(edits) => match change_headers(&edits) {
+            Step::Forward(edits) => match change(&edits) {
                 Ok(()) => {
                     self.sent = edits.sent;
                     Action::Continue
@@ -160,6 +161,12 @@ impl Worker {
         let key = if proves { crypto::proof_key(&host) } else { None };
         let signer = Signer::new(Box::new(host), crypto::secret_seed()).proving(key);
         let seed = RandomState::new().hash_one(root);
+        if policy.tells_state() {
+            // A host that knows no types takes bytes, which say the same to all but CEL.
+            for name in state::NAMES {
+                let _ = host::declare_text(name);
+            }
+        }
         let asks = policy.asks();
         let plugin = Plugin::sharing(policy, verifier, signer, board::reaching(reach), seed);
         // Nothing may be fetched in `on_configure`, but very soon after.
@@ -256,7 +263,7 @@ impl Worker {
             return; // its client has gone
         }
         match step {
-            Step::Forward(edits) => match change_headers(&edits) {
+            Step::Forward(edits) => match change(&edits) {
                 Ok(()) => {
                     self.settled.extend(edits.sent.map(|sent| (id, sent)));
                     let _ = host::resume();
@@ -317,15 +324,22 @@ fn request_head(asks: Asks) -> Result<Head, host::Refused> {
     Ok(host::request_head()?.on(Route { cluster, credential }))
 }
 
-fn change_headers(edits: &Edits) -> Result<(), host::Refused> {
+fn change(edits: &Edits) -> Result<(), host::Refused> {
+    // What a later filter decides by must not be missing there, no more than a header.
+    tell(&edits.state)?;
     edits.headers.iter().try_for_each(|edit| match edit {
         Edit::Remove(name) => host::remove_request_header(name),
         Edit::Set(name, value) => host::set_request_header(name, value),
     })
 }
 
+fn tell(state: &State) -> Result<(), host::Refused> {
+    state.iter().try_for_each(|(name, value)| host::set_property(name, value))
+}
+
 /// Answers, and stops the request even if the host should refuse the answer.
 fn answer(response: &Response) -> Action {
+    let _ = tell(&response.state);
     let _ = host::answer(response);
     Action::Pause
 }

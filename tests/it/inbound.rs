@@ -10,6 +10,7 @@
 
 mod access;
 mod answers;
+mod filter_state;
 mod handing_on;
 mod issuers;
 mod modes;

@@ -48,7 +48,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("edits", "bearer io store"),
     ("filter", "access assertion bearer config dpop edits io jwt lease policy reply route signature store"),
     ("audit", "filter io reply"),
-    ("plugin", "assertion audit dpop edits filter io lease policy reply share signature stats store"),
+    ("state", "access edits filter io jwt"),
+    ("plugin", "assertion audit dpop edits filter io lease policy reply share signature state stats store"),
     // The shell is the only one that may reach everywhere, and the only one that nobody may reach.
     ("wasm", EVERYTHING),
 ];

@@ -5,6 +5,7 @@ mod scene;
 mod access;
 mod attacks;
 mod config;
+mod differential;
 mod docs;
 mod examples;
 mod faults;

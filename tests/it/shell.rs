@@ -32,6 +32,7 @@ mod configure;
 mod dpop;
 mod faults;
 mod fetch;
+mod handing;
 mod hostile;
 mod provider;
 mod routes;

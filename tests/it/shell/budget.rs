@@ -8,7 +8,7 @@ use super::scene::{bearing, forged, inbound, inbound_with_claim, outbound, plain
 use super::vm::{CALLBACKS, Vm};
 
 /// The record of one request from its first callback to its last.
-fn cost(vm: &Vm, headers: super::pairs::Pairs) -> Vec<String> {
+pub(super) fn cost(vm: &Vm, headers: super::pairs::Pairs) -> Vec<String> {
     vm.record();
     vm.request(headers).end_with(200);
     vm.record()

@@ -132,7 +132,9 @@ impl Host {
         }
         let name = format!("request {}", self.streams.len() + 1);
         let (raw, status, state, answered) = (None, None, State::Asked, Pairs::new());
-        self.streams.insert(id, Stream { name, headers, raw, state, status, answered, root, gone: false });
+        let told = BTreeMap::new();
+        self.streams
+            .insert(id, Stream { name, headers, raw, state, told, status, answered, root, gone: false });
     }
 
     /// Requests that are not over.

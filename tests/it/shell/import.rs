@@ -261,6 +261,18 @@ unsafe extern "C" fn proxy_get_property(
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn proxy_set_property(
+    name: *const u8,
+    name_size: usize,
+    value: *const u8,
+    value_size: usize,
+) -> u32 {
+    // SAFETY: the module's own slices.
+    let (name, value) = unsafe { (text(name, name_size), text(value, value_size)) };
+    host::call("proxy_set_property", name.clone(), |host| host.tell(name, value))
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn proxy_get_shared_data(
     name: *const u8,
     name_size: usize,
@@ -373,5 +385,4 @@ unused! {
     proxy_resolve_shared_queue
     proxy_set_buffer_bytes
     proxy_set_header_map_pairs
-    proxy_set_property
 }

@@ -10,6 +10,7 @@ use super::pairs::{self, Pairs};
 use super::scene::{CLIENT_SECRET, reply};
 use serde_json::Value;
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::marker::PhantomData;
 use std::sync::Once;
@@ -322,6 +323,11 @@ impl Request<'_> {
             let values = pairs::values(&host.streams[&self.id].headers, name);
             values.into_iter().map(<[u8]>::to_vec).collect()
         })
+    }
+
+    /// What stands in its filter state.
+    pub(crate) fn told(self) -> BTreeMap<String, String> {
+        self.vm.host(|host| host.streams[&self.id].told.clone())
     }
 
     /// The service answers with this status; then the request is over.

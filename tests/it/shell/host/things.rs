@@ -1,6 +1,7 @@
 //! What a host holds: requests, calls and their answers, and what may be wrong with it.
 
 use crate::shell::pairs::{self, Pairs};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub(crate) struct Stream {
     pub(crate) raw: Option<Vec<u8>>,
     /// Where it is.
     pub(crate) state: State,
+    /// What stands in its filter state.
+    pub(crate) told: BTreeMap<String, String>,
     /// `:status`, once there is a response.
     pub(crate) status: Option<Vec<u8>>,
     /// The response's other headers.

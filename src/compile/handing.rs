@@ -1,0 +1,73 @@
+//! What a service is told of its caller, and in which headers.
+
+use super::Compiler;
+use crate::config;
+use crate::located::Path;
+use crate::policy::{DECISION, Mode, Rule};
+use std::rc::Rc;
+
+impl Compiler<'_> {
+    #[inline(never)]
+    pub(super) fn claims_to_headers(
+        &mut self,
+        path: &Path,
+        rule: &config::InboundRule,
+    ) -> Vec<(Rc<str>, Vec<String>)> {
+        let mut claims_to_headers = Vec::new();
+        for (header, claim) in rule.claims_to_headers.iter() {
+            let path = path.name("claims_to_headers").name(header);
+            if claim.0.iter().any(String::is_empty) || claim.0.is_empty() {
+                self.wrong(&path, "an empty name in the claim's path, expected a claim such as \"sub\"");
+            }
+            if rule.allow {
+                self.wrong(
+                    &path,
+                    "a rule with allow has no caller, expected claims_to_headers beside require only",
+                );
+            }
+            let header = self.header(&path, header);
+            if *header == *DECISION {
+                self.wrong(&path, "a header that tells of decisions, expected another one");
+            }
+            claims_to_headers.push((header, claim.0.clone()));
+        }
+        claims_to_headers
+    }
+
+    #[inline(never)]
+    pub(super) fn payload_header(&mut self, path: &Path, rule: &config::InboundRule) -> Option<Rc<str>> {
+        let own = path.name("payload_header");
+        let header = self.header(&own, rule.payload_header.as_deref()?);
+        if rule.allow {
+            self.wrong(&own, "a rule with allow has no caller, expected payload_header beside require only");
+        }
+        if *header == *"authorization" {
+            self.wrong(&own, "the token's own header, expected another one");
+        }
+        if *header == *DECISION {
+            self.wrong(&own, "a header that tells of decisions, expected another one");
+        }
+        if rule.claims_to_headers.names().any(|name| name.eq_ignore_ascii_case(&header)) {
+            self.wrong(&own, &format!("{header:?} is one of claims_to_headers, expected another one"));
+        }
+        Some(header)
+    }
+}
+
+/// The headers that only we may set, each once.
+#[inline(never)]
+pub(super) fn own_headers(rules: &[Rule]) -> Vec<Rc<str>> {
+    let mut own: Vec<Rc<str>> = Vec::new();
+    for rule in rules {
+        let claims = rule.claims_to_headers.iter().map(|(header, _)| header);
+        for header in claims.chain(&rule.payload_header) {
+            if !own.contains(header) {
+                own.push(Rc::clone(header));
+            }
+        }
+    }
+    if rules.iter().any(|rule| rule.mode == Mode::DangerPermissive) {
+        own.push(DECISION.into());
+    }
+    own
+}
