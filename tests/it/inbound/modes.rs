@@ -1,6 +1,6 @@
 //! Rules that let through whom they would not: who gets where, and who is told.
 
-use crate::scene::{Scene, arrived, inbound, retry_after};
+use crate::scene::{HAS_KEYS, Scene, VMS, arrived, inbound, retry_after};
 use m2m_auth_kit::client::Request;
 use m2m_auth_kit::idp::{Endpoint, Fault, Idp};
 use m2m_auth_kit::upstream::Upstream;
@@ -30,6 +30,7 @@ fn lying(request: Request) -> Request {
 #[tokio::test]
 async fn each_mode_does_what_it_says_with_good_bad_and_no_tokens() {
     let scene = Scene::start(modes).await;
+    scene.logged(HAS_KEYS, VMS).await; // nobody waits for them where nobody is refused
     let good = scene.idp.token();
     let mut poor = scene.idp.claims();
     poor["resource_access"] = json!({});

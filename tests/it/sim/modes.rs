@@ -26,7 +26,7 @@ fn shown(world: &mut World) -> Vec<(Get, u16, &'static str)> {
     let expired = world.mint(&key, -120, "inventory-service");
     let other = world.mint(&key, 300, "other-service");
     let poor = key.sign(&json!({ "iss": ISSUER, "aud": "inventory-service", "exp": world.unix() + 300 }));
-    let foreign = Key::number(77).sign(&json!({ "iss": "x" }));
+    let foreign = Key::number(77).sign(&json!({ "iss": ISSUER }));
     let basic = get("/").header("authorization", "Basic eDp5");
     let twice = get("/").header("authorization", &format!("Bearer {good}, Bearer {good}"));
     vec![
