@@ -3,6 +3,7 @@
 //! In: the head. Out: the token's bytes, or that there is none, or more than one. What is in it, others read.
 
 use crate::io::Head;
+use crate::trace;
 
 /// Why a request has no token that could be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,16 @@ pub fn text(token: &[u8]) -> Option<&str> {
 
 /// The bearer token of a request (RFC 6750 section 2.1); the scheme in any case (RFC 9110 section 11.1), at the start only.
 pub fn of(head: &Head) -> Result<&[u8], Absent> {
+    let found = find(head);
+    trace::tell("token", found.is_ok(), || match found {
+        Ok(token) => format!("Authorization: Bearer, {} bytes", token.len()),
+        Err(Absent::None) => "no Authorization: Bearer".to_owned(),
+        Err(Absent::Several) => "more than one credential in Authorization".to_owned(),
+    });
+    found
+}
+
+fn find(head: &Head) -> Result<&[u8], Absent> {
     let mut values = head.all("authorization");
     let value = values.next().ok_or(Absent::None)?;
     if values.next().is_some() {

@@ -17,6 +17,7 @@ use crate::reply::Refusal;
 use crate::route::{Ambiguous, Target};
 use crate::signature::Verify;
 use crate::store::{Missing, Store, Want};
+use crate::trace;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -99,6 +100,7 @@ impl<'a> Request<'a> {
             return Err(Stop::Answer(answer));
         }
         let rule = inbound.rules.iter().find(|rule| rule.matches.holds(target)).ok_or(Refusal::NoRule)?;
+        trace::tell("rule", true, || rule.name.to_string());
         self.seen.rule = Some(Rc::clone(&rule.name));
         let Some(require) = &rule.require else {
             return Ok(None);
@@ -117,6 +119,7 @@ impl<'a> Request<'a> {
     /// A caller exists only as the result of a verified token.
     fn authenticate(&mut self, require: &Require, token: &[u8]) -> Result<Caller, Stop> {
         if let Some(caller) = self.store.verified(require.issuer, token, self.now) {
+            trace::tell("remembered", true, String::new);
             self.seen.known = true;
             return Ok(caller);
         }

@@ -7,6 +7,7 @@ use crate::json;
 use crate::jwk::{Algorithm, KeySet};
 use crate::layout::Layout;
 use crate::signature::{self, Verify};
+use crate::trace;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
@@ -156,7 +157,11 @@ pub fn read(token: &[u8]) -> Result<Unverified<'_>, Reject> {
         Some(Value::String(typ)) if is_access_token_type(typ) => {}
         Some(_) => return Err(Reject::Type),
     }
-    Ok(Unverified { signed, payload, signature: decode(signature)?, algorithm, kid })
+    let signature = decode(signature)?;
+    trace::tell("header", true, || {
+        format!("alg {algorithm}, kid {}, typ {}", kid.as_deref().unwrap_or("missing"), shown(&header, "typ"))
+    });
+    Ok(Unverified { signed, payload, signature, algorithm, kid })
 }
 
 /// When a token says that it ends, if it is a JWT. Nobody has verified it: good for not using it longer, and nothing else.
@@ -180,7 +185,9 @@ impl Unverified<'_> {
         expect: &Expect,
         now: u64,
     ) -> Result<Caller, Reject> {
-        if !expect.algorithms.contains(&self.algorithm) {
+        let allowed = expect.algorithms.contains(&self.algorithm);
+        trace::tell("algorithm", allowed, || self.algorithm.to_string());
+        if !allowed {
             return Err(Reject::Algorithm);
         }
         self.verify_signature(keys, verifier)?;
@@ -190,17 +197,23 @@ impl Unverified<'_> {
     }
 
     fn verify_signature(&self, keys: &KeySet, verifier: &dyn Verify) -> Result<(), Reject> {
-        if !keys.knows(self.kid()) {
+        let known = keys.knows(self.kid());
+        trace::tell("key", known, || {
+            format!("kid {}, {} usable keys", self.kid().unwrap_or("missing"), keys.len())
+        });
+        if !known {
             return Err(Reject::Key);
         }
         let mut candidates = keys.candidates(self.kid(), self.algorithm).peekable();
         if candidates.peek().is_none() {
+            trace::tell("key", false, || format!("none of that name is for {}", self.algorithm));
             return Err(Reject::Algorithm);
         }
         let holds = candidates.any(|key| {
             self.signature.len() == signature::length(self.algorithm, key)
                 && verifier.verify(self.algorithm, key, self.signed, &self.signature)
         });
+        trace::tell("signature", holds, || self.algorithm.to_string());
         if holds { Ok(()) } else { Err(Reject::Signature) }
     }
 }
@@ -253,11 +266,15 @@ impl Caller {
     pub fn is_for_any(&self, audiences: &[String]) -> bool {
         let wanted =
             |value: &Value| value.as_str().is_some_and(|name| audiences.iter().any(|own| own == name));
-        match self.0.claims.get("aud") {
+        let holds = match self.0.claims.get("aud") {
             Some(Value::Array(names)) => names.iter().any(wanted),
             Some(name) => wanted(name),
             None => false,
-        }
+        };
+        trace::tell("audience", holds, || {
+            format!("aud {}, one of {} is needed", shown(&self.0.claims, "aud"), audiences.join(", "))
+        });
+        holds
     }
 
     fn text(&self, name: &str) -> Option<&str> {
@@ -292,23 +309,26 @@ fn is_access_token_type(typ: &str) -> bool {
 /// Checks every claim that says whether this token may be used at all; returns when it ends.
 fn check_claims(claims: &Map<String, Value>, expect: &Expect, now: u64) -> Result<u64, Reject> {
     // RFC 7519 section 4.1.1; a list would pass a membership test, so the type counts (CVE-2026-75509).
-    match claims.get("iss") {
-        Some(Value::String(issuer)) if *issuer == expect.issuer => {}
-        _ => return Err(Reject::Issuer),
+    let own = matches!(claims.get("iss"), Some(Value::String(issuer)) if *issuer == expect.issuer);
+    trace::tell("issuer", own, || format!("iss {}, {:?} is needed", shown(claims, "iss"), expect.issuer));
+    if !own {
+        return Err(Reject::Issuer);
     }
     // The kinds of tokens tell themselves apart by these (RFC 8725 section 3.12): Keycloak writes `typ` Bearer, ID,
     // Refresh, Offline, …; Cognito writes `token_use` access or id. Where they stand, they must name an access token.
     for (name, kind) in [("typ", "Bearer"), ("token_use", "access")] {
-        match claims.get(name) {
-            None => {}
-            Some(Value::String(own)) if own.eq_ignore_ascii_case(kind) => {}
-            Some(_) => return Err(Reject::Kind),
+        let Some(claim) = claims.get(name) else { continue };
+        let holds = matches!(claim, Value::String(own) if own.eq_ignore_ascii_case(kind));
+        trace::tell("kind", holds, || format!("{name} {}, {kind} is needed", shown(claims, name)));
+        if !holds {
+            return Err(Reject::Kind);
         }
     }
     if expect.layout.kind.is_some_and(|(name, kind)| claims.get(name).is_none_or(|own| own != kind)) {
         return Err(Reject::Kind);
     }
     if claims.contains_key("cnf") {
+        trace::tell("bound", false, || "cnf: the token is bound to a key".to_owned());
         return Err(Reject::Bound);
     }
     if ["sub", "jti"].iter().any(|name| claims.get(*name).is_some_and(|value| !value.is_string())) {
@@ -317,15 +337,28 @@ fn check_claims(claims: &Map<String, Value>, expect: &Expect, now: u64) -> Resul
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let skew = i64::try_from(expect.clock_skew).unwrap_or(i64::MAX);
     let end = date(claims, "exp")?.ok_or(Reject::Claim)?.saturating_add(skew);
+    trace::tell("expiry", now < end, || {
+        format!("exp {}, clock_skew {skew} s, now {now}", shown(claims, "exp"))
+    });
     if now >= end {
         return Err(Reject::Expired);
     }
     for start in ["nbf", "iat"] {
-        if date(claims, start)?.is_some_and(|start| now < start.saturating_sub(skew)) {
+        let Some(from) = date(claims, start)? else { continue };
+        let begun = now >= from.saturating_sub(skew);
+        trace::tell("start", begun, || format!("{start} {from}, clock_skew {skew} s, now {now}"));
+        if !begun {
             return Err(Reject::NotYetValid);
         }
     }
     Ok(u64::try_from(end).unwrap_or_default())
+}
+
+/// A claim for people; none is a secret, but one may be long.
+fn shown(claims: &Map<String, Value>, name: &str) -> String {
+    claims
+        .get(name)
+        .map_or_else(|| "missing".to_owned(), |value| value.to_string().chars().take(128).collect())
 }
 
 /// RFC 7519 section 2, `NumericDate`: seconds, possibly with a fraction, which is dropped.

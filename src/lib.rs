@@ -60,4 +60,5 @@ pub mod signature;
 pub mod signing;
 pub mod stats;
 pub mod store;
+pub mod trace;
 pub mod wasm;
