@@ -74,6 +74,29 @@ faults: wasm ## play every fault through our filter and through Envoy's own, cou
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) run --quiet --locked --package m2m-auth-kit --bin faults -- $(FAULTS)
 
+.PHONY: desk
+desk: ## build the desk tool: check a configuration, explain a decision
+	@$(CARGO) build --quiet --release --locked --bin m2m-auth
+	@echo target/release/m2m-auth
+
+.PHONY: schema
+schema: ## write the configuration's schema and manual anew, from its doc comments
+	@$(CARGO) run --quiet --locked --bin m2m-auth -- schema > target/schema
+	@$(CARGO) run --quiet --locked --bin m2m-auth -- schema --markdown > target/manual
+	@mv target/schema envoy/config.schema.json
+	@mv target/manual docs/configuration.md
+
+# Each target in turn, from the seeds that are checked in and from what earlier runs have found.
+SECONDS ?= 60
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+.PHONY: fuzz
+fuzz: ## fuzz what strangers may send, SECONDS=60 for each of FUZZ_TARGETS (all)
+	@rustup toolchain list | grep -q nightly || rustup --quiet toolchain install nightly --profile minimal
+	@command -v cargo-fuzz > /dev/null || $(CARGO) install --quiet --locked cargo-fuzz
+	@for target in $(FUZZ_TARGETS); do mkdir -p "fuzz/corpus/$$target"; \
+		$(CARGO) +nightly fuzz run "$$target" "fuzz/corpus/$$target" "fuzz/seeds/$$target" -- \
+			-max_total_time=$(SECONDS) -max_len=65536 -print_final_stats=1; done
+
 .PHONY: check
 check: target ## formatting and lints, of what runs here and of the module
 	@$(CARGO) fmt --all --check

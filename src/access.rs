@@ -12,6 +12,7 @@ pub use names::{Names, Quantifier, Source, roles, scopes};
 
 use crate::jwt::Caller;
 use crate::route::{Match, Target};
+use crate::trace;
 use std::rc::Rc;
 
 /// What a rule asks of a caller; every check must hold.
@@ -106,12 +107,20 @@ impl Requirement {
     pub fn allows(&self, caller: &Caller, asked: Asked<'_>) -> Result<(), Rc<Deny>> {
         self.checks
             .iter()
-            .find(|check| !check.what.holds(caller, asked))
+            .find(|check| !check.holds(caller, asked))
             .map_or(Ok(()), |check| Err(Rc::clone(&check.deny)))
     }
 
     fn holds(&self, caller: &Caller, asked: Asked<'_>) -> bool {
-        self.checks.iter().all(|check| check.what.holds(caller, asked))
+        self.checks.iter().all(|check| check.holds(caller, asked))
+    }
+}
+
+impl Check {
+    fn holds(&self, caller: &Caller, asked: Asked<'_>) -> bool {
+        let holds = self.what.holds(caller, asked);
+        trace::tell("access", holds, || self.deny.sentence.clone());
+        holds
     }
 }
 

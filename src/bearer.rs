@@ -8,6 +8,7 @@ mod cookie;
 mod query;
 
 use crate::io::Head;
+use crate::trace;
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -50,6 +51,17 @@ pub enum Absent {
 
 /// The one token that stands in one of these places.
 pub fn find<'a>(places: &[Place], head: &'a Head) -> Result<Cow<'a, [u8]>, Absent> {
+    let found = find_one(places, head);
+    trace::tell("token", found.is_ok(), || match &found {
+        Ok(token) => format!("{} bytes", token.len()),
+        Err(Absent::None) => "none in any place where it may stand".to_owned(),
+        Err(Absent::Several) => "more than one credential".to_owned(),
+        Err(Absent::TooLarge) => "a query or cookies that are too large".to_owned(),
+    });
+    found
+}
+
+fn find_one<'a>(places: &[Place], head: &'a Head) -> Result<Cow<'a, [u8]>, Absent> {
     let mut found = None;
     for place in places {
         match place.at.token(head) {

@@ -6,6 +6,8 @@
 
 mod claim;
 mod read;
+#[cfg(not(target_family = "wasm"))]
+mod schema;
 
 pub use claim::{ClaimCondition, Operand, Scalar};
 
@@ -15,6 +17,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The whole configuration of the plugin.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Config {
@@ -48,6 +51,7 @@ pub enum Sharing {
 }
 
 /// An identity provider: who signs tokens, and where its endpoints are.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Issuer {
@@ -111,6 +115,7 @@ pub struct Issuer {
 }
 
 /// Whose layout an issuer's tokens have.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the documentation")]
@@ -126,6 +131,7 @@ pub enum Preset {
 }
 
 /// JOSE signature algorithms.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[expect(missing_docs, reason = "the names are the documentation")]
 pub enum Algorithm {
@@ -143,6 +149,7 @@ pub enum Algorithm {
 }
 
 /// What callers must show.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Inbound {
@@ -170,6 +177,7 @@ pub struct Inbound {
 }
 
 /// The form of a refusal's body.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Answers {
@@ -181,6 +189,7 @@ pub enum Answers {
 }
 
 /// What a protected resource says of itself (RFC 9728 section 2).
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct ResourceMetadata {
@@ -198,6 +207,7 @@ pub struct ResourceMetadata {
 }
 
 /// Requests, and what they need.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct InboundRule {
@@ -232,6 +242,7 @@ pub struct InboundRule {
 }
 
 /// What becomes of a rule's decision.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
@@ -250,6 +261,7 @@ pub enum Mode {
 }
 
 /// A place where a request may carry its token: exactly one of `header`, `cookie` and `danger_query`.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct TokenPlace {
@@ -267,6 +279,7 @@ pub struct TokenPlace {
 }
 
 /// Which requests a rule is for. All that is given must hold.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Match {
@@ -305,6 +318,7 @@ pub enum HeaderValue {
 }
 
 /// What a caller must show.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Require {
@@ -341,6 +355,7 @@ pub struct Require {
 }
 
 /// Requirements within `any` and `all`, with the same meaning as there; at most four deep.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Conditions {
@@ -385,6 +400,7 @@ pub struct Names {
 pub struct ClaimPath(pub Vec<String>);
 
 /// Which tokens are attached to requests.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Outbound {
@@ -395,6 +411,7 @@ pub struct Outbound {
 }
 
 /// A client of an issuer, and the token that it asks for.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Credential {
@@ -461,6 +478,7 @@ pub struct Credential {
 }
 
 /// What entitles a client to a token.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantType {
@@ -492,6 +510,7 @@ pub struct Span(pub Duration);
 pub struct Texts(pub Vec<String>);
 
 /// How a client authenticates at the token endpoint.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthMethod {
@@ -513,6 +532,7 @@ pub enum AuthMethod {
 }
 
 /// What assertions can be signed with, and what not.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[expect(missing_docs, reason = "the names are the documentation")]
 pub enum AssertionAlgorithm {
@@ -542,6 +562,7 @@ pub enum Secret {
 }
 
 /// Requests, and the token that they get.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct OutboundRule {
@@ -577,6 +598,7 @@ pub struct OutboundRule {
 }
 
 /// What happens to the header that the request already has.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Existing {
@@ -588,6 +610,7 @@ pub enum Existing {
 }
 
 /// What happens to a request while there is no token.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Unavailable {
@@ -601,6 +624,7 @@ pub enum Unavailable {
 }
 
 /// The most that waiting may take.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Waiting {

@@ -18,6 +18,7 @@ use crate::reply::Refusal;
 use crate::route::{Ambiguous, Target};
 use crate::signature::Verify;
 use crate::store::{Missing, Store, Want};
+use crate::trace;
 pub use modes::ran_out;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -108,6 +109,7 @@ impl<'a> Request<'a> {
             return Err(Stop::Answer(answer));
         }
         let (rule, preflight) = inbound.rule(target).ok_or(Refusal::NoRule)?;
+        trace::tell("rule", true, || rule.name.to_string());
         self.seen.rule = Some(Rc::clone(&rule.name));
         if preflight {
             self.seen.without = Some("preflight");
@@ -148,6 +150,7 @@ impl<'a> Request<'a> {
     fn authenticate(&mut self, require: &Require, token: &[u8]) -> Result<Caller, Stop> {
         let mut issuers = require.issuers.iter();
         if let Some(caller) = issuers.find_map(|id| self.store.verified(*id, token, self.now)) {
+            trace::tell("remembered", true, String::new);
             self.seen.known = true;
             return Ok(caller);
         }

@@ -10,6 +10,7 @@ use crate::json;
 use crate::jwk::{Algorithm, KeySet};
 use crate::layout::Layout;
 use crate::signature::{self, Verify};
+use crate::trace;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub use demand::{Audiences, Demand};
@@ -178,7 +179,12 @@ pub fn read(token: &[u8]) -> Result<Unverified<'_>, Reject> {
         Some(Value::String(typ)) => Some(media_type(typ)),
         Some(_) => return Err(Reject::Type),
     };
-    Ok(Unverified { signed, claims: object(payload), signature: decode(signature)?, algorithm, kid, typ })
+    let signature = decode(signature)?;
+    trace::tell("header", true, || {
+        let [kid, typ] = [&kid, &typ].map(|text| text.as_deref().unwrap_or("missing"));
+        format!("alg {algorithm}, kid {kid}, typ {typ}")
+    });
+    Ok(Unverified { signed, claims: object(payload), signature, algorithm, kid, typ })
 }
 
 /// When a token says that it ends, if it is a JWT. Nobody has verified it: good for not using it longer, and nothing else.
@@ -213,10 +219,14 @@ impl Unverified<'_> {
         expect: &Expect,
         now: u64,
     ) -> Result<Caller, Reject> {
-        if !expect.types.hold(self.typ.as_deref()) {
+        let typed = expect.types.hold(self.typ.as_deref());
+        trace::tell("type", typed, || self.typ.as_deref().unwrap_or("missing").to_owned());
+        if !typed {
             return Err(Reject::Type);
         }
-        if !expect.algorithms.contains(&self.algorithm) {
+        let allowed = expect.algorithms.contains(&self.algorithm);
+        trace::tell("algorithm", allowed, || self.algorithm.to_string());
+        if !allowed {
             return Err(Reject::Algorithm);
         }
         self.verify_signature(keys, verifier)?;
@@ -226,17 +236,23 @@ impl Unverified<'_> {
     }
 
     fn verify_signature(&self, keys: &KeySet, verifier: &dyn Verify) -> Result<(), Reject> {
-        if !keys.knows(self.kid()) {
+        let known = keys.knows(self.kid());
+        trace::tell("key", known, || {
+            format!("kid {}, {} usable keys", self.kid().unwrap_or("missing"), keys.len())
+        });
+        if !known {
             return Err(Reject::Key);
         }
         let mut candidates = keys.candidates(self.kid(), self.algorithm).peekable();
         if candidates.peek().is_none() {
+            trace::tell("key", false, || format!("none of that name is for {}", self.algorithm));
             return Err(Reject::Algorithm);
         }
         let holds = candidates.any(|key| {
             self.signature.len() == signature::length(self.algorithm, key)
                 && verifier.verify(self.algorithm, key, self.signed, &self.signature)
         });
+        trace::tell("signature", holds, || self.algorithm.to_string());
         if holds { Ok(()) } else { Err(Reject::Signature) }
     }
 }

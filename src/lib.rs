@@ -62,4 +62,5 @@ pub mod signing;
 pub mod state;
 pub mod stats;
 pub mod store;
+pub mod trace;
 pub mod wasm;

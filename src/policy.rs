@@ -14,6 +14,7 @@ use crate::oauth::Grant;
 use crate::reply::Manner;
 use crate::resource::Resource;
 use crate::route::{Match, Target};
+use crate::trace;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -63,7 +64,11 @@ impl Policy {
     /// The one of these issuers that a token says it is from.
     pub fn issuer_named(&self, among: &[IssuerId], iss: &str) -> Option<(IssuerId, &Issuer)> {
         let mut known = among.iter().filter_map(|id| Some((*id, self.issuers.get(id.0)?)));
-        known.find(|(_, issuer)| issuer.expect.is_named(iss))
+        let found = known.find(|(_, issuer)| issuer.expect.is_named(iss));
+        if found.is_none() {
+            trace::tell("issuer", false, || format!("iss {iss:?} is none of the rule's"));
+        }
+        found
     }
 
     /// Whether later filters and the access log are told what was decided.

@@ -7,6 +7,7 @@
 mod template;
 
 use crate::io::{Head, Route};
+use crate::trace;
 use std::borrow::Cow;
 use std::rc::Rc;
 pub use template::{Segment, Template};
@@ -72,7 +73,11 @@ pub struct Ambiguous;
 impl<'a> Target<'a> {
     /// What rules may look at.
     pub fn of(head: &'a Head) -> Result<Self, Ambiguous> {
-        Ok(Self { host: head.host(), path: normal(head.path())?, method: head.method(), head })
+        let path = normal(head.path());
+        trace::tell("path", path.is_ok(), || {
+            path.as_ref().map_or_else(|_| "no single meaning".to_owned(), |path| shown(path))
+        });
+        Ok(Self { host: head.host(), path: path?, method: head.method(), head })
     }
 
     /// The value of a header, by its lower-case name: several lines are one list (RFC 9110 section 5.3), so that no line
@@ -126,14 +131,28 @@ impl<'a> Target<'a> {
 impl Match {
     /// Whether the request is one of these.
     pub fn holds(&self, target: &Target<'_>) -> bool {
-        self.host.as_ref().is_none_or(|host| host.holds(target.host))
-            && self.path.as_ref().is_none_or(|path| path.holds(&target.path))
-            && (self.methods.is_empty()
-                || self.methods.iter().any(|method| method.as_bytes() == target.method))
-            && self.headers.iter().all(|(name, header)| header.holds(target.header(name).as_deref()))
-            && self.cluster.as_ref().is_none_or(|own| {
-                target.route().cluster.as_ref().is_some_and(|cluster| own.as_bytes() == cluster)
-            })
+        let misses = self.misses(target);
+        trace::tell("match", misses.is_none(), || misses.unwrap_or_default().to_owned());
+        misses.is_none()
+    }
+
+    /// The first condition that does not hold for the request, if there is one.
+    fn misses(&self, target: &Target<'_>) -> Option<&'static str> {
+        if self.host.as_ref().is_some_and(|host| !host.holds(target.host)) {
+            return Some("host");
+        }
+        if self.path.as_ref().is_some_and(|path| !path.holds(&target.path)) {
+            return Some("path");
+        }
+        if !self.methods.is_empty() && !self.methods.iter().any(|own| own.as_bytes() == target.method) {
+            return Some("method");
+        }
+        if !self.headers.iter().all(|(name, header)| header.holds(target.header(name).as_deref())) {
+            return Some("headers");
+        }
+        let own = self.cluster.as_ref();
+        let cluster = target.route().cluster.as_ref();
+        own.is_some_and(|own| cluster.is_none_or(|cluster| own.as_bytes() != cluster)).then_some("cluster")
     }
 
     /// The names of the places in its path that may hold anything.
@@ -281,6 +300,11 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, Ambiguous> {
         rest = tail;
     }
     Ok(decoded)
+}
+
+/// For people.
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
 }
 
 fn hex(digit: u8) -> Option<u8> {

@@ -7,6 +7,7 @@ use serde_json::{Number, Value};
 
 /// A condition on one claim. All that is given must hold; what is written is meant to the letter, and by its type: `"3"` is
 /// not `3`, and `*` is a star but for `glob`.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct ClaimCondition {

@@ -11,6 +11,7 @@ use crate::lease::Cause;
 use crate::policy::{self, Attach, CredentialId, UnknownCredential};
 use crate::reply::Refusal;
 use crate::store::{Held, Missing, Subject};
+use crate::trace;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,12 +23,16 @@ impl<'a> Request<'a> {
         caller: Option<&Authenticated<'a>>,
         edits: &mut Edits,
     ) -> Result<(), Stop> {
+        trace::tell("outbound rule", true, || rule.name.to_string());
         self.seen.attach = Some(Rc::clone(&rule.name));
         let whose = self.policy.credential(rule, self.head.route());
         let Some(id) = whose.map_err(|UnknownCredential| Refusal::UnknownCredential)? else {
+            trace::tell("credential", true, || "none, says the route".to_owned());
             return Ok(());
         };
+        trace::tell("credential", true, || self.store.credential_name(id).to_owned());
         if rule.existing == Existing::Keep && self.head.first(&rule.header).is_some() {
+            trace::tell("existing", true, || format!("the request's own {} is kept", rule.header));
             return Ok(());
         }
         let missing = match self.token(id, rule.unavailable, caller)? {

@@ -2,7 +2,9 @@
 //!
 //! It is asked for every request, since a caller that was verified before may come to another rule, or later.
 
+use super::expect::shown;
 use super::{Caller, Reject, date};
+use crate::trace;
 use serde_json::Value;
 
 /// What a rule asks of a token.
@@ -32,7 +34,20 @@ pub struct Audiences {
 impl Demand {
     /// Whether the token of this caller is what is asked for, now.
     pub fn holds(&self, caller: &Caller, now: u64) -> Result<(), Reject> {
-        if !self.audiences.hold(caller) {
+        let for_us = self.audiences.hold(caller);
+        trace::tell("audience", for_us, || {
+            let Audiences { any_of, all_of } = &self.audiences;
+            let aud = shown(&caller.0.claims, "aud");
+            match (any_of.as_slice(), all_of.as_slice()) {
+                ([], []) => format!("aud {aud}, none is needed"),
+                (any, []) => format!("aud {aud}, one of {} is needed", any.join(", ")),
+                ([], all) => format!("aud {aud}, all of {} are needed", all.join(", ")),
+                (any, all) => {
+                    format!("aud {aud}, one of {} and all of {} are needed", any.join(", "), all.join(", "))
+                }
+            }
+        });
+        if !for_us {
             return Err(Reject::Audience);
         }
         if !is_one_of(&self.clients, caller.client()) {

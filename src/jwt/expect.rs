@@ -6,6 +6,7 @@ use super::Reject;
 use crate::json;
 use crate::jwk::Algorithm;
 use crate::layout::{self, Layout};
+use crate::trace;
 use serde_json::{Map, Value};
 
 /// What an issuer's tokens must look like.
@@ -104,23 +105,31 @@ impl Expect {
     /// Checks every claim that says whether this token may be used at all; returns when it ends.
     pub(super) fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, Reject> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
-        let name = text("iss").and_then(|iss| self.name(iss)).ok_or(Reject::Issuer)?;
+        let name = text("iss").and_then(|iss| self.name(iss));
+        trace::tell("issuer", name.is_some(), || {
+            let names: Vec<&str> = self.names.iter().map(|name| name.iss.as_str()).collect();
+            format!("iss {}, one of {} is needed", shown(claims, "iss"), names.join(", "))
+        });
+        let name = name.ok_or(Reject::Issuer)?;
         if name.tenant.is_some() && name.tenant.as_deref() != text("tid") {
+            trace::tell("tenant", false, || format!("tid {}", shown(claims, "tid")));
             return Err(Reject::Tenant);
         }
         // The kinds of tokens tell themselves apart by these (RFC 8725 section 3.12): Keycloak writes `typ` Bearer, ID,
         // Refresh, Offline, …; Cognito writes `token_use` access or id. Where they stand, they must name an access token.
         for (name, kind) in [("typ", "Bearer"), ("token_use", "access")] {
-            match claims.get(name) {
-                None => {}
-                Some(Value::String(own)) if own.eq_ignore_ascii_case(kind) => {}
-                Some(_) => return Err(Reject::Kind),
+            let Some(claim) = claims.get(name) else { continue };
+            let holds = claim.as_str().is_some_and(|own| own.eq_ignore_ascii_case(kind));
+            trace::tell("kind", holds, || format!("{name} {}, {kind} is needed", shown(claims, name)));
+            if !holds {
+                return Err(Reject::Kind);
             }
         }
         if self.layout.kind.is_some_and(|(name, kind)| claims.get(name).is_none_or(|own| own != kind)) {
             return Err(Reject::Kind);
         }
         if claims.contains_key("cnf") {
+            trace::tell("bound", false, || "cnf: the token is bound to a key".to_owned());
             return Err(Reject::Bound);
         }
         if ["sub", "jti"].iter().any(|name| claims.get(*name).is_some_and(|value| !value.is_string())) {
@@ -138,12 +147,16 @@ impl Expect {
         let skew = i64::try_from(self.clock_skew).unwrap_or(i64::MAX);
         let exp = date(claims, "exp")?.ok_or(Reject::Claim)?;
         let end = exp.saturating_add(skew);
+        trace::tell("expiry", now < end, || format!("exp {exp}, clock_skew {skew} s, now {now}"));
         if now >= end {
             return Err(Reject::Expired);
         }
         let issued = date(claims, "iat")?;
-        for start in [date(claims, "nbf")?, issued] {
-            if start.is_some_and(|start| now < start.saturating_sub(skew)) {
+        for (name, start) in [("nbf", date(claims, "nbf")?), ("iat", issued)] {
+            let Some(start) = start else { continue };
+            let begun = now >= start.saturating_sub(skew);
+            trace::tell("start", begun, || format!("{name} {start}, clock_skew {skew} s, now {now}"));
+            if !begun {
                 return Err(Reject::NotYetValid);
             }
         }
@@ -152,10 +165,18 @@ impl Expect {
         }
         let most = self.max_lifetime.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX));
         if issued.is_some_and(|issued| exp.saturating_sub(issued) > most) {
+            trace::tell("lifetime", false, || format!("more than {most} s from iat to exp"));
             return Err(Reject::Lifetime);
         }
         Ok(u64::try_from(end).unwrap_or_default())
     }
+}
+
+/// A claim for people; none is a secret, but one may be long.
+pub(super) fn shown(claims: &Map<String, Value>, name: &str) -> String {
+    claims
+        .get(name)
+        .map_or_else(|| "missing".to_owned(), |value| value.to_string().chars().take(128).collect())
 }
 
 /// RFC 7519 section 2, `NumericDate`: seconds, possibly with a fraction, which is dropped.

@@ -44,7 +44,7 @@ fn mistakes(configuration: &Value) -> Vec<String> {
 }
 
 /// A sound configuration of both directions.
-fn sound() -> Value {
+pub(crate) fn sound() -> Value {
     json!({
         "issuers": { "idp": { "issuer": "https://idp.example.com/realms/r", "cluster": "idp" } },
         "inbound": { "rules": [
@@ -89,13 +89,13 @@ fn values(text: &str) -> Vec<Value> {
 }
 
 /// One thing that is wrong, and the line that says so.
-struct Case {
-    configuration: Value,
+pub(crate) struct Case {
+    pub(crate) configuration: Value,
     at: String,
-    says: String,
+    pub(crate) says: String,
 }
 
-fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let table: Value = serde_json::from_str(include_str!("../data/config/mistakes.json")).unwrap();
     let entries = table.as_array().unwrap().iter();
     entries

@@ -11,6 +11,7 @@ use m2m_auth::policy::Policy;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -121,6 +122,26 @@ fn every_cause_of_a_failed_fetch_is_explained() {
             "docs/operations.md does not explain {label}"
         );
     }
+}
+
+#[test]
+fn the_desk_tool_says_what_the_readme_shows() {
+    let tool = Path::new(env!("CARGO_BIN_EXE_m2m-auth"));
+    let path = format!("{}:{}", tool.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let mut shown = 0;
+    for block in between(&readme, "```console\n", "```") {
+        let Some((command, says)) = block.strip_prefix("$ ").and_then(|block| block.split_once('\n')) else {
+            continue;
+        };
+        if command.starts_with("m2m-auth ") {
+            let output =
+                Command::new("sh").args(["-c", command]).current_dir(root()).env("PATH", &path).output();
+            assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), says, "{command}");
+            shown += 1;
+        }
+    }
+    assert_eq!(shown, 2, "check and explain");
 }
 
 /// Every plugin configuration within Envoy's own.

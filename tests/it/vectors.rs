@@ -19,7 +19,7 @@
     reason = "helpers of tests: failing loudly at once is how they report"
 )]
 
-mod cases;
+pub(crate) mod cases;
 mod encodings;
 mod rfcs;
 mod wycheproof;

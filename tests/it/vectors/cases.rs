@@ -104,6 +104,37 @@ pub(super) fn jwt_cases() -> Vec<Case> {
     file.cases
 }
 
+/// A case as somebody else is asked it, and what the filter decides with its keys fetched and Envoy's own crypto.
+pub(crate) struct Asked {
+    pub(crate) name: String,
+    pub(crate) configuration: Vec<u8>,
+    pub(crate) keys: Vec<u8>,
+    pub(crate) authorization: Vec<String>,
+    pub(crate) now: u64,
+    pub(crate) decided: Step,
+}
+
+/// Every case whose requirements a configuration can state.
+pub(crate) fn asked() -> Vec<Asked> {
+    let asked = |case: Case| {
+        let require = case.requirement()?;
+        let sound = case.config.algorithms.iter().filter(|name| Algorithm::from_name(name).is_some());
+        let configuration = case.configuration(Keys::Fetched, &sound.collect::<Vec<_>>(), &require);
+        let policy = Policy::read(&configuration, &|_| None).unwrap();
+        let signer = Signer::new(Box::new(Compact), [1; 32]);
+        let mut plugin = Plugin::new(policy, Way::Host.verifier(), signer, 1);
+        let mut now = Now { instant: Instant(Duration::from_secs(1000)), unix: case.now };
+        case.serve(&mut plugin, now);
+        now.instant = now.instant + Duration::from_secs(10);
+        let decided = case.ask(&mut plugin, RequestId(1), &mut now);
+        let authorization =
+            case.authorization.clone().unwrap_or_else(|| vec![format!("Bearer {}", case.token)]);
+        let (keys, now) = (case.key_document(), case.now);
+        Some(Asked { name: case.name, configuration, keys, authorization, now, decided })
+    };
+    jwt_cases().into_iter().filter_map(asked).collect()
+}
+
 fn run_jwt_cases(way: Way, keys: Keys) {
     let cases = jwt_cases();
     let (mut wrong, mut refused, mut down) = (Vec::new(), Vec::new(), Vec::new());

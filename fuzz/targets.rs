@@ -1,0 +1,220 @@
+//! What is fuzzed: each function takes whatever bytes a stranger may send, and panics if a promise is broken.
+//!
+//! `cargo fuzz` drives them with coverage (`make fuzz`); `tests/it/fuzz.rs` drives the same functions over the corpus, over
+//! its mutations and over random bytes, in every test run.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use m2m_auth::document;
+use m2m_auth::io::{Dice, Instant, Reply};
+use m2m_auth::jwk::{self, Algorithm, Key, KeySet};
+use m2m_auth::jwt::{self, Audiences, Demand, Expect};
+use m2m_auth::policy::Policy;
+use m2m_auth::private_key::PrivateKey;
+use m2m_auth::route;
+use m2m_auth::share::Record;
+use m2m_auth::signature::{Compact, Verify};
+use serde_json::Value;
+use std::time::Duration;
+
+/// A target, by its name.
+pub(crate) type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub(crate) const ALL: [Target; 10] = [
+    ("answer", answer),
+    ("claims", claims),
+    ("configuration", configuration),
+    ("discovery", discovery),
+    ("jwks", jwks),
+    ("private_key", private_key),
+    ("record", record),
+    ("route", normal_form),
+    ("structure", structure),
+    ("token", token),
+];
+
+/// The key set whose one private key has signed nothing but this token.
+const KEYS: &str = include_str!("../tests/data/desk/keys.json");
+const GOOD: &str = include_str!("../tests/data/desk/authorization.txt");
+const CONFIGURATION: &str = r#"{
+    "issuers": { "idp": { "issuer": "https://idp.example.com", "cluster": "idp", "allowed_hosts": ["keys.example.com"] } },
+    "inbound": { "rules": [{ "require": { "issuer": "idp", "audiences": ["svc"] } }] },
+    "outbound": {
+        "credentials": {
+            "own": { "issuer": "idp", "client_id": "c", "client_secret": { "inline": "hushhush" } },
+            "exchanged": { "issuer": "idp", "client_id": "c", "client_secret": { "inline": "hushhush" }, "grant_type": "token_exchange" }
+        },
+        "rules": [{ "match": { "host": "a" }, "credential": "own" }, { "credential": "exchanged" }]
+    }
+}"#;
+
+const NOW: u64 = 1_800_000_000;
+
+fn expect() -> Expect {
+    policy_of(include_str!("../tests/data/desk/config.json")).issuers.swap_remove(0).expect
+}
+
+fn policy_of(configuration: &str) -> Policy {
+    Policy::read(configuration.as_bytes(), &|_| None).expect("the target's own configuration is good")
+}
+
+fn key_set() -> KeySet {
+    jwk::parse(KEYS.as_bytes()).expect("the target's own keys are good").keys
+}
+
+/// No token is accepted but the one that was signed.
+pub(crate) fn token(bytes: &[u8]) {
+    let good = GOOD.trim().rsplit(' ').next().unwrap_or_default();
+    let accepted =
+        jwt::read(bytes).is_ok_and(|read| read.verify(&key_set(), &Compact, &expect(), NOW).is_ok());
+    assert_eq!(
+        accepted,
+        bytes == good.as_bytes(),
+        "a token that nobody signed was accepted, or the one that was signed was not"
+    );
+    jwt::claimed_end(bytes);
+}
+
+/// Whatever a provider may sign: nothing is accepted that is of another issuer, or not in its time.
+pub(crate) fn claims(payload: &[u8]) {
+    struct Anything;
+    impl Verify for Anything {
+        fn verify(&self, _: Algorithm, _: &Key, _: &[u8], _: &[u8]) -> bool {
+            true
+        }
+    }
+    let parts = [br#"{"alg":"EdDSA","kid":"rfc8037"}"#.as_slice(), payload, &[0; 64]];
+    let token = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+    let expect = expect();
+    let Ok(read) = jwt::read(token.as_bytes()) else { return };
+    if let Ok(caller) = read.verify(&key_set(), &Anything, &expect, NOW) {
+        assert!(caller.claim(&["iss"]).and_then(Value::as_str).is_some_and(|iss| expect.is_named(iss)));
+        assert!(caller.end() > NOW, "accepted though it has ended");
+        assert!(caller.claim(&["cnf"]).is_none(), "a bound token was accepted as a plain one");
+        let audiences = Audiences { any_of: vec!["svc".to_owned()], all_of: Vec::new() };
+        let _ = Demand { audiences, ..Demand::default() }.holds(&caller, 0);
+    }
+}
+
+/// Keys that are taken can be used, whatever they are.
+pub(crate) fn jwks(bytes: &[u8]) {
+    match jwk::parse(bytes) {
+        Err(error) => assert!(!error.to_string().is_empty()),
+        Ok(parsed) => {
+            assert!(!parsed.keys.is_empty(), "a set without a usable key was taken");
+            for algorithm in Algorithm::ALL {
+                for key in parsed.keys.candidates(None, algorithm) {
+                    let signature = vec![1; m2m_auth::signature::length(algorithm, key)];
+                    assert!(
+                        !Compact.verify(algorithm, key, b"text", &signature),
+                        "a made-up signature is one"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A configuration is understood, or every mistake has a line; and the same bytes have the same outcome.
+pub(crate) fn configuration(bytes: &[u8]) {
+    let read = || Policy::read(bytes, &|name| name.starts_with('S').then(|| "hushhush".to_owned()));
+    match (read(), read()) {
+        (Ok(one), Ok(other)) => assert_eq!(format!("{one:?}"), format!("{other:?}")),
+        (Err(one), Err(other)) => {
+            assert_eq!(one, other);
+            assert!(!one.is_empty(), "refused without a reason");
+            for mistake in one {
+                assert!(!mistake.to_string().chars().any(char::is_control), "{mistake:?}");
+            }
+        }
+        _ => panic!("the same bytes were refused once and taken once"),
+    }
+}
+
+/// A provider's answer: the first byte chooses its status.
+fn reply(bytes: &[u8]) -> Option<Reply> {
+    let (choice, body) = bytes.split_first()?;
+    let status = [200, 201, 400, 401, 403, 404, 429, 500, 503].get(usize::from(*choice) % 10).copied();
+    Some(Reply { status, body: Some(body.to_vec()), ..Reply::default() })
+}
+
+/// A token that is taken can stand in a header, and lives no longer than what it was exchanged for.
+pub(crate) fn answer(bytes: &[u8]) {
+    let Some(reply) = reply(bytes) else { return };
+    for (credential, subject) in policy_of(CONFIGURATION)
+        .credentials
+        .iter()
+        .zip([None, Some(("subject", Some(Duration::from_secs(60))))])
+    {
+        match credential.grant.read(&reply, subject, &mut Dice::new(1)) {
+            Err(failure) => {
+                assert!(!format!("{failure} {failure:?}").contains("hushhush"), "a secret is told");
+            }
+            Ok(fresh) => {
+                let token = fresh.value.reveal();
+                assert!(
+                    !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()),
+                    "not for a header"
+                );
+                assert!(
+                    subject.is_none() || fresh.end_after <= Duration::from_secs(60),
+                    "outlives its subject"
+                );
+                assert!(fresh.renew_after <= fresh.end_after, "renewed after its end");
+            }
+        }
+    }
+}
+
+/// No document sends our secrets elsewhere.
+pub(crate) fn discovery(bytes: &[u8]) {
+    let (Some(reply), policy) = (reply(bytes), policy_of(CONFIGURATION)) else { return };
+    let Some(discovery) = policy.issuers.first().and_then(|issuer| issuer.discovery.as_ref()) else { return };
+    if let Ok(metadata) = discovery.read(&reply) {
+        for endpoint in [metadata.jwks_uri, metadata.token_endpoint].into_iter().flatten() {
+            assert!(
+                ["idp.example.com", "keys.example.com"].contains(&endpoint.authority.as_str()),
+                "{endpoint:?}"
+            );
+        }
+    }
+}
+
+/// A normal form has nothing in it by which two servers could read two paths.
+pub(crate) fn normal_form(path: &[u8]) {
+    if let Ok(normal) = route::normal(path) {
+        assert_eq!(normal.first(), Some(&b'/'));
+        assert!(!normal.windows(2).any(|pair| pair == b"//"), "{normal:?}");
+        assert!(!normal.iter().any(|byte| *byte < b' ' || matches!(byte, b'\\' | b';' | 0x7f)), "{normal:?}");
+        assert!(
+            !normal.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b"..")),
+            "{normal:?}"
+        );
+    }
+}
+
+/// What another plugin may have written where workers share: read as it was written, or not at all.
+pub(crate) fn record(bytes: &[u8]) {
+    let now = Instant(Duration::from_secs(1_000_000));
+    if let Some(record) = Record::decode(bytes, now) {
+        assert_eq!(record.encode(), bytes);
+        assert!(record.start <= now && record.doubted_at <= now, "from the future");
+    }
+}
+
+/// Envoy's `Struct`, and JSON.
+pub(crate) fn structure(bytes: &[u8]) {
+    if let Ok(value) = document::read(bytes) {
+        assert_eq!(document::read(value.to_string().as_bytes()).ok().as_ref(), Some(&value));
+    }
+}
+
+/// A private key, in PEM or as a JWK.
+pub(crate) fn private_key(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match PrivateKey::read(&text, None) {
+        Err(fault) => assert!(!fault.is_empty()),
+        Ok(key) => assert_eq!(format!("{key:?}"), "redacted"),
+    }
+}

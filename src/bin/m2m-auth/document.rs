@@ -1,0 +1,208 @@
+//! The plugin configurations within what an operator has: Envoy's configuration, a manifest of Istio, or the bare document.
+//!
+//! In: the text, YAML or JSON, of one or several documents. Out: each configuration of ours, with its place. Of Envoy's
+//! other Wasm plugins only the names are told. One is ours if its `name`, its `root_id` or its module's file or URL says
+//! `m2m_auth` or `m2m-auth`, or if its configuration has a member `issuers`, `inbound` or `outbound`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use m2m_auth::located::Path;
+use serde::Deserialize as _;
+use serde_json::{Map, Value};
+
+/// One plugin.
+pub(crate) struct Plugin {
+    /// `name` (Istio: the manifest's), or nothing.
+    pub name: String,
+    /// Where its configuration stands in the document.
+    pub at: String,
+    /// What the filter would get, or why it would get nothing.
+    pub configuration: Result<Vec<u8>, String>,
+    /// The environment variables that Envoy passes on, with their values where the document has them. None: not said here.
+    pub passes: Option<Vec<(String, Option<String>)>>,
+    /// `vm_id`, where the document says it.
+    pub vm_id: Option<String>,
+}
+
+/// What a file holds.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// Ours.
+    pub plugins: Vec<Plugin>,
+    /// The names of Wasm plugins that are not ours.
+    pub others: Vec<String>,
+}
+
+/// Every plugin configuration in a text.
+pub(crate) fn find(text: &str) -> Result<Found, String> {
+    let mut found = Found::default();
+    for document in documents(text)? {
+        let before = found.plugins.len() + found.others.len();
+        walk(&document, &Path::default(), &mut found);
+        if found.plugins.len() + found.others.len() == before && is_bare(&document) {
+            found.plugins.push(Plugin {
+                name: String::new(),
+                at: String::new(),
+                configuration: Ok(document.to_string().into_bytes()),
+                passes: None,
+                vm_id: None,
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn documents(text: &str) -> Result<Vec<Value>, String> {
+    if text.trim_start().starts_with('{') {
+        // The filter's own reader refuses a member that stands twice.
+        if let Ok(json) = m2m_auth::json::parse(text.as_bytes()) {
+            return Ok(vec![json]);
+        }
+    }
+    let mut documents = Vec::new();
+    for document in serde_norway::Deserializer::from_str(text) {
+        let yaml = serde_norway::Value::deserialize(document).map_err(|error| error.to_string())?;
+        let json = serde_json::to_value(yaml).map_err(|error| error.to_string())?;
+        if !json.is_null() {
+            documents.push(json);
+        }
+    }
+    if documents.is_empty() { Err("the file is empty".to_owned()) } else { Ok(documents) }
+}
+
+/// An object that is neither Envoy's nor Kubernetes', so that a misspelt member is told and not passed over.
+fn is_bare(document: &Value) -> bool {
+    let foreign = ["static_resources", "staticResources", "dynamic_resources", "admin", "kind", "configs"];
+    document.as_object().is_some_and(|members| !foreign.iter().any(|name| members.contains_key(*name)))
+}
+
+fn walk(value: &Value, path: &Path, found: &mut Found) {
+    match value {
+        Value::Object(members) => {
+            if let Some(vm) = member(members, "vm_config", "vmConfig")
+                .filter(|_| members.contains_key("configuration") || is_named(members))
+            {
+                take(envoys(members, vm, path), is_named(members) || vm_is_named(vm), found);
+            } else if let Some(plugin) = istios(members, path) {
+                take(plugin, members.get("spec").is_some_and(says_m2m_auth), found);
+            } else {
+                members.iter().for_each(|(name, value)| walk(value, &path.name(name), found));
+            }
+        }
+        Value::Array(elements) => {
+            elements.iter().enumerate().for_each(|(index, value)| walk(value, &path.index(index), found));
+        }
+        _ => {}
+    }
+}
+
+fn take(plugin: Plugin, named: bool, found: &mut Found) {
+    let shaped = plugin.configuration.as_deref().is_ok_and(|bytes| {
+        let members = ["issuers", "inbound", "outbound"];
+        serde_json::from_slice::<Value>(bytes)
+            .is_ok_and(|json| members.iter().any(|name| json.get(name).is_some()))
+    });
+    if named || shaped {
+        found.plugins.push(plugin);
+    } else {
+        found.others.push(plugin.name);
+    }
+}
+
+/// `envoy.extensions.wasm.v3.PluginConfig`.
+fn envoys(members: &Map<String, Value>, vm: &Value, path: &Path) -> Plugin {
+    let path = path.name("configuration");
+    let vm = vm.as_object();
+    let variables =
+        vm.and_then(|vm| member(vm, "environment_variables", "environmentVariables")?.as_object());
+    let keys = variables.and_then(|own| member(own, "host_env_keys", "hostEnvKeys")?.as_array());
+    let values = variables.and_then(|own| member(own, "key_values", "keyValues")?.as_object());
+    let passed = texts(keys).map(|name| (name, None));
+    let given =
+        values.into_iter().flatten().map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned)));
+    let vm_id = vm.and_then(|vm| member(vm, "vm_id", "vmId")?.as_str()).unwrap_or_default();
+    Plugin {
+        name: text(members, "name"),
+        at: path.to_string(),
+        configuration: members.get("configuration").map_or_else(|| Err("missing".to_owned()), any),
+        passes: Some(passed.chain(given).collect()),
+        vm_id: Some(vm_id.to_owned()),
+    }
+}
+
+/// `google.protobuf.Any` of a `StringValue`, a `BytesValue` or a `Struct`.
+fn any(configuration: &Value) -> Result<Vec<u8>, String> {
+    let kind = configuration.get("@type").and_then(Value::as_str).unwrap_or_default();
+    let value = configuration.get("value");
+    match (kind.rsplit('.').next().unwrap_or_default(), value) {
+        ("Struct", Some(value @ Value::Object(_))) => Ok(value.to_string().into_bytes()),
+        ("StringValue", Some(Value::String(text))) => Ok(text.clone().into_bytes()),
+        ("BytesValue", Some(Value::String(text))) => {
+            STANDARD.decode(text).map_err(|_| "a BytesValue that is not base64".to_owned())
+        }
+        (kind, _) => {
+            Err(format!("{kind:?}, expected a StringValue, a BytesValue or a Struct with its value"))
+        }
+    }
+}
+
+/// `WasmPlugin`, or the `TrafficExtension` that supersedes it.
+fn istios(members: &Map<String, Value>, path: &Path) -> Option<Plugin> {
+    let (spec, path) = (members.get("spec")?, path.name("spec"));
+    let (spec, path) = match members.get("kind")?.as_str()? {
+        "WasmPlugin" => (spec.as_object()?, path),
+        "TrafficExtension" => (spec.get("wasm")?.as_object()?, path.name("wasm")),
+        _ => return None,
+    };
+    let name = members.get("metadata").and_then(Value::as_object).map(|own| text(own, "name"));
+    let variables = spec.get("vmConfig").and_then(|vm| vm.get("env")?.as_array());
+    let passes = variables.into_iter().flatten().filter_map(|variable| {
+        let name = variable.get("name")?.as_str()?.to_owned();
+        let host = variable.get("valueFrom").is_some_and(|from| from == "HOST");
+        let value = variable.get("value").and_then(Value::as_str).map(str::to_owned);
+        Some((name, if host { None } else { Some(value.unwrap_or_default()) }))
+    });
+    Some(Plugin {
+        name: name.unwrap_or_default(),
+        at: path.name("pluginConfig").to_string(),
+        configuration: spec
+            .get("pluginConfig")
+            .map_or_else(|| Err("missing".to_owned()), |own| Ok(own.to_string().into_bytes())),
+        passes: Some(passes.collect()),
+        // Istio gives every plugin the empty one.
+        vm_id: Some(String::new()),
+    })
+}
+
+fn is_named(members: &Map<String, Value>) -> bool {
+    ["name", "root_id", "rootId"].iter().any(|name| members.get(*name).is_some_and(says_m2m_auth))
+}
+
+fn vm_is_named(vm: &Value) -> bool {
+    vm.get("code").is_some_and(says_m2m_auth)
+}
+
+/// Whether a text in it says so, its plugin configuration aside.
+fn says_m2m_auth(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains("m2m_auth") || text.contains("m2m-auth"),
+        Value::Array(elements) => elements.iter().any(says_m2m_auth),
+        Value::Object(members) => {
+            members.iter().any(|(name, value)| name != "pluginConfig" && says_m2m_auth(value))
+        }
+        _ => false,
+    }
+}
+
+/// A member, in either of the spellings that protocol buffers have for it.
+fn member<'v>(members: &'v Map<String, Value>, snake: &str, camel: &str) -> Option<&'v Value> {
+    members.get(snake).or_else(|| members.get(camel))
+}
+
+fn text(members: &Map<String, Value>, name: &str) -> String {
+    members.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn texts(list: Option<&Vec<Value>>) -> impl Iterator<Item = String> {
+    list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned)
+}

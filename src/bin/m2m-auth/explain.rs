@@ -1,0 +1,300 @@
+//! `explain`: one request, decided by the filter's own code, with every step on the way.
+
+use crate::document::{self, Plugin};
+use crate::offline::{FETCHED, World};
+use crate::{Done, Failed, Format, environment, read};
+use m2m_auth::edits::{Edit, Edits};
+use m2m_auth::io::{Head, Response, Route};
+use m2m_auth::plugin;
+use m2m_auth::policy::Policy;
+use m2m_auth::trace::Step;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+/// Tell what the filter decides about a request, and every step on the way; offline.
+///
+/// Exit code: 0 it is accepted, 1 it is refused, 2 it cannot be told (a wrong use, a configuration with mistakes, keys that
+/// are not here). Tokens are never printed.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The configuration: Envoy's, Istio's or bare, YAML or JSON; `-` is the standard input.
+    #[arg(long, value_name = "FILE")]
+    config: String,
+    /// Which plugin, where the file has several.
+    #[arg(long, value_name = "NAME")]
+    plugin: Option<String>,
+    /// The key set (JWKS) of an issuer, by its name in the configuration.
+    #[arg(long, value_name = "ISSUER=FILE")]
+    jwks: Vec<String>,
+    /// The time, in seconds since 1970. Default: now.
+    #[arg(long, value_name = "SECONDS")]
+    now: Option<u64>,
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// `:authority`.
+    #[arg(long, default_value = "localhost")]
+    host: String,
+    /// With its query.
+    #[arg(long, default_value = "/")]
+    path: String,
+    /// A header of the request.
+    #[arg(long, value_name = "NAME: VALUE")]
+    header: Vec<String>,
+    /// The Envoy cluster that the request goes to, for rules that ask.
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// The credential that the route's metadata names, for rules that ask.
+    #[arg(long, value_name = "NAME")]
+    route_credential: Option<String>,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// What came of it, in words.
+struct Explanation {
+    steps: Vec<Step>,
+    rule: Option<String>,
+    outbound_rule: Option<String>,
+    credential: Option<String>,
+    end: Result<Vec<(String, Option<String>)>, Response>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Done, Failed> {
+    let plugin = chosen(arguments)?;
+    let configuration =
+        plugin.configuration.clone().map_err(|why| Failed(format!("{}: {why}", plugin.at)))?;
+    let compile = || {
+        environment::read(&plugin, &configuration, false).policy.map_err(|mistakes| {
+            let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            Failed(format!("the configuration has mistakes:\n{}", lines.join("\n")))
+        })
+    };
+    let (policy, keys) = (compile()?, keys(&compile()?, arguments)?);
+    let mut world = World::new(compile()?, policy, keys);
+    let now = arguments.now.unwrap_or_else(seconds);
+    let Some((end, steps)) = world.ask(head(arguments)?, now) else {
+        return Err(Failed("this cannot be told offline: the filter would wait for its provider".to_owned()));
+    };
+    if let plugin::Step::Answer(response) = &end
+        && response.body.contains("\"reason\":\"no_keys\"")
+    {
+        let complaints = world.complaints.join("\n");
+        return Err(Failed(match world.lacking.first() {
+            Some(issuer) => format!("the keys of {issuer} are needed: --jwks {issuer}=FILE"),
+            None => format!("the keys are of no use:\n{complaints}"),
+        }));
+    }
+    let json = serde_json::from_slice(&configuration).unwrap_or_default();
+    let explanation = Explanation::of(steps, end, &compile()?, &json, arguments)?;
+    let says = match arguments.format {
+        Format::Text => explanation.text(),
+        Format::Json => explanation.json().to_string() + "\n",
+    };
+    Ok(Done { says, code: u8::from(explanation.decision() == "refuse") })
+}
+
+/// The one plugin that is meant.
+fn chosen(arguments: &Arguments) -> Result<Plugin, Failed> {
+    let file = &arguments.config;
+    let found = document::find(&read(file)?).map_err(|why| Failed(format!("{file}: {why}")))?;
+    let names: Vec<String> = found.plugins.iter().map(|plugin| plugin.name.clone()).collect();
+    let meant = |plugin: &Plugin| arguments.plugin.as_ref().is_none_or(|name| plugin.name == *name);
+    let mut plugins = found.plugins.into_iter().filter(meant);
+    match (plugins.next(), plugins.next()) {
+        (Some(plugin), None) => Ok(plugin),
+        (None, _) if names.is_empty() => Err(Failed(format!("{file}: no configuration of this filter"))),
+        _ => Err(Failed(format!("{file}: which plugin? --plugin, one of: {}", names.join(", ")))),
+    }
+}
+
+/// The key sets that were given, in the order of the issuers.
+fn keys(policy: &Policy, arguments: &Arguments) -> Result<Vec<Option<Vec<u8>>>, Failed> {
+    let mut keys = vec![None; policy.issuers.len()];
+    for given in &arguments.jwks {
+        let (name, file) =
+            given.split_once('=').ok_or_else(|| Failed(format!("--jwks {given}: expected ISSUER=FILE")))?;
+        let names: Vec<&str> = policy.issuers.iter().map(|issuer| issuer.name.as_str()).collect();
+        let place = names.iter().position(|own| *own == name).and_then(|place| keys.get_mut(place));
+        let place = place.ok_or_else(|| {
+            Failed(format!("--jwks {name}: no issuer of that name, expected one of: {}", names.join(", ")))
+        })?;
+        *place = Some(read(file)?.into_bytes());
+    }
+    Ok(keys)
+}
+
+fn head(arguments: &Arguments) -> Result<Head, Failed> {
+    let pseudo = [
+        (":method", &arguments.method),
+        (":scheme", &"https".to_owned()),
+        (":authority", &arguments.host),
+        (":path", &arguments.path),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.clone()));
+    let mut fields = Vec::from(pseudo);
+    for header in &arguments.header {
+        let pair = header.split_once(':').filter(|(name, _)| !name.trim().is_empty());
+        let (name, value) =
+            pair.ok_or_else(|| Failed("a --header without a name, expected NAME: VALUE".to_owned()))?;
+        // As the host hands it over.
+        fields.push((name.trim().to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()));
+    }
+    let bytes = |text: &Option<String>| text.as_ref().map(|text| text.clone().into_bytes());
+    let route = Route { cluster: bytes(&arguments.cluster), credential: bytes(&arguments.route_credential) };
+    Ok(fields.into_iter().collect::<Head>().on(route))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the desk has a clock, and hands its time to the core")]
+fn seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |span| span.as_secs())
+}
+
+impl Explanation {
+    fn of(
+        steps: Vec<Step>,
+        end: plugin::Step,
+        policy: &Policy,
+        written: &Value,
+        arguments: &Arguments,
+    ) -> Result<Self, Failed> {
+        let end = match end {
+            plugin::Step::Forward(edits) => Ok(changes(&edits)),
+            plugin::Step::Answer(response) => Err(response),
+            plugin::Step::Wait => return Err(Failed("the filter still waits".to_owned())),
+        };
+        let mut this = Self { steps: Vec::new(), rule: None, outbound_rule: None, credential: None, end };
+        let inbound =
+            policy.inbound.iter().flat_map(|inbound| &inbound.rules).map(|rule| rule.name.to_string());
+        // Rules that leave the credential to the route are for routes that name one.
+        let asked = policy
+            .outbound
+            .iter()
+            .zip(0..)
+            .filter(|(rule, _)| rule.credential.is_some() || arguments.route_credential.is_some());
+        let mut inbound = inbound.zip(0_usize..);
+        let mut outbound = asked.map(|(rule, index)| (rule.name.to_string(), index));
+        let mut on_the_way_in = policy.inbound.is_some();
+        for Step { what, holds, detail } in steps {
+            match what {
+                "rule" => (this.rule, on_the_way_in) = (Some(detail), false),
+                "outbound rule" => this.outbound_rule = Some(detail),
+                "match" => {
+                    let (what, direction, next) = if on_the_way_in {
+                        ("rule", "inbound", inbound.next())
+                    } else {
+                        ("outbound rule", "outbound", outbound.next())
+                    };
+                    let (name, index) = next.unwrap_or_default();
+                    let condition =
+                        written.get(direction).and_then(|own| own.get("rules")?.get(index)?.get("match"));
+                    let condition = condition.map_or_else(|| "every request".to_owned(), Value::to_string);
+                    let detail = if holds {
+                        format!("{name}: {condition}")
+                    } else {
+                        format!("{name}: {condition}, another {detail}")
+                    };
+                    this.steps.push(Step { what, holds, detail });
+                }
+                _ => {
+                    if what == "credential" {
+                        this.credential = Some(detail.clone());
+                    }
+                    this.steps.push(Step { what, holds, detail });
+                }
+            }
+        }
+        Ok(this)
+    }
+
+    /// The filter may also know the answer itself (RFC 9728), which is no refusal.
+    fn decision(&self) -> &'static str {
+        match &self.end {
+            Ok(_) => "accept",
+            Err(response) if response.status < 400 => "answer",
+            Err(_) => "refuse",
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut says = String::new();
+        for Step { what, holds, detail } in &self.steps {
+            _ = writeln!(says, "{what:<13} {} {detail}", if *holds { "ok" } else { "no" });
+        }
+        match &self.end {
+            Ok(changes) => {
+                for (header, value) in changes {
+                    _ = match value {
+                        Some(value) => writeln!(says, "{:<13} ok {header}: {value}", "set"),
+                        None => writeln!(says, "{:<13} ok {header}", "remove"),
+                    };
+                }
+                says.push_str("accepted\n");
+            }
+            Err(response) => {
+                let body = body(response);
+                let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
+                if response.status < 400 {
+                    _ = writeln!(says, "answered: {} {}", response.status, response.body);
+                    return says;
+                }
+                _ = writeln!(
+                    says,
+                    "refused: {} {} ({}): {}",
+                    response.status,
+                    text("error"),
+                    text("reason"),
+                    text("message")
+                );
+                for (name, value) in response.headers.iter().filter(|(name, _)| *name == "www-authenticate") {
+                    _ = writeln!(says, "{name}: {value}");
+                }
+            }
+        }
+        says
+    }
+
+    fn json(&self) -> Value {
+        let steps =
+            self.steps.iter().map(|own| json!({ "step": own.what, "ok": own.holds, "detail": own.detail }));
+        let changes =
+            self.end.iter().flatten().map(|(header, value)| json!({ "header": header, "value": value }));
+        let (response, body) =
+            (self.end.as_ref().err(), self.end.as_ref().err().map(body).unwrap_or_default());
+        json!({
+            "decision": self.decision(),
+            "status": response.map(|own| own.status),
+            "error": body.get("error"),
+            "reason": body.get("reason"),
+            "message": body.get("message"),
+            "headers": response.map(|own| own.headers.iter().map(|(name, value)| json!({ "header": name, "value": value })).collect::<Vec<_>>()),
+            "rule": self.rule,
+            "outbound_rule": self.outbound_rule,
+            "credential": self.credential,
+            "steps": steps.collect::<Vec<_>>(),
+            "changes": changes.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn body(response: &Response) -> Value {
+    serde_json::from_str(&response.body).unwrap_or_default()
+}
+
+/// Headers that are set, or taken away where there is no value. What may be a token is not shown.
+fn changes(edits: &Edits) -> Vec<(String, Option<String>)> {
+    let shown = |value: &[u8]| {
+        let text = String::from_utf8_lossy(value);
+        let words = text.split(' ').map(|word| match word {
+            FETCHED => "<its token>".to_owned(),
+            // What every JWT, and the payload of one, begins with.
+            _ if word.starts_with("eyJ") => format!("<{} bytes>", word.len()),
+            _ => word.to_owned(),
+        });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let change = |edit: &Edit| match edit {
+        Edit::Remove(name) => (name.to_string(), None),
+        Edit::Set(name, value) => (name.to_string(), Some(shown(value))),
+    };
+    edits.headers.iter().map(change).collect()
+}

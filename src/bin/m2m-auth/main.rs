@@ -1,0 +1,82 @@
+//! The desk tool: what the filter would make of a configuration, and of a request, without an Envoy.
+//!
+//! It asks the filter's own code, and holds no opinion of its own.
+
+#![allow(
+    clippy::missing_docs_in_private_items,
+    clippy::print_stdout,
+    reason = "a command line tool says what it found"
+)]
+
+mod check;
+mod document;
+mod environment;
+mod explain;
+mod offline;
+mod schema;
+
+use clap::{Parser, Subcommand};
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// Checks configurations of the m2m-auth filter, and explains its decisions, without an Envoy.
+#[derive(Parser)]
+#[command(name = "m2m-auth", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Check(check::Arguments),
+    Explain(Box<explain::Arguments>),
+    Schema(schema::Arguments),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What a command came to.
+struct Done {
+    says: String,
+    code: u8,
+}
+
+/// It could not be done: a wrong use, a file that cannot be read, a configuration that is none. Exit code 2.
+struct Failed(String);
+
+const UNDONE: u8 = 2;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Check(arguments) => Ok(check::run(&arguments)),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Schema(arguments) => Ok(schema::run(&arguments)),
+    };
+    match done {
+        Ok(Done { says, code }) => {
+            // Whoever reads this may have gone.
+            let _ = std::io::stdout().write_all(says.as_bytes());
+            ExitCode::from(code)
+        }
+        Err(Failed(why)) => {
+            let _ = writeln!(std::io::stderr(), "m2m-auth: {why}");
+            ExitCode::from(UNDONE)
+        }
+    }
+}
+
+/// What stands in a file; `-` is the standard input.
+fn read(file: &str) -> Result<String, Failed> {
+    let text =
+        if file == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    text.map_err(|error| Failed(format!("{file}: {error}")))
+}

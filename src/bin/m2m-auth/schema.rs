@@ -1,0 +1,204 @@
+//! `schema`: the configuration as a JSON Schema, or as a manual; both from the doc comments of `src/config.rs`.
+
+use crate::Done;
+use m2m_auth::config::Config;
+use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
+
+/// Print the JSON Schema of the configuration.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Print the manual instead.
+    #[arg(long)]
+    markdown: bool,
+}
+
+/// The order of the members is that of their source; JSON has none.
+const SOURCE: &str = concat!(include_str!("../../config.rs"), include_str!("../../config/claim.rs"));
+
+const INTRODUCTION: &str = "# Configuration
+
+This is generated from the doc comments of `src/config.rs`: change those, then run `make schema`, which also writes
+[the JSON Schema](../envoy/config.schema.json) for editors. A test fails when either is stale. `m2m-auth check` tells what
+neither can: names that lead nowhere, settings that contradict each other, secrets that are not there.
+
+A member that is not known is refused, and so is one of the wrong type; nothing is guessed.
+";
+
+pub(crate) fn run(arguments: &Arguments) -> Done {
+    let schema = schema();
+    let says = if arguments.markdown { manual(&schema) } else { format!("{schema:#}\n") };
+    Done { says, code: 0 }
+}
+
+fn schema() -> Value {
+    let mut schema = schemars::schema_for!(Config).to_value();
+    tidy(&mut schema);
+    if let Some(members) = schema.as_object_mut() {
+        members.insert("title".to_owned(), "The configuration of m2m-auth".into());
+    }
+    schema
+}
+
+/// Takes out what the derivation adds and no reader needs, and adds what it does not know.
+fn tidy(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            let empty = |value: &Value| *value == json!(null) || *value == json!([]) || *value == json!({});
+            if members.get("default").is_some_and(empty) {
+                members.remove("default");
+            }
+            if members.get("format").is_some_and(|format| format == "uint") {
+                members.remove("format");
+            }
+            if let Some(Value::String(text)) = members.get_mut("description") {
+                let paragraphs: Vec<String> =
+                    text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+                *text = paragraphs.join("\n\n");
+            }
+            if let Some(Value::Array(names)) = members.get_mut("enum")
+                && names.contains(&json!("EdDSA"))
+            {
+                names.push("Ed25519".into()); // RFC 9864 section 2.2
+            }
+            members.values_mut().for_each(tidy);
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+/// The manual: a section for each type, in the order in which they are first named.
+fn manual(schema: &Value) -> String {
+    let types = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut text = INTRODUCTION.to_owned();
+    section(&mut text, "Config", schema);
+    let mut order = Vec::new();
+    named(schema, "Config", &types, &mut order);
+    for name in order {
+        if let Some(own) = types.get(&name) {
+            section(&mut text, &name, own);
+        }
+    }
+    text
+}
+
+/// The types that a type names, each before those that it names itself.
+fn named(schema: &Value, name: &str, types: &Map<String, Value>, order: &mut Vec<String>) {
+    let before = order.len();
+    for (_, member) in members(name, schema) {
+        references(member, order);
+    }
+    if schema.get("properties").is_none() {
+        references(schema, order);
+    }
+    for name in order.get(before..).unwrap_or_default().to_vec() {
+        if let Some(own) = types.get(&name) {
+            named(own, &name, types, order);
+        }
+    }
+}
+
+fn references(value: &Value, order: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            members.iter().for_each(|(name, value)| match (name.as_str(), reference(value)) {
+                ("$ref", Some(name)) if !order.contains(&name) => order.push(name),
+                ("$defs", _) => {}
+                _ => references(value, order),
+            });
+        }
+        Value::Array(elements) => elements.iter().for_each(|value| references(value, order)),
+        _ => {}
+    }
+}
+
+fn reference(value: &Value) -> Option<String> {
+    value.as_str()?.strip_prefix("#/$defs/").map(str::to_owned)
+}
+
+fn section(text: &mut String, name: &str, schema: &Value) {
+    _ = write!(text, "\n## {name}\n\n{}\n", described(schema));
+    let members = members(name, schema);
+    if !members.is_empty() {
+        text.push('\n');
+    }
+    for (member, schema) in members {
+        let says = described(schema).replace("\n\n", " ");
+        _ = writeln!(text, "- **`{member}`** ({}): {says}", kind(schema));
+    }
+    let choices: Vec<&Value> = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten().collect();
+    if !choices.is_empty() {
+        text.push('\n');
+    }
+    for choice in choices {
+        for value in choice
+            .get("const")
+            .into_iter()
+            .chain(choice.get("enum").and_then(Value::as_array).into_iter().flatten())
+        {
+            _ = writeln!(text, "- `{}`: {}", value.as_str().unwrap_or_default(), described(choice));
+        }
+    }
+    let names: Vec<String> = schema
+        .get("enum")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|name| format!("`{}`", plain(name)))
+        .collect();
+    if !names.is_empty() {
+        _ = write!(text, "\nOne of: {}.\n", names.join(", "));
+    }
+}
+
+fn described(schema: &Value) -> &str {
+    schema.get("description").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The members of a type, in the order of their source.
+fn members<'s>(name: &str, schema: &'s Value) -> Vec<(&'s String, &'s Value)> {
+    let mut members: Vec<_> =
+        schema.get("properties").and_then(Value::as_object).into_iter().flatten().collect();
+    let own =
+        SOURCE.split_once(&format!("pub struct {name} {{")).and_then(|(_, rest)| rest.split("\n}").next());
+    let place = |member: &String| {
+        let field = |prefix: &str| own?.find(&format!("    pub {prefix}{member}: "));
+        field("").or_else(|| field("r#")).unwrap_or(usize::MAX)
+    };
+    members.sort_by_key(|(member, _)| place(member));
+    members
+}
+
+/// What a value is, for people.
+fn kind(schema: &Value) -> String {
+    if let Some(name) = schema.get("$ref").and_then(reference) {
+        return format!("[{name}](#{})", name.to_ascii_lowercase());
+    }
+    if let Some(choices) = schema.get("anyOf").and_then(Value::as_array) {
+        let kinds: Vec<String> = choices.iter().map(kind).filter(|kind| kind != "null").collect();
+        return kinds.join(" or ");
+    }
+    if let Some(value) = schema.get("const") {
+        return format!("`{}`", plain(value));
+    }
+    let types = match schema.get("type") {
+        Some(Value::Array(types)) => types.iter().filter_map(Value::as_str).find(|kind| *kind != "null"),
+        own => own.and_then(Value::as_str),
+    };
+    let inner = |name: &str| schema.get(name).filter(|inner| inner.is_object()).map(kind);
+    match types {
+        Some("string") => "text".to_owned(),
+        Some("boolean") => "`true` or `false`".to_owned(),
+        Some("integer") => "whole number".to_owned(),
+        Some("array") => format!("list of {}", inner("items").unwrap_or_else(|| "anything".to_owned())),
+        Some("object") => inner("additionalProperties")
+            .map_or_else(|| "object".to_owned(), |inner| format!("{inner} by name")),
+        Some(other) => other.to_owned(),
+        None => "anything".to_owned(),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

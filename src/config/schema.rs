@@ -1,0 +1,157 @@
+//! The JSON Schema of the values that `read.rs` reads by hand; that of all others is derived. For the desk tool only.
+
+use super::{
+    Audiences, ClaimPath, Entries, HeaderValue, Names, Operand, Scalar, Secret, Secrets, Sharing, Span,
+    SubjectToken, Texts,
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use std::borrow::Cow;
+
+/// A type whose schema is written here, with what the manual says of it.
+macro_rules! written {
+    ($($name:ident: $says:literal, $schema:tt;)*) => {
+        $(impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                let mut schema = json_schema!($schema);
+                schema.insert("description".to_owned(), $says.into());
+                schema
+            }
+        })*
+    };
+}
+
+written! {
+    Span: "A span of time: `500ms`, `60s`, `5m`, `24h`, or a number of seconds; a year at most.", {
+        "anyOf": [
+            { "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$" },
+            { "type": "number", "minimum": 0, "maximum": 31_622_400 },
+        ],
+    };
+    Names: "Names of roles or scopes: a list means all of them; an object says which are needed (`all_of`), of which one is \
+            enough (`any_of`), and which must not be there (`none_of`). `glob: true`: a `*` in them stands for any text.", {
+        "anyOf": [
+            { "type": "array", "items": { "type": "string" } },
+            {
+                "type": "object",
+                "properties": {
+                    "all_of": { "type": ["array", "null"], "items": { "type": "string" } },
+                    "any_of": { "type": ["array", "null"], "items": { "type": "string" } },
+                    "none_of": { "type": ["array", "null"], "items": { "type": "string" } },
+                    "glob": { "type": "boolean" },
+                },
+                "additionalProperties": false,
+            },
+        ],
+    };
+    Audiences: "For whom a token must be: a list of which one is enough, or `any_of` and `all_of`.", {
+        "anyOf": [
+            { "type": "array", "items": { "type": "string" } },
+            {
+                "type": "object",
+                "properties": {
+                    "any_of": { "type": ["array", "null"], "items": { "type": "string" } },
+                    "all_of": { "type": ["array", "null"], "items": { "type": "string" } },
+                },
+                "additionalProperties": false,
+            },
+        ],
+    };
+    Sharing: "Whether workers share what they fetch. To YAML 1.1, which Envoy reads, `on` and `off` are truth values.", {
+        "enum": ["on", "off", "sealed", true, false],
+    };
+    HeaderValue: "What a header must be: a text is its exact value; `{ prefix: … }` is how it begins; `{ present: true }` is any \
+                  value, `{ present: false }` that it is not there.", {
+        "anyOf": [
+            { "type": "string" },
+            {
+                "type": "object",
+                "properties": {
+                    "exact": { "type": "string" },
+                    "prefix": { "type": "string" },
+                    "present": { "type": "boolean" },
+                },
+                "additionalProperties": false,
+                "minProperties": 1,
+                "maxProperties": 1,
+            },
+        ],
+    };
+    SubjectToken: "The token that is exchanged: `caller`, or `{ header: NAME }`.", {
+        "anyOf": [
+            { "const": "caller" },
+            {
+                "type": "object",
+                "properties": { "header": { "type": "string" } },
+                "required": ["header"],
+                "additionalProperties": false,
+            },
+        ],
+    };
+    Texts: "A text, or a list of texts.", {
+        "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
+    };
+    ClaimPath: "The way to a claim: dotted (`realm_access.roles`), or a list of names where names hold dots.", {
+        "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
+    };
+    Scalar: "A text, a number or a truth value.", { "type": ["string", "number", "boolean"] };
+    Operand: "A text, a number or a truth value; or something of the request: `{ header: NAME }`, `{ path: NAME }` (a place in \
+              the rule's `path_template`), `{ host: true }`.", {
+        "anyOf": [
+            { "type": ["string", "number", "boolean"] },
+            {
+                "type": "object",
+                "properties": {
+                    "header": { "type": "string" },
+                    "path": { "type": "string" },
+                    "host": { "const": true },
+                },
+                "additionalProperties": false,
+                "minProperties": 1,
+                "maxProperties": 1,
+            },
+        ],
+    };
+    Secret: "Where a secret comes from: `{ env: NAME }`, an environment variable of Envoy that `host_env_keys` passes on \
+             (Istio: `valueFrom: HOST`), or `{ inline: … }`, which anybody can see in Envoy's `/config_dump`: for demos.", {
+        "type": "object",
+        "properties": {
+            "env": { "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
+            "inline": { "type": "string", "minLength": 1 },
+        },
+        "additionalProperties": false,
+        "minProperties": 1,
+        "maxProperties": 1,
+    };
+}
+
+impl JsonSchema for Secrets {
+    fn schema_name() -> Cow<'static, str> {
+        "Secrets".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let secret = generator.subschema_for::<Secret>();
+        json_schema!({
+            "description": "One secret, or a list of which any may be the right one, in the order in which they are tried.",
+            "anyOf": [secret, { "type": "array", "items": secret }],
+        })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Entries<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Entries_of_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": generator.subschema_for::<T>() })
+    }
+}

@@ -1,0 +1,56 @@
+//! What a decision tells of its steps as it takes them, for the desk tool's `explain`.
+//!
+//! So an explanation is the decision itself, and no second one. In the module nobody listens, and nothing of this is
+//! compiled: not the steps, and not the texts that they are told in.
+
+use std::cell::RefCell;
+
+/// One step of a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What was looked at.
+    pub what: &'static str,
+    /// Whether it was as it has to be.
+    pub holds: bool,
+    /// What was found, and what it was compared with. Never a token.
+    pub detail: String,
+}
+
+thread_local! {
+    static STEPS: RefCell<Option<Vec<Step>>> = const { RefCell::new(None) };
+}
+
+/// A step has been taken.
+#[inline]
+pub fn tell(what: &'static str, holds: bool, detail: impl FnOnce() -> String) {
+    if cfg!(not(target_family = "wasm")) {
+        STEPS.with_borrow_mut(|steps| {
+            if let Some(steps) = steps {
+                steps.push(Step { what, holds, detail: detail() });
+            }
+        });
+    }
+}
+
+/// Runs something, and returns the steps that it told.
+pub fn listen<R>(run: impl FnOnce() -> R) -> (R, Vec<Step>) {
+    STEPS.set(Some(Vec::new()));
+    let result = run();
+    (result, STEPS.take().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_told_to_whoever_listens_and_cost_nobody_else_a_text() {
+        tell("path", true, || panic!("nobody listens"));
+        let (result, steps) = listen(|| {
+            tell("path", false, || "/a".to_owned());
+            7
+        });
+        assert_eq!(result, 7);
+        assert_eq!(steps, [Step { what: "path", holds: false, detail: "/a".to_owned() }]);
+    }
+}
