@@ -238,7 +238,7 @@ fn good(all: &mut Corpus<'_>) {
         "/inventory/items",
         &[
             ("`aud` is a list with this service in it", |claims| {
-                claims["aud"] = json!(["a", "inventory-service"])
+                claims["aud"] = json!(["a", "inventory-service"]);
             }),
             ("no `sub`", |claims| take(claims, "sub")),
             ("a claim nested 60 deep", |claims| {
@@ -348,7 +348,7 @@ fn form(all: &mut Corpus<'_>) {
     }
     let mut padded = claims();
     // As many bytes as need padding.
-    while padded.to_string().len() % 3 == 0 {
+    while padded.to_string().len().is_multiple_of(3) {
         padded["fill"] = json!(format!("{}a", padded["fill"].as_str().unwrap_or_default()));
     }
     let signed = format!("{header}.{}", URL_SAFE.encode(padded.to_string()));
@@ -522,17 +522,17 @@ fn issuer_and_audience(all: &mut Corpus<'_>) {
             ("`aud` is a list of others", |claims| claims["aud"] = json!(["account", "payment-service"])),
             ("`aud` is a number", |claims| claims["aud"] = json!(7)),
             ("`aud` is a list with a number and this service", |claims| {
-                claims["aud"] = json!([7, "inventory-service"])
+                claims["aud"] = json!([7, "inventory-service"]);
             }),
             ("`aud` is an object", |claims| claims["aud"] = json!({ "inventory-service": true })),
             ("`aud` is `https://inventory-service`", |claims| {
-                claims["aud"] = json!("https://inventory-service")
+                claims["aud"] = json!("https://inventory-service");
             }),
             ("`aud` is `inventory-service/`", |claims| claims["aud"] = json!("inventory-service/")),
             ("`aud` in capitals", |claims| claims["aud"] = json!("INVENTORY-SERVICE")),
             ("`aud` begins like this service", |claims| claims["aud"] = json!("inventory-service-2")),
             ("`aud` is several names in one text", |claims| {
-                claims["aud"] = json!("account inventory-service")
+                claims["aud"] = json!("account inventory-service");
             }),
         ],
     );
@@ -549,7 +549,7 @@ fn kind(all: &mut Corpus<'_>) {
             ("a logout token of Keycloak (`typ: Logout`)", |claims| claims["typ"] = json!("Logout")),
             ("an ID token of Cognito (`token_use: id`)", |claims| claims["token_use"] = json!("id")),
             ("an access token of Cognito (`token_use: access`)", |claims| {
-                claims["token_use"] = json!("access")
+                claims["token_use"] = json!("access");
             }),
             ("a token that is bound to a DPoP key, sent as `Bearer`", |claims| {
                 claims["cnf"] = json!({ "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" });

@@ -74,7 +74,7 @@ async fn the_access_log_says_why_a_request_was_refused() {
         ("/elsewhere", Some(another.as_str()), 403, "no_rule", json!(null)),
     ] {
         let request = get(&scene, path);
-        let request = token.into_iter().fold(request, |request, token| request.bearer(token));
+        let request = token.into_iter().fold(request, Request::bearer);
         assert_eq!(request.send().await.status, status, "{path}");
         let entry = logged(&scene, path).await;
         let all = ["decision", "reason", "rule"].map(|name| entry[name].clone());
