@@ -10,12 +10,14 @@ mod client;
 mod condition;
 mod demand;
 mod handing;
+mod introspection;
 mod issuer;
 mod names;
 mod outbound;
 mod proof;
 mod sharing;
 mod tokens;
+mod waiting;
 
 use crate::bearer::At;
 use crate::config::{self, Config};
@@ -23,7 +25,7 @@ use crate::jwt::Name;
 use crate::layout::Layout;
 use crate::located::Path;
 use crate::mistake::{self, Mistake};
-use crate::policy::{Inbound, IssuerId, Policy, Require, Rule, Waiting};
+use crate::policy::{Inbound, IssuerId, Policy, Require, Rule};
 use access::{Conditions, layout};
 use names::{Names, rule_name};
 use std::time::Duration;
@@ -40,11 +42,14 @@ impl Policy {
             read.value.issuers.iter().map(|(name, issuer)| (name.to_owned(), layout(issuer.preset)));
         let layouts = layouts.collect();
         let tokens_of = read.value.issuers.iter().map(|(_, issuer)| issuer::names_of(issuer)).collect();
+        let introspecting = read.value.issuers.iter().filter(|(_, issuer)| issuer.introspection.is_some());
+        let introspecting = introspecting.map(|(name, _)| name.to_owned()).collect();
         let mut compiler = Compiler {
             environment,
             issuers,
             tokens_of,
             layouts,
+            introspecting,
             credentials,
             places: Vec::new(),
             verifies,
@@ -61,7 +66,6 @@ impl Policy {
 
 /// Defaults, each with its reason in `config`.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
-const WAITING: Waiting = Waiting { timeout: Duration::from_secs(5), requests: 1000 };
 
 /// Parameters of a token request that have a member of their own, or that must not be overridden.
 const RESERVED_PARAMETERS: [&str; 12] = [
@@ -89,6 +93,8 @@ struct Compiler<'a> {
     /// What the tokens of each issuer call it.
     tokens_of: Vec<Vec<Name>>,
     credentials: Names,
+    /// The issuers that are asked about tokens.
+    introspecting: Vec<String>,
     /// The names of the places in the path of the rule that is being compiled.
     places: Vec<String>,
     /// Whether there are callers whose tokens are verified.
@@ -144,26 +150,6 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn waiting(&mut self, waiting: &config::Waiting) -> Waiting {
-        let path = Path::default().name("waiting");
-        let bounds = Waiting {
-            timeout: waiting.timeout.map_or(WAITING.timeout, |span| span.0),
-            requests: waiting.requests.unwrap_or(WAITING.requests),
-        };
-        if bounds.timeout > Duration::from_secs(60) {
-            self.wrong(&path.name("timeout"), "above 60s, expected at most 60s: callers give up before");
-        }
-        if bounds.requests > 10_000 {
-            let fault = format!(
-                "{}, expected at most 10000: each waiting request holds its headers",
-                bounds.requests
-            );
-            self.wrong(&path.name("requests"), &fault);
-        }
-        bounds
-    }
-
-    #[inline(never)]
     fn inbound(&mut self, config: &Config, inbound: &config::Inbound) -> Inbound {
         let path = Path::default().name("inbound");
         let (manner, resource) = self.manner(&path, config, inbound);
@@ -209,7 +195,8 @@ impl Compiler<'_> {
         let demand = self.demand(path, require);
         let layouts = self.layouts_of(named(require));
         let access = self.access(path, &Conditions::from(require), &layouts, 0);
-        Some(Require { issuers: issuers?, demand, access })
+        let introspect = self.introspects(path, require);
+        Some(Require { issuers: issuers?, demand, introspect, access })
     }
 
     #[inline(never)]
@@ -220,7 +207,7 @@ impl Compiler<'_> {
 }
 
 /// The issuers that a rule names.
-fn named(require: &config::Require) -> impl Iterator<Item = &str> {
+fn named(require: &config::Require) -> impl Iterator<Item = &str> + Clone {
     require.issuer.iter().chain(&require.issuers).map(String::as_str)
 }
 

@@ -78,6 +78,11 @@ pub struct Issuer {
     pub jwks: Option<Map<String, Value>>,
     /// Its token endpoint. Default: what discovery says.
     pub token_endpoint: Option<String>,
+    /// Where it says whether a token is active (RFC 7662). Default: what discovery says. Asked only with `introspection`.
+    pub introspection_endpoint: Option<String>,
+    /// As whom it is asked about tokens. Default: it is not asked, and takes JWTs alone. With it, rules that require this
+    /// issuer take its opaque tokens too; see `require.introspect`.
+    pub introspection: Option<Introspection>,
     /// Further hosts (`host` or `host:port`) that discovery may name. Default: none but the issuer's own, so that a
     /// tampered discovery document cannot send our secrets elsewhere.
     pub allowed_hosts: Vec<String>,
@@ -128,6 +133,53 @@ pub enum Preset {
     Cognito,
     Google,
     Kubernetes,
+}
+
+/// As whom an issuer is asked about tokens (RFC 7662), and how often. For Keycloak: a confidential client that is in the
+/// tokens' `aud`. Each worker asks for itself and remembers for itself; a token that is in use is asked about again in the
+/// background, before its answer ends. While the issuer cannot be asked, answers are used until they end, and then it is
+/// 503 with `Retry-After`, never 401.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
+pub struct Introspection {
+    /// `client_id`. Not needed with `auth_method: none`.
+    pub client_id: Option<String>,
+    /// Its secret, or a list of secrets, as for a credential.
+    pub client_secret: Option<Secrets>,
+    /// How the client authenticates, as for a credential. Default `client_secret_basic`.
+    pub auth_method: AuthMethod,
+    /// The key of `private_key_jwt`, as for a credential.
+    pub private_key: Option<Secret>,
+    /// The name of that key, as for a credential.
+    pub kid: Option<String>,
+    /// What that key signs with, as for a credential.
+    pub assertion_algorithm: Option<AssertionAlgorithm>,
+    /// `aud` of the client's assertions, as for a credential. Default: the issuer's `iss`.
+    pub assertion_audience: Option<String>,
+    /// How long an active token is taken to be active, though never beyond its `exp`: the longest that a revoked one is still
+    /// let in. Default `30s`: short enough to matter, and a caller that calls once a second costs its provider one request
+    /// in 24. Between `1s` and `5m`.
+    pub cache: Option<Span>,
+    /// How long a token that is not active is not asked about again. Default `10s`: inactive tokens do not come back to life,
+    /// but replicas of a provider may learn of a new token late. Between `1s` and `5m`.
+    pub negative_cache: Option<Span>,
+    /// About how many unknown tokens one worker asks a second, so that a flood of made-up ones cannot become the
+    /// provider's. Default 100. Beyond it requests wait for their turn, at most three seconds' worth of them, and the
+    /// others are answered with 503 (`too_many_waiting`). Tokens that were found active are asked about ahead of them.
+    pub requests_per_second: Option<u32>,
+}
+
+/// Which tokens the issuer is asked about.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
+pub enum Introspect {
+    /// Those that are no JWT.
+    Opaque,
+    /// All. What can be verified is verified first, so that only good JWTs are asked about; what the answer says of the
+    /// caller then counts, and of what it does not mention the JWT does.
+    Always,
 }
 
 /// JOSE signature algorithms.
@@ -330,6 +382,12 @@ pub struct Require {
     /// `aud` must hold at least one of these (RFC 7519 section 4.1.3), or `{ any_of: […], all_of: […] }`. May be left out only
     /// beside `clients`, for issuers whose tokens have no `aud` (Cognito); a token that has one is refused then.
     pub audiences: Audiences,
+    /// Which tokens the issuer is asked about (RFC 7662): `opaque`, those that are no JWT, or `always`, so that a revoked JWT
+    /// stops within `introspection.cache`, for one request to the issuer per token and worker in that time. Default `opaque`
+    /// where the issuer has `introspection`.
+    /// Of several `issuers` a JWT names its own, so that under `always` all must have `introspection`; an opaque token says nothing,
+    /// and the first that has it is asked.
+    pub introspect: Option<Introspect>,
     /// Whose tokens are accepted: `sub`, exact. Default: everybody's. Another is answered with 403.
     pub subjects: Option<Vec<String>>,
     /// The clients whose tokens are accepted, exact, by whichever of `azp`, `client_id`, `cid` and `appid` the provider uses.

@@ -67,6 +67,8 @@ pub struct Discovery {
     pub for_keys: bool,
     /// Whether the document is asked for the token endpoint.
     pub for_tokens: bool,
+    /// Whether the document is asked for the introspection endpoint.
+    pub for_introspection: bool,
 }
 
 /// Where a metadata document may be.
@@ -96,6 +98,8 @@ pub struct Metadata {
     pub jwks_uri: Option<Endpoint>,
     /// `token_endpoint`.
     pub token_endpoint: Option<Endpoint>,
+    /// `introspection_endpoint`.
+    pub introspection_endpoint: Option<Endpoint>,
 }
 
 impl Discovery {
@@ -131,7 +135,11 @@ impl Discovery {
             None => Ok(None),
         };
         let jwks_uri = endpoint("jwks_uri", self.for_keys)?;
-        Ok(Metadata { jwks_uri, token_endpoint: endpoint("token_endpoint", self.for_tokens)? })
+        let token_endpoint = endpoint("token_endpoint", self.for_tokens)?;
+        // Where nobody asks it, it may be anywhere.
+        let introspection_endpoint =
+            if self.for_introspection { endpoint("introspection_endpoint", true)? } else { None };
+        Ok(Metadata { jwks_uri, token_endpoint, introspection_endpoint })
     }
 
     fn endpoint(&self, name: &str, uri: &str) -> Result<Endpoint, Failure> {
@@ -174,6 +182,7 @@ mod tests {
             timeout,
             for_keys: false,
             for_tokens: false,
+            for_introspection: false,
         }
     }
 
@@ -242,6 +251,24 @@ mod tests {
         let other =
             json!({ "issuer": "https://older.example.com/r", "jwks_uri": "https://old.example.com/keys" });
         assert_eq!(read(&other).unwrap_err().cause, Cause::Configuration);
+    }
+
+    #[test]
+    fn where_tokens_are_told_to_is_as_strict_and_nobodys_business_where_they_are_not() {
+        let issuer = "https://idp.example.com/realms/r";
+        let read = |document: &serde_json::Value, for_introspection| {
+            let body = Some(document.to_string().into_bytes());
+            let reply = Reply { status: Some(200), body, ..Reply::default() };
+            Discovery { for_introspection, ..discovery() }.read(&reply)
+        };
+        let own = json!({ "issuer": issuer, "introspection_endpoint": "https://idp.example.com/introspect" });
+        assert_eq!(read(&own, true).unwrap().introspection_endpoint.unwrap().path, "/introspect");
+        let evil = json!({ "issuer": issuer, "introspection_endpoint": "https://evil.example.com/" });
+        assert_eq!(read(&evil, true).unwrap_err().cause, Cause::Configuration);
+        assert_eq!(read(&evil, false).unwrap().introspection_endpoint, None);
+        let none = json!({ "issuer": issuer });
+        let failure = read(&none, true).unwrap_err().to_string();
+        assert_eq!(failure, "configuration: the metadata has no introspection_endpoint");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! It performs no I/O and keeps nothing between runs: a request that waits is simply decided again, from the top.
 
 mod attach;
+mod authenticate;
+mod introspect;
 mod modes;
 mod prove;
 
@@ -12,7 +14,7 @@ use crate::assertion::Signer;
 use crate::bearer;
 use crate::edits::Edits;
 use crate::io::{Head, Instant, Now, Response};
-use crate::jwt::{self, Caller, Reject};
+use crate::jwt::{Caller, Reject};
 use crate::policy::{Inbound, Mode, Policy, Require, Rule};
 use crate::reply::Refusal;
 use crate::route::{Ambiguous, Target};
@@ -131,7 +133,7 @@ impl<'a> Request<'a> {
         edits: &mut Edits,
     ) -> Result<Authenticated<'a>, Stop> {
         let token = bearer::find(&rule.tokens, self.head)?;
-        let caller = self.authenticate(require, &token)?;
+        let (caller, payload) = self.authenticate(require, &token)?;
         self.seen.caller = Some(caller.clone());
         require.demand.holds(&caller, self.now.unix).map_err(Refusal::Token)?;
         require.access.allows(&caller, Asked { target, matches: &rule.matches }).map_err(Refusal::Access)?;
@@ -140,30 +142,10 @@ impl<'a> Request<'a> {
                 edits.set_claim(header, claim);
             }
         }
-        if let Some((header, payload)) = rule.payload_header.as_ref().zip(jwt::payload(&token)) {
+        if let Some((header, payload)) = rule.payload_header.as_ref().zip(payload) {
             edits.set(header, payload.to_vec());
         }
         Ok(Authenticated { token, caller })
-    }
-
-    /// A caller exists only as the result of a verified token.
-    fn authenticate(&mut self, require: &Require, token: &[u8]) -> Result<Caller, Stop> {
-        let mut issuers = require.issuers.iter();
-        if let Some(caller) = issuers.find_map(|id| self.store.verified(*id, token, self.now)) {
-            trace::tell("remembered", true, String::new);
-            self.seen.known = true;
-            return Ok(caller);
-        }
-        let claimed = jwt::read(token).map_err(Refusal::Token)?; // shape only; nothing in it is believed yet
-        let iss = claimed.issuer().map_err(Refusal::Token)?; // it chooses whose keys are tried, and nothing else
-        let named = self.policy.issuer_named(&require.issuers, iss);
-        let (id, issuer) = named.ok_or(Refusal::Token(Reject::Issuer))?;
-        let keys =
-            self.store.keys(id, claimed.kid(), self.since, self.now).map_err(wait_or(Refusal::NoKeys))?;
-        let caller =
-            claimed.verify(&keys, self.verifier, &issuer.expect, self.now.unix).map_err(Refusal::Token)?;
-        self.store.remember(id, token, &caller);
-        Ok(caller)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod demand;
 mod expect;
+mod introspected;
 
 use crate::json;
 use crate::jwk::{Algorithm, KeySet};
@@ -16,6 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub use demand::{Audiences, Demand};
 use expect::date;
 pub use expect::{Expect, Name, Types, media_type};
+pub use introspected::introspected;
 use serde_json::{Map, Value};
 use std::fmt;
 use std::rc::Rc;
@@ -48,6 +50,8 @@ pub enum Reject {
     Critical,
     /// Past its `exp`.
     Expired,
+    /// The issuer says that it is not, or no longer, good (RFC 7662 section 2.2).
+    Inactive,
     /// From another issuer.
     Issuer,
     /// Signed with a key that the issuer does not publish.
@@ -88,6 +92,7 @@ impl Reject {
             Self::Client => "client",
             Self::Critical => "critical",
             Self::Expired => "expired",
+            Self::Inactive => "inactive",
             Self::Issuer => "issuer",
             Self::Key => "key",
             Self::Kind => "kind",
@@ -117,6 +122,7 @@ impl fmt::Display for Reject {
             Self::Client => "the token's client is not one of those that may",
             Self::Critical => "the token demands an extension that is not supported",
             Self::Expired => "the token has expired",
+            Self::Inactive => "the token is not active",
             Self::Issuer => "the token is from another issuer",
             Self::Key => "the token's key is not one of the issuer's",
             Self::Kind => "the token is not an access token",
@@ -257,7 +263,7 @@ impl Unverified<'_> {
     }
 }
 
-/// Who calls: the claims of a verified token. Only this module makes one.
+/// Who calls: the claims of a verified token, or what its issuer says of it. Only this module makes one.
 #[derive(Clone)]
 pub struct Caller(Rc<Verified>);
 

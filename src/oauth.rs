@@ -4,14 +4,15 @@
 //! and never puts a secret or a body into an error. What the answers mean is [`answer`]'s.
 
 pub mod answer;
+mod client;
+mod introspection;
 
-use crate::assertion::{self, Claims, Signer};
+use crate::assertion::{Claims, Signer};
 use crate::io::{Call, Dice, Endpoint, Reply};
 use crate::lease::{Cause, Failure, Fresh};
 use crate::private_key::PrivateKey;
-use answer::printable;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use client::{Client, Form};
+pub use introspection::Introspection;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -141,64 +142,30 @@ impl Grant {
     /// The request for a token, or why there is none.
     pub fn call(&self, asking: Asking<'_>, signer: &mut Signer) -> Result<Call, Failure> {
         let Asking { endpoint, timeout, turn, subject, now } = asking;
-        let mut headers = vec![
-            ("content-type", "application/x-www-form-urlencoded".to_owned()),
-            ("accept", "application/json".to_owned()),
-        ];
-        let mut body = form_pair("grant_type", self.kind.grant_type());
-        let mut add = |name: &str, value: &str| {
-            body.push('&');
-            body.push_str(&form_pair(name, value));
-        };
+        let mut form = Form::new("grant_type", self.kind.grant_type());
         match &self.kind {
             Kind::ClientCredentials => {}
             Kind::TokenExchange { subject: subject_type, requested } => {
-                add("subject_token", subject.unwrap_or_default());
-                add("subject_token_type", subject_type);
+                form.add("subject_token", subject.unwrap_or_default());
+                form.add("subject_token_type", subject_type);
                 if let Some(requested) = requested {
-                    add("requested_token_type", requested);
+                    form.add("requested_token_type", requested);
                 }
             }
             Kind::JwtBearer(assertion) => {
                 let Assertion { key, subject, audience, more } = &**assertion;
                 let claims = Claims { issuer: &self.client_id, subject, audience, more, now };
-                add("assertion", &signer.by_key(key, &claims).ok_or_else(|| cannot_sign(key))?);
+                form.add("assertion", &signer.by_key(key, &claims).ok_or_else(|| cannot_sign(key))?);
             }
         }
         for (name, value) in &self.parameters {
-            add(name, value);
+            form.add(name, value);
         }
-        let claims = |audience| Claims::of_client(&self.client_id, audience, now);
-        let assertion = match self.auth.get(turn) {
-            Some(ClientAuth::Basic(secret)) => {
-                headers.push(("authorization", self.basic(secret)));
-                None
-            }
-            Some(ClientAuth::Post(secret)) => {
-                add("client_id", &self.client_id);
-                add("client_secret", secret.reveal());
-                None
-            }
-            Some(ClientAuth::SecretJwt(secret, audience)) => {
-                Some(signer.by_secret(secret.reveal(), &claims(audience)))
-            }
-            Some(ClientAuth::PrivateKey(key, audience)) => {
-                let signed = signer.by_key(key, &claims(audience));
-                Some(signed.ok_or_else(|| cannot_sign(key))?)
-            }
-            Some(ClientAuth::Tls) => {
-                add("client_id", &self.client_id);
-                None
-            }
-            Some(ClientAuth::Cluster) | None => None,
-        };
-        if let Some(assertion) = assertion {
-            // RFC 7521 section 4.2 leaves `client_id` to us, and some providers (Entra) ask for it.
-            add("client_id", &self.client_id);
-            add("client_assertion_type", assertion::TYPE);
-            add("client_assertion", &assertion);
-        }
-        Ok(Call { endpoint, method: "POST", headers, body: body.into_bytes(), timeout })
+        self.client().call(endpoint, timeout, form, turn, now, signer)
+    }
+
+    fn client(&self) -> Client<'_> {
+        Client { id: &self.client_id, auth: &self.auth }
     }
 
     /// All that decides which tokens it brings, the secret among it. To be hashed, and nothing else.
@@ -233,27 +200,6 @@ impl Grant {
         parts
     }
 
-    /// Whether a provider's text holds what it was told and nobody else may know, in any form in which it was told.
-    fn repeats_secret(&self, text: &str) -> bool {
-        // Compared without what is left out of a log line, so that nothing can hide in it.
-        let text = printable(text, usize::MAX);
-        let holds = |sent: &str| text.contains(&printable(sent, usize::MAX));
-        self.auth.iter().any(|auth| match auth {
-            ClientAuth::Basic(secret) | ClientAuth::Post(secret) | ClientAuth::SecretJwt(secret, _) => {
-                holds(secret.reveal())
-                    || holds(&form_encoded(secret.reveal()))
-                    || holds(self.basic(secret).trim_start_matches("Basic "))
-            }
-            ClientAuth::PrivateKey(..) | ClientAuth::Tls | ClientAuth::Cluster => false,
-        }) || text.contains("eyJ") // an assertion, good for one use and half a minute
-    }
-
-    /// RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
-    fn basic(&self, secret: &Secret) -> String {
-        let pair = format!("{}:{}", form_encoded(&self.client_id), form_encoded(secret.reveal()));
-        format!("Basic {}", STANDARD.encode(pair))
-    }
-
     /// The token of a reply, and how long it is good. An exchanged one is good no longer than the `subject` that it was
     /// exchanged for, which ends in so long.
     pub fn read(
@@ -262,8 +208,9 @@ impl Grant {
         subject: Option<(&str, Option<Duration>)>,
         dice: &mut Dice,
     ) -> Result<Fresh<Token>, Failure> {
-        let is_secret =
-            |text: &str| self.repeats_secret(text) || subject.is_some_and(|(token, _)| text.contains(token));
+        let is_secret = |text: &str| {
+            self.client().repeats_secret(text) || subject.is_some_and(|(token, _)| text.contains(token))
+        };
         let answer = answer::members(reply, &is_secret).map_err(|failure| match self.kind {
             Kind::TokenExchange { .. } => answer::blame(reply, failure),
             Kind::ClientCredentials | Kind::JwtBearer(_) => failure,
@@ -318,6 +265,8 @@ fn form_encoded(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::signature::Compact;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use m2m_auth_kit::key::{Alg, Key};
     use m2m_auth_kit::token::{decode, verifies, verifies_by_secret};
     use serde_json::json;

@@ -207,8 +207,7 @@ impl Plugin {
 
     fn is_full(&self, want: Want) -> bool {
         // Those who wait for tokens of one credential wait in one line, whomever the tokens are for.
-        let line = |want: Want| want.credential().map_or(want, Want::Token);
-        self.waiting.iter().filter(|waiter| line(waiter.want) == line(want)).count()
+        self.waiting.iter().filter(|waiter| waiter.want.line() == want.line()).count()
             >= self.policy.waiting.requests
     }
 
@@ -327,6 +326,9 @@ impl Plugin {
             }
         };
         self.stats.count(Event::Fetch, &what, detail);
-        self.effects.push_back(Effect::Log(level, text));
+        // What comes of one caller's token is as frequent as callers are, and no news.
+        if !(matches!(outcome.want, Want::Introspection(..)) && outcome.result.is_ok()) {
+            self.effects.push_back(Effect::Log(level, text));
+        }
     }
 }

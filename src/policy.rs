@@ -5,12 +5,12 @@
 use crate::access::Requirement;
 use crate::bearer::Place;
 pub use crate::config::Mode;
-use crate::config::{Existing, Unavailable};
+use crate::config::{Existing, Introspect, Unavailable};
 use crate::discovery::Discovery;
 use crate::io::{Asks, Endpoint, Route};
 use crate::jwk::KeySet;
 use crate::jwt::{Demand, Expect};
-use crate::oauth::Grant;
+use crate::oauth::{Grant, Introspection};
 use crate::reply::Manner;
 use crate::resource::Resource;
 use crate::route::{Match, Target};
@@ -69,6 +69,12 @@ impl Policy {
             trace::tell("issuer", false, || format!("iss {iss:?} is none of the rule's"));
         }
         found
+    }
+
+    /// The first of these issuers that can be asked about a token which does not say whose it is.
+    pub fn introspecting(&self, among: &[IssuerId]) -> Option<IssuerId> {
+        let asked = |id: &IssuerId| self.issuers.get(id.0).is_some_and(|own| own.introspection.is_some());
+        among.iter().copied().find(asked)
     }
 
     /// Whether later filters and the access log are told what was decided.
@@ -169,6 +175,10 @@ pub struct Issuer {
     pub jwks_uri: Option<Endpoint>,
     /// Its token endpoint, if it is given.
     pub token_endpoint: Option<Endpoint>,
+    /// The place where it tells about tokens, if it is given.
+    pub introspection_endpoint: Option<Endpoint>,
+    /// As whom it is asked about tokens, if it is.
+    pub introspection: Option<Introspection>,
     /// How to find what is not given.
     pub discovery: Option<Discovery>,
     /// How long keys are used before they are renewed; none: as the provider says, within bounds.
@@ -255,6 +265,8 @@ pub struct Require {
     pub issuers: Vec<IssuerId>,
     /// What the token must be.
     pub demand: Demand,
+    /// Which tokens are asked about; none, if nobody is asked.
+    pub introspect: Option<Introspect>,
     /// What the caller must be allowed.
     pub access: Requirement,
 }

@@ -27,6 +27,8 @@ pub enum Refusal {
     Access(Rc<Deny>),
     /// The issuer's keys could not be had.
     NoKeys(Duration),
+    /// The issuer could not be asked about the token.
+    NoIntrospection(Duration),
     /// A token for the request could not be had.
     NoOutboundToken(Duration),
     /// The identity provider does not take the request's token in exchange for another.
@@ -72,6 +74,7 @@ impl Refusal {
             Self::Token(reject) => reject.label(),
             Self::Access(deny) => deny.label,
             Self::NoKeys(_) => "no_keys",
+            Self::NoIntrospection(_) => "no_introspection",
             Self::NoOutboundToken(_) => "no_outbound_token",
             Self::SubjectToken => "subject_token",
             Self::ExchangeDenied => "exchange_denied",
@@ -188,6 +191,13 @@ impl Refusal {
                 "the issuer's keys cannot be fetched",
                 Challenge::RetryAfter(*wait),
                 "m2m_auth_no_keys",
+            ),
+            Self::NoIntrospection(wait) => facts(
+                503,
+                "Identity provider unavailable",
+                "the issuer cannot be asked about the token",
+                Challenge::RetryAfter(*wait),
+                "m2m_auth_no_introspection",
             ),
             Self::NoOutboundToken(wait) => facts(
                 503,
@@ -365,6 +375,7 @@ mod tests {
             (Refusal::AmbiguousPath, 400, "Invalid request", None),
             (Refusal::NoRule, 403, "Forbidden", None),
             (Refusal::NoKeys(wait), 503, "Identity provider unavailable", None),
+            (Refusal::NoIntrospection(wait), 503, "Identity provider unavailable", None),
             (Refusal::NoOutboundToken(wait), 503, "Identity provider unavailable", None),
             (
                 Refusal::SubjectToken,

@@ -3,7 +3,10 @@
 //! It answers "here it is", "it is on its way" or "it cannot be had", and never decides about a request. Every fetched
 //! thing is a [`Lease`]; who fetches when is the lease's, and the calls are made by whoever drives this store.
 
+mod endpoints;
 mod exchanged;
+mod introspected;
+mod keyed;
 mod keys;
 mod proofs;
 mod replies;
@@ -15,14 +18,16 @@ mod workers;
 use crate::assertion::Signer;
 use crate::cache::{Cache, Capacity};
 use crate::discovery::{Metadata, Place};
-use crate::io::{Call, Dice, Endpoint, Instant, Now, Reply};
+use crate::io::{Call, Dice, Instant, Now, Reply};
 use crate::jwk::KeySet;
 use crate::jwt::Caller;
 use crate::lease::{Attempt, Cause, Failure, Lease, Outlook, Pace};
 use crate::oauth::Token;
 use crate::policy::{self, CredentialId, IssuerId, Policy};
 use crate::share::{Alone, Board, Seat};
-pub use exchanged::{Entry, Subject};
+pub use exchanged::Subject;
+use introspected::Introspections;
+pub use keyed::Entry;
 use keys::Keys;
 use proofs::Proofs;
 use replies::Read;
@@ -43,6 +48,8 @@ pub enum Want {
     Token(CredentialId),
     /// A token that a credential gets in exchange for another one.
     Exchanged(CredentialId, Entry),
+    /// What an issuer says of a token.
+    Introspection(IssuerId, Entry),
 }
 
 impl Want {
@@ -50,7 +57,17 @@ impl Want {
     pub fn credential(self) -> Option<CredentialId> {
         match self {
             Self::Token(id) | Self::Exchanged(id, _) => Some(id),
-            Self::Metadata(_) | Self::Keys(_) => None,
+            Self::Metadata(_) | Self::Keys(_) | Self::Introspection(..) => None,
+        }
+    }
+
+    /// What stands for this where it is all the same for whom it is fetched.
+    #[must_use]
+    pub fn line(self) -> Self {
+        match self {
+            Self::Exchanged(id, _) => Self::Token(id),
+            Self::Introspection(id, _) => Self::Introspection(id, Entry::default()),
+            Self::Metadata(_) | Self::Keys(_) | Self::Token(_) => self,
         }
     }
 }
@@ -121,6 +138,8 @@ struct IssuerState {
     unknown: Unknown,
     /// Where the metadata is asked for next.
     place: Place,
+    /// What it says of tokens, if it is asked.
+    introspections: Option<Introspections>,
 }
 
 /// Verified tokens of one issuer. A token has about 1 KB: at most 4 MiB of the worker's memory.
@@ -220,7 +239,16 @@ impl Store {
             let attempt = match want {
                 Want::Metadata(id) => self.issuers.get_mut(id.0)?.metadata.begin(now.instant),
                 Want::Keys(id) => self.issuers.get_mut(id.0)?.keys.begin(now.instant),
-                Want::Token(_) | Want::Exchanged(..) => self.token_state_mut(want)?.lease.begin(now.instant),
+                Want::Token(_) => self.token_state_mut(want)?.lease.begin(now.instant),
+                Want::Exchanged(_, entry) => {
+                    self.exchanges(want)?.begun(entry, now.instant);
+                    self.token_state_mut(want)?.lease.begin(now.instant)
+                }
+                Want::Introspection(id, entry) => {
+                    let answers = &mut self.introspections_mut(id)?.answers;
+                    answers.begun(entry, now.instant);
+                    answers.kept_mut(entry)?.begin(now.instant)
+                }
             };
             attempt.map(|attempt| (Ticket { want, attempt }, call))
         })
@@ -244,6 +272,7 @@ impl Store {
                 let read = self.read_keys(id, reply, at, dice);
                 self.issuers.get_mut(id.0)?.change_keys(at, |lease| settle(lease, attempt, at, read, dice))?
             }
+            Want::Introspection(..) => return self.finish_introspection(ticket, reply, now, dice),
             Want::Token(id) | Want::Exchanged(id, _) => {
                 if let Some(failure) = self.another(want, attempt, reply, now, dice) {
                     // The seat is kept: no other worker need find out by itself.
@@ -272,6 +301,7 @@ impl Store {
             Want::Token(_) | Want::Exchanged(..) => self
                 .token_state_mut(*want)
                 .is_some_and(|s| s.lease.in_flight() && s.change(|lease| lease.give_up_lost(now, dice))),
+            Want::Introspection(id, entry) => self.lost_introspection(id, entry, now, dice),
         });
         let lost: Vec<Want> = lost.collect();
         let failure = Failure::new(Cause::Timeout, "the answer never came");
@@ -297,6 +327,7 @@ impl Store {
             Want::Keys(id) => format!("keys of issuer {}", issuer(id)),
             Want::Token(id) => format!("token of credential {}", self.credential_name(id)),
             Want::Exchanged(id, _) => format!("exchanged token of credential {}", self.credential_name(id)),
+            Want::Introspection(id, _) => format!("introspection by issuer {}", issuer(id)),
         }
     }
 
@@ -315,6 +346,7 @@ impl Store {
             state.exchanges.asked().map(move |entry| Want::Exchanged(CredentialId(id), entry))
         });
         let exchanged: Vec<Want> = exchanged.collect();
+        let introspected: Vec<Want> = self.asked_of_issuers().collect();
         let of_issuers = issuers.flat_map(move |id| {
             let issuer = policy.issuers.get(id.0);
             let metadata = issuer.filter(|issuer| issuer.discovery.is_some()).map(|_| Want::Metadata(id));
@@ -322,7 +354,7 @@ impl Store {
                 issuer.filter(|issuer| issuer.verifies && issuer.jwks.is_none()).map(|_| Want::Keys(id));
             metadata.into_iter().chain(keys)
         });
-        of_issuers.chain(own).chain(exchanged)
+        of_issuers.chain(own).chain(exchanged).chain(introspected)
     }
 
     /// A fetch is due when its lease says so and its endpoint is known.
@@ -343,14 +375,15 @@ impl Store {
                 (state.lease.in_flight() || self.until_token_endpoint(id, now).is_none())
                     .then(|| state.lease.next_event())
             }
-            Want::Exchanged(id, _) => {
+            Want::Exchanged(id, entry) => {
                 let state = self.token_state(want)?;
                 if state.lease.in_flight() {
                     return Some(state.lease.next_event());
                 }
-                let not_before = self.credentials.get(id.0)?.exchanges.not_before()?;
+                let not_before = self.credentials.get(id.0)?.exchanges.not_before(entry)?;
                 self.until_token_endpoint(id, now).is_none().then(|| state.lease.next_event().max(not_before))
             }
+            Want::Introspection(id, entry) => self.next_event_of_answer(id, entry, now),
         }
     }
 
@@ -361,12 +394,14 @@ impl Store {
             Want::Token(_) | Want::Exchanged(..) => {
                 self.token_state(want).is_some_and(|state| state.lease.in_flight())
             }
+            Want::Introspection(id, entry) => self.answer(id, entry).is_some_and(Lease::in_flight),
         }
     }
 
-    fn call(&self, want: Want, now: Now, signer: &mut Signer) -> Option<Result<Call, Failure>> {
-        let Now { instant: now, unix } = now;
+    fn call(&self, want: Want, at: Now, signer: &mut Signer) -> Option<Result<Call, Failure>> {
+        let Now { instant: now, unix } = at;
         match want {
+            Want::Introspection(id, entry) => self.introspection_call(id, entry, at, signer),
             Want::Metadata(id) => {
                 let place = self.issuers.get(id.0)?.place;
                 Some(Ok(self.policy.issuers.get(id.0)?.discovery.as_ref()?.call(place)))
@@ -374,31 +409,6 @@ impl Store {
             Want::Keys(id) => Some(Ok(self.keys_call(id, now)?)),
             Want::Token(id) | Want::Exchanged(id, _) => self.token_call(want, id, now, unix, signer),
         }
-    }
-
-    fn jwks_uri(&self, id: IssuerId, now: Instant) -> Option<Endpoint> {
-        self.endpoint(id, now, |issuer| issuer.jwks_uri.as_ref(), |metadata| metadata.jwks_uri.as_ref())
-    }
-
-    fn token_endpoint(&self, id: IssuerId, now: Instant) -> Option<Endpoint> {
-        self.endpoint(
-            id,
-            now,
-            |issuer| issuer.token_endpoint.as_ref(),
-            |metadata| metadata.token_endpoint.as_ref(),
-        )
-    }
-
-    /// An endpoint as it was given, else as it was discovered.
-    fn endpoint(
-        &self,
-        id: IssuerId,
-        now: Instant,
-        given: impl Fn(&policy::Issuer) -> Option<&Endpoint>,
-        found: impl Fn(&Metadata) -> Option<&Endpoint>,
-    ) -> Option<Endpoint> {
-        let given = self.policy.issuers.get(id.0).and_then(given);
-        given.or_else(|| found(self.issuers.get(id.0)?.metadata.value(now)?)).cloned()
     }
 }
 
@@ -423,6 +433,7 @@ impl IssuerState {
             verified: Cache::new(VERIFIED),
             unknown: Unknown::default(),
             place: Place::default(),
+            introspections: Introspections::of(issuer, pace),
         }
     }
 

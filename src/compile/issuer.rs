@@ -70,7 +70,9 @@ impl Compiler<'_> {
             let fault = "no rule and no credential uses this issuer, expected at least one that does";
             self.wrong_unless(users, path, fault);
         }
-        let fetches = asks || (verifies && issuer.jwks.is_none());
+        let introspection = self.introspection(path, issuer, own.as_deref(), verifies);
+        let introspects = issuer.introspection.is_some();
+        let fetches = asks || introspects || (verifies && issuer.jwks.is_none());
         let cluster = issuer.cluster.clone().unwrap_or_default();
         if fetches && cluster.is_empty() {
             self.wrong(
@@ -81,8 +83,13 @@ impl Compiler<'_> {
         let jwks_uri = self.endpoint(&path.name("jwks_uri"), issuer.jwks_uri.as_deref(), &cluster);
         let token_endpoint =
             self.endpoint(&path.name("token_endpoint"), issuer.token_endpoint.as_deref(), &cluster);
-        let discovers = (verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none())
-            || (asks && issuer.token_endpoint.is_none());
+        let place = path.name("introspection_endpoint");
+        let introspection_endpoint =
+            self.endpoint(&place, issuer.introspection_endpoint.as_deref(), &cluster);
+        let for_keys = verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none();
+        let for_tokens = asks && issuer.token_endpoint.is_none();
+        let for_introspection = introspects && issuer.introspection_endpoint.is_none();
+        let discovers = for_keys || for_tokens || for_introspection;
         let timeout = self.timeout(&path.name("timeout"), issuer.timeout);
         let max_backoff = issuer.max_backoff.map_or(MAX_BACKOFF, |span| span.0);
         if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&max_backoff) {
@@ -98,8 +105,9 @@ impl Compiler<'_> {
             cluster,
             allowed_hosts: issuer.allowed_hosts.clone(),
             timeout,
-            for_keys: verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none(),
-            for_tokens: asks && issuer.token_endpoint.is_none(),
+            for_keys,
+            for_tokens,
+            for_introspection,
         });
         let refresh = issuer.refresh.map_or(REFRESH, |span| span.0);
         let max_stale = issuer.max_stale.map_or(MAX_STALE.max(refresh), |span| span.0);
@@ -117,6 +125,8 @@ impl Compiler<'_> {
             jwks,
             jwks_uri,
             token_endpoint,
+            introspection_endpoint,
+            introspection,
             discovery,
             refresh: issuer.refresh.map(|span| span.0),
             max_stale,

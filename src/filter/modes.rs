@@ -53,6 +53,7 @@ pub fn ran_out(want: Want) -> Refusal {
     let soon = Duration::from_secs(1);
     match want {
         Want::Token(_) | Want::Exchanged(..) => Refusal::NoOutboundToken(soon),
+        Want::Introspection(..) => Refusal::NoIntrospection(soon),
         Want::Keys(_) | Want::Metadata(_) => Refusal::NoKeys(soon),
     }
 }

@@ -104,6 +104,25 @@ impl Expect {
 
     /// Checks every claim that says whether this token may be used at all; returns when it ends.
     pub(super) fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, Reject> {
+        self.check_name(claims)?;
+        check_kind(claims)?;
+        if self.layout.kind.is_some_and(|(name, kind)| claims.get(name).is_none_or(|own| own != kind)) {
+            return Err(Reject::Kind);
+        }
+        let absent = |name: &&str| !claims.get(*name).is_some_and(Value::is_string);
+        let profile = ["sub", "client_id", "jti"];
+        if self.profile && (profile.iter().any(absent) || !claims.contains_key("aud")) {
+            return Err(Reject::Claim);
+        }
+        let end = self.check_times(claims, now)?.ok_or(Reject::Claim)?;
+        if self.profile && !claims.contains_key("iat") {
+            return Err(Reject::Claim);
+        }
+        Ok(end)
+    }
+
+    /// Whether it is one of the issuer's names, beside that name's tenant.
+    pub(super) fn check_name(&self, claims: &Map<String, Value>) -> Result<(), Reject> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
         let name = text("iss").and_then(|iss| self.name(iss));
         trace::tell("issuer", name.is_some(), || {
@@ -115,40 +134,19 @@ impl Expect {
             trace::tell("tenant", false, || format!("tid {}", shown(claims, "tid")));
             return Err(Reject::Tenant);
         }
-        // The kinds of tokens tell themselves apart by these (RFC 8725 section 3.12): Keycloak writes `typ` Bearer, ID,
-        // Refresh, Offline, …; Cognito writes `token_use` access or id. Where they stand, they must name an access token.
-        for (name, kind) in [("typ", "Bearer"), ("token_use", "access")] {
-            let Some(claim) = claims.get(name) else { continue };
-            let holds = claim.as_str().is_some_and(|own| own.eq_ignore_ascii_case(kind));
-            trace::tell("kind", holds, || format!("{name} {}, {kind} is needed", shown(claims, name)));
-            if !holds {
-                return Err(Reject::Kind);
-            }
-        }
-        if self.layout.kind.is_some_and(|(name, kind)| claims.get(name).is_none_or(|own| own != kind)) {
-            return Err(Reject::Kind);
-        }
-        if claims.contains_key("cnf") {
-            trace::tell("bound", false, || "cnf: the token is bound to a key".to_owned());
-            return Err(Reject::Bound);
-        }
-        if ["sub", "jti"].iter().any(|name| claims.get(*name).is_some_and(|value| !value.is_string())) {
-            return Err(Reject::Claim);
-        }
-        let profile = ["sub", "client_id", "jti"];
-        if self.profile && (profile.iter().any(|name| text(name).is_none()) || !claims.contains_key("aud")) {
-            return Err(Reject::Claim);
-        }
-        self.check_times(claims, now)
+        Ok(())
     }
 
-    fn check_times(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, Reject> {
+    /// Whether the time is right; returns when the token ends, if it does.
+    pub(super) fn check_times(&self, claims: &Map<String, Value>, now: u64) -> Result<Option<u64>, Reject> {
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         let skew = i64::try_from(self.clock_skew).unwrap_or(i64::MAX);
-        let exp = date(claims, "exp")?.ok_or(Reject::Claim)?;
-        let end = exp.saturating_add(skew);
-        trace::tell("expiry", now < end, || format!("exp {exp}, clock_skew {skew} s, now {now}"));
-        if now >= end {
+        let exp = date(claims, "exp")?;
+        let end = exp.map(|exp| exp.saturating_add(skew));
+        if let Some((exp, end)) = exp.zip(end) {
+            trace::tell("expiry", now < end, || format!("exp {exp}, clock_skew {skew} s, now {now}"));
+        }
+        if end.is_some_and(|end| now >= end) {
             return Err(Reject::Expired);
         }
         let issued = date(claims, "iat")?;
@@ -160,16 +158,37 @@ impl Expect {
                 return Err(Reject::NotYetValid);
             }
         }
-        if issued.is_none() && (self.profile || self.max_lifetime.is_some()) {
-            return Err(Reject::Claim);
+        if let Some(most) = self.max_lifetime {
+            let (exp, issued) = exp.zip(issued).ok_or(Reject::Claim)?;
+            if exp.saturating_sub(issued) > i64::try_from(most).unwrap_or(i64::MAX) {
+                trace::tell("lifetime", false, || format!("more than {most} s from iat to exp"));
+                return Err(Reject::Lifetime);
+            }
         }
-        let most = self.max_lifetime.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX));
-        if issued.is_some_and(|issued| exp.saturating_sub(issued) > most) {
-            trace::tell("lifetime", false, || format!("more than {most} s from iat to exp"));
-            return Err(Reject::Lifetime);
-        }
-        Ok(u64::try_from(end).unwrap_or_default())
+        Ok(end.map(|end| u64::try_from(end).unwrap_or_default()))
     }
+}
+
+/// Whether these are the claims of an access token that anybody may carry.
+pub(super) fn check_kind(claims: &Map<String, Value>) -> Result<(), Reject> {
+    // The kinds of tokens tell themselves apart by these (RFC 8725 section 3.12): Keycloak writes `typ` Bearer, ID,
+    // Refresh, Offline, …; Cognito writes `token_use` access or id. Where they stand, they must name an access token.
+    for (name, kind) in [("typ", "Bearer"), ("token_use", "access")] {
+        let Some(claim) = claims.get(name) else { continue };
+        let holds = claim.as_str().is_some_and(|own| own.eq_ignore_ascii_case(kind));
+        trace::tell("kind", holds, || format!("{name} {}, {kind} is needed", shown(claims, name)));
+        if !holds {
+            return Err(Reject::Kind);
+        }
+    }
+    if claims.contains_key("cnf") {
+        trace::tell("bound", false, || "cnf: the token is bound to a key".to_owned());
+        return Err(Reject::Bound);
+    }
+    if ["sub", "jti"].iter().any(|name| claims.get(*name).is_some_and(|value| !value.is_string())) {
+        return Err(Reject::Claim);
+    }
+    Ok(())
 }
 
 /// A claim for people; none is a secret, but one may be long.

@@ -110,7 +110,7 @@ pub(super) fn members(
     match body_of(reply) {
         Ok(body) => {
             let answer =
-                json::parse_object(body).map_err(|_| unreadable("the token answer is not a JSON object"))?;
+                json::parse_object(body).map_err(|_| unreadable("the answer is not a JSON object"))?;
             stated_fault(&answer, is_secret).map_or(Ok(answer), Err)
         }
         Err(failure) if matches!(reply.status, Some(400..500)) => {
@@ -423,7 +423,7 @@ mod tests {
         assert_eq!(wrong.cause, Cause::Configuration);
         assert_eq!(wrong.detail, "status 401, unauthorized_client: Invalid clientx");
         assert_eq!(fault(&reply(200, r#"{"error":"invalid_scope"}"#)).cause, Cause::Configuration);
-        assert_eq!(fault(&reply(200, "<html>token</html>")).detail, "the token answer is not a JSON object");
+        assert_eq!(fault(&reply(200, "<html>token</html>")).detail, "the answer is not a JSON object");
         assert_eq!(fault(&reply(429, "")).cause, Cause::Status);
         assert_eq!(fault(&reply(500, "")).cause, Cause::Status);
         assert_eq!(fault(&Reply::default()).cause, Cause::Unreachable);

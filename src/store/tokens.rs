@@ -35,7 +35,7 @@ pub(super) struct TokenState {
 impl CredentialState {
     pub(super) fn new(policy: &Policy, credential: &policy::Credential) -> Self {
         let pace = policy.issuers.get(credential.issuer.0).map_or_else(Pace::default, issuer_pace);
-        let (own, exchanges) = (TokenState::new(pace), Exchanges::new(pace));
+        let (own, exchanges) = (TokenState::new(pace), Exchanges::new(pace, None));
         Self { own, exchanges, turn: Turn::default(), nonce: None }
     }
 }
@@ -79,20 +79,11 @@ impl Store {
 
     /// What a token fetch of this credential waits for; none when it may begin.
     pub(super) fn until_token_endpoint(&self, credential: CredentialId, now: Instant) -> Option<Missing> {
-        let unavailable = Missing::Unavailable(Duration::from_secs(1));
         let Some(issuer) = self.policy.credentials.get(credential.0).map(|credential| credential.issuer)
         else {
-            return Some(unavailable);
+            return Some(Missing::Unavailable(Duration::from_secs(1)));
         };
-        if self.token_endpoint(issuer, now).is_some() {
-            return None;
-        }
-        let metadata = self.issuers.get(issuer.0).map(|state| state.metadata.outlook(now));
-        Some(match metadata {
-            Some(Outlook::Coming) => Missing::Wait(Want::Metadata(issuer)),
-            Some(Outlook::Failing(wait)) => Missing::Unavailable(wait),
-            Some(Outlook::Good(_)) | None => unavailable,
-        })
+        self.token_endpoint(issuer, now).is_none().then(|| self.until_metadata(issuer, now))
     }
 
     /// An upstream answered 401 to this token: renew it, if it is still the present one.
@@ -107,16 +98,20 @@ impl Store {
     pub(super) fn token_state(&self, want: Want) -> Option<&TokenState> {
         match want {
             Want::Token(id) => self.credentials.get(id.0).map(|state| &state.own),
-            Want::Exchanged(id, entry) => self.credentials.get(id.0)?.exchanges.state(entry),
-            Want::Metadata(_) | Want::Keys(_) => None,
+            Want::Exchanged(id, entry) => {
+                self.credentials.get(id.0)?.exchanges.kept(entry).map(|own| &own.state)
+            }
+            Want::Metadata(_) | Want::Keys(_) | Want::Introspection(..) => None,
         }
     }
 
     pub(super) fn token_state_mut(&mut self, want: Want) -> Option<&mut TokenState> {
         match want {
             Want::Token(id) => self.credentials.get_mut(id.0).map(|state| &mut state.own),
-            Want::Exchanged(id, entry) => self.credentials.get_mut(id.0)?.exchanges.state_mut(entry),
-            Want::Metadata(_) | Want::Keys(_) => None,
+            Want::Exchanged(id, entry) => {
+                self.credentials.get_mut(id.0)?.exchanges.kept_mut(entry).map(|own| &mut own.state)
+            }
+            Want::Metadata(_) | Want::Keys(_) | Want::Introspection(..) => None,
         }
     }
 }

@@ -85,9 +85,12 @@ impl Store {
         by.unwrap_or_default()
     }
 
-    /// A token's fetch ended before there was a call.
+    /// A fetch ended before there was a call, as only those can that need something signed.
     #[inline(never)]
     pub fn fail(&mut self, ticket: Ticket, failure: Failure, now: Now, dice: &mut Dice) -> Option<Outcome> {
+        if matches!(ticket.want, Want::Introspection(..)) {
+            return self.fail_introspection(ticket, failure, now.instant, dice);
+        }
         let Ticket { want, attempt } = ticket;
         let state = self.token_state_mut(want)?;
         let result = settle(&mut state.lease, attempt, now.instant, Err(failure), dice)?;

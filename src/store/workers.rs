@@ -62,6 +62,8 @@ impl Store {
                 let read = self.read_token(want, &reply, 0, dice);
                 self.token_state_mut(want)?.change(|lease| take_over(lease, record, read))
             }
+            // What is fetched for one caller's token has no record.
+            Want::Introspection(..) => None,
         }
     }
 
@@ -139,6 +141,7 @@ impl Store {
     pub(super) fn name(&self, want: Want) -> String {
         let mut parts: Vec<&[u8]> = Vec::new();
         match want {
+            Want::Introspection(..) => {}
             Want::Metadata(id) => {
                 parts.push(b"metadata");
                 parts.extend(self.policy.issuers.get(id.0).into_iter().flat_map(place));
@@ -178,6 +181,7 @@ impl Store {
             Want::Token(_) | Want::Exchanged(..) => {
                 self.token_state(want).map(|state| state.lease.longest_fetch())
             }
+            Want::Introspection(id, entry) => self.answer(id, entry).map(Lease::longest_fetch),
         };
         timeout.unwrap_or_default()
     }
@@ -201,6 +205,7 @@ impl Store {
             Want::Metadata(id) => of(&self.issuers.get(id.0)?.metadata),
             Want::Keys(id) => of(&self.issuers.get(id.0)?.keys),
             Want::Token(_) | Want::Exchanged(..) => of(&self.token_state(want)?.lease),
+            Want::Introspection(..) => return None,
         })
     }
 }
@@ -208,7 +213,7 @@ impl Store {
 /// Where an issuer's things are fetched, and what is believed of the answers.
 fn place(issuer: &Issuer) -> Vec<&[u8]> {
     let mut parts: Vec<&str> = issuer.expect.names.iter().map(|name| name.iss.as_str()).collect();
-    for endpoint in [&issuer.jwks_uri, &issuer.token_endpoint] {
+    for endpoint in [&issuer.jwks_uri, &issuer.token_endpoint, &issuer.introspection_endpoint] {
         parts.push(if endpoint.is_some() { "given" } else { "found" });
         parts.extend(
             endpoint.iter().flat_map(|own| [own.cluster.as_str(), own.scheme, &own.authority, &own.path]),
@@ -217,6 +222,7 @@ fn place(issuer: &Issuer) -> Vec<&[u8]> {
     if let Some(discovery) = &issuer.discovery {
         parts.extend([discovery.cluster.as_str(), if discovery.for_keys { "keys" } else { "" }]);
         parts.push(if discovery.for_tokens { "tokens" } else { "" });
+        parts.push(if discovery.for_introspection { "introspection" } else { "" });
         parts.extend(discovery.allowed_hosts.iter().map(String::as_str));
     }
     parts.into_iter().map(str::as_bytes).collect()

@@ -12,6 +12,7 @@ mod access;
 mod answers;
 mod filter_state;
 mod handing_on;
+mod introspection;
 mod issuers;
 mod modes;
 mod paths;

@@ -7,6 +7,8 @@ mod clients;
 mod dpop;
 #[path = "keycloak/exchange.rs"]
 mod exchange;
+#[path = "keycloak/introspection.rs"]
+mod introspection;
 #[path = "keycloak/keys.rs"]
 mod keys;
 #[path = "keycloak/revocation.rs"]

@@ -70,6 +70,10 @@ fn key_set() -> String {
 fn policy() -> Policy {
     let mut configuration = without_discovery(both());
     configuration["outbound"]["credentials"]["order"]["client_secret"] = json!({ "inline": MARK });
+    let issuer = &mut configuration["issuers"]["idp"];
+    issuer["introspection_endpoint"] = json!("https://idp.example/introspect");
+    issuer["introspection"] =
+        json!({ "client_id": "inventory-service", "client_secret": { "inline": MARK } });
     Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap()
 }
 
@@ -210,6 +214,7 @@ fn printed() -> Vec<(&'static str, String)> {
         ("Parsed", both(&keys)),
         ("Kind", both(&Kind::JwtBearer(Box::new(assertion())))),
         ("Assertion", both(&assertion())),
+        ("Introspection", both(&policy().issuers[0].introspection)),
     ]
 }
 
@@ -218,7 +223,7 @@ fn printed() -> Vec<(&'static str, String)> {
 const HARMLESS: &str = "
     Absent Algorithm Alone Ambiguous At Answers Asks AssertionAlgorithm Attach Attempt Audiences Audit AuthMethod Capacity Cause ClaimPath
     Claims Compact Conditions Counter CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault
-    Field GrantType HeaderMatch HeaderValue Host Inbound InboundRule Instant Issuer IssuerId Key Layout Manner Match Material
+    Field GrantType HeaderMatch HeaderValue Host Inbound InboundRule Instant Introspect Issuer IssuerId Key Layout Manner Match Material
     Metadata Missing Mistake Mode Names Now OutboundRule Outcome Outlook Pace Path PathMatch Place Preset Proof Quantifier Refusal
     Reject RequestId Require Requirement Resource ResourceMetadata Response Route Rule Seat Segment Sent Source Span Stats Step
     Subject SubjectToken Template Texts Ticket TokenPlace Unavailable UnknownCredential Url Waiting Want

@@ -92,6 +92,7 @@ impl World {
                     "issuer": issuer.and_then(|own| own.issuers.first()),
                     "jwks_uri": format!("{place}/keys"),
                     "token_endpoint": format!("{place}/token"),
+                    "introspection_endpoint": format!("{place}/introspect"),
                 }))
             }
             Want::Keys(IssuerId(id)) => {
@@ -101,6 +102,8 @@ impl World {
                 self.lacking.extend(self.policy.issuers.get(id).map(|issuer| issuer.name.clone()));
                 Reply::default()
             }
+            // Nobody here knows what an issuer says of a token.
+            Want::Introspection(..) => Reply::default(),
             Want::Token(CredentialId(id)) | Want::Exchanged(CredentialId(id), _) => {
                 let bound = self.policy.credentials.get(id).is_some_and(|credential| credential.grant.bound);
                 let kind = if bound { "DPoP" } else { "Bearer" };

@@ -18,6 +18,7 @@ pub(crate) mod world;
 mod clients;
 mod dpop;
 mod exchange;
+mod introspection;
 mod keys;
 mod modes;
 mod places;

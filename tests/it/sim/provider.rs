@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ed25519_compact::{KeyPair, Seed};
 use m2m_auth::io::{Call, Head, Reply};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub(crate) const ISSUER: &str = "https://idp.example/realms/r";
@@ -62,6 +62,7 @@ pub(crate) enum Endpoint {
     Rfc8414,
     Keys,
     Tokens,
+    Introspection,
 }
 
 /// How an endpoint behaves.
@@ -117,6 +118,7 @@ pub(crate) struct Provider {
     pub(crate) rfc8414: Mode,
     pub(crate) keys: Mode,
     pub(crate) tokens: Mode,
+    pub(crate) introspection: Mode,
     pub(crate) latency: Duration,
     /// The keys in the published set.
     pub(crate) published: Vec<Key>,
@@ -144,6 +146,10 @@ pub(crate) struct Provider {
     bound: bool,
     /// The tokens that were to be exchanged, in order.
     pub(crate) subjects: Vec<String>,
+    /// What it says of tokens that are active.
+    pub(crate) active: BTreeMap<String, Value>,
+    /// The tokens that it was asked about, in order.
+    pub(crate) introspected: Vec<String>,
     /// The one that it does not take, with this answer.
     pub(crate) refuses: Option<(String, Value)>,
 }
@@ -155,6 +161,7 @@ impl Provider {
             rfc8414: Mode::status(404),
             keys: Mode::Works,
             tokens: Mode::Works,
+            introspection: Mode::Works,
             latency: Duration::from_millis(20),
             published: vec![Key::number(1)],
             expires_in: json!(300),
@@ -164,6 +171,7 @@ impl Provider {
             endpoints: json!({
                 "jwks_uri": "https://idp.example/realms/r/keys",
                 "token_endpoint": "https://idp.example/realms/r/token",
+                "introspection_endpoint": "https://idp.example/realms/r/introspect",
             }),
             asked: Vec::new(),
             timeouts: BTreeSet::new(),
@@ -173,6 +181,8 @@ impl Provider {
             nonce: None,
             bound: false,
             subjects: Vec::new(),
+            active: BTreeMap::new(),
+            introspected: Vec::new(),
             refuses: None,
         }
     }
@@ -183,6 +193,7 @@ impl Provider {
         self.rfc8414 = if matches!(mode, Mode::Works) { Mode::status(404) } else { mode.clone() };
         self.keys = mode.clone();
         self.tokens = mode.clone();
+        self.introspection = mode.clone();
     }
 
     /// How often an endpoint was asked.
@@ -206,6 +217,7 @@ impl Provider {
             "/.well-known/oauth-authorization-server/realms/r" => (Endpoint::Rfc8414, self.rfc8414.clone()),
             "/realms/r/keys" => (Endpoint::Keys, self.keys.clone()),
             "/realms/r/token" => (Endpoint::Tokens, self.tokens.clone()),
+            "/realms/r/introspect" => (Endpoint::Introspection, self.introspection.clone()),
             other => panic!("there is nothing at {other}"),
         };
         self.asked.push((now, endpoint));
@@ -223,6 +235,10 @@ impl Provider {
                     return Answer::After(self.latency, reply_of(status, &answer.to_string()));
                 }
             }
+        }
+        if endpoint == Endpoint::Introspection {
+            self.shown.push(proof(call));
+            self.introspected.push(parameter(call, "token").unwrap());
         }
         let reply = match mode {
             Mode::Silent => return Answer::Never,
@@ -262,6 +278,12 @@ impl Provider {
                 document
             }
             Endpoint::Keys => return self.key_set(call),
+            Endpoint::Introspection => {
+                let claims = self.introspected.last().and_then(|token| self.active.get(token));
+                let mut answer = claims.cloned().unwrap_or_else(|| json!({}));
+                answer["active"] = json!(claims.is_some());
+                answer
+            }
             Endpoint::Tokens => {
                 let token = format!("{MARK}-token-{}", self.issued.len());
                 let life = self.expires_in.as_f64().unwrap_or(300.0).clamp(0.0, 1e9);

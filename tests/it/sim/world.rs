@@ -32,6 +32,9 @@ const UNIX_START: u64 = 1_800_000_000;
 /// A timer of the host fires this much late at most.
 const TICK: Duration = Duration::from_millis(2);
 
+/// How long what an issuer said of a token counts, if the configuration says nothing.
+const REVOKED_WITHIN: Duration = Duration::from_secs(30);
+
 /// A fetch counts as lost this long after its timeout.
 const LOST_MARGIN: Duration = Duration::from_secs(1);
 
@@ -215,6 +218,8 @@ pub(crate) struct World {
     requests: BTreeMap<RequestId, Asked>,
     waiting: BTreeSet<RequestId>,
     minted: HashMap<String, Minted>,
+    /// Opaque tokens, and until when they are active.
+    opaque: HashMap<String, Duration>,
     shown_too_early: BTreeSet<String>,
     disowned: BTreeSet<String>,
     last_tick: Duration,
@@ -248,7 +253,7 @@ impl World {
             most_waiting: 0,
             timeout: policy.waiting.timeout,
             most: policy.waiting.requests,
-            wants: policy.issuers.len() * 2 + policy.credentials.len(),
+            wants: policy.issuers.len() * 3 + policy.credentials.len(),
             max_stale: policy.issuers.first().map_or(Duration::ZERO, |issuer| issuer.max_stale),
             skew: policy.issuers.first().map_or(0, |issuer| issuer.expect.clock_skew),
             requires: policy.inbound.is_some(),
@@ -260,6 +265,7 @@ impl World {
             requests: BTreeMap::new(),
             waiting: BTreeSet::new(),
             minted: HashMap::new(),
+            opaque: HashMap::new(),
             shown_too_early: BTreeSet::new(),
             disowned: BTreeSet::new(),
             last_tick: Duration::ZERO,
@@ -500,6 +506,26 @@ impl World {
         token
     }
 
+    /// An opaque token of a caller that may read, with these claims beside.
+    pub(crate) fn opaque(&mut self, more: &Value) -> String {
+        let token = format!("{MARK}-opaque-{}", self.opaque.len());
+        let mut claims = json!({
+            "aud": "inventory-service", "client_id": "order-service", "mark": MARK,
+            "resource_access": { "inventory-service": { "roles": ["inventory:read"] } },
+        });
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.opaque.insert(token.clone(), Duration::MAX);
+        self.provider.active.insert(token.clone(), claims);
+        token
+    }
+
+    /// The provider says from now on that this token is not active.
+    pub(crate) fn revoke(&mut self, token: &str) {
+        self.disown(token);
+        self.provider.active.remove(token);
+        self.opaque.insert(token.to_owned(), self.now);
+    }
+
     /// The provider does not stand by this token any more, whatever stands in it.
     pub(crate) fn disown(&mut self, token: &str) {
         self.disowned.insert(token.to_owned());
@@ -528,7 +554,14 @@ impl World {
         let (now, unix) = (self.now, self.unix());
         match outcome {
             Outcome::Forwarded { edits, .. } => {
-                if guarded {
+                let until = self.opaque.get(get.token());
+                if let Some(until) = until.filter(|_| guarded) {
+                    assert!(
+                        now < until.saturating_add(REVOKED_WITHIN),
+                        "passed at {now:?} with a token revoked at {until:?}"
+                    );
+                }
+                if guarded && (until.is_none() || minted.is_some()) {
                     let minted =
                         minted.unwrap_or_else(|| panic!("nobody signed the token that passed at {now:?}"));
                     let learnt =

@@ -218,6 +218,22 @@ impl Idp {
         self.mint_with(&Mint::of(claims))
     }
 
+    /// A token of these claims that is no JWT: only introspection tells what it is about.
+    pub fn opaque(&self, claims: Value) -> String {
+        self.opaque_as(&format!("opaque-{}", token::uuid()), claims)
+    }
+
+    /// The same, written as told.
+    pub fn opaque_as(&self, token: &str, claims: Value) -> String {
+        lock(&self.shared.state).opaque.insert(token.to_owned(), claims);
+        token.to_owned()
+    }
+
+    /// From now on introspection says that this token is not active.
+    pub fn revoke(&self, token: &str) {
+        lock(&self.shared.state).revoked.insert(token.to_owned());
+    }
+
     /// A token made as told.
     pub fn mint_with(&self, mint: &Mint) -> String {
         mint.sign(&self.signing_key())

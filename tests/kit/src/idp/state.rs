@@ -11,7 +11,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the provider is at the moment.
 pub(crate) struct State {
@@ -22,6 +22,9 @@ pub(crate) struct State {
     pub(super) extra_keys: Vec<Value>,
     pub(super) clients: BTreeMap<String, ClientSpec>,
     pub(super) used_assertions: Vec<String>,
+    /// Tokens that are no JWT, and their claims.
+    pub(super) opaque: BTreeMap<String, Value>,
+    pub(super) revoked: BTreeSet<String>,
     pub(super) faults: [(Fault, Option<usize>); Endpoint::ALL.len()],
     pub(super) headers: [Vec<(String, String)>; Endpoint::ALL.len()],
     pub(super) metadata: bool,
@@ -41,6 +44,8 @@ impl State {
             extra_keys: Vec::new(),
             clients: clients.collect(),
             used_assertions: Vec::new(),
+            opaque: BTreeMap::new(),
+            revoked: BTreeSet::new(),
             faults: Endpoint::ALL.map(|_| (Fault::None, None)),
             headers: Endpoint::ALL.map(|_| Vec::new()),
             metadata: false,

@@ -100,6 +100,7 @@ pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
                 "out-dpop" => bound(idp),
                 "one-m2m-200" => behind_199(inbound(idp)),
                 "new-m2m-ten" | "one-m2m-ten" => ten_issuers(idp),
+                "one-asked" => introspected(idp),
                 _ => inbound(idp),
             };
             vec![wasm(&configuration, id, module)]
@@ -117,6 +118,7 @@ pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
             ),
             row("roles-m2m", "m2m-auth", ManyRoles, NeedsRole, filter("roles-m2m")),
             row("one-m2m-ten", "m2m-auth, 10 issuers", OneToken, NeedsRole, filter("one-m2m-ten")),
+            row("one-asked", "m2m-auth, `introspect: always`", OneToken, NeedsRole, filter("one-asked")),
             row("out-m2m", "m2m-auth", Bare, Attaches, filter("out-m2m")),
             row("out-dpop", "m2m-auth, `dpop: true`", Bare, Attaches, filter("out-dpop")),
         ]);
@@ -220,6 +222,15 @@ fn ten_issuers(idp: &Idp) -> Value {
     let require = &mut configuration["inbound"]["rules"][0]["require"];
     require.as_object_mut().expect("an object").remove("issuer");
     require["issuers"] = json!(names);
+    configuration
+}
+
+/// The same for a token that the issuer is asked about, and has been.
+fn introspected(idp: &Idp) -> Value {
+    let mut configuration = inbound(idp);
+    configuration["issuers"]["keycloak"]["introspection"] =
+        json!({ "client_id": "order-service", "client_secret": { "inline": SECRET } });
+    configuration["inbound"]["rules"][0]["require"]["introspect"] = json!("always");
     configuration
 }
 

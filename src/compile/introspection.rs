@@ -1,0 +1,95 @@
+//! As whom an issuer is asked about tokens, and which tokens it is asked about.
+
+use super::{Compiler, named};
+use crate::config::{self, AuthMethod, Introspect};
+use crate::located::Path;
+use crate::oauth::Introspection;
+use std::time::Duration;
+
+/// Defaults, each with its reason in `config`.
+const CACHE: Duration = Duration::from_secs(30);
+const NEGATIVE_CACHE: Duration = Duration::from_secs(10);
+const REQUESTS_PER_SECOND: u32 = 100;
+
+/// Whoever wants more asks about nothing.
+const LONGEST: Duration = Duration::from_secs(300);
+
+impl Compiler<'_> {
+    #[inline(never)]
+    pub(super) fn introspection(
+        &mut self,
+        path: &Path,
+        issuer: &config::Issuer,
+        own: Option<&str>,
+        verifies: bool,
+    ) -> Option<Introspection> {
+        let Some(written) = &issuer.introspection else {
+            if issuer.introspection_endpoint.is_some() {
+                let fault = "nobody asks there, expected introspection with the client that does";
+                let unless = vec![path.name("introspection")];
+                self.wrong_unless(unless, &path.name("introspection_endpoint"), fault);
+            }
+            return None;
+        };
+        let path = path.name("introspection");
+        if !verifies {
+            let unless = vec![Path::default().name("inbound")];
+            let fault = "no inbound rule uses this issuer, expected one that does";
+            self.wrong_unless(unless, &path, fault);
+        }
+        // A client is a client, whatever it asks for.
+        let client = config::Credential {
+            client_id: written.client_id.clone(),
+            client_secret: written.client_secret.clone(),
+            auth_method: written.auth_method,
+            private_key: written.private_key.clone(),
+            kid: written.kid.clone(),
+            assertion_algorithm: written.assertion_algorithm,
+            assertion_audience: written.assertion_audience.clone(),
+            ..config::Credential::default()
+        };
+        let by_cluster = written.auth_method == AuthMethod::None;
+        let client_id = written.client_id.clone().filter(|id| !id.is_empty());
+        if client_id.is_none() && !by_cluster {
+            self.wrong(&path.name("client_id"), "missing, expected the client's id at the issuer");
+        }
+        let auth = self.client(&path, &client, own);
+        let mut span = |member: &str, span: Option<config::Span>, default: Duration| {
+            let span = span.map_or(default, |span| span.0);
+            if span < Duration::from_secs(1) || span > LONGEST {
+                self.wrong(&path.name(member), "outside its bounds, expected between 1s and 5m");
+            }
+            span
+        };
+        let cache = span("cache", written.cache, CACHE);
+        let negative_cache = span("negative_cache", written.negative_cache, NEGATIVE_CACHE);
+        let requests_per_second = written.requests_per_second.unwrap_or(REQUESTS_PER_SECOND);
+        if !(1..=10_000).contains(&requests_per_second) {
+            let fault = format!("{requests_per_second}, expected between 1 and 10000");
+            self.wrong(&path.name("requests_per_second"), &fault);
+        }
+        let client_id = client_id.or_else(|| by_cluster.then(String::new))?;
+        Some(Introspection { client_id, auth: auth?, cache, negative_cache, requests_per_second })
+    }
+
+    /// Which tokens of the rule's issuers are asked about: an opaque one says nothing of its issuer, so one that can be asked is
+    /// enough; a JWT names its own, so that every one of them must be.
+    #[inline(never)]
+    pub(super) fn introspects(&mut self, path: &Path, require: &config::Require) -> Option<Introspect> {
+        let mut names = named(require);
+        let asked = |name: &str| self.introspecting.iter().any(|own| own == name);
+        let silent = match require.introspect {
+            Some(Introspect::Always) => names.find(|name| !asked(name)),
+            Some(Introspect::Opaque) => names.clone().next().filter(|_| !names.any(asked)),
+            None => return names.any(asked).then_some(Introspect::Opaque),
+        };
+        if let Some(name) = silent
+            && self.issuers.place(Some(name), "").is_ok()
+        {
+            let fault = format!("the issuer {name:?} has no introspection, expected one that has");
+            let unless = vec![Path::default().name("issuers")];
+            self.wrong_unless(unless, &path.name("introspect"), &fault);
+        }
+        require.introspect
+    }
+}

@@ -1,0 +1,32 @@
+//! The most that waiting may take.
+
+use super::Compiler;
+use crate::config;
+use crate::located::Path;
+use crate::policy::Waiting;
+use std::time::Duration;
+
+/// Defaults, each with its reason in `config`.
+const WAITING: Waiting = Waiting { timeout: Duration::from_secs(5), requests: 1000 };
+
+impl Compiler<'_> {
+    #[inline(never)]
+    pub(super) fn waiting(&mut self, waiting: &config::Waiting) -> Waiting {
+        let path = Path::default().name("waiting");
+        let bounds = Waiting {
+            timeout: waiting.timeout.map_or(WAITING.timeout, |span| span.0),
+            requests: waiting.requests.unwrap_or(WAITING.requests),
+        };
+        if bounds.timeout > Duration::from_secs(60) {
+            self.wrong(&path.name("timeout"), "above 60s, expected at most 60s: callers give up before");
+        }
+        if bounds.requests > 10_000 {
+            let fault = format!(
+                "{}, expected at most 10000: each waiting request holds its headers",
+                bounds.requests
+            );
+            self.wrong(&path.name("requests"), &fault);
+        }
+        bounds
+    }
+}

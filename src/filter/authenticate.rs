@@ -1,0 +1,58 @@
+//! Whose a token is: by its signature, by what its issuer says of it, or by both.
+
+use super::{Request, Stop, wait_or};
+use crate::config::Introspect;
+use crate::jwt::{self, Caller, Reject};
+use crate::policy::{IssuerId, Require};
+use crate::reply::Refusal;
+use crate::trace;
+
+/// Of a token in which there is nothing to verify.
+const NO_JWT: Stop = Stop::Refuse(Refusal::Token(Reject::Malformed));
+
+impl Request<'_> {
+    /// A caller exists only as the result of a verified token, or of what its issuer says of it. With it goes the token's payload
+    /// if a signature has proven it: of an opaque token nothing was, whatever it looks like.
+    pub(super) fn authenticate<'t>(
+        &mut self,
+        require: &Require,
+        token: &'t [u8],
+    ) -> Result<(Caller, Option<&'t [u8]>), Stop> {
+        match self.verify(require, token) {
+            Ok((id, caller)) => {
+                let caller = match require.introspect {
+                    Some(Introspect::Always) => self.introspect(id, token, Some(&caller))?,
+                    Some(Introspect::Opaque) | None => caller,
+                };
+                Ok((caller, jwt::payload(token)))
+            }
+            Err(stop) if stop == NO_JWT && require.introspect.is_some() => {
+                // It does not say whose it is.
+                let id = self.policy.introspecting(&require.issuers).ok_or(stop)?;
+                Ok((self.introspect(id, token, None)?, None))
+            }
+            Err(stop) => Err(stop),
+        }
+    }
+
+    /// The caller of a JWT, and the issuer whose keys have signed it.
+    fn verify(&mut self, require: &Require, token: &[u8]) -> Result<(IssuerId, Caller), Stop> {
+        let mut issuers = require.issuers.iter();
+        let known = issuers.find_map(|id| Some((*id, self.store.verified(*id, token, self.now)?)));
+        if let Some(known) = known {
+            trace::tell("remembered", true, String::new);
+            self.seen.known = true;
+            return Ok(known);
+        }
+        let claimed = jwt::read(token).map_err(Refusal::Token)?; // shape only; nothing in it is believed yet
+        let iss = claimed.issuer().map_err(Refusal::Token)?; // it chooses whose keys are tried, and nothing else
+        let named = self.policy.issuer_named(&require.issuers, iss);
+        let (id, issuer) = named.ok_or(Refusal::Token(Reject::Issuer))?;
+        let keys =
+            self.store.keys(id, claimed.kid(), self.since, self.now).map_err(wait_or(Refusal::NoKeys))?;
+        let caller =
+            claimed.verify(&keys, self.verifier, &issuer.expect, self.now.unix).map_err(Refusal::Token)?;
+        self.store.remember(id, token, &caller);
+        Ok((id, caller))
+    }
+}

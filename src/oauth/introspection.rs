@@ -1,0 +1,56 @@
+//! What an issuer says of a token (RFC 7662): the question as a [`Call`], and the [`Reply`] to the members of its answer.
+
+use super::client::{Client, Form};
+use super::{ClientAuth, answer};
+use crate::assertion::Signer;
+use crate::io::{Call, Endpoint, Reply};
+use crate::lease::{Cause, Failure};
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// As whom an issuer is asked about tokens, and how often.
+#[derive(Clone, Debug)]
+pub struct Introspection {
+    /// `client_id`.
+    pub client_id: String,
+    /// How the client authenticates. Of several the next is tried where the provider does not take one.
+    pub auth: Vec<ClientAuth>,
+    /// How long an active token is taken to be active.
+    pub cache: Duration,
+    /// How long a token that is not active is not asked about again.
+    pub negative_cache: Duration,
+    /// Of how many unknown tokens a second the provider is asked by one worker.
+    pub requests_per_second: u32,
+}
+
+impl Introspection {
+    /// The question (RFC 7662 section 2.1).
+    pub fn call(
+        &self,
+        endpoint: Endpoint,
+        timeout: Duration,
+        token: &str,
+        turn: usize,
+        now: u64,
+        signer: &mut Signer,
+    ) -> Result<Call, Failure> {
+        let mut form = Form::new("token", token);
+        form.add("token_type_hint", "access_token");
+        self.client().call(endpoint, timeout, form, turn, now, signer)
+    }
+
+    /// The members of the answer, one of which says whether the token is active (RFC 7662 section 2.2).
+    pub fn read(&self, reply: &Reply, token: &str) -> Result<Map<String, Value>, Failure> {
+        let is_secret = |text: &str| self.client().repeats_secret(text) || text.contains(token);
+        let members = answer::members(reply, &is_secret)?;
+        if members.get("active").is_none_or(|active| !active.is_boolean()) {
+            let detail = "the answer does not say whether the token is active";
+            return Err(Failure::new(Cause::Unreadable, detail));
+        }
+        Ok(members)
+    }
+
+    fn client(&self) -> Client<'_> {
+        Client { id: &self.client_id, auth: &self.auth }
+    }
+}

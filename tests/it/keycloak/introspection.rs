@@ -1,0 +1,105 @@
+//! Introspection (RFC 7662): what Keycloak says of its own tokens, and what becomes of one that is revoked.
+
+use m2m_auth_kit::client::{self, Response};
+use m2m_auth_kit::envoy::{self, Envoy, Wasm};
+use m2m_auth_kit::keycloak::{self, Keycloak};
+use m2m_auth_kit::upstream::Upstream;
+use m2m_auth_kit::wait::until;
+use m2m_auth_kit::{Value, json};
+
+/// inventory-service's sidecar, which asks about every token, and believes an answer for two seconds.
+struct Scene {
+    realm: Keycloak,
+    upstream: Upstream,
+    envoy: Envoy,
+}
+
+impl Scene {
+    async fn start(name: &str) -> Self {
+        Self::with_secret(name, &keycloak::secret("inventory-service")).await
+    }
+
+    async fn with_secret(name: &str, secret: &str) -> Self {
+        let realm = Keycloak::start().await.realm(name).await;
+        let upstream = Upstream::start().await;
+        let configuration = json!({
+            "issuers": { "keycloak": {
+                "issuer": realm.issuer(),
+                "cluster": "keycloak",
+                "introspection": {
+                    "client_id": "inventory-service",
+                    "client_secret": { "inline": secret },
+                    "cache": "2s",
+                },
+            } },
+            "inbound": { "rules": [{
+                "require": {
+                    "issuer": "keycloak",
+                    "audiences": ["inventory-service"],
+                    "client_roles": { "inventory-service": ["inventory:read"] },
+                    "introspect": "always",
+                },
+                "claims_to_headers": { "x-caller": "azp" },
+            }] },
+        });
+        let envoy = Envoy::builder()
+            .cluster(envoy::cluster("keycloak", realm.address()))
+            .cluster(envoy::cluster("service", upstream.address()))
+            .listener(envoy::listener(
+                "main",
+                vec![Wasm::new(&configuration).filter()],
+                envoy::route_to("service"),
+            ))
+            .start()
+            .await
+            .unwrap();
+        Self { realm, upstream, envoy }
+    }
+
+    async fn token(&self) -> String {
+        self.realm.token("order-service", &keycloak::secret("order-service"), "").await
+    }
+
+    async fn call(&self, token: &str) -> Response {
+        client::get(self.envoy.url("main", "/inventory/items")).bearer(token).send().await
+    }
+
+    /// The reason for which this token is refused, once it is.
+    async fn refused(&self, token: &str) -> Value {
+        let refused = async || Some(self.call(token).await).filter(|answer| answer.status != 200);
+        let answer = until("the token is refused", refused).await;
+        assert_eq!(answer.status, 401, "{}", answer.text());
+        answer.json()["reason"].clone()
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_active_is_let_in_and_a_revoked_one_is_not() {
+    let scene = Scene::start("introspection").await;
+    let (token, other) = (scene.token().await, scene.token().await);
+    let answer = scene.call(&token).await;
+    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), scene.envoy.logs());
+    assert_eq!(scene.upstream.last().header("x-caller").as_deref(), Some("order-service"));
+    scene.realm.revoke("order-service", &token).await;
+    assert_eq!(scene.refused(&token).await, json!("inactive"));
+    assert_eq!(scene.call(&other).await.status, 200, "nobody else's");
+}
+
+#[tokio::test]
+async fn a_client_that_is_disabled_stops_with_all_its_tokens() {
+    let scene = Scene::start("introspection-of-disabled").await;
+    let token = scene.token().await;
+    assert_eq!(scene.call(&token).await.status, 200, "{}", scene.envoy.logs());
+    scene.realm.change_client("order-service", |client| client["enabled"] = json!(false)).await;
+    assert_eq!(scene.refused(&token).await, json!("inactive"));
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_503_and_the_log_says_what_keycloak_said() {
+    let scene = Scene::with_secret("introspection-denied", "not-the-secret").await;
+    let answer = scene.call(&scene.token().await).await;
+    assert_eq!((answer.status, &answer.json()["reason"]), (503, &json!("no_introspection")));
+    let told = scene.envoy.wait_for_log("introspection by issuer keycloak: configuration").await;
+    assert!(told.contains("status 401"), "{told}");
+    assert!(!scene.envoy.logs().contains("not-the-secret"));
+}

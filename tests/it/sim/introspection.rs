@@ -1,0 +1,311 @@
+//! Tokens that the issuer is asked about: once each for a while, never in vain, and never as often as a flood would have it.
+
+use crate::sim::provider::{Endpoint, ISSUER, Key, MARK, Mode, made_up};
+use crate::sim::world::{World, inbound, items, millis, secs, without_discovery};
+use serde_json::{Value, json};
+
+/// The issuer is asked about what is no JWT.
+fn config() -> Value {
+    let mut configuration = without_discovery(inbound());
+    let issuer = &mut configuration["issuers"]["idp"];
+    issuer["introspection_endpoint"] = json!("https://idp.example/realms/r/introspect");
+    issuer["introspection"] =
+        json!({ "client_id": "inventory-service", "client_secret": { "env": "SECRET" } });
+    configuration
+}
+
+/// The issuer is asked about every token.
+fn always() -> Value {
+    let mut configuration = config();
+    configuration["inbound"]["rules"][0]["require"]["introspect"] = json!("always");
+    configuration
+}
+
+#[test]
+fn an_opaque_token_is_asked_about_once_and_the_other_requests_wait_for_the_answer() {
+    let mut world = World::warm(&config());
+    let (one, two) = (world.opaque(&json!({})), world.opaque(&json!({})));
+    let sent: Vec<_> = (0..20).map(|n| world.send(&items(if n % 2 == 0 { &one } else { &two }))).collect();
+    world.pass(millis(100));
+    assert!(sent.iter().all(|id| world.outcome(*id).status() == 200));
+    assert_eq!(world.provider.introspected, [one.as_str(), two.as_str()]);
+    for _ in 0..100 {
+        assert!(world.ask(&items(&one)).passed());
+        world.pass(millis(100));
+    }
+    assert_eq!(world.provider.count(Endpoint::Introspection), 2);
+}
+
+#[test]
+fn what_the_answer_says_of_the_caller_is_checked_like_a_jwt() {
+    let mut world = World::warm(&config());
+    let (unix, roles) = (world.unix(), json!({ "inventory-service": { "roles": [] } }));
+    for (claims, status, reason) in [
+        (json!({ "aud": "other-service" }), 401, "audience"),
+        (json!({ "aud": null }), 401, "audience"),
+        (json!({ "resource_access": roles }), 403, "client_role"),
+        (json!({ "iss": "https://evil.example" }), 401, "issuer"),
+        (json!({ "exp": unix - 61 }), 401, "expired"),
+        (json!({ "nbf": unix + 120 }), 401, "not_yet_valid"),
+        (json!({ "typ": "Refresh" }), 401, "kind"),
+        (json!({ "cnf": { "jkt": "x" } }), 401, "bound"),
+    ] {
+        let token = world.opaque(&claims);
+        let outcome = world.ask(&items(&token));
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (status, reason), "{claims}");
+    }
+}
+
+#[test]
+fn a_revoked_token_stops_within_the_cache_and_one_that_is_used_never_waits_again() {
+    for configuration in [config(), always()] {
+        let mut world = World::warm(&configuration);
+        let token = world.opaque(&json!({}));
+        world.ask(&items(&token));
+        for _ in 0..1000 {
+            assert!(world.ask(&items(&token)).passed());
+            world.pass(millis(100));
+        }
+        // Every 21 to 24 s.
+        let asked = world.provider.count(Endpoint::Introspection);
+        assert!((5..=6).contains(&asked), "{asked}");
+        world.revoke(&token);
+        for _ in 0..310 {
+            world.ask(&items(&token)); // that none passes after 30 s is a law of the world
+            world.pass(millis(100));
+        }
+        let outcome = world.ask(&items(&token));
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (401, "inactive"));
+        let challenge = outcome.header("www-authenticate").unwrap().to_owned();
+        assert!(challenge.contains("error=\"invalid_token\""), "{challenge}");
+    }
+}
+
+#[test]
+fn an_answer_counts_no_longer_than_the_token_lives() {
+    let mut world = World::warm(&config());
+    let exp = world.unix() + 5;
+    let token = world.opaque(&json!({ "exp": exp }));
+    assert_eq!(world.ask(&items(&token)).status(), 200);
+    // The clock skew is 60 s; the provider's own answer would stay the same.
+    world.pass(secs(66));
+    assert_eq!(world.ask(&items(&token)).reason(), "expired");
+}
+
+#[test]
+fn a_token_that_is_not_active_is_asked_about_once_in_ten_seconds() {
+    let mut world = World::warm(&config());
+    let token = format!("{MARK}-nobodys");
+    world.send(&items(&token));
+    world.pass(millis(100));
+    for _ in 0..95 {
+        let outcome = world.ask(&items(&token));
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (401, "inactive"));
+        world.pass(millis(100));
+    }
+    assert_eq!(world.provider.count(Endpoint::Introspection), 1);
+    world.pass(secs(1));
+    world.ask(&items(&token));
+    assert_eq!(world.provider.count(Endpoint::Introspection), 2);
+}
+
+#[test]
+fn a_provider_that_is_down_is_503_and_what_it_has_said_counts_until_it_ends() {
+    for mode in
+        [Mode::status(500), Mode::Resets, Mode::Silent, Mode::status(401), Mode::json(200, &json!({}))]
+    {
+        let mut world = World::warm(&config());
+        let (known, new) = (world.opaque(&json!({})), world.opaque(&json!({})));
+        world.ask(&items(&known));
+        let start = world.now;
+        world.provider.introspection = mode.clone();
+        for _ in 0..20 {
+            assert!(world.ask(&items(&known)).passed(), "{mode:?}");
+            let outcome = world.ask(&items(&new));
+            assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_introspection"), "{mode:?}");
+            if world.now > start + secs(20) {
+                break;
+            }
+            world.pass(secs(1));
+        }
+        world.run_until(start + secs(31));
+        assert_eq!(world.ask(&items(&known)).status(), 503, "{mode:?}: it has ended");
+        world.provider.introspection = Mode::Works;
+        world.pass(secs(301));
+        assert_eq!(world.ask(&items(&new)).status(), 200, "{mode:?}: it recovers");
+        assert_eq!(world.ask(&items(&known)).status(), 200);
+    }
+}
+
+#[test]
+fn a_provider_that_is_down_is_asked_by_one_request_at_a_time() {
+    let mut world = World::warm(&config());
+    world.provider.introspection = Mode::status(500);
+    for _ in 0..600 {
+        let token = world.opaque(&json!({}));
+        world.send(&items(&token));
+        world.pass(millis(100));
+    }
+    let asked = world.provider.count(Endpoint::Introspection);
+    assert!((2..=60).contains(&asked), "{asked} for 600 callers in a minute");
+}
+
+#[test]
+fn a_flood_of_made_up_tokens_costs_the_provider_a_bounded_rate_and_known_callers_nothing() {
+    let mut world = World::warm(&config());
+    let known = world.opaque(&json!({}));
+    world.ask(&items(&known));
+    let before = world.provider.count(Endpoint::Introspection);
+    let mut refused = std::collections::BTreeMap::new();
+    let mut ids = Vec::new();
+    for n in 0..20_000 {
+        ids.push(world.send(&items(&format!("{MARK}-{n}"))));
+        if n % 100 == 0 {
+            assert!(world.ask(&items(&known)).passed(), "after {n}");
+        }
+        world.pass(millis(2));
+    }
+    world.pass(secs(6));
+    for id in ids {
+        *refused.entry((world.outcome(id).status(), world.outcome(id).reason())).or_insert(0) += 1;
+    }
+    let asked = world.provider.count(Endpoint::Introspection) - before;
+    // 40 s at 100 a second, a burst of one second's worth, the line that was left, and the known one's.
+    assert!((3900..=4500).contains(&asked), "{asked}: {refused:?}");
+    assert!(refused.keys().all(|(status, reason)| {
+        (*status, reason.as_str()) == (401, "inactive")
+            || (*status, reason.as_str()) == (503, "too_many_waiting")
+    }));
+    let own = world.provider.introspected.iter().filter(|token| **token == known).count();
+    assert!((2..=4).contains(&own), "renewed in the flood, and never pushed out: {own}");
+    let new = world.opaque(&json!({}));
+    assert_eq!(world.ask(&items(&new)).status(), 200, "it is over");
+}
+
+#[test]
+fn no_more_answers_are_kept_than_there_is_room_for() {
+    let mut world = World::warm(&config());
+    let first = world.opaque(&json!({}));
+    world.send(&items(&first));
+    world.pass(millis(100));
+    for _ in 0..1100 {
+        let token = world.opaque(&json!({}));
+        let id = world.send(&items(&token));
+        world.pass(millis(25));
+        assert_eq!(world.outcome(id).status(), 200);
+    }
+    let before = world.provider.introspected.len();
+    assert!(world.now < secs(30), "it has not ended");
+    assert_eq!(world.ask(&items(&first)).status(), 200);
+    assert_eq!(world.provider.introspected.len(), before + 1, "the first made room, and is asked about anew");
+}
+
+#[test]
+fn large_answers_are_kept_in_bounds_too() {
+    let mut world = World::warm(&config());
+    let filler = "x".repeat(100_000);
+    let first = world.opaque(&json!({ "filler": filler }));
+    world.ask(&items(&first));
+    for _ in 0..45 {
+        let token = world.opaque(&json!({ "filler": filler }));
+        let id = world.send(&items(&token));
+        world.pass(millis(30));
+        assert_eq!(world.outcome(id).status(), 200);
+    }
+    let before = world.provider.introspected.len();
+    assert_eq!(world.ask(&items(&first)).status(), 200);
+    assert_eq!(world.provider.introspected.len(), before + 1, "4 MiB hold some forty of them");
+}
+
+#[test]
+fn a_jwt_is_no_question_unless_the_rule_asks_always() {
+    let mut world = World::warm(&config());
+    let token = world.token();
+    assert!(world.ask(&items(&token)).passed());
+    let forged = |iss: &str| Key::number(9).called("key-1").sign(&json!({ "iss": iss }));
+    for (bad, reason) in
+        [(made_up("key-1"), "signature"), (forged(ISSUER), "signature"), (forged("x"), "issuer")]
+    {
+        assert_eq!(world.ask(&items(&bad)).reason(), reason);
+    }
+    assert_eq!(world.provider.count(Endpoint::Introspection), 0);
+}
+
+#[test]
+fn a_jwt_that_must_be_asked_about_is_verified_first() {
+    let mut world = World::warm(&always());
+    let good = world.token();
+    world.provider.active.insert(good.clone(), json!({}));
+    let key = Key::number(1);
+    let expired = world.mint(&key, -120, "inventory-service");
+    for (bad, reason) in [(made_up("key-1"), "signature"), (expired, "expired")] {
+        assert_eq!(world.ask(&items(&bad)).reason(), reason);
+    }
+    assert_eq!(world.provider.count(Endpoint::Introspection), 0, "what can be refused here is");
+    let outcome = world.ask(&items(&good));
+    assert_eq!(outcome.status(), 200, "of what the answer does not mention the JWT counts: {outcome:?}");
+    assert!(world.ask(&items(&good)).passed());
+    world.revoke(&good);
+    world.pass(secs(31));
+    assert_eq!(world.ask(&items(&good)).reason(), "inactive");
+    assert_eq!(world.provider.introspected, [good.as_str(), good.as_str()]);
+}
+
+#[test]
+fn the_answer_counts_where_it_and_the_jwt_differ() {
+    let mut world = World::warm(&always());
+    let token = world.token();
+    let none = json!({ "resource_access": { "inventory-service": { "roles": [] } } });
+    world.provider.active.insert(token.clone(), none);
+    let outcome = world.ask(&items(&token));
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (403, "client_role"));
+}
+
+#[test]
+fn the_endpoint_is_discovered_and_waited_for() {
+    let mut configuration = inbound();
+    configuration["issuers"]["idp"]["introspection"] =
+        json!({ "client_id": "inventory-service", "client_secret": { "env": "SECRET" } });
+    let mut world = World::new(&configuration);
+    let token = world.opaque(&json!({}));
+    let outcome = world.ask(&items(&token));
+    assert_eq!(outcome.status(), 200, "{outcome:?}");
+    assert_eq!(world.provider.count(Endpoint::OpenId), 1);
+    let mut down = World::new(&configuration);
+    down.provider.all(&Mode::status(500));
+    let token = down.opaque(&json!({}));
+    for _ in 0..10 {
+        let outcome = down.ask(&items(&token));
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_introspection"));
+        down.pass(secs(1));
+    }
+}
+
+#[test]
+fn of_several_secrets_the_next_is_tried_at_once() {
+    let mut configuration = config();
+    configuration["issuers"]["idp"]["introspection"]["client_secret"] =
+        json!([{ "env": "SECRET" }, { "inline": "hushhush-new" }]);
+    let mut world = World::warm(&configuration);
+    world.provider.introspection = Mode::Takes("hushhush-new");
+    let tokens = [world.opaque(&json!({})), world.opaque(&json!({}))];
+    for token in &tokens {
+        let id = world.send(&items(token));
+        world.pass(millis(100));
+        assert_eq!(world.outcome(id).status(), 200);
+    }
+    assert_eq!(world.provider.shown, [MARK, "hushhush-new", "hushhush-new"]);
+}
+
+#[test]
+fn a_rule_that_never_refuses_does_not_wait_for_the_answer_and_has_no_caller_without_it() {
+    let mut configuration = config();
+    configuration["inbound"]["rules"][0]["mode"] = json!("danger_permissive");
+    let mut world = World::warm(&configuration);
+    let token = world.opaque(&json!({}));
+    let first = world.ask(&items(&token));
+    assert!(first.passed());
+    assert_eq!(first.set("m2m-auth-decision").as_deref(), Some("no_introspection"));
+    world.pass(secs(1));
+    assert_eq!(world.ask(&items(&token)).set("m2m-auth-decision").as_deref(), Some("allowed"));
+}
