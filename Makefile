@@ -59,8 +59,41 @@ demo-keycloak: wasm ## play the same story against a real Keycloak
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) run --quiet --locked --package m2m-auth-kit --bin demo -- --keycloak
 
+# Programs that are not ours, each installed under $(BUILD) from its lock file: the clients of examples/clients, in Go, Python and
+# Node, and the service in Express that the filter is compared with.
+CLIENTS := $(BUILD)/clients
+EXPRESS := $(BUILD)/express
+NPM_CI := npm ci --no-audit --no-fund --loglevel=error
+.PHONY: peers
+peers: $(CLIENTS)/go/plain $(CLIENTS)/python/installed $(CLIENTS)/node/installed $(EXPRESS)/installed ## install the clients and the service that the tests talk to
+
+$(CLIENTS)/go/plain: $(wildcard examples/clients/go/go.* examples/clients/go/*/*.go)
+	@mkdir -p $(CLIENTS)/go
+	@cd examples/clients/go && GOPATH="$(abspath $(BUILD))/go" GOFLAGS="-mod=readonly -modcacherw" \
+		go build -trimpath -o "$(abspath $(CLIENTS))/go/" ./...
+	@touch $@
+
+$(CLIENTS)/python/installed: examples/clients/python/requirements.txt
+	@mkdir -p $(CLIENTS)/python
+	@$(PYTHON) -m venv $(CLIENTS)/python
+	@$(CLIENTS)/python/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+# Modules are looked for beside the script, so the scripts are copied to where the modules are.
+$(CLIENTS)/node/installed: $(wildcard examples/clients/node/*)
+	@mkdir -p $(CLIENTS)/node
+	@cp examples/clients/node/* $(CLIENTS)/node/
+	@cd $(CLIENTS)/node && $(NPM_CI)
+	@touch $@
+
+$(EXPRESS)/installed: $(wildcard tests/express/*)
+	@mkdir -p $(EXPRESS)
+	@cp tests/express/* $(EXPRESS)/
+	@cd $(EXPRESS) && $(NPM_CI)
+	@touch $@
+
 .PHONY: test-keycloak
-test-keycloak: wasm ## run the tests that need a real Keycloak
+test-keycloak: wasm peers ## run the tests that need a real Keycloak
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) test --locked --package m2m-auth --test keycloak
 

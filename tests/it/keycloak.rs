@@ -1,6 +1,8 @@
 //! The real Keycloak: what a stand-in can only assume. A test binary of its own, since the server takes half a minute to
 //! start; `make test-keycloak` runs it.
 
+#[path = "keycloak/callers.rs"]
+mod callers;
 #[path = "keycloak/clients.rs"]
 mod clients;
 #[path = "keycloak/dpop.rs"]

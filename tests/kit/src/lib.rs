@@ -6,6 +6,7 @@
 //! | [`keycloak`] | a real Keycloak as a child process, where a stand-in would prove nothing |
 //! | [`upstream`] | a service that answers with what it was asked |
 //! | [`envoy`] | a real Envoy as a child process: configure it, push to it, read its logs and numbers |
+//! | [`peers`] | programs in other languages: clients, and the service in Express |
 //! | [`client`] | an HTTP client that sends exactly the bytes it is told, legal or not |
 //! | [`faults`] | what a provider's fault costs those who need its tokens: our filter and Envoy's own, side by side |
 //! | [`load`] | a bounded load driver for loopback |
@@ -55,6 +56,7 @@ pub mod idp;
 pub mod key;
 pub mod keycloak;
 pub mod load;
+pub mod peers;
 pub mod public;
 pub mod record;
 mod serve;

@@ -1,0 +1,20 @@
+// Asks the inventory, and knows nothing of tokens: its Envoy does.
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+)
+
+func main() {
+	answer, err := http.Get(os.Getenv("INVENTORY_URL") + "/inventory/items")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	defer answer.Body.Close()
+	items, _ := io.ReadAll(answer.Body)
+	fmt.Println(answer.StatusCode, string(items))
+}

@@ -1,0 +1,139 @@
+//! The articles' clients in Go, Python and Node: plain HTTP clients, for whom the outbound filter gets the token; and beside
+//! them the same call by the libraries that fetch it themselves. The inbound filter knows no difference.
+
+use m2m_auth_kit::envoy::{self, Envoy, Wasm};
+use m2m_auth_kit::json;
+use m2m_auth_kit::keycloak::{self, Keycloak};
+use m2m_auth_kit::peers::Client;
+use m2m_auth_kit::token;
+use m2m_auth_kit::upstream::Upstream;
+
+/// order-service's sidecar (`out`), inventory-service's sidecar (`in`), and the service.
+struct Scene {
+    keycloak: Keycloak,
+    upstream: Upstream,
+    caller: Envoy,
+    called: Envoy,
+}
+
+impl Scene {
+    async fn start() -> Self {
+        let (keycloak, upstream) = (Keycloak::start().await, Upstream::start().await);
+        let issuers = json!({ "keycloak": { "issuer": keycloak.issuer(), "cluster": "keycloak" } });
+        let inbound = Wasm::new(&json!({
+            "issuers": issuers,
+            "inbound": { "rules": [{
+                "match": { "path_prefix": "/inventory" },
+                "require": {
+                    "issuer": "keycloak",
+                    "audiences": ["inventory-service"],
+                    "client_roles": { "inventory-service": ["inventory:read"] },
+                },
+                "claims_to_headers": { "x-caller": "azp" },
+            }] },
+        }));
+        let outbound = Wasm::new(&json!({
+            "issuers": issuers,
+            "outbound": {
+                "credentials": { "order-service": {
+                    "issuer": "keycloak",
+                    "client_id": "order-service",
+                    "client_secret": { "env": "ORDER_SERVICE_SECRET" },
+                    "scopes": ["inventory-api"],
+                } },
+                "rules": [{ "credential": "order-service" }],
+            },
+        }));
+        let outbound = outbound.host_env("ORDER_SERVICE_SECRET");
+        let start = async |name: &str, filter: Wasm, next| {
+            Envoy::builder()
+                .env("ORDER_SERVICE_SECRET", &keycloak::secret("order-service"))
+                .cluster(envoy::cluster("keycloak", keycloak.address()))
+                .cluster(envoy::cluster("next", next))
+                .listener(envoy::listener(name, vec![filter.filter()], envoy::route_to("next")))
+                .start()
+                .await
+                .unwrap()
+        };
+        let called = start("in", inbound, upstream.address()).await;
+        let caller = start("out", outbound, called.address("in").parse().unwrap()).await;
+        Self { keycloak, upstream, caller, called }
+    }
+
+    /// The client and the scope of the token that the last request came with, as the service got it.
+    fn arrived(&self) -> (String, String) {
+        let request = self.upstream.last();
+        let sent = request.header("authorization").unwrap();
+        let (_, claims) = token::decode(sent.strip_prefix("Bearer ").unwrap());
+        assert_eq!(claims["aud"], "inventory-service");
+        (request.header("x-caller").unwrap(), claims["scope"].as_str().unwrap().to_owned())
+    }
+}
+
+#[tokio::test]
+async fn plain_http_clients_in_three_languages_are_served_without_a_line_of_authentication() {
+    let scene = Scene::start().await;
+    let url = format!("http://{}", scene.caller.address("out"));
+    for client in Client::plain() {
+        let (status, body) = client.run(&[("INVENTORY_URL", &url)]).await;
+        assert_eq!(status, 200, "{}: {body}\n{}", client.name, scene.caller.logs());
+        assert_eq!(
+            scene.arrived(),
+            ("order-service".to_owned(), "inventory-api".to_owned()),
+            "{}",
+            client.name
+        );
+        // At the inventory's own door they have nothing to show.
+        let (status, body) =
+            client.run(&[("INVENTORY_URL", &format!("http://{}", scene.called.address("in")))]).await;
+        assert_eq!(status, 401, "{}", client.name);
+        assert!(body.contains("Missing token"), "{}: {body}", client.name);
+    }
+    assert_eq!(scene.upstream.count(), 3);
+}
+
+#[tokio::test]
+async fn clients_that_fetch_their_token_by_their_languages_library_are_accepted() {
+    let scene = Scene::start().await;
+    let url = format!("http://{}", scene.called.address("in"));
+    let (issuer, token_url) = (scene.keycloak.issuer(), scene.keycloak.endpoint("token"));
+    for client in Client::libraries() {
+        let environment = |id: &'static str| {
+            [("INVENTORY_URL", url.clone()), ("ISSUER", issuer.clone()), ("TOKEN_URL", token_url.clone())]
+                .into_iter()
+                .chain([("CLIENT_ID", id.to_owned()), ("CLIENT_SECRET", keycloak::secret(id))])
+                .collect::<Vec<_>>()
+        };
+        let run = async |id| {
+            let environment = environment(id);
+            let environment: Vec<_> =
+                environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            client.run(&environment).await
+        };
+        let (status, body) = run("order-service").await;
+        assert_eq!(status, 200, "{}: {body}\n{}", client.name, scene.called.logs());
+        assert_eq!(
+            scene.arrived(),
+            ("order-service".to_owned(), "inventory-api".to_owned()),
+            "{}",
+            client.name
+        );
+        let (status, body) = run("billing-service").await;
+        assert_eq!(status, 403, "{}", client.name);
+        assert!(body.contains("Insufficient permissions"), "{}: {body}", client.name);
+    }
+    assert_eq!(scene.upstream.count(), 3);
+}
+
+#[test]
+fn a_plain_client_is_under_25_lines_and_says_nothing_of_authentication() {
+    for client in Client::plain() {
+        let code = client.code();
+        assert!(code.lines().count() < 25, "{}: {} lines", client.source, code.lines().count());
+        // Its first line says who does it.
+        let rest = code.split_once('\n').unwrap().1.to_ascii_lowercase();
+        for word in ["auth", "bearer", "token", "oauth", "secret", "credential"] {
+            assert!(!rest.contains(word), "{} says {word}", client.source);
+        }
+    }
+}
