@@ -9,6 +9,8 @@ mod clients;
 mod dpop;
 #[path = "keycloak/exchange.rs"]
 mod exchange;
+#[path = "keycloak/express.rs"]
+mod express;
 #[path = "keycloak/introspection.rs"]
 mod introspection;
 #[path = "keycloak/keys.rs"]

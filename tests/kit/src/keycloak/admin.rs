@@ -1,7 +1,7 @@
 //! What an administrator does to a realm while it is used: the Admin REST API, as far as tests need it.
 
 use super::{Keycloak, text};
-use crate::client::Request;
+use crate::{client::Request, key::Key};
 use serde_json::{Value, json};
 
 /// A key that signs, or signed, tokens.
@@ -55,22 +55,29 @@ impl Keycloak {
 
     /// Makes a new RS256 key that signs from now on; the old one stays in the key set until it is deleted.
     pub async fn rotate_signing_key(&self) -> SigningKey {
+        self.add_key("rsa-generated", json!({ "keySize": ["2048"] })).await
+    }
+
+    /// Has the realm sign with this RSA key from now on, so that a test can sign what Keycloak never would.
+    pub async fn sign_with(&self, key: &Key) -> SigningKey {
+        self.add_key("rsa", json!({ "privateKey": [key.private_pem()] })).await
+    }
+
+    async fn add_key(&self, provider: &str, mut config: Value) -> SigningKey {
         let realm = self.admin("GET", "", None).await;
         let keys = self.admin("GET", "keys", None).await;
         let priorities = keys["keys"].as_array().expect("a list of keys").iter();
         let highest = priorities.filter_map(|key| key["providerPriority"].as_u64()).max().unwrap_or_default();
+        config["priority"] = json!([(highest + 1).to_string()]);
+        for (name, value) in [("enabled", "true"), ("active", "true"), ("algorithm", "RS256")] {
+            config[name] = json!([value]);
+        }
         let component = json!({
-            "name": format!("rsa-generated-{}", highest + 1),
-            "providerId": "rsa-generated",
+            "name": format!("{provider}-{}", highest + 1),
+            "providerId": provider,
             "providerType": "org.keycloak.keys.KeyProvider",
             "parentId": realm["id"],
-            "config": {
-                "priority": [(highest + 1).to_string()],
-                "enabled": ["true"],
-                "active": ["true"],
-                "algorithm": ["RS256"],
-                "keySize": ["2048"],
-            },
+            "config": config,
         });
         self.admin("POST", "components", Some(&component)).await;
         self.signing_key().await
