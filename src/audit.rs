@@ -1,4 +1,5 @@
-//! The audit log: one JSON line for each refusal and each that a rule's mode spared, never with a token or a secret, and no more lines than a disk can take.
+//! The audit log: one JSON line for each refusal, each that a rule's mode spared, and each token that was fetched or was not; never with
+//! a token or a secret, and no more lines than a disk can take.
 
 use crate::filter::Seen;
 use crate::io::{Head, Instant};
@@ -30,18 +31,10 @@ impl Audit {
         head: &Head,
         now: Instant,
     ) -> Option<String> {
-        if now.since(self.second) >= Duration::from_secs(1) {
-            (self.second, self.lines) = (now, 0);
-        }
-        if self.lines >= LINES_PER_SECOND {
-            self.suppressed = self.suppressed.saturating_add(1);
-            return None;
-        }
-        self.lines = self.lines.saturating_add(1);
-        let mut line = Map::new();
-        line.insert("event".into(), json!(event));
+        let mut line = self.begin(event, now)?;
         line.insert("reason".into(), json!(refusal.reason()));
         line.insert("message".into(), json!(refusal.message()));
+        line.extend(refusal.advice().map(|advice| ("advice".to_owned(), json!(advice))));
         for (name, value) in [
             ("rule", seen.rule.as_deref().or(seen.attach.as_deref())),
             ("subject", seen.caller.as_ref().and_then(|caller| caller.subject())),
@@ -57,10 +50,40 @@ impl Audit {
         // What the route's owner has to look for.
         let named = head.route().credential.as_deref();
         line.extend(named.map(|name| ("credential".to_owned(), json!(cut(name)))));
+        Some(Value::Object(line).to_string())
+    }
+
+    /// The line for a token of this credential that has come, or has not: `outcome` is `ok` or the cause, as in the metrics.
+    pub fn token(
+        &mut self,
+        credential: &str,
+        outcome: &str,
+        message: String,
+        now: Instant,
+    ) -> Option<String> {
+        let mut line = self.begin("token", now)?;
+        line.insert("credential".into(), json!(credential));
+        line.insert("outcome".into(), json!(outcome));
+        line.insert("message".into(), Value::String(message));
+        Some(Value::Object(line).to_string())
+    }
+
+    /// The beginning of every line, unless there were too many within this second.
+    fn begin(&mut self, event: &str, now: Instant) -> Option<Map<String, Value>> {
+        if now.since(self.second) >= Duration::from_secs(1) {
+            (self.second, self.lines) = (now, 0);
+        }
+        if self.lines >= LINES_PER_SECOND {
+            self.suppressed = self.suppressed.saturating_add(1);
+            return None;
+        }
+        self.lines = self.lines.saturating_add(1);
+        let mut line = Map::new();
+        line.insert("event".into(), json!(event));
         if self.suppressed > 0 {
             line.insert("suppressed_before".into(), json!(std::mem::take(&mut self.suppressed)));
         }
-        Some(Value::Object(line).to_string())
+        Some(line)
     }
 }
 
@@ -91,6 +114,26 @@ mod tests {
         let line: Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&line["reason"], &line["path"]), (&json!("no_rule"), &json!("/a")));
         assert!(!line.to_string().contains("hush"));
+    }
+
+    #[test]
+    fn a_surprising_refusal_comes_with_advice() {
+        let refusal = Refusal::Token(crate::jwt::Reject::Audience);
+        let line = Audit::default()
+            .line("refused", &refusal, &Seen::default(), &head(), Instant::default())
+            .unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert!(line["advice"].as_str().unwrap().contains("Audience mapper"), "{line}");
+    }
+
+    #[test]
+    fn a_token_that_came_is_a_line_too() {
+        let line =
+            Audit::default().token("order", "ok", "good for 290 s".into(), Instant::default()).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        let expected =
+            json!({ "event": "token", "credential": "order", "outcome": "ok", "message": "good for 290 s" });
+        assert_eq!(line, expected);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! RFC 6749 sections 2.3.1, 4.4, 5.1 and 5.2, RFC 7523, RFC 8693, RFC 8705 section 2, RFC 8707. It keeps no state, retries nothing,
 //! and never puts a secret or a body into an error. What the answers mean is [`answer`]'s.
 
+mod advice;
 pub mod answer;
 mod client;
 mod introspection;

@@ -55,6 +55,8 @@ pub struct Plugin {
     audit: Audit,
     /// Lines about requests that went on all the same take no room from those about refusals.
     spared: Audit,
+    /// Nor do those about tokens, of which callers who exchange theirs can cause many.
+    tokens: Audit,
     dice: Dice,
 }
 
@@ -92,6 +94,7 @@ impl Plugin {
             stats: Stats::default(),
             audit: Audit::default(),
             spared: Audit::default(),
+            tokens: Audit::default(),
             dice,
         }
     }
@@ -122,7 +125,7 @@ impl Plugin {
     /// A fetch ended; whoever waited for it is decided again.
     fn conclude(&mut self, outcome: Option<&Outcome>, now: Now) {
         if let Some(outcome) = outcome {
-            self.tell(outcome);
+            self.tell(outcome, now.instant);
             self.decide_again(Some(outcome.want), now);
         }
     }
@@ -130,7 +133,7 @@ impl Plugin {
     /// Time passed.
     pub fn tick(&mut self, now: Now) {
         for outcome in self.store.give_up_lost(now.instant, &mut self.dice) {
-            self.tell(&outcome);
+            self.tell(&outcome, now.instant);
             self.decide_again(Some(outcome.want), now);
         }
         for (want, news) in self.store.look(now, &mut self.dice) {
@@ -261,7 +264,7 @@ impl Plugin {
         }
         if let Some(refusal) = &seen.spared {
             let line = self.spared.line("would_refuse", refusal, seen, head, now.instant);
-            self.tell_audit(line);
+            self.tell_audit(log::Level::Info, line);
         }
         if let Some(rule) = &seen.attach {
             let detail = if edits.sent.is_some() { "attached" } else { "passed" };
@@ -279,7 +282,7 @@ impl Plugin {
         self.stats.count(event, rule, refusal.reason());
         self.count_lookup(seen);
         let line = self.audit.line("refused", refusal, seen, head, now.instant);
-        self.tell_audit(line);
+        self.tell_audit(log::Level::Info, line);
         let plain = Manner::default();
         let manner = self.policy.inbound.as_ref().map_or(&plain, |inbound| &inbound.manner);
         let mut response = refusal.response(manner, head.is_grpc());
@@ -297,9 +300,9 @@ impl Plugin {
         }
     }
 
-    fn tell_audit(&mut self, line: Option<String>) {
+    fn tell_audit(&mut self, level: log::Level, line: Option<String>) {
         match line {
-            Some(line) => self.effects.push_back(Effect::Log(log::Level::Info, line)),
+            Some(line) => self.effects.push_back(Effect::Log(level, line)),
             None => self.stats.count(Event::AuditSuppressed, "", ""),
         }
     }
@@ -316,7 +319,7 @@ impl Plugin {
         }
     }
 
-    fn tell(&mut self, outcome: &Outcome) {
+    fn tell(&mut self, outcome: &Outcome, now: Instant) {
         let what = self.store.describe(outcome.want);
         let (level, detail, text) = match &outcome.result {
             Ok(news) => (log::Level::Info, "ok", format!("{what}: {news}")),
@@ -326,6 +329,11 @@ impl Plugin {
             }
         };
         self.stats.count(Event::Fetch, &what, detail);
+        if let Some(id) = outcome.want.credential() {
+            let line = self.tokens.token(self.store.credential_name(id), detail, text, now);
+            self.tell_audit(level, line);
+            return;
+        }
         // What comes of one caller's token is as frequent as callers are, and no news.
         if !(matches!(outcome.want, Want::Introspection(..)) && outcome.result.is_ok()) {
             self.effects.push_back(Effect::Log(level, text));

@@ -90,6 +90,23 @@ impl Refusal {
         self.facts().message
     }
 
+    /// What may have to change where the refusal surprises, for the audit log alone: callers are told nothing of the provider's
+    /// set-up. In Keycloak's words, since its defaults are what surprises most.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Token(Reject::Audience) => Some(
+                "aud holds none of the rule's audiences; in Keycloak an Audience mapper in a client scope of the caller adds one",
+            ),
+            Self::Token(Reject::Issuer) => Some(
+                "iss must be the configured issuer to the letter; in Keycloak it is the URL that the token was asked for by, unless KC_HOSTNAME is set",
+            ),
+            Self::Access(deny) if matches!(deny.label, "client_role" | "realm_role") => Some(
+                "in Keycloak the role is assigned on the Service account roles tab of the caller's client",
+            ),
+            _ => None,
+        }
+    }
+
     /// The answer; a gRPC client gets the sentence alone, as Envoy puts the body into `grpc-message`.
     pub fn response(&self, manner: &Manner, grpc: bool) -> Response {
         let Facts { status, error, message, challenge, details } = self.facts();
@@ -202,7 +219,7 @@ impl Refusal {
             Self::NoOutboundToken(wait) => facts(
                 503,
                 "Identity provider unavailable",
-                "a token for the request cannot be fetched",
+                "a token for the request cannot be fetched; the proxy's log says why",
                 Challenge::RetryAfter(*wait),
                 "m2m_auth_no_outbound_token",
             ),

@@ -2,7 +2,7 @@
 //!
 //! RFC 6749 sections 5.1 and 5.2, RFC 8693 section 2.2, RFC 9110 section 10.2.3. What is not understood is no token, and no body is ever told.
 
-use super::{Kind, Token};
+use super::{Kind, Token, advice};
 use crate::io::{Dice, MAX_REPLY_BYTES, Reply};
 use crate::json;
 use crate::lease::{Cause, Failure, Fresh};
@@ -134,7 +134,13 @@ fn stated_fault(answer: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool) -
     let description =
         if is_secret(description) { "(not shown, as it repeats the secret)" } else { description };
     let detail = format!("{error}: {}", printable(description, 160));
-    Some(Failure::new(Cause::Configuration, detail.trim_end_matches([':', ' '])))
+    let mut detail = detail.trim_end_matches([':', ' ']).to_owned();
+    if let Some(advice) = advice::of(error, description) {
+        for text in [" (", advice, ")"] {
+            detail.push_str(text);
+        }
+    }
+    Some(Failure::new(Cause::Configuration, detail))
 }
 
 /// The printable ASCII of a text, cut short.

@@ -15,6 +15,8 @@ mod express;
 mod introspection;
 #[path = "keycloak/keys.rs"]
 mod keys;
+#[path = "keycloak/mistakes.rs"]
+mod mistakes;
 #[path = "keycloak/revocation.rs"]
 mod revocation;
 

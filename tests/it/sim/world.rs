@@ -366,7 +366,7 @@ impl World {
             worked = true;
             silent(&effect);
             match effect {
-                Effect::Log(_, line) => self.logs.push(line),
+                Effect::Log(_, line) => self.logs.push(told(line)),
                 Effect::Settle(id, step) => {
                     assert!(self.waiting.remove(&id), "{id:?} is settled but does not wait");
                     assert_ne!(step, Step::Wait, "settled means settled");
@@ -705,4 +705,16 @@ pub(crate) fn items(token: &str) -> Get {
 /// A request that gets a token.
 pub(crate) fn pay() -> Get {
     get("/public/pay").host("payment")
+}
+
+/// Of a line about a token what it says; other lines as they are.
+fn told(line: String) -> String {
+    let json: Value = serde_json::from_str(&line).unwrap_or_default();
+    if json["event"] != "token" {
+        return line;
+    }
+    let names: Vec<&String> =
+        json.as_object().unwrap().keys().filter(|name| *name != "suppressed_before").collect();
+    assert_eq!(names, ["credential", "event", "message", "outcome"], "{line}");
+    json["message"].as_str().unwrap().to_owned()
 }
