@@ -9,12 +9,14 @@
 #
 # Settings, all from the environment:
 #   HTTP_PORT, MANAGEMENT_PORT    default: free ones
-#   ORDER_SERVICE_SECRET, BILLING_SERVICE_SECRET, INVENTORY_SERVICE_SECRET, PAYMENT_SERVICE_SECRET
-#                                 default: order-secret, billing-secret, inventory-secret, payment-secret
+#   ORDER_SERVICE_SECRET, BILLING_SERVICE_SECRET, INVENTORY_SERVICE_SECRET, PAYMENT_SERVICE_SECRET,
+#   PROVISIONING_SERVICE_SECRET   default: order-secret, billing-secret, inventory-secret, payment-secret,
+#                                 provisioning-secret
 #   HMAC_SERVICE_SECRET           32 bytes at least; default hmac-secret-of-at-least-thirty-two-bytes
 #   SIGNING_SERVICE_PUBLIC_KEY    an RSA public key, PEM without its first and last line and in one line; default: none,
 #                                 and nobody can be signing-service
 #   KC_BOOTSTRAP_ADMIN_USERNAME, KC_BOOTSTRAP_ADMIN_PASSWORD   default: admin, admin
+#   SCIM_AUDIENCE                 what tokens for SCIM have in `aud`; default: the realm's own SCIM endpoint
 #   KC_HOSTNAME                   the URL that goes into `iss`; default http://127.0.0.1:HTTP_PORT
 #   REALM_FILE                    default: realm.json beside this script
 #   KEYCLOAK_HOME                 a Keycloak you have; it is not written to. Default: fetched with Maven
@@ -57,11 +59,13 @@ need_secrets() {
   export BILLING_SERVICE_SECRET=${BILLING_SERVICE_SECRET-billing-secret}
   export INVENTORY_SERVICE_SECRET=${INVENTORY_SERVICE_SECRET-inventory-secret}
   export PAYMENT_SERVICE_SECRET=${PAYMENT_SERVICE_SECRET-payment-secret}
+  export PROVISIONING_SERVICE_SECRET=${PROVISIONING_SERVICE_SECRET-provisioning-secret}
   export HMAC_SERVICE_SECRET=${HMAC_SERVICE_SECRET-hmac-secret-of-at-least-thirty-two-bytes}
   export SIGNING_SERVICE_PUBLIC_KEY=${SIGNING_SERVICE_PUBLIC_KEY-none}
   # Capitals only: ${client_id} is a word of Keycloak's claim mappers.
   for name in $(grep -oE '\$\{[A-Z][A-Z0-9_]*\}' "$realm_file" | tr -cd 'A-Z0-9_\n' | sort -u); do
-    [[ -n ${!name:-} ]] || missing+=("$name")
+    # That one follows the port.
+    [[ -n ${!name:-} || $name == SCIM_AUDIENCE ]] || missing+=("$name")
   done
   ((${#missing[@]} == 0)) || fail "$(basename "$realm_file") needs a value for ${missing[*]}: set it in the environment"
 }
@@ -217,13 +221,17 @@ watch_input() {
   rm -rf "$run_dir"
 }
 
+realm_name() { sed -n 's/^ *"realm": *"\([^"]*\)".*/\1/p' "$realm_file" | head -n 1; }
+
 # launch OPTION...: starts the server in a process group of its own, so that one signal reaches it and its Java child.
 launch() {
+  local url=${KC_HOSTNAME:-http://127.0.0.1:$http_port}
   set -m
   # `client_id` is a word of the realm's claim mappers and must not be taken for a placeholder.
   JAVA_OPTS_APPEND="-XX:TieredStopAtLevel=1 ${JAVA_OPTS_APPEND:-}" env -u client_id \
+    SCIM_AUDIENCE="${SCIM_AUDIENCE:-$url/realms/$(realm_name)/scim/v2}" \
     "$run_dir/bin/kc.sh" start --optimized --import-realm --http-enabled=true --cache=local \
-    --hostname="${KC_HOSTNAME:-http://127.0.0.1:$http_port}" \
+    --hostname="$url" \
     --http-host=127.0.0.1 --http-port="$http_port" \
     --http-management-host=127.0.0.1 --http-management-port="$management_port" --http-management-scheme=http \
     --log-level=INFO,io.smallrye.health:error "$@" >"$run_dir/keycloak.log" 2>&1 </dev/null 8<&- &
@@ -304,7 +312,7 @@ run() {
   url=http://127.0.0.1:$http_port
   cat <<END
 ready            after $((SECONDS - began)) s
-issuer           ${KC_HOSTNAME:-$url}/realms/$(sed -n 's/^ *"realm": *"\([^"]*\)".*/\1/p' "$realm_file" | head -n 1)
+issuer           ${KC_HOSTNAME:-$url}/realms/$(realm_name)
 admin            $url/admin/ ($KC_BOOTSTRAP_ADMIN_USERNAME, $KC_BOOTSTRAP_ADMIN_PASSWORD)
 http_port        $http_port
 management_port  $management_port

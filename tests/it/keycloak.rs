@@ -19,6 +19,8 @@ mod keys;
 mod mistakes;
 #[path = "keycloak/revocation.rs"]
 mod revocation;
+#[path = "keycloak/scim.rs"]
+mod scim;
 
 use m2m_auth_kit::client::{self, Response};
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};

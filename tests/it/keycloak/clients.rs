@@ -1,14 +1,17 @@
 //! Every way in which a client can prove to Keycloak who it is, and secrets that rotate.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use m2m_auth_kit::client::{self, Response};
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
-use m2m_auth_kit::key::{Alg, Key};
+use m2m_auth_kit::key::{Alg, Key, encode};
 use m2m_auth_kit::keycloak::{self, Keycloak};
 use m2m_auth_kit::load::Load;
 use m2m_auth_kit::token;
 use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::until;
 use m2m_auth_kit::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 /// A credential for each path, and the service that says what has arrived.
 struct Scene {
@@ -59,11 +62,15 @@ impl Scene {
 
     /// The client of the token that arrives with a request to this path.
     async fn client(&self, path: &str) -> Value {
+        self.claims(path).await["azp"].clone()
+    }
+
+    async fn claims(&self, path: &str) -> Value {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {}\n{}", answer.text(), self.envoy.logs());
         let headers = answer.json()["headers"].as_array().unwrap().clone();
         let sent = headers.iter().find(|pair| pair[0] == "authorization").unwrap()[1].clone();
-        token::decode(sent.as_str().unwrap().strip_prefix("Bearer ").unwrap()).1["azp"].clone()
+        token::decode(sent.as_str().unwrap().strip_prefix("Bearer ").unwrap()).1
     }
 }
 
@@ -167,15 +174,15 @@ async fn a_secret_of_a_list_rotates_under_load_and_no_request_notices() {
 }
 
 /// The provider's cluster over TLS, with a client certificate or without one.
-fn over_tls(name: &str, port: u16, certificate: bool) -> Value {
-    let file = |name: &str| json!({ "filename": format!("{TLS}/{name}") });
+fn over_tls(name: &str, keycloak: &Keycloak, certificate: bool) -> Value {
+    let file = |name: &str| json!({ "filename": keycloak::certificates().join(name) });
     let mut context = json!({ "validation_context": { "trusted_ca": file("ca.pem") } });
     if certificate {
         let pair = json!({ "certificate_chain": file("client.pem"), "private_key": file("client.key") });
         context["tls_certificates"] = json!([pair]);
     }
     let kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
-    let mut cluster = envoy::cluster(name, ([127, 0, 0, 1], port).into());
+    let mut cluster = envoy::cluster(name, keycloak.tls_address());
     cluster["transport_socket"] = json!({
         "name": "envoy.transport_sockets.tls",
         "typed_config": { "@type": kind, "sni": "localhost", "common_tls_context": context },
@@ -183,18 +190,21 @@ fn over_tls(name: &str, port: u16, certificate: bool) -> Value {
     cluster
 }
 
-/// Certificates of nobody, for a hundred years.
-const TLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls");
+/// The SHA-256 of the client's certificate, as bound tokens name it (RFC 8705 section 3.1).
+fn thumbprint() -> String {
+    let pem = std::fs::read_to_string(keycloak::certificates().join("client.pem")).unwrap();
+    let der: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    encode(Sha256::digest(STANDARD.decode(der).unwrap()))
+}
 
 #[tokio::test]
-async fn it_takes_a_client_certificate_and_gives_no_token_without_one() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let keycloak = Keycloak::with_tls(port, std::path::Path::new(TLS)).await;
+async fn it_takes_a_client_certificate_binds_the_token_to_it_and_gives_none_without_one() {
+    let keycloak = Keycloak::start().await;
     let issuer = |cluster: &str| {
         json!({
             "issuer": keycloak.issuer(),
             "cluster": cluster,
-            "token_endpoint": format!("https://127.0.0.1:{port}/realms/my-realm/protocol/openid-connect/token"),
+            "token_endpoint": keycloak.endpoint("token").replace(&format!("http://{}", keycloak.address()), &format!("https://{}", keycloak.tls_address())),
         })
     };
     let credential = |issuer: &str| json!({ "issuer": issuer, "client_id": "tls-service", "auth_method": "tls_client_auth" });
@@ -210,8 +220,8 @@ async fn it_takes_a_client_certificate_and_gives_no_token_without_one() {
     });
     let upstream = Upstream::start().await;
     let envoy = Envoy::builder()
-        .cluster(over_tls("with", port, true))
-        .cluster(over_tls("without", port, false))
+        .cluster(over_tls("with", &keycloak, true))
+        .cluster(over_tls("without", &keycloak, false))
         .cluster(envoy::cluster("service", upstream.address()))
         .listener(envoy::listener(
             "main",
@@ -222,7 +232,8 @@ async fn it_takes_a_client_certificate_and_gives_no_token_without_one() {
         .await
         .unwrap();
     let scene = Scene { _upstream: upstream, envoy };
-    assert_eq!(scene.client("/with").await, "tls-service");
+    let claims = scene.claims("/with").await;
+    assert_eq!((&claims["azp"], &claims["cnf"]["x5t#S256"]), (&json!("tls-service"), &json!(thumbprint())));
     assert_eq!(scene.get("/without").await.status, 503);
     let told = scene.envoy.wait_for_log("token of credential without: configuration").await;
     assert!(told.contains("invalid_client") || told.contains("unauthorized_client"), "{told}");

@@ -33,7 +33,7 @@ use server::Server;
 use std::{
     fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::OnceCell;
@@ -72,19 +72,6 @@ impl Keycloak {
         Self::of(Server::start().await)
     }
 
-    /// A server of the test's own that also listens with TLS, on this port, and asks for client certificates. `files` has the
-    /// certificate `server.pem` with its key `server.key`, and the authority `ca.pem`.
-    pub async fn with_tls(port: u16, files: &Path) -> Self {
-        let file = |option: &str, name: &str| format!("--https-{option}-file={}", files.join(name).display());
-        let options = vec![
-            format!("--https-port={port}"),
-            file("certificate", "server.pem"),
-            file("certificate-key", "server.key"),
-            file("trust-store", "ca.pem"),
-        ];
-        Self::of(Server::start_with(options).await)
-    }
-
     fn of(server: Result<Arc<Server>, String>) -> Self {
         let server = server.unwrap_or_else(|error| panic!("Keycloak did not start:\n{error}"));
         Self { server, realm: "my-realm".to_owned() }
@@ -93,7 +80,8 @@ impl Keycloak {
     /// A new realm of that name on the same server, a copy of `realm.json` with keys of its own: to change at will.
     pub async fn realm(&self, name: &str) -> Self {
         let mut text = fs::read_to_string(folder().join("realm.json")).expect("a realm.json");
-        for (variable, secret) in secrets() {
+        let audience = ("SCIM_AUDIENCE".to_owned(), self.scim_of(name));
+        for (variable, secret) in secrets().chain([audience]) {
             text = text.replace(&format!("${{{variable}}}"), &secret);
         }
         let mut realm: Value = serde_json::from_str(&text).expect("a realm.json that is JSON");
@@ -105,6 +93,20 @@ impl Keycloak {
     /// The `iss` of its tokens.
     pub fn issuer(&self) -> String {
         format!("http://{}/realms/{}", self.address(), self.realm)
+    }
+
+    /// Its SCIM endpoint.
+    pub fn scim(&self) -> String {
+        self.scim_of(&self.realm)
+    }
+
+    fn scim_of(&self, realm: &str) -> String {
+        format!("http://{}/realms/{realm}/scim/v2", self.address())
+    }
+
+    /// Where it listens with TLS, by the certificate of [`certificates`], and asks for one in turn.
+    pub fn tls_address(&self) -> SocketAddr {
+        SocketAddr::new(self.address().ip(), self.server.tls_port)
     }
 
     /// Where it listens.
@@ -170,6 +172,12 @@ impl Keycloak {
     }
 }
 
+/// Certificates of nobody, for a hundred years: the server's `server.pem`, `client.pem` of `CN=tls-service`, their keys, and the
+/// authority `ca.pem`.
+pub fn certificates() -> PathBuf {
+    crate::repository().join("tests/data/tls")
+}
+
 /// Where the realm and the script that starts the server are.
 fn folder() -> PathBuf {
     crate::repository().join("envoy/keycloak")
@@ -177,10 +185,11 @@ fn folder() -> PathBuf {
 
 /// The variables of `realm.json` and their values.
 fn secrets() -> impl Iterator<Item = (String, String)> {
-    let secrets = ["order", "billing", "inventory", "payment", "hmac"].into_iter().map(|name| {
-        let variable = format!("{}_SERVICE_SECRET", name.to_uppercase());
-        (variable, secret(&format!("{name}-service")))
-    });
+    let secrets =
+        ["order", "billing", "inventory", "payment", "hmac", "provisioning"].into_iter().map(|name| {
+            let variable = format!("{}_SERVICE_SECRET", name.to_uppercase());
+            (variable, secret(&format!("{name}-service")))
+        });
     let pem = signing_key().public_pem();
     let key = pem.lines().filter(|line| !line.starts_with("-----")).collect();
     secrets.chain([("SIGNING_SERVICE_PUBLIC_KEY".to_owned(), key)])

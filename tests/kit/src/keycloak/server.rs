@@ -5,7 +5,7 @@ use crate::wait::until;
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -24,8 +24,8 @@ pub(super) struct Server {
     directory: PathBuf,
     process: Mutex<Process>,
     admin_token: Mutex<Option<(String, Instant)>>,
-    /// For `kc.sh start`; with any, it asks for client certificates.
-    options: Vec<String>,
+    /// Where it also listens with TLS, and asks for client certificates.
+    pub(super) tls_port: u16,
 }
 
 /// Its standard input is a pipe that nobody writes to: when it closes, by a drop or by the end of this process, the
@@ -37,18 +37,16 @@ struct Process {
 
 impl Server {
     pub(super) async fn start() -> Result<Arc<Self>, String> {
-        Self::start_with(Vec::new()).await
-    }
-
-    pub(super) async fn start_with(options: Vec<String>) -> Result<Arc<Self>, String> {
-        let (process, said) = launch(None, &options).await?;
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let tls_port = free.expect("a free port").port();
+        let (process, said) = launch(None, tls_port).await?;
         Ok(Arc::new(Self {
             address: format!("127.0.0.1:{}", said["http_port"]).parse().expect("a port"),
             management_port: said["management_port"].clone(),
             directory: said["directory"].clone().into(),
             process: Mutex::new(process),
             admin_token: Mutex::default(),
-            options,
+            tls_port,
         }))
     }
 
@@ -56,7 +54,7 @@ impl Server {
         self.kill().await;
         let ended = || lock(&self.process).script.try_wait().expect("a child of ours").is_some();
         until("the script above Keycloak to end", async || ended().then_some(())).await;
-        let (process, _) = launch(Some(self), &self.options).await?;
+        let (process, _) = launch(Some(self), self.tls_port).await?;
         *lock(&self.process) = process;
         self.forget_admin_token();
         Ok(())
@@ -101,18 +99,21 @@ impl Server {
 /// Runs the script until it says that the server is ready; with `again` on the ports and the data of that one.
 async fn launch(
     again: Option<&Server>,
-    options: &[String],
+    tls_port: u16,
 ) -> Result<(Process, BTreeMap<String, String>), String> {
+    let file = |option: &str, name: &str| {
+        format!("--https-{option}-file={}", super::certificates().join(name).display())
+    };
     let mut command = Command::new(folder().join("run.sh"));
-    command.args(["run", "--until-eof"]).args(options).envs(secrets());
-    if !options.is_empty() {
-        // An option of the build, which is kept beside the usual one.
-        command.env("KEYCLOAK_BUILD_OPTIONS", "--https-client-auth=request");
-    }
+    command.args(["run", "--until-eof", &format!("--https-port={tls_port}")]);
+    command.args([file("certificate", "server.pem"), file("certificate-key", "server.key")]);
+    command.args([file("trust-store", "ca.pem")]).envs(secrets());
+    // Options of the build, which is kept beside the usual one.
+    command.env("KEYCLOAK_BUILD_OPTIONS", "--https-client-auth=request --features=scim-api");
     for name in ["KC_BOOTSTRAP_ADMIN_USERNAME", "KC_BOOTSTRAP_ADMIN_PASSWORD"] {
         command.env(name, "admin");
     }
-    for name in ["KC_HOSTNAME", "HTTP_PORT", "MANAGEMENT_PORT", "RUN_DIR", "REALM_FILE"] {
+    for name in ["KC_HOSTNAME", "HTTP_PORT", "MANAGEMENT_PORT", "RUN_DIR", "REALM_FILE", "SCIM_AUDIENCE"] {
         command.env_remove(name);
     }
     if let Some(server) = again {
