@@ -1,6 +1,8 @@
 //! The real Keycloak: what a stand-in can only assume. A test binary of its own, since the server takes half a minute to
 //! start; `make test-keycloak` runs it.
 
+#[path = "keycloak/cache.rs"]
+mod cache;
 #[path = "keycloak/callers.rs"]
 mod callers;
 #[path = "keycloak/clients.rs"]
@@ -21,6 +23,8 @@ mod mistakes;
 mod revocation;
 #[path = "keycloak/scim.rs"]
 mod scim;
+#[path = "keycloak/story.rs"]
+mod story;
 
 use m2m_auth_kit::client::{self, Response};
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
