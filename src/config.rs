@@ -8,8 +8,10 @@ mod claim;
 mod read;
 #[cfg(not(target_family = "wasm"))]
 mod schema;
+mod setting;
 
 pub use claim::{ClaimCondition, Operand, Scalar};
+pub use setting::Setting;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -76,8 +78,8 @@ pub struct Issuer {
     pub jwks_uri: Option<String>,
     /// The key set itself, for issuers without one to fetch. It never changes then.
     pub jwks: Option<Map<String, Value>>,
-    /// Its token endpoint. Default: what discovery says.
-    pub token_endpoint: Option<String>,
+    /// Its token endpoint: a URL, or `{ env: TOKEN_URL }`. Default: what discovery says.
+    pub token_endpoint: Option<Setting>,
     /// Where it says whether a token is active (RFC 7662). Default: what discovery says. Asked only with `introspection`.
     pub introspection_endpoint: Option<String>,
     /// As whom it is asked about tokens. Default: it is not asked, and takes JWTs alone. With it, rules that require this
@@ -143,8 +145,8 @@ pub enum Preset {
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 #[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 pub struct Introspection {
-    /// `client_id`. Not needed with `auth_method: none`.
-    pub client_id: Option<String>,
+    /// `client_id`, as for a credential. Not needed with `auth_method: none`.
+    pub client_id: Option<Setting>,
     /// Its secret, or a list of secrets, as for a credential.
     pub client_secret: Option<Secrets>,
     /// How the client authenticates, as for a credential. Default `client_secret_basic`.
@@ -493,8 +495,8 @@ pub struct Credential {
     pub assertion_subject: Option<String>,
     /// For `jwt_bearer`: further claims of the assertion, such as `{ scope: "…" }`, which Google reads there.
     pub assertion_claims: Map<String, Value>,
-    /// `client_id`. Not needed with `auth_method: none`, where it is not sent.
-    pub client_id: Option<String>,
+    /// `client_id`: a text, or `{ env: CLIENT_ID }`. Not needed with `auth_method: none`, where it is not sent.
+    pub client_id: Option<Setting>,
     /// Its secret: `{ env: ORDER_SERVICE_SECRET }`. Or a list, `[{ env: NEW }, { env: OLD }]`, so that a secret can be
     /// rotated without a gap: where the provider does not take one of them, the next is tried at once, each once before
     /// the usual pause, and the one that worked is tried first from then on.

@@ -143,19 +143,47 @@ impl Compiler<'_> {
     pub(super) fn text(&mut self, path: &Path, written: &config::Secret) -> Option<String> {
         match written {
             config::Secret::Inline(secret) => Some(secret.clone()),
-            config::Secret::Env(name) => {
-                let value =
-                    (self.environment)(name).map(|value| value.trim_end_matches(['\r', '\n']).to_owned());
-                let value = value.filter(|value| !value.is_empty());
-                if value.is_none() {
-                    let fault = format!(
-                        "environment variable {name} is not set, expected it in Envoy's environment and in the plugin's host_env_keys"
-                    );
-                    self.wrong(&path.name("env"), &fault);
-                }
-                value
-            }
+            config::Secret::Env(name) => self.variable(path, name),
         }
+    }
+
+    /// What a text that may stand in the environment is; of one that is empty there is nothing.
+    #[inline(never)]
+    pub(super) fn setting(&mut self, path: &Path, written: Option<&config::Setting>) -> Option<String> {
+        match written? {
+            config::Setting::Text(text) => Some(text.clone()),
+            config::Setting::Env(name) => self.variable(path, name),
+        }
+    }
+
+    #[inline(never)]
+    fn variable(&mut self, path: &Path, name: &str) -> Option<String> {
+        let value = (self.environment)(name).map(|value| value.trim_end_matches(['\r', '\n']).to_owned());
+        let value = value.filter(|value| !value.is_empty());
+        if value.is_none() {
+            let fault = format!(
+                "environment variable {name} is not set, expected it in Envoy's environment and in the plugin's host_env_keys"
+            );
+            self.wrong(&path.name("env"), &fault);
+        }
+        value
+    }
+
+    /// The id of a client, which only one that its cluster vouches for can do without.
+    #[inline(never)]
+    pub(super) fn client_id(
+        &mut self,
+        path: &Path,
+        written: Option<&config::Setting>,
+        method: AuthMethod,
+    ) -> Option<String> {
+        let path = path.name("client_id");
+        let by_cluster = method == AuthMethod::None;
+        let id = self.setting(&path, written).filter(|id| !id.is_empty());
+        if id.is_none() && !by_cluster && !matches!(written, Some(config::Setting::Env(_))) {
+            self.wrong(&path, "missing, expected the client's id at the issuer");
+        }
+        id
     }
 
     #[inline(never)]

@@ -49,10 +49,7 @@ impl Compiler<'_> {
             ..config::Credential::default()
         };
         let by_cluster = written.auth_method == AuthMethod::None;
-        let client_id = written.client_id.clone().filter(|id| !id.is_empty());
-        if client_id.is_none() && !by_cluster {
-            self.wrong(&path.name("client_id"), "missing, expected the client's id at the issuer");
-        }
+        let client_id = self.client_id(&path, written.client_id.as_ref(), written.auth_method);
         let auth = self.client(&path, &client, own);
         let mut span = |member: &str, span: Option<config::Span>, default: Duration| {
             let span = span.map_or(default, |span| span.0);

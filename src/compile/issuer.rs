@@ -81,8 +81,12 @@ impl Compiler<'_> {
             );
         }
         let jwks_uri = self.endpoint(&path.name("jwks_uri"), issuer.jwks_uri.as_deref(), &cluster);
-        let token_endpoint =
-            self.endpoint(&path.name("token_endpoint"), issuer.token_endpoint.as_deref(), &cluster);
+        let place = path.name("token_endpoint");
+        let text = self.setting(&place, issuer.token_endpoint.as_ref());
+        let token_endpoint = match issuer.token_endpoint {
+            Some(config::Setting::Env(_)) => self.endpoint_of_variable(&place, text.as_deref(), &cluster),
+            _ => self.endpoint(&place, text.as_deref(), &cluster),
+        };
         let place = path.name("introspection_endpoint");
         let introspection_endpoint =
             self.endpoint(&place, issuer.introspection_endpoint.as_deref(), &cluster);
@@ -231,6 +235,16 @@ impl Compiler<'_> {
         let url = Url::parse(text);
         if url.is_none() {
             self.wrong(path, &format!("{text:?}, expected an http(s) URL"));
+        }
+        url.map(|url| url.through(cluster))
+    }
+
+    /// The same, of an environment variable: what it holds is not quoted, as it may be another one than was meant.
+    #[inline(never)]
+    fn endpoint_of_variable(&mut self, path: &Path, text: Option<&str>, cluster: &str) -> Option<Endpoint> {
+        let url = Url::parse(text?);
+        if url.is_none() {
+            self.wrong(path, "the variable holds something else, expected an http(s) URL");
         }
         url.map(|url| url.through(cluster))
     }

@@ -49,15 +49,12 @@ impl Compiler<'_> {
     #[inline(never)]
     fn credential(&mut self, path: &Path, name: &str, written: &config::Credential) -> Option<Credential> {
         let issuer = self.issuer_named(&path.name("issuer"), written.issuer.as_deref());
-        let client_id = written.client_id.clone().filter(|id| !id.is_empty());
         let by_cluster = written.auth_method == AuthMethod::None;
-        if client_id.is_none() && !by_cluster {
-            self.wrong(&path.name("client_id"), "missing, expected the client's id at the issuer");
-        }
+        let client_id = self.client_id(path, written.client_id.as_ref(), written.auth_method);
         let own_name = issuer.and_then(|id| self.tokens_of.get(id.0)?.first().map(|name| name.iss.clone()));
         let own_name = own_name.as_deref();
         let auth = self.client(path, written, own_name);
-        let kind = self.kind(path, written, own_name);
+        let kind = self.kind(path, written, client_id.as_deref(), own_name);
         let mut parameters = Vec::new();
         if !written.scopes.is_empty() {
             parameters.push(("scope".to_owned(), written.scopes.join(" ")));
@@ -106,7 +103,13 @@ impl Compiler<'_> {
 
     /// What entitles to the token.
     #[inline(never)]
-    fn kind(&mut self, path: &Path, written: &config::Credential, issuer: Option<&str>) -> Option<Kind> {
+    fn kind(
+        &mut self,
+        path: &Path,
+        written: &config::Credential,
+        client_id: Option<&str>,
+        issuer: Option<&str>,
+    ) -> Option<Kind> {
         match written.grant_type {
             GrantType::ClientCredentials => Some(Kind::ClientCredentials),
             GrantType::TokenExchange => {
@@ -125,7 +128,7 @@ impl Compiler<'_> {
             GrantType::JwtBearer => {
                 let key = self.key(path, written)?;
                 let subject = self.not_empty(path, "assertion_subject", written.assertion_subject.as_deref());
-                let subject = subject.or(written.client_id.as_deref()).unwrap_or_default().to_owned();
+                let subject = subject.or(client_id).unwrap_or_default().to_owned();
                 let audience =
                     self.not_empty(path, "assertion_audience", written.assertion_audience.as_deref());
                 let audience = audience.or(issuer).unwrap_or_default().to_owned();

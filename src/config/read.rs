@@ -329,7 +329,7 @@ impl<'de> Deserialize<'de> for Secrets {
 }
 
 /// POSIX, "Environment Variable Definition": what every shell can set.
-fn is_variable(name: &str) -> bool {
+pub(super) fn is_variable(name: &str) -> bool {
     let sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     !name.is_empty() && !name.starts_with(|first: char| first.is_ascii_digit()) && name.bytes().all(sound)
 }

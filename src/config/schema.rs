@@ -1,8 +1,8 @@
 //! The JSON Schema of the values that `read.rs` reads by hand; that of all others is derived. For the desk tool only.
 
 use super::{
-    Audiences, ClaimPath, Entries, HeaderValue, Names, Operand, Scalar, Secret, Secrets, Sharing, Span,
-    SubjectToken, Texts,
+    Audiences, ClaimPath, Entries, HeaderValue, Names, Operand, Scalar, Secret, Secrets, Setting, Sharing,
+    Span, SubjectToken, Texts,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -112,6 +112,18 @@ written! {
                 "additionalProperties": false,
                 "minProperties": 1,
                 "maxProperties": 1,
+            },
+        ],
+    };
+    Setting: "A text, or `{ env: NAME }`: an environment variable of Envoy that `host_env_keys` passes on, for what differs \
+              between environments.", {
+        "anyOf": [
+            { "type": "string" },
+            {
+                "type": "object",
+                "properties": { "env": { "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" } },
+                "required": ["env"],
+                "additionalProperties": false,
             },
         ],
     };

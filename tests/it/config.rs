@@ -468,7 +468,6 @@ fn what_only_follows_from_a_mistake_is_not_told() {
         ("inbound.rules[0]", "an object"),
         ("inbound.rules", "a sequence"),
         ("inbound", "an object"),
-        ("outbound.credentials.order.client_id", "a string"),
         ("outbound.credentials.order", "an object"),
         ("outbound.credentials", "an object"),
         ("outbound.rules[0].credential", "a string"),

@@ -48,10 +48,12 @@ fn holders<'v>(value: &'v Value, member: &str) -> Vec<&'v Value> {
     own.into_iter().chain(below.into_iter().flat_map(|value| holders(value, member))).collect()
 }
 
-/// What the host passes on: a secret, or a key where the name says so.
+/// What the host passes on: a secret, or a key or a URL where the name says so.
 fn environment(names: &BTreeSet<String>, name: &str) -> Option<String> {
-    names.contains(name).then(|| {
-        if name.ends_with("_KEY") { Key::new(Alg::Es256).private_pem() } else { "a-secret".to_owned() }
+    names.contains(name).then(|| match name {
+        key if key.ends_with("_KEY") => Key::new(Alg::Es256).private_pem(),
+        url if url.ends_with("_URL") => "https://keycloak.example.com/token".to_owned(),
+        _ => "a-secret".to_owned(),
     })
 }
 

@@ -25,6 +25,8 @@ mod revocation;
 mod scim;
 #[path = "keycloak/story.rs"]
 mod story;
+#[path = "keycloak/walkthrough.rs"]
+mod walkthrough;
 
 use m2m_auth_kit::client::{self, Response};
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};

@@ -1,7 +1,7 @@
 //! What stands for the secrets that a configuration names and that the desk does not have.
 //!
-//! A variable that is not set here gets a stand-in: a text, or where the filter has no use for a text, a key that an RFC
-//! has published. So a configuration can be judged on a machine that must not know its secrets.
+//! A variable that is not set here gets a stand-in: a text, or where the filter has no use for any text, a URL, or a key that an
+//! RFC has published. So a configuration can be judged on a machine that must not know its secrets.
 
 use crate::document::Plugin;
 use m2m_auth::mistake::Mistake;
@@ -9,9 +9,10 @@ use m2m_auth::policy::Policy;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Stand-ins in the order in which they are tried: a long text, and a key of each kind that can sign.
-const STAND_INS: [&str; 4] = [
+/// Stand-ins in the order in which they are tried: a long text, a URL, and a key of each kind that can sign.
+const STAND_INS: [&str; 5] = [
     "a-stand-in-for-a-secret-that-is-not-here",
+    "https://stand-in.invalid/token",
     // RFC 8037 appendix A.1.
     r#"{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
     // RFC 7515 appendix A.3.

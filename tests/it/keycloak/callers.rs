@@ -1,12 +1,13 @@
 //! The articles' clients in Go, Python and Node: plain HTTP clients, for whom the outbound filter gets the token; and beside
 //! them the same call by the libraries that fetch it themselves. The inbound filter knows no difference.
 
+use m2m_auth_kit::client;
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
-use m2m_auth_kit::json;
 use m2m_auth_kit::keycloak::{self, Keycloak};
 use m2m_auth_kit::peers::Client;
 use m2m_auth_kit::token;
 use m2m_auth_kit::upstream::Upstream;
+use m2m_auth_kit::{Value, json};
 
 /// order-service's sidecar (`out`), inventory-service's sidecar (`in`), and the service.
 struct Scene {
@@ -123,6 +124,37 @@ async fn clients_that_fetch_their_token_by_their_languages_library_are_accepted(
         assert!(body.contains("Insufficient permissions"), "{}: {body}", client.name);
     }
     assert_eq!(scene.upstream.count(), 3);
+}
+
+/// envoy/examples/dot-env.yaml, with nothing changed but where things are on this machine.
+#[tokio::test]
+async fn the_three_variables_of_the_articles_env_file_are_all_that_the_filter_is_told_of_the_client() {
+    let (keycloak, upstream) = (Keycloak::start().await, Upstream::start().await);
+    let yaml = std::fs::read_to_string(m2m_auth_kit::repository().join("envoy/examples/dot-env.yaml"));
+    let mut example: Value = serde_norway::from_str(
+        &yaml.unwrap().replace("/etc/envoy/m2m_auth.wasm", envoy::module().to_str().unwrap()),
+    )
+    .unwrap();
+    let mut listener = example["static_resources"]["listeners"][0].take();
+    listener["address"]["socket_address"]["port_value"] = json!(0);
+    let envoy = Envoy::builder()
+        .env("TOKEN_URL", &keycloak.endpoint("token"))
+        .env("CLIENT_ID", "order-service")
+        .env("CLIENT_SECRET", &keycloak::secret("order-service"))
+        .cluster(envoy::cluster("keycloak", keycloak.address()))
+        .cluster(envoy::cluster("inventory-service", upstream.address()))
+        .listener(listener)
+        .start()
+        .await
+        .unwrap();
+    let call = client::get(envoy.url("egress", "/inventory/items")).header("host", "inventory-service");
+    let answer = call.send().await;
+    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), envoy.logs());
+    let sent = upstream.last().header("authorization").unwrap();
+    assert_eq!(token::decode(sent.strip_prefix("Bearer ").unwrap()).1["azp"], "order-service");
+    for text in [example.to_string(), envoy.config_dump().await.to_string(), envoy.logs()] {
+        assert!(!text.contains("order-secret"), "the secret stands nowhere but in the environment");
+    }
 }
 
 #[test]

@@ -104,6 +104,13 @@ impl Keycloak {
         format!("http://{}/realms/{realm}/scim/v2", self.address())
     }
 
+    /// The Keycloak that it is a run of, with its tools in `bin`.
+    pub fn home(&self) -> PathBuf {
+        // A run has links to what it shares.
+        let shared = fs::canonicalize(self.server.directory.join("lib/app")).expect("a run of a Keycloak");
+        shared.ancestors().nth(2).expect("lib/app of something").to_owned()
+    }
+
     /// Where it listens with TLS, by the certificate of [`certificates`], and asks for one in turn.
     pub fn tls_address(&self) -> SocketAddr {
         SocketAddr::new(self.address().ip(), self.server.tls_port)

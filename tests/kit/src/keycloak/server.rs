@@ -21,7 +21,7 @@ const ADMIN_TOKEN_LIFE: Duration = Duration::from_secs(40);
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     management_port: String,
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     process: Mutex<Process>,
     admin_token: Mutex<Option<(String, Instant)>>,
     /// Where it also listens with TLS, and asks for client certificates.
