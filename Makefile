@@ -55,7 +55,7 @@ keycloak: ## start a real Keycloak with the demo's realm, print where it is
 	@envoy/keycloak/run.sh
 
 .PHONY: demo-keycloak
-demo-keycloak: wasm ## play the same story against a real Keycloak
+demo-keycloak: wasm peers ## play the same story against a real Keycloak
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) run --quiet --locked --package m2m-auth-kit --bin demo -- --keycloak
 

@@ -173,23 +173,6 @@ async fn a_secret_of_a_list_rotates_under_load_and_no_request_notices() {
     assert!((1..=2 * VMS).contains(&refused), "each VM finds out once for each change: {refused}");
 }
 
-/// The provider's cluster over TLS, with a client certificate or without one.
-fn over_tls(name: &str, keycloak: &Keycloak, certificate: bool) -> Value {
-    let file = |name: &str| json!({ "filename": keycloak::certificates().join(name) });
-    let mut context = json!({ "validation_context": { "trusted_ca": file("ca.pem") } });
-    if certificate {
-        let pair = json!({ "certificate_chain": file("client.pem"), "private_key": file("client.key") });
-        context["tls_certificates"] = json!([pair]);
-    }
-    let kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
-    let mut cluster = envoy::cluster(name, keycloak.tls_address());
-    cluster["transport_socket"] = json!({
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": { "@type": kind, "sni": "localhost", "common_tls_context": context },
-    });
-    cluster
-}
-
 /// The SHA-256 of the client's certificate, as bound tokens name it (RFC 8705 section 3.1).
 fn thumbprint() -> String {
     let pem = std::fs::read_to_string(keycloak::certificates().join("client.pem")).unwrap();
@@ -220,8 +203,8 @@ async fn it_takes_a_client_certificate_binds_the_token_to_it_and_gives_none_with
     });
     let upstream = Upstream::start().await;
     let envoy = Envoy::builder()
-        .cluster(over_tls("with", &keycloak, true))
-        .cluster(over_tls("without", &keycloak, false))
+        .cluster(envoy::client_tls(envoy::cluster("with", keycloak.tls_address()), true))
+        .cluster(envoy::client_tls(envoy::cluster("without", keycloak.tls_address()), false))
         .cluster(envoy::cluster("service", upstream.address()))
         .listener(envoy::listener(
             "main",

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`idp`] | a stand-in `OpenID` provider, shaped as Keycloak, that fails on command |
 //! | [`keycloak`] | a real Keycloak as a child process, where a stand-in would prove nothing |
+//! | [`story`] | the articles' three services on it, with all their sidecars |
 //! | [`upstream`] | a service that answers with what it was asked |
 //! | [`envoy`] | a real Envoy as a child process: configure it, push to it, read its logs and numbers |
 //! | [`peers`] | programs in other languages: clients, and the service in Express |
@@ -60,6 +61,7 @@ pub mod peers;
 pub mod public;
 pub mod record;
 mod serve;
+pub mod story;
 pub mod token;
 pub mod upstream;
 pub mod wait;

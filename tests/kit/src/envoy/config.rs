@@ -39,6 +39,27 @@ pub fn upstream_filters(cluster: Value, filters: Vec<Value>) -> Value {
     })
 }
 
+/// The same cluster over TLS, for servers with the certificate of [`certificates`](crate::keycloak::certificates); with the
+/// client's own certificate, or without one.
+#[must_use]
+pub fn client_tls(mut cluster: Value, certificate: bool) -> Value {
+    let file = |name: &str| json!({ "filename": crate::keycloak::certificates().join(name) });
+    let mut context = json!({ "validation_context": { "trusted_ca": file("ca.pem") } });
+    if certificate {
+        let pair = json!({ "certificate_chain": file("client.pem"), "private_key": file("client.key") });
+        context["tls_certificates"] = json!([pair]);
+    }
+    cluster["transport_socket"] = json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": typed("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"),
+            "sni": "localhost",
+            "common_tls_context": context,
+        },
+    });
+    cluster
+}
+
 /// A listener on a free loopback port: an HTTP connection manager with these filters, the router, and these routes.
 /// Its access log is one JSON object per request: `listener`, `method`, `path`, `status`, `details`, `flags`,
 /// `upstream`, `duration` (ms).

@@ -11,7 +11,7 @@ mod start;
 
 pub use binary::{binary, module};
 pub use config::{
-    Wasm, basic_injector, cluster, credential_injector, http2, jwt_authn, listener, manager_mut,
+    Wasm, basic_injector, client_tls, cluster, credential_injector, http2, jwt_authn, listener, manager_mut,
     route_config, route_to, router, secret, static_secret, upstream_filters,
 };
 pub use start::Builder;

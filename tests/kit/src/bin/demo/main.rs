@@ -1,8 +1,8 @@
 //! `make demo`: the main job, played and told. A small identity provider (or, with `--keycloak`, a real Keycloak), two
 //! services without a line of authentication code, and one real Envoy that runs `envoy/envoy.yaml` between them.
 //!
-//! Each step prints the request, the answer, and one sentence why; the first answer that is not the expected one ends
-//! the demo with exit code 1.
+//! Each step prints the request, the answer, and one sentence why. With `--keycloak` the articles' own story follows:
+//! `articles`. An answer that is not the expected one ends the demo with exit code 1.
 
 #![allow(
     clippy::expect_used,
@@ -12,6 +12,8 @@
     clippy::unwrap_used,
     reason = "a demo: it fails loudly, and it is there to print"
 )]
+
+mod articles;
 
 use m2m_auth_kit::client::{self, Response};
 use m2m_auth_kit::envoy::Envoy;
@@ -125,6 +127,18 @@ impl Story {
         }
     }
 
+    /// A step whose answer is told in words.
+    fn show(&mut self, step: &str, shown: &str, good: bool, why: &str) {
+        self.step += 1;
+        println!("{:2}. {step}", self.step);
+        println!("    {shown}");
+        println!("    {why}\n");
+        if !good {
+            println!("    ^^^ not as it should be");
+            self.wrong += 1;
+        }
+    }
+
     fn tell(&mut self, request: &str, answer: &Response, status: u16, why: &str) {
         self.step += 1;
         let told = match answer.status {
@@ -201,6 +215,13 @@ async fn main() -> ExitCode {
     println!("configuration      envoy/envoy.yaml\n");
     let mut story = Story { provider, service, envoy, step: 0, wrong: 0 };
     play(&mut story).await;
+    if let Provider::Keycloak(keycloak) = &story.provider {
+        let keycloak = keycloak.clone();
+        println!(
+            "The articles: order-service -> inventory-service -> payment-service, each with its sidecar\n"
+        );
+        articles::play(&mut story, &keycloak).await;
+    }
     if story.wrong > 0 {
         println!("{} of {} steps went wrong.", story.wrong, story.step);
         return ExitCode::FAILURE;
