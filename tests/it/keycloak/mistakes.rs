@@ -201,7 +201,7 @@ fn holds_no_secret(envoy: &Envoy) {
 async fn what_keeps_a_client_from_its_token_is_503_and_the_log_says_what_to_change() {
     let realm = Keycloak::start().await.realm("mistakes").await;
     client_like_order_service(&realm, "idle-service", |client| {
-        client["serviceAccountsEnabled"] = json!(false)
+        client["serviceAccountsEnabled"] = json!(false);
     })
     .await;
     client_like_order_service(&realm, "public-service", |client| client["publicClient"] = json!(true)).await;

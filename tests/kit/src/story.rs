@@ -66,7 +66,7 @@ impl Story {
                 "inventory",
                 inventory_port,
                 "inbound",
-                checked("inventory-service", role),
+                checked("inventory-service", &role),
                 "inventory",
             ))
             .listener(listener("charge", charge_port, "outbound", charge(), "to-payment"))
@@ -74,7 +74,7 @@ impl Story {
                 "payment",
                 payment_port,
                 "inbound",
-                checked("payment-service", chain),
+                checked("payment-service", &chain),
                 "payment",
             ))
             .listener(listener("scim", 0, "outbound", scim(), "keycloak"))
@@ -167,7 +167,7 @@ fn bound(realm: &Keycloak) -> Value {
 }
 
 /// Callers need this audience and more; the service is told who they are, and on whose behalf.
-fn checked(audience: &str, more: Value) -> Value {
+fn checked(audience: &str, more: &Value) -> Value {
     let mut require = json!({ "issuer": "keycloak", "audiences": [audience] });
     let more = more.as_object().cloned().unwrap_or_default();
     require.as_object_mut().expect("an object").extend(more);
