@@ -19,7 +19,7 @@ fn root() -> &'static Path {
 
 fn documents() -> Vec<(PathBuf, String)> {
     let mut found = vec![root().join("README.md"), root().join("CHANGELOG.md")];
-    let mut folders = vec![root().join("docs"), root().join("envoy")];
+    let mut folders = ["docs", "envoy", "examples"].map(|folder| root().join(folder)).to_vec();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -89,6 +89,22 @@ fn every_configuration_that_a_document_shows_parses() {
         }
     }
     assert!(seen >= 2, "the README shows both directions");
+}
+
+/// Keycloak takes the text of a placeholder without a value for the secret itself.
+#[test]
+fn every_placeholder_of_the_realm_has_a_value_wherever_it_is_imported() {
+    let realm = fs::read_to_string(root().join("envoy/keycloak/realm.json")).unwrap();
+    let capital = |name: &&str| name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let names: Vec<&str> = between(&realm, "${", "}").into_iter().filter(capital).collect();
+    assert!(names.len() > 5, "{names:?}");
+    for importer in ["envoy/keycloak/run.sh", "envoy/docker-compose.yaml"] {
+        // Only where there is one.
+        let Ok(text) = fs::read_to_string(root().join(importer)) else { continue };
+        for name in &names {
+            assert!(text.contains(name), "{importer} sets no {name}");
+        }
+    }
 }
 
 #[test]
