@@ -470,6 +470,7 @@ pub struct Audiences {
 /// To which keys tokens must be bound; `dpop` alone stands for `{ dpop: true }`, and `mtls` for `{ mtls: true }`. Of several, a
 /// token must be bound to one, and each key that it is bound to must be shown.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in what operators write")]
 pub struct Bound {
     /// `true`: `cnf.jkt` of the token is the thumbprint of the key that has signed the request's `DPoP` header, and the token comes as
     /// `Authorization: DPoP …`. See `inbound.dpop`.

@@ -471,6 +471,23 @@ mod tests {
                     "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"the identity provider denies the exchange of this token\"",
                 ),
             ),
+            (
+                Refusal::Proof(Fault::Url),
+                401,
+                "Invalid proof",
+                Some(
+                    "Bearer realm=\"m2m\", error=\"invalid_dpop_proof\", error_description=\"the proof is for another URL\"",
+                ),
+            ),
+            (
+                Refusal::ProofNonce("n".into()),
+                401,
+                "Invalid proof",
+                Some(
+                    "Bearer realm=\"m2m\", error=\"use_dpop_nonce\", error_description=\"the proof needs the nonce that is given here\"",
+                ),
+            ),
+            (Refusal::TooManyProofs, 503, "Overloaded", None),
             (Refusal::UnknownCredential, 503, "Misconfigured", None),
             (Refusal::TooManyWaiting, 503, "Overloaded", None),
             (Refusal::NotReady, 503, "Not ready", None),
@@ -491,6 +508,33 @@ mod tests {
             ),
             Some("2")
         );
+    }
+
+    #[test]
+    fn each_scheme_has_its_challenge_and_what_was_wrong_is_told_in_that_which_was_used() {
+        let bare = [
+            "Bearer realm=\"m2m\"".to_owned(),
+            format!("DPoP realm=\"m2m\", algs=\"{}\"", shown::ALGORITHMS),
+        ];
+        let told = |bearer: bool, dpop: bool, by_dpop: bool, refusal: &Refusal| {
+            let schemes = Schemes { bearer, dpop, by_dpop };
+            let headers = refusal.response(&Manner::default(), schemes, false).headers;
+            let challenges = headers.into_iter().filter(|(name, _)| *name == "www-authenticate");
+            challenges.map(|(_, value)| value).collect::<Vec<_>>()
+        };
+        let missing = Refusal::NoToken;
+        assert_eq!(told(true, true, false, &missing), bare);
+        assert_eq!(told(false, true, false, &missing), bare[1..]);
+        let expired = Refusal::Token(Reject::Expired);
+        for (bearer, by_dpop, in_bearer, in_dpop) in
+            [(true, false, true, false), (true, true, false, true), (false, false, false, true)]
+        {
+            let told = told(bearer, true, by_dpop, &expired);
+            let has = |scheme: &str| {
+                told.iter().any(|own| own.starts_with(scheme) && own.contains("error=\"invalid_token\""))
+            };
+            assert_eq!((has("Bearer "), has("DPoP ")), (in_bearer, in_dpop), "{told:?}");
+        }
     }
 
     #[test]

@@ -161,6 +161,10 @@ impl<'de> Deserialize<'de> for Bound {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Default, Deserialize)]
         #[serde(default, deny_unknown_fields, expecting = "an object")]
+        #[expect(
+            clippy::struct_excessive_bools,
+            reason = "each is a switch of its own in what operators write"
+        )]
         struct Full {
             dpop: bool,
             mtls: bool,

@@ -279,7 +279,7 @@ mod tests {
         for alg in [Alg::EdDsa, Alg::Rs256, Alg::Ps256] {
             let key = OtherKey::new(alg);
             let signed = proof(&key).sign(&key);
-            let used = judge("/items", &[signed.clone()], &terms()).unwrap();
+            let used = judge("/items", std::slice::from_ref(&signed), &terms()).unwrap();
             assert_eq!(used.until, NOW + 60);
             let head = head("/items", &[signed]);
             let thumbprint = URL_SAFE_NO_PAD.decode(key.thumbprint()).unwrap().try_into().unwrap();

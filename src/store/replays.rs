@@ -82,7 +82,7 @@ impl Store {
             let mut left = LAYOUT.to_vec();
             left.reserve(known.len());
             for (digest, until) in entries(&known) {
-                if digest == own {
+                if digest == *own {
                     return Ok(false);
                 }
                 if u64::from(until) >= now {
@@ -92,7 +92,7 @@ impl Store {
             if entries(&left).count() >= MOST {
                 return Err(NoRoom);
             }
-            push(&mut left, own, until);
+            push(&mut left, *own, until);
             if self.board.write(&name, &left, version) {
                 return Ok(true);
             }
@@ -101,16 +101,16 @@ impl Store {
     }
 }
 
-fn push(record: &mut Vec<u8>, digest: &[u8; DIGEST_BYTES], until: u32) {
-    record.extend_from_slice(digest);
+fn push(record: &mut Vec<u8>, digest: [u8; DIGEST_BYTES], until: u32) {
+    record.extend_from_slice(&digest);
     record.extend_from_slice(&until.to_le_bytes());
 }
 
 /// What a record remembers, and until when.
-fn entries(record: &[u8]) -> impl Iterator<Item = (&[u8; DIGEST_BYTES], u32)> {
+fn entries(record: &[u8]) -> impl Iterator<Item = ([u8; DIGEST_BYTES], u32)> {
     let entries = record.strip_prefix(LAYOUT).unwrap_or_default().as_chunks::<{ DIGEST_BYTES + 4 }>().0;
     entries.iter().filter_map(|entry| {
         let (digest, until) = entry.split_first_chunk::<DIGEST_BYTES>()?;
-        Some((digest, u32::from_le_bytes(until.try_into().ok()?)))
+        Some((*digest, u32::from_le_bytes(until.try_into().ok()?)))
     })
 }
