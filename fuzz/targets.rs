@@ -6,9 +6,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use m2m_auth::document;
-use m2m_auth::io::{Dice, Instant, Reply};
+use m2m_auth::dpop::shown::{self, Terms};
+use m2m_auth::io::{Dice, Head, Instant, Reply};
 use m2m_auth::jwk::{self, Algorithm, Key, KeySet};
-use m2m_auth::jwt::{self, Audiences, Demand, Expect};
+use m2m_auth::jwt::{self, Audiences, Binding, Demand, Expect};
 use m2m_auth::policy::Policy;
 use m2m_auth::private_key::PrivateKey;
 use m2m_auth::route;
@@ -21,13 +22,14 @@ use std::time::Duration;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub(crate) const ALL: [Target; 10] = [
+pub(crate) const ALL: [Target; 11] = [
     ("answer", answer),
     ("claims", claims),
     ("configuration", configuration),
     ("discovery", discovery),
     ("jwks", jwks),
     ("private_key", private_key),
+    ("proof", proof),
     ("record", record),
     ("route", normal_form),
     ("structure", structure),
@@ -48,6 +50,9 @@ const CONFIGURATION: &str = r#"{
         "rules": [{ "match": { "host": "a" }, "credential": "own" }, { "credential": "exchanged" }]
     }
 }"#;
+
+/// The one proof that its key has ever signed.
+const GOOD_PROOF: &str = include_str!("seeds/proof/good");
 
 const NOW: u64 = 1_800_000_000;
 
@@ -91,9 +96,29 @@ pub(crate) fn claims(payload: &[u8]) {
     if let Ok(caller) = read.verify(&key_set(), &Anything, &expect, NOW) {
         assert!(caller.claim(&["iss"]).and_then(Value::as_str).is_some_and(|iss| expect.is_named(iss)));
         assert!(caller.end() > NOW, "accepted though it has ended");
-        assert!(caller.claim(&["cnf"]).is_none(), "a bound token was accepted as a plain one");
+        let bound = caller.claim(&["cnf"]).is_some();
+        assert_eq!(bound, *caller.binding() != Binding::None, "a bound token may be taken for a plain one");
         let audiences = Audiences { any_of: vec!["svc".to_owned()], all_of: Vec::new() };
         let _ = Demand { audiences, ..Demand::default() }.holds(&caller, 0);
+    }
+}
+
+/// No proof is good but one that was signed; and what is no proof is refused, whatever is wrong with it.
+pub(crate) fn proof(bytes: &[u8]) {
+    let head: Head = [
+        (":method", b"GET".as_slice()),
+        (":scheme", b"https"),
+        (":authority", b"api.example.com"),
+        (":path", b"/items"),
+        ("dpop", bytes),
+    ]
+    .into_iter()
+    .collect();
+    let terms = Terms { origins: Vec::new(), window: 60, nonce_key: None };
+    if let Ok(proof) = shown::find(&head) {
+        let judged = proof.is_for(&head, "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo", &terms, NOW);
+        let good = judged.is_ok() && proof.is_signed(&Compact);
+        assert!(!good || bytes == GOOD_PROOF.trim().as_bytes(), "a proof that nobody signed was taken");
     }
 }
 

@@ -7,6 +7,7 @@
 mod cookie;
 mod query;
 
+use crate::dpop;
 use crate::io::Head;
 use crate::trace;
 use std::borrow::Cow;
@@ -38,6 +39,14 @@ pub enum At {
     Query(String),
 }
 
+/// A token, and how it was shown.
+pub struct Found<'a> {
+    /// The token's bytes.
+    pub token: Cow<'a, [u8]>,
+    /// Whether it stands behind `DPoP`, which says that it is bound to a key (RFC 9449 section 7.1).
+    pub by_dpop: bool,
+}
+
 /// Why a request has no token that could be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
@@ -50,10 +59,10 @@ pub enum Absent {
 }
 
 /// The one token that stands in one of these places.
-pub fn find<'a>(places: &[Place], head: &'a Head) -> Result<Cow<'a, [u8]>, Absent> {
+pub fn find<'a>(places: &[Place], head: &'a Head) -> Result<Found<'a>, Absent> {
     let found = find_one(places, head);
     trace::tell("token", found.is_ok(), || match &found {
-        Ok(token) => format!("{} bytes", token.len()),
+        Ok(found) => format!("{} bytes", found.token.len()),
         Err(Absent::None) => "none in any place where it may stand".to_owned(),
         Err(Absent::Several) => "more than one credential".to_owned(),
         Err(Absent::TooLarge) => "a query or cookies that are too large".to_owned(),
@@ -61,13 +70,13 @@ pub fn find<'a>(places: &[Place], head: &'a Head) -> Result<Cow<'a, [u8]>, Absen
     found
 }
 
-fn find_one<'a>(places: &[Place], head: &'a Head) -> Result<Cow<'a, [u8]>, Absent> {
+fn find_one<'a>(places: &[Place], head: &'a Head) -> Result<Found<'a>, Absent> {
     let mut found = None;
     for place in places {
         match place.at.token(head) {
             Err(Absent::None) => {}
             Ok(_) if found.is_some() => return Err(Absent::Several),
-            token => found = Some(token?),
+            token => found = Some(Found { token: token?, by_dpop: place.at.is_dpop() }),
         }
     }
     found.ok_or(Absent::None)
@@ -109,6 +118,11 @@ fn taken_out(places: &[Place]) -> impl Iterator<Item = &At> {
 }
 
 impl At {
+    /// Whether what stands here is bound to a key, and of no use without a proof.
+    pub fn is_dpop(&self) -> bool {
+        matches!(self, Self::Scheme(_, scheme) if scheme.eq_ignore_ascii_case(dpop::SCHEME))
+    }
+
     /// The token that stands here.
     pub fn token<'a>(&self, head: &'a Head) -> Result<Cow<'a, [u8]>, Absent> {
         match self {
@@ -169,7 +183,7 @@ mod tests {
 
     fn found(at: &[At], fields: &[(&str, &str)]) -> Result<String, Absent> {
         let head = head(fields);
-        find(&places(at), &head).map(|token| String::from_utf8(token.into_owned()).unwrap())
+        find(&places(at), &head).map(|found| String::from_utf8(found.token.into_owned()).unwrap())
     }
 
     fn everywhere() -> Vec<At> {

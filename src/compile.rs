@@ -6,6 +6,7 @@
 
 mod access;
 mod answers;
+mod bound;
 mod client;
 mod condition;
 mod demand;
@@ -162,9 +163,12 @@ impl Compiler<'_> {
         for (index, rule) in inbound.rules.iter().enumerate() {
             rules.extend(self.rule(&path.name("rules").index(index), index, rule, &places));
         }
+        let proves =
+            inbound.rules.iter().filter_map(|rule| rule.require.as_ref()?.bound).any(|bound| bound.dpop);
+        let terms = self.terms(&path.name("dpop"), inbound.dpop.as_ref(), proves);
         let own_headers = handing::own_headers(&rules);
         self.distinct(&path.name("rules"), inbound.rules.iter().map(|rule| rule.name.as_deref()));
-        Inbound { manner, resource, own_headers, rules, filter_state: inbound.filter_state }
+        Inbound { manner, resource, own_headers, terms, rules, filter_state: inbound.filter_state }
     }
 
     #[inline(never)]
@@ -196,7 +200,8 @@ impl Compiler<'_> {
         let layouts = self.layouts_of(named(require));
         let access = self.access(path, &Conditions::from(require), &layouts, 0);
         let introspect = self.introspects(path, require);
-        Some(Require { issuers: issuers?, demand, introspect, access })
+        let bound = self.bound(&path.name("bound"), require.bound);
+        Some(Require { issuers: issuers?, demand, bound, introspect, access })
     }
 
     #[inline(never)]

@@ -219,6 +219,8 @@ pub struct Inbound {
     /// Where requests carry their token. Default `[{ header: authorization, scheme: Bearer }]`, as RFC 6750 section 2.1 has it.
     /// A request with more than one credential in these places is refused (section 2 there).
     pub tokens: Option<Vec<TokenPlace>>,
+    /// How proofs of possession are judged, for rules with `bound: dpop`.
+    pub dpop: Option<Dpop>,
     /// The rules; the first that matches decides. A request that matches none is refused.
     pub rules: Vec<InboundRule>,
     /// `true`: what was decided stands in Envoy's filter state, for the filters behind this one and for the access log:
@@ -258,6 +260,27 @@ pub struct ResourceMetadata {
     pub resource_name: Option<String>,
     /// Where developers can read more. Default: none.
     pub resource_documentation: Option<String>,
+}
+
+/// How proofs of possession are judged (RFC 9449). Each proof is good once; the workers of a process remember those that were
+/// used together where they share (`sharing`), else each for itself, so that a stolen one could be used once more with
+/// another worker, within `window`.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+pub struct Dpop {
+    /// The origins by which callers know this service, `[https://api.example.com]`: `htu` of a proof must be at one of them.
+    /// Default: the request's own scheme and host, which is right unless a proxy before this one changes them, such as one that
+    /// ends TLS.
+    pub origins: Vec<String>,
+    /// How far from now a proof's `iat` may lie, either way. Default `60s`: clocks of one fleet differ by less. Between `1s`
+    /// and `5m`. Used proofs are remembered that long.
+    pub window: Option<Span>,
+    /// With it, proofs must have a nonce of this service (RFC 9449 section 9), which is told with a 401 `use_dpop_nonce`, is good for 5
+    /// minutes, and takes the place of `window`: so nobody can make proofs ahead, and callers' clocks do not count. A key of at
+    /// least 32 characters, the same for every proxy of the service, as a caller's next request may come to another one.
+    /// Default: no nonces.
+    pub nonce_key: Option<Secret>,
 }
 
 /// Requests, and what they need.
@@ -384,6 +407,10 @@ pub struct Require {
     /// `aud` must hold at least one of these (RFC 7519 section 4.1.3), or `{ any_of: […], all_of: […] }`. May be left out only
     /// beside `clients`, for issuers whose tokens have no `aud` (Cognito); a token that has one is refused then.
     pub audiences: Audiences,
+    /// Whether tokens must be bound to a key of the caller's, so that whoever steals a token alone cannot use it: `dpop`, to one that each
+    /// request proves anew (RFC 9449), or `mtls`, to the certificate of the caller's connection (RFC 8705 section 3). An object says
+    /// more, see `Bound`. Default: tokens that are bound are refused, as nobody looks at the key.
+    pub bound: Option<Bound>,
     /// Which tokens the issuer is asked about (RFC 7662): `opaque`, those that are no JWT, or `always`, so that a revoked JWT
     /// stops within `introspection.cache`, for one request to the issuer per token and worker in that time. Default `opaque`
     /// where the issuer has `introspection`.
@@ -440,6 +467,26 @@ pub struct Audiences {
     pub any_of: Option<Vec<String>>,
     /// Every one of these.
     pub all_of: Option<Vec<String>>,
+}
+
+/// To which keys tokens must be bound; `dpop` alone stands for `{ dpop: true }`, and `mtls` for `{ mtls: true }`. Of several, a
+/// token must be bound to one, and each key that it is bound to must be shown.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in what operators write")]
+pub struct Bound {
+    /// `true`: `cnf.jkt` of the token is the thumbprint of the key that has signed the request's `DPoP` header, and the token comes as
+    /// `Authorization: DPoP …`. See `inbound.dpop`.
+    pub dpop: bool,
+    /// `true`: `cnf.x5t#S256` of the token is the SHA-256 of the certificate that the client has shown on this connection. It takes a
+    /// listener that asks for client certificates. Envoy is asked for it, which costs each request about 1 µs.
+    pub mtls: bool,
+    /// `true`: that of the certificate which the last element of `x-forwarded-client-cert` names in `Hash`, for a filter behind a
+    /// proxy that ends the client's TLS. Whoever may send that header here may use any stolen token: Envoy must replace it or
+    /// append to it (`forward_client_cert_details: SANITIZE_SET` or `APPEND_FORWARD`) at each way in from outside, and nothing
+    /// but such proxies may reach this one. This connection's certificate is not looked at then.
+    pub danger_xfcc: bool,
+    /// `true`: tokens that are not bound are taken too. Default `false`.
+    pub optional: bool,
 }
 
 /// Names of roles or scopes: a list means all of them.

@@ -1,7 +1,11 @@
 //! Proofs of possession (RFC 9449): that whoever shows a token holds the key that the token was given for.
 //!
-//! In: a key, what is asked, what a server answered. Out: the proof's text, ready to be signed, and the server's nonce. It
-//! does not sign, keeps no state and has no clock.
+//! Here are those that we make: in goes a key, what is asked, what a server answered; out comes the proof's text, ready to be
+//! signed, and the server's nonce. Those that are shown to us are read in [`shown`]. Nothing here signs, keeps state or has
+//! a clock.
+
+mod nonce;
+pub mod shown;
 
 use crate::io::{Head, Reply};
 use crate::json;
@@ -9,6 +13,7 @@ use crate::jwk::Algorithm;
 use crate::private_key::PrivateKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+pub use nonce::NonceKey;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -17,6 +22,9 @@ use std::rc::Rc;
 
 /// The header of a proof, in a request and in the answer that wants a nonce in the next one.
 pub const HEADER: &str = "dpop";
+
+/// What stands before a bound token (RFC 9449 section 7.1).
+pub const SCHEME: &str = "DPoP";
 
 /// The key that proofs are made with.
 pub struct Key {

@@ -3,6 +3,7 @@
 //! Plain data, and the one place that knows which claim can be a header's value. It does not decide what to change.
 
 use crate::bearer::{self, Place};
+use crate::dpop;
 use crate::io::{Head, State};
 use crate::store::Want;
 use serde_json::Value;
@@ -60,6 +61,9 @@ impl Edits {
         }
         for name in bearer::headers_without(head, places) {
             self.remove(name, head);
+        }
+        if places.iter().any(|place| !place.forward && place.at.is_dpop()) {
+            self.remove(&Rc::from(dpop::HEADER), head); // a proof of nothing
         }
         if let Some(path) = bearer::path_without(head, places) {
             self.set(&Rc::from(":path"), path);

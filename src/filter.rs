@@ -7,16 +7,18 @@ mod attach;
 mod authenticate;
 mod introspect;
 mod modes;
+mod possess;
 mod prove;
 
 use crate::access::Asked;
 use crate::assertion::Signer;
 use crate::bearer;
+use crate::dpop::shown::Used;
 use crate::edits::Edits;
 use crate::io::{Head, Instant, Now, Response};
 use crate::jwt::{Caller, Reject};
 use crate::policy::{Inbound, Mode, Policy, Require, Rule};
-use crate::reply::Refusal;
+use crate::reply::{Refusal, Schemes};
 use crate::route::{Ambiguous, Target};
 use crate::signature::Verify;
 use crate::store::{Missing, Store, Want};
@@ -42,6 +44,8 @@ pub struct Request<'a> {
     pub verifier: &'a dyn Verify,
     /// How proofs are signed.
     pub signer: &'a mut Signer,
+    /// The proof that it has used, if it had to wait since.
+    pub spent: &'a mut Option<Used>,
     /// What was seen on the way, for metrics and the audit log.
     pub seen: &'a mut Seen,
 }
@@ -74,6 +78,8 @@ pub struct Seen {
     pub spared: Option<Refusal>,
     /// Why it needed no caller, if a rule wanted one.
     pub without: Option<&'static str>,
+    /// How its callers may show their tokens, and this one did.
+    pub schemes: Schemes,
     /// Who calls.
     pub caller: Option<Caller>,
     /// Whether the caller's token had been verified before.
@@ -132,9 +138,11 @@ impl<'a> Request<'a> {
         target: &Target<'_>,
         edits: &mut Edits,
     ) -> Result<Authenticated<'a>, Stop> {
-        let token = bearer::find(&rule.tokens, self.head)?;
-        let (caller, payload) = self.authenticate(require, &token)?;
+        let found = bearer::find(&rule.tokens, self.head)?;
+        self.seen.schemes.by_dpop = found.by_dpop;
+        let (caller, payload) = self.authenticate(require, &found.token)?;
         self.seen.caller = Some(caller.clone());
+        self.possess(require, &found, &caller)?;
         require.demand.holds(&caller, self.now.unix).map_err(Refusal::Token)?;
         require.access.allows(&caller, Asked { target, matches: &rule.matches }).map_err(Refusal::Access)?;
         for (header, path) in &rule.claims_to_headers {
@@ -145,7 +153,7 @@ impl<'a> Request<'a> {
         if let Some((header, payload)) = rule.payload_header.as_ref().zip(payload) {
             edits.set(header, payload.to_vec());
         }
-        Ok(Authenticated { token, caller })
+        Ok(Authenticated { token: found.token, caller })
     }
 }
 

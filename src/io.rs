@@ -74,13 +74,15 @@ pub struct Field {
     pub value: Range<usize>,
 }
 
-/// What the host is asked about a request's route, as each answer costs about 1 us.
+/// What the host is asked about a request, as each answer costs about 1 us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asks {
     /// For [`Route::cluster`].
     pub cluster: bool,
     /// For [`Route::credential`].
     pub credential: bool,
+    /// For [`Head::certificate`].
+    pub certificate: bool,
 }
 
 /// A request's route, as far as the host was asked and knows.
@@ -98,18 +100,30 @@ pub struct Head {
     bytes: Vec<u8>,
     fields: Vec<Field>,
     route: Route,
+    certificate: Option<Vec<u8>>,
 }
 
 impl Head {
     /// Header fields as they lie in `bytes`; a range outside of it reads as empty.
     pub fn new(bytes: Vec<u8>, fields: Vec<Field>) -> Self {
-        Self { bytes, fields, route: Route::default() }
+        Self { bytes, fields, ..Self::default() }
     }
 
     /// The same request, on this route.
     #[must_use]
     pub fn on(self, route: Route) -> Self {
         Self { route, ..self }
+    }
+
+    /// The same request, on a connection whose client has shown this certificate.
+    #[must_use]
+    pub fn shown_with(self, certificate: Option<Vec<u8>>) -> Self {
+        Self { certificate, ..self }
+    }
+
+    /// The SHA-256 of the certificate that the client has shown, in hexadecimal, as far as the host was asked.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
     }
 
     /// Where it goes.

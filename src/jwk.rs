@@ -5,6 +5,7 @@
 //! metadata: tokens never bring keys.
 
 pub mod der;
+mod thumbprint;
 
 use crate::json;
 use base64::Engine as _;
@@ -237,7 +238,7 @@ pub fn parse_object(document: &Map<String, Value>) -> Result<Parsed, Error> {
     }
     let mut parsed = Parsed { keys: KeySet::default(), left_out: Vec::new() };
     for (index, entry) in entries.iter().enumerate() {
-        match key(entry) {
+        match entry.as_object().ok_or("not an object").and_then(key) {
             Ok(key) => parsed.keys.keys.push(key),
             Err(unusable) => parsed.left_out.push(format!("key {index}: {unusable}")),
         }
@@ -257,10 +258,8 @@ pub(crate) const MIN_RSA_BITS: usize = 2048;
 /// What the host's crypto and common providers go up to; larger keys cost time for nothing.
 const MAX_RSA_BITS: usize = 8192;
 
-fn key(entry: &Value) -> Result<Key, &'static str> {
-    let Value::Object(entry) = entry else {
-        return Err("not an object");
-    };
+/// One public key (RFC 7517 section 4) that may verify signatures, or why it may not.
+pub fn key(entry: &Map<String, Value>) -> Result<Key, &'static str> {
     match member(entry, "use")? {
         None | Some("sig") => {}
         Some(_) => return Err("its use is not sig"),

@@ -3,22 +3,23 @@
 //! In: the token's bytes, the issuer's keys, what is expected of it, the time. Strict where RFC 7515 and RFC 7519 leave
 //! a choice. It knows nothing of roles, routes or HTTP, and believes nothing before the signature is verified.
 
+mod binding;
 mod demand;
 mod expect;
 mod introspected;
 
-use crate::json;
 use crate::jwk::{Algorithm, KeySet};
+use crate::jws::{self, Jws, media_type};
 use crate::layout::Layout;
 use crate::signature::{self, Verify};
 use crate::trace;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+pub use binding::Binding;
 pub use demand::{Audiences, Demand};
 use expect::date;
-pub use expect::{Expect, Name, Types, media_type};
+pub use expect::{Expect, Name, Types};
 pub use introspected::introspected;
 use serde_json::{Map, Value};
+use std::cell::OnceCell;
 use std::fmt;
 use std::rc::Rc;
 
@@ -42,7 +43,7 @@ pub enum Reject {
     Audience,
     /// Its caller authenticated longer ago than is allowed (RFC 9470).
     AuthTime,
-    /// Bound to a key that only its owner has, but sent as a plain bearer token (RFC 9449 section 7.1, RFC 8705).
+    /// Bound to a key that was not shown with it (RFC 9449 section 7.1, RFC 8705 section 3), or not bound where it must be.
     Bound,
     /// Issued to a client that is not one of those that may.
     Client,
@@ -108,6 +109,16 @@ impl Reject {
     }
 }
 
+impl From<jws::Fault> for Reject {
+    fn from(fault: jws::Fault) -> Self {
+        match fault {
+            jws::Fault::Algorithm => Self::Algorithm,
+            jws::Fault::Critical => Self::Critical,
+            jws::Fault::Malformed => Self::Malformed,
+        }
+    }
+}
+
 impl fmt::Display for Reject {
     /// One fixed sentence each: an answer never quotes a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,7 +128,7 @@ impl fmt::Display for Reject {
             Self::Algorithm => "the token's algorithm is not allowed",
             Self::Audience => "the token is not meant for this service",
             Self::AuthTime => "the caller has authenticated too long ago",
-            Self::Bound => "the token is bound to a key and cannot be used as a plain bearer token",
+            Self::Bound => "the token is not bound to the key that was shown with it",
             Self::Claim => "a claim of the token is missing or of the wrong type",
             Self::Client => "the token's client is not one of those that may",
             Self::Critical => "the token demands an extension that is not supported",
@@ -153,28 +164,7 @@ pub fn read(token: &[u8]) -> Result<Unverified<'_>, Reject> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(Reject::TooLarge);
     }
-    let is_dot = |byte: &u8| *byte == b'.';
-    let (Some(first), Some(last)) = (token.iter().position(is_dot), token.iter().rposition(is_dot)) else {
-        return Err(Reject::Malformed);
-    };
-    let (signed, signature) = (token.get(..last).unwrap_or_default(), token.get(last.saturating_add(1)..));
-    let (header, payload) = (signed.get(..first), signed.get(first.saturating_add(1)..));
-    let (Some(header), Some(payload), Some(signature)) = (header, payload, signature) else {
-        return Err(Reject::Malformed);
-    };
-    if payload.is_empty() || payload.contains(&b'.') || signature.is_empty() {
-        return Err(Reject::Malformed);
-    }
-    let header = object(header)?;
-    // RFC 7515 section 4.1.11: an extension that is not understood refuses the token; we understand none. RFC 7797's
-    // `b64` must be listed in `crit`, and is refused without it too.
-    if header.contains_key("crit") || header.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
-        return Err(Reject::Critical);
-    }
-    let Some(Value::String(algorithm)) = header.get("alg") else {
-        return Err(Reject::Malformed);
-    };
-    let algorithm = Algorithm::from_name(algorithm).ok_or(Reject::Algorithm)?;
+    let Jws { signed, header, algorithm, payload, signature } = jws::read(token)?;
     let kid = match header.get("kid") {
         None => None,
         Some(Value::String(kid)) if kid.len() <= MAX_KID_BYTES => Some(kid.clone()),
@@ -185,18 +175,18 @@ pub fn read(token: &[u8]) -> Result<Unverified<'_>, Reject> {
         Some(Value::String(typ)) => Some(media_type(typ)),
         Some(_) => return Err(Reject::Type),
     };
-    let signature = decode(signature)?;
     trace::tell("header", true, || {
         let [kid, typ] = [&kid, &typ].map(|text| text.as_deref().unwrap_or("missing"));
         format!("alg {algorithm}, kid {kid}, typ {typ}")
     });
-    Ok(Unverified { signed, claims: object(payload), signature, algorithm, kid, typ })
+    let claims = jws::object(payload).map_err(Reject::from);
+    Ok(Unverified { signed, claims, signature, algorithm, kid, typ })
 }
 
 /// When a token says that it ends, if it is a JWT. Nobody has verified it: good for not using it longer, and nothing else.
 pub fn claimed_end(token: &[u8]) -> Option<u64> {
     let payload = token.split(|byte| *byte == b'.').nth(1)?;
-    let exp = date(&object(payload).ok()?, "exp").ok().flatten()?;
+    let exp = date(&jws::object(payload).ok()?, "exp").ok().flatten()?;
     Some(u64::try_from(exp).unwrap_or_default())
 }
 
@@ -238,7 +228,7 @@ impl Unverified<'_> {
         self.verify_signature(keys, verifier)?;
         let claims = self.claims?;
         let end = expect.check(&claims, now)?;
-        Ok(Caller(Rc::new(Verified { claims, end, layout: expect.layout })))
+        Ok(Caller::new(claims, end, expect.layout))
     }
 
     fn verify_signature(&self, keys: &KeySet, verifier: &dyn Verify) -> Result<(), Reject> {
@@ -270,10 +260,18 @@ pub struct Caller(Rc<Verified>);
 struct Verified {
     claims: Map<String, Value>,
     end: u64,
+    binding: Binding,
+    /// Of the token, once somebody has asked.
+    digest: OnceCell<String>,
     layout: &'static Layout,
 }
 
 impl Caller {
+    fn new(claims: Map<String, Value>, end: u64, layout: &'static Layout) -> Self {
+        let (binding, digest) = (Binding::of(&claims), OnceCell::new());
+        Self(Rc::new(Verified { claims, end, binding, digest, layout }))
+    }
+
     /// The claim at `path`, each step a member's literal name.
     pub fn claim<S: AsRef<str>>(&self, path: &[S]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;
@@ -284,6 +282,16 @@ impl Caller {
     /// Seconds since 1970 from which on the token is no longer accepted, the clock skew included.
     pub fn end(&self) -> u64 {
         self.0.end
+    }
+
+    /// Whose key must be shown together with the token.
+    pub fn binding(&self) -> &Binding {
+        &self.0.binding
+    }
+
+    /// The digest of the token, made once and then remembered with it.
+    pub fn digest(&self, make: impl FnOnce() -> String) -> &str {
+        self.0.digest.get_or_init(make)
     }
 
     /// `exp`, in seconds since 1970.
@@ -318,21 +326,14 @@ impl fmt::Debug for Caller {
     }
 }
 
-fn object(part: &[u8]) -> Result<Map<String, Value>, Reject> {
-    json::parse_object(&decode(part)?).map_err(|_| Reject::Malformed)
-}
-
-/// RFC 7515 section 2: base64url, no padding, no blanks; bits that carry nothing must be zero.
-fn decode(part: &[u8]) -> Result<Vec<u8>, Reject> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| Reject::Malformed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::jwk;
     use crate::layout;
     use crate::signature::Compact;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use jwt_compact::Algorithm as _;
     use jwt_compact::alg::Ed25519;
     use jwt_compact::alg::SigningKey as _;
@@ -446,7 +447,15 @@ mod tests {
         assert_eq!(told(Some("access")), None);
         assert_eq!(told(Some("id")), Some(Reject::Kind));
         assert_eq!(told(None), Some(Reject::Kind), "a claim that every access token of the provider has");
-        assert_eq!(with_claims(|c| c["cnf"] = json!({"jkt": "x"})).unwrap_err(), Reject::Bound);
+        let bound = |typ: &str| {
+            with_claims(|c| {
+                c["typ"] = json!(typ);
+                c["cnf"] = json!({ "jkt": URL_SAFE_NO_PAD.encode([7; 32]) });
+            })
+        };
+        assert_eq!(bound("DPoP").unwrap().binding(), bound("Bearer").unwrap().binding());
+        assert_ne!(*bound("DPoP").unwrap().binding(), Binding::None);
+        assert_eq!(bound("ID").unwrap_err(), Reject::Kind);
     }
 
     #[test]

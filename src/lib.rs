@@ -23,8 +23,8 @@
 //! # Where to read
 //!
 //! [`filter`] is one request, from top to bottom; start there. What it asks:
-//! [`route`] which rule, [`bearer`] where the token is, [`jwt`] who calls (with [`jwk`] and [`signature`]), [`access`] may they
-//! (with [`layout`]), [`store`] what is known, [`reply`] what to answer, [`state`] what later filters are told. What the resource
+//! [`route`] which rule, [`bearer`] where the token is, [`jwt`] who calls (with [`jws`], [`jwk`] and [`signature`]), [`bound`] and
+//! [`dpop`] whether it is theirs, [`access`] may they (with [`layout`]), [`store`] what is known, [`reply`] what to answer, [`state`] what later filters are told. What the resource
 //! says of itself: [`resource`]. What keeps the store fresh: [`lease`] when to fetch, [`discovery`] where from, [`oauth`] what
 //! to ask for, [`dpop`] how to prove that a token is ours. What the operator wrote and meant: [`config`] and [`policy`],
 //! with [`compile`] between them. What drives it all: [`plugin`], and [`wasm`] around it.
@@ -33,6 +33,7 @@ pub mod access;
 pub mod assertion;
 pub mod audit;
 pub mod bearer;
+pub mod bound;
 pub mod cache;
 pub mod compile;
 pub mod config;
@@ -44,6 +45,7 @@ pub mod filter;
 pub mod io;
 pub mod json;
 pub mod jwk;
+pub mod jws;
 pub mod jwt;
 pub mod layout;
 pub mod lease;

@@ -5,6 +5,7 @@
 
 use crate::assertion::Signer;
 use crate::audit::Audit;
+use crate::dpop::shown::Used;
 use crate::dpop::{self, Nonce};
 use crate::edits::{Edits, Sent};
 use crate::filter::{Request, Seen, Stop, ran_out};
@@ -66,6 +67,8 @@ struct Waiter {
     want: Want,
     since: Instant,
     deadline: Instant,
+    /// The proof that it has used.
+    spent: Option<Used>,
 }
 
 impl Plugin {
@@ -101,7 +104,8 @@ impl Plugin {
 
     /// A request came.
     pub fn request(&mut self, id: RequestId, head: Head, now: Now) -> Step {
-        let (want, seen) = match self.decide(&head, now.instant, now) {
+        let mut spent = None;
+        let (want, seen) = match self.decide(&head, now.instant, now, &mut spent) {
             (Err(Stop::Wait(want)), seen) => (want, seen),
             (Err(Stop::Refuse(refusal)), seen) => return self.refuse(&refusal, &seen, &head, now),
             (Err(Stop::Answer(response)), _) => return self.answer(response),
@@ -112,7 +116,7 @@ impl Plugin {
         }
         self.stats.count(Event::Held, &self.store.describe(want), "");
         let (since, deadline) = (now.instant, now.instant + self.policy.waiting.timeout);
-        self.waiting.push(Waiter { id, head, want, since, deadline });
+        self.waiting.push(Waiter { id, head, want, since, deadline, spent });
         Step::Wait
     }
 
@@ -214,11 +218,17 @@ impl Plugin {
             >= self.policy.waiting.requests
     }
 
-    fn decide(&mut self, head: &Head, since: Instant, now: Now) -> (Result<Edits, Stop>, Seen) {
+    fn decide(
+        &mut self,
+        head: &Head,
+        since: Instant,
+        now: Now,
+        spent: &mut Option<Used>,
+    ) -> (Result<Edits, Stop>, Seen) {
         let mut seen = Seen::default();
         let Self { policy, store, verifier, signer, .. } = self;
         let verifier = verifier.as_ref();
-        let request = Request { head, now, since, policy, store, verifier, signer, seen: &mut seen };
+        let request = Request { head, now, since, policy, store, verifier, signer, spent, seen: &mut seen };
         (request.decide(), seen)
     }
 
@@ -227,8 +237,8 @@ impl Plugin {
         let concerned =
             |waiter: &mut Waiter| arrived.map_or(waiter.deadline <= now.instant, |want| waiter.want == want);
         let concerned: Vec<Waiter> = self.waiting.extract_if(.., concerned).collect();
-        for waiter in concerned {
-            let step = match self.decide(&waiter.head, waiter.since, now) {
+        for mut waiter in concerned {
+            let step = match self.decide(&waiter.head, waiter.since, now, &mut waiter.spent) {
                 (Ok(edits), seen) => self.forward(edits, &seen, &waiter.head, now),
                 (Err(Stop::Refuse(refusal)), seen) => self.refuse(&refusal, &seen, &waiter.head, now),
                 (Err(Stop::Answer(response)), _) => self.answer(response),
@@ -285,7 +295,7 @@ impl Plugin {
         self.tell_audit(log::Level::Info, line);
         let plain = Manner::default();
         let manner = self.policy.inbound.as_ref().map_or(&plain, |inbound| &inbound.manner);
-        let mut response = refusal.response(manner, head.is_grpc());
+        let mut response = refusal.response(manner, seen.schemes, head.is_grpc());
         if self.policy.tells_state() {
             let (state, left_out) = state::refused(seen, refusal.reason());
             response.state = state;

@@ -4,14 +4,16 @@
 
 use crate::access::Requirement;
 use crate::bearer::Place;
+use crate::bound::{Bound, Certificate};
 pub use crate::config::Mode;
 use crate::config::{Existing, Introspect, Unavailable};
 use crate::discovery::Discovery;
+use crate::dpop::shown::Terms;
 use crate::io::{Asks, Endpoint, Route};
 use crate::jwk::KeySet;
 use crate::jwt::{Demand, Expect};
 use crate::oauth::{Grant, Introspection};
-use crate::reply::Manner;
+use crate::reply::{Manner, Schemes};
 use crate::resource::Resource;
 use crate::route::{Match, Target};
 use crate::trace;
@@ -55,10 +57,14 @@ pub const DECISION: &str = "m2m-auth-decision";
 pub struct UnknownCredential;
 
 impl Policy {
-    /// What must be known of a request's route before it can be decided.
+    /// What the host must be asked about a request before it can be decided.
     pub fn asks(&self) -> Asks {
         let cluster = self.outbound.iter().any(|rule| rule.matches.cluster.is_some());
-        Asks { cluster, credential: self.outbound.iter().any(|rule| rule.credential.is_none()) }
+        let credential = self.outbound.iter().any(|rule| rule.credential.is_none());
+        let rules = self.inbound.iter().flat_map(|inbound| &inbound.rules);
+        let mut bound = rules.filter_map(|rule| rule.require.as_ref()?.bound);
+        let certificate = bound.any(|bound| bound.certificate == Some(Certificate::Connection));
+        Asks { cluster, credential, certificate }
     }
 
     /// The one of these issuers that a token says it is from.
@@ -220,6 +226,8 @@ pub struct Inbound {
     pub resource: Option<Resource>,
     /// Headers that only we may set; a client's copies are removed.
     pub own_headers: Vec<Rc<str>>,
+    /// How proofs are judged, if any are asked for.
+    pub terms: Option<Terms>,
     /// In order.
     pub rules: Vec<Rule>,
     /// Whether later filters and the access log are told.
@@ -265,10 +273,21 @@ pub struct Require {
     pub issuers: Vec<IssuerId>,
     /// What the token must be.
     pub demand: Demand,
+    /// To which keys it must be bound; none: to none.
+    pub bound: Option<Bound>,
     /// Which tokens are asked about; none, if nobody is asked.
     pub introspect: Option<Introspect>,
     /// What the caller must be allowed.
     pub access: Requirement,
+}
+
+impl Require {
+    /// How its callers may show their tokens.
+    pub fn schemes(&self) -> Schemes {
+        let by_key = self.bound.is_some_and(|bound| bound.key);
+        let otherwise = self.bound.is_none_or(|bound| bound.optional || bound.certificate.is_some());
+        Schemes { bearer: otherwise, dpop: by_key, by_dpop: false }
+    }
 }
 
 /// A client, and the token that it asks for.

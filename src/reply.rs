@@ -4,6 +4,8 @@
 //! answer never holds a token, a URL, or anything else that the request brought.
 
 use crate::access::Deny;
+use crate::dpop::shown::Fault;
+use crate::dpop::{self, shown};
 use crate::io::Response;
 use crate::jwt::Reject;
 use serde_json::json;
@@ -39,10 +41,34 @@ pub enum Refusal {
     UnknownCredential,
     /// The proof that a bound token needs could not be made.
     NoProof,
+    /// A proof that is not good (RFC 9449 section 4.3).
+    Proof(Fault),
+    /// A proof that needs this nonce of ours (RFC 9449 section 9).
+    ProofNonce(String),
+    /// No more proofs can be remembered.
+    TooManyProofs,
     /// As many requests wait as may.
     TooManyWaiting,
     /// The plugin is not ready to decide.
     NotReady,
+}
+
+/// In which schemes a token may come, and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schemes {
+    /// `Bearer`.
+    pub bearer: bool,
+    /// `DPoP`.
+    pub dpop: bool,
+    /// It came as `DPoP`.
+    pub by_dpop: bool,
+}
+
+impl Default for Schemes {
+    /// `Bearer` alone.
+    fn default() -> Self {
+        Self { bearer: true, dpop: false, by_dpop: false }
+    }
 }
 
 /// How the caller is told.
@@ -80,6 +106,9 @@ impl Refusal {
             Self::ExchangeDenied => "exchange_denied",
             Self::UnknownCredential => "unknown_credential",
             Self::NoProof => "no_proof",
+            Self::Proof(fault) => fault.label(),
+            Self::ProofNonce(_) => Fault::Nonce.label(),
+            Self::TooManyProofs => "too_many_proofs",
             Self::TooManyWaiting => "too_many_waiting",
             Self::NotReady => "not_ready",
         }
@@ -108,7 +137,7 @@ impl Refusal {
     }
 
     /// The answer; a gRPC client gets the sentence alone, as Envoy puts the body into `grpc-message`.
-    pub fn response(&self, manner: &Manner, grpc: bool) -> Response {
+    pub fn response(&self, manner: &Manner, schemes: Schemes, grpc: bool) -> Response {
         let Facts { status, error, message, challenge, details } = self.facts();
         let (kind, body) = if grpc {
             ("text/plain", message.clone())
@@ -126,21 +155,31 @@ impl Refusal {
         match challenge {
             Challenge::None => {}
             // RFC 6750 section 3.1: a request without any credential gets no error code.
-            Challenge::Bare => headers.push(("www-authenticate", manner.bearer(&[]))),
+            Challenge::Bare => headers.extend(manner.challenges(schemes, &[])),
             Challenge::Error(code) => {
                 let parameters = [("error", code), ("error_description", &message)];
-                headers.push(("www-authenticate", manner.bearer(&parameters)));
+                headers.extend(manner.challenges(schemes, &parameters));
+            }
+            Challenge::Nonce(nonce) => {
+                let parameters = [("error", "use_dpop_nonce"), ("error_description", &message)];
+                headers.extend(manner.challenges(schemes, &parameters));
+                headers.push(("dpop-nonce", nonce));
             }
             Challenge::Scope(scope) => {
                 let code = "insufficient_scope";
                 let parameters = [("error", code), ("error_description", &message), ("scope", &scope)];
-                headers.push(("www-authenticate", manner.bearer(&parameters)));
+                headers.extend(manner.challenges(schemes, &parameters));
             }
             Challenge::RetryAfter(wait) => headers.push(("retry-after", seconds(wait).to_string())),
         }
         // Envoy makes 13 of 400, which is a fault of the server.
         let grpc_status = (status == 400).then_some(INVALID_ARGUMENT);
         Response { status, grpc_status, headers, body, details, state: Vec::new() }
+    }
+
+    /// The answer where nothing is known of how answers are given here.
+    pub fn plain(&self) -> Response {
+        self.response(&Manner::default(), Schemes::default(), false)
     }
 
     fn facts(&self) -> Facts {
@@ -251,6 +290,27 @@ impl Refusal {
                 Challenge::RetryAfter(Duration::from_secs(1)),
                 "m2m_auth_no_proof",
             ),
+            Self::Proof(fault) => facts(
+                401,
+                "Invalid proof",
+                &fault.to_string(),
+                Challenge::Error("invalid_dpop_proof"),
+                "m2m_auth_invalid_proof",
+            ),
+            Self::ProofNonce(nonce) => facts(
+                401,
+                "Invalid proof",
+                &Fault::Nonce.to_string(),
+                Challenge::Nonce(nonce.clone()),
+                "m2m_auth_invalid_proof",
+            ),
+            Self::TooManyProofs => facts(
+                503,
+                "Overloaded",
+                "too many proofs are to be remembered",
+                Challenge::RetryAfter(Duration::from_secs(1)),
+                "m2m_auth_too_many_proofs",
+            ),
             Self::TooManyWaiting => facts(
                 503,
                 "Overloaded",
@@ -287,6 +347,7 @@ enum Challenge {
     None,
     Bare,
     Error(&'static str),
+    Nonce(String),
     Scope(String),
     RetryAfter(Duration),
 }
@@ -297,9 +358,26 @@ fn seconds(wait: Duration) -> u64 {
 }
 
 impl Manner {
-    /// A challenge (RFC 6750 section 3).
-    fn bearer(&self, parameters: &[(&str, &str)]) -> String {
-        let mut challenge = format!("Bearer realm=\"{}\"", quotable(&self.realm));
+    /// A challenge for each scheme in which a token may come; what was wrong is told in that in which it came (RFC 9449
+    /// section 7.1).
+    fn challenges(
+        &self,
+        schemes: Schemes,
+        parameters: &[(&str, &str)],
+    ) -> impl Iterator<Item = (&'static str, String)> {
+        let tells_dpop = schemes.by_dpop || !schemes.bearer;
+        let of = |tells: bool| if tells { parameters } else { &[] };
+        let bearer = schemes.bearer.then(|| self.challenge("Bearer", of(!tells_dpop)));
+        let dpop = schemes.dpop.then(|| {
+            let algorithms = [("algs", shown::ALGORITHMS)];
+            self.challenge(dpop::SCHEME, &[of(tells_dpop), &algorithms].concat())
+        });
+        bearer.into_iter().chain(dpop).map(|challenge| ("www-authenticate", challenge))
+    }
+
+    /// RFC 6750 section 3, RFC 9449 section 7.1.
+    fn challenge(&self, scheme: &str, parameters: &[(&str, &str)]) -> String {
+        let mut challenge = format!("{scheme} realm=\"{}\"", quotable(&self.realm));
         // RFC 9728 section 5.1.
         let metadata = self.resource_metadata.as_deref().map(|url| ("resource_metadata", url));
         for (name, value) in parameters.iter().copied().chain(metadata) {
@@ -410,11 +488,28 @@ mod tests {
                     "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"the identity provider denies the exchange of this token\"",
                 ),
             ),
+            (
+                Refusal::Proof(Fault::Url),
+                401,
+                "Invalid proof",
+                Some(
+                    "Bearer realm=\"m2m\", error=\"invalid_dpop_proof\", error_description=\"the proof is for another URL\"",
+                ),
+            ),
+            (
+                Refusal::ProofNonce("n".into()),
+                401,
+                "Invalid proof",
+                Some(
+                    "Bearer realm=\"m2m\", error=\"use_dpop_nonce\", error_description=\"the proof needs the nonce that is given here\"",
+                ),
+            ),
+            (Refusal::TooManyProofs, 503, "Overloaded", None),
             (Refusal::UnknownCredential, 503, "Misconfigured", None),
             (Refusal::TooManyWaiting, 503, "Overloaded", None),
             (Refusal::NotReady, 503, "Not ready", None),
         ] {
-            let response = refusal.response(&Manner::default(), false);
+            let response = refusal.response(&Manner::default(), Schemes::default(), false);
             assert_eq!(response.status, status, "{refusal:?}");
             assert_eq!(header(&response, "www-authenticate"), challenge, "{refusal:?}");
             assert_eq!(header(&response, "retry-after").is_some(), status == 503, "{refusal:?}");
@@ -424,9 +519,39 @@ mod tests {
             assert_eq!((&body["error"], &body["reason"]), (&json!(error), &json!(refusal.reason())));
         }
         assert_eq!(
-            header(&Refusal::NoKeys(wait).response(&Manner::default(), false), "retry-after"),
+            header(
+                &Refusal::NoKeys(wait).response(&Manner::default(), Schemes::default(), false),
+                "retry-after"
+            ),
             Some("2")
         );
+    }
+
+    #[test]
+    fn each_scheme_has_its_challenge_and_what_was_wrong_is_told_in_that_which_was_used() {
+        let bare = [
+            "Bearer realm=\"m2m\"".to_owned(),
+            format!("DPoP realm=\"m2m\", algs=\"{}\"", shown::ALGORITHMS),
+        ];
+        let told = |bearer: bool, dpop: bool, by_dpop: bool, refusal: &Refusal| {
+            let schemes = Schemes { bearer, dpop, by_dpop };
+            let headers = refusal.response(&Manner::default(), schemes, false).headers;
+            let challenges = headers.into_iter().filter(|(name, _)| *name == "www-authenticate");
+            challenges.map(|(_, value)| value).collect::<Vec<_>>()
+        };
+        let missing = Refusal::NoToken;
+        assert_eq!(told(true, true, false, &missing), bare);
+        assert_eq!(told(false, true, false, &missing), bare[1..]);
+        let expired = Refusal::Token(Reject::Expired);
+        for (bearer, by_dpop, in_bearer, in_dpop) in
+            [(true, false, true, false), (true, true, false, true), (false, false, false, true)]
+        {
+            let told = told(bearer, true, by_dpop, &expired);
+            let has = |scheme: &str| {
+                told.iter().any(|own| own.starts_with(scheme) && own.contains("error=\"invalid_token\""))
+            };
+            assert_eq!((has("Bearer "), has("DPoP ")), (in_bearer, in_dpop), "{told:?}");
+        }
     }
 
     #[test]
@@ -435,8 +560,11 @@ mod tests {
             Deny {
                 sentence: "x\"\r\nset-cookie: a=b\\ü".into(), label: "scope", scope: Some("\"\n".into())
             };
-        let response = Refusal::Access(Rc::new(deny))
-            .response(&Manner { realm: "r\"\r\nx".into(), ..Manner::default() }, false);
+        let response = Refusal::Access(Rc::new(deny)).response(
+            &Manner { realm: "r\"\r\nx".into(), ..Manner::default() },
+            Schemes::default(),
+            false,
+        );
         let challenge = header(&response, "www-authenticate").unwrap();
         assert_eq!(
             challenge,
@@ -453,8 +581,10 @@ mod tests {
             (Refusal::NoRule, 403, "Forbidden"),
             (Refusal::NotReady, 503, "Service Unavailable"),
         ] {
-            let (problem, plain) =
-                (refusal.response(&manner, false), refusal.response(&Manner::default(), false));
+            let (problem, plain) = (
+                refusal.response(&manner, Schemes::default(), false),
+                refusal.response(&Manner::default(), Schemes::default(), false),
+            );
             assert_eq!(header(&problem, "content-type"), Some("application/problem+json"));
             assert_eq!(problem.headers[1..], plain.headers[1..]);
             let body: serde_json::Value = serde_json::from_str(&problem.body).unwrap();
@@ -476,7 +606,7 @@ mod tests {
                 (Refusal::NoRule, None),
                 (Refusal::NotReady, None),
             ] {
-                let response = refusal.response(&manner, true);
+                let response = refusal.response(&manner, Schemes::default(), true);
                 assert_eq!(
                     (response.body, response.grpc_status),
                     (refusal.message(), grpc_status),
@@ -491,7 +621,8 @@ mod tests {
         let url = "https://api.example.com/.well-known/oauth-protected-resource";
         let manner = Manner { resource_metadata: Some(url.into()), ..Manner::default() };
         let challenge = |refusal: Refusal| {
-            header(&refusal.response(&manner, false), "www-authenticate").map(str::to_owned)
+            header(&refusal.response(&manner, Schemes::default(), false), "www-authenticate")
+                .map(str::to_owned)
         };
         assert_eq!(
             challenge(Refusal::NoToken),

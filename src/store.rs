@@ -9,6 +9,7 @@ mod introspected;
 mod keyed;
 mod keys;
 mod proofs;
+mod replays;
 mod replies;
 mod tokens;
 mod turn;
@@ -30,6 +31,7 @@ use introspected::Introspections;
 pub use keyed::Entry;
 use keys::Keys;
 use proofs::Proofs;
+use replays::Replays;
 use replies::Read;
 use std::fmt;
 use std::rc::Rc;
@@ -126,6 +128,8 @@ pub struct Store {
     /// This worker, among them.
     me: u64,
     proofs: Proofs,
+    /// Proofs that callers have used.
+    replays: Replays,
 }
 
 #[derive(Debug)]
@@ -168,7 +172,8 @@ impl Store {
         let credentials =
             policy.credentials.iter().map(|credential| CredentialState::new(&policy, credential)).collect();
         let (seats, proofs) = (Vec::new(), Proofs::of(thumbprint));
-        let mut store = Self { policy, issuers, credentials, board, seats, me, proofs };
+        let replays = Replays::of(&policy, &*board);
+        let mut store = Self { policy, issuers, credentials, board, seats, me, proofs, replays };
         store.seats = store.wants().map(|want| (want, Seat::new(store.name(want), &*store.board))).collect();
         store
     }

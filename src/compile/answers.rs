@@ -4,6 +4,7 @@ use super::issuer::names_of;
 use super::{Compiler, Uses};
 use crate::config::{self, Config};
 use crate::discovery::Url;
+use crate::dpop::shown;
 use crate::located::Path;
 use crate::reply::Manner;
 use crate::resource::{Resource, WELL_KNOWN};
@@ -28,8 +29,9 @@ impl Compiler<'_> {
         }
         let problem = inbound.answers == config::Answers::Problem;
         let metadata = inbound.resource_metadata.as_ref();
-        let resource =
-            metadata.and_then(|metadata| self.resource(&path.name("resource_metadata"), config, metadata));
+        let bound = bindings(inbound);
+        let resource = metadata
+            .and_then(|metadata| self.resource(&path.name("resource_metadata"), config, metadata, bound));
         let (resource_metadata, resource) = resource.unzip();
         (Manner { realm, problem, resource_metadata }, resource)
     }
@@ -41,6 +43,7 @@ impl Compiler<'_> {
         path: &Path,
         config: &Config,
         metadata: &config::ResourceMetadata,
+        bound: Vec<(&str, Value)>,
     ) -> Option<(String, Resource)> {
         let identifier = metadata.resource.as_deref().unwrap_or_default();
         // RFC 9728 section 1.2; a query could not be told from that of the request for the document.
@@ -80,7 +83,26 @@ impl Compiler<'_> {
         ] {
             document.extend(text.as_ref().map(|text| (name.to_owned(), json!(text))));
         }
+        document.extend(bound.into_iter().map(|(name, value)| (name.to_owned(), value)));
         let document = Value::Object(document).to_string();
         Some((format!("https://{authority}{WELL_KNOWN}{path}"), Resource { path, document }))
     }
+}
+
+/// What is said of tokens that are bound to keys (RFC 9728 section 2).
+#[inline(never)]
+fn bindings(inbound: &config::Inbound) -> Vec<(&'static str, Value)> {
+    let requires = inbound.rules.iter().filter_map(|rule| rule.require.as_ref());
+    let bound: Vec<_> = requires.map(|require| require.bound.unwrap_or_default()).collect();
+    let mut members = Vec::new();
+    if bound.iter().any(|bound| bound.dpop) {
+        let algorithms: Vec<&str> = shown::ALGORITHMS.split(' ').collect();
+        members.push(("dpop_signing_alg_values_supported", json!(algorithms)));
+        let all = bound.iter().all(|own| own.dpop && !own.mtls && !own.danger_xfcc && !own.optional);
+        members.push(("dpop_bound_access_tokens_required", json!(all)));
+    }
+    if bound.iter().any(|bound| bound.mtls || bound.danger_xfcc) {
+        members.push(("tls_client_certificate_bound_access_tokens", json!(true)));
+    }
+    members
 }

@@ -6,7 +6,8 @@ use crate::config;
 use crate::discovery::{Discovery, Url};
 use crate::io::Endpoint;
 use crate::jwk::{self, Algorithm};
-use crate::jwt::{self, Expect, Name, Types};
+use crate::jws::media_type;
+use crate::jwt::{Expect, Name, Types};
 use crate::located::Path;
 use crate::policy::{Issuer, REFRESH};
 use std::time::Duration;
@@ -195,7 +196,7 @@ impl Compiler<'_> {
         }
         let mut types = Types { absent: false, names: Vec::new() };
         for (index, text) in written.into_iter().flatten().enumerate() {
-            let name = jwt::media_type(text);
+            let name = media_type(text);
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
                 let fault = format!("{text:?}, expected a media type such as \"at+jwt\", or \"absent\"");
                 self.wrong(&place.index(index), &fault);

@@ -31,11 +31,7 @@ impl Compiler<'_> {
                 self.wrong(&path.name(member), fault);
             }
         }
-        let claimed = |text: &str| -> Option<Rc<str>> {
-            let url = Url::parse(text).filter(|url| url.path == "/")?;
-            Some(dpop::origin(url.scheme.as_bytes(), url.authority.as_bytes())?.into())
-        };
-        let parsed = origin.map(claimed);
+        let parsed = origin.map(|text| origin_of(text).map(Rc::from));
         if parsed == Some(None) {
             let fault = format!(
                 "{:?}, expected an origin such as \"https://api.example.com\"",
@@ -45,4 +41,11 @@ impl Compiler<'_> {
         }
         Some(Proof { origin: parsed.flatten() })
     }
+}
+
+/// The origin of such a URL, in its one spelling.
+#[inline(never)]
+pub(super) fn origin_of(text: &str) -> Option<String> {
+    let url = Url::parse(text).filter(|url| url.path == "/")?;
+    dpop::origin(url.scheme.as_bytes(), url.authority.as_bytes())
 }

@@ -7,7 +7,7 @@ use crate::mistake::Mistake;
 use crate::policy::{Policy, Reach, SealingKey, Sharing};
 
 /// 256 bits in hexadecimal are 64 characters, in base64 44; 32 of either are at least 128 bits.
-const MIN_SEALING_KEY: usize = 32;
+pub(super) const MIN_SECRET: usize = 32;
 
 impl Compiler<'_> {
     #[inline(never)]
@@ -19,7 +19,7 @@ impl Compiler<'_> {
                     self.wrong(&path, "missing, expected {\"env\": \"NAME\"}");
                 }
                 let key = written.as_ref().and_then(|written| self.text(&path, written)).unwrap_or_default();
-                if written.is_some() && !key.is_empty() && key.len() < MIN_SEALING_KEY {
+                if written.is_some() && !key.is_empty() && key.len() < MIN_SECRET {
                     self.wrong(
                         &path,
                         "too short, expected at least 32 characters (`openssl rand -base64 32`)",

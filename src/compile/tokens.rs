@@ -4,6 +4,7 @@ use super::Compiler;
 use super::condition::is_token;
 use crate::bearer::{At, Place};
 use crate::config::{self, Mode};
+use crate::dpop::SCHEME;
 use crate::located::Path;
 
 impl Compiler<'_> {
@@ -46,7 +47,14 @@ impl Compiler<'_> {
                 matches!(&at, At::Scheme(header, _) | At::Header(header, _) if **header == *"authorization");
             Place { at, forward: rule.forward_token.unwrap_or(usual) }
         };
-        own.unwrap_or_else(|| common.to_vec()).into_iter().map(place).collect()
+        let mut places = own.unwrap_or_else(|| common.to_vec());
+        // A token that is bound to a key has one place and one scheme (RFC 9449 section 7.1).
+        let bound = rule.require.as_ref().and_then(|require| require.bound);
+        let proven = At::Scheme("authorization".into(), SCHEME.to_owned());
+        if bound.is_some_and(|bound| bound.dpop) && !places.contains(&proven) {
+            places.push(proven);
+        }
+        places.into_iter().map(place).collect()
     }
 
     #[inline(never)]

@@ -3,7 +3,8 @@
 //! The messages say what was expected; of a secret they never quote what stands there.
 
 use super::{
-    Audiences, ClaimPath, Entries, HeaderValue, Names, Secret, Secrets, Sharing, Span, SubjectToken, Texts,
+    Audiences, Bound, ClaimPath, Entries, HeaderValue, Names, Secret, Secrets, Sharing, Span, SubjectToken,
+    Texts,
 };
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
@@ -149,6 +150,48 @@ impl<'de> Deserialize<'de> for Audiences {
                 let Full { any_of, all_of } =
                     Full::deserialize(de::value::MapAccessDeserializer::new(members))?;
                 Ok(Audiences { any_of, all_of })
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bound {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(default, deny_unknown_fields, expecting = "an object")]
+        #[expect(
+            clippy::struct_excessive_bools,
+            reason = "each is a switch of its own in what operators write"
+        )]
+        struct Full {
+            dpop: bool,
+            mtls: bool,
+            danger_xfcc: bool,
+            optional: bool,
+        }
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Bound;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"dpop\", \"mtls\", or an object with dpop, mtls, danger_xfcc, optional")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Bound, E> {
+                match text {
+                    "dpop" => Ok(Bound { dpop: true, ..Bound::default() }),
+                    "mtls" => Ok(Bound { mtls: true, ..Bound::default() }),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<Bound, A::Error> {
+                let Full { dpop, mtls, danger_xfcc, optional } =
+                    Full::deserialize(de::value::MapAccessDeserializer::new(members))?;
+                Ok(Bound { dpop, mtls, danger_xfcc, optional })
             }
         }
 

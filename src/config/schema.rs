@@ -1,8 +1,8 @@
 //! The JSON Schema of the values that `read.rs` reads by hand; that of all others is derived. For the desk tool only.
 
 use super::{
-    Audiences, ClaimPath, Entries, HeaderValue, Names, Operand, Scalar, Secret, Secrets, Setting, Sharing,
-    Span, SubjectToken, Texts,
+    Audiences, Bound, ClaimPath, Entries, HeaderValue, Names, Operand, Scalar, Secret, Secrets, Setting,
+    Sharing, Span, SubjectToken, Texts,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -55,6 +55,25 @@ written! {
                 "properties": {
                     "any_of": { "type": ["array", "null"], "items": { "type": "string" } },
                     "all_of": { "type": ["array", "null"], "items": { "type": "string" } },
+                },
+                "additionalProperties": false,
+            },
+        ],
+    };
+    Bound: "To which keys tokens must be bound: `dpop`, `mtls`, or an object. `dpop: true`: to the key that signs the request's `DPoP` \
+            header. `mtls: true`: to the certificate of the connection. `danger_xfcc: true`: to that which the last element of \
+            `x-forwarded-client-cert` names, which everybody who can send that header can choose. `optional: true`: tokens that \
+            are not bound are taken too. Of several, a token must be bound to one, and each key that it is bound to must be \
+            shown.", {
+        "anyOf": [
+            { "enum": ["dpop", "mtls"] },
+            {
+                "type": "object",
+                "properties": {
+                    "dpop": { "type": "boolean" },
+                    "mtls": { "type": "boolean" },
+                    "danger_xfcc": { "type": "boolean" },
+                    "optional": { "type": "boolean" },
                 },
                 "additionalProperties": false,
             },

@@ -22,7 +22,7 @@ impl<'a> Request<'a> {
         edits: &mut Edits,
     ) -> Result<Option<Authenticated<'a>>, Stop> {
         let mode = rule.mode;
-        self.seen.mode = mode;
+        (self.seen.mode, self.seen.schemes) = (mode, require.schemes());
         let caller = match (mode, self.admit(rule, require, target, edits)) {
             (Mode::Optional, Err(Stop::Refuse(Refusal::NoToken))) => {
                 self.seen.without = Some("anonymous");

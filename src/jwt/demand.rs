@@ -96,20 +96,14 @@ fn is_young(caller: &Caller, most: u64, now: u64) -> Result<(), Reject> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verified;
     use super::*;
     use crate::layout;
     use serde_json::json;
-    use std::rc::Rc;
 
     const NOW: u64 = 1_800_000_000;
 
     fn caller(claims: &Value) -> Caller {
-        Caller(Rc::new(Verified {
-            claims: claims.as_object().unwrap().clone(),
-            end: NOW + 300,
-            layout: &layout::KEYCLOAK,
-        }))
+        Caller::new(claims.as_object().unwrap().clone(), NOW + 300, &layout::KEYCLOAK)
     }
 
     fn names(names: &[&str]) -> Vec<String> {

@@ -42,7 +42,7 @@ pub struct Name {
 pub struct Types {
     /// Whether there need not be any.
     pub absent: bool,
-    /// Media types in lower case, without `application/`.
+    /// Media types in lower case, without `application/`, as [`media_type`](crate::jws::media_type) makes them.
     pub names: Vec<String>,
 }
 
@@ -80,16 +80,10 @@ impl Types {
         Self { absent: false, names: vec!["at+jwt".to_owned()] }
     }
 
-    /// Whether this is one of them, in the form that [`media_type`] gives it.
+    /// Whether this is one of them, in the form that [`Types::names`] have.
     pub(super) fn hold(&self, typ: Option<&str>) -> bool {
         typ.map_or(self.absent, |typ| self.names.iter().any(|name| name == typ))
     }
-}
-
-/// `typ` is a media type (RFC 7515 section 4.1.9): without regard to case, `application/` may be left out.
-pub fn media_type(typ: &str) -> String {
-    let lower = typ.to_ascii_lowercase();
-    lower.strip_prefix("application/").map_or_else(|| lower.clone(), str::to_owned)
 }
 
 impl Expect {
@@ -173,17 +167,17 @@ impl Expect {
 pub(super) fn check_kind(claims: &Map<String, Value>) -> Result<(), Reject> {
     // The kinds of tokens tell themselves apart by these (RFC 8725 section 3.12): Keycloak writes `typ` Bearer, ID,
     // Refresh, Offline, …; Cognito writes `token_use` access or id. Where they stand, they must name an access token.
+    // Keycloak's `typ` is DPoP in tokens that are bound to a key (RFC 9449 section 6.1), and only there.
+    let by_key = claims.get("cnf").is_some_and(|confirmation| confirmation.get("jkt").is_some());
     for (name, kind) in [("typ", "Bearer"), ("token_use", "access")] {
         let Some(claim) = claims.get(name) else { continue };
-        let holds = claim.as_str().is_some_and(|own| own.eq_ignore_ascii_case(kind));
+        let holds = claim.as_str().is_some_and(|own| {
+            own.eq_ignore_ascii_case(kind) || (by_key && name == "typ" && own.eq_ignore_ascii_case("DPoP"))
+        });
         trace::tell("kind", holds, || format!("{name} {}, {kind} is needed", shown(claims, name)));
         if !holds {
             return Err(Reject::Kind);
         }
-    }
-    if claims.contains_key("cnf") {
-        trace::tell("bound", false, || "cnf: the token is bound to a key".to_owned());
-        return Err(Reject::Bound);
     }
     if ["sub", "jti"].iter().any(|name| claims.get(*name).is_some_and(|value| !value.is_string())) {
         return Err(Reject::Claim);
@@ -214,6 +208,7 @@ pub(super) fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jws::media_type;
     use serde_json::json;
 
     const NOW: u64 = 1_800_000_000;

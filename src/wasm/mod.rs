@@ -16,7 +16,7 @@ use crate::edits::{Edit, Edits, Sent};
 use crate::io::{Asks, Head, Instant, MAX_REPLY_BYTES, Now, Reply, RequestId, Response, Route, State};
 use crate::plugin::{Effect, Plugin, Step};
 use crate::policy::{Policy, Reach};
-use crate::reply::{Manner, Refusal};
+use crate::reply::Refusal;
 use crate::state;
 use crate::store::Ticket;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -45,6 +45,9 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 
 /// Where a route's metadata names a credential.
 const ROUTE_CREDENTIAL: [&str; 5] = ["xds", "route_metadata", "filter_metadata", "m2m_auth", "credential"];
+
+/// The SHA-256 of the client's certificate, in hexadecimal.
+const CLIENT_CERTIFICATE: [&str; 2] = ["connection", "sha256_peer_certificate_digest"];
 
 /// Envoy's plugin instance on one worker.
 struct Root {
@@ -126,7 +129,7 @@ impl Context for Stream {}
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         let step = with(&self.worker, |worker| worker.request(self.id));
-        match step.unwrap_or_else(|| Step::Answer(Refusal::NotReady.response(&Manner::default(), false))) {
+        match step.unwrap_or_else(|| Step::Answer(Refusal::NotReady.plain())) {
             Step::Forward(edits) => match change(&edits) {
                 Ok(()) => {
                     self.sent = edits.sent;
@@ -178,7 +181,7 @@ impl Worker {
 
     fn request(&mut self, id: u32) -> Step {
         let Ok(head) = request_head(self.asks) else {
-            return Step::Answer(Refusal::NotReady.response(&Manner::default(), false));
+            return Step::Answer(Refusal::NotReady.plain());
         };
         let now = self.clock.now();
         let step = self.plugin.request(RequestId(id), head, now);
@@ -315,13 +318,15 @@ fn with<T>(worker: &Shared, run: impl FnOnce(&mut Worker) -> T) -> Option<T> {
     worker.try_borrow_mut().ok()?.as_mut().map(run)
 }
 
-/// The request, with what must be known of its route. Before any header is changed: after that Envoy chooses it anew.
+/// The request, with what must be known of its route and its connection. Before any header is changed: after that Envoy chooses it anew.
 fn request_head(asks: Asks) -> Result<Head, host::Refused> {
     let ask = |asked: bool, path: &[&str]| if asked { host::property(path) } else { Ok(None) };
     let cluster = ask(asks.cluster, &["xds", "cluster_name"])?;
     // What stands there and cannot be handed over, such as null, is no credential's name.
     let credential = ask(asks.credential, &ROUTE_CREDENTIAL).unwrap_or_else(|_| Some(Vec::new()));
-    Ok(host::request_head()?.on(Route { cluster, credential }))
+    // One that cannot be handed over is none.
+    let certificate = ask(asks.certificate, &CLIENT_CERTIFICATE).unwrap_or_default();
+    Ok(host::request_head()?.on(Route { cluster, credential }).shown_with(certificate))
 }
 
 fn change(edits: &Edits) -> Result<(), host::Refused> {
@@ -345,7 +350,7 @@ fn answer(response: &Response) -> Action {
 }
 
 fn not_ready() -> Action {
-    answer(&Refusal::NotReady.response(&Manner::default(), false))
+    answer(&Refusal::NotReady.plain())
 }
 
 /// The answer that the host is delivering.

@@ -164,16 +164,19 @@ fn a_credential_that_no_rule_uses_is_for_routes_to_name() {
 }
 
 #[test]
-fn the_host_is_asked_about_routes_only_where_it_matters() {
+fn the_host_is_asked_about_routes_and_certificates_only_where_it_matters() {
     let asks = |changes: &[(&str, Value)]| policy(&with(changes)).asks();
     let all = [
         ("/outbound/rules/1", json!({ "route_metadata": true })),
         ("/outbound/rules/0/match/cluster", json!("a")),
     ];
     assert_eq!(asks(&[]), Asks::default());
-    assert_eq!(asks(&all), Asks { cluster: true, credential: true });
-    assert_eq!(asks(&all[1..]), Asks { cluster: true, credential: false });
-    assert_eq!(asks(&all[..1]), Asks { cluster: false, credential: true });
+    assert_eq!(asks(&all), Asks { cluster: true, credential: true, certificate: false });
+    assert_eq!(asks(&all[1..]), Asks { cluster: true, ..Asks::default() });
+    assert_eq!(asks(&all[..1]), Asks { credential: true, ..Asks::default() });
+    let bound = |bound: Value| asks(&[("/inbound/rules/0/require/bound", bound)]).certificate;
+    assert!(bound(json!("mtls")) && bound(json!({ "mtls": true, "optional": true })));
+    assert!(!bound(json!({ "danger_xfcc": true })) && !bound(json!("dpop")));
     assert_eq!(asks(&[("/outbound", Value::Null)]), Asks::default());
 }
 

@@ -99,6 +99,10 @@ async fn envoy_takes_every_example() {
             "filename" if *value == "/etc/envoy/m2m_auth.wasm" => *value = json!(envoy::module()),
             // Files of the machine that the example is for.
             "filename" if *value == "/etc/ssl/certs/ca-certificates.crt" => *value = json!(AUTHORITY),
+            "filename" if value.as_str().is_some_and(|path| path.starts_with("/etc/envoy/tls/")) => {
+                let file = value.as_str().unwrap().trim_start_matches("/etc/envoy/tls/").to_owned();
+                *value = json!(format!("{}/tests/data/tls/{file}", env!("CARGO_MANIFEST_DIR")));
+            }
             "path" if value.as_str().is_some_and(|path| path.starts_with("/etc/envoy/secrets")) => {
                 let file = value.as_str().unwrap().trim_start_matches("/etc/envoy/secrets");
                 let own = secrets.path().join(file.trim_start_matches('/'));

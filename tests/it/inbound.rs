@@ -10,6 +10,8 @@
 
 mod access;
 mod answers;
+mod bound;
+mod dpop;
 mod filter_state;
 mod handing_on;
 mod introspection;

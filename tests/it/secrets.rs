@@ -14,7 +14,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use m2m_auth::assertion::Signer;
 use m2m_auth::cache::{Cache, Capacity};
 use m2m_auth::config::{self, Config, Secrets};
-use m2m_auth::dpop::Nonce;
+use m2m_auth::dpop::shown::Terms;
+use m2m_auth::dpop::{Nonce, NonceKey};
 use m2m_auth::edits::Edits;
 use m2m_auth::filter::{Seen, Stop};
 use m2m_auth::io::{Call, Dice, Head, Instant, Now, Reply, RequestId};
@@ -25,7 +26,7 @@ use m2m_auth::oauth::{Asking, Assertion, ClientAuth, Kind, Secret, Token};
 use m2m_auth::plugin::{Effect, Step};
 use m2m_auth::policy::{CredentialId, IssuerId, Policy, Reach, SealingKey, Sharing};
 use m2m_auth::private_key::PrivateKey;
-use m2m_auth::reply::{Manner, Refusal};
+use m2m_auth::reply::Refusal;
 use m2m_auth::signature::Compact;
 use m2m_auth::signing::Nonces;
 use m2m_auth::store::{Held, Store};
@@ -215,17 +216,29 @@ fn printed() -> Vec<(&'static str, String)> {
         ("Kind", both(&Kind::JwtBearer(Box::new(assertion())))),
         ("Assertion", both(&assertion())),
         ("Introspection", both(&policy().issuers[0].introspection)),
+        ("NonceKey", both(&NonceKey::new(MARK.to_owned()))),
+        (
+            "Terms",
+            both(&Terms { origins: Vec::new(), window: 0, nonce_key: Some(NonceKey::new(MARK.to_owned())) }),
+        ),
+        (
+            "Dpop",
+            both(&config::Dpop {
+                nonce_key: Some(config::Secret::Inline(MARK.to_owned())),
+                ..config::Dpop::default()
+            }),
+        ),
     ]
 }
 
 /// What can be printed too, but is made of nothing that a secret or a token is put into: names, places, numbers, choices,
 /// public keys, and texts of our own.
 const HARMLESS: &str = "
-    Absent Algorithm Alone Ambiguous At Answers Asks AssertionAlgorithm Attach Attempt Audiences Audit AuthMethod Capacity Cause ClaimPath
+    Absent Algorithm Alone Ambiguous At Answers Asks AssertionAlgorithm Attach Attempt Audiences Audit Bound Certificate AuthMethod Capacity Cause ClaimPath
     Claims Compact Conditions Counter CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault
     Field GrantType HeaderMatch HeaderValue Host Inbound InboundRule Instant Introspect Issuer IssuerId Key Layout Manner Match Material
     Metadata Missing Mistake Mode Names Now OutboundRule Outcome Outlook Pace Path PathMatch Place Preset Proof Quantifier Refusal
-    Reject RequestId Require Requirement Resource ResourceMetadata Response Route Rule Seat Segment Sent Source Span Stats Step
+    Reject RequestId Require Requirement Resource ResourceMetadata Response Route Rule Schemes Seat Segment Sent Source Span Stats Step
     Subject SubjectToken Template Texts Ticket TokenPlace Unavailable UnknownCredential Url Waiting Want
 ";
 
@@ -310,7 +323,7 @@ fn what_is_displayed_holds_nothing_of_a_token() {
         let texts =
             [rejected.to_string(), refusal.message(), refusal.reason().to_owned(), format!("{refusal:?}")];
         assert!(!texts.iter().any(|text| leaks(text)), "{texts:?}");
-        assert!(!leaks(&format!("{:?}", refusal.response(&Manner::default(), false))));
+        assert!(!leaks(&format!("{:?}", refusal.plain())));
     }
 }
 

@@ -46,6 +46,9 @@ pub(crate) struct Arguments {
     /// The credential that the route's metadata names, for rules that ask.
     #[arg(long, value_name = "NAME")]
     route_credential: Option<String>,
+    /// The SHA-256 of the client's certificate, in hexadecimal, for rules with `bound: mtls`.
+    #[arg(long, value_name = "HEX")]
+    client_certificate: Option<String>,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -141,7 +144,8 @@ fn head(arguments: &Arguments) -> Result<Head, Failed> {
     }
     let bytes = |text: &Option<String>| text.as_ref().map(|text| text.clone().into_bytes());
     let route = Route { cluster: bytes(&arguments.cluster), credential: bytes(&arguments.route_credential) };
-    Ok(fields.into_iter().collect::<Head>().on(route))
+    let certificate = bytes(&arguments.client_certificate);
+    Ok(fields.into_iter().collect::<Head>().on(route).shown_with(certificate))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the desk has a clock, and hands its time to the core")]

@@ -1,6 +1,7 @@
 //! A resource that says where its tokens are to be had (RFC 9728), and refuses in problems (RFC 9457).
 
 use super::{Stage, challenge, stage};
+use crate::scene::{Scene, inbound};
 use m2m_auth_kit::client::{Connection, Request};
 use serde_json::{Value, json};
 
@@ -41,6 +42,23 @@ async fn the_metadata_of_the_resource_is_served_without_a_token_and_never_by_the
     assert_eq!((other.status, &other.json()["reason"]), (403, &json!("no_rule")));
     let silent = stage.scene.get("/.well-known/oauth-protected-resource").send().await;
     assert_eq!((silent.status, &silent.json()["reason"]), (403, &json!("no_rule")));
+}
+
+#[tokio::test]
+async fn the_metadata_says_to_which_keys_tokens_are_bound() {
+    let told = async |bound: Value| {
+        let scene = Scene::start(|idp| {
+            let mut configuration = inbound(idp);
+            configuration["inbound"]["resource_metadata"] = json!({ "resource": "https://api.example.com" });
+            configuration["inbound"]["rules"][0]["require"]["bound"] = bound;
+            configuration
+        });
+        let document = scene.await.get("/.well-known/oauth-protected-resource").send().await.json();
+        ["dpop_bound_access_tokens_required", "tls_client_certificate_bound_access_tokens"]
+            .map(|name| document[name].clone())
+    };
+    assert_eq!(told(json!("dpop")).await, [json!(true), json!(null)]);
+    assert_eq!(told(json!({ "dpop": true, "mtls": true })).await, [json!(false), json!(true)]);
 }
 
 #[tokio::test]

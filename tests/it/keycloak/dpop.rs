@@ -10,6 +10,82 @@ use m2m_auth_kit::token;
 use m2m_auth_kit::upstream::Upstream;
 
 #[tokio::test]
+async fn its_bound_token_is_taken_with_its_proof_and_with_nothing_less() {
+    let realm = Keycloak::start().await.realm("dpop-inbound").await;
+    let client = json!({
+        "clientId": "bound-service",
+        "publicClient": false,
+        "clientAuthenticatorType": "client-secret",
+        "secret": "bound-secret",
+        "serviceAccountsEnabled": true,
+        "standardFlowEnabled": false,
+        "attributes": { "dpop.bound.access.tokens": "true" },
+        "protocolMappers": [{
+            "name": "audience",
+            "protocol": "openid-connect",
+            "protocolMapper": "oidc-audience-mapper",
+            "config": { "included.custom.audience": "inventory-service", "access.token.claim": "true" },
+        }],
+    });
+    realm.admin("POST", "clients", Some(&client)).await;
+    let upstream = Upstream::start().await;
+    let issuers = json!({ "keycloak": { "issuer": realm.issuer(), "cluster": "keycloak" } });
+    let inbound = json!({
+        "issuers": issuers,
+        "inbound": { "rules": [{
+            "require": { "issuer": "keycloak", "audiences": ["inventory-service"], "bound": "dpop" },
+            "claims_to_headers": { "x-caller": "azp" },
+        }] },
+    });
+    let service = Envoy::builder()
+        .cluster(envoy::cluster("keycloak", realm.address()))
+        .cluster(envoy::cluster("service", upstream.address()))
+        .listener(envoy::listener("main", vec![Wasm::new(&inbound).filter()], envoy::route_to("service")))
+        .start()
+        .await
+        .unwrap();
+    let outbound = json!({
+        "issuers": issuers,
+        "outbound": {
+            "credentials": { "bound": {
+                "issuer": "keycloak",
+                "client_id": "bound-service",
+                "client_secret": { "inline": "bound-secret" },
+                "dpop": true,
+            } },
+            "rules": [{ "credential": "bound" }],
+        },
+    });
+    let caller = Envoy::builder()
+        .cluster(envoy::cluster("keycloak", realm.address()))
+        .cluster(envoy::cluster("service", service.address("main").parse().unwrap()))
+        .listener(envoy::listener("main", vec![Wasm::new(&outbound).filter()], envoy::route_to("service")))
+        .start()
+        .await
+        .unwrap();
+    for _ in 0..20 {
+        let answer = client::get(caller.url("main", "/orders?page=1")).send().await;
+        assert_eq!(answer.status, 200, "{}\n{}", answer.text(), service.logs());
+    }
+    let request = upstream.last();
+    assert_eq!(request.header("x-caller").as_deref(), Some("bound-service"));
+    let [credential, proof] = ["authorization", "dpop"].map(|name| request.header(name).unwrap());
+    let stolen = client::get(service.url("main", "/orders")).header("authorization", &credential);
+    for (request, reason) in [
+        (stolen.clone(), "proof_missing"),
+        (stolen.clone().header("dpop", &proof), "proof_url"),
+        (client::get(service.url("main", "/orders")).bearer(credential.trim_start_matches("DPoP ")), "bound"),
+    ] {
+        let answer = request.send().await;
+        assert_eq!((answer.status, &answer.json()["reason"]), (401, &json!(reason)));
+    }
+    // With the URL that it was made for, it has been used.
+    let again = client::get(service.url("main", "/orders")).header("host", caller.address("main"));
+    let answer = again.header("authorization", &credential).header("dpop", &proof).send().await;
+    assert_eq!((answer.status, &answer.json()["reason"]), (401, &json!("proof_replayed")));
+}
+
+#[tokio::test]
 async fn its_token_is_bound_to_the_key_of_the_proof() {
     let realm = Keycloak::start().await.realm("dpop").await;
     let client = json!({

@@ -105,6 +105,27 @@ fn an_attached_token_costs_one_change_and_one_look_at_how_it_ended() {
 }
 
 #[test]
+fn a_rule_for_bound_tokens_costs_every_request_one_look_at_the_certificate() {
+    let mut configuration = inbound();
+    configuration["inbound"]["rules"][0]["require"]["bound"] =
+        serde_json::json!({ "mtls": true, "optional": true });
+    let vm = Vm::ready(&configuration);
+    let token = token();
+    cost(&vm, bearing(&token));
+    assert_eq!(
+        cost(&vm, bearing(&token)),
+        [
+            "proxy_on_context_create",
+            "proxy_on_request_headers",
+            "  proxy_get_property connection.sha256_peer_certificate_digest",
+            "  proxy_get_header_map_pairs request",
+            "proxy_on_response_headers",
+            "proxy_on_delete",
+        ]
+    );
+}
+
+#[test]
 fn a_rule_for_a_cluster_costs_every_request_one_look_at_it() {
     let vm = Vm::ready(&by_cluster());
     assert_eq!(

@@ -15,6 +15,7 @@
 pub(crate) mod provider;
 pub(crate) mod world;
 
+mod bound;
 mod clients;
 mod dpop;
 mod exchange;

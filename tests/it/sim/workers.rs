@@ -21,7 +21,19 @@ type Records = HashMap<String, (Vec<u8>, u32)>;
 
 /// The shared data of one process.
 #[derive(Clone, Default)]
-struct Shared(Rc<RefCell<Records>>);
+pub(crate) struct Shared(Rc<RefCell<Records>>);
+
+impl Shared {
+    /// The same records, which nobody changes.
+    pub(crate) fn copy(&self) -> Self {
+        Self(Rc::new(RefCell::new(self.0.borrow().clone())))
+    }
+
+    /// What the records are called.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.borrow().keys().cloned().collect()
+    }
+}
 
 impl Board for Shared {
     fn read(&self, name: &str) -> Option<(Vec<u8>, u32)> {

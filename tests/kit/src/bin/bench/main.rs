@@ -33,7 +33,12 @@ use m2m_auth_kit::{
     wait,
 };
 use rows::{Check, HOST, Load, PATH, Row};
-use std::{env, fs, path::PathBuf, process::exit, thread};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::exit,
+    thread,
+};
 use table::{Sample, Samples};
 use wrk::Wrk;
 
@@ -57,7 +62,7 @@ async fn bench() -> Result<(), String> {
     eprintln!("signing {} tokens", order.tokens);
     let tokens = mint(&idp, order.tokens);
     let mut wrk = Wrk::new(folder.path(), &tokens, &many_roles(&idp))?;
-    let envoy = start(&idp, &upstream, &rows).await?;
+    let envoy = start(&idp, &upstream, &rows, folder.path()).await?;
     for row in &rows {
         check(row, &envoy, &idp, &upstream, &idp.token()).await;
     }
@@ -90,7 +95,7 @@ async fn bench() -> Result<(), String> {
     Ok(())
 }
 
-async fn start(idp: &Idp, upstream: &Upstream, rows: &[Row]) -> Result<Envoy, String> {
+async fn start(idp: &Idp, upstream: &Upstream, rows: &[Row], folder: &Path) -> Result<Envoy, String> {
     let builder = Envoy::builder()
         .concurrency(1)
         .log_level("error")
@@ -99,6 +104,9 @@ async fn start(idp: &Idp, upstream: &Upstream, rows: &[Row]) -> Result<Envoy, St
         .cluster(envoy::cluster("upstream", upstream.address()))
         .bootstrap(|bootstrap| bootstrap["static_resources"]["secrets"] = rows::secrets());
     let builder = rows.iter().fold(builder, |builder, row| builder.listener(row.listener()));
+    let seconds = rows.iter().filter_map(|row| row.second(folder));
+    let builder =
+        seconds.fold(builder, |builder, (listener, cluster)| builder.listener(listener).cluster(cluster));
     builder.start().await.map_err(|error| error.to_string())
 }
 
@@ -115,6 +123,12 @@ async fn check(row: &Row, envoy: &Envoy, idp: &Idp, upstream: &Upstream, token: 
         Check::NeedsRole => (401, 403),
     };
     assert_eq!((bare, without_role), expected, "{}: without a token, without the role", row.id);
+    if row.id == "proof-m2m" {
+        let stats = envoy.stats("m2m_auth_inbound").await;
+        let judged =
+            stats.iter().any(|(name, count)| name.contains("rule.proven.decision.allowed") && *count > 0);
+        assert!(judged, "{}: no proof was looked at", row.id);
+    }
     if let Check::Attaches = row.check {
         wait::until(row.id, async || {
             upstream.forget();

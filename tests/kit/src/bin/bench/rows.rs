@@ -17,6 +17,8 @@ pub(crate) struct Row {
     pub(crate) load: Load,
     pub(crate) check: Check,
     filters: Vec<Value>,
+    /// What stands behind it, in a listener of its own, if requests go on to one.
+    behind: Option<Vec<Value>>,
 }
 
 /// What the requests of a row carry.
@@ -24,6 +26,8 @@ pub(crate) struct Row {
 pub(crate) enum Load {
     /// No token: requests on their way out.
     Bare,
+    /// No token: an outbound listener attaches one, with a proof for each request, and a second listener judges it.
+    Proven,
     /// Always the same token, so that whoever remembers tokens has seen it before.
     OneToken,
     /// Always the same token, with a hundred roles, of which the last one counts.
@@ -63,7 +67,7 @@ pub(crate) const PAIRS: &[Pair] = &[
 pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
     use Check::{Attaches, NeedsRole, NeedsToken, Passes};
     use Load::{Bare, ManyRoles, NewTokens, OneToken};
-    let row = |id, name, load, check, filters| Row { id, name, load, check, filters };
+    let row = |id, name, load, check, filters| Row { id, name, load, check, filters, behind: None };
     let wasm = |config: &Value, id: &str, module: &Path| Wasm::new(config).vm_id(id).module(module).filter();
     let noop = wasm(&json!({}), "noop", noop);
     let jwt = |cache| jwt_authn(idp, cache);
@@ -122,6 +126,14 @@ pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
             row("out-m2m", "m2m-auth", Bare, Attaches, filter("out-m2m")),
             row("out-dpop", "m2m-auth, `dpop: true`", Bare, Attaches, filter("out-dpop")),
         ]);
+        let proven = |id, name, behind| Row {
+            behind: Some(behind),
+            ..row(id, name, Load::Proven, Passes, vec![wasm(&bound(idp), "out-dpop", module)])
+        };
+        rows.extend([
+            proven("proof-none", "no filter in the second listener", vec![]),
+            proven("proof-m2m", "m2m-auth, `bound: dpop`", vec![wasm(&proving(idp), "proof-m2m", module)]),
+        ]);
     }
     rows.sort_by_key(|row| row.load.order());
     rows
@@ -132,6 +144,7 @@ impl Row {
     pub(crate) fn baseline(&self) -> &'static str {
         match self.load {
             Load::Bare => "out-none",
+            Load::Proven => "proof-none",
             Load::OneToken => "one-none",
             Load::ManyRoles => "roles-none",
             Load::NewTokens => "new-none",
@@ -140,14 +153,39 @@ impl Row {
 
     /// Envoy answers itself, so that only its own work is measured; `/check` goes to the upstream.
     pub(crate) fn listener(&self) -> Value {
-        let routes = vec![
-            json!({ "match": { "path": "/check" }, "route": { "cluster": "upstream" } }),
-            json!({
-                "match": { "prefix": "/" },
-                "direct_response": { "status": 200, "body": { "inline_string": "ok" } },
-            }),
-        ];
-        let mut listener = envoy::listener(self.id, self.filters.clone(), envoy::route_config(routes));
+        let answers = json!({
+            "match": { "prefix": "/" },
+            "direct_response": { "status": 200, "body": { "inline_string": "ok" } },
+        });
+        let last = match &self.behind {
+            None => answers,
+            Some(_) => json!({ "match": { "prefix": "/" }, "route": { "cluster": self.id } }),
+        };
+        let routes = vec![json!({ "match": { "path": "/check" }, "route": { "cluster": "upstream" } }), last];
+        Self::quiet(envoy::listener(self.id, self.filters.clone(), envoy::route_config(routes)))
+    }
+
+    /// The second listener, if there is one, and the cluster that leads there: through a socket in `folder`.
+    pub(crate) fn second(&self, folder: &Path) -> Option<(Value, Value)> {
+        let answers = json!({
+            "match": { "prefix": "/" },
+            "direct_response": { "status": 200, "body": { "inline_string": "ok" } },
+        });
+        let name = format!("{}-second", self.id);
+        let socket = json!({ "pipe": { "path": folder.join(&name) } });
+        let filters = self.behind.clone()?;
+        let mut listener = envoy::listener(&name, filters, envoy::route_config(vec![answers]));
+        listener["address"] = socket.clone();
+        let endpoint = json!({ "lb_endpoints": [{ "endpoint": { "address": socket } }] });
+        let cluster = json!({
+            "name": self.id,
+            "type": "STATIC",
+            "load_assignment": { "cluster_name": self.id, "endpoints": [endpoint] },
+        });
+        Some((Self::quiet(listener), cluster))
+    }
+
+    fn quiet(mut listener: Value) -> Value {
         let manager = envoy::manager_mut(&mut listener);
         // Writing a log line per request would cost more than most of the filters.
         manager.as_object_mut().expect("an object").remove("access_log");
@@ -169,6 +207,7 @@ impl Load {
             Self::OneToken => "inbound, every request with the same token",
             Self::ManyRoles => "inbound, every request with the same token, which has 100 roles",
             Self::Bare => "outbound",
+            Self::Proven => "inbound, every request with a proof of its own, which a first listener makes",
         }
     }
 
@@ -178,6 +217,7 @@ impl Load {
             Self::OneToken => 1,
             Self::ManyRoles => 2,
             Self::Bare => 3,
+            Self::Proven => 4,
         }
     }
 }
@@ -253,6 +293,14 @@ fn outbound(idp: &Idp) -> Value {
 fn bound(idp: &Idp) -> Value {
     let mut configuration = outbound(idp);
     configuration["outbound"]["credentials"]["order-service"]["dpop"] = json!(true);
+    configuration
+}
+
+/// The inbound half for such tokens.
+fn proving(idp: &Idp) -> Value {
+    let mut configuration = inbound(idp);
+    configuration["inbound"]["rules"][0]["name"] = json!("proven");
+    configuration["inbound"]["rules"][0]["require"]["bound"] = json!("dpop");
     configuration
 }
 

@@ -100,7 +100,7 @@ impl Wrk {
 
 fn file(load: Load) -> &'static str {
     match load {
-        Load::Bare => "no-token",
+        Load::Bare | Load::Proven => "no-token",
         Load::OneToken => "one-token",
         Load::NewTokens => "new-tokens",
         Load::ManyRoles => "many-roles",

@@ -1,0 +1,228 @@
+//! Proofs of possession, by the clock: each is used once by all workers at one board, and remembered no longer than it must be.
+
+use crate::sim::workers::Shared;
+use crate::sim::world::signer;
+use m2m_auth::io::{Head, Instant, Now, Reply, RequestId};
+use m2m_auth::plugin::{Effect, Plugin, Step};
+use m2m_auth::policy::Policy;
+use m2m_auth::share::Board;
+use m2m_auth::signature::Compact;
+use m2m_auth_kit::key::{Alg, Key};
+use m2m_auth_kit::token::{Mint, dpop_proof};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const START: u64 = 1_800_000_000;
+
+/// What proofs say of where they go.
+const URL: &str = "https://api.example.com/items";
+
+struct Scene {
+    issuer: Key,
+    caller: Key,
+    board: Shared,
+    policy: Box<dyn Fn() -> Policy>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    fn with(change: impl FnOnce(&mut Value)) -> Self {
+        let issuer = Key::new(Alg::EdDsa);
+        let mut configuration = json!({
+            "issuers": { "idp": { "issuer": "https://idp", "jwks": { "keys": [issuer.jwk()] } } },
+            "inbound": {
+                "rules": [{ "require": { "issuer": "idp", "audiences": ["svc"], "bound": "dpop" } }],
+            },
+        });
+        change(&mut configuration);
+        let policy = move || Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap();
+        let (caller, board) = (Key::new(Alg::EdDsa), Shared::default());
+        Self { issuer, caller, board, policy: Box::new(policy) }
+    }
+
+    /// One of the workers of the process.
+    fn worker(&self, seed: u64) -> Plugin {
+        self.worker_at(Box::new(self.board.clone()), seed)
+    }
+
+    fn worker_at(&self, board: Box<dyn Board>, seed: u64) -> Plugin {
+        Plugin::sharing((self.policy)(), Box::new(Compact), signer(), board, seed)
+    }
+
+    fn token(&self) -> String {
+        let claims = json!({
+            "iss": "https://idp", "aud": "svc", "sub": "s", "exp": START + 100_000, "cnf": { "jkt": self.caller.thumbprint() },
+        });
+        Mint::of(claims).key(&self.issuer).sign(&self.issuer)
+    }
+
+    /// A request with a new proof, made at that second.
+    fn request(&self, second: u64) -> Head {
+        let token = self.token();
+        let proof = dpop_proof(&self.caller, "GET", URL, Some(&token)).claim("iat", START + second);
+        [
+            (":method", "GET".to_owned()),
+            (":scheme", "https".to_owned()),
+            (":authority", "api.example.com".to_owned()),
+            (":path", "/items".to_owned()),
+            ("authorization", format!("DPoP {token}")),
+            ("dpop", proof.sign(&self.caller)),
+        ]
+        .into_iter()
+        .collect()
+    }
+}
+
+fn at(second: u64) -> Now {
+    Now { instant: Instant(Duration::from_secs(1000 + second)), unix: START + second }
+}
+
+/// `passed`, `waits`, or the status and the reason.
+fn told(step: &Step) -> String {
+    match step {
+        Step::Forward(_) => "passed".to_owned(),
+        Step::Wait => "waits".to_owned(),
+        Step::Answer(response) => {
+            let body: Value = serde_json::from_str(&response.body).unwrap();
+            format!("{} {}", response.status, body["reason"].as_str().unwrap())
+        }
+    }
+}
+
+fn ask(plugin: &mut Plugin, head: &Head, second: u64) -> String {
+    told(&plugin.request(RequestId(7), head.clone(), at(second)))
+}
+
+#[test]
+fn a_proof_that_one_worker_has_seen_is_used_for_all_of_them_and_for_the_next_configuration() {
+    let scene = Scene::new();
+    let [mut one, mut two] = [1, 2].map(|seed| scene.worker(seed));
+    let request = scene.request(0);
+    assert_eq!(ask(&mut one, &request, 0), "passed");
+    assert_eq!(ask(&mut one, &request, 0), "401 proof_replayed");
+    assert_eq!(ask(&mut two, &request, 1), "401 proof_replayed");
+    assert_eq!(ask(&mut scene.worker(3), &request, 60), "401 proof_replayed");
+    assert_eq!(ask(&mut two, &request, 61), "401 proof_time");
+    assert_eq!(ask(&mut two, &scene.request(1), 1), "passed");
+}
+
+#[test]
+fn a_request_that_has_to_wait_uses_its_proof_once_and_keeps_it() {
+    let scene = Scene::with(|configuration| {
+        configuration["issuers"]["out"] =
+            json!({ "issuer": "out", "cluster": "out", "token_endpoint": "http://out/token" });
+        configuration["outbound"] = json!({
+            "credentials": { "c": { "issuer": "out", "client_id": "c", "client_secret": { "inline": "hush" } } },
+            "rules": [{ "credential": "c" }],
+        });
+    });
+    let mut worker = scene.worker(1);
+    let request = scene.request(0);
+    assert_eq!(ask(&mut worker, &request, 0), "waits");
+    assert_eq!(ask(&mut worker, &request, 0), "401 proof_replayed", "the first one has it");
+    worker.tick(at(1));
+    let mut tickets = Vec::new();
+    while let Some(effect) = worker.poll() {
+        if let Effect::Call(ticket, _) = effect {
+            tickets.push(ticket);
+        }
+    }
+    let body = json!({ "access_token": "t", "token_type": "Bearer", "expires_in": 60 }).to_string();
+    let answer = Reply { status: Some(200), body: Some(body.into_bytes()), ..Reply::default() };
+    worker.reply(tickets.pop().unwrap(), &answer, at(2));
+    let settled = std::iter::from_fn(|| worker.poll()).find_map(|effect| match effect {
+        Effect::Settle(_, step) => Some(told(&step)),
+        _ => None,
+    });
+    assert_eq!(settled.as_deref(), Some("passed"));
+}
+
+/// The record in which a request's proof is remembered: the one that has changed.
+fn record(scene: &Scene, before: &Shared) -> String {
+    let changed = scene.board.names().into_iter().find(|name| scene.board.read(name) != before.read(name));
+    changed.unwrap()
+}
+
+#[test]
+fn no_more_proofs_are_remembered_than_there_is_room_for_and_what_cannot_be_is_not_taken() {
+    let scene = Scene::new();
+    let mut worker = scene.worker(1);
+    let before = scene.board.copy();
+    let request = scene.request(0);
+    assert_eq!(ask(&mut worker, &request, 0), "passed");
+    let name = record(&scene, &before);
+    // The same record, as full as it can be of others' proofs.
+    let until = u32::try_from(START + 60).unwrap().to_le_bytes();
+    let full = |entries: u64| {
+        let entry = |n: u64| [n.to_be_bytes().as_slice(), &until].concat();
+        [b"m2mp".to_vec(), (0..entries).flat_map(entry).collect()].concat()
+    };
+    let fill = |bytes: Vec<u8>| {
+        let (_, version) = scene.board.read(&name).unwrap();
+        assert!(scene.board.write(&name, &bytes, version));
+    };
+    fill(full(4096));
+    assert_eq!(ask(&mut worker, &request, 1), "503 too_many_proofs");
+    fill(full(4095));
+    assert_eq!(ask(&mut worker, &request, 1), "passed");
+    fill(full(4096));
+    assert_eq!(ask(&mut worker, &request, 60), "503 too_many_proofs");
+    // At second 61 they have ended, and only then is there room.
+    let scene_of_later = scene.request(61);
+    assert_eq!(ask(&mut worker, &scene_of_later, 61), "passed");
+    fill(b"garbage that somebody has planted".to_vec());
+    assert_eq!(ask(&mut worker, &request, 30), "passed", "what is no record counts as an empty one");
+    assert_eq!(ask(&mut worker, &request, 30), "401 proof_replayed");
+}
+
+/// A board on which somebody else is always faster.
+struct Contended(Shared);
+
+impl Board for Contended {
+    fn read(&self, name: &str) -> Option<(Vec<u8>, u32)> {
+        self.0.read(name)
+    }
+
+    fn write(&self, _: &str, _: &[u8], _: u32) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_proof_that_cannot_be_remembered_is_not_taken() {
+    let scene = Scene::new();
+    let mut worker = scene.worker_at(Box::new(Contended(scene.board.clone())), 1);
+    assert_eq!(ask(&mut worker, &scene.request(0), 0), "503 too_many_proofs");
+}
+
+#[test]
+fn of_a_token_that_is_not_good_the_proof_is_not_used_up() {
+    let scene = Scene::new();
+    let mut worker = scene.worker(1);
+    let request = scene.request(0);
+    assert_eq!(ask(&mut worker, &request, 200_000), "401 expired");
+    let wrong: Head = request
+        .iter()
+        .map(|(name, value)| (name, if name == b":method" { b"POST" } else { value }))
+        .collect();
+    assert_eq!(ask(&mut worker, &wrong, 0), "401 proof_method");
+    assert_eq!(ask(&mut worker, &request, 0), "passed");
+}
+
+#[test]
+fn what_a_rule_in_trial_sees_is_told_and_passes() {
+    let scene = Scene::with(|configuration| {
+        configuration["inbound"]["rules"][0]["mode"] = json!("danger_dry_run");
+    });
+    let mut worker = scene.worker(1);
+    let request = scene.request(0);
+    assert_eq!([0, 0].map(|second| ask(&mut worker, &request, second)), ["passed", "passed"]);
+    let told = std::iter::from_fn(|| worker.poll()).any(|effect| match effect {
+        Effect::Log(_, line) => line.contains("proof_replayed"),
+        _ => false,
+    });
+    assert!(told, "the second one would have been refused");
+}
