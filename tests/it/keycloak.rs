@@ -5,6 +5,8 @@
 mod cache;
 #[path = "keycloak/callers.rs"]
 mod callers;
+#[path = "keycloak/certificate.rs"]
+mod certificate;
 #[path = "keycloak/clients.rs"]
 mod clients;
 #[path = "keycloak/dpop.rs"]
