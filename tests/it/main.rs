@@ -15,6 +15,7 @@ mod fuzz;
 mod holding;
 mod inbound;
 mod layers;
+mod oci;
 mod outage;
 mod outbound;
 mod push;
