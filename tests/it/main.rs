@@ -14,6 +14,7 @@ mod fleet;
 mod fuzz;
 mod holding;
 mod inbound;
+mod istio;
 mod layers;
 mod oci;
 mod outage;
