@@ -57,13 +57,12 @@ $(TOOLS)/istio-crds.yaml: tests/tools/go.mod tests/tools/go.sum
 	@mkdir -p $(TOOLS) && cd tests/tools && $(GO) mod download istio.io/api && \
 		install -m 644 "$$($(GO) list -m -f '{{.Dir}}' istio.io/api)/kubernetes/customresourcedefinitions.gen.yaml" $(abspath $@)
 
-# Prometheus has no other package of its binaries here than the distribution's; nothing is installed, it is only unpacked.
-$(BUILD)/prometheus/usr/bin/promtool $(BUILD)/prometheus/usr/bin/prometheus &:
-	@rm -rf $(BUILD)/prometheus.$$$$ && mkdir -p $(BUILD)/prometheus.$$$$ && cd $(BUILD)/prometheus.$$$$ && \
-		{ apt-get -qq download prometheus 2> log || { cat log >&2; \
-			echo 'Debian or Ubuntu have it by apt-get; elsewhere set PROMETHEUS and PROMTOOL to yours' >&2; exit 1; }; } && \
-		dpkg-deb -x prometheus_*.deb . && rm -f prometheus_*.deb && \
-		{ mv -T $(CURDIR)/$(BUILD)/prometheus.$$$$ $(CURDIR)/$(BUILD)/prometheus 2> log || test -x $(CURDIR)/$(BUILD)/prometheus/usr/bin/promtool; }
+# Debian's package, unpacked and not installed: to build them takes minutes. It may be known only after an update.
+$(addprefix $(BUILD)/prometheus/usr/bin/,prometheus promtool) &:
+	@rm -rf $(BUILD)/prometheus && mkdir -p $(BUILD)/prometheus && cd $(BUILD)/prometheus && \
+		{ apt-get -qq download prometheus 2> log || { apt-get -qq update && apt-get -qq download prometheus; } >> log 2>&1 || \
+			{ cat log >&2; echo 'no Debian: set PROMETHEUS and PROMTOOL to yours' >&2; exit 1; }; } && \
+		dpkg-deb -x prometheus_*.deb . && rm -f prometheus_*.deb log
 
 # The image's place, registry/name:tag, for the manifests of Istio and for oci-push.
 IMAGE ?= registry.example.com/m2m-auth:0.1.0

@@ -3,6 +3,8 @@
 
 #[path = "keycloak/clients.rs"]
 mod clients;
+#[path = "keycloak/compose.rs"]
+mod compose;
 #[path = "keycloak/dpop.rs"]
 mod dpop;
 #[path = "keycloak/exchange.rs"]

@@ -4,6 +4,7 @@ mod scene;
 
 mod access;
 mod attacks;
+mod compose;
 mod config;
 mod desk;
 mod differential;

@@ -6,6 +6,7 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
 };
 
 /// Google's `crane`: pushes and pulls images, and is a registry (`CRANE`).
@@ -34,7 +35,10 @@ pub fn prometheus() -> PathBuf {
 }
 
 fn found(variable: &str, target: &str) -> PathBuf {
+    // One at a time, so that two tests do not make the same thing.
+    static MAKING: Mutex<()> = Mutex::new(());
     named(variable).unwrap_or_else(|| {
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         let file = repository().join(target);
         run(Command::new("make").args(["-s", target]).current_dir(repository()));
         assert!(file.is_file(), "`make {target}` has left no {}", file.display());
