@@ -1,5 +1,7 @@
 //! A sidecar as Istio configures it from the manifests: two plugins in one proxy that share the empty `vm_id`, the code and the
-//! environment, and so one VM in each thread; each is delivered as a resource of its own and configured by a text.
+//! environment, and so one VM in each thread; each is delivered as a resource of its own and configured by a text. The provider
+//! is reached by the cluster that the entry and the rule make, over TLS. Where it listens, and whose certificates count, is all
+//! that is said here and not in the manifests.
 
 use super::{KINDS, documents, flat, of_kind};
 use crate::scene::{Shared, arrived};
@@ -9,13 +11,20 @@ use m2m_auth_kit::idp::{Endpoint, Idp};
 use m2m_auth_kit::token::decode;
 use m2m_auth_kit::upstream::Upstream;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// A certificate that signs itself, and its key.
+const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls/keycloak.example.com");
 
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 
 struct Sidecar {
     idp: Idp,
     envoy: Envoy,
+    /// What else runs.
+    _provider: Envoy,
+    _service: Upstream,
 }
 
 /// What `buildWasmConfig` and `buildVMConfig` of Istio's `pilot/pkg/model/extensions.go` make of a plugin, and what its agent
@@ -87,32 +96,66 @@ async fn sidecar() -> Arc<Sidecar> {
 
 async fn start() -> Sidecar {
     let (idp, service) = (Idp::start().await, Upstream::start().await);
-    // It serves for as long as the sidecar does.
-    let service = Box::leak(Box::new(service));
+    idp.set_issuer("https://keycloak.example.com/realms/my-realm");
+    let provider = with_tls(&idp).await;
     let mut builder = Envoy::builder()
         .env("INVENTORY_SERVICE_SECRET", "inventory-secret")
         .env("M2M_AUTH_SEALING_KEY", "thirty-two-characters-at-the-least")
-        .cluster(envoy::cluster("outbound|80||keycloak.example.com", idp.address()))
+        .cluster(cluster_of_the_entry(provider.address("keycloak").parse().unwrap()))
         .cluster(envoy::cluster("inbound|8080||", service.address()))
         .cluster(envoy::cluster("outbound|80||payment-service.shop.svc.cluster.local", service.address()));
     let [inbound, outbound] = <[Value; 2]>::try_from(plugins("wasmplugin", "WasmPlugin")).unwrap();
-    for (listener, mut plugin, cluster) in [
+    for (listener, plugin, cluster) in [
         ("virtualInbound", inbound, "inbound|8080||"),
         ("virtualOutbound", outbound, "outbound|80||payment-service.shop.svc.cluster.local"),
     ] {
-        // The one address that the configuration itself names.
-        let configuration = &mut plugin["configuration"]["value"];
-        let text = configuration.as_str().unwrap();
-        assert_eq!(text.matches("https://keycloak.example.com/realms/my-realm").count(), 1);
-        *configuration = json!(text.replace("https://keycloak.example.com/realms/my-realm", &idp.issuer()));
-        let name = plugin["name"].as_str().unwrap().to_owned();
-        builder = builder.file(&format!("{name}.json"), &resource(&name, &plugin)).listener(envoy::listener(
+        let name = plugin["name"].as_str().unwrap();
+        builder = builder.file(&format!("{name}.json"), &resource(name, &plugin)).listener(envoy::listener(
             listener,
-            vec![discovered(&name)],
+            vec![discovered(name)],
             envoy::route_to(cluster),
         ));
     }
-    Sidecar { envoy: builder.start().await.unwrap(), idp }
+    Sidecar { envoy: builder.start().await.unwrap(), idp, _provider: provider, _service: service }
+}
+
+/// The provider as `keycloak.example.com`, with a certificate that says so.
+async fn with_tls(idp: &Idp) -> Envoy {
+    let file = |kind: &str| json!({ "filename": format!("{CERTIFICATE}.{kind}") });
+    let pair = json!({ "certificate_chain": file("pem"), "private_key": file("key") });
+    let mut listener = envoy::listener("keycloak", vec![], envoy::route_to("idp"));
+    listener["filter_chains"][0]["transport_socket"] = json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": { "tls_certificates": [pair] },
+        },
+    });
+    Envoy::builder().cluster(envoy::cluster("idp", idp.address())).listener(listener).start().await.unwrap()
+}
+
+/// What Istio makes of the `ServiceEntry` and the `DestinationRule` for the port that TLS is made for.
+fn cluster_of_the_entry(address: SocketAddr) -> Value {
+    let documents = documents("wasmplugin");
+    let host = &of_kind(&documents, "ServiceEntry")[0]["spec"]["hosts"][0];
+    let level = &of_kind(&documents, "DestinationRule")[0]["spec"]["trafficPolicy"]["portLevelSettings"][0];
+    let names = level["tls"]["subjectAltNames"].as_array().unwrap().iter();
+    let names: Vec<Value> =
+        names.map(|name| json!({ "san_type": "DNS", "matcher": { "exact": name } })).collect();
+    let name = format!("outbound|{}||{}", level["port"]["number"], host.as_str().unwrap());
+    let mut cluster = envoy::cluster(&name, address);
+    cluster["transport_socket"] = json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "sni": level["tls"]["sni"],
+            "common_tls_context": { "validation_context": {
+                "trusted_ca": { "filename": format!("{CERTIFICATE}.pem") },
+                "match_typed_subject_alt_names": names,
+            } },
+        },
+    });
+    cluster
 }
 
 impl Sidecar {
