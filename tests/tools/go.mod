@@ -1,6 +1,8 @@
+// Programs and files of others that only tests and `make oci-push` use; the Makefile builds them into build/tools. Nothing here
+// imports istio.io/api: its custom resource definitions are read as a file.
 module m2m-auth/tools
 
-go 1.26
+go 1.25.0
 
 tool (
 	github.com/compose-spec/compose-go/v2/cmd
