@@ -1,8 +1,9 @@
-# `make` lists the targets. CARGO, PYTHON and ENVOY may be set from outside.
+# `make` lists the targets. CARGO, GO, PYTHON and ENVOY may be set from outside.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 CARGO ?= cargo
+GO ?= go
 PYTHON ?= python3
 BUILD := build
 MODULE := target/m2m_auth.wasm
@@ -39,6 +40,40 @@ $(LINKED): $(SOURCES) | target
 # Envoy enters the module for every callback that it exports: those that the filter has no use for are taken out.
 $(MODULE): $(LINKED) envoy/trim/src/main.rs envoy/trim/Cargo.toml
 	@$(CARGO) run --quiet --locked --package m2m-auth-trim -- $(LINKED) $(MODULE)
+
+# Programs of others that only tests and `make oci-push` need, at the versions of tests/tools/go.mod. Written under another name
+# first, so that two at once do not harm each other.
+TOOLS := $(BUILD)/tools
+GO_TOOL = @mkdir -p $(TOOLS) && cd tests/tools && \
+	$(GO) build -mod=readonly -trimpath -o $(abspath $@).$$$$ $(1) && mv -f $(abspath $@).$$$$ $(abspath $@)
+
+$(TOOLS)/crane: tests/tools/go.mod tests/tools/go.sum
+	$(call GO_TOOL,github.com/google/go-containerregistry/cmd/crane)
+
+$(TOOLS)/compose-spec: tests/tools/go.mod tests/tools/go.sum
+	$(call GO_TOOL,github.com/compose-spec/compose-go/v2/cmd)
+
+$(TOOLS)/istio-crds.yaml: tests/tools/go.mod tests/tools/go.sum
+	@mkdir -p $(TOOLS) && cd tests/tools && $(GO) mod download istio.io/api && \
+		install -m 644 "$$($(GO) list -m -f '{{.Dir}}' istio.io/api)/kubernetes/customresourcedefinitions.gen.yaml" $(abspath $@)
+
+# Debian's package, unpacked and not installed: to build them takes minutes. It may be known only after an update.
+$(addprefix $(BUILD)/prometheus/usr/bin/,prometheus promtool) &:
+	@rm -rf $(BUILD)/prometheus && mkdir -p $(BUILD)/prometheus && cd $(BUILD)/prometheus && \
+		{ apt-get -qq download prometheus 2> log || { apt-get -qq update && apt-get -qq download prometheus; } >> log 2>&1 || \
+			{ cat log >&2; echo 'no Debian: set PROMETHEUS and PROMTOOL to yours' >&2; exit 1; }; } && \
+		dpkg-deb -x prometheus_*.deb . && rm -f prometheus_*.deb log
+
+# The image's place, registry/name:tag, for the manifests of Istio and for oci-push.
+IMAGE ?= registry.example.com/m2m-auth:0.1.0
+
+.PHONY: oci
+oci: wasm ## write the module's OCI image to target/oci, and Istio's manifests for IMAGE=registry/name:tag to target/istio
+	@$(CARGO) run --quiet --locked --package m2m-auth-oci -- $(MODULE) target/oci envoy/istio $(IMAGE) target/istio
+
+.PHONY: oci-push
+oci-push: oci $(TOOLS)/crane ## push that image to IMAGE=registry/name:tag
+	@$(TOOLS)/crane push target/oci $(IMAGE)
 
 .PHONY: test
 test: envoy wasm ## run every test, real Envoy included

@@ -20,11 +20,16 @@ use std::process::Command;
 /// A certificate authority of nobody.
 const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls/ca.pem");
 
-/// The examples, by their names.
+/// The examples, and the configurations of the compose file, by their names.
 fn examples() -> Vec<(String, Value)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("envoy/examples");
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = files.collect();
+    let files = ["envoy/examples", "envoy/compose"].into_iter().flat_map(|folder| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())
+    });
+    // Of those of the compose file, the services have no plugin.
+    let mut files: Vec<PathBuf> = files
+        .filter(|path| !path.ends_with("compose/service.yaml") && !path.ends_with("README.md"))
+        .collect();
     files.sort();
     assert!(files.len() >= 2, "where are the examples?");
     let read = |path: &PathBuf| {

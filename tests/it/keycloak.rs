@@ -9,6 +9,8 @@ mod callers;
 mod certificate;
 #[path = "keycloak/clients.rs"]
 mod clients;
+#[path = "keycloak/compose.rs"]
+mod compose;
 #[path = "keycloak/dpop.rs"]
 mod dpop;
 #[path = "keycloak/exchange.rs"]

@@ -4,6 +4,7 @@ mod scene;
 
 mod access;
 mod attacks;
+mod compose;
 mod config;
 mod desk;
 mod differential;
@@ -14,7 +15,9 @@ mod fleet;
 mod fuzz;
 mod holding;
 mod inbound;
+mod istio;
 mod layers;
+mod oci;
 mod outage;
 mod outbound;
 mod push;

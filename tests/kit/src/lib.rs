@@ -12,6 +12,7 @@
 //! | [`faults`] | what a provider's fault costs those who need its tokens: our filter and Envoy's own, side by side |
 //! | [`load`] | a bounded load driver for loopback |
 //! | [`key`], [`token`] | keys that sign, tokens good and forged |
+//! | [`tools`] | programs of others that `make` gets: a registry, a reader of compose files, Prometheus |
 //! | [`record`] | what a server of ours was asked, and how to wait for it |
 //! | [`wait`] | waiting for an event instead of for a while |
 //!
@@ -63,6 +64,7 @@ pub mod record;
 mod serve;
 pub mod story;
 pub mod token;
+pub mod tools;
 pub mod upstream;
 pub mod wait;
 

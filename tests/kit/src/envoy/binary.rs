@@ -1,10 +1,13 @@
 //! Where the Envoy binary and the filter's module come from.
 
-use crate::repository;
+use crate::{
+    repository,
+    tools::{named, run},
+};
 use std::{
     env,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::OnceLock,
 };
 
@@ -29,13 +32,6 @@ pub fn module() -> PathBuf {
     MODULE.get_or_init(|| named("M2M_AUTH_WASM").unwrap_or_else(build)).clone()
 }
 
-/// The file that an environment variable names.
-fn named(variable: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(env::var_os(variable).filter(|value| !value.is_empty())?);
-    assert!(path.is_file(), "{variable} names {}, which is no file", path.display());
-    Some(path.canonicalize().unwrap_or(path))
-}
-
 fn on_path() -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join("envoy")).find(|file| file.is_file())
@@ -48,12 +44,4 @@ fn fetched() -> PathBuf {
     let mut script = Command::new(root.join("envoy/fetch-envoy.sh"));
     let output = run(script.arg(version).arg(root.join("build")).arg(python));
     Path::new(output.trim()).to_owned()
-}
-
-/// The standard output of a command that must succeed. Its standard error is ours.
-fn run(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(output.status.success(), "{command:?}: {}", output.status);
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }

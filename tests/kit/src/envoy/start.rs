@@ -1,15 +1,9 @@
 //! Putting an Envoy together and starting it.
 
 use super::{Envoy, StartError, config, files::write_listeners, output::Lines};
-use crate::serve::runtime;
+use crate::{serve::runtime, tools::tied_to_us};
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    fs,
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::{collections::BTreeMap, ffi::OsString, fs, process::Stdio};
 use tokio::process::Command;
 
 /// What Envoy is started with.
@@ -132,7 +126,7 @@ impl Builder {
         let path = directory.path().join("bootstrap.json");
         fs::write(&path, bootstrap.to_string().replace("DIRECTORY", &here)).expect("a bootstrap file");
 
-        let mut command = tied_to_us(&super::binary());
+        let mut command = Command::from(tied_to_us(&super::binary()));
         command
             .arg("--config-path")
             .arg(&path)
@@ -172,15 +166,4 @@ impl Builder {
             }
         }
     }
-}
-
-/// A child that dies with us, however we die, where util-linux can arrange it.
-fn tied_to_us(envoy: &Path) -> Command {
-    let setpriv = PathBuf::from("/usr/bin/setpriv");
-    if !setpriv.exists() {
-        return Command::new(envoy);
-    }
-    let mut command = Command::new(setpriv);
-    command.args(["--pdeathsig", "KILL", "--"]).arg(envoy);
-    command
 }
