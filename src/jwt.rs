@@ -14,7 +14,7 @@ use crate::signature::{self, Verify};
 use crate::trace;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-pub use demand::{Audiences, Demand};
+pub use demand::{Audiences, Authentication, Demand};
 use expect::date;
 pub use expect::{Expect, Name, Types, media_type};
 pub use introspected::introspected;

@@ -6,6 +6,7 @@ use super::expect::shown;
 use super::{Caller, Reject, date};
 use crate::trace;
 use serde_json::Value;
+use std::rc::Rc;
 
 /// What a rule asks of a token.
 #[derive(Clone, Debug, Default)]
@@ -16,9 +17,16 @@ pub struct Demand {
     pub subjects: Vec<String>,
     /// To whom it may have been issued; empty is anybody.
     pub clients: Vec<String>,
+    /// How and when its caller must have authenticated; a refusal takes it along, to tell the caller.
+    pub authentication: Rc<Authentication>,
+}
+
+/// How and when a caller must have authenticated (RFC 9470).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authentication {
     /// The most seconds since its caller authenticated (`auth_time`), else since it was issued (`iat`).
     pub max_age: Option<u64>,
-    /// How its caller may have authenticated (`acr`); empty is anyhow.
+    /// How its caller may have authenticated (`acr`), the best way first; empty is anyhow.
     pub acr_values: Vec<String>,
 }
 
@@ -56,10 +64,11 @@ impl Demand {
         if !is_one_of(&self.subjects, caller.subject()) {
             return Err(Reject::Subject);
         }
-        if !is_one_of(&self.acr_values, caller.text("acr")) {
+        let Authentication { max_age, acr_values } = &*self.authentication;
+        if !is_one_of(acr_values, caller.text("acr")) {
             return Err(Reject::Acr);
         }
-        self.max_age.map_or(Ok(()), |most| is_young(caller, most, now))
+        max_age.map_or(Ok(()), |most| is_young(caller, most, now))
     }
 }
 
@@ -100,7 +109,6 @@ mod tests {
     use super::*;
     use crate::layout;
     use serde_json::json;
-    use std::rc::Rc;
 
     const NOW: u64 = 1_800_000_000;
 
@@ -114,6 +122,10 @@ mod tests {
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(ToString::to_string).collect()
+    }
+
+    fn authenticated(authentication: Authentication) -> Demand {
+        Demand { authentication: Rc::new(authentication), ..Demand::default() }
     }
 
     #[test]
@@ -182,7 +194,7 @@ mod tests {
 
     #[test]
     fn age_counts_from_auth_time_and_where_there_is_none_from_iat() {
-        let demand = Demand { max_age: Some(60), ..Demand::default() };
+        let demand = authenticated(Authentication { max_age: Some(60), ..Authentication::default() });
         let holds = |claims: Value| demand.holds(&caller(&claims), NOW);
         assert_eq!(holds(json!({ "iat": NOW - 60 })), Ok(()));
         assert_eq!(holds(json!({ "iat": NOW - 61 })), Err(Reject::Age));
@@ -195,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_way_of_authenticating_is_one_of_those_named() {
-        let demand = Demand { acr_values: names(&["gold", "silver"]), ..Demand::default() };
+        let acr_values = names(&["gold", "silver"]);
+        let demand = authenticated(Authentication { acr_values, ..Authentication::default() });
         assert_eq!(demand.holds(&caller(&json!({ "acr": "silver" })), NOW), Ok(()));
         for odd in [json!("bronze"), json!("gold silver"), json!(["gold"]), json!(1)] {
             assert_eq!(demand.holds(&caller(&json!({ "acr": odd })), NOW), Err(Reject::Acr), "{odd}");
