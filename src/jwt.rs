@@ -70,8 +70,12 @@ pub enum Reject {
     Signature,
     /// Issued for a subject that is not one of those that may.
     Subject,
-    /// Larger than [`MAX_TOKEN_BYTES`].
+    /// Nested deeper than [`json::MAX_DEPTH`].
+    TooDeep,
+    /// Larger than [`MAX_TOKEN_BYTES`], or its `kid` is longer than any provider's.
     TooLarge,
+    /// More of the issuer's keys could have signed it than are tried, and none of those that were has.
+    TooManyKeys,
     /// Of another tenant than its `iss` says, or of none.
     Tenant,
     /// The header's `typ` is not that of an access token (RFC 9068 section 4).
@@ -102,7 +106,9 @@ impl Reject {
             Self::Signature => "signature",
             Self::Subject => "subject",
             Self::Tenant => "tenant",
+            Self::TooDeep => "too_deep",
             Self::TooLarge => "too_large",
+            Self::TooManyKeys => "too_many_keys",
             Self::Type => "type",
         }
     }
@@ -132,7 +138,9 @@ impl fmt::Display for Reject {
             Self::Signature => "the token's signature is wrong",
             Self::Subject => "the token's subject is not one of those that may",
             Self::Tenant => "the token is not of the tenant that its issuer names",
+            Self::TooDeep => "the token is nested too deep",
             Self::TooLarge => "the token is too large",
+            Self::TooManyKeys => "too many of the issuer's keys could have signed the token",
             Self::Type => "the token's type is not that of an access token",
         })
     }
@@ -177,7 +185,8 @@ pub fn read(token: &[u8]) -> Result<Unverified<'_>, Reject> {
     let algorithm = Algorithm::from_name(algorithm).ok_or(Reject::Algorithm)?;
     let kid = match header.get("kid") {
         None => None,
-        Some(Value::String(kid)) if kid.len() <= MAX_KID_BYTES => Some(kid.clone()),
+        Some(Value::String(kid)) if kid.len() > MAX_KID_BYTES => return Err(Reject::TooLarge),
+        Some(Value::String(kid)) => Some(kid.clone()),
         Some(_) => return Err(Reject::Malformed),
     };
     let typ = match header.get("typ") {
@@ -259,7 +268,11 @@ impl Unverified<'_> {
                 && verifier.verify(self.algorithm, key, self.signed, &self.signature)
         });
         trace::tell("signature", holds, || self.algorithm.to_string());
-        if holds { Ok(()) } else { Err(Reject::Signature) }
+        match (holds, keys.are_too_many(self.kid(), self.algorithm)) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Reject::TooManyKeys),
+            (false, false) => Err(Reject::Signature),
+        }
     }
 }
 
@@ -319,7 +332,8 @@ impl fmt::Debug for Caller {
 }
 
 fn object(part: &[u8]) -> Result<Map<String, Value>, Reject> {
-    json::parse_object(&decode(part)?).map_err(|_| Reject::Malformed)
+    let deep = |error| if json::is_too_deep(&error) { Reject::TooDeep } else { Reject::Malformed };
+    json::parse_object(&decode(part)?).map_err(deep)
 }
 
 /// RFC 7515 section 2: base64url, no padding, no blanks; bits that carry nothing must be zero.

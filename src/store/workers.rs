@@ -87,6 +87,8 @@ impl Store {
             }
             _ => &[],
         };
+        let long = |reply: &&Reply| ["etag", "cache-control"].iter().any(|name| is_long(&reply.head, name));
+        self.unsaid.add(u64::from(answer.as_ref().is_some_and(long)));
         let board = &*self.board;
         let seat = self.seats.iter_mut().find(|(own, _)| *own == want);
         // When somebody else has written meanwhile, this fetch took longer than its seat was its own: theirs counts.
@@ -228,9 +230,13 @@ fn place(issuer: &Issuer) -> Vec<&[u8]> {
     parts.into_iter().map(str::as_bytes).collect()
 }
 
+fn is_long(head: &Head, name: &str) -> bool {
+    head.first(name).is_some_and(|value| value.len() > MAX_SAID_BYTES)
+}
+
 /// What an answer says of itself; what is longer than any sound one is nothing.
 fn said(head: &Head, name: &str) -> Vec<u8> {
-    head.first(name).filter(|value| value.len() <= MAX_SAID_BYTES).unwrap_or_default().to_vec()
+    head.first(name).filter(|_| !is_long(head, name)).unwrap_or_default().to_vec()
 }
 
 /// What a record says, for a lease. A body that cannot be read, or has not come yet, changes nothing but the backoff.

@@ -1,6 +1,7 @@
 //! The integration suites; this list is their table of contents.
 
 mod scene;
+mod tree;
 
 mod access;
 mod attacks;
@@ -15,6 +16,7 @@ mod fuzz;
 mod holding;
 mod inbound;
 mod layers;
+mod limits;
 mod outage;
 mod outbound;
 mod push;

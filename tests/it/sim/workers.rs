@@ -146,6 +146,17 @@ impl Process {
     }
 }
 
+impl Process {
+    /// What a worker has counted under this name.
+    fn counted(&mut self, worker: usize, name: &str) -> u64 {
+        let mut found = 0;
+        self.workers[worker].plugin.stats().report(|_, counter, sum| {
+            found += if counter.to_string() == name { sum } else { 0 };
+        });
+        found
+    }
+}
+
 impl Worker {
     fn drain(&mut self) {
         while let Some(effect) = self.plugin.poll() {
@@ -255,6 +266,8 @@ fn what_somebody_else_scribbles_on_the_board_costs_a_fetch_and_nothing_else() {
         assert_eq!(process.calls(), 1, "{bytes:?}");
         process.answer(&answer(200, "t2"));
         assert!(matches!(process.request(0, 1), Step::Forward(_)));
+        let unsound = process.counted(0, "m2m_auth_limit.reached.shared_record");
+        assert_eq!(unsound, 1, "{bytes:?}");
     }
 }
 
@@ -367,6 +380,28 @@ fn a_key_set_that_is_unchanged_is_good_for_longer_on_every_worker_whoever_asked(
         });
     }
     assert_eq!(misses, 3, "each worker has verified the token once");
+}
+
+#[test]
+fn what_is_said_of_a_key_set_at_too_great_a_length_is_not_shared_and_the_keys_are() {
+    for (length, told) in [(255, 0), (256, 1)] {
+        let mut process = Process::with(2, verifying);
+        process.pass(Duration::from_millis(2));
+        let key = provider::Key::number(1);
+        let body = json!({ "keys": [key.jwk()] }).to_string().into_bytes();
+        let said = [("cache-control", format!("{:x>length$}", ""))].into_iter().collect();
+        process.answer(&Reply { status: Some(200), head: said, body: Some(body), ..Reply::default() });
+        process.pass(Duration::from_secs(2));
+        let claims = json!({ "iss": "idp", "aud": "svc", "sub": "s", "exp": 1_800_010_000 });
+        let bearer = format!("Bearer {}", key.sign(&claims));
+        let mut counted = 0;
+        for worker in 0..2 {
+            let step = process.request_with(worker, 1, &[("authorization", &bearer)]);
+            assert!(matches!(step, Step::Forward(_)), "worker {worker}: {step:?}");
+            counted += process.counted(worker, "m2m_auth_limit.reached.shared_header");
+        }
+        assert_eq!((process.calls(), counted), (0, told));
+    }
 }
 
 /// Whoever can write there may put an older record back, even a sealed one. It is good no longer than it was.
