@@ -198,18 +198,23 @@ pub(super) fn shown(claims: &Map<String, Value>, name: &str) -> String {
         .map_or_else(|| "missing".to_owned(), |value| value.to_string().chars().take(128).collect())
 }
 
-/// RFC 7519 section 2, `NumericDate`: seconds, possibly with a fraction, which is dropped.
+/// RFC 7519 section 2, `NumericDate`: seconds, possibly with a fraction, which is dropped; none that lies [beyond](LAST_SECOND).
 pub(super) fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, Reject> {
-    match claims.get(name) {
-        None => Ok(None),
-        Some(Value::Number(number)) => Ok(Some(match (number.as_i64(), number.as_f64()) {
+    let seconds = match claims.get(name) {
+        None => return Ok(None),
+        Some(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) => whole,
             (None, Some(fraction)) => json::floor(fraction),
             (None, None) => return Err(Reject::Claim),
-        })),
-        Some(_) => Err(Reject::Claim),
-    }
+        },
+        Some(_) => return Err(Reject::Claim),
+    };
+    if seconds > LAST_SECOND { Err(Reject::Claim) } else { Ok(Some(seconds)) }
 }
+
+/// 9999-12-31T23:59:59Z, the last second that a date can say (RFC 3339 section 5.6). What counts milliseconds, as clocks of programs
+/// do, lies beyond, and would be a token that never ends.
+const LAST_SECOND: i64 = 253_402_300_799;
 
 #[cfg(test)]
 mod tests {
@@ -270,7 +275,25 @@ mod tests {
         assert_eq!(check(&expect, |c| c["iat"] = json!(NOW - 1)), Err(Reject::Lifetime));
         assert_eq!(check(&expect, |c| c["iat"] = json!(i64::MIN)), Err(Reject::Lifetime));
         assert_eq!(check(&expect, |c| drop(c.remove("iat"))), Err(Reject::Claim));
-        assert!(check(&idp(), |c| c["exp"] = json!(i64::MAX)).is_ok(), "without a bound any life will do");
+        assert!(check(&idp(), |c| c["exp"] = json!(LAST_SECOND)).is_ok(), "without a bound any life will do");
+    }
+
+    #[test]
+    fn a_date_beyond_the_calendar_is_none() {
+        let milliseconds = (NOW + 300) * 1000;
+        for name in ["exp", "nbf", "iat"] {
+            for odd in
+                [json!(milliseconds), json!(LAST_SECOND + 1), json!(i64::MAX), json!(u64::MAX), json!(1e30)]
+            {
+                assert_eq!(
+                    check(&idp(), |c| drop(c.insert(name.to_owned(), odd.clone()))),
+                    Err(Reject::Claim),
+                    "{name} {odd}"
+                );
+            }
+        }
+        assert_eq!(check(&idp(), |c| c["exp"] = json!(LAST_SECOND)), Ok(253_402_300_799));
+        assert_eq!(check(&idp(), |c| c["iat"] = json!(LAST_SECOND)), Err(Reject::NotYetValid));
     }
 
     #[test]

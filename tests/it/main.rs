@@ -6,6 +6,7 @@ mod tree;
 mod access;
 mod attacks;
 mod config;
+mod conformance;
 mod desk;
 mod differential;
 mod docs;
