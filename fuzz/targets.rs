@@ -21,11 +21,12 @@ use std::time::Duration;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub(crate) const ALL: [Target; 10] = [
+pub(crate) const ALL: [Target; 11] = [
     ("answer", answer),
     ("claims", claims),
     ("configuration", configuration),
     ("discovery", discovery),
+    ("introspection", introspection),
     ("jwks", jwks),
     ("private_key", private_key),
     ("record", record),
@@ -38,7 +39,10 @@ pub(crate) const ALL: [Target; 10] = [
 const KEYS: &str = include_str!("../tests/data/desk/keys.json");
 const GOOD: &str = include_str!("../tests/data/desk/authorization.txt");
 const CONFIGURATION: &str = r#"{
-    "issuers": { "idp": { "issuer": "https://idp.example.com", "cluster": "idp", "allowed_hosts": ["keys.example.com"] } },
+    "issuers": { "idp": {
+        "issuer": "https://idp.example.com", "cluster": "idp", "allowed_hosts": ["keys.example.com"],
+        "introspection": { "client_id": "svc", "client_secret": { "inline": "hushhush" } }
+    } },
     "inbound": { "rules": [{ "require": { "issuer": "idp", "audiences": ["svc"] } }] },
     "outbound": {
         "credentials": {
@@ -167,12 +171,42 @@ pub(crate) fn answer(bytes: &[u8]) {
     }
 }
 
+/// Nobody calls by an answer that does not say so in so many words, in its time and of this issuer; and no answer gets the token, or
+/// our secret, told.
+pub(crate) fn introspection(bytes: &[u8]) {
+    const TOKEN: &str = "hushhush-too";
+    let (Some(reply), policy) = (reply(bytes), policy_of(CONFIGURATION)) else { return };
+    let Some(issuer) = policy.issuers.first() else { return };
+    let Some(introspection) = &issuer.introspection else { return };
+    let members = match introspection.read(&reply, TOKEN) {
+        Ok(members) => members,
+        Err(failure) => {
+            assert!(!format!("{failure} {failure:?}").contains("hushhush"), "a secret or the token is told");
+            return;
+        }
+    };
+    let good = GOOD.trim().rsplit(' ').next().unwrap_or_default().as_bytes();
+    let read = jwt::read(good).and_then(|read| read.verify(&key_set(), &Compact, &expect(), NOW));
+    // The one that was verified is of another issuer, so that its `iss` must be replaced by the answer's own.
+    for verified in [None, read.as_ref().ok()] {
+        let Ok(caller) = jwt::introspected(members.clone(), verified, &issuer.expect, NOW) else { continue };
+        assert_eq!(members.get("active"), Some(&Value::Bool(true)));
+        let iss = caller.claim(&["iss"]).and_then(Value::as_str);
+        assert!(iss.map_or(verified.is_none(), |iss| issuer.expect.is_named(iss)), "of another issuer");
+        assert!(caller.end() > NOW, "accepted though it has ended");
+        assert!(caller.claim(&["cnf"]).is_none(), "a bound token was accepted as a plain one");
+        let audiences = Audiences { any_of: vec!["svc".to_owned()], all_of: Vec::new() };
+        let _ = Demand { audiences, ..Demand::default() }.holds(&caller, 0);
+    }
+}
+
 /// No document sends our secrets elsewhere.
 pub(crate) fn discovery(bytes: &[u8]) {
     let (Some(reply), policy) = (reply(bytes), policy_of(CONFIGURATION)) else { return };
     let Some(discovery) = policy.issuers.first().and_then(|issuer| issuer.discovery.as_ref()) else { return };
     if let Ok(metadata) = discovery.read(&reply) {
-        for endpoint in [metadata.jwks_uri, metadata.token_endpoint].into_iter().flatten() {
+        let found = [metadata.jwks_uri, metadata.token_endpoint, metadata.introspection_endpoint];
+        for endpoint in found.into_iter().flatten() {
             assert!(
                 ["idp.example.com", "keys.example.com"].contains(&endpoint.authority.as_str()),
                 "{endpoint:?}"
