@@ -10,6 +10,7 @@ mod query;
 use crate::io::Head;
 use crate::trace;
 use std::borrow::Cow;
+use std::fmt;
 use std::rc::Rc;
 
 /// The longest query, and the most cookies, in which a token is looked for, in bytes: room for the largest token that is looked at,
@@ -53,21 +54,21 @@ pub enum Absent {
 pub fn find<'a>(places: &[Place], head: &'a Head) -> Result<Cow<'a, [u8]>, Absent> {
     let found = find_one(places, head);
     trace::tell("token", found.is_ok(), || match &found {
-        Ok(token) => format!("{} bytes", token.len()),
+        Ok((at, token)) => format!("{at}, {} bytes", token.len()),
         Err(Absent::None) => "none in any place where it may stand".to_owned(),
         Err(Absent::Several) => "more than one credential".to_owned(),
         Err(Absent::TooLarge) => "a query or cookies that are too large".to_owned(),
     });
-    found
+    found.map(|(_, token)| token)
 }
 
-fn find_one<'a>(places: &[Place], head: &'a Head) -> Result<Cow<'a, [u8]>, Absent> {
+fn find_one<'a, 'p>(places: &'p [Place], head: &'a Head) -> Result<(&'p At, Cow<'a, [u8]>), Absent> {
     let mut found = None;
     for place in places {
         match place.at.token(head) {
             Err(Absent::None) => {}
             Ok(_) if found.is_some() => return Err(Absent::Several),
-            token => found = Some(token?),
+            token => found = Some((&place.at, token?)),
         }
     }
     found.ok_or(Absent::None)
@@ -106,6 +107,18 @@ pub fn headers_without<'p>(head: &Head, places: &'p [Place]) -> impl Iterator<It
 
 fn taken_out(places: &[Place]) -> impl Iterator<Item = &At> {
     places.iter().filter(|place| !place.forward).map(|place| &place.at)
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scheme(header, scheme) => write!(f, "header {header}, scheme {scheme}"),
+            Self::Header(header, text) if text.is_empty() => write!(f, "header {header}"),
+            Self::Header(header, text) => write!(f, "header {header}, behind {text:?}"),
+            Self::Cookie(name) => write!(f, "cookie {name}"),
+            Self::Query(name) => write!(f, "query parameter {name}"),
+        }
+    }
 }
 
 impl At {

@@ -158,6 +158,14 @@ pub struct Unverified<'a> {
 
 /// Takes a token apart: its shape and its header. Whether its claims can be read counts only once a key has signed them.
 pub fn read(token: &[u8]) -> Result<Unverified<'_>, Reject> {
+    let read = take_apart(token);
+    trace::tell_if(read.is_err(), "header", || {
+        read.as_ref().err().map(Reject::to_string).unwrap_or_default()
+    });
+    read
+}
+
+fn take_apart(token: &[u8]) -> Result<Unverified<'_>, Reject> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(Reject::TooLarge);
     }
@@ -222,8 +230,13 @@ impl Unverified<'_> {
 
     /// Whom it says that it is from. It chooses whose keys are tried, and nothing else.
     pub fn issuer(&self) -> Result<&str, Reject> {
+        trace::tell_if(self.claims.is_err(), "claims", || "no JSON object that can be read".to_owned());
         let claims = self.claims.as_ref().map_err(|reject| *reject)?;
-        claims.get("iss").and_then(Value::as_str).ok_or(Reject::Issuer)
+        let iss = claims.get("iss").and_then(Value::as_str);
+        trace::tell_if(iss.is_none(), "issuer", || {
+            format!("iss {}, a text is needed", expect::shown(claims, "iss"))
+        });
+        iss.ok_or(Reject::Issuer)
     }
 
     /// The caller, if a key of the issuer signed this and every claim holds.
@@ -245,6 +258,7 @@ impl Unverified<'_> {
             return Err(Reject::Algorithm);
         }
         self.verify_signature(keys, verifier)?;
+        trace::tell_if(self.claims.is_err(), "claims", || "no JSON object that can be read".to_owned());
         let claims = self.claims?;
         let end = expect.check(&claims, now)?;
         Ok(Caller(Rc::new(Verified { claims, end, layout: expect.layout })))

@@ -58,15 +58,22 @@ impl Demand {
         if !for_us {
             return Err(Reject::Audience);
         }
-        if !is_one_of(&self.clients, caller.client()) {
-            return Err(Reject::Client);
-        }
-        if !is_one_of(&self.subjects, caller.subject()) {
-            return Err(Reject::Subject);
-        }
         let Authentication { max_age, acr_values } = &*self.authentication;
-        if !is_one_of(acr_values, caller.text("acr")) {
-            return Err(Reject::Acr);
+        for (what, names, own, reject) in [
+            ("client", &self.clients, caller.client(), Reject::Client),
+            ("subject", &self.subjects, caller.subject(), Reject::Subject),
+            ("acr", acr_values, caller.text("acr"), Reject::Acr),
+        ] {
+            if names.is_empty() {
+                continue;
+            }
+            let holds = own.is_some_and(|own| names.iter().any(|name| name == own));
+            trace::tell(what, holds, || {
+                format!("{}, one of {} is needed", own.unwrap_or("missing"), names.join(", "))
+            });
+            if !holds {
+                return Err(reject);
+            }
         }
         max_age.map_or(Ok(()), |most| is_young(caller, most, now))
     }
@@ -88,19 +95,21 @@ impl Audiences {
     }
 }
 
-fn is_one_of(names: &[String], own: Option<&str>) -> bool {
-    names.is_empty() || own.is_some_and(|own| names.iter().any(|name| name == own))
-}
-
 /// RFC 9470 section 4: what counts is when the caller authenticated. Tokens of services do not say; theirs counts from `iat`.
 fn is_young(caller: &Caller, most: u64, now: u64) -> Result<(), Reject> {
     let claims = &caller.0.claims;
     let (since, reject) = match date(claims, "auth_time")? {
         Some(since) => (since, Reject::AuthTime),
-        None => (date(claims, "iat")?.ok_or(Reject::Claim)?, Reject::Age),
+        None => {
+            let issued = date(claims, "iat")?;
+            trace::tell_if(issued.is_none(), "age", || "neither auth_time nor iat".to_owned());
+            (issued.ok_or(Reject::Claim)?, Reject::Age)
+        }
     };
     let [now, most] = [now, most].map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
-    if now.saturating_sub(since) > most { Err(reject) } else { Ok(()) }
+    let young = now.saturating_sub(since) <= most;
+    trace::tell("age", young, || format!("since {since}, now {now}, at most {most} s"));
+    if young { Ok(()) } else { Err(reject) }
 }
 
 #[cfg(test)]

@@ -106,16 +106,22 @@ impl Expect {
     pub(super) fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, Reject> {
         self.check_name(claims)?;
         check_kind(claims)?;
-        if self.layout.kind.is_some_and(|(name, kind)| claims.get(name).is_none_or(|own| own != kind)) {
+        let is_other = |(name, kind): &(&str, &str)| claims.get(*name).is_none_or(|own| own != *kind);
+        if let Some((name, kind)) = self.layout.kind.filter(is_other) {
+            trace::tell("kind", false, || format!("{name} {}, {kind} is needed", shown(claims, name)));
             return Err(Reject::Kind);
         }
         let absent = |name: &&str| !claims.get(*name).is_some_and(Value::is_string);
         let profile = ["sub", "client_id", "jti"];
         if self.profile && (profile.iter().any(absent) || !claims.contains_key("aud")) {
+            trace::tell("claims", false, || "sub, client_id, jti and aud are needed (RFC 9068)".to_owned());
             return Err(Reject::Claim);
         }
-        let end = self.check_times(claims, now)?.ok_or(Reject::Claim)?;
+        let end = self.check_times(claims, now)?;
+        trace::tell_if(end.is_none(), "expiry", || "no exp".to_owned());
+        let end = end.ok_or(Reject::Claim)?;
         if self.profile && !claims.contains_key("iat") {
+            trace::tell("claims", false, || "iat is needed (RFC 9068)".to_owned());
             return Err(Reject::Claim);
         }
         Ok(end)
@@ -159,6 +165,7 @@ impl Expect {
             }
         }
         if let Some(most) = self.max_lifetime {
+            trace::tell_if(exp.zip(issued).is_none(), "lifetime", || "exp and iat are needed".to_owned());
             let (exp, issued) = exp.zip(issued).ok_or(Reject::Claim)?;
             if exp.saturating_sub(issued) > i64::try_from(most).unwrap_or(i64::MAX) {
                 trace::tell("lifetime", false, || format!("more than {most} s from iat to exp"));
@@ -186,6 +193,7 @@ pub(super) fn check_kind(claims: &Map<String, Value>) -> Result<(), Reject> {
         return Err(Reject::Bound);
     }
     if ["sub", "jti"].iter().any(|name| claims.get(*name).is_some_and(|value| !value.is_string())) {
+        trace::tell("claims", false, || "sub and jti are texts, where they are there".to_owned());
         return Err(Reject::Claim);
     }
     Ok(())
@@ -200,16 +208,12 @@ pub(super) fn shown(claims: &Map<String, Value>, name: &str) -> String {
 
 /// RFC 7519 section 2, `NumericDate`: seconds, possibly with a fraction, which is dropped; none that lies [beyond](LAST_SECOND).
 pub(super) fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, Reject> {
-    let seconds = match claims.get(name) {
-        None => return Ok(None),
-        Some(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => whole,
-            (None, Some(fraction)) => json::floor(fraction),
-            (None, None) => return Err(Reject::Claim),
-        },
-        Some(_) => return Err(Reject::Claim),
-    };
-    if seconds > LAST_SECOND { Err(Reject::Claim) } else { Ok(Some(seconds)) }
+    let Some(claim) = claims.get(name) else { return Ok(None) };
+    let number = claim.as_number();
+    let seconds = number.and_then(|own| own.as_i64().or_else(|| own.as_f64().map(json::floor)));
+    let seconds = seconds.filter(|seconds| *seconds <= LAST_SECOND);
+    trace::tell_if(seconds.is_none(), "date", || format!("{name} {} is none", shown(claims, name)));
+    seconds.map(Some).ok_or(Reject::Claim)
 }
 
 /// 9999-12-31T23:59:59Z, the last second that a date can say (RFC 3339 section 5.6). What counts milliseconds, as clocks of programs
