@@ -50,6 +50,11 @@ impl Keys {
         self.etag.as_ref().map_or(&[], |etag| etag.text.as_bytes())
     }
 
+    /// The next question is for the whole set.
+    pub(super) fn forget_etag(&mut self) {
+        self.etag = None;
+    }
+
     fn etag_of(&self, endpoint: &Endpoint) -> Option<&str> {
         self.etag.as_ref().filter(|etag| etag.of == *endpoint).map(|etag| etag.text.as_str())
     }
