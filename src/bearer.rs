@@ -207,6 +207,8 @@ mod tests {
         ] {
             assert_eq!(found(&everywhere(), &[field]), Ok("t".to_owned()), "{field:?}");
         }
+        let blank = found(&everywhere(), &[(":path", "/x?access_token=a+b%2")]);
+        assert_eq!(blank, Ok("a b%2".to_owned()), "as forms are decoded");
     }
 
     #[test]
@@ -264,6 +266,52 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_a_credential_that_holds_nothing_is_one_more() {
+        for value in ["Bearer t,", "Bearer t, ", "Bearer t,, Bearer u", "Basic a, Bearer t"] {
+            assert_eq!(found(&everywhere(), &[("authorization", value)]), Err(Absent::Several), "{value:?}");
+        }
+        assert_eq!(
+            found(&everywhere(), &[("authorization", "Bearer t,u")]),
+            Ok("t,u".to_owned()),
+            "no blank"
+        );
+    }
+
+    #[test]
+    fn a_header_goes_whatever_number_of_tokens_it_holds() {
+        let without = |fields: &[(&str, &str)]| -> Vec<String> {
+            let (head, places) = (head(fields), places(&everywhere()));
+            headers_without(&head, &places).map(ToString::to_string).collect()
+        };
+        assert_eq!(without(&[("authorization", "Bearer t")]), ["authorization"]);
+        assert_eq!(
+            without(&[("authorization", "Bearer t"), ("authorization", "Bearer u")]),
+            ["authorization"]
+        );
+        assert_eq!(without(&[("x-api-token", "tok:t"), ("x-api-token", "tok:u")]), ["x-api-token"]);
+        assert!(without(&[("authorization", "Basic t"), ("x-api-token", "t")]).is_empty(), "nothing of ours");
+    }
+
+    #[test]
+    fn a_header_that_holds_a_token_alone_has_no_scheme_and_authorization_has_one() {
+        let of = |name: &str, value: &str| {
+            in_header(&head(&[(name, value)]), name).map(|token| String::from_utf8(token.to_vec()).unwrap())
+        };
+        assert_eq!(of("x-subject", "t"), Ok("t".to_owned()));
+        assert_eq!(of("x-subject", "Bearer t"), Ok("Bearer t".to_owned()));
+        assert_eq!(of("authorization", "Bearer t"), Ok("t".to_owned()));
+        assert_eq!(of("authorization", "t"), Err(Absent::None));
+    }
+
+    #[test]
+    fn a_token_that_no_header_could_hold_is_no_text() {
+        assert_eq!(text(b"a-._~+/=\"'{}"), Some("a-._~+/=\"'{}"));
+        for odd in [&b""[..], b"a b", b"a\t", b"a\r\nb: c", b"\x7f", "\u{e9}".as_bytes(), b"\xff"] {
+            assert_eq!(text(odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
     fn a_query_and_cookies_beyond_the_bound_are_not_searched() {
         for (name, text) in [(":path", "/?access_token="), ("cookie", "session=")] {
             let of = |length: usize| {
@@ -272,6 +320,9 @@ mod tests {
             assert!(found(&everywhere(), &[(name, &of(MAX_BYTES))]).is_ok(), "{name}");
             assert_eq!(found(&everywhere(), &[(name, &of(MAX_BYTES + 1))]), Err(Absent::TooLarge), "{name}");
         }
+        let half = format!("a={}", "x".repeat(MAX_BYTES / 2));
+        let lines = [("cookie", half.as_str()), ("cookie", "session=t"), ("cookie", half.as_str())];
+        assert_eq!(found(&everywhere(), &lines), Err(Absent::TooLarge), "all lines count together");
     }
 
     #[test]

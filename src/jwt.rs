@@ -460,7 +460,15 @@ mod tests {
 
     #[test]
     fn tokens_that_are_not_access_tokens_are_refused() {
-        for (name, kind) in [("typ", "ID"), ("typ", "Refresh"), ("typ", "DPoP"), ("token_use", "id")] {
+        for (name, kind) in [
+            ("typ", "ID"),
+            ("typ", "Refresh"),
+            ("typ", "DPoP"),
+            ("typ", ""),
+            ("typ", "Bearer2"),
+            ("token_use", "id"),
+            ("token_use", "access_token"),
+        ] {
             assert_eq!(with_claims(|c| c[name] = json!(kind)).unwrap_err(), Reject::Kind, "{name} {kind}");
         }
         assert!(with_claims(|c| c["typ"] = json!("bearer")).is_ok());

@@ -259,6 +259,17 @@ fn a_jwt_that_must_be_asked_about_is_verified_first() {
 }
 
 #[test]
+fn only_what_a_signature_has_proven_goes_on_as_a_payload() {
+    let mut configuration = always();
+    configuration["inbound"]["rules"][0]["payload_header"] = json!("x-jwt-payload");
+    let mut world = World::warm(&configuration);
+    let (opaque, jwt) = (world.opaque(&json!({})), world.token());
+    world.provider.active.insert(jwt.clone(), json!({}));
+    assert_eq!(world.ask(&items(&opaque)).set("x-jwt-payload"), None);
+    assert_eq!(world.ask(&items(&jwt)).set("x-jwt-payload").as_deref(), jwt.split('.').nth(1));
+}
+
+#[test]
 fn the_answer_counts_where_it_and_the_jwt_differ() {
     let mut world = World::warm(&always());
     let token = world.token();
