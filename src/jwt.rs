@@ -472,6 +472,15 @@ mod tests {
             assert_eq!(with_claims(|c| c[name] = json!(kind)).unwrap_err(), Reject::Kind, "{name} {kind}");
         }
         assert!(with_claims(|c| c["typ"] = json!("bearer")).is_ok());
+        for name in ["sub", "jti"] {
+            for odd in [json!(1), json!(null), json!(["x"])] {
+                assert_eq!(
+                    with_claims(|c| c[name] = odd.clone()).unwrap_err(),
+                    Reject::Claim,
+                    "{name} {odd}"
+                );
+            }
+        }
         let cognito = Expect { layout: &layout::COGNITO, ..expect() };
         let told = |kind: Option<&str>| {
             let mut claims = claims();

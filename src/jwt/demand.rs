@@ -98,13 +98,12 @@ impl Audiences {
 /// RFC 9470 section 4: what counts is when the caller authenticated. Tokens of services do not say; theirs counts from `iat`.
 fn is_young(caller: &Caller, most: u64, now: u64) -> Result<(), Reject> {
     let claims = &caller.0.claims;
-    let (since, reject) = match date(claims, "auth_time")? {
-        Some(since) => (since, Reject::AuthTime),
-        None => {
-            let issued = date(claims, "iat")?;
-            trace::tell_if(issued.is_none(), "age", || "neither auth_time nor iat".to_owned());
-            (issued.ok_or(Reject::Claim)?, Reject::Age)
-        }
+    let (since, reject) = if let Some(since) = date(claims, "auth_time")? {
+        (since, Reject::AuthTime)
+    } else {
+        let issued = date(claims, "iat")?;
+        trace::tell_if(issued.is_none(), "age", || "neither auth_time nor iat".to_owned());
+        (issued.ok_or(Reject::Claim)?, Reject::Age)
     };
     let [now, most] = [now, most].map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
     let young = now.saturating_sub(since) <= most;

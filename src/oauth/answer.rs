@@ -84,9 +84,12 @@ pub fn body_of(reply: &Reply) -> Result<&[u8], Failure> {
 
 /// The members of a body, which is `what` for the log.
 pub fn object(body: &[u8], what: &str) -> Result<Map<String, Value>, Failure> {
-    json::parse_object(body).map_err(|error| match json::is_too_deep(&error) {
-        true => Failure::new(Cause::TooLarge, format!("{what} is nested deeper than {}", json::MAX_DEPTH)),
-        false => Failure::new(Cause::Unreadable, format!("{what} is not a JSON object")),
+    json::parse_object(body).map_err(|error| {
+        if json::is_too_deep(&error) {
+            Failure::new(Cause::TooLarge, format!("{what} is nested deeper than {}", json::MAX_DEPTH))
+        } else {
+            Failure::new(Cause::Unreadable, format!("{what} is not a JSON object"))
+        }
     })
 }
 
