@@ -9,7 +9,7 @@ use m2m_auth::document;
 use m2m_auth::io::{Dice, Instant, Reply};
 use m2m_auth::jwk::{self, Algorithm, Key, KeySet};
 use m2m_auth::jwt::{self, Audiences, Demand, Expect};
-use m2m_auth::policy::Policy;
+use m2m_auth::policy::{Issuer, Policy};
 use m2m_auth::private_key::PrivateKey;
 use m2m_auth::route;
 use m2m_auth::share::Record;
@@ -53,10 +53,20 @@ const CONFIGURATION: &str = r#"{
     }
 }"#;
 
+/// What an issuer is asked about.
+const TOKEN: &str = "hushhush-too";
+
 const NOW: u64 = 1_800_000_000;
 
+thread_local! {
+    // Read once: else a target would do little but read its own configuration.
+    static POLICY: Policy = policy_of(CONFIGURATION);
+    static DESK: Policy = policy_of(include_str!("../tests/data/desk/config.json"));
+    static KEY_SET: KeySet = jwk::parse(KEYS.as_bytes()).expect("the target's own keys are good").keys;
+}
+
 fn expect() -> Expect {
-    policy_of(include_str!("../tests/data/desk/config.json")).issuers.swap_remove(0).expect
+    DESK.with(|policy| policy.issuers[0].expect.clone())
 }
 
 fn policy_of(configuration: &str) -> Policy {
@@ -64,7 +74,7 @@ fn policy_of(configuration: &str) -> Policy {
 }
 
 fn key_set() -> KeySet {
-    jwk::parse(KEYS.as_bytes()).expect("the target's own keys are good").keys
+    KEY_SET.with(Clone::clone)
 }
 
 /// No token is accepted but the one that was signed.
@@ -146,12 +156,13 @@ fn reply(bytes: &[u8]) -> Option<Reply> {
 /// A token that is taken can stand in a header, and lives no longer than what it was exchanged for.
 pub(crate) fn answer(bytes: &[u8]) {
     let Some(reply) = reply(bytes) else { return };
-    for (credential, subject) in policy_of(CONFIGURATION)
-        .credentials
-        .iter()
-        .zip([None, Some(("subject", Some(Duration::from_secs(60))))])
-    {
-        match credential.grant.read(&reply, subject, &mut Dice::new(1)) {
+    POLICY.with(|policy| taken_from(policy, &reply));
+}
+
+fn taken_from(policy: &Policy, reply: &Reply) {
+    let subjects = [None, Some(("subject", Some(Duration::from_secs(60))))];
+    for (credential, subject) in policy.credentials.iter().zip(subjects) {
+        match credential.grant.read(reply, subject, &mut Dice::new(1)) {
             Err(failure) => {
                 assert!(!format!("{failure} {failure:?}").contains("hushhush"), "a secret is told");
             }
@@ -174,11 +185,13 @@ pub(crate) fn answer(bytes: &[u8]) {
 /// Nobody calls by an answer that does not say so in so many words, in its time and of this issuer; and no answer gets the token, or
 /// our secret, told.
 pub(crate) fn introspection(bytes: &[u8]) {
-    const TOKEN: &str = "hushhush-too";
-    let (Some(reply), policy) = (reply(bytes), policy_of(CONFIGURATION)) else { return };
-    let Some(issuer) = policy.issuers.first() else { return };
+    let Some(reply) = reply(bytes) else { return };
+    POLICY.with(|policy| said_of(&policy.issuers[0], &reply));
+}
+
+fn said_of(issuer: &Issuer, reply: &Reply) {
     let Some(introspection) = &issuer.introspection else { return };
-    let members = match introspection.read(&reply, TOKEN) {
+    let members = match introspection.read(reply, TOKEN) {
         Ok(members) => members,
         Err(failure) => {
             assert!(!format!("{failure} {failure:?}").contains("hushhush"), "a secret or the token is told");
@@ -202,9 +215,9 @@ pub(crate) fn introspection(bytes: &[u8]) {
 
 /// No document sends our secrets elsewhere.
 pub(crate) fn discovery(bytes: &[u8]) {
-    let (Some(reply), policy) = (reply(bytes), policy_of(CONFIGURATION)) else { return };
-    let Some(discovery) = policy.issuers.first().and_then(|issuer| issuer.discovery.as_ref()) else { return };
-    if let Ok(metadata) = discovery.read(&reply) {
+    let Some(reply) = reply(bytes) else { return };
+    let found = POLICY.with(|policy| policy.issuers[0].discovery.as_ref().map(|own| own.read(&reply)));
+    if let Some(Ok(metadata)) = found {
         let found = [metadata.jwks_uri, metadata.token_endpoint, metadata.introspection_endpoint];
         for endpoint in found.into_iter().flatten() {
             assert!(
