@@ -10,7 +10,7 @@ use m2m_auth::dpop::shown::{self, Terms};
 use m2m_auth::io::{Dice, Head, Instant, Reply};
 use m2m_auth::jwk::{self, Algorithm, Key, KeySet};
 use m2m_auth::jwt::{self, Audiences, Binding, Demand, Expect};
-use m2m_auth::policy::Policy;
+use m2m_auth::policy::{Issuer, Policy};
 use m2m_auth::private_key::PrivateKey;
 use m2m_auth::route;
 use m2m_auth::share::Record;
@@ -22,11 +22,12 @@ use std::time::Duration;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub(crate) const ALL: [Target; 11] = [
+pub(crate) const ALL: [Target; 12] = [
     ("answer", answer),
     ("claims", claims),
     ("configuration", configuration),
     ("discovery", discovery),
+    ("introspection", introspection),
     ("jwks", jwks),
     ("private_key", private_key),
     ("proof", proof),
@@ -40,7 +41,10 @@ pub(crate) const ALL: [Target; 11] = [
 const KEYS: &str = include_str!("../tests/data/desk/keys.json");
 const GOOD: &str = include_str!("../tests/data/desk/authorization.txt");
 const CONFIGURATION: &str = r#"{
-    "issuers": { "idp": { "issuer": "https://idp.example.com", "cluster": "idp", "allowed_hosts": ["keys.example.com"] } },
+    "issuers": { "idp": {
+        "issuer": "https://idp.example.com", "cluster": "idp", "allowed_hosts": ["keys.example.com"],
+        "introspection": { "client_id": "svc", "client_secret": { "inline": "hushhush" } }
+    } },
     "inbound": { "rules": [{ "require": { "issuer": "idp", "audiences": ["svc"] } }] },
     "outbound": {
         "credentials": {
@@ -54,10 +58,20 @@ const CONFIGURATION: &str = r#"{
 /// The one proof that its key has ever signed.
 const GOOD_PROOF: &str = include_str!("seeds/proof/good");
 
+/// What an issuer is asked about.
+const TOKEN: &str = "hushhush-too";
+
 const NOW: u64 = 1_800_000_000;
 
+thread_local! {
+    // Read once: else a target would do little but read its own configuration.
+    static POLICY: Policy = policy_of(CONFIGURATION);
+    static DESK: Policy = policy_of(include_str!("../tests/data/desk/config.json"));
+    static KEY_SET: KeySet = jwk::parse(KEYS.as_bytes()).expect("the target's own keys are good").keys;
+}
+
 fn expect() -> Expect {
-    policy_of(include_str!("../tests/data/desk/config.json")).issuers.swap_remove(0).expect
+    DESK.with(|policy| policy.issuers[0].expect.clone())
 }
 
 fn policy_of(configuration: &str) -> Policy {
@@ -65,7 +79,7 @@ fn policy_of(configuration: &str) -> Policy {
 }
 
 fn key_set() -> KeySet {
-    jwk::parse(KEYS.as_bytes()).expect("the target's own keys are good").keys
+    KEY_SET.with(Clone::clone)
 }
 
 /// No token is accepted but the one that was signed.
@@ -167,12 +181,13 @@ fn reply(bytes: &[u8]) -> Option<Reply> {
 /// A token that is taken can stand in a header, and lives no longer than what it was exchanged for.
 pub(crate) fn answer(bytes: &[u8]) {
     let Some(reply) = reply(bytes) else { return };
-    for (credential, subject) in policy_of(CONFIGURATION)
-        .credentials
-        .iter()
-        .zip([None, Some(("subject", Some(Duration::from_secs(60))))])
-    {
-        match credential.grant.read(&reply, subject, &mut Dice::new(1)) {
+    POLICY.with(|policy| taken_from(policy, &reply));
+}
+
+fn taken_from(policy: &Policy, reply: &Reply) {
+    let subjects = [None, Some(("subject", Some(Duration::from_secs(60))))];
+    for (credential, subject) in policy.credentials.iter().zip(subjects) {
+        match credential.grant.read(reply, subject, &mut Dice::new(1)) {
             Err(failure) => {
                 assert!(!format!("{failure} {failure:?}").contains("hushhush"), "a secret is told");
             }
@@ -192,12 +207,44 @@ pub(crate) fn answer(bytes: &[u8]) {
     }
 }
 
+/// Nobody calls by an answer that does not say so in so many words, in its time and of this issuer; and no answer gets the token, or
+/// our secret, told.
+pub(crate) fn introspection(bytes: &[u8]) {
+    let Some(reply) = reply(bytes) else { return };
+    POLICY.with(|policy| said_of(&policy.issuers[0], &reply));
+}
+
+fn said_of(issuer: &Issuer, reply: &Reply) {
+    let Some(introspection) = &issuer.introspection else { return };
+    let members = match introspection.read(reply, TOKEN) {
+        Ok(members) => members,
+        Err(failure) => {
+            assert!(!format!("{failure} {failure:?}").contains("hushhush"), "a secret or the token is told");
+            return;
+        }
+    };
+    let good = GOOD.trim().rsplit(' ').next().unwrap_or_default().as_bytes();
+    let read = jwt::read(good).and_then(|read| read.verify(&key_set(), &Compact, &expect(), NOW));
+    // The one that was verified is of another issuer, so that its `iss` must be replaced by the answer's own.
+    for verified in [None, read.as_ref().ok()] {
+        let Ok(caller) = jwt::introspected(members.clone(), verified, &issuer.expect, NOW) else { continue };
+        assert_eq!(members.get("active"), Some(&Value::Bool(true)));
+        let iss = caller.claim(&["iss"]).and_then(Value::as_str);
+        assert!(iss.map_or(verified.is_none(), |iss| issuer.expect.is_named(iss)), "of another issuer");
+        assert!(caller.end() > NOW, "accepted though it has ended");
+        assert!(caller.claim(&["cnf"]).is_none(), "a bound token was accepted as a plain one");
+        let audiences = Audiences { any_of: vec!["svc".to_owned()], all_of: Vec::new() };
+        let _ = Demand { audiences, ..Demand::default() }.holds(&caller, 0);
+    }
+}
+
 /// No document sends our secrets elsewhere.
 pub(crate) fn discovery(bytes: &[u8]) {
-    let (Some(reply), policy) = (reply(bytes), policy_of(CONFIGURATION)) else { return };
-    let Some(discovery) = policy.issuers.first().and_then(|issuer| issuer.discovery.as_ref()) else { return };
-    if let Ok(metadata) = discovery.read(&reply) {
-        for endpoint in [metadata.jwks_uri, metadata.token_endpoint].into_iter().flatten() {
+    let Some(reply) = reply(bytes) else { return };
+    let found = POLICY.with(|policy| policy.issuers[0].discovery.as_ref().map(|own| own.read(&reply)));
+    if let Some(Ok(metadata)) = found {
+        let found = [metadata.jwks_uri, metadata.token_endpoint, metadata.introspection_endpoint];
+        for endpoint in found.into_iter().flatten() {
             assert!(
                 ["idp.example.com", "keys.example.com"].contains(&endpoint.authority.as_str()),
                 "{endpoint:?}"

@@ -4,13 +4,14 @@
 use crate::filter::Seen;
 use crate::io::{Head, Instant};
 use crate::reply::Refusal;
+use crate::stats::Tally;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// Lines of one worker per second, at most: what a person can still read, and a flood cannot fill a disk with.
 const LINES_PER_SECOND: u32 = 10;
 
-/// Text that a client chose is cut here.
+/// Text that a client chose is cut here: names of services and paths of APIs are shorter, and ten lines a second of this are 20 KB.
 const MAX_TEXT: usize = 128;
 
 /// Limits the lines of one worker.
@@ -19,6 +20,8 @@ pub struct Audit {
     second: Instant,
     lines: u32,
     suppressed: u64,
+    /// Texts that were cut.
+    pub cut: Tally,
 }
 
 impl Audit {
@@ -40,16 +43,16 @@ impl Audit {
             ("subject", seen.caller.as_ref().and_then(|caller| caller.subject())),
             ("client", seen.caller.as_ref().and_then(|caller| caller.client())),
         ] {
-            line.extend(value.map(|value| (name.to_owned(), json!(cut(value.as_bytes())))));
+            line.extend(value.map(|value| (name.to_owned(), json!(self.cut(value.as_bytes())))));
         }
         // Without its query, which may hold a token.
         let path = head.path().split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
         for (name, value) in [("method", head.method()), ("host", head.host()), ("path", path)] {
-            line.insert(name.into(), json!(cut(value)));
+            line.insert(name.into(), json!(self.cut(value)));
         }
         // What the route's owner has to look for.
         let named = head.route().credential.as_deref();
-        line.extend(named.map(|name| ("credential".to_owned(), json!(cut(name)))));
+        line.extend(named.map(|name| ("credential".to_owned(), json!(self.cut(name)))));
         Some(Value::Object(line).to_string())
     }
 
@@ -85,10 +88,12 @@ impl Audit {
         }
         Some(line)
     }
-}
 
-fn cut(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().take(MAX_TEXT).collect()
+    fn cut(&self, bytes: &[u8]) -> String {
+        let text = String::from_utf8_lossy(bytes);
+        self.cut.add(u64::from(text.chars().nth(MAX_TEXT).is_some()));
+        text.chars().take(MAX_TEXT).collect()
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +139,18 @@ mod tests {
         let expected =
             json!({ "event": "token", "credential": "order", "outcome": "ok", "message": "good for 290 s" });
         assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn what_a_client_chose_is_cut_and_counted() {
+        let mut audit = Audit::default();
+        let path = format!("/{}", "x".repeat(300));
+        let head: Head = [(":method", "GET"), (":path", path.as_str())].into_iter().collect();
+        let line =
+            audit.line("refused", &Refusal::NoRule, &Seen::default(), &head, Instant::default()).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["path"], json!(path[..MAX_TEXT]));
+        assert_eq!((audit.cut.take(), audit.cut.take()), (1, 0));
     }
 
     #[test]

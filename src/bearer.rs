@@ -11,6 +11,7 @@ use crate::dpop;
 use crate::io::Head;
 use crate::trace;
 use std::borrow::Cow;
+use std::fmt;
 use std::rc::Rc;
 
 /// The longest query, and the most cookies, in which a token is looked for, in bytes: room for the largest token that is looked at,
@@ -62,21 +63,24 @@ pub enum Absent {
 pub fn find<'a>(places: &[Place], head: &'a Head) -> Result<Found<'a>, Absent> {
     let found = find_one(places, head);
     trace::tell("token", found.is_ok(), || match &found {
-        Ok(found) => format!("{} bytes", found.token.len()),
+        Ok((at, found)) => format!("{at}, {} bytes", found.token.len()),
         Err(Absent::None) => "none in any place where it may stand".to_owned(),
         Err(Absent::Several) => "more than one credential".to_owned(),
         Err(Absent::TooLarge) => "a query or cookies that are too large".to_owned(),
     });
-    found
+    found.map(|(_, found)| found)
 }
 
-fn find_one<'a>(places: &[Place], head: &'a Head) -> Result<Found<'a>, Absent> {
+fn find_one<'a, 'p>(places: &'p [Place], head: &'a Head) -> Result<(&'p At, Found<'a>), Absent> {
     let mut found = None;
     for place in places {
         match place.at.token(head) {
             Err(Absent::None) => {}
             Ok(_) if found.is_some() => return Err(Absent::Several),
-            token => found = Some(Found { token: token?, by_dpop: place.at.is_dpop() }),
+            token => {
+                let found_here = Found { token: token?, by_dpop: place.at.is_dpop() };
+                found = Some((&place.at, found_here));
+            }
         }
     }
     found.ok_or(Absent::None)
@@ -115,6 +119,18 @@ pub fn headers_without<'p>(head: &Head, places: &'p [Place]) -> impl Iterator<It
 
 fn taken_out(places: &[Place]) -> impl Iterator<Item = &At> {
     places.iter().filter(|place| !place.forward).map(|place| &place.at)
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scheme(header, scheme) => write!(f, "header {header}, scheme {scheme}"),
+            Self::Header(header, text) if text.is_empty() => write!(f, "header {header}"),
+            Self::Header(header, text) => write!(f, "header {header}, behind {text:?}"),
+            Self::Cookie(name) => write!(f, "cookie {name}"),
+            Self::Query(name) => write!(f, "query parameter {name}"),
+        }
+    }
 }
 
 impl At {
@@ -208,6 +224,8 @@ mod tests {
         ] {
             assert_eq!(found(&everywhere(), &[field]), Ok("t".to_owned()), "{field:?}");
         }
+        let blank = found(&everywhere(), &[(":path", "/x?access_token=a+b%2")]);
+        assert_eq!(blank, Ok("a b%2".to_owned()), "as forms are decoded");
     }
 
     #[test]
@@ -265,6 +283,52 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_a_credential_that_holds_nothing_is_one_more() {
+        for value in ["Bearer t,", "Bearer t, ", "Bearer t,, Bearer u", "Basic a, Bearer t"] {
+            assert_eq!(found(&everywhere(), &[("authorization", value)]), Err(Absent::Several), "{value:?}");
+        }
+        assert_eq!(
+            found(&everywhere(), &[("authorization", "Bearer t,u")]),
+            Ok("t,u".to_owned()),
+            "no blank"
+        );
+    }
+
+    #[test]
+    fn a_header_goes_whatever_number_of_tokens_it_holds() {
+        let without = |fields: &[(&str, &str)]| -> Vec<String> {
+            let (head, places) = (head(fields), places(&everywhere()));
+            headers_without(&head, &places).map(ToString::to_string).collect()
+        };
+        assert_eq!(without(&[("authorization", "Bearer t")]), ["authorization"]);
+        assert_eq!(
+            without(&[("authorization", "Bearer t"), ("authorization", "Bearer u")]),
+            ["authorization"]
+        );
+        assert_eq!(without(&[("x-api-token", "tok:t"), ("x-api-token", "tok:u")]), ["x-api-token"]);
+        assert!(without(&[("authorization", "Basic t"), ("x-api-token", "t")]).is_empty(), "nothing of ours");
+    }
+
+    #[test]
+    fn a_header_that_holds_a_token_alone_has_no_scheme_and_authorization_has_one() {
+        let of = |name: &str, value: &str| {
+            in_header(&head(&[(name, value)]), name).map(|token| String::from_utf8(token.to_vec()).unwrap())
+        };
+        assert_eq!(of("x-subject", "t"), Ok("t".to_owned()));
+        assert_eq!(of("x-subject", "Bearer t"), Ok("Bearer t".to_owned()));
+        assert_eq!(of("authorization", "Bearer t"), Ok("t".to_owned()));
+        assert_eq!(of("authorization", "t"), Err(Absent::None));
+    }
+
+    #[test]
+    fn a_token_that_no_header_could_hold_is_no_text() {
+        assert_eq!(text(b"a-._~+/=\"'{}"), Some("a-._~+/=\"'{}"));
+        for odd in [&b""[..], b"a b", b"a\t", b"a\r\nb: c", b"\x7f", "\u{e9}".as_bytes(), b"\xff"] {
+            assert_eq!(text(odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
     fn a_query_and_cookies_beyond_the_bound_are_not_searched() {
         for (name, text) in [(":path", "/?access_token="), ("cookie", "session=")] {
             let of = |length: usize| {
@@ -273,6 +337,9 @@ mod tests {
             assert!(found(&everywhere(), &[(name, &of(MAX_BYTES))]).is_ok(), "{name}");
             assert_eq!(found(&everywhere(), &[(name, &of(MAX_BYTES + 1))]), Err(Absent::TooLarge), "{name}");
         }
+        let half = format!("a={}", "x".repeat(MAX_BYTES / 2));
+        let lines = [("cookie", half.as_str()), ("cookie", "session=t"), ("cookie", half.as_str())];
+        assert_eq!(found(&everywhere(), &lines), Err(Absent::TooLarge), "all lines count together");
     }
 
     #[test]

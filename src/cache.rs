@@ -4,6 +4,7 @@
 //! full it becomes the old one, and the former old one is dropped. A hit in the old generation moves the entry back.
 //! It does not know what the keys mean, and it has no clock.
 
+use crate::stats::Tally;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -21,6 +22,8 @@ pub struct Cache<V> {
     young: Generation<V>,
     old: Generation<V>,
     half: Capacity,
+    /// Entries that were dropped for want of room before their end.
+    pub dropped: Tally,
 }
 
 /// Entries by the tail of their key; of two keys with one tail the later stays.
@@ -39,7 +42,7 @@ impl<V> Cache<V> {
     /// An empty cache that never holds more than `capacity`.
     pub fn new(capacity: Capacity) -> Self {
         let half = Capacity { entries: capacity.entries / 2, key_bytes: capacity.key_bytes / 2 };
-        Self { young: Generation::new(), old: Generation::new(), half }
+        Self { young: Generation::new(), old: Generation::new(), half, dropped: Tally::default() }
     }
 
     /// The value under `key`, unless it has ended.
@@ -47,16 +50,16 @@ impl<V> Cache<V> {
         let tail = tail(key);
         if !self.young.holds(tail, key) {
             let entry = self.old.take(tail, key)?;
-            self.write(tail, entry);
+            self.write(tail, entry, now);
         }
         self.young.map.get(&tail).filter(|entry| now < entry.end).map(|entry| &entry.value)
     }
 
     /// Keeps `value` under `key` until `end`, dropping what was used longest ago if there is no room.
-    pub fn put(&mut self, key: &[u8], value: V, end: u64) {
+    pub fn put(&mut self, key: &[u8], value: V, end: u64, now: u64) {
         let tail = tail(key);
         self.old.take(tail, key);
-        self.write(tail, Entry { key: key.into(), end, value });
+        self.write(tail, Entry { key: key.into(), end, value }, now);
     }
 
     /// Forgets everything.
@@ -75,14 +78,17 @@ impl<V> Cache<V> {
         self.len() == 0
     }
 
-    fn write(&mut self, tail: Tail, entry: Entry<V>) {
+    fn write(&mut self, tail: Tail, entry: Entry<V>, now: u64) {
         let length = entry.key.len();
         if length > self.half.key_bytes || self.half.entries == 0 {
+            self.dropped.add(1);
             return;
         }
         let full = self.young.map.len() >= self.half.entries
             || self.young.key_bytes.saturating_add(length) > self.half.key_bytes;
         if full {
+            let lost = self.old.map.values().filter(|entry| now < entry.end).count();
+            self.dropped.add(u64::try_from(lost).unwrap_or_default());
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
         }
@@ -145,7 +151,7 @@ mod tests {
     #[test]
     fn an_entry_is_gone_at_its_end_and_not_before() {
         let mut cache = Cache::new(ROOM);
-        cache.put(b"a", 1, 100);
+        cache.put(b"a", 1, 100, 0);
         assert_eq!(cache.get(b"a", 99), Some(&1));
         assert_eq!(cache.get(b"a", 100), None);
     }
@@ -154,9 +160,9 @@ mod tests {
     fn keys_with_the_same_tail_are_never_taken_for_each_other() {
         for (a, b) in [("a.12345678", "b.12345678"), ("12345678.12345678", "12345679.12345678"), ("x", "y")] {
             let mut cache = Cache::new(ROOM);
-            cache.put(a.as_bytes(), 1, 100);
+            cache.put(a.as_bytes(), 1, 100, 0);
             assert_eq!(cache.get(b.as_bytes(), 0), None);
-            cache.put(b.as_bytes(), 2, 100);
+            cache.put(b.as_bytes(), 2, 100, 0);
             assert_eq!(cache.get(a.as_bytes(), 0), None);
             assert_eq!(cache.get(b.as_bytes(), 0), Some(&2));
             assert_eq!(cache.len(), 1);
@@ -178,31 +184,46 @@ mod tests {
     #[test]
     fn what_is_used_stays_while_a_flood_passes() {
         let mut cache = Cache::new(ROOM);
-        cache.put(b"the used", 0, u64::MAX);
+        cache.put(b"the used", 0, u64::MAX, 0);
         for n in 0..1000_u64 {
-            cache.put(&n.to_be_bytes(), 1, u64::MAX);
+            cache.put(&n.to_be_bytes(), 1, u64::MAX, 0);
             assert_eq!(cache.get(b"the used", 0), Some(&0), "after {n}");
             assert!(cache.len() <= ROOM.entries);
         }
+        let dropped = cache.dropped.take();
+        assert!((990..=1000).contains(&dropped), "{dropped} of 1001");
+    }
+
+    #[test]
+    fn only_what_had_not_ended_counts_as_dropped() {
+        let mut cache = Cache::new(ROOM);
+        for n in 0..100_u64 {
+            cache.put(&n.to_be_bytes(), 1, n + 1, n + 1);
+        }
+        assert_eq!(cache.dropped.take(), 0, "each had ended before the next came");
+        for n in 0..12_u64 {
+            cache.put(&n.to_be_bytes(), 1, u64::MAX, 200);
+        }
+        assert_eq!((cache.dropped.take(), cache.dropped.take()), (4, 0), "told once");
     }
 
     #[test]
     fn bytes_are_bounded_too() {
         let mut cache = Cache::new(Capacity { entries: 1000, key_bytes: 100 });
         for n in 0..100_u8 {
-            cache.put(&[n; 20], n, u64::MAX);
+            cache.put(&[n; 20], n, u64::MAX, 0);
             assert!(cache.len() * 20 <= 100);
         }
-        cache.put(&[0; 51], 0, u64::MAX);
+        cache.put(&[0; 51], 0, u64::MAX, 0);
         assert_eq!(cache.get(&[0; 51], 0), None, "a key over half the room is not kept");
     }
 
     #[test]
     fn a_new_value_replaces_the_old_one_wherever_it_lies() {
         let mut cache = Cache::new(Capacity { entries: 2, key_bytes: 100 });
-        cache.put(b"the key a", 1, 100);
-        cache.put(b"the key b", 1, 100);
-        cache.put(b"the key a", 2, 100);
+        cache.put(b"the key a", 1, 100, 0);
+        cache.put(b"the key b", 1, 100, 0);
+        cache.put(b"the key a", 2, 100, 0);
         assert_eq!(cache.get(b"the key a", 0), Some(&2));
         assert_eq!(cache.len(), 2);
     }

@@ -425,7 +425,8 @@ pub struct Require {
     /// The longest time since the caller authenticated (`auth_time`, RFC 9470 section 4), or since the token was issued (`iat`)
     /// where it does not say, as the tokens of services do not. Default: none. `clock_skew` is not added.
     pub max_age: Option<Span>,
-    /// How the caller may have authenticated: `acr` must be one of these (RFC 9470 section 4). Default: anyhow.
+    /// How the caller may have authenticated: `acr` must be one of these (RFC 9470 section 4), the best first. Default: anyhow. Who is
+    /// refused for this or `max_age` is told both in the challenge, `acr_values="gold silver", max_age="300"`.
     pub acr_values: Option<Vec<String>>,
     /// Roles that belong to no client: Keycloak's realm roles (`realm_access.roles`), and what the issuer's `preset` says.
     pub realm_roles: Option<Names>,

@@ -5,7 +5,6 @@
 //! issuer, or an endpoint on a host that was not allowed, is refused: following it would be SSRF (CVE-2026-41413).
 
 use crate::io::{Call, Endpoint, Reply};
-use crate::json;
 use crate::lease::{Cause, Failure};
 use crate::oauth::answer;
 use std::time::Duration;
@@ -120,9 +119,7 @@ impl Discovery {
             Some(404) => Failure { cause: Cause::Elsewhere, ..failure },
             _ => failure,
         })?;
-        let unreadable = |detail: &str| Failure::new(Cause::Unreadable, detail);
-        let document =
-            json::parse_object(body).map_err(|_| unreadable("the metadata is not a JSON object"))?;
+        let document = answer::object(body, "the metadata")?;
         let text = |name: &str| document.get(name).and_then(serde_json::Value::as_str);
         if !text("issuer").is_some_and(|named| self.issuers.iter().any(|own| own == named)) {
             let detail =

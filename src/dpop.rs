@@ -110,7 +110,8 @@ pub struct Claims<'a> {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Nonce(Rc<str>);
 
-/// Every request carries it: what is longer is none of ours to carry.
+/// Every request carries it: what is longer is none of ours to carry. Those of Keycloak and Auth0 have some 40 to 100 bytes, a
+/// sealed JWT some 500.
 const MAX_NONCE_BYTES: usize = 1024;
 
 impl Nonce {
@@ -122,6 +123,11 @@ impl Nonce {
         let sound = (1..=MAX_NONCE_BYTES).contains(&value.len())
             && value.iter().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(byte));
         std::str::from_utf8(value).ok().filter(|_| sound).map(|text| Self(text.into()))
+    }
+
+    /// Whether an answer has one that is too long.
+    pub fn is_too_long(head: &Head) -> bool {
+        head.first("dpop-nonce").is_some_and(|value| value.len() > MAX_NONCE_BYTES)
     }
 }
 

@@ -143,7 +143,8 @@ impl<'a> Request<'a> {
         let (caller, payload) = self.authenticate(require, &found.token)?;
         self.seen.caller = Some(caller.clone());
         self.possess(require, &found, &caller)?;
-        require.demand.holds(&caller, self.now.unix).map_err(Refusal::Token)?;
+        let demand = &require.demand;
+        demand.holds(&caller, self.now.unix).map_err(|reject| Refusal::of_demand(reject, demand))?;
         require.access.allows(&caller, Asked { target, matches: &rule.matches }).map_err(Refusal::Access)?;
         for (header, path) in &rule.claims_to_headers {
             if let Some(claim) = caller.claim(path) {

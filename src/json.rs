@@ -29,6 +29,13 @@ pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Erro
     }
 }
 
+/// Whether that is what is wrong with it: nested deeper than [`MAX_DEPTH`].
+pub fn is_too_deep(error: &serde_json::Error) -> bool {
+    error.to_string().starts_with(TOO_DEEP)
+}
+
+const TOO_DEEP: &str = "nested too deep";
+
 /// The whole number at or below `number`, or the nearest that there is.
 #[expect(
     clippy::as_conversions,
@@ -47,7 +54,7 @@ struct Strict {
 impl Strict {
     fn deeper<E: de::Error>(self) -> Result<Self, E> {
         let depth_left = self.depth_left.checked_sub(1);
-        depth_left.map(|depth_left| Self { depth_left }).ok_or_else(|| E::custom("nested too deep"))
+        depth_left.map(|depth_left| Self { depth_left }).ok_or_else(|| E::custom(TOO_DEEP))
     }
 }
 
@@ -131,8 +138,12 @@ mod tests {
     fn depth_is_bounded_on_both_sides_of_the_limit() {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());
-        assert!(parse(nested(MAX_DEPTH + 1).as_bytes()).is_err());
-        assert!(parse(nested(100_000).as_bytes()).is_err());
+        for depth in [MAX_DEPTH + 1, 100_000] {
+            assert!(is_too_deep(&parse(nested(depth).as_bytes()).unwrap_err()));
+        }
+        for other in ["[", "", r#"{"nested too deep":1,"nested too deep":2}"#, "[1,]"] {
+            assert!(!is_too_deep(&parse(other.as_bytes()).unwrap_err()), "{other}");
+        }
     }
 
     #[test]

@@ -163,7 +163,16 @@ impl KeySet {
         kid: Option<&'a str>,
         algorithm: Algorithm,
     ) -> impl Iterator<Item = &'a Key> {
-        self.named(kid).filter(move |key| key.fits(algorithm)).take(MAX_TRIES)
+        self.fitting(kid, algorithm).take(MAX_TRIES)
+    }
+
+    /// Whether there are more than those.
+    pub fn are_too_many(&self, kid: Option<&str>, algorithm: Algorithm) -> bool {
+        self.fitting(kid, algorithm).nth(MAX_TRIES).is_some()
+    }
+
+    fn fitting<'a>(&'a self, kid: Option<&'a str>, algorithm: Algorithm) -> impl Iterator<Item = &'a Key> {
+        self.named(kid).filter(move |key| key.fits(algorithm))
     }
 
     /// Whether there is any key, of whatever algorithm, that this `kid` can mean.
@@ -198,11 +207,22 @@ pub struct Parsed {
     pub left_out: Vec<String>,
 }
 
+impl Parsed {
+    /// How many of those are too large.
+    pub fn too_large(&self) -> usize {
+        self.left_out.iter().filter(|line| line.ends_with(TOO_LARGE)).count()
+    }
+}
+
+const TOO_LARGE: &str = "RSA of more than 8192 bits";
+
 /// Why a document is no key set. Never quotes the document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// Not JSON, or not strictly so.
     NotJson,
+    /// Nested deeper than [`json::MAX_DEPTH`].
+    TooDeep,
     /// No array `keys`.
     NoKeys,
     /// More keys than [`MAX_KEYS`].
@@ -215,6 +235,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotJson => f.write_str("not a JSON object"),
+            Self::TooDeep => write!(f, "nested deeper than {}", json::MAX_DEPTH),
             Self::NoKeys => f.write_str("no array `keys`"),
             Self::TooMany(count) => write!(f, "{count} keys, expected at most {MAX_KEYS}"),
             Self::NoneUsable(reasons) if reasons.is_empty() => f.write_str("the key set is empty"),
@@ -225,7 +246,8 @@ impl fmt::Display for Error {
 
 /// Reads a JWKS document.
 pub fn parse(document: &[u8]) -> Result<Parsed, Error> {
-    parse_object(&json::parse_object(document).map_err(|_| Error::NotJson)?)
+    let deep = |error| if json::is_too_deep(&error) { Error::TooDeep } else { Error::NotJson };
+    parse_object(&json::parse_object(document).map_err(deep)?)
 }
 
 /// Reads a JWKS document that is already JSON.
@@ -303,7 +325,7 @@ fn rsa(entry: &Map<String, Value>) -> Result<Material, &'static str> {
         return Err("RSA of fewer than 2048 bits");
     }
     if bits > MAX_RSA_BITS {
-        return Err("RSA of more than 8192 bits");
+        return Err(TOO_LARGE);
     }
     let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
     // BoringSSL and `rsa` take exponents of at most 33 bits; 1 would make every message its own signature.

@@ -31,6 +31,8 @@ pub enum Fault {
     Critical,
     /// It is not one.
     Malformed,
+    /// Its JSON is nested deeper than [`json::MAX_DEPTH`].
+    TooDeep,
 }
 
 /// Takes a compact JWS apart. How long it may be is its reader's to say.
@@ -62,7 +64,8 @@ pub fn read(text: &[u8]) -> Result<Jws<'_>, Fault> {
 
 /// A part that holds a JSON object.
 pub fn object(part: &[u8]) -> Result<Map<String, Value>, Fault> {
-    json::parse_object(&decode(part)?).map_err(|_| Fault::Malformed)
+    let deep = |error| if json::is_too_deep(&error) { Fault::TooDeep } else { Fault::Malformed };
+    json::parse_object(&decode(part)?).map_err(deep)
 }
 
 /// `typ` is a media type (RFC 7515 section 4.1.9): without regard to case, `application/` may be left out.

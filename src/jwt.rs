@@ -14,7 +14,7 @@ use crate::layout::Layout;
 use crate::signature::{self, Verify};
 use crate::trace;
 pub use binding::Binding;
-pub use demand::{Audiences, Demand};
+pub use demand::{Audiences, Authentication, Demand};
 use expect::date;
 pub use expect::{Expect, Name, Types};
 pub use introspected::introspected;
@@ -71,8 +71,12 @@ pub enum Reject {
     Signature,
     /// Issued for a subject that is not one of those that may.
     Subject,
-    /// Larger than [`MAX_TOKEN_BYTES`].
+    /// Nested deeper than [`json::MAX_DEPTH`](crate::json::MAX_DEPTH).
+    TooDeep,
+    /// Larger than [`MAX_TOKEN_BYTES`], or its `kid` is longer than any provider's.
     TooLarge,
+    /// More of the issuer's keys could have signed it than are tried, and none of those that were has.
+    TooManyKeys,
     /// Of another tenant than its `iss` says, or of none.
     Tenant,
     /// The header's `typ` is not that of an access token (RFC 9068 section 4).
@@ -103,7 +107,9 @@ impl Reject {
             Self::Signature => "signature",
             Self::Subject => "subject",
             Self::Tenant => "tenant",
+            Self::TooDeep => "too_deep",
             Self::TooLarge => "too_large",
+            Self::TooManyKeys => "too_many_keys",
             Self::Type => "type",
         }
     }
@@ -115,6 +121,7 @@ impl From<jws::Fault> for Reject {
             jws::Fault::Algorithm => Self::Algorithm,
             jws::Fault::Critical => Self::Critical,
             jws::Fault::Malformed => Self::Malformed,
+            jws::Fault::TooDeep => Self::TooDeep,
         }
     }
 }
@@ -143,7 +150,9 @@ impl fmt::Display for Reject {
             Self::Signature => "the token's signature is wrong",
             Self::Subject => "the token's subject is not one of those that may",
             Self::Tenant => "the token is not of the tenant that its issuer names",
+            Self::TooDeep => "the token is nested too deep",
             Self::TooLarge => "the token is too large",
+            Self::TooManyKeys => "too many of the issuer's keys could have signed the token",
             Self::Type => "the token's type is not that of an access token",
         })
     }
@@ -161,13 +170,22 @@ pub struct Unverified<'a> {
 
 /// Takes a token apart: its shape and its header. Whether its claims can be read counts only once a key has signed them.
 pub fn read(token: &[u8]) -> Result<Unverified<'_>, Reject> {
+    let read = take_apart(token);
+    trace::tell_if(read.is_err(), "header", || {
+        read.as_ref().err().map(Reject::to_string).unwrap_or_default()
+    });
+    read
+}
+
+fn take_apart(token: &[u8]) -> Result<Unverified<'_>, Reject> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(Reject::TooLarge);
     }
     let Jws { signed, header, algorithm, payload, signature } = jws::read(token)?;
     let kid = match header.get("kid") {
         None => None,
-        Some(Value::String(kid)) if kid.len() <= MAX_KID_BYTES => Some(kid.clone()),
+        Some(Value::String(kid)) if kid.len() > MAX_KID_BYTES => return Err(Reject::TooLarge),
+        Some(Value::String(kid)) => Some(kid.clone()),
         Some(_) => return Err(Reject::Malformed),
     };
     let typ = match header.get("typ") {
@@ -203,8 +221,13 @@ impl Unverified<'_> {
 
     /// Whom it says that it is from. It chooses whose keys are tried, and nothing else.
     pub fn issuer(&self) -> Result<&str, Reject> {
+        trace::tell_if(self.claims.is_err(), "claims", || "no JSON object that can be read".to_owned());
         let claims = self.claims.as_ref().map_err(|reject| *reject)?;
-        claims.get("iss").and_then(Value::as_str).ok_or(Reject::Issuer)
+        let iss = claims.get("iss").and_then(Value::as_str);
+        trace::tell_if(iss.is_none(), "issuer", || {
+            format!("iss {}, a text is needed", expect::shown(claims, "iss"))
+        });
+        iss.ok_or(Reject::Issuer)
     }
 
     /// The caller, if a key of the issuer signed this and every claim holds.
@@ -226,6 +249,7 @@ impl Unverified<'_> {
             return Err(Reject::Algorithm);
         }
         self.verify_signature(keys, verifier)?;
+        trace::tell_if(self.claims.is_err(), "claims", || "no JSON object that can be read".to_owned());
         let claims = self.claims?;
         let end = expect.check(&claims, now)?;
         Ok(Caller::new(claims, end, expect.layout))
@@ -249,7 +273,11 @@ impl Unverified<'_> {
                 && verifier.verify(self.algorithm, key, self.signed, &self.signature)
         });
         trace::tell("signature", holds, || self.algorithm.to_string());
-        if holds { Ok(()) } else { Err(Reject::Signature) }
+        match (holds, keys.are_too_many(self.kid(), self.algorithm)) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Reject::TooManyKeys),
+            (false, false) => Err(Reject::Signature),
+        }
     }
 }
 
@@ -415,7 +443,7 @@ mod tests {
         assert_eq!(with_claims(|c| c["exp"] = json!(-8_334_601_228_800_i64)).unwrap_err(), Reject::Expired);
         assert_eq!(with_claims(|c| c["exp"] = json!(-1e300)).unwrap_err(), Reject::Expired);
         assert!(with_claims(|c| c["nbf"] = json!(i64::MIN)).is_ok());
-        assert_eq!(with_claims(|c| c["nbf"] = json!(u64::MAX)).unwrap_err(), Reject::NotYetValid);
+        assert_eq!(with_claims(|c| c["nbf"] = json!(u64::MAX)).unwrap_err(), Reject::Claim);
         assert_eq!(
             with_claims(|c| drop(c.as_object_mut().unwrap().remove("exp"))).unwrap_err(),
             Reject::Claim
@@ -433,10 +461,27 @@ mod tests {
 
     #[test]
     fn tokens_that_are_not_access_tokens_are_refused() {
-        for (name, kind) in [("typ", "ID"), ("typ", "Refresh"), ("typ", "DPoP"), ("token_use", "id")] {
+        for (name, kind) in [
+            ("typ", "ID"),
+            ("typ", "Refresh"),
+            ("typ", "DPoP"),
+            ("typ", ""),
+            ("typ", "Bearer2"),
+            ("token_use", "id"),
+            ("token_use", "access_token"),
+        ] {
             assert_eq!(with_claims(|c| c[name] = json!(kind)).unwrap_err(), Reject::Kind, "{name} {kind}");
         }
         assert!(with_claims(|c| c["typ"] = json!("bearer")).is_ok());
+        for name in ["sub", "jti"] {
+            for odd in [json!(1), json!(null), json!(["x"])] {
+                assert_eq!(
+                    with_claims(|c| c[name] = odd.clone()).unwrap_err(),
+                    Reject::Claim,
+                    "{name} {odd}"
+                );
+            }
+        }
         let cognito = Expect { layout: &layout::COGNITO, ..expect() };
         let told = |kind: Option<&str>| {
             let mut claims = claims();

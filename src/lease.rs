@@ -243,6 +243,11 @@ impl<T> Lease<T> {
         self.held.as_ref().map(|held| &held.value)
     }
 
+    /// The same, to change what is known of it beside.
+    pub fn held_mut(&mut self) -> Option<&mut T> {
+        self.held.as_mut().map(|held| &mut held.value)
+    }
+
     /// What one who needs the value now can expect.
     pub fn outlook(&self, now: Instant) -> Outlook<'_, T> {
         if let Some(value) = self.value(now) {

@@ -5,8 +5,7 @@
 
 use crate::assertion::Signer;
 use crate::audit::Audit;
-use crate::dpop::shown::Used;
-use crate::dpop::{self, Nonce};
+use crate::dpop::{self, shown::Used};
 use crate::edits::{Edits, Sent};
 use crate::filter::{Request, Seen, Stop, ran_out};
 use crate::io::{Call, Dice, Head, Instant, Now, Reply, RequestId, Response};
@@ -187,8 +186,8 @@ impl Plugin {
     /// An upstream answered a request that carried a proof: it may want its nonce in the next one (RFC 9449 section 9), and a
     /// token is not refused where only its proof is.
     pub fn answered(&mut self, sent: &Sent, answer: &Head, now: Now) {
-        if let Some((origin, nonce)) = sent.origin.clone().zip(Nonce::of(answer)) {
-            self.store.learn_nonce(origin, nonce);
+        if let Some(origin) = sent.origin.clone() {
+            self.store.learn_nonce(origin, answer);
         }
         if answer.first(":status") == Some(b"401") && !dpop::refuses_proof(answer) {
             self.refused_upstream(sent, now);
@@ -209,7 +208,17 @@ impl Plugin {
 
     /// What has been counted.
     pub fn stats(&mut self) -> &mut Stats {
-        &mut self.stats
+        let Self { store, stats, audit, spared, .. } = self;
+        let mut told = |whose: &str, which, count| {
+            if count > 0 {
+                stats.add(Event::Limit, whose, which, count);
+            }
+        };
+        store.crossed(&mut told);
+        for audit in [audit, spared] {
+            told("", "audit_text", audit.cut.take());
+        }
+        stats
     }
 
     fn is_full(&self, want: Want) -> bool {

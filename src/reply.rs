@@ -7,7 +7,7 @@ use crate::access::Deny;
 use crate::dpop::shown::Fault;
 use crate::dpop::{self, shown};
 use crate::io::Response;
-use crate::jwt::Reject;
+use crate::jwt::{Authentication, Demand, Reject};
 use serde_json::json;
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub enum Refusal {
     SeveralTokens,
     /// A token that is not good.
     Token(Reject),
+    /// A good token of a caller that has not authenticated as is asked here (RFC 9470).
+    Authentication(Reject, Rc<Authentication>),
     /// A good token of a caller that may not do this.
     Access(Rc<Deny>),
     /// The issuer's keys could not be had.
@@ -90,6 +92,16 @@ impl Default for Manner {
 }
 
 impl Refusal {
+    /// Of a token that is not what the rule demands.
+    pub fn of_demand(reject: Reject, demand: &Demand) -> Self {
+        match reject {
+            Reject::Acr | Reject::AuthTime | Reject::Age => {
+                Self::Authentication(reject, Rc::clone(&demand.authentication))
+            }
+            _ => Self::Token(reject),
+        }
+    }
+
     /// The reason in metrics and in the audit log.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -97,7 +109,7 @@ impl Refusal {
             Self::NoRule => "no_rule",
             Self::NoToken => "no_token",
             Self::SeveralTokens => "several_tokens",
-            Self::Token(reject) => reject.label(),
+            Self::Token(reject) | Self::Authentication(reject, _) => reject.label(),
             Self::Access(deny) => deny.label,
             Self::NoKeys(_) => "no_keys",
             Self::NoIntrospection(_) => "no_introspection",
@@ -170,6 +182,16 @@ impl Refusal {
                 let parameters = [("error", code), ("error_description", &message), ("scope", &scope)];
                 headers.extend(manner.challenges(schemes, &parameters));
             }
+            // RFC 9470 section 3: all that is asked, since a token that has only what this one lacked would be refused too.
+            Challenge::Authentication(asked) => {
+                let Authentication { max_age, acr_values } = &*asked;
+                let (values, seconds) = (acr_values.join(" "), max_age.map(|age| age.to_string()));
+                let code = "insufficient_user_authentication";
+                let mut parameters = vec![("error", code), ("error_description", message.as_str())];
+                parameters.extend((!values.is_empty()).then_some(("acr_values", values.as_str())));
+                parameters.extend(seconds.as_deref().map(|seconds| ("max_age", seconds)));
+                headers.extend(manner.challenges(schemes, &parameters));
+            }
             Challenge::RetryAfter(wait) => headers.push(("retry-after", seconds(wait).to_string())),
         }
         // Envoy makes 13 of 400, which is a fault of the server.
@@ -216,12 +238,11 @@ impl Refusal {
                 Challenge::Error("insufficient_scope"),
                 "m2m_auth_insufficient_permissions",
             ),
-            // RFC 9470 section 3.
-            Self::Token(reject @ (Reject::Acr | Reject::AuthTime)) => facts(
+            Self::Authentication(reject, asked) => facts(
                 401,
                 "Insufficient authentication",
                 &reject.to_string(),
-                Challenge::Error("insufficient_user_authentication"),
+                Challenge::Authentication(Rc::clone(asked)),
                 "m2m_auth_insufficient_authentication",
             ),
             Self::Token(reject) => facts(
@@ -349,6 +370,7 @@ enum Challenge {
     Error(&'static str),
     Nonce(String),
     Scope(String),
+    Authentication(Rc<Authentication>),
     RetryAfter(Duration),
 }
 
@@ -412,6 +434,12 @@ mod tests {
         response.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
     }
 
+    fn authentication(reject: Reject, acr_values: &[&str], max_age: Option<u64>) -> Refusal {
+        let acr_values = acr_values.iter().map(ToString::to_string).collect();
+        let authentication = Rc::new(Authentication { max_age, acr_values });
+        Refusal::of_demand(reject, &Demand { authentication, ..Demand::default() })
+    }
+
     #[test]
     fn the_status_table() {
         let wait = Duration::from_millis(1500);
@@ -452,11 +480,35 @@ mod tests {
                 ),
             ),
             (
-                Refusal::Token(Reject::AuthTime),
+                authentication(Reject::AuthTime, &[], Some(300)),
                 401,
                 "Insufficient authentication",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller has authenticated too long ago\"",
+                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller has authenticated too long ago\", max_age=\"300\"",
+                ),
+            ),
+            (
+                authentication(Reject::Age, &[], Some(60)),
+                401,
+                "Insufficient authentication",
+                Some(
+                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the token was issued too long ago\", max_age=\"60\"",
+                ),
+            ),
+            (
+                authentication(Reject::Acr, &["gold", "silver"], None),
+                401,
+                "Insufficient authentication",
+                Some(
+                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller has not authenticated in a way that is accepted here\", acr_values=\"gold silver\"",
+                ),
+            ),
+            (
+                authentication(Reject::Acr, &["gold"], Some(0)),
+                401,
+                "Insufficient authentication",
+                Some(
+                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller has not authenticated in a way that is accepted here\", acr_values=\"gold\", max_age=\"0\"",
                 ),
             ),
             (

@@ -8,6 +8,7 @@
 //! read as strictly as the provider's answer that it is said to be. It does not know what the records are about.
 
 use crate::io::{Instant, MAX_REPLY_BYTES};
+use crate::stats::Tally;
 use std::time::Duration;
 
 /// Where the workers of one process leave records for each other.
@@ -57,7 +58,7 @@ pub struct Record {
 /// The layout of a record; another version of this module may be in the same process.
 const LAYOUT: [u8; 4] = *b"m2m2";
 
-/// What is kept of what an answer says of itself, each at most: a byte holds the length, and no provider says more.
+/// What is kept of what an answer says of itself, each at most: a byte holds the length, and no provider says half as much.
 pub const MAX_SAID_BYTES: usize = 255;
 
 /// Nothing that a worker writes lies further ahead: the longest `Retry-After` that is obeyed, or the longest fetch.
@@ -125,6 +126,8 @@ pub struct Seat {
     /// Until when another worker fetches.
     taken_until: Option<Instant>,
     looked_at: Instant,
+    /// Records that no worker can have written.
+    pub unsound: Tally,
 }
 
 impl Seat {
@@ -133,7 +136,7 @@ impl Seat {
         if board.read(&name).is_none() {
             board.write(&name, &Record::default().encode(), 0);
         }
-        Self { name, seen: 0, taken_until: None, looked_at: Instant::default() }
+        Self { name, seen: 0, taken_until: None, looked_at: Instant::default(), unsound: Tally::default() }
     }
 
     /// The record's name.
@@ -146,7 +149,9 @@ impl Seat {
         self.looked_at = now;
         let (bytes, version) = board.read(&self.name).filter(|(_, version)| *version != self.seen)?;
         self.seen = version;
-        let record = Record::decode(&bytes, now).unwrap_or_default();
+        let record = Record::decode(&bytes, now);
+        self.unsound.add(u64::from(record.is_none()));
+        let record = record.unwrap_or_default();
         let (holder, until) = record.seat;
         self.taken_until = (holder != 0 && holder != me && now < until).then_some(until);
         Some(record)

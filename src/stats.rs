@@ -1,6 +1,7 @@
 //! Counters as numbers. Requests count here, in the module's own memory; the shell reports the sums now and then, so that
 //! a metric costs a request nothing at the host.
 
+use std::cell::Cell;
 use std::fmt;
 
 /// What is counted.
@@ -26,6 +27,26 @@ pub enum Event {
     LeftOut,
     /// An audit line was left out, as there were too many.
     AuditSuppressed,
+    /// A bound was reached that refuses nobody: something was dropped, cut, or made to wait. The detail says which, and
+    /// `docs/operations.md` what that means. Bounds that refuse a request or a fetch are told by its reason or outcome.
+    Limit,
+}
+
+/// How often something happened since that was last told. It is counted where it happens, and told when all counters are, so
+/// that a request which reaches no bound pays for none.
+#[derive(Debug, Default)]
+pub struct Tally(Cell<u64>);
+
+impl Tally {
+    /// It happened so often more.
+    pub fn add(&self, count: u64) {
+        self.0.set(self.0.get().saturating_add(count));
+    }
+
+    /// How often; it begins anew.
+    pub fn take(&self) -> u64 {
+        self.0.take()
+    }
 }
 
 /// One counter.
@@ -53,6 +74,7 @@ impl fmt::Display for Counter {
             Event::Held => ("held", "for", ""),
             Event::LeftOut => ("left_out", "rule", ""),
             Event::AuditSuppressed => ("audit_suppressed", "", ""),
+            Event::Limit => ("limit", "of", "reached"),
         };
         write!(f, "m2m_auth_{name}")?;
         if !self.subject.is_empty() {
@@ -74,12 +96,17 @@ pub struct Stats {
 impl Stats {
     /// Counts one.
     pub fn count(&mut self, event: Event, subject: &str, detail: &'static str) {
+        self.add(event, subject, detail, 1);
+    }
+
+    /// Counts several.
+    pub fn add(&mut self, event: Event, subject: &str, detail: &'static str, count: u64) {
         let same = |counter: &Counter| {
             counter.event == event && counter.detail == detail && counter.subject == subject
         };
         match self.sums.iter_mut().find(|(counter, _)| same(counter)) {
-            Some((_, sum)) => *sum = sum.saturating_add(1),
-            None => self.sums.push((Counter { event, subject: subject.to_owned(), detail }, 1)),
+            Some((_, sum)) => *sum = sum.saturating_add(count),
+            None => self.sums.push((Counter { event, subject: subject.to_owned(), detail }, count)),
         }
     }
 

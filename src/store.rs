@@ -3,6 +3,7 @@
 //! It answers "here it is", "it is on its way" or "it cannot be had", and never decides about a request. Every fetched
 //! thing is a [`Lease`]; who fetches when is the lease's, and the calls are made by whoever drives this store.
 
+mod crossed;
 mod endpoints;
 mod exchanged;
 mod introspected;
@@ -26,10 +27,11 @@ use crate::lease::{Attempt, Cause, Failure, Lease, Outlook, Pace};
 use crate::oauth::Token;
 use crate::policy::{self, CredentialId, IssuerId, Policy};
 use crate::share::{Alone, Board, Seat};
+use crate::stats::Tally;
 pub use exchanged::Subject;
 use introspected::Introspections;
 pub use keyed::Entry;
-use keys::Keys;
+use keys::{Keys, KeysCrossed};
 use proofs::Proofs;
 use replays::Replays;
 use replies::Read;
@@ -130,6 +132,8 @@ pub struct Store {
     proofs: Proofs,
     /// Proofs that callers have used.
     replays: Replays,
+    /// What providers said of their answers, and is too long for the board.
+    unsaid: Tally,
 }
 
 #[derive(Debug)]
@@ -144,9 +148,11 @@ struct IssuerState {
     place: Place,
     /// What it says of tokens, if it is asked.
     introspections: Option<Introspections>,
+    keys_crossed: KeysCrossed,
 }
 
-/// Verified tokens of one issuer. A token has about 1 KB: at most 4 MiB of the worker's memory.
+/// Verified tokens of one issuer: more callers than a service has in a token's life, and as a token has about 1 KB, 4 MiB of the
+/// worker's memory for the tokens, and as much for their claims.
 const VERIFIED: Capacity = Capacity { entries: 4096, key_bytes: 4 * 1024 * 1024 };
 
 /// The least time between two fetches of a key set for the sake of unknown names. A request with a new key waits that
@@ -172,8 +178,8 @@ impl Store {
         let credentials =
             policy.credentials.iter().map(|credential| CredentialState::new(&policy, credential)).collect();
         let (seats, proofs) = (Vec::new(), Proofs::of(thumbprint));
-        let replays = Replays::of(&policy, &*board);
-        let mut store = Self { policy, issuers, credentials, board, seats, me, proofs, replays };
+        let (replays, unsaid) = (Replays::of(&policy, &*board), Tally::default());
+        let mut store = Self { policy, issuers, credentials, board, seats, me, proofs, replays, unsaid };
         store.seats = store.wants().map(|want| (want, Seat::new(store.name(want), &*store.board))).collect();
         store
     }
@@ -187,9 +193,9 @@ impl Store {
     }
 
     /// Keeps a verified caller until its token ends.
-    pub fn remember(&mut self, issuer: IssuerId, token: &[u8], caller: &Caller) {
+    pub fn remember(&mut self, issuer: IssuerId, token: &[u8], caller: &Caller, now: Now) {
         if let Some(state) = self.issuers.get_mut(issuer.0) {
-            state.verified.put(token, caller.clone(), caller.end());
+            state.verified.put(token, caller.clone(), caller.end(), now.unix);
         }
     }
 
@@ -439,6 +445,7 @@ impl IssuerState {
             unknown: Unknown::default(),
             place: Place::default(),
             introspections: Introspections::of(issuer, pace),
+            keys_crossed: KeysCrossed::default(),
         }
     }
 

@@ -32,6 +32,14 @@ pub fn tell(what: &'static str, holds: bool, detail: impl FnOnce() -> String) {
     }
 }
 
+/// Something is not as it has to be, if it is not; nothing is told if it is.
+#[inline]
+pub fn tell_if(fails: bool, what: &'static str, detail: impl FnOnce() -> String) {
+    if fails {
+        tell(what, false, detail);
+    }
+}
+
 /// Runs something, and returns the steps that it told.
 pub fn listen<R>(run: impl FnOnce() -> R) -> (R, Vec<Step>) {
     STEPS.set(Some(Vec::new()));

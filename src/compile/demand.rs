@@ -2,9 +2,10 @@
 
 use super::Compiler;
 use crate::config;
-use crate::jwt::{Audiences, Demand, Name};
+use crate::jwt::{Audiences, Authentication, Demand, Name};
 use crate::located::Path;
 use crate::policy::IssuerId;
+use std::rc::Rc;
 
 impl Compiler<'_> {
     /// The issuers of which one must have signed the token; no two of them may have a name in common, since a token's `iss`
@@ -64,9 +65,20 @@ impl Compiler<'_> {
             audiences,
             subjects: require.subjects.clone().unwrap_or_default(),
             clients: require.clients.clone().unwrap_or_default(),
-            max_age: self.seconds(&path.name("max_age"), require.max_age),
-            acr_values: require.acr_values.clone().unwrap_or_default(),
+            authentication: Rc::new(self.authentication(path, require)),
         }
+    }
+
+    /// Refused callers are told of it in a challenge, where blanks part the values.
+    #[inline(never)]
+    fn authentication(&mut self, path: &Path, require: &config::Require) -> Authentication {
+        let acr_values = require.acr_values.clone().unwrap_or_default();
+        let can_be_told = |c| matches!(c, '!'..='~') && !matches!(c, '"' | '\\');
+        if !acr_values.iter().flat_map(|value| value.chars()).all(can_be_told) {
+            let fault = "a value that no challenge can hold, expected printable ASCII without blanks, quotes and backslashes";
+            self.wrong(&path.name("acr_values"), fault);
+        }
+        Authentication { max_age: self.seconds(&path.name("max_age"), require.max_age), acr_values }
     }
 
     /// RFC 7519 section 4.1.3, RFC 8725 section 3.9: without an audience every token of the issuer would do.

@@ -11,7 +11,10 @@ const CACHE: Duration = Duration::from_secs(30);
 const NEGATIVE_CACHE: Duration = Duration::from_secs(10);
 const REQUESTS_PER_SECOND: u32 = 100;
 
-/// Whoever wants more asks about nothing.
+/// The most `requests_per_second`: as many as a worker can ask about.
+const MAX_REQUESTS_PER_SECOND: u32 = 10_000;
+
+/// The longest `cache` and `negative_cache`: who would let a revoked token in for longer has no use for being told.
 const LONGEST: Duration = Duration::from_secs(300);
 
 impl Compiler<'_> {
@@ -61,7 +64,7 @@ impl Compiler<'_> {
         let cache = span("cache", written.cache, CACHE);
         let negative_cache = span("negative_cache", written.negative_cache, NEGATIVE_CACHE);
         let requests_per_second = written.requests_per_second.unwrap_or(REQUESTS_PER_SECOND);
-        if !(1..=10_000).contains(&requests_per_second) {
+        if !(1..=MAX_REQUESTS_PER_SECOND).contains(&requests_per_second) {
             let fault = format!("{requests_per_second}, expected between 1 and 10000");
             self.wrong(&path.name("requests_per_second"), &fault);
         }

@@ -18,6 +18,15 @@ const MAX_STALE: Duration = Duration::from_secs(24 * 3600);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(160);
 
+/// The longest `clock_skew`: "usually no more than a few minutes" (RFC 7519 section 4.1.4).
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(600);
+
+/// The longest `timeout`: what the host is told to wait at most, and no request waits longer.
+const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest `max_backoff`: that of `Retry-After`.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
+
 /// What stands in a list of types for a header that has none.
 const ABSENT: &str = "absent";
 
@@ -97,7 +106,7 @@ impl Compiler<'_> {
         let discovers = for_keys || for_tokens || for_introspection;
         let timeout = self.timeout(&path.name("timeout"), issuer.timeout);
         let max_backoff = issuer.max_backoff.map_or(MAX_BACKOFF, |span| span.0);
-        if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&max_backoff) {
+        if !(Duration::from_secs(1)..=LONGEST_BACKOFF).contains(&max_backoff) {
             self.wrong(&path.name("max_backoff"), "outside its bounds, expected between 1s and 5m");
         }
         if discovers && url.is_none() && own.as_ref().is_some_and(|own| !own.is_empty()) {
@@ -182,7 +191,7 @@ impl Compiler<'_> {
     #[inline(never)]
     fn expected(&mut self, path: &Path, names: Vec<Name>, issuer: &config::Issuer) -> Expect {
         let clock_skew = issuer.clock_skew.map_or(CLOCK_SKEW, |span| span.0);
-        if clock_skew > Duration::from_secs(600) {
+        if clock_skew > MAX_CLOCK_SKEW {
             self.wrong(&path.name("clock_skew"), "above 10m, expected at most 10m (RFC 7519 section 4.1.4)");
         }
         let max_lifetime = self.seconds(&path.name("max_lifetime"), issuer.max_lifetime);
@@ -224,7 +233,7 @@ impl Compiler<'_> {
     pub(super) fn timeout(&mut self, path: &Path, span: Option<config::Span>) -> Duration {
         let timeout = span.map_or(TIMEOUT, |span| span.0);
         // The host takes 0 for "never" and whole milliseconds only.
-        if timeout < Duration::from_millis(1) || timeout > Duration::from_secs(60) {
+        if timeout < Duration::from_millis(1) || timeout > MAX_TIMEOUT {
             self.wrong(path, "outside its bounds, expected between 1ms and 60s");
         }
         timeout

@@ -9,6 +9,12 @@ use std::time::Duration;
 /// Defaults, each with its reason in `config`.
 const WAITING: Waiting = Waiting { timeout: Duration::from_secs(5), requests: 1000 };
 
+/// The longest `waiting.timeout`: callers give up before, and who is held longer only fills the lines.
+const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The most `waiting.requests`: each holds its headers, some 2 KB, so that these are 20 MB of one worker.
+const MAX_REQUESTS: usize = 10_000;
+
 impl Compiler<'_> {
     #[inline(never)]
     pub(super) fn waiting(&mut self, waiting: &config::Waiting) -> Waiting {
@@ -17,10 +23,10 @@ impl Compiler<'_> {
             timeout: waiting.timeout.map_or(WAITING.timeout, |span| span.0),
             requests: waiting.requests.unwrap_or(WAITING.requests),
         };
-        if bounds.timeout > Duration::from_secs(60) {
+        if bounds.timeout > MAX_TIMEOUT {
             self.wrong(&path.name("timeout"), "above 60s, expected at most 60s: callers give up before");
         }
-        if bounds.requests > 10_000 {
+        if bounds.requests > MAX_REQUESTS {
             let fault = format!(
                 "{}, expected at most 10000: each waiting request holds its headers",
                 bounds.requests

@@ -12,6 +12,9 @@ use serde_json::Value;
 use std::fmt;
 use std::time::Duration;
 
+/// A year: more is a mistyped number, and would overflow somewhere.
+const LONGEST_SPAN: Duration = Duration::from_secs(366 * 86_400);
+
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members<T>(std::marker::PhantomData<T>);
@@ -79,9 +82,8 @@ impl<'de> Deserialize<'de> for Span {
         }
 
         impl Text {
-            /// A year: more is a mistyped number, and would overflow somewhere.
             fn bounded(span: Duration) -> Option<Span> {
-                (span <= Duration::from_secs(366 * 86_400)).then_some(Span(span))
+                (span <= LONGEST_SPAN).then_some(Span(span))
             }
         }
 

@@ -26,6 +26,9 @@ impl<'a> Request<'a> {
         trace::tell("outbound rule", true, || rule.name.to_string());
         self.seen.attach = Some(Rc::clone(&rule.name));
         let whose = self.policy.credential(rule, self.head.route());
+        trace::tell_if(whose.is_err(), "credential", || {
+            "the one that the route names is not known".to_owned()
+        });
         let Some(id) = whose.map_err(|UnknownCredential| Refusal::UnknownCredential)? else {
             trace::tell("credential", true, || "none, says the route".to_owned());
             return Ok(());
@@ -77,6 +80,9 @@ impl<'a> Request<'a> {
         };
         let (token, ends) = match subject {
             policy::Subject::Caller => {
+                trace::tell_if(caller.is_none(), "subject token", || {
+                    "no rule has asked for a caller".to_owned()
+                });
                 let Authenticated { token, caller } = caller.ok_or(Refusal::NoToken)?;
                 (&**token, caller.expires())
             }

@@ -52,7 +52,7 @@ impl Request<'_> {
             self.store.keys(id, claimed.kid(), self.since, self.now).map_err(wait_or(Refusal::NoKeys))?;
         let caller =
             claimed.verify(&keys, self.verifier, &issuer.expect, self.now.unix).map_err(Refusal::Token)?;
-        self.store.remember(id, token, &caller);
+        self.store.remember(id, token, &caller, self.now);
         Ok((id, caller))
     }
 }

@@ -6,6 +6,7 @@ use super::expect::shown;
 use super::{Caller, Reject, date};
 use crate::trace;
 use serde_json::Value;
+use std::rc::Rc;
 
 /// What a rule asks of a token.
 #[derive(Clone, Debug, Default)]
@@ -16,9 +17,16 @@ pub struct Demand {
     pub subjects: Vec<String>,
     /// To whom it may have been issued; empty is anybody.
     pub clients: Vec<String>,
+    /// How and when its caller must have authenticated; a refusal takes it along, to tell the caller.
+    pub authentication: Rc<Authentication>,
+}
+
+/// How and when a caller must have authenticated (RFC 9470).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authentication {
     /// The most seconds since its caller authenticated (`auth_time`), else since it was issued (`iat`).
     pub max_age: Option<u64>,
-    /// How its caller may have authenticated (`acr`); empty is anyhow.
+    /// How its caller may have authenticated (`acr`), the best way first; empty is anyhow.
     pub acr_values: Vec<String>,
 }
 
@@ -50,16 +58,24 @@ impl Demand {
         if !for_us {
             return Err(Reject::Audience);
         }
-        if !is_one_of(&self.clients, caller.client()) {
-            return Err(Reject::Client);
+        let Authentication { max_age, acr_values } = &*self.authentication;
+        for (what, names, own, reject) in [
+            ("client", &self.clients, caller.client(), Reject::Client),
+            ("subject", &self.subjects, caller.subject(), Reject::Subject),
+            ("acr", acr_values, caller.text("acr"), Reject::Acr),
+        ] {
+            if names.is_empty() {
+                continue;
+            }
+            let holds = own.is_some_and(|own| names.iter().any(|name| name == own));
+            trace::tell(what, holds, || {
+                format!("{}, one of {} is needed", own.unwrap_or("missing"), names.join(", "))
+            });
+            if !holds {
+                return Err(reject);
+            }
         }
-        if !is_one_of(&self.subjects, caller.subject()) {
-            return Err(Reject::Subject);
-        }
-        if !is_one_of(&self.acr_values, caller.text("acr")) {
-            return Err(Reject::Acr);
-        }
-        self.max_age.map_or(Ok(()), |most| is_young(caller, most, now))
+        max_age.map_or(Ok(()), |most| is_young(caller, most, now))
     }
 }
 
@@ -79,19 +95,20 @@ impl Audiences {
     }
 }
 
-fn is_one_of(names: &[String], own: Option<&str>) -> bool {
-    names.is_empty() || own.is_some_and(|own| names.iter().any(|name| name == own))
-}
-
 /// RFC 9470 section 4: what counts is when the caller authenticated. Tokens of services do not say; theirs counts from `iat`.
 fn is_young(caller: &Caller, most: u64, now: u64) -> Result<(), Reject> {
     let claims = &caller.0.claims;
-    let (since, reject) = match date(claims, "auth_time")? {
-        Some(since) => (since, Reject::AuthTime),
-        None => (date(claims, "iat")?.ok_or(Reject::Claim)?, Reject::Age),
+    let (since, reject) = if let Some(since) = date(claims, "auth_time")? {
+        (since, Reject::AuthTime)
+    } else {
+        let issued = date(claims, "iat")?;
+        trace::tell_if(issued.is_none(), "age", || "neither auth_time nor iat".to_owned());
+        (issued.ok_or(Reject::Claim)?, Reject::Age)
     };
     let [now, most] = [now, most].map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
-    if now.saturating_sub(since) > most { Err(reject) } else { Ok(()) }
+    let young = now.saturating_sub(since) <= most;
+    trace::tell("age", young, || format!("since {since}, now {now}, at most {most} s"));
+    if young { Ok(()) } else { Err(reject) }
 }
 
 #[cfg(test)]
@@ -108,6 +125,10 @@ mod tests {
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(ToString::to_string).collect()
+    }
+
+    fn authenticated(authentication: Authentication) -> Demand {
+        Demand { authentication: Rc::new(authentication), ..Demand::default() }
     }
 
     #[test]
@@ -176,7 +197,7 @@ mod tests {
 
     #[test]
     fn age_counts_from_auth_time_and_where_there_is_none_from_iat() {
-        let demand = Demand { max_age: Some(60), ..Demand::default() };
+        let demand = authenticated(Authentication { max_age: Some(60), ..Authentication::default() });
         let holds = |claims: Value| demand.holds(&caller(&claims), NOW);
         assert_eq!(holds(json!({ "iat": NOW - 60 })), Ok(()));
         assert_eq!(holds(json!({ "iat": NOW - 61 })), Err(Reject::Age));
@@ -189,7 +210,8 @@ mod tests {
 
     #[test]
     fn a_way_of_authenticating_is_one_of_those_named() {
-        let demand = Demand { acr_values: names(&["gold", "silver"]), ..Demand::default() };
+        let acr_values = names(&["gold", "silver"]);
+        let demand = authenticated(Authentication { acr_values, ..Authentication::default() });
         assert_eq!(demand.holds(&caller(&json!({ "acr": "silver" })), NOW), Ok(()));
         for odd in [json!("bronze"), json!("gold silver"), json!(["gold"]), json!(1)] {
             assert_eq!(demand.holds(&caller(&json!({ "acr": odd })), NOW), Err(Reject::Acr), "{odd}");

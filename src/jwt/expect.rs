@@ -100,16 +100,22 @@ impl Expect {
     pub(super) fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, Reject> {
         self.check_name(claims)?;
         check_kind(claims)?;
-        if self.layout.kind.is_some_and(|(name, kind)| claims.get(name).is_none_or(|own| own != kind)) {
+        let is_other = |(name, kind): &(&str, &str)| claims.get(*name).is_none_or(|own| own != *kind);
+        if let Some((name, kind)) = self.layout.kind.filter(is_other) {
+            trace::tell("kind", false, || format!("{name} {}, {kind} is needed", shown(claims, name)));
             return Err(Reject::Kind);
         }
         let absent = |name: &&str| !claims.get(*name).is_some_and(Value::is_string);
         let profile = ["sub", "client_id", "jti"];
         if self.profile && (profile.iter().any(absent) || !claims.contains_key("aud")) {
+            trace::tell("claims", false, || "sub, client_id, jti and aud are needed (RFC 9068)".to_owned());
             return Err(Reject::Claim);
         }
-        let end = self.check_times(claims, now)?.ok_or(Reject::Claim)?;
+        let end = self.check_times(claims, now)?;
+        trace::tell_if(end.is_none(), "expiry", || "no exp".to_owned());
+        let end = end.ok_or(Reject::Claim)?;
         if self.profile && !claims.contains_key("iat") {
+            trace::tell("claims", false, || "iat is needed (RFC 9068)".to_owned());
             return Err(Reject::Claim);
         }
         Ok(end)
@@ -153,6 +159,7 @@ impl Expect {
             }
         }
         if let Some(most) = self.max_lifetime {
+            trace::tell_if(exp.zip(issued).is_none(), "lifetime", || "exp and iat are needed".to_owned());
             let (exp, issued) = exp.zip(issued).ok_or(Reject::Claim)?;
             if exp.saturating_sub(issued) > i64::try_from(most).unwrap_or(i64::MAX) {
                 trace::tell("lifetime", false, || format!("more than {most} s from iat to exp"));
@@ -180,6 +187,7 @@ pub(super) fn check_kind(claims: &Map<String, Value>) -> Result<(), Reject> {
         }
     }
     if ["sub", "jti"].iter().any(|name| claims.get(*name).is_some_and(|value| !value.is_string())) {
+        trace::tell("claims", false, || "sub and jti are texts, where they are there".to_owned());
         return Err(Reject::Claim);
     }
     Ok(())
@@ -192,18 +200,19 @@ pub(super) fn shown(claims: &Map<String, Value>, name: &str) -> String {
         .map_or_else(|| "missing".to_owned(), |value| value.to_string().chars().take(128).collect())
 }
 
-/// RFC 7519 section 2, `NumericDate`: seconds, possibly with a fraction, which is dropped.
+/// RFC 7519 section 2, `NumericDate`: seconds, possibly with a fraction, which is dropped; none that lies [beyond](LAST_SECOND).
 pub(super) fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, Reject> {
-    match claims.get(name) {
-        None => Ok(None),
-        Some(Value::Number(number)) => Ok(Some(match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => whole,
-            (None, Some(fraction)) => json::floor(fraction),
-            (None, None) => return Err(Reject::Claim),
-        })),
-        Some(_) => Err(Reject::Claim),
-    }
+    let Some(claim) = claims.get(name) else { return Ok(None) };
+    let number = claim.as_number();
+    let seconds = number.and_then(|own| own.as_i64().or_else(|| own.as_f64().map(json::floor)));
+    let seconds = seconds.filter(|seconds| *seconds <= LAST_SECOND);
+    trace::tell_if(seconds.is_none(), "date", || format!("{name} {} is none", shown(claims, name)));
+    seconds.map(Some).ok_or(Reject::Claim)
 }
+
+/// 9999-12-31T23:59:59Z, the last second that a date can say (RFC 3339 section 5.6). What counts milliseconds, as clocks of programs
+/// do, lies beyond, and would be a token that never ends.
+const LAST_SECOND: i64 = 253_402_300_799;
 
 #[cfg(test)]
 mod tests {
@@ -265,7 +274,25 @@ mod tests {
         assert_eq!(check(&expect, |c| c["iat"] = json!(NOW - 1)), Err(Reject::Lifetime));
         assert_eq!(check(&expect, |c| c["iat"] = json!(i64::MIN)), Err(Reject::Lifetime));
         assert_eq!(check(&expect, |c| drop(c.remove("iat"))), Err(Reject::Claim));
-        assert!(check(&idp(), |c| c["exp"] = json!(i64::MAX)).is_ok(), "without a bound any life will do");
+        assert!(check(&idp(), |c| c["exp"] = json!(LAST_SECOND)).is_ok(), "without a bound any life will do");
+    }
+
+    #[test]
+    fn a_date_beyond_the_calendar_is_none() {
+        let milliseconds = (NOW + 300) * 1000;
+        for name in ["exp", "nbf", "iat"] {
+            for odd in
+                [json!(milliseconds), json!(LAST_SECOND + 1), json!(i64::MAX), json!(u64::MAX), json!(1e30)]
+            {
+                assert_eq!(
+                    check(&idp(), |c| drop(c.insert(name.to_owned(), odd.clone()))),
+                    Err(Reject::Claim),
+                    "{name} {odd}"
+                );
+            }
+        }
+        assert_eq!(check(&idp(), |c| c["exp"] = json!(LAST_SECOND)), Ok(253_402_300_799));
+        assert_eq!(check(&idp(), |c| c["iat"] = json!(LAST_SECOND)), Err(Reject::NotYetValid));
     }
 
     #[test]

@@ -62,7 +62,8 @@ pub const REFRESH_TOKEN: &str = "urn:ietf:params:oauth:token-type:refresh_token"
 /// The largest token that is attached: Envoy takes 60 KiB of headers in all.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// A token is not believed to live longer, whatever its answer says.
+/// A token is not believed to live longer, whatever its answer says: a day is what providers give their clients at most by default
+/// (Auth0), and a longer one is fetched once a day more than it need be.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// The body of a good reply, or the fault that the reply is.
@@ -79,6 +80,17 @@ pub fn body_of(reply: &Reply) -> Result<&[u8], Failure> {
     let too_large =
         || Failure::new(Cause::TooLarge, format!("the answer is larger than {MAX_REPLY_BYTES} bytes"));
     reply.body.as_deref().ok_or_else(too_large)
+}
+
+/// The members of a body, which is `what` for the log.
+pub fn object(body: &[u8], what: &str) -> Result<Map<String, Value>, Failure> {
+    json::parse_object(body).map_err(|error| {
+        if json::is_too_deep(&error) {
+            Failure::new(Cause::TooLarge, format!("{what} is nested deeper than {}", json::MAX_DEPTH))
+        } else {
+            Failure::new(Cause::Unreadable, format!("{what} is not a JSON object"))
+        }
+    })
 }
 
 /// What the host answers itself when a kept connection turns out to be closed (Envoy issue 27311).
@@ -106,11 +118,9 @@ pub(super) fn members(
     reply: &Reply,
     is_secret: &dyn Fn(&str) -> bool,
 ) -> Result<Map<String, Value>, Failure> {
-    let unreadable = |detail: &str| Failure::new(Cause::Unreadable, detail);
     match body_of(reply) {
         Ok(body) => {
-            let answer =
-                json::parse_object(body).map_err(|_| unreadable("the answer is not a JSON object"))?;
+            let answer = object(body, "the answer")?;
             stated_fault(&answer, is_secret).map_or(Ok(answer), Err)
         }
         Err(failure) if matches!(reply.status, Some(400..500)) => {
@@ -177,9 +187,12 @@ pub(super) fn token(answer: &Map<String, Value>, kind: &Kind, bound: bool) -> Re
         return Err(unusable("the answer has no access_token"));
     };
     // RFC 6749 appendix A.12 allows printable ASCII; a blank would end a Bearer credential (RFC 6750 section 2.1).
-    if token.is_empty() || token.len() > MAX_TOKEN_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic())
-    {
-        return Err(unusable("access_token is empty, too long, or holds characters that a header cannot"));
+    if token.len() > MAX_TOKEN_BYTES {
+        let detail = format!("access_token is longer than {MAX_TOKEN_BYTES} bytes");
+        return Err(Failure::new(Cause::TooLarge, detail));
+    }
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(unusable("access_token is empty, or holds characters that a header cannot"));
     }
     Ok(Token::new(token))
 }
@@ -205,6 +218,11 @@ pub(super) fn lifetime(answer: &Map<String, Value>, default: Duration) -> Result
 /// A token, to be renewed and ended in time.
 pub(super) fn for_its_life(value: Token, lifetime: Duration, dice: &mut Dice) -> Fresh<Token> {
     Fresh { value, renew_after: renewal(lifetime, dice), end_after: end(lifetime) }
+}
+
+/// Whether a token that ends so late for us was said to live as long as is believed, or longer.
+pub fn is_capped(end_after: Duration) -> bool {
+    end_after >= end(MAX_LIFETIME)
 }
 
 /// A token ends for us a little before it ends for its provider: the lesser of 10 s (x/oauth2) and a tenth of its life,

@@ -6,6 +6,7 @@
 
 use crate::io::{Dice, Instant};
 use crate::lease::{Cause, Failure, Lease, Outlook, Pace};
+use crate::stats::Tally;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
@@ -48,6 +49,20 @@ pub(super) struct Keyed<K, W> {
     /// How often the provider failed since it last answered; it holds nothing.
     gate: Lease<()>,
     rate: Option<Rate>,
+    pub(super) crossed: Crossed,
+}
+
+/// How often each bound was reached.
+#[derive(Debug, Default)]
+pub(super) struct Crossed {
+    /// Values that were dropped for want of room before their end.
+    pub(super) dropped: Tally,
+    /// Fetches that wait for others to end.
+    pub(super) queued: Tally,
+    /// Fetches that wait for their turn among unknown tokens.
+    pub(super) paced: Tally,
+    /// Tokens for which there was no room at all.
+    pub(super) no_room: Tally,
 }
 
 struct Slot<K> {
@@ -100,7 +115,7 @@ impl<K: Kept, W> Keyed<K, W> {
     pub(super) fn new(pace: Pace, per_second: Option<u32>) -> Self {
         let rate = per_second.map(|per_second| Rate { per_second, even: Instant::default() });
         let (slots, asked, gate) = (HashMap::new(), Vec::new(), Lease::new(pace));
-        Self { pace, slots, bytes: 0, asked, last: 0, gate, rate }
+        Self { pace, slots, bytes: 0, asked, last: 0, gate, rate, crossed: Crossed::default() }
     }
 
     /// What is being fetched, and the next of what is to be.
@@ -208,22 +223,21 @@ impl<K: Kept, W> Keyed<K, W> {
     }
 
     /// The place of a token, made if there is room for it.
-    fn slot(&mut self, token: &str, now: Instant) -> Option<&mut Slot<K>> {
+    fn slot(&mut self, token: &str, now: Instant) -> Option<()> {
         if !self.slots.contains_key(token) {
             if self.rate.as_ref().is_some_and(|rate| self.line() >= rate.longest_line()) {
                 return None;
             }
             while self.slots.len() >= MOST || self.bytes.saturating_add(token.len()) > MOST_BYTES {
-                self.forget_one()?;
+                self.forget_one(now)?;
             }
             self.last = self.last.wrapping_add(1);
             let (entry, kept) = (Entry(self.last), K::new(self.pace));
             self.bytes = self.bytes.saturating_add(token.len());
             self.slots.insert(token.into(), Slot { entry, kept, bytes: 0, used: now });
         }
-        let slot = self.slots.get_mut(token)?;
-        slot.used = now;
-        Some(slot)
+        self.slots.get_mut(token)?.used = now;
+        Some(())
     }
 
     /// How many unknown tokens wait for their turn.
@@ -232,11 +246,15 @@ impl<K: Kept, W> Keyed<K, W> {
     }
 
     /// Makes room: what was never good goes first, and what was used longest ago. None when all of it is being fetched.
-    fn forget_one(&mut self) -> Option<()> {
+    fn forget_one(&mut self, now: Instant) -> Option<()> {
         let idle = self.slots.iter().filter(|(_, slot)| self.asked.iter().all(|own| own.entry != slot.entry));
         let (token, _) = idle.min_by_key(|(_, slot)| (slot.kept.is_known(), slot.used))?;
         let token = Rc::clone(token);
-        let bytes = self.slots.remove(&token).map_or(0, |slot| slot.bytes).saturating_add(token.len());
+        let slot = self.slots.remove(&token)?;
+        if slot.kept.lease().value(now).is_some() {
+            self.crossed.dropped.add(1);
+        }
+        let bytes = slot.bytes.saturating_add(token.len());
         self.bytes = self.bytes.saturating_sub(bytes);
         Some(())
     }
@@ -253,7 +271,10 @@ impl<K: Kept, W> Keyed<K, W> {
             Outlook::Failing(wait) => Some(wait),
             Outlook::Good(()) | Outlook::Coming => None,
         };
-        let slot = self.slot(token, now).ok_or(NotHere::NoRoom)?;
+        if self.slot(token, now).is_none() {
+            self.crossed.no_room.add(1);
+        }
+        let slot = self.slots.get_mut(token).ok_or(NotHere::NoRoom)?;
         let entry = slot.entry;
         let lease = slot.kept.lease();
         let replaced = may_wait && slot.kept.is_being_replaced(now);
@@ -275,6 +296,9 @@ impl<K: Kept, W> Keyed<K, W> {
         }
         let known = slot.kept.is_known();
         if (wanted || replaced) && self.asked.iter().all(|own| own.entry != entry) {
+            let paced = !known && self.rate.as_ref().is_some_and(|rate| now < rate.next());
+            self.crossed.paced.add(u64::from(paced));
+            self.crossed.queued.add(u64::from(self.asked.len() >= AT_ONCE));
             self.line_up(Asked { entry, token: token.into(), with, running: false, known });
         }
         found

@@ -8,6 +8,7 @@ use crate::jwk::{self, KeySet};
 use crate::lease::{Cause, Failure, Lease};
 use crate::oauth::answer;
 use crate::policy::IssuerId;
+use crate::stats::Tally;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,6 +30,15 @@ struct Etag {
 /// quotes.
 const MAX_ETAG_BYTES: usize = 128;
 
+/// How often a bound on what a provider says of its keys was reached.
+#[derive(Debug, Default)]
+pub(super) struct KeysCrossed {
+    /// An `ETag` was too long to be sent back.
+    pub(super) etag: Tally,
+    /// A key was too large to be used.
+    pub(super) rsa: Tally,
+}
+
 impl Keys {
     /// Keys that were given, not fetched.
     pub(super) fn given(set: &KeySet) -> Self {
@@ -38,6 +48,11 @@ impl Keys {
     /// Its `ETag`; empty when it has none.
     pub(super) fn etag(&self) -> &[u8] {
         self.etag.as_ref().map_or(&[], |etag| etag.text.as_bytes())
+    }
+
+    /// The next question is for the whole set.
+    pub(super) fn forget_etag(&mut self) {
+        self.etag = None;
     }
 
     fn etag_of(&self, endpoint: &Endpoint) -> Option<&str> {
@@ -64,7 +79,7 @@ impl Store {
                 let news = format!("{} usable keys, unchanged", keys.set.len());
                 (keys, news)
             }
-            None => parsed(reply, endpoint)?,
+            None => parsed(reply, endpoint, &self.issuers.get(id.0).ok_or_else(gone)?.keys_crossed)?,
         };
         // Never longer than they may be used at all, or there would be none in between.
         let refresh = issuer.renew_after(max_age(&reply.head)).min(issuer.max_stale);
@@ -91,16 +106,30 @@ impl IssuerState {
     }
 }
 
-fn parsed(reply: &Reply, endpoint: Option<Endpoint>) -> Result<(Keys, String), Failure> {
+fn parsed(
+    reply: &Reply,
+    endpoint: Option<Endpoint>,
+    crossed: &KeysCrossed,
+) -> Result<(Keys, String), Failure> {
     let parsed = jwk::parse(answer::body_of(reply)?)
-        .map_err(|error| Failure::new(Cause::Unreadable, format!("the key set: {error}")))?;
+        .map_err(|error| Failure::new(cause(&error), format!("the key set: {error}")))?;
     let mut news = format!("{} usable keys", parsed.keys.len());
     for left_out in &parsed.left_out {
         news.push_str("; ");
         news.push_str(left_out);
     }
+    crossed.rsa.add(u64::try_from(parsed.too_large()).unwrap_or_default());
+    let long = reply.head.first("etag").is_some_and(|etag| etag.len() > MAX_ETAG_BYTES);
+    crossed.etag.add(u64::from(long));
     let etag = endpoint.zip(etag(&reply.head)).map(|(of, text)| Etag { of, text });
     Ok((Keys { set: Rc::new(parsed.keys), etag }, news))
+}
+
+fn cause(error: &jwk::Error) -> Cause {
+    match error {
+        jwk::Error::TooMany(_) | jwk::Error::TooDeep => Cause::TooLarge,
+        jwk::Error::NotJson | jwk::Error::NoKeys | jwk::Error::NoneUsable(_) => Cause::Unreadable,
+    }
 }
 
 /// RFC 9110 section 8.8.3: quoted, weak or not; what is anything else is not sent back.

@@ -3,31 +3,36 @@
 use super::{Store, Want};
 use crate::assertion::Signer;
 use crate::dpop::{self, Claims, Nonce};
-use crate::io::{Call, Instant, Reply};
+use crate::io::{Call, Head, Instant, Reply};
 use crate::lease::{Attempt, Cause, Failure};
 use crate::oauth::Asking;
 use crate::policy::CredentialId;
+use crate::stats::Tally;
 use std::rc::Rc;
 
 /// What this worker knows for its proofs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Proofs {
     /// Of the key to which this worker's bound tokens are bound.
     thumbprint: Option<Box<str>>,
     /// What services want in the next proof, by origin, the newest origin last.
     nonces: Vec<(Rc<str>, Nonce)>,
+    /// Nonces that were dropped for newer ones.
+    pub(super) dropped: Tally,
+    /// Nonces that were too long, or of an origin that was.
+    pub(super) too_long: Tally,
 }
 
 /// Origins whose nonces are kept. Clients choose the hosts where `dpop_origin` is not given: what they make up is bounded,
 /// and what is dropped costs one more 401.
 const MOST_NONCES: usize = 64;
 
-/// The longest of those origins.
+/// The longest of those origins: scheme, a name of 253 characters (RFC 1035 section 2.3.4), a port, and room.
 const MAX_ORIGIN_BYTES: usize = 1024;
 
 impl Proofs {
     pub(super) fn of(thumbprint: Option<&str>) -> Self {
-        Self { thumbprint: thumbprint.map(Into::into), nonces: Vec::new() }
+        Self { thumbprint: thumbprint.map(Into::into), ..Self::default() }
     }
 
     pub(super) fn thumbprint(&self) -> Option<&str> {
@@ -41,17 +46,27 @@ impl Store {
         self.proofs.nonces.iter().find(|(own, _)| **own == *origin).map(|(_, nonce)| nonce.clone())
     }
 
-    /// A service of this origin has given a nonce.
+    /// A service of this origin has answered, perhaps with a nonce.
     #[inline(never)]
-    pub fn learn_nonce(&mut self, origin: Rc<str>, nonce: Nonce) {
+    pub fn learn_nonce(&mut self, origin: Rc<str>, answer: &Head) {
+        let Some(nonce) = self.nonce_of(answer) else { return };
         if let Some((_, own)) = self.proofs.nonces.iter_mut().find(|(own, _)| *own == origin) {
             *own = nonce;
         } else if origin.len() <= MAX_ORIGIN_BYTES {
             if self.proofs.nonces.len() >= MOST_NONCES {
                 self.proofs.nonces.remove(0);
+                self.proofs.dropped.add(1);
             }
             self.proofs.nonces.push((origin, nonce));
+        } else {
+            self.proofs.too_long.add(1);
         }
+    }
+
+    fn nonce_of(&self, answer: &Head) -> Option<Nonce> {
+        let told = Nonce::of(answer);
+        self.proofs.too_long.add(u64::from(told.is_none() && Nonce::is_too_long(answer)));
+        told
     }
 
     /// The call for a token; of one that is to be bound, with the proof by which it will be.
@@ -91,7 +106,7 @@ impl Store {
         reply: &Reply,
     ) -> Option<Failure> {
         self.policy.credentials.get(id.0).filter(|credential| credential.grant.bound)?;
-        let told = Nonce::of(&reply.head);
+        let told = self.nonce_of(&reply.head);
         let wanted = told.is_some() && dpop::wants_nonce(reply);
         if told.is_some() {
             self.credentials.get_mut(id.0)?.nonce = told;

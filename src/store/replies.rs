@@ -5,6 +5,7 @@ use crate::discovery::Metadata;
 use crate::dpop;
 use crate::io::{Dice, Reply};
 use crate::lease::{Cause, Failure, Fresh};
+use crate::oauth::answer;
 use crate::policy::IssuerId;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ impl Store {
             want.credential().and_then(|id| self.policy.credentials.get(id.0)).ok_or_else(gone)?;
         let fresh = credential.grant.read(reply, self.subject(want, unix), dice)?;
         let Fresh { value: token, renew_after, end_after } = fresh;
+        let state = want.credential().and_then(|id| self.credentials.get(id.0)).ok_or_else(gone)?;
+        state.capped.add(u64::from(answer::is_capped(end_after)));
         let serial = self.token_state(want).map_or(0, |state| state.serial.wrapping_add(1));
         let digest = credential.grant.bound.then(|| dpop::digest(token.reveal().as_bytes()).into());
         let news = format!("token received, good for {} s", end_after.as_secs());

@@ -7,6 +7,7 @@ use crate::dpop::Nonce;
 use crate::io::Instant;
 use crate::lease::{Lease, Outlook, Pace};
 use crate::policy::{self, CredentialId, Policy};
+use crate::stats::Tally;
 use std::time::Duration;
 
 /// One credential.
@@ -19,6 +20,8 @@ pub(super) struct CredentialState {
     pub(super) turn: Turn,
     /// What the provider wants in the next proof.
     pub(super) nonce: Option<Nonce>,
+    /// Tokens that were said to live longer than is believed.
+    pub(super) capped: Tally,
 }
 
 /// One token.
@@ -36,7 +39,7 @@ impl CredentialState {
     pub(super) fn new(policy: &Policy, credential: &policy::Credential) -> Self {
         let pace = policy.issuers.get(credential.issuer.0).map_or_else(Pace::default, issuer_pace);
         let (own, exchanges) = (TokenState::new(pace), Exchanges::new(pace, None));
-        Self { own, exchanges, turn: Turn::default(), nonce: None }
+        Self { own, exchanges, turn: Turn::default(), nonce: None, capped: Tally::default() }
     }
 }
 

@@ -1,13 +1,19 @@
 //! Key names that a fetch did not bring.
 
 use crate::io::Instant;
+use crate::stats::Tally;
 use std::time::Duration;
 
 /// Names that are not asked for again for a while.
 #[derive(Debug, Default)]
-pub(super) struct Unknown(Vec<(String, Instant)>);
+pub(super) struct Unknown {
+    names: Vec<(String, Instant)>,
+    /// Names that were dropped before their time was up.
+    pub(super) dropped: Tally,
+}
 
-/// Names that are remembered; of more, the latest.
+/// Names that are remembered; of more, the latest. Some 20 KB, and more than a provider has in a year of rotations: whoever brings
+/// more makes them up, and costs a fetch per interval (`KEYS_APART`) whether they are remembered or not.
 const MOST: usize = 256;
 
 /// How long a name stays unknown without asking again: longer than a flood likes, shorter than a provider's replicas
@@ -17,20 +23,21 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 impl Unknown {
     /// A fetch did not bring this name.
     pub(super) fn remember(&mut self, name: &str, now: Instant) {
-        self.0.retain(|(own, until)| now < *until && own != name);
-        if self.0.len() >= MOST {
-            self.0.remove(0);
+        self.names.retain(|(own, until)| now < *until && own != name);
+        if self.names.len() >= MOST {
+            self.names.remove(0);
+            self.dropped.add(1);
         }
-        self.0.push((name.to_owned(), now + UNKNOWN_FOR));
+        self.names.push((name.to_owned(), now + UNKNOWN_FOR));
     }
 
     /// Whether asking for this name again would be in vain.
     pub(super) fn holds(&self, name: &str, now: Instant) -> bool {
-        self.0.iter().any(|(own, until)| own == name && now < *until)
+        self.names.iter().any(|(own, until)| own == name && now < *until)
     }
 
     /// There are other keys now.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.names.clear();
     }
 }

@@ -87,8 +87,11 @@ impl Store {
             }
             _ => &[],
         };
+        let long = |reply: &&Reply| ["etag", "cache-control"].iter().any(|name| is_long(&reply.head, name));
+        self.unsaid.add(u64::from(answer.as_ref().is_some_and(long)));
         let board = &*self.board;
         let seat = self.seats.iter_mut().find(|(own, _)| *own == want);
+        let mut lost = false;
         // When somebody else has written meanwhile, this fetch took longer than its seat was its own: theirs counts.
         let _ = seat.is_none_or(|(_, seat)| {
             seat.leave(board, now, |record| {
@@ -101,14 +104,25 @@ impl Store {
                     return;
                 }
                 // What is unchanged is good from this fetch on, if it is what the provider spoke of: another may have put an
-                // older one there. What failed leaves the one before.
-                if unchanged && old.etag != etag {
+                // older one there, or destroyed it. What failed leaves the one before.
+                lost = unchanged && old.etag != etag;
+                if lost {
                     return;
                 }
                 record.start = if unchanged { record.start } else { old.start };
                 (record.body, record.etag, record.cache_control) = (old.body, old.etag, old.cache_control);
+                // RFC 9111 section 4.3.4: what it says of itself now counts for what was kept.
+                let said_now = answer.filter(|reply| reply.head.first("cache-control").is_some());
+                if let Some(reply) = said_now {
+                    record.cache_control = said(&reply.head, "cache-control");
+                }
             })
         });
+        // The whole set is asked for next time, or no worker would have it from another until the provider changes it.
+        if let (true, Want::Keys(id)) = (lost, want) {
+            let held = self.issuers.get_mut(id.0).and_then(|state| state.keys.held_mut());
+            held.map(Keys::forget_etag).unwrap_or_default();
+        }
     }
 
     /// The records of everything that is fetched, by name.
@@ -228,9 +242,13 @@ fn place(issuer: &Issuer) -> Vec<&[u8]> {
     parts.into_iter().map(str::as_bytes).collect()
 }
 
+fn is_long(head: &Head, name: &str) -> bool {
+    head.first(name).is_some_and(|value| value.len() > MAX_SAID_BYTES)
+}
+
 /// What an answer says of itself; what is longer than any sound one is nothing.
 fn said(head: &Head, name: &str) -> Vec<u8> {
-    head.first(name).filter(|value| value.len() <= MAX_SAID_BYTES).unwrap_or_default().to_vec()
+    head.first(name).filter(|_| !is_long(head, name)).unwrap_or_default().to_vec()
 }
 
 /// What a record says, for a lease. A body that cannot be read, or has not come yet, changes nothing but the backoff.

@@ -1,6 +1,12 @@
 //! The fuzz targets of `fuzz/targets.rs` without a fuzzer: over the corpus, over mutations of it, and over random bytes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
 
 use proptest::prelude::*;
 use std::fs;

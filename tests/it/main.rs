@@ -1,11 +1,13 @@
 //! The integration suites; this list is their table of contents.
 
 mod scene;
+mod tree;
 
 mod access;
 mod attacks;
 mod compose;
 mod config;
+mod conformance;
 mod desk;
 mod differential;
 mod docs;
@@ -17,6 +19,7 @@ mod holding;
 mod inbound;
 mod istio;
 mod layers;
+mod limits;
 mod oci;
 mod outage;
 mod outbound;

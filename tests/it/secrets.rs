@@ -137,7 +137,7 @@ fn store() -> Store {
         store.finish(ticket, &reply(&body), now(), &mut Dice::new(1)).unwrap().result.unwrap();
     }
     let (token, caller) = (token(), caller());
-    store.remember(IssuerId(0), token.as_bytes(), &caller);
+    store.remember(IssuerId(0), token.as_bytes(), &caller, now());
     assert!(store.verified(IssuerId(0), token.as_bytes(), now()).is_some());
     store
 }
@@ -148,7 +148,7 @@ fn held() -> Held {
 
 fn cache() -> Cache<Caller> {
     let mut cache = Cache::new(Capacity { entries: 8, key_bytes: 8000 });
-    cache.put(token().as_bytes(), caller(), u64::MAX);
+    cache.put(token().as_bytes(), caller(), u64::MAX, 0);
     cache
 }
 
@@ -238,7 +238,7 @@ const HARMLESS: &str = "
     Claims Compact Conditions Counter CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault
     Field GrantType HeaderMatch HeaderValue Host Inbound InboundRule Instant Introspect Issuer IssuerId Key Layout Manner Match Material
     Metadata Missing Mistake Mode Names Now OutboundRule Outcome Outlook Pace Path PathMatch Place Preset Proof Quantifier Refusal
-    Reject RequestId Require Requirement Resource ResourceMetadata Response Route Rule Schemes Seat Segment Sent Source Span Stats Step
+    Reject RequestId Require Requirement Resource ResourceMetadata Response Route Rule Schemes Seat Segment Sent Source Span Stats Step Tally
     Subject SubjectToken Template Texts Ticket TokenPlace Unavailable UnknownCredential Url Waiting Want
 ";
 

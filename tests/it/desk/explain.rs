@@ -28,7 +28,7 @@ fn every_step_to_a_refusal_is_told() {
     let expected = r#"path          ok /inventory/items
 rule          no rule-0: {"path":"/health"}, another path
 rule          ok rule-1: {"path_prefix":"/inventory"}
-token         ok 492 bytes
+token         ok header authorization, scheme Bearer, 492 bytes
 header        ok alg EdDSA, kid rfc8037, typ jwt
 type          ok jwt
 algorithm     ok EdDSA
@@ -202,6 +202,7 @@ fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
     let good = desk.token(&json!({}));
     let other = Desk::new(Alg::EdDsa).token(&json!({}));
     let of = |changes: Value| desk.token(&changes);
+    let deep: Value = serde_json::from_str(&format!("{}{}", "[".repeat(40), "]".repeat(40))).unwrap();
     let (headless, cut) = (good.split_once('.').unwrap().1, good.get(..good.len() - 2).unwrap());
     let cases: Vec<Case<'_>> = vec![
         (None, &["--path", "/open"], json!(null), "", json!("open"), ""),
@@ -219,7 +220,8 @@ fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
             "token",
         ),
         (Some(&other), &["--path", "/items"], json!(401), "signature", json!("items"), "signature"),
-        (Some(headless), &["--path", "/items"], json!(401), "malformed", json!("items"), ""),
+        (Some(headless), &["--path", "/items"], json!(401), "malformed", json!("items"), "header"),
+        (Some("x"), &["--path", "/items"], json!(401), "malformed", json!("items"), "header"),
         (Some(cut), &["--path", "/items"], json!(401), "signature", json!("items"), "signature"),
         (Some(&good), &["--path", "/pay"], json!(403), "realm_role", json!("pay"), "access"),
         (Some(&good), &["--path", "/items", "--cluster", "up"], json!(null), "", json!("items"), ""),
@@ -245,14 +247,26 @@ fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
             json!(503),
             "unknown_credential",
             json!("items"),
-            "",
+            "credential",
+        ),
+        (
+            None,
+            &["--path", "/open", "--host", "payment"],
+            json!(401),
+            "no_token",
+            json!("open"),
+            "subject token",
         ),
         (Some(&good), &["--path", "/items", "--host", "payment"], json!(null), "", json!("items"), ""),
     ];
-    let claims: [(Value, &str, &str); 9] = [
+    let claims: [(Value, &str, &str); 13] = [
         (json!({ "iss": "https://other.example.com" }), "issuer", "issuer"),
         (json!({ "exp": NOW - 100 }), "expired", "expiry"),
-        (json!({ "exp": null }), "claim", ""),
+        (json!({ "exp": null }), "claim", "date"),
+        (json!({ "exp": 1e30 }), "claim", "date"),
+        (json!({ "iss": ["x"] }), "issuer", "issuer"),
+        (json!({ "sub": 1 }), "claim", "claims"),
+        (json!({ "deep": deep }), "too_deep", "claims"),
         (json!({ "nbf": NOW + 100 }), "not_yet_valid", "start"),
         (json!({ "iat": NOW + 100 }), "not_yet_valid", "start"),
         (json!({ "aud": ["other"] }), "audience", "audience"),
@@ -278,6 +292,74 @@ fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
         count += 1;
     }
     assert!(count >= 20, "{count}");
+}
+
+#[test]
+fn each_demand_of_a_rule_is_told_and_where_the_token_stood() {
+    let (folder, key) = (Folder::new(), Key::new(Alg::EdDsa).with_kid("k"));
+    let configuration = json!({
+        "issuers": {
+            "idp": { "issuer": "https://idp.example.com", "jwks": { "keys": [key.jwk()] }, "max_lifetime": "1h" },
+            "strict": { "issuer": "https://strict.example.com", "jwks": { "keys": [key.jwk()] }, "rfc9068": true },
+        },
+        "inbound": {
+            "tokens": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-token", "prefix": "t:" }, { "header": "x-bare" }, { "cookie": "c" }, { "danger_query": "q" }],
+            "rules": [
+                { "match": { "path": "/strict" }, "require": { "issuer": "strict", "audiences": ["svc"] } },
+                { "require": {
+                    "issuer": "idp", "audiences": ["svc"], "clients": ["me"], "subjects": ["s"], "acr_values": ["gold"], "max_age": "60s",
+                } },
+            ],
+        },
+    });
+    let config = folder.file("config.json", configuration.to_string());
+    let mint = |changes: &Value| {
+        let mut claims = json!({
+            "iss": "https://idp.example.com", "aud": "svc", "exp": NOW + 300, "iat": NOW, "azp": "me", "sub": "s", "acr": "gold",
+        });
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        Mint::of(claims).header("typ", changes["typ"].as_str().unwrap_or("JWT")).sign(&key)
+    };
+    let now = NOW.to_string();
+    let explain = |path: &str, header: &str| {
+        let base = ["explain", "--format", "json", "--config", &config, "--now", &now, "--path", path];
+        run(&[&base[..], &["--header", header]].concat()).json()
+    };
+    for (path, changes, reason, step) in [
+        ("/", json!({ "azp": "other" }), "client", "client"),
+        ("/", json!({ "sub": null }), "subject", "subject"),
+        ("/", json!({ "acr": "bronze" }), "acr", "acr"),
+        ("/", json!({ "auth_time": NOW - 61 }), "auth_time", "age"),
+        ("/", json!({ "iat": NOW - 61 }), "age", "age"),
+        ("/", json!({ "iat": null }), "claim", "lifetime"),
+        ("/", json!({ "exp": NOW + 3601 }), "lifetime", "lifetime"),
+        ("/strict", json!({ "iss": "https://strict.example.com" }), "type", "type"),
+    ] {
+        let told = explain(path, &format!("authorization: Bearer {}", mint(&changes)));
+        let last = told["steps"].as_array().unwrap().last().unwrap();
+        assert_eq!(
+            (&told["reason"], &last["step"], &last["ok"]),
+            (&json!(reason), &json!(step), &json!(false)),
+            "{told:#}"
+        );
+    }
+    let good = mint(&json!({}));
+    let query = format!("/?q={good}");
+    for (path, header, place) in [
+        ("/", format!("authorization: Bearer {good}"), "header authorization, scheme Bearer"),
+        ("/", format!("x-token: t:{good}"), "header x-token, behind \"t:\""),
+        ("/", format!("x-bare: {good}"), "header x-bare"),
+        ("/", format!("cookie: a=b; c={good}"), "cookie c"),
+        (query.as_str(), "x: y".to_owned(), "query parameter q"),
+    ] {
+        let told = explain(path, &header);
+        assert_eq!(told["decision"], "accept", "{told:#}");
+        let step = told["steps"].as_array().unwrap().iter().find(|step| step["step"] == "token").unwrap();
+        assert_eq!(step["detail"], format!("{place}, {} bytes", good.len()));
+    }
 }
 
 #[test]
@@ -352,7 +434,10 @@ fn every_token_of_the_jwt_cases_is_explained_as_the_filter_decides() {
         };
         let same =
             (ran.code, &told["status"], &told["error"], &told["reason"]) == (code, &status, &error, &reason);
-        if !same {
+        // Whatever is refused is refused by the last step that is told.
+        let explained =
+            code != 1 || told["steps"].as_array().unwrap().last().is_some_and(|step| step["ok"] == false);
+        if !same || !explained {
             wrong.push(format!("{}: the filter {status} {reason}, the desk {ran:?}", case.name));
         }
         cases += 1;

@@ -50,6 +50,7 @@ fn configuration(idp: &Idp, other: &Idp) -> Value {
         keycloak("all", json!({ "audiences": { "all_of": ["inventory-service", "audit"] } })),
         keycloak("age", json!({ "max_age": "1m" })),
         keycloak("acr", json!({ "acr_values": ["gold"] })),
+        keycloak("step-up", json!({ "acr_values": ["gold", "urn:silver"], "max_age": "5m" })),
         keycloak("subjects", json!({ "subjects": ["somebody-else"] })),
         cognito,
     ] } })
@@ -144,7 +145,7 @@ async fn whose_keys_count_what_tokens_must_be_like_and_what_rules_ask() {
                 assert_eq!(answer.json()["reason"], *reason, "{path}: {answer:?}");
                 let error = match *reason {
                     "client" | "subject" => "insufficient_scope",
-                    "acr" | "auth_time" => "insufficient_user_authentication",
+                    "acr" | "age" | "auth_time" => "insufficient_user_authentication",
                     _ => "invalid_token",
                 };
                 let challenge = answer.header("www-authenticate").unwrap_or_default();
@@ -153,6 +154,54 @@ async fn whose_keys_count_what_tokens_must_be_like_and_what_rules_ask() {
             }
         }
     }
+}
+
+/// RFC 9470 section 3: a caller learns what it has to do, and that is all that the rule asks.
+#[tokio::test]
+async fn a_caller_that_must_authenticate_again_is_told_how_and_when() {
+    let (scene, _other) = scene().await;
+    let with = |edit: &dyn Fn(&mut Value)| {
+        let mut claims = scene.idp.claims();
+        edit(&mut claims);
+        scene.idp.mint(claims)
+    };
+    let (acr, long_ago, old) = (
+        "the caller has not authenticated in a way that is accepted here",
+        "the caller has authenticated too long ago",
+        "the token was issued too long ago",
+    );
+    for (path, token, reason, sentence, parameters) in [
+        ("/acr", scene.idp.token(), "acr", acr, r#"acr_values="gold""#),
+        ("/age", with(&|c| c["auth_time"] = json!(now() - 90)), "auth_time", long_ago, r#"max_age="60""#),
+        ("/age", with(&|c| c["iat"] = json!(now() - 90)), "age", old, r#"max_age="60""#),
+        ("/step-up", scene.idp.token(), "acr", acr, r#"acr_values="gold urn:silver", max_age="300""#),
+        (
+            "/step-up",
+            with(&|c| {
+                c["acr"] = json!("urn:silver");
+                c["auth_time"] = json!(now() - 400);
+            }),
+            "auth_time",
+            long_ago,
+            r#"acr_values="gold urn:silver", max_age="300""#,
+        ),
+    ] {
+        let answer = scene.get(path).bearer(&token).send().await;
+        let challenge = format!(
+            r#"Bearer realm="m2m", error="insufficient_user_authentication", error_description="{sentence}", {parameters}"#
+        );
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some(challenge)));
+        let body = answer.json();
+        assert_eq!(
+            (&body["error"], &body["reason"]),
+            (&json!("Insufficient authentication"), &json!(reason))
+        );
+    }
+    let good = with(&|c| {
+        c["acr"] = json!("gold");
+        c["auth_time"] = json!(now() - 200);
+    });
+    assert_eq!(scene.get("/step-up").bearer(good).send().await.status, 200);
 }
 
 #[tokio::test]

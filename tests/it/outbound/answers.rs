@@ -52,7 +52,7 @@ fn rows() -> Vec<Row> {
     let deep = format!("{}1{}", "[".repeat(1000), "]".repeat(1000));
     let twice = format!(r#"{{"access_token":"{TOKEN}","access_token":"{TOKEN}2","token_type":"Bearer"}}"#);
     let no_json = "is not a JSON object";
-    let no_header = "access_token is empty, too long, or holds characters that a header cannot";
+    let no_header = "access_token is empty, or holds characters that a header cannot";
     vec![
         good("plain", changed(|_| {})),
         // No answer to the question.
@@ -63,8 +63,8 @@ fn rows() -> Vec<Row> {
         row(
             "nested-1000-deep",
             with("filler", json!(0)).replace(":0", &format!(":{deep}")),
-            "unreadable",
-            no_json,
+            "too_large",
+            "nested deeper than 32",
         ),
         row("duplicate-members", twice, "unreadable", no_json),
         row(
@@ -84,7 +84,12 @@ fn rows() -> Vec<Row> {
         ),
         row("token-with-blank", with("access_token", json!(format!("{TOKEN} 2"))), "unusable", no_header),
         row("token-not-ascii", with("access_token", json!(format!("{TOKEN}\u{fc}"))), "unusable", no_header),
-        row("token-too-long", with("access_token", json!(TOKEN.repeat(2000))), "unusable", no_header),
+        row(
+            "token-too-long",
+            with("access_token", json!(TOKEN.repeat(2000))),
+            "too_large",
+            "access_token is longer than 16384 bytes",
+        ),
         row("token-number", with("access_token", json!(5)), "unusable", "no access_token"),
         row("token-array", with("access_token", json!([TOKEN])), "unusable", "no access_token"),
         row("token-object", with("access_token", json!({ "value": TOKEN })), "unusable", "no access_token"),

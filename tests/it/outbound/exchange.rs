@@ -3,6 +3,7 @@
 use super::sent_as;
 use crate::scene::{Scene, arrived, builder, issuers, listener, listener_named, wasm};
 use m2m_auth_kit::client;
+use m2m_auth_kit::envoy;
 use m2m_auth_kit::idp::{ClientSpec, Endpoint, Fault, Idp};
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::load::Load;
@@ -226,5 +227,50 @@ async fn an_exchange_works_beside_a_credential_of_ones_own() {
     {
         let answer = scene.get(path).bearer(&token).send().await;
         assert_eq!(sent_as(&answer).as_deref(), Some(client), "{path}");
+    }
+}
+
+/// A route may name a credential that acts for a caller; where no rule has asked for one, there is nobody to act for.
+#[tokio::test]
+async fn a_route_that_wants_a_token_for_its_caller_gets_none_where_nobody_is_asked_for() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    let mut configuration = configuration(&idp);
+    let require = json!({ "issuer": "keycloak", "audiences": ["inventory-service"] });
+    configuration["inbound"]["rules"] = json!([
+        { "match": { "path_prefix": "/public" }, "allow": true },
+        { "match": { "path_prefix": "/optional" }, "mode": "optional", "require": require },
+        { "require": require },
+    ]);
+    configuration["outbound"]["rules"] = json!([{ "name": "by-route", "route_metadata": true }]);
+    let route = |path: &str, credential: &str| {
+        let metadata = json!({ "filter_metadata": { "m2m_auth": { "credential": credential } } });
+        json!({ "match": { "path": path }, "route": { "cluster": "service" }, "metadata": metadata })
+    };
+    let routes = ["/charge", "/public/charge", "/optional/charge"].map(|path| route(path, "payment"));
+    let routes = routes.into_iter().chain([route("/public/plain", "none")]).collect();
+    let filter = wasm(&configuration).filter();
+    let listener = envoy::listener("main", vec![filter], envoy::route_config(routes));
+    let builder = builder(&idp, &upstream).listener(listener);
+    let scene = Scene::of(idp, upstream, builder).await;
+    let token = order_token(&scene).await;
+    for (path, bearer) in
+        [("/public/charge", None), ("/public/charge", Some(&token)), ("/optional/charge", None)]
+    {
+        let request = scene.get(path);
+        let answer = bearer.map_or(request.clone(), |token| request.bearer(token)).send().await;
+        assert_eq!(
+            (answer.status, &answer.json()["reason"]),
+            (401, &json!("no_token")),
+            "{path}: {answer:?}"
+        );
+        let challenge = answer.header("www-authenticate").unwrap();
+        assert!(challenge.starts_with("Bearer realm=") && !challenge.contains("error="), "{challenge}");
+        assert!(scene.seen(path).is_empty(), "{path} has reached the service");
+    }
+    assert_eq!(exchanges(&scene.idp), 0, "nothing was asked for");
+    assert_eq!(scene.get("/public/plain").send().await.status, 200);
+    for path in ["/charge", "/optional/charge"] {
+        let answer = scene.get(path).bearer(&token).send().await;
+        assert_eq!(sent_as(&answer).as_deref(), Some("inventory-service"), "{path}");
     }
 }

@@ -177,6 +177,11 @@ fn the_nonce_of_a_service_is_in_every_further_proof_for_its_origin_alone() {
     }
     assert_eq!(proof_of(&mut world, &to("one")).0["nonce"], Value::Null);
     assert_eq!(proof_of(&mut world, &to("host-999")).0["nonce"], "x");
+    let (_, sent) = proof_of(&mut world, &to(&"h".repeat(1100)));
+    world.upstream_answers(&sent, &answer("200", &[("dpop-nonce", "x")]));
+    let counters = world.counters();
+    assert_eq!(counters["m2m_auth_limit.reached.nonces"], 1001 - 64);
+    assert_eq!(counters["m2m_auth_limit.reached.nonce_bytes"], 2, "one nonce, and one origin");
 }
 
 #[test]

@@ -183,6 +183,7 @@ fn no_more_callers_are_remembered_than_there_is_room_for() {
     let before = world.provider.subjects.len();
     assert_eq!(world.ask(&on_behalf_of(&first)).status(), 200);
     assert_eq!(world.provider.subjects.len(), before + 1, "the first made room, and is exchanged anew");
+    assert_eq!(world.counters()["m2m_auth_limit.of.order.reached.exchanged_tokens"], 1102 - 1024);
 }
 
 #[test]

@@ -180,6 +180,10 @@ fn a_flood_of_made_up_tokens_costs_the_provider_a_bounded_rate_and_known_callers
     assert!((2..=4).contains(&own), "renewed in the flood, and never pushed out: {own}");
     let new = world.opaque(&json!({}));
     assert_eq!(world.ask(&items(&new)).status(), 200, "it is over");
+    let counters = world.counters();
+    let no_room = counters["m2m_auth_limit.of.idp.reached.introspections_in_line"];
+    assert!(no_room > 10_000, "{no_room}");
+    assert!(counters["m2m_auth_limit.of.idp.reached.introspection_rate"] > 3000, "{counters:?}");
 }
 
 #[test]
@@ -198,6 +202,8 @@ fn no_more_answers_are_kept_than_there_is_room_for() {
     assert!(world.now < secs(30), "it has not ended");
     assert_eq!(world.ask(&items(&first)).status(), 200);
     assert_eq!(world.provider.introspected.len(), before + 1, "the first made room, and is asked about anew");
+    let dropped = world.counters()["m2m_auth_limit.of.idp.reached.introspections"];
+    assert_eq!(dropped, 1102 - 1024);
 }
 
 #[test]
@@ -215,6 +221,7 @@ fn large_answers_are_kept_in_bounds_too() {
     let before = world.provider.introspected.len();
     assert_eq!(world.ask(&items(&first)).status(), 200);
     assert_eq!(world.provider.introspected.len(), before + 1, "4 MiB hold some forty of them");
+    assert!(world.counters()["m2m_auth_limit.of.idp.reached.introspections"] > 0);
 }
 
 #[test]
@@ -249,6 +256,17 @@ fn a_jwt_that_must_be_asked_about_is_verified_first() {
     world.pass(secs(31));
     assert_eq!(world.ask(&items(&good)).reason(), "inactive");
     assert_eq!(world.provider.introspected, [good.as_str(), good.as_str()]);
+}
+
+#[test]
+fn only_what_a_signature_has_proven_goes_on_as_a_payload() {
+    let mut configuration = always();
+    configuration["inbound"]["rules"][0]["payload_header"] = json!("x-jwt-payload");
+    let mut world = World::warm(&configuration);
+    let (opaque, jwt) = (world.opaque(&json!({})), world.token());
+    world.provider.active.insert(jwt.clone(), json!({}));
+    assert_eq!(world.ask(&items(&opaque)).set("x-jwt-payload"), None);
+    assert_eq!(world.ask(&items(&jwt)).set("x-jwt-payload").as_deref(), jwt.split('.').nth(1));
 }
 
 #[test]

@@ -127,6 +127,8 @@ fn of_a_flood_of_made_up_keys_a_few_hundred_are_remembered_and_no_more() {
     let ids: Vec<_> = flood.iter().map(|get| world.send(get)).collect();
     let remembered = ids.iter().filter(|id| world.outcome(**id).status() == 401).count();
     assert!((1..=512).contains(&remembered), "{remembered} of 900");
+    let dropped = world.counters()["m2m_auth_limit.of.idp.reached.unknown_keys"];
+    assert!(dropped >= 644, "{dropped}: of 900 that came at once, 256 are remembered");
 }
 
 #[test]

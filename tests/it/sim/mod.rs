@@ -21,6 +21,7 @@ mod dpop;
 mod exchange;
 mod introspection;
 mod keys;
+mod limits;
 mod modes;
 mod places;
 mod random;

@@ -178,6 +178,40 @@ fn rules_that_never_refuse_never_make_anybody_wait() {
     assert_eq!(world.waiting().len(), 0);
 }
 
+/// What filter state says of a caller who was not admitted, later filters would decide by.
+#[test]
+fn of_a_request_that_was_spared_no_caller_is_told_and_of_an_admitted_one_nothing_that_is_empty() {
+    let mut configuration = modes();
+    configuration["inbound"]["filter_state"] = json!(true);
+    let mut world = World::warm(&configuration);
+    let (key, exp) = (world.provider.published[0].clone(), world.unix() + 300);
+    let poor =
+        key.sign(&json!({ "iss": ISSUER, "aud": "inventory-service", "sub": "s", "azp": "c", "exp": exp }));
+    let good = world.token();
+    let state = |world: &mut World, path: &str, token: &str| {
+        let outcome = world.ask(&get(path).bearer(token));
+        let state = outcome.edits().state.clone();
+        state
+            .into_iter()
+            .map(|(name, value)| format!("{}={value}", name.trim_start_matches("m2m_auth.")))
+            .collect::<Vec<_>>()
+    };
+    for mode in ["danger_permissive", "danger_dry_run"] {
+        let told = state(&mut world, &format!("/{mode}"), &poor);
+        assert_eq!(told, ["decision=spared", "reason=client_role", &format!("rule={mode}")]);
+    }
+    let told = state(&mut world, "/enforce", &good);
+    let expected = [
+        "decision=allowed",
+        "rule=enforce",
+        "subject=someone",
+        "client=order-service",
+        &format!("issuer={ISSUER}"),
+        "roles=inventory-service/inventory:read",
+    ];
+    assert_eq!(told, expected, "no scopes, so none are told");
+}
+
 #[test]
 fn a_path_without_one_meaning_and_a_request_without_a_rule_are_refused_in_every_mode() {
     let mut world = World::warm(&modes());

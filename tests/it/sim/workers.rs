@@ -158,6 +158,17 @@ impl Process {
     }
 }
 
+impl Process {
+    /// What a worker has counted under this name.
+    fn counted(&mut self, worker: usize, name: &str) -> u64 {
+        let mut found = 0;
+        self.workers[worker].plugin.stats().report(|_, counter, sum| {
+            found += if counter.to_string() == name { sum } else { 0 };
+        });
+        found
+    }
+}
+
 impl Worker {
     fn drain(&mut self) {
         while let Some(effect) = self.plugin.poll() {
@@ -267,6 +278,8 @@ fn what_somebody_else_scribbles_on_the_board_costs_a_fetch_and_nothing_else() {
         assert_eq!(process.calls(), 1, "{bytes:?}");
         process.answer(&answer(200, "t2"));
         assert!(matches!(process.request(0, 1), Step::Forward(_)));
+        let unsound = process.counted(0, "m2m_auth_limit.reached.shared_record");
+        assert_eq!(unsound, 1, "{bytes:?}");
     }
 }
 
@@ -381,6 +394,28 @@ fn a_key_set_that_is_unchanged_is_good_for_longer_on_every_worker_whoever_asked(
     assert_eq!(misses, 3, "each worker has verified the token once");
 }
 
+#[test]
+fn what_is_said_of_a_key_set_at_too_great_a_length_is_not_shared_and_the_keys_are() {
+    for (length, told) in [(255, 0), (256, 1)] {
+        let mut process = Process::with(2, verifying);
+        process.pass(Duration::from_millis(2));
+        let key = provider::Key::number(1);
+        let body = json!({ "keys": [key.jwk()] }).to_string().into_bytes();
+        let said = [("cache-control", format!("{:x>length$}", ""))].into_iter().collect();
+        process.answer(&Reply { status: Some(200), head: said, body: Some(body), ..Reply::default() });
+        process.pass(Duration::from_secs(2));
+        let claims = json!({ "iss": "idp", "aud": "svc", "sub": "s", "exp": 1_800_010_000 });
+        let bearer = format!("Bearer {}", key.sign(&claims));
+        let mut counted = 0;
+        for worker in 0..2 {
+            let step = process.request_with(worker, 1, &[("authorization", &bearer)]);
+            assert!(matches!(step, Step::Forward(_)), "worker {worker}: {step:?}");
+            counted += process.counted(worker, "m2m_auth_limit.reached.shared_header");
+        }
+        assert_eq!((process.calls(), counted), (0, told));
+    }
+}
+
 /// Whoever can write there may put an older record back, even a sealed one. It is good no longer than it was.
 #[test]
 fn an_older_key_set_put_back_on_the_board_is_not_made_young_by_an_answer_about_a_newer_one() {
@@ -430,5 +465,84 @@ fn an_older_key_set_put_back_on_the_board_is_not_made_young_by_an_answer_about_a
             "worker {worker} believes a withdrawn key"
         );
         assert!(matches!(ask(&mut process, &new), Step::Forward(_)), "worker {worker}");
+    }
+}
+
+/// Whoever can write there may destroy a record. The next answer says no more than that nothing has changed, so that the worker
+/// which is told must ask for the whole set again: else each would fetch for itself for as long as the provider changes nothing.
+#[test]
+fn a_key_set_that_was_destroyed_on_the_board_is_there_again_though_the_provider_changes_nothing() {
+    let mut process = Process::with(3, verifying);
+    process.pass(Duration::from_millis(2));
+    let key = provider::Key::number(1);
+    let body = json!({ "keys": [key.jwk()] }).to_string().into_bytes();
+    let whole = Reply {
+        status: Some(200),
+        head: [("etag", "\"v1\"")].into_iter().collect(),
+        body: Some(body),
+        ..Reply::default()
+    };
+    let same = Reply { status: Some(304), body: Some(Vec::new()), ..whole.clone() };
+    process.answer(&whole);
+    process.pass(Duration::from_secs(2));
+    for (record, version) in process.board.0.borrow_mut().values_mut() {
+        (*record, *version) = (b"gone".to_vec(), *version + 1);
+    }
+    let claims = json!({ "iss": "idp", "aud": "svc", "sub": "s", "exp": 1_800_010_000 });
+    let bearer = format!("Bearer {}", key.sign(&claims));
+    let mut asked = Vec::new();
+    for second in 0..600 {
+        process.pass(Duration::from_secs(1));
+        while let Some(worker) = process.workers.iter().position(|worker| !worker.calls.is_empty()) {
+            let (ticket, call) = process.workers[worker].calls.remove(0);
+            let reply = if shown(&call).is_some() { &same } else { &whole };
+            let now = process.clock();
+            process.workers[worker].plugin.reply(ticket, reply, now);
+            process.workers[worker].drain();
+            asked.push(second);
+        }
+        for worker in 0..3 {
+            let step = process.request_with(worker, 1, &[("authorization", &bearer)]);
+            assert!(matches!(step, Step::Forward(_)), "worker {worker} after {second} s: {step:?}");
+        }
+    }
+    let late = asked.iter().filter(|second| **second >= 120).count();
+    // Every 54 to 60 s, whoever asks.
+    assert!((8..=9).contains(&late), "{asked:?}");
+}
+
+/// RFC 9111 section 4.3.4: what an answer of 304 says counts from then on, for those too who were not answered.
+#[test]
+fn a_304_that_says_something_else_of_its_age_is_heeded_by_every_worker() {
+    let configuration = json!({
+        "issuers": { "idp": { "issuer": "idp", "cluster": "idp", "jwks_uri": "http://idp/keys" } },
+        "inbound": { "rules": [{ "require": { "issuer": "idp", "audiences": ["svc"] } }] },
+    });
+    let policy = || Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap();
+    let mut process = Process::with(3, policy);
+    process.pass(Duration::from_millis(2));
+    let body = json!({ "keys": [provider::Key::number(1).jwk()] }).to_string().into_bytes();
+    let said = |age: &str| [("etag", "\"v1\""), ("cache-control", age)].into_iter().collect();
+    process.answer(&Reply {
+        status: Some(200),
+        head: said("max-age=600"),
+        body: Some(body),
+        ..Reply::default()
+    });
+    while process.calls() == 0 {
+        process.pass(Duration::from_secs(1));
+    }
+    assert!(process.now > Duration::from_secs(1000 + 500));
+    process.answer(&Reply {
+        status: Some(304),
+        head: said("max-age=60"),
+        body: Some(Vec::new()),
+        ..Reply::default()
+    });
+    process.pass(Duration::from_secs(2));
+    let now = process.clock();
+    for (number, worker) in process.workers.iter().enumerate() {
+        let next = worker.plugin.deadline(now).unwrap().since(now.instant);
+        assert!(next <= Duration::from_secs(60), "worker {number} looks again after {next:?}");
     }
 }
