@@ -284,11 +284,11 @@ pub(crate) fn structure(bytes: &[u8]) {
     }
 }
 
-/// Fractions of more digits than anybody writes may differ in the last bit, as JSON is read faster so.
+/// Fractions of more digits than anybody writes may differ in the last bits, as JSON is read faster so.
 fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => match (one.as_f64(), other.as_f64()) {
-            (Some(a), Some(b)) if one.is_f64() => (a - b).abs() <= a.abs() * f64::EPSILON,
+            (Some(a), Some(b)) if one.is_f64() => (a - b).abs() <= a.abs() * 1e-14 + f64::MIN_POSITIVE,
             _ => one == other,
         },
         (Value::Array(one), Value::Array(other)) => {

@@ -3,16 +3,15 @@
 use m2m_auth_kit::client;
 use m2m_auth_kit::dpop::Service;
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
-use m2m_auth_kit::json;
 use m2m_auth_kit::keycloak::Keycloak;
 use m2m_auth_kit::public::thumbprint;
 use m2m_auth_kit::token;
 use m2m_auth_kit::upstream::Upstream;
+use m2m_auth_kit::{Value, json};
 
-#[tokio::test]
-async fn its_bound_token_is_taken_with_its_proof_and_with_nothing_less() {
-    let realm = Keycloak::start().await.realm("dpop-inbound").await;
-    let client = json!({
+/// A client whose tokens are bound, and for inventory-service.
+fn bound_client() -> Value {
+    json!({
         "clientId": "bound-service",
         "publicClient": false,
         "clientAuthenticatorType": "client-secret",
@@ -26,8 +25,13 @@ async fn its_bound_token_is_taken_with_its_proof_and_with_nothing_less() {
             "protocolMapper": "oidc-audience-mapper",
             "config": { "included.custom.audience": "inventory-service", "access.token.claim": "true" },
         }],
-    });
-    realm.admin("POST", "clients", Some(&client)).await;
+    })
+}
+
+#[tokio::test]
+async fn its_bound_token_is_taken_with_its_proof_and_with_nothing_less() {
+    let realm = Keycloak::start().await.realm("dpop-inbound").await;
+    realm.admin("POST", "clients", Some(&bound_client())).await;
     let upstream = Upstream::start().await;
     let issuers = json!({ "keycloak": { "issuer": realm.issuer(), "cluster": "keycloak" } });
     let inbound = json!({
@@ -88,16 +92,7 @@ async fn its_bound_token_is_taken_with_its_proof_and_with_nothing_less() {
 #[tokio::test]
 async fn its_token_is_bound_to_the_key_of_the_proof() {
     let realm = Keycloak::start().await.realm("dpop").await;
-    let client = json!({
-        "clientId": "bound-service",
-        "publicClient": false,
-        "clientAuthenticatorType": "client-secret",
-        "secret": "bound-secret",
-        "serviceAccountsEnabled": true,
-        "standardFlowEnabled": false,
-        "attributes": { "dpop.bound.access.tokens": "true" },
-    });
-    realm.admin("POST", "clients", Some(&client)).await;
+    realm.admin("POST", "clients", Some(&bound_client())).await;
     let (upstream, service) = (Upstream::start().await, Service::new("https://api.example.com"));
     upstream.answer_by(service.rule());
     let configuration = json!({
