@@ -67,18 +67,17 @@ impl<'a> Target<'a> {
     /// Its readings, as far as rules that look at these attributes can tell them apart.
     pub fn readings(self, looked_at: Attributes) -> Result<Readings<'a>, Ambiguity> {
         let paths = if looked_at.path {
-            PathReadings::of(self.path).map_err(|Unreadable| Ambiguity::Path)?
+            PathReadings::of(self.path).map_err(|Unreadable| unreadable(Ambiguity::Path))?
         } else {
             PathReadings::as_sent(self.path)
         };
         let methods = if looked_at.method { self.other_methods() } else { Vec::new() };
         let hosts = if looked_at.host { host::readings(self.head.host()) } else { Ok(Vec::new()) };
-        let hosts = hosts.map_err(|Unreadable| Ambiguity::Host)?;
+        let hosts = hosts.map_err(|Unreadable| unreadable(Ambiguity::Host))?;
         let case = if looked_at.case_sensitive { Case::Exact } else { Case::Ignored };
         let readings = Readings { target: self, case, paths, methods, hosts };
         if readings.count() > MAX_READINGS {
-            trace::tell("path", false, || format!("read in more than {MAX_READINGS} ways"));
-            return Err(Ambiguity::Path);
+            return Err(unreadable(Ambiguity::Path));
         }
         Ok(readings)
     }
@@ -96,6 +95,12 @@ impl<'a> Target<'a> {
         }
         methods
     }
+}
+
+fn unreadable(by: Ambiguity) -> Ambiguity {
+    let what = if by == Ambiguity::Host { "host" } else { "path" };
+    trace::tell(what, false, || "it leads above its root, or can be read in too many ways".to_owned());
+    by
 }
 
 impl<'a> Readings<'a> {
