@@ -11,7 +11,7 @@ pub use claim::{EXACT, Part, Test};
 pub use names::{Names, Quantifier, Source, roles, scopes};
 
 use crate::jwt::Caller;
-use crate::route::{Match, Target};
+use crate::route::Target;
 use crate::trace;
 use std::rc::Rc;
 
@@ -42,10 +42,13 @@ enum What {
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
     /// What rules see of it.
-    pub target: &'a Target<'a>,
-    /// What the rule sees in its path.
-    pub matches: &'a Match,
+    pub target: Target<'a>,
+    /// What stands in its path.
+    pub captures: &'a Captures,
 }
+
+/// What a request's path has in the places of its rule's path, by their names.
+pub type Captures = Vec<(Rc<str>, Option<Vec<u8>>)>;
 
 /// What the caller lacks. Made once, from the policy alone, so that it can hold nothing of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +88,29 @@ impl Requirement {
     #[inline(never)]
     pub fn all(&mut self, other: Self) {
         self.checks.extend(other.checks);
+    }
+
+    /// The names of places in the path that claims are compared with, each once.
+    pub fn compared_captures(&self) -> Vec<Rc<str>> {
+        let mut names: Vec<Rc<str>> = Vec::new();
+        self.for_each_test(&mut |test| {
+            if let Test::Same(Part::Path(name)) = test
+                && !names.contains(name)
+            {
+                names.push(Rc::clone(name));
+            }
+        });
+        names
+    }
+
+    fn for_each_test(&self, visit: &mut dyn FnMut(&Test)) {
+        for check in &self.checks {
+            match &check.what {
+                What::Names(_) => {}
+                What::Claim(_, test) => visit(test),
+                What::Any(alternatives) => alternatives.iter().for_each(|one| one.for_each_test(visit)),
+            }
+        }
     }
 
     /// Whether nothing is asked for.

@@ -170,11 +170,22 @@ fn by_scheme<'a>(head: &'a Head, header: &str, scheme: &str) -> Result<&'a [u8],
     }
 }
 
-/// What stands behind the scheme.
+/// What stands behind the scheme. A separator that is no space, or bytes before the scheme that no scheme can have (RFC 9110
+/// section 11.1), are part of what is returned, so that it is no good token: a lenient server might take it for one.
 fn of_scheme<'a>(credential: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
-    let (own, token) = credential.split_at_checked(scheme.len())?;
-    let token = token.strip_prefix(b" ")?;
-    own.eq_ignore_ascii_case(scheme.as_bytes()).then(|| token.trim_ascii())
+    let start = credential.iter().position(|byte| is_token(*byte))?;
+    let (own, token) = credential.get(start..)?.split_at_checked(scheme.len())?;
+    let separator = token.first().filter(|byte| !is_token(**byte))?;
+    if !own.eq_ignore_ascii_case(scheme.as_bytes()) {
+        return None;
+    }
+    let sound = start == 0 && *separator == b' ';
+    Some(if sound { token.trim_ascii() } else { credential })
+}
+
+/// RFC 9110 section 5.6.2, `token`.
+pub fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// What stands behind a text, to the letter.

@@ -27,6 +27,7 @@ use crate::layout::Layout;
 use crate::located::Path;
 use crate::mistake::{self, Mistake};
 use crate::policy::{Inbound, IssuerId, Policy, Require, Rule};
+use crate::route::Attributes;
 use access::{Conditions, layout};
 use names::{Names, rule_name};
 use std::time::Duration;
@@ -144,6 +145,10 @@ impl Compiler<'_> {
             issuers,
             inbound,
             credentials,
+            outbound_attributes: Attributes::of(
+                outbound.iter().map(|rule| &rule.matches),
+                config.outbound.as_ref().is_some_and(|outbound| outbound.danger_case_sensitive_paths),
+            ),
             outbound,
             waiting,
             sharing,
@@ -168,7 +173,10 @@ impl Compiler<'_> {
         let terms = self.terms(&path.name("dpop"), inbound.dpop.as_ref(), proves);
         let own_headers = handing::own_headers(&rules);
         self.distinct(&path.name("rules"), inbound.rules.iter().map(|rule| rule.name.as_deref()));
-        Inbound { manner, resource, own_headers, terms, rules, filter_state: inbound.filter_state }
+        let attributes =
+            Attributes::of(rules.iter().map(|rule| &rule.matches), inbound.danger_case_sensitive_paths);
+        let filter_state = inbound.filter_state;
+        Inbound { manner, resource, own_headers, terms, rules, attributes, filter_state }
     }
 
     #[inline(never)]
@@ -189,8 +197,18 @@ impl Compiler<'_> {
             Some(require) => Some(require?),
             None => None,
         };
-        let (mode, cors_preflight) = (rule.mode, rule.cors_preflight);
-        Some(Rule { name, matches, mode, require, tokens, claims_to_headers, payload_header, cors_preflight })
+        let compared_captures = require.as_ref().map(|require| require.access.compared_captures());
+        Some(Rule {
+            name,
+            matches,
+            compared_captures: compared_captures.unwrap_or_default(),
+            mode: rule.mode,
+            require,
+            tokens,
+            claims_to_headers,
+            payload_header,
+            cors_preflight: rule.cors_preflight,
+        })
     }
 
     #[inline(never)]

@@ -223,6 +223,10 @@ pub struct Inbound {
     pub dpop: Option<Dpop>,
     /// The rules; the first that matches decides. A request that matches none is refused.
     pub rules: Vec<InboundRule>,
+    /// `true`: the services take `/a` and `/A` for two paths, every one of them. Default `false`: some do not (Express, ASP.NET,
+    /// Windows), so that a request whose path leads to another rule in another case is refused with 400 `ambiguous_path`.
+    /// With `true` such a service would run `/admin` for `/ADMIN`, which the rule for `/admin` does not see.
+    pub danger_case_sensitive_paths: bool,
     /// `true`: what was decided stands in Envoy's filter state, for the filters behind this one and for the access log:
     /// `wasm.m2m_auth.decision` (`allowed` or `refused`), `.reason` (why refused), `.rule`, and of a caller `.subject`, `.client`,
     /// `.issuer` (its `iss`), `.roles` and `.scopes`. `rbac` takes them as a principal (`filter_state`), rate limits as CEL
@@ -360,10 +364,13 @@ pub struct TokenPlace {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Match {
-    /// The host, `inventory-service` or `*.example.com`, without regard to case; with a port only if one is given here.
+    /// The host, `inventory-service` or `*.example.com`, without regard to case; with a port only if one is given here. A
+    /// malformed host that leads to different rules when read in different ways (`svc:x`, `svc.`) is refused with 400
+    /// `ambiguous_host`.
     pub host: Option<String>,
-    /// The whole path. Paths are compared decoded and without dot segments, double slashes, parameters (`;x`) and a slash at
-    /// the end; upper and lower case are not the same. A gRPC method is the path `/package.Service/Method`.
+    /// The whole path, decoded; a slash at the end does not count. A gRPC method is the path `/package.Service/Method`. Servers
+    /// read some paths in different ways (encodings, dot segments, `;parameters`, case and so on). A request that leads to
+    /// different rules when read in different ways is refused with 400 `ambiguous_path`.
     pub path: Option<String>,
     /// The path or its beginning, up to a `/`: `/inventory` matches `/inventory/items` but not `/inventoryx`, and
     /// `/package.Service` matches every method of that gRPC service.
@@ -371,7 +378,9 @@ pub struct Match {
     /// The whole path with places in it: `/orders/{id}/items`. `{id}` and `*` stand for one segment, whatever it is;
     /// `**` and `{rest=**}` at the end for any number of them, none included: `/tenants/{tenant}/**`.
     pub path_template: Option<String>,
-    /// The methods. Default: all.
+    /// The methods, in upper case. Default: all. `GET` includes `HEAD`, since services run the same code for both. Where a rule
+    /// has `methods`, a lower-case method and the headers that override a method (`x-http-method-override`, `x-http-method`,
+    /// `x-method-override`) count too: a request that leads to different rules then is refused with 400 `ambiguous_method`.
     pub methods: Vec<String>,
     /// Headers, by name: `x-tenant: blue`, `{ prefix: "blue-" }` or `{ present: true }`. Several lines of one header count as
     /// one value, with commas between (RFC 9110 section 5.3).
@@ -516,6 +525,9 @@ pub struct Outbound {
     pub credentials: Entries<Credential>,
     /// The rules; the first that matches decides. A request that matches none is forwarded as it is.
     pub rules: Vec<OutboundRule>,
+    /// `true`: the called services take `/a` and `/A` for two paths. Default `false`: a request whose path leads to another
+    /// outbound rule in another case is refused with 400 `ambiguous_path`, so that it cannot choose the wrong credential.
+    pub danger_case_sensitive_paths: bool,
 }
 
 /// A client of an issuer, and the token that it asks for.

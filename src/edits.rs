@@ -75,11 +75,19 @@ impl Edits {
         }
     }
 
-    /// Removes every copy of a header that only we may set, also those whose names a server may take for its: CGI, and what
-    /// came after it, makes `HTTP_X_USER` of `x-user` and of `x_user`.
+    /// Removes every copy of a header that only we may set.
     pub fn remove_own(&mut self, name: &Rc<str>, head: &Head) {
         self.remove(name, head);
-        let fold = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
+        self.remove_lookalikes(name, head);
+    }
+
+    /// Removes the headers whose names a server may take for this one: CGI, and what came after it, makes `HTTP_X_USER` of
+    /// `x-user` and of `x_user`, and some servers of `x.user` too (RFC 3875 section 4.1.18).
+    pub fn remove_lookalikes(&mut self, name: &Rc<str>, head: &Head) {
+        let fold = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+        if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return;
+        }
         for (other, _) in head.iter().filter(|(other, _)| other.len() == name.len()) {
             if other != name.as_bytes() && other.iter().map(fold).eq(name.bytes().map(|byte| fold(&byte))) {
                 self.headers.push(Edit::Remove(String::from_utf8_lossy(other).into()));
@@ -170,11 +178,12 @@ mod tests {
 
     #[test]
     fn a_name_that_a_server_takes_for_ours_is_removed_too() {
-        let names = ["x-user-id", "x_user_id", "x-user_id", "x-user-idx", "x-user.id", "x-user-id"];
+        let names =
+            ["x-user-id", "x_user_id", "x-user_id", "x-user-idx", "x.user!id", "xxuserxid", "x-user-id"];
         let head: Head = names.map(|name| (name, "root")).into_iter().collect();
         let mut edits = Edits::default();
         edits.remove_own(&"x-user-id".into(), &head);
-        let gone = ["x-user-id", "x_user_id", "x-user_id"].map(|name| Edit::Remove(name.into()));
+        let gone = ["x-user-id", "x_user_id", "x-user_id", "x.user!id"].map(|name| Edit::Remove(name.into()));
         assert_eq!(edits.headers, gone);
     }
 }

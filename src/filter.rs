@@ -17,9 +17,9 @@ use crate::dpop::shown::Used;
 use crate::edits::Edits;
 use crate::io::{Head, Instant, Now, Response};
 use crate::jwt::{Caller, Reject};
-use crate::policy::{Inbound, Mode, Policy, Require, Rule};
+use crate::policy::{Inbound, MatchedRule, Mode, Policy, Require};
 use crate::reply::{Refusal, Schemes};
-use crate::route::{Ambiguous, Target};
+use crate::route::{Ambiguity, Target};
 use crate::signature::Verify;
 use crate::store::{Missing, Store, Want};
 use crate::trace;
@@ -92,12 +92,12 @@ impl<'a> Request<'a> {
     /// Match a rule; if it requires a caller, authenticate and admit it; if it attaches a token, attach it.
     pub fn decide(mut self) -> Result<Edits, Stop> {
         let mut edits = Edits::default();
-        let target = Target::of(self.head).map_err(|Ambiguous| Refusal::AmbiguousPath)?;
+        let target = Target::of(self.head);
         let caller = match &self.policy.inbound {
-            Some(inbound) => self.enter(inbound, &target, &mut edits)?,
+            Some(inbound) => self.enter(inbound, target, &mut edits)?,
             None => None,
         };
-        if let Some(rule) = self.policy.attach(&target) {
+        if let Some(rule) = self.policy.attach(target)? {
             self.attach(rule, caller.as_ref(), &mut edits)?;
         }
         Ok(edits)
@@ -107,7 +107,7 @@ impl<'a> Request<'a> {
     fn enter(
         &mut self,
         inbound: &Inbound,
-        target: &Target<'_>,
+        target: Target<'_>,
         edits: &mut Edits,
     ) -> Result<Option<Authenticated<'a>>, Stop> {
         for name in &inbound.own_headers {
@@ -116,10 +116,11 @@ impl<'a> Request<'a> {
         if let Some(answer) = inbound.resource.as_ref().and_then(|resource| resource.answer(target)) {
             return Err(Stop::Answer(answer));
         }
-        let (rule, preflight) = inbound.rule(target).ok_or(Refusal::NoRule)?;
+        let matched = inbound.rule(target)?.ok_or(Refusal::NoRule)?;
+        let rule = matched.rule;
         trace::tell("rule", true, || rule.name.to_string());
         self.seen.rule = Some(Rc::clone(&rule.name));
-        if preflight {
+        if matched.preflight {
             self.seen.without = Some("preflight");
             return Ok(None);
         }
@@ -127,17 +128,18 @@ impl<'a> Request<'a> {
             return Ok(None);
         };
         edits.take_out(&rule.tokens, self.head); // in every mode, and whatever the token is
-        self.by_mode(rule, require, target, edits)
+        self.by_mode(&matched, require, target, edits)
     }
 
     /// Who calls, and may they?
     fn admit(
         &mut self,
-        rule: &Rule,
+        matched: &MatchedRule<'_>,
         require: &Require,
-        target: &Target<'_>,
+        target: Target<'_>,
         edits: &mut Edits,
     ) -> Result<Authenticated<'a>, Stop> {
+        let rule = matched.rule;
         let found = bearer::find(&rule.tokens, self.head)?;
         self.seen.schemes.by_dpop = found.by_dpop;
         let (caller, payload) = self.authenticate(require, &found.token)?;
@@ -145,7 +147,10 @@ impl<'a> Request<'a> {
         self.possess(require, &found, &caller)?;
         let demand = &require.demand;
         demand.holds(&caller, self.now.unix).map_err(|reject| Refusal::of_demand(reject, demand))?;
-        require.access.allows(&caller, Asked { target, matches: &rule.matches }).map_err(Refusal::Access)?;
+        require
+            .access
+            .allows(&caller, Asked { target, captures: &matched.captures })
+            .map_err(Refusal::Access)?;
         for (header, path) in &rule.claims_to_headers {
             if let Some(claim) = caller.claim(path) {
                 edits.set_claim(header, claim);
@@ -175,6 +180,12 @@ impl From<bearer::Absent> for Stop {
             bearer::Absent::Several => Refusal::SeveralTokens,
             bearer::Absent::TooLarge => Refusal::Token(Reject::TooLarge),
         })
+    }
+}
+
+impl From<Ambiguity> for Stop {
+    fn from(ambiguity: Ambiguity) -> Self {
+        Self::Refuse(Refusal::Ambiguous(ambiguity))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `compile` makes it from the configuration; from then on it is only read.
 
-use crate::access::Requirement;
+use crate::access::{Captures, Requirement};
 use crate::bearer::Place;
 use crate::bound::{Bound, Certificate};
 pub use crate::config::Mode;
@@ -15,7 +15,7 @@ use crate::jwt::{Demand, Expect};
 use crate::oauth::{Grant, Introspection};
 use crate::reply::{Manner, Schemes};
 use crate::resource::Resource;
-use crate::route::{Match, Target};
+use crate::route::{Ambiguity, Attributes, Fit, Match, Target};
 use crate::trace;
 use std::fmt;
 use std::rc::Rc;
@@ -40,6 +40,8 @@ pub struct Policy {
     pub credentials: Vec<Credential>,
     /// Which requests get whose token.
     pub outbound: Vec<Attach>,
+    /// What those rules look at.
+    pub outbound_attributes: Attributes,
     /// The bounds of waiting.
     pub waiting: Waiting,
     /// Whether workers share what they fetch.
@@ -88,11 +90,16 @@ impl Policy {
         self.inbound.as_ref().is_some_and(|inbound| inbound.filter_state)
     }
 
-    /// The first outbound rule for a request.
-    pub fn attach(&self, target: &Target<'_>) -> Option<&Attach> {
-        let says = target.route().credential.is_some();
-        let is_for = |rule: &&Attach| (rule.credential.is_some() || says) && rule.matches.holds(target);
-        self.outbound.iter().find(is_for)
+    /// The outbound rule for a request.
+    pub fn attach(&self, target: Target<'_>) -> Result<Option<&Attach>, Ambiguity> {
+        if self.outbound.is_empty() {
+            return Ok(None);
+        }
+        let names = target.route().credential.is_some();
+        let chosen = target.readings(self.outbound_attributes)?.choose(&self.outbound, |rule, view| {
+            if rule.credential.is_some() || names { rule.matches.fit(view) } else { Fit::No }
+        })?;
+        Ok(chosen.and_then(|place| self.outbound.get(place)))
     }
 
     /// Whose token that rule attaches on this route; none, if the route wants none.
@@ -230,19 +237,38 @@ pub struct Inbound {
     pub terms: Option<Terms>,
     /// In order.
     pub rules: Vec<Rule>,
+    /// What they look at.
+    pub attributes: Attributes,
     /// Whether later filters and the access log are told.
     pub filter_state: bool,
 }
 
 impl Inbound {
-    /// The first rule for a request; and whether the request only asks, as a CORS preflight, whether another one may be sent.
-    pub fn rule(&self, target: &Target<'_>) -> Option<(&Rule, bool)> {
+    /// The rule for a request, whichever server reads it.
+    pub fn rule(&self, target: Target<'_>) -> Result<Option<MatchedRule<'_>>, Ambiguity> {
         let preflight = target.preflight();
-        self.rules.iter().find_map(|rule| match preflight.as_ref().filter(|_| rule.cors_preflight) {
-            Some(announced) => rule.matches.holds(announced).then_some((rule, true)),
-            None => rule.matches.holds(target).then_some((rule, false)),
-        })
+        let readings = target.readings(self.attributes)?;
+        let chosen = readings.choose(&self.rules, |rule, view| match preflight {
+            Some(announced) if rule.cors_preflight => rule.matches.fit(&view.announcing(announced)),
+            _ => rule.matches.fit(view),
+        })?;
+        let Some(rule) = chosen.and_then(|place| self.rules.get(place)) else {
+            return Ok(None);
+        };
+        let capture = |name: &Rc<str>| Ok((Rc::clone(name), readings.captured(&rule.matches, name)?));
+        let captures = rule.compared_captures.iter().map(capture).collect::<Result<_, Ambiguity>>()?;
+        Ok(Some(MatchedRule { rule, captures, preflight: preflight.is_some() && rule.cors_preflight }))
     }
+}
+
+/// The rule for a request.
+pub struct MatchedRule<'p> {
+    /// The rule.
+    pub rule: &'p Rule,
+    /// What the request's path has in those places of the rule's path that conditions compare with, decoded once.
+    pub captures: Captures,
+    /// Whether the request only asks, as a CORS preflight, whether another one may be sent.
+    pub preflight: bool,
 }
 
 /// Requests, and what they need.
@@ -252,6 +278,8 @@ pub struct Rule {
     pub name: Rc<str>,
     /// Which requests.
     pub matches: Match,
+    /// The names of places in the path that conditions compare with.
+    pub compared_captures: Vec<Rc<str>>,
     /// What becomes of the decision.
     pub mode: Mode,
     /// What the caller must show; none: nothing.

@@ -8,6 +8,7 @@ use crate::dpop::shown::Fault;
 use crate::dpop::{self, shown};
 use crate::io::Response;
 use crate::jwt::{Authentication, Demand, Reject};
+use crate::route::Ambiguity;
 use serde_json::json;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,8 +16,8 @@ use std::time::Duration;
 /// Why a request stops here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The path has no single meaning.
-    AmbiguousPath,
+    /// Servers read the request in different ways, and rules decide differently about these.
+    Ambiguous(Ambiguity),
     /// No rule is for this request.
     NoRule,
     /// No token, and one is needed.
@@ -105,7 +106,9 @@ impl Refusal {
     /// The reason in metrics and in the audit log.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::AmbiguousPath => "ambiguous_path",
+            Self::Ambiguous(Ambiguity::Path) => "ambiguous_path",
+            Self::Ambiguous(Ambiguity::Method) => "ambiguous_method",
+            Self::Ambiguous(Ambiguity::Host) => "ambiguous_host",
             Self::NoRule => "no_rule",
             Self::NoToken => "no_token",
             Self::SeveralTokens => "several_tokens",
@@ -213,13 +216,14 @@ impl Refusal {
             details,
         };
         match self {
-            Self::AmbiguousPath => facts(
-                400,
-                "Invalid request",
-                "the path has no single meaning",
-                Challenge::None,
-                "m2m_auth_ambiguous_path",
-            ),
+            Self::Ambiguous(by) => {
+                let (message, details) = match by {
+                    Ambiguity::Path => ("ambiguous request path", "m2m_auth_ambiguous_path"),
+                    Ambiguity::Method => ("ambiguous request method", "m2m_auth_ambiguous_method"),
+                    Ambiguity::Host => ("ambiguous request host", "m2m_auth_ambiguous_host"),
+                };
+                facts(400, "Invalid request", message, Challenge::None, details)
+            }
             Self::SeveralTokens => facts(
                 400,
                 "Invalid request",
@@ -519,7 +523,9 @@ mod tests {
                     "Bearer realm=\"m2m\", error=\"invalid_request\", error_description=\"more than one credential\"",
                 ),
             ),
-            (Refusal::AmbiguousPath, 400, "Invalid request", None),
+            (Refusal::Ambiguous(Ambiguity::Path), 400, "Invalid request", None),
+            (Refusal::Ambiguous(Ambiguity::Method), 400, "Invalid request", None),
+            (Refusal::Ambiguous(Ambiguity::Host), 400, "Invalid request", None),
             (Refusal::NoRule, 403, "Forbidden", None),
             (Refusal::NoKeys(wait), 503, "Identity provider unavailable", None),
             (Refusal::NoIntrospection(wait), 503, "Identity provider unavailable", None),
@@ -628,7 +634,7 @@ mod tests {
     fn a_problem_says_the_same_in_the_words_of_rfc_9457() {
         let manner = Manner { problem: true, ..Manner::default() };
         for (refusal, status, title) in [
-            (Refusal::AmbiguousPath, 400, "Bad Request"),
+            (Refusal::Ambiguous(Ambiguity::Path), 400, "Bad Request"),
             (Refusal::Token(Reject::Expired), 401, "Unauthorized"),
             (Refusal::NoRule, 403, "Forbidden"),
             (Refusal::NotReady, 503, "Service Unavailable"),
@@ -653,7 +659,7 @@ mod tests {
             let manner = Manner { problem, ..Manner::default() };
             for (refusal, grpc_status) in [
                 (Refusal::SeveralTokens, Some(3)),
-                (Refusal::AmbiguousPath, Some(3)),
+                (Refusal::Ambiguous(Ambiguity::Path), Some(3)),
                 (Refusal::NoToken, None),
                 (Refusal::NoRule, None),
                 (Refusal::NotReady, None),

@@ -1,13 +1,20 @@
 //! Which rule is for this request?
 //!
-//! Paths are compared in one normal form, so that no spelling of a path slips past the rule that was written for it:
-//! decoded, without parameters (`;x`), empty segments and dot segments. What has no single normal form matches nothing
-//! and is refused. The request itself is forwarded as it came. Nothing is allocated for paths that are normal already.
+//! A path, a method and a host have *readings*: what different servers take them for. A rule is for a request only if all
+//! readings of the request lead to it; where they lead to different rules the request is ambiguous, and is refused. The
+//! request itself is forwarded as it came. Nothing is allocated for plain requests.
 
+mod host;
+mod normal;
+mod path;
+mod readings;
 mod template;
 
 use crate::io::{Head, Route};
 use crate::trace;
+pub use normal::{Ambiguous, normal};
+pub use path::{MAX_READING_BYTES, MAX_READINGS, PathReading, PathReadings};
+pub use readings::{Ambiguity, Attributes, Readings, View};
 use std::borrow::Cow;
 use std::rc::Rc;
 pub use template::{Segment, Template};
@@ -17,7 +24,7 @@ pub use template::{Segment, Template};
 pub struct Match {
     /// Host, in lower case.
     pub host: Option<Host>,
-    /// Path, in normal form.
+    /// Path, in the form in which paths are written down.
     pub path: Option<PathMatch>,
     /// Methods; empty means all.
     pub methods: Vec<String>,
@@ -59,25 +66,49 @@ pub enum PathMatch {
 }
 
 /// A request as rules see it.
+#[derive(Clone, Copy)]
 pub struct Target<'a> {
-    host: &'a [u8],
-    path: Cow<'a, [u8]>,
-    method: &'a [u8],
     head: &'a Head,
+    path: &'a [u8],
 }
 
-/// The path has no single normal form.
+/// Whether a request is one of a rule's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ambiguous;
+pub enum Fit {
+    /// It is not.
+    No,
+    /// It is, for a server that takes upper and lower case in the rule's own path for the same.
+    InOtherCase,
+    /// It is.
+    Yes,
+}
+
+/// Whether upper and lower case are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// They are two.
+    Exact,
+    /// They are one.
+    Ignored,
+}
+
+impl Case {
+    fn same(self, one: &[u8], other: &[u8]) -> bool {
+        match self {
+            Self::Exact => one == other,
+            Self::Ignored => one.eq_ignore_ascii_case(other),
+        }
+    }
+}
 
 impl<'a> Target<'a> {
     /// What rules may look at.
-    pub fn of(head: &'a Head) -> Result<Self, Ambiguous> {
-        let path = normal(head.path());
-        trace::tell("path", path.is_ok(), || {
-            path.as_ref().map_or_else(|_| "no single meaning".to_owned(), |path| shown(path))
-        });
-        Ok(Self { host: head.host(), path: path?, method: head.method(), head })
+    pub fn of(head: &'a Head) -> Self {
+        let path = head.path();
+        let end = path.iter().position(|byte| *byte == b'?').unwrap_or(path.len());
+        let path = path.get(..end).unwrap_or_default();
+        trace::tell("path", true, || String::from_utf8_lossy(path).into_owned());
+        Self { head, path }
     }
 
     /// The value of a header, by its lower-case name: several lines are one list (RFC 9110 section 5.3), so that no line
@@ -93,33 +124,42 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// The path, in normal form.
-    pub fn path(&self) -> &[u8] {
-        &self.path
+    /// The path as it was sent, without its query.
+    pub fn path(&self) -> &'a [u8] {
+        self.path
     }
 
     /// The method.
     pub fn method(&self) -> &'a [u8] {
-        self.method
+        self.head.method()
     }
 
     /// The host, without its port.
     pub fn host_alone(&self) -> &'a [u8] {
-        without_port(self.host)
+        without_port(self.head.host())
     }
 
-    /// The request that this one announces, if it is a CORS preflight (Fetch standard, "CORS-preflight request").
-    pub fn preflight(&self) -> Option<Target<'_>> {
+    /// The method of the request that this one announces, if it is a CORS preflight (Fetch standard, "CORS-preflight request").
+    /// One with a body, or with a header that makes another method of it, is none: browsers send neither.
+    pub fn preflight(&self) -> Option<&'a [u8]> {
         let only = |name: &str| {
             let mut values = self.head.all(name);
             values.next().filter(|value| !value.is_empty() && values.next().is_none())
         };
-        if self.method != b"OPTIONS" {
+        let has_body = self.head.all("content-length").any(|length| length != b"0")
+            || self.head.first("transfer-encoding").is_some();
+        if self.method() != b"OPTIONS" || has_body || self.override_methods().next().is_some() {
             return None;
         }
         only("origin")?;
-        let method = only("access-control-request-method")?;
-        Some(Target { method, path: Cow::Borrowed(&self.path), ..*self })
+        only("access-control-request-method")
+    }
+
+    /// The methods that some servers put in the place of the request's own.
+    fn override_methods(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let head = self.head;
+        let values = OVERRIDE_HEADERS.into_iter().flat_map(|name| head.all(name));
+        values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
     }
 
     /// Where it goes.
@@ -128,31 +168,44 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Headers whose value some servers and middleware take for the method: Express' `method-override`, Rails, Symfony, Spring,
+/// ASP.NET, Google's and Microsoft's APIs.
+const OVERRIDE_HEADERS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
 impl Match {
-    /// Whether the request is one of these.
-    pub fn holds(&self, target: &Target<'_>) -> bool {
-        let misses = self.misses(target);
-        trace::tell("match", misses.is_none(), || misses.unwrap_or_default().to_owned());
-        misses.is_none()
+    /// Whether the request, read in this way, is one of these.
+    pub fn fit(&self, view: &View<'_>) -> Fit {
+        let (misses, fit) = self.misses(view);
+        if view.is_first() {
+            trace::tell("match", misses.is_none() && fit == Fit::Yes, || {
+                misses
+                    .unwrap_or(if fit == Fit::Yes { "" } else { "path, but for upper and lower case" })
+                    .to_owned()
+            });
+        }
+        if misses.is_some() { Fit::No } else { fit }
     }
 
-    /// The first condition that does not hold for the request, if there is one.
-    fn misses(&self, target: &Target<'_>) -> Option<&'static str> {
-        if self.host.as_ref().is_some_and(|host| !host.holds(target.host)) {
-            return Some("host");
+    /// The first condition that does not hold for the request, if there is one; else how it fits.
+    fn misses(&self, view: &View<'_>) -> (Option<&'static str>, Fit) {
+        let target = view.target();
+        if self.host.as_ref().is_some_and(|host| !host.holds(view.host())) {
+            return (Some("host"), Fit::No);
         }
-        if self.path.as_ref().is_some_and(|path| !path.holds(&target.path)) {
-            return Some("path");
+        let fit = self.path.as_ref().map_or(Fit::Yes, |path| path.fit(view.path(), view.case()));
+        if fit == Fit::No {
+            return (Some("path"), Fit::No);
         }
-        if !self.methods.is_empty() && !self.methods.iter().any(|own| own.as_bytes() == target.method) {
-            return Some("method");
+        if !self.methods.is_empty() && !self.methods.iter().any(|own| own.as_bytes() == view.method()) {
+            return (Some("method"), Fit::No);
         }
         if !self.headers.iter().all(|(name, header)| header.holds(target.header(name).as_deref())) {
-            return Some("headers");
+            return (Some("headers"), Fit::No);
         }
         let own = self.cluster.as_ref();
         let cluster = target.route().cluster.as_ref();
-        own.is_some_and(|own| cluster.is_none_or(|cluster| own.as_bytes() != cluster)).then_some("cluster")
+        let misses = own.is_some_and(|own| cluster.is_none_or(|cluster| own.as_bytes() != cluster));
+        (misses.then_some("cluster"), fit)
     }
 
     /// The names of the places in its path that may hold anything.
@@ -160,9 +213,9 @@ impl Match {
         self.template().into_iter().flat_map(Template::names)
     }
 
-    /// What a request that is one of these has in the place of that name, decoded.
-    pub fn captured<'t>(&self, target: &'t Target<'_>, name: &str) -> Option<&'t [u8]> {
-        self.template()?.captured(&target.path, name)
+    /// What a path that is one of these has in the place of that name.
+    pub fn captured<'p>(&self, path: &'p [u8], name: &str) -> Option<&'p [u8]> {
+        self.template()?.captured(path, name)
     }
 
     fn template(&self) -> Option<&Template> {
@@ -202,16 +255,24 @@ impl Host {
 }
 
 impl PathMatch {
-    fn holds(&self, path: &[u8]) -> bool {
+    fn fit(&self, path: &[u8], case: Case) -> Fit {
+        match (self.holds(path, case), case) {
+            (false, _) => Fit::No,
+            (true, Case::Ignored) if !self.holds(path, Case::Exact) => Fit::InOtherCase,
+            (true, _) => Fit::Yes,
+        }
+    }
+
+    fn holds(&self, path: &[u8], case: Case) -> bool {
+        let rest = |own: &[u8]| {
+            let (start, rest) = path.split_at_checked(own.len())?;
+            case.same(own, start).then_some(rest)
+        };
         match self {
             // A slash at the end does not count: most services route `/admin/` as they do `/admin`.
-            Self::Exact(own) => {
-                path.strip_prefix(own.as_slice()).is_some_and(|rest| matches!(rest, [] | [b'/']))
-            }
-            Self::Prefix(own) => {
-                path.strip_prefix(own.as_slice()).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
-            }
-            Self::Template(own) => own.holds(path),
+            Self::Exact(own) => rest(own).is_some_and(|rest| matches!(rest, [] | [b'/'])),
+            Self::Prefix(own) => rest(own).is_some_and(|rest| matches!(rest, [] | [b'/', ..])),
+            Self::Template(own) => own.holds(path, case),
         }
     }
 }
@@ -228,221 +289,152 @@ fn without_port(host: &[u8]) -> &[u8] {
     }
 }
 
-/// The normal form of a request's path, without its query.
-pub fn normal(path: &[u8]) -> Result<Cow<'_, [u8]>, Ambiguous> {
-    let end = path.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
-    let path = path.get(..end).unwrap_or_default();
-    if path.first() != Some(&b'/') {
-        return Err(Ambiguous);
-    }
-    if path.iter().any(|byte| *byte < b' ' || matches!(byte, b'\\' | 0x7f)) {
-        return Err(Ambiguous);
-    }
-    if is_normal(path) {
-        return is_utf8(path).map(|()| Cow::Borrowed(path));
-    }
-    let decoded = decode(path)?;
-    is_utf8(&decoded)?;
-    let mut segments: Vec<&[u8]> = Vec::new();
-    let mut ends_in_slash = false;
-    for segment in decoded.split(|byte| *byte == b'/').skip(1) {
-        let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
-        ends_in_slash = matches!(name, b"" | b"." | b"..");
-        match name {
-            b"" | b"." => {}
-            b".." => drop(segments.pop().ok_or(Ambiguous)?),
-            _ => segments.push(name),
-        }
-    }
-    let mut normal = Vec::with_capacity(decoded.len());
-    for segment in segments {
-        normal.push(b'/');
-        normal.extend_from_slice(segment);
-    }
-    if ends_in_slash || normal.is_empty() {
-        normal.push(b'/');
-    }
-    Ok(Cow::Owned(normal))
-}
-
-/// RFC 3629 section 10: a lenient reader takes `%c0%af` for a slash and `%c0%ae` for a dot, a strict one takes neither.
-fn is_utf8(path: &[u8]) -> Result<(), Ambiguous> {
-    std::str::from_utf8(path).map(drop).map_err(|_| Ambiguous)
-}
-
-/// No percent, no parameter, no empty segment, and no segment that starts with a dot (some of which are fine).
-fn is_normal(path: &[u8]) -> bool {
-    !path.iter().any(|byte| matches!(byte, b'%' | b';'))
-        && !path.windows(2).any(|pair| matches!(pair, [b'/', b'/' | b'.']))
-}
-
-/// Percent-decoding, once. What servers disagree about (an encoded slash, a path that is encoded twice) has no one meaning.
-fn decode(path: &[u8]) -> Result<Vec<u8>, Ambiguous> {
-    let mut decoded = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let Some((byte, tail)) = rest.split_first() {
-        rest = tail;
-        if *byte != b'%' {
-            decoded.push(*byte);
-            continue;
-        }
-        let ([high, low, ..], Some(tail)) = (tail, tail.get(2..)) else {
-            return Err(Ambiguous);
-        };
-        let byte = hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low).ok_or(Ambiguous)?;
-        if byte < b' ' || matches!(byte, b'/' | b'\\' | 0x7f) {
-            return Err(Ambiguous);
-        }
-        if byte == b'%' && matches!(tail, [high, low, ..] if hex(*high).is_some() && hex(*low).is_some()) {
-            return Err(Ambiguous);
-        }
-        decoded.push(byte);
-        rest = tail;
-    }
-    Ok(decoded)
-}
-
-/// For people.
-fn shown(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn form(path: &str) -> Option<String> {
-        normal(path.as_bytes()).ok().map(|path| String::from_utf8_lossy(&path).into_owned())
+    fn holds(rule: &PathMatch, path: &str) -> bool {
+        rule.fit(path.as_bytes(), Case::Exact) == Fit::Yes
     }
 
-    #[test]
-    fn every_spelling_of_a_path_has_one_form() {
-        for spelling in [
-            "/admin",
-            "/admin?x",
-            "/admin#x",
-            "//admin",
-            "///admin",
-            "/./admin",
-            "/x/../admin",
-            "/%61dmin",
-            "/%61%64min",
-            "/admin;x",
-            "/;a/admin",
-            "/admin;a=b;c",
-            "/x/%2e%2e/admin",
-            "/x/..;/admin",
-            "/x/.%2E/admin",
-            "/admin%3bx",
-        ] {
-            assert_eq!(form(spelling).as_deref(), Some("/admin"), "{spelling}");
-        }
-        assert_eq!(form("/admin/").as_deref(), Some("/admin/"));
-        assert_eq!(form("/admin/.").as_deref(), Some("/admin/"));
-        assert_eq!(form("/admin/x/..").as_deref(), Some("/admin/"));
-        assert_eq!(form("/").as_deref(), Some("/"));
-        assert_eq!(form("/.well-known/x").as_deref(), Some("/.well-known/x"));
-        assert_eq!(form("/a..b/...").as_deref(), Some("/a..b/..."));
-        assert_eq!(form("/100%25").as_deref(), Some("/100%"));
-        assert_eq!(form("/caf%C3%A9").as_deref(), Some("/café"));
+    /// The rule for a request, if all of its readings lead to it.
+    fn chosen(rules: &[Match], head: &Head) -> Result<Option<usize>, Ambiguity> {
+        let attributes = Attributes::of(rules.iter(), false);
+        Target::of(head).readings(attributes)?.choose(rules, Match::fit)
     }
 
-    #[test]
-    fn a_path_that_is_no_text_is_refused() {
-        for path in [&b"/x/\xc0\xae\xc0\xae/admin"[..], b"/caf\xe9", b"/\xff", b"/%61/\xc0\xaf"] {
-            assert_eq!(normal(path), Err(Ambiguous), "{}", path.escape_ascii());
-        }
-        assert_eq!(normal("/café".as_bytes()).as_deref(), Ok("/café".as_bytes()));
-    }
-
-    #[test]
-    fn what_has_no_single_form_is_refused() {
-        for spelling in [
-            "/%c0%afadmin",
-            "/x/%c0%ae%c0%ae/admin",
-            "/%e0%80%afadmin",
-            "/%f0%80%80%afadmin",
-            "/caf%e9",
-            "/%ff",
-            "/%u0061dmin",
-            "",
-            "*",
-            "admin",
-            "http://x/admin",
-            "/..",
-            "/x/../../admin",
-            "/x%2fadmin",
-            "/x%5Cadmin",
-            "/x\\admin",
-            "/%00",
-            "/a\0",
-            "/%2561dmin",
-            "/%",
-            "/%6",
-            "/%zz",
-            "/\n",
-            "/%0a",
-            "\u{7f}",
-        ] {
-            assert_eq!(form(spelling), None, "{spelling:?}");
-        }
+    fn is_for(rule: &Match, head: &Head) -> bool {
+        chosen(std::slice::from_ref(rule), head) == Ok(Some(0))
     }
 
     #[test]
     fn a_prefix_ends_at_a_segment() {
         let prefix = PathMatch::Prefix(b"/inventory".to_vec());
-        assert!(
-            ["/inventory", "/inventory/", "/inventory/items"]
-                .iter()
-                .all(|path| prefix.holds(path.as_bytes()))
-        );
-        assert!(
-            !["/inventoryx", "/inventor", "/x/inventory"].iter().any(|path| prefix.holds(path.as_bytes()))
-        );
-        assert!(PathMatch::Prefix(Vec::new()).holds(b"/anything"), "`/` is everything");
+        assert!(["/inventory", "/inventory/", "/inventory/items"].iter().all(|path| holds(&prefix, path)));
+        assert!(!["/inventoryx", "/inventor", "/x/inventory"].iter().any(|path| holds(&prefix, path)));
+        assert!(holds(&PathMatch::Prefix(Vec::new()), "/anything"), "`/` is everything");
     }
 
     #[test]
     fn a_slash_at_the_end_does_not_count() {
         let exact = PathMatch::Exact(b"/admin".to_vec());
-        assert!(exact.holds(b"/admin") && exact.holds(b"/admin/"));
-        assert!(
-            !["/admi", "/adminx", "/admin/x", "/", "/x/admin"]
-                .iter()
-                .any(|path| exact.holds(path.as_bytes()))
-        );
+        assert!(holds(&exact, "/admin") && holds(&exact, "/admin/"));
+        assert!(!["/admi", "/adminx", "/admin/x", "/", "/x/admin"].iter().any(|path| holds(&exact, path)));
         let root = PathMatch::Exact(Vec::new());
-        assert!(root.holds(b"/") && !root.holds(b"/x"));
+        assert!(holds(&root, "/") && !holds(&root, "/x"));
     }
 
     #[test]
-    fn places_hold_what_the_service_reads_there_however_it_is_spelt() {
+    fn a_place_holds_what_every_server_reads_there() {
         let template =
             Template::new(vec![Segment::Literal(b"orders".to_vec()), Segment::One(Some("id".into()))]);
         let rule = Match { path: Some(PathMatch::Template(template)), ..Match::default() };
-        for path in
-            ["/orders/42", "//orders/./42", "/orders/%34%32", "/orders/42;v=1", "/x/../orders/42/?id=7"]
-        {
+        let attributes = Attributes::of(std::iter::once(&rule), false);
+        let captured = |path: &str, name: &str| {
             let head: Head = [(":path", path)].into_iter().collect();
-            let target = Target::of(&head).unwrap();
-            assert!(rule.holds(&target), "{path}");
-            assert_eq!(rule.captured(&target, "id"), Some(&b"42"[..]), "{path}");
-            assert_eq!(rule.captured(&target, "order"), None);
-            assert_eq!(Match::default().captured(&target, "id"), None);
+            Target::of(&head).readings(attributes).unwrap().captured(&rule, name)
+        };
+        for (path, value) in [
+            ("/orders/42", "42"),
+            ("/orders/42/?id=7", "42"),
+            ("/orders/%34%32", "42"),
+            ("/orders/caf%C3%A9", "café"),
+            ("/orders/a%20b", "a b"),
+        ] {
+            assert_eq!(captured(path, "id"), Ok(Some(value.into())), "{path}");
+            assert_eq!(captured(path, "order"), Ok(None));
+        }
+        for path in [
+            "/orders/42;v=1",
+            "/orders/%2534",
+            "/orders/victim/..;/acme",
+            "/orders/x/../42",
+            "/orders/a%2fb",
+            "/orders/42.",
+            "/orders/a%00b",
+        ] {
+            assert_eq!(captured(path, "id"), Err(Ambiguity::Path), "{path}");
         }
         assert_eq!(rule.names().collect::<Vec<_>>(), ["id"]);
+    }
+
+    fn prefix(path: &str) -> Match {
+        Match { path: Some(PathMatch::Prefix(path.trim_end_matches('/').into())), ..Match::default() }
+    }
+
+    #[test]
+    fn strange_spellings_are_refused_only_where_they_lead_to_different_rules() {
+        let rules = [prefix("/health"), prefix("/public"), prefix("/admin"), prefix("/")];
+        let rule = |path: &str| {
+            let head: Head = [(":path", path)].into_iter().collect();
+            chosen(&rules, &head)
+        };
+        for (path, place) in [
+            ("/health", 0),
+            ("/public/a%2Fb", 1),
+            ("/public/a;v=1", 1),
+            ("/public//x", 1),
+            ("/public/caf%C3%A9", 1),
+            ("/public/caf%E9", 1),
+            ("/public/x%", 1),
+            ("/admin/x/../y", 2),
+            ("/api/queues/%2F/q", 3),
+            ("/%7euser", 3),
+        ] {
+            assert_eq!(rule(path), Ok(Some(place)), "{path}");
+        }
+        for path in [
+            "/admin/../health",
+            "/admin/..;/health",
+            "/admin/..%3b/health",
+            "//public/admin/users",
+            "/ADMIN",
+            "/Health",
+            "/%61dmin",
+            "/x/..%2fadmin",
+            "admin",
+        ] {
+            assert_eq!(rule(path), Err(Ambiguity::Path), "{path}");
+        }
+    }
+
+    #[test]
+    fn case_counts_where_the_operator_says_that_it_does() {
+        let rules = [prefix("/Admin"), prefix("/")];
+        let rule = |path: &str, case_sensitive: bool| {
+            let head: Head = [(":path", path)].into_iter().collect();
+            let readings = Target::of(&head).readings(Attributes::of(rules.iter(), case_sensitive)).unwrap();
+            readings.choose(&rules, Match::fit)
+        };
+        assert_eq!(rule("/Admin/x", false), Ok(Some(0)));
+        assert_eq!(rule("/admin/x", false), Err(Ambiguity::Path));
+        assert_eq!((rule("/Admin/x", true), rule("/admin/x", true)), (Ok(Some(0)), Ok(Some(1))));
+    }
+
+    #[test]
+    fn what_no_rule_looks_at_is_not_ambiguous() {
+        let head: Head = [(":method", "delete"), (":path", "/a/..%2f..%2fb"), (":authority", "x:y@z:")]
+            .into_iter()
+            .collect();
+        let header = Match { headers: vec![("x".into(), HeaderMatch::Present(true))], ..Match::default() };
+        assert_eq!(chosen(&[header.clone(), Match::default()], &head), Ok(Some(1)));
+        assert_eq!(chosen(&[header, prefix("/a")], &head), Err(Ambiguity::Path));
+        for method in ["OPTIONS", "CONNECT"] {
+            let head: Head = [(":method", method), (":path", "*")].into_iter().collect();
+            assert_eq!(chosen(&[Match::default()], &head), Ok(Some(0)));
+            assert_eq!(
+                chosen(&[prefix("/a"), Match::default()], &head),
+                Ok(Some(1)),
+                "no server takes it for /a"
+            );
+        }
     }
 
     #[test]
     fn a_grpc_method_is_a_path_of_two_segments() {
         let service = PathMatch::Prefix(b"/shop.v1.Orders".to_vec());
-        assert!(service.holds(b"/shop.v1.Orders/Get") && service.holds(b"/shop.v1.Orders/Delete"));
-        assert!(!service.holds(b"/shop.v1.OrdersAdmin/Get") && !service.holds(b"/shop.v1.orders/Get"));
-        assert_eq!(form("/shop.v1.Orders/Get").as_deref(), Some("/shop.v1.Orders/Get"));
+        assert!(holds(&service, "/shop.v1.Orders/Get") && holds(&service, "/shop.v1.Orders/Delete"));
+        assert!(!holds(&service, "/shop.v1.OrdersAdmin/Get") && !holds(&service, "/shop.v1.orders/Get"));
     }
 
     #[test]
@@ -461,11 +453,66 @@ mod tests {
     }
 
     #[test]
-    fn methods_are_compared_exactly() {
-        let get = Match { methods: vec!["GET".into()], ..Match::default() };
-        let head = |method: &str| [(":method", method), (":path", "/")].into_iter().collect::<Head>();
-        assert!(get.holds(&Target::of(&head("GET")).unwrap()));
-        assert!(!get.holds(&Target::of(&head("get")).unwrap()));
+    fn every_method_that_a_server_may_take_it_for_counts() {
+        let delete = Match { methods: vec!["DELETE".into()], ..Match::default() };
+        let of = |method: &str, fields: &[(&str, &str)]| {
+            let pairs = [(":method", method), (":path", "/")].into_iter().chain(fields.iter().copied());
+            chosen(&[delete.clone(), Match::default()], &pairs.collect())
+        };
+        assert_eq!(
+            (of("DELETE", &[]), of("GET", &[]), of("get", &[])),
+            (Ok(Some(0)), Ok(Some(1)), Ok(Some(1)))
+        );
+        assert_eq!(of("delete", &[]), Err(Ambiguity::Method));
+        for header in OVERRIDE_HEADERS {
+            for value in ["DELETE", "delete", "GET, DELETE", " DELETE "] {
+                assert_eq!(of("POST", &[(header, value)]), Err(Ambiguity::Method), "{header}: {value}");
+            }
+            assert_eq!(of("DELETE", &[(header, "POST")]), Err(Ambiguity::Method));
+            assert_eq!(of("POST", &[(header, "PATCH")]), Ok(Some(1)), "one rule for both");
+            let preflight =
+                [("origin", "a"), ("access-control-request-method", "DELETE"), (header, "DELETE")];
+            assert_eq!(of("OPTIONS", &preflight), Err(Ambiguity::Method));
+        }
+    }
+
+    #[test]
+    fn every_host_that_a_server_may_take_it_for_counts() {
+        let admin = Match { host: Some(Host::Exact("admin.example.com".into())), ..Match::default() };
+        let of = |host: &str| {
+            let head: Head = [(":authority", host), (":path", "/")].into_iter().collect();
+            chosen(&[admin.clone(), Match::default()], &head)
+        };
+        assert_eq!((of("admin.example.com:8080"), of("Admin.example.com")), (Ok(Some(0)), Ok(Some(0))));
+        assert_eq!((of("x.example.com"), of("x.example.com.:y")), (Ok(Some(1)), Ok(Some(1))));
+        for host in [
+            "admin.example.com:",
+            "admin.example.com:x",
+            "admin.example.com:+1",
+            "admin.example.com:80.",
+            "admin.example.com.",
+            "x@admin.example.com",
+        ] {
+            assert_eq!(of(host), Err(Ambiguity::Host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_preflight_has_no_body_and_no_other_method() {
+        let of = |fields: &[(&str, &str)]| {
+            let pairs = [(":method", "OPTIONS"), ("origin", "a"), ("access-control-request-method", "PUT")];
+            let head: Head = pairs.into_iter().chain(fields.iter().copied()).collect();
+            Target::of(&head).preflight().map(<[u8]>::to_vec)
+        };
+        assert_eq!((of(&[]), of(&[("content-length", "0")])), (Some(b"PUT".to_vec()), Some(b"PUT".to_vec())));
+        for field in [
+            ("content-length", "1"),
+            ("transfer-encoding", "chunked"),
+            ("x-http-method-override", "PUT"),
+            ("origin", "b"),
+        ] {
+            assert_eq!(of(&[field]), None, "{field:?}");
+        }
     }
 
     #[test]
@@ -475,7 +522,7 @@ mod tests {
             let head: Head = [(":path", "/")].into_iter().collect();
             head.on(Route { cluster: cluster.map(|name| name.as_bytes().to_vec()), credential: None })
         };
-        let holds = |rule: &Match, cluster| rule.holds(&Target::of(&head(cluster)).unwrap());
+        let holds = |rule: &Match, cluster| is_for(rule, &head(cluster));
         assert!(holds(&rule, Some("outbound|443||api")));
         for other in
             [None, Some(""), Some("outbound|443||API"), Some("outbound|443||ap"), Some("outbound|443||api.")]
@@ -493,7 +540,7 @@ mod tests {
             let pairs = [(":path", "/")].into_iter().chain(lines.iter().map(|line| ("x-tenant", *line)));
             let head: Head = pairs.collect();
             let rule = Match { headers: vec![("x-tenant".into(), wanted)], ..Match::default() };
-            rule.holds(&Target::of(&head).unwrap())
+            is_for(&rule, &head)
         };
         let exact = |text: &str| HeaderMatch::Exact(text.into());
         assert!(holds(exact("blue"), &["blue"]));

@@ -220,7 +220,7 @@ impl Compiler<'_> {
                     let fault = format!("{name:?}, expected the name of a place in the rule's path_template");
                     self.wrong(&path.name("equals").name("path"), &fault);
                 }
-                tests.push(Test::Same(Part::Path(name.clone())));
+                tests.push(Test::Same(Part::Path(name.as_str().into())));
             }
             Some(Operand::Host) => tests.push(Test::Same(Part::Host)),
             None => {}

@@ -1,9 +1,10 @@
 //! Which requests a rule is for: hosts, paths and methods in the form in which requests are compared with them.
 
 use super::Compiler;
+use crate::bearer::is_token;
 use crate::config;
 use crate::located::Path;
-use crate::route::{self, HeaderMatch, Host, Match, PathMatch, Segment, Template};
+use crate::route::{self, HeaderMatch, Host, Match, PathMatch, PathReadings, Segment, Template};
 use std::rc::Rc;
 
 impl Compiler<'_> {
@@ -51,7 +52,13 @@ impl Compiler<'_> {
         }
         let path = exact.map(PathMatch::Exact).or(prefix.map(PathMatch::Prefix));
         let path = path.or(template.map(PathMatch::Template));
-        Match { host, path, methods: written.methods.clone(), headers, cluster }
+        let mut methods = written.methods.clone();
+        let has = |own: &[String], method: &str| own.iter().any(|known| known == method);
+        // RFC 9110 section 9.3.2: a service runs the same code for both.
+        if has(&methods, "GET") && !has(&methods, "HEAD") {
+            methods.push("HEAD".to_owned());
+        }
+        Match { host, path, methods, headers, cluster }
     }
 
     /// A header that a request may have, in lower case.
@@ -84,6 +91,10 @@ impl Compiler<'_> {
     fn path(&mut self, path: &Path, text: &str) -> Option<Vec<u8>> {
         match route::normal(text.as_bytes()) {
             Ok(normal) if *normal == *text.as_bytes() => {
+                if PathReadings::of(text.as_bytes()).is_ok_and(|readings| readings.count() > 1) {
+                    let fault = format!("{text:?}, expected a path that all servers read alike");
+                    self.wrong(path, &fault);
+                }
                 return Some(normal.strip_suffix(b"/").unwrap_or(&normal).to_vec());
             }
             Ok(normal) => {
@@ -167,9 +178,4 @@ impl Compiler<'_> {
         }
         text.to_ascii_lowercase().into()
     }
-}
-
-/// RFC 9110 section 5.6.2, `token`.
-pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

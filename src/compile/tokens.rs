@@ -1,7 +1,7 @@
 //! Where requests carry their tokens, and which of them the service sees.
 
 use super::Compiler;
-use super::condition::is_token;
+use crate::bearer::is_token;
 use crate::bearer::{At, Place};
 use crate::config::{self, Mode};
 use crate::dpop::SCHEME;

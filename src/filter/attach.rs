@@ -42,8 +42,10 @@ impl<'a> Request<'a> {
             Ok(held) => {
                 // RFC 9449 section 7.1: whatever the rule is, a bound token is none for Bearer.
                 let scheme = if held.digest.is_some() { "DPoP " } else { rule.prefix.as_str() };
+                edits.remove_lookalikes(&rule.header, self.head);
                 edits.set(&rule.header, [scheme.as_bytes(), held.token.reveal().as_bytes()].concat());
                 if let Some(second) = &rule.second_header {
+                    edits.remove_lookalikes(second, self.head);
                     edits.set(second, held.token.reveal().as_bytes().to_vec());
                 }
                 return self.prove(rule, &held, edits);

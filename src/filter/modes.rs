@@ -5,7 +5,7 @@
 
 use super::{Authenticated, Request, Stop};
 use crate::edits::Edits;
-use crate::policy::{DECISION, Mode, Require, Rule};
+use crate::policy::{DECISION, MatchedRule, Mode, Require};
 use crate::reply::Refusal;
 use crate::route::Target;
 use crate::store::Want;
@@ -16,14 +16,14 @@ impl<'a> Request<'a> {
     /// The caller, none where the request goes on without one, or why it stops here after all.
     pub(super) fn by_mode(
         &mut self,
-        rule: &Rule,
+        matched: &MatchedRule<'_>,
         require: &Require,
-        target: &Target<'_>,
+        target: Target<'_>,
         edits: &mut Edits,
     ) -> Result<Option<Authenticated<'a>>, Stop> {
-        let mode = rule.mode;
+        let mode = matched.rule.mode;
         (self.seen.mode, self.seen.schemes) = (mode, require.schemes());
-        let caller = match (mode, self.admit(rule, require, target, edits)) {
+        let caller = match (mode, self.admit(matched, require, target, edits)) {
             (Mode::Optional, Err(Stop::Refuse(Refusal::NoToken))) => {
                 self.seen.without = Some("anonymous");
                 return Ok(None);

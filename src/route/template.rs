@@ -1,8 +1,9 @@
 //! Paths with places that may hold anything, such as `/orders/{id}/items`: whether a path is one of these, and what stands in
 //! a place.
 //!
-//! Paths come in normal form, so that a place holds what the service reads there, decoded. Nothing is allocated.
+//! It is asked about one reading of a path at a time. Nothing is allocated.
 
+use super::Case;
 use std::rc::Rc;
 
 /// A path, segment by segment.
@@ -29,7 +30,7 @@ impl Template {
     }
 
     /// Whether a path is one of these. A slash at its end does not count.
-    pub fn holds(&self, path: &[u8]) -> bool {
+    pub fn holds(&self, path: &[u8], case: Case) -> bool {
         let mut rest = path;
         for own in &self.segments {
             if matches!(own, Segment::Rest(_)) {
@@ -38,7 +39,7 @@ impl Template {
             let Some((segment, behind)) = first(rest) else {
                 return false;
             };
-            if matches!(own, Segment::Literal(text) if text != segment) {
+            if matches!(own, Segment::Literal(text) if !case.same(text, segment)) {
                 return false;
             }
             rest = behind;
@@ -105,7 +106,7 @@ mod tests {
     fn a_place_is_one_segment_and_never_an_empty_one() {
         for path in ["/orders/42/items/7", "/orders/42/items/7/", "/orders/*/items/{x}", "/orders/é/items/."]
         {
-            assert!(items().holds(path.as_bytes()), "{path}");
+            assert!(items().holds(path.as_bytes(), Case::Exact), "{path}");
         }
         for path in [
             "",
@@ -124,20 +125,23 @@ mod tests {
             "/x/orders/42/items/7",
             "orders/42/items/7",
         ] {
-            assert!(!items().holds(path.as_bytes()), "{path}");
+            assert!(!items().holds(path.as_bytes(), Case::Exact), "{path}");
         }
-        assert!(Template::new(Vec::new()).holds(b"/") && !Template::new(Vec::new()).holds(b"/x"));
+        assert!(
+            Template::new(Vec::new()).holds(b"/", Case::Exact)
+                && !Template::new(Vec::new()).holds(b"/x", Case::Exact)
+        );
     }
 
     #[test]
     fn the_rest_is_any_number_of_segments() {
         for path in ["/tenants/a", "/tenants/a/", "/tenants/a/b", "/tenants/a/b/c/"] {
-            assert!(tenants().holds(path.as_bytes()), "{path}");
+            assert!(tenants().holds(path.as_bytes(), Case::Exact), "{path}");
         }
         for path in ["/tenants", "/tenants/", "/tenantsx/a/b", "/"] {
-            assert!(!tenants().holds(path.as_bytes()), "{path}");
+            assert!(!tenants().holds(path.as_bytes(), Case::Exact), "{path}");
         }
-        assert!(Template::new(vec![Segment::Rest(None)]).holds(b"/"));
+        assert!(Template::new(vec![Segment::Rest(None)]).holds(b"/", Case::Exact));
     }
 
     #[test]

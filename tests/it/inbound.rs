@@ -51,7 +51,7 @@ async fn stage() -> Arc<Stage> {
         }
         let http2 = envoy::http2(envoy::cluster("service-http2", upstream.address()));
         let routes = vec![
-            json!({ "match": { "prefix": "/Inventory" }, "route": { "cluster": "service-http2" } }),
+            json!({ "match": { "prefix": "/Stock" }, "route": { "cluster": "service-http2" } }),
             json!({ "match": { "prefix": "/" }, "route": { "cluster": "service" } }),
         ];
         let filter = wasm(&configuration(&idp)).filter();
@@ -88,7 +88,7 @@ fn configuration(idp: &Idp) -> Value {
             { "name": "writes", "match": { "path_prefix": "/inventory", "methods": ["POST", "PUT"] },
               "require": role("inventory:write") },
             { "name": "reads", "match": { "path_prefix": "/inventory" }, "require": role("inventory:read") },
-            { "name": "grpc", "match": { "path_prefix": "/Inventory" }, "require": role("inventory:read") },
+            { "name": "grpc", "match": { "path_prefix": "/Stock" }, "require": role("inventory:read") },
             { "name": "orders", "match": { "path_prefix": "/orders" },
               "require": with(json!({ "scopes": ["orders:read", "orders:write"] })) },
             { "name": "tenants", "match": { "path_prefix": "/tenants" }, "require": with(json!({

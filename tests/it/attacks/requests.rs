@@ -42,8 +42,16 @@ fn no_spelling_of_a_path_slips_past_its_rule() {
         "/admin",
         "/admin/",
         "/admin?x",
-        "/admin#x",
         "/admin?/../public",
+        "/admin/x;y",
+        "/admin/a%2fb",
+        "/admin//x",
+        "/admin/x/../y",
+    ] {
+        assert_eq!(world.ask(head(path, &[])), End::refused(401, "no_token"), "{path}");
+    }
+    for path in [
+        "/admin#x",
         "//admin",
         "///admin",
         "/./admin",
@@ -62,12 +70,18 @@ fn no_spelling_of_a_path_slips_past_its_rule() {
         "/%2e/admin",
         "/public/../admin/users",
         "/public//..//admin",
-    ] {
-        assert_eq!(world.ask(head(path, &[])), End::refused(401, "no_token"), "{path}");
-    }
-    for path in [
-        "",
-        "*",
+        "/admin/../health",
+        "/admin/..;/health",
+        "/admin/..%3b/health",
+        "//public/admin/users",
+        "/ADMIN",
+        "/aDmin/x",
+        "/admin.",
+        "/admin%20",
+        "/admin%2e",
+        "/admin%3fx",
+        "/ａdmin",
+        "/%ef%bd%81dmin",
         "admin",
         "http://orders/admin",
         "/..",
@@ -87,20 +101,13 @@ fn no_spelling_of_a_path_slips_past_its_rule() {
         "/%c0%afadmin",
         "/%e0%80%afadmin",
         "/%u0061dmin",
-        "/admin%",
-        "/admin%2",
-        "/admin%zz",
         "/\tadmin",
         "/admin%0d%0a",
         "/ad\u{7f}min",
+        "/admin/../public",
     ] {
         assert_eq!(world.ask(head(path, &[])), End::refused(400, "ambiguous_path"), "{path:?}");
     }
-    assert_eq!(
-        world.ask([(":method", "GET"), (":authority", "orders")].into_iter().collect()).status,
-        400,
-        "no path"
-    );
     for path in [
         "/",
         "/public",
@@ -108,7 +115,13 @@ fn no_spelling_of_a_path_slips_past_its_rule() {
         "/public/admin",
         "/public?next=/admin",
         "/x/../public",
-        "/admin/../public",
+        "//x//y",
+        "/a%2fb",
+        "/a;admin",
+        "/caf%c3%a9",
+        "/caf%e9",
+        "/admin%zz",
+        "*",
     ] {
         assert!(world.ask(head(path, &[])).is_forwarded(), "{path}");
     }
@@ -126,44 +139,53 @@ fn no_spelling_of_a_whole_path_slips_past_its_rule() {
     for path in [
         "/keys",
         "/keys/",
+        "/keys?x",
+        "/orders/42/items",
+        "/orders/42/items/",
+        "/orders/%34%32/items?x",
+        "/orders/{id}/items",
+        "/orders/*/items",
+        "/orders/%7Bid%7D/items",
+        "/orders/42;v=1/items",
+        "/orders/items/items",
+    ] {
+        assert_eq!(world.ask(head(path, &[])), End::refused(401, "no_token"), "{path}");
+    }
+    for path in [
         "/keys//",
         "/keys/.",
         "/keys/x/..",
         "/keys;x",
         "/keys/;x",
-        "/keys?x",
         "/keys#/public",
         "//keys",
         "/%6beys",
+        "/Keys",
+        "/\u{212a}eys",
         "/x/../keys",
         "/x/..;/keys/",
-    ]
-    .into_iter()
-    .chain([
-        "/orders/42/items",
-        "/orders/42/items/",
         "/orders//42/items",
         "/orders/42//items",
         "/orders/./42/items",
         "/orders/x/../42/items",
         "/orders/42/x/../items",
-        "/orders/42;v=1/items;x",
+        "/orders/42/items;x",
         "/%6frders/42/items",
-        "/orders/%34%32/%69tems?x",
+        "/orders/42/%69tems",
         "/orders/../orders/42/items",
-        "/orders/{id}/items",
-        "/orders/*/items",
         "/orders/%20/items",
-        "/orders/.../items",
-        "/orders/items/items",
-    ]) {
-        assert_eq!(world.ask(head(path, &[])), End::refused(401, "no_token"), "{path}");
+        "/orders/;/items",
+        "/orders/4%2f2/items",
+        "/Orders/42/items",
+        "/orders/./items",
+        "/orders/42/43/../items",
+    ] {
+        assert_eq!(world.ask(head(path, &[])), End::refused(400, "ambiguous_path"), "{path}");
     }
     for path in [
         "/orders/items",
         "/orders//items",
-        "/orders/./items",
-        "/orders/;/items",
+        "/orders/.../items/x",
         "/orders/42/43/../items/7",
         "/orders/42",
         "/orders/42/items/7",
@@ -174,7 +196,6 @@ fn no_spelling_of_a_whole_path_slips_past_its_rule() {
     ] {
         assert!(world.ask(head(path, &[])).is_forwarded(), "{path}");
     }
-    assert_eq!(world.ask(head("/orders/4%2f2/items", &[])), End::refused(400, "ambiguous_path"));
 }
 
 /// Headers that tell the service who calls are ours alone, on every rule and however the client spells the path.
@@ -183,10 +204,12 @@ fn a_client_cannot_tell_the_service_who_it_is() {
     let mut configuration = admin_and_public();
     configuration["inbound"]["rules"][0]["claims_to_headers"] = json!({ "X-Caller": "sub" });
     let mut world = World::new(&configuration);
-    for path in ["/public", "/", "//public", "/admin/../public"] {
-        let (_, step) = world.begin(head(path, &[("x-caller", "admin"), ("x-caller", "root")]));
+    let names = ["x-caller", "x_caller", "x.caller", "x!caller", "x~caller"];
+    for path in ["/public", "/", "//public", "/x/../public"] {
+        let fields = names.map(|name| (name, "root"));
+        let (_, step) = world.begin(head(path, &fields));
         let Step::Forward(edits) = step else { panic!("{path}") };
-        assert_eq!(edits.headers, [Edit::Remove("x-caller".into())], "{path}");
+        assert_eq!(edits.headers, names.map(|name| Edit::Remove(name.into())), "{path}");
     }
 }
 

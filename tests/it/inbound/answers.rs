@@ -84,7 +84,7 @@ async fn the_answer_to_head_has_no_body_and_the_connection_goes_on() {
 #[tokio::test]
 async fn a_grpc_client_is_answered_in_its_own_words() {
     let stage = stage().await;
-    let call = stage.scene.request("POST", "/Inventory/Get").http2();
+    let call = stage.scene.request("POST", "/Stock/Get").http2();
     let call = call.header("content-type", "application/grpc").header("te", "trailers").body(vec![0; 5]);
     let poor = stage.mint(|claims| claims["resource_access"] = json!({}));
     for (call, status) in [

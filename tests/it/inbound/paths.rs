@@ -13,18 +13,21 @@ async fn a_path_with_places_is_judged_by_its_rule_and_what_is_beside_it_by_anoth
         ("/shop/42/items", 403, 200),
         ("/shop/42/items/", 403, 200),
         ("/shop/42/items?x=1", 403, 200),
-        ("//shop/42/./items", 403, 200),
-        ("/shop/%34%32/%69tems", 403, 200),
-        ("/shop/42;v=1/items;w", 403, 200),
-        ("/shop/x/../42/items", 403, 200),
+        ("/shop/%34%32/items", 403, 200),
+        ("/shop/42;v=1/items", 403, 200),
+        ("//shop/42/./items", 400, 400),
+        ("/shop/42/%69tems", 400, 400),
+        ("/shop/42/items;w", 400, 400),
+        ("/shop/x/../42/items", 400, 400),
+        ("/Shop/42/items", 400, 400),
         ("/shop", 200, 403),
         ("/shop/", 200, 403),
         ("/shop/items", 200, 403),
-        ("/shop//items", 200, 403),
+        ("/shop//x", 200, 403),
         ("/shop/42/items/7", 200, 403),
         ("/shop/42/43/items", 200, 403),
         ("/shop/4%2f2/items", 400, 400),
-        ("/shop/%c0%af42/items", 400, 400),
+        ("/shop/42%c0%af1/items", 400, 400),
         ("/shopper/42/items", 403, 403),
     ] {
         for (token, status) in [(&read, by_reader), (&write, by_writer)] {
@@ -44,14 +47,14 @@ async fn a_grpc_method_and_a_grpc_service_are_a_path_and_a_prefix() {
         ("/shop.v1.Orders/Get", None),
         ("/shop.v1.Orders/Delete", Some("7")),
         ("/shop.v1.OrdersAdmin/Get", Some("7")),
-        ("/shop.v1.orders/Get", Some("7")),
+        ("/shop.v1.orders/Get", Some("3")),
     ] {
         let call = stage.scene.request("POST", path).http2().header("content-type", "application/grpc");
         let known = call.clone().bearer(stage.scene.idp.token()).send().await;
         assert_eq!(known.header("grpc-status").as_deref(), status, "{path}: {known:?}");
         assert_eq!(stage.scene.seen(path).len(), usize::from(status.is_none()), "{path}");
         let stranger = call.send().await;
-        let status = if status.is_none() || path.ends_with("Delete") { "16" } else { "7" };
-        assert_eq!(stranger.header("grpc-status").as_deref(), Some(status), "{path}: {stranger:?}");
+        let status = if status.is_none() || path.ends_with("Delete") { Some("16") } else { status };
+        assert_eq!(stranger.header("grpc-status").as_deref(), status, "{path}: {stranger:?}");
     }
 }

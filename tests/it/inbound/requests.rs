@@ -7,7 +7,7 @@ use serde_json::json;
 #[tokio::test]
 async fn a_request_that_no_rule_is_for_is_refused_even_with_a_good_token() {
     let stage = stage().await;
-    for path in ["/", "/other", "/inventoryx", "/publicly", "/told/more", "/INVENTORY/items"] {
+    for path in ["/", "/other", "/inventoryx", "/publicly", "/told/more"] {
         let answer = stage.refused(&stage.scene.get(path).bearer(stage.scene.idp.token()), path).await;
         assert_eq!((answer.status, &answer.json()["reason"]), (403, &json!("no_rule")), "{path}");
         assert_eq!(challenge(&answer), "", "{path}: another token would not help");
@@ -40,7 +40,9 @@ async fn rules_are_chosen_by_method_and_host() {
     for (host, status) in [
         ("admin.example.com", 403),
         ("ADMIN.example.com:8443", 403),
-        ("admin.example.com.", 403),
+        ("admin.example.com.", 400),
+        ("admin.example.com:", 400),
+        ("admin.example.com:+1", 400),
         ("a.open.example.com", 200),
         ("open.example.com", 403),
         ("a.open.example.com.evil.org", 403),
@@ -69,7 +71,19 @@ async fn no_spelling_of_a_path_slips_past_its_rule() {
                 "/inventory?/../admin",
             ][..],
         ),
-        (200, "", &["/public/x", "/public", "//public", "/%70ublic", "/public;a=b/x", "/orders/../public"]),
+        (
+            200,
+            "",
+            &[
+                "/public/x",
+                "/public",
+                "/public//x",
+                "/public/%70",
+                "/public/a;b=c/x",
+                "/public/a%2Fb",
+                "/public/x/../y",
+            ],
+        ),
         (
             403,
             "required role of client inventory-service: inventory:admin",
@@ -77,6 +91,22 @@ async fn no_spelling_of_a_path_slips_past_its_rule() {
                 "/inventory/admin",
                 "/inventory/admin/",
                 "/inventory/admin?x",
+                "/inventory/admin/x;y",
+                "/inventory/admin/%zz",
+            ],
+        ),
+        (
+            400,
+            "ambiguous request path",
+            &[
+                "//public",
+                "/%70ublic",
+                "/public;a=b/x",
+                "/orders/../public",
+                "/INVENTORY/items",
+                "/inventory/ADMIN",
+                "/inventory/admin/..;/items",
+                "/inventory/admin/..%3b/items",
                 "//inventory/admin",
                 "/inventory//admin",
                 "/inventory/%61dmin",
@@ -92,12 +122,6 @@ async fn no_spelling_of_a_path_slips_past_its_rule() {
                 "/public/..;x/inventory/admin",
                 "/public/%2e./inventory/admin",
                 "/%2e/inventory/admin",
-            ],
-        ),
-        (
-            400,
-            "the path has no single meaning",
-            &[
                 "/inventory%2fadmin",
                 "/inventory%2Fadmin",
                 "/inventory%5cadmin",
@@ -107,10 +131,8 @@ async fn no_spelling_of_a_path_slips_past_its_rule() {
                 "/public/%252e%252e/inventory/admin",
                 "/inventory/%2561dmin",
                 "/public/../../inventory",
-                "/inventory/%zz",
-                "/inventory/%",
-                "/inventory/%00",
-                "/inventory/%0a",
+                "/inventory/admin%00",
+                "/inventory/%0aadmin",
             ],
         ),
     ];
@@ -139,7 +161,7 @@ async fn a_target_in_absolute_form_is_judged_by_its_own_host_and_path() {
     let address = stage.scene.envoy.address("main");
     for (line, status) in [
         (format!("GET http://{address}/inventory/admin HTTP/1.1"), 403),
-        (format!("GET http://{address}/public/../inventory/admin HTTP/1.1"), 403),
+        (format!("GET http://{address}/public/../inventory/admin HTTP/1.1"), 400),
         ("GET http://admin.example.com/public HTTP/1.1".to_owned(), 403),
         ("GET http://a.open.example.com/inventory/admin?open HTTP/1.1".to_owned(), 200),
     ] {

@@ -130,10 +130,10 @@ async fn a_grpc_client_is_told_the_sentence_and_that_a_bad_request_is_its_own_fa
         };
         let both = format!("Bearer {token}, Bearer {token}");
         for (call, status, message) in [
-            (call("/Inventory/Get"), "16", "a bearer token is needed"),
-            (call("/Inventory/Get").bearer("garbage"), "16", "the token is not a signed JWT"),
-            (call("/Inventory/Get").header("authorization", &both), "3", "more than one credential"),
-            (call("/Inventory%2fGet"), "3", "the path has no single meaning"),
+            (call("/Stock/Get"), "16", "a bearer token is needed"),
+            (call("/Stock/Get").bearer("garbage"), "16", "the token is not a signed JWT"),
+            (call("/Stock/Get").header("authorization", &both), "3", "more than one credential"),
+            (call("/Stock%2fGet"), "3", "ambiguous request path"),
             (call("/Nowhere/Get"), "7", "no rule is for this request"),
         ] {
             let answer = call.send().await;

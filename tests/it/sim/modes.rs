@@ -215,7 +215,7 @@ fn of_a_request_that_was_spared_no_caller_is_told_and_of_an_admitted_one_nothing
 #[test]
 fn a_path_without_one_meaning_and_a_request_without_a_rule_are_refused_in_every_mode() {
     let mut world = World::warm(&modes());
-    for (path, status) in [("/danger_dry_run%2f", 400), ("/danger_permissive/%", 400), ("/nothing", 403)] {
+    for (path, status) in [("/danger_dry_run%2f", 400), ("/x/../danger_permissive", 400), ("/nothing", 403)] {
         assert_eq!(world.ask(&get(path)).status(), status, "{path}");
     }
 }
@@ -266,7 +266,7 @@ fn a_preflight_goes_on_without_a_token_and_nothing_else_does() {
             .fold(get(path).header(":method", method), |get, (name, value)| get.header(name, value));
         world.ask(&request).status()
     };
-    for path in ["/cors", "/all", "//cors/"] {
+    for path in ["/cors", "/all", "/cors/"] {
         assert_eq!(status(path, "OPTIONS", &[origin, asked]), 200, "{path}");
     }
     for (path, method, headers, expected) in [
@@ -276,6 +276,8 @@ fn a_preflight_goes_on_without_a_token_and_nothing_else_does() {
         ("/all", "OPTIONS", vec![("origin", ""), asked], 401),
         ("/all", "OPTIONS", vec![origin, ("access-control-request-method", "")], 401),
         ("/all", "options", vec![origin, asked], 401),
+        ("/all", "OPTIONS", vec![origin, asked, ("x-http-method-override", "POST")], 401),
+        ("/all", "OPTIONS", vec![origin, asked, ("content-length", "7")], 401),
         ("/all", "POST", vec![origin, asked], 401),
         ("/all", "GET", vec![origin, asked], 401),
         ("/all", "HEAD", vec![origin, asked], 401),

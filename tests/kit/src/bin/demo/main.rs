@@ -273,7 +273,7 @@ async fn play(story: &mut Story) {
     story.tell("billing-service: a token of its own", &answer, 403, why);
 
     let answer = story.knock("/public/..%2finventory/items", Some(&good)).await;
-    let why = "A path that servers read differently has no single meaning; it is refused before any rule.";
+    let why = "Servers read this path differently, and rules decide differently about what they read: it is refused.";
     story.tell("anyone: GET /public/..%2finventory/items", &answer, 400, why);
 
     let answer = story.knock("/metrics", Some(&good)).await;

@@ -1,0 +1,522 @@
+//! The readings of a path: what different servers take it for.
+//!
+//! In: the path of a request, without its query. Out: every path that some server makes of it, by decoding it once or twice,
+//! resolving dot segments, dropping parameters, merging slashes and so on, in any order. A request is judged by all of its
+//! readings, since nobody here knows the server behind Envoy. A plain path has one reading, and costs one look at each byte.
+//!
+//! Not a reading: a suffix that a framework drops (`/admin.json`), and what Unicode calls compatible beyond ASCII's
+//! full-width forms.
+
+use std::borrow::Cow;
+
+/// One way to read a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathReading<'a> {
+    /// What the server compares with its routes.
+    pub path: Cow<'a, [u8]>,
+    decoded: Decoded,
+}
+
+/// How far a reading is percent-decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decoded {
+    No,
+    /// `%2f` and `%5c` are left as they are.
+    ButSlashes,
+    Once,
+    Twice,
+}
+
+/// The readings of one path.
+#[derive(Clone, Debug)]
+pub struct PathReadings<'a> {
+    first: PathReading<'a>,
+    /// Empty for a plain path.
+    others: Vec<PathReading<'a>>,
+}
+
+/// A path with more readings than are looked at, or one that leads above its root: where Envoy or a server puts something
+/// before it, it could lead anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
+/// The most readings of one request: five independent oddities make 32, and no client that means well has as many.
+pub const MAX_READINGS: usize = 128;
+
+/// The most bytes of all readings of one path: a path of 250 bytes may have [`MAX_READINGS`]. It bounds the time that a path
+/// costs to about 1 ms.
+pub const MAX_READING_BYTES: usize = 32 * 1024;
+
+impl<'a> PathReadings<'a> {
+    /// The readings of a path without its query; the first is the path as it was sent.
+    pub fn of(path: &'a [u8]) -> Result<Self, Unreadable> {
+        if is_plain(path) {
+            return Ok(Self::as_sent(path));
+        }
+        let path = decode(path, has_no_plain_spelling).map_or(Cow::Borrowed(path), Cow::Owned);
+        let first = PathReading { path, decoded: Decoded::No };
+        let mut others: Vec<PathReading<'a>> = Vec::new();
+        let mut bytes = first.path.len();
+        let mut next = 0;
+        loop {
+            let reading = if next == 0 { Some(&first) } else { others.get(next - 1) };
+            let Some(reading) = reading else { return Ok(Self { first, others }) };
+            let reading_climbs = climbs(&reading.path);
+            for read in reading.read_on() {
+                if first.path != read.path && others.iter().all(|known| known.path != read.path) {
+                    bytes = bytes.saturating_add(read.path.len());
+                    others.push(read);
+                }
+            }
+            if others.len() >= MAX_READINGS || bytes > MAX_READING_BYTES || reading_climbs {
+                return Err(Unreadable);
+            }
+            next += 1;
+        }
+    }
+
+    /// The path as it was sent, and nothing else: for rules that do not look at paths.
+    pub fn as_sent(path: &'a [u8]) -> Self {
+        let first = PathReading { path: Cow::Borrowed(path), decoded: Decoded::No };
+        Self { first, others: Vec::new() }
+    }
+
+    /// Every reading.
+    pub fn iter(&self) -> impl Iterator<Item = &PathReading<'a>> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.others.len().saturating_add(1)
+    }
+}
+
+impl PathReading<'_> {
+    /// What the next step of a server may make of this reading.
+    fn read_on<'b>(&self) -> Vec<PathReading<'b>> {
+        let mut further = Vec::new();
+        let mut add = |path: Option<Vec<u8>>, decoded| {
+            further.extend(path.map(|path| PathReading { path: Cow::Owned(path), decoded }));
+        };
+        let path = self.path.as_ref();
+        let next = match self.decoded {
+            Decoded::No => Some(Decoded::Once),
+            Decoded::ButSlashes | Decoded::Once => Some(Decoded::Twice),
+            Decoded::Twice => None,
+        };
+        if let Some(next) = next {
+            add(decoded(path), next);
+            let but_slashes = if next == Decoded::Once { Decoded::ButSlashes } else { next };
+            add(decode(path, |byte, _| !is_slash(byte)), but_slashes);
+        }
+        for step in STEPS {
+            add(step(path), self.decoded);
+        }
+        further
+    }
+
+    /// A part of this reading, percent-decoded once in all.
+    pub fn decoded_once<'p>(&self, part: &'p [u8]) -> Cow<'p, [u8]> {
+        let decoded = match self.decoded {
+            Decoded::No => decoded(part),
+            Decoded::ButSlashes => decode(part, |byte, _| is_slash(byte)),
+            Decoded::Once | Decoded::Twice => None,
+        };
+        decoded.map_or(Cow::Borrowed(part), Cow::Owned)
+    }
+}
+
+/// What servers do to a path beside decoding it. Each returns none where it changes nothing.
+const STEPS: [fn(&[u8]) -> Option<Vec<u8>>; 11] = [
+    fold_unicode,
+    slashes_for_backslashes,
+    without_parameters,
+    without_dot_segments,
+    without_empty_segments,
+    without_authority,
+    without_blanks_at_ends,
+    without_dots_at_ends,
+    up_to_query,
+    up_to_control,
+    without_controls,
+];
+
+/// Whether every server reads the path as it stands: RFC 3986 `pchar` without `;` and `%`, no empty segment, and none that
+/// ends in a dot.
+fn is_plain(path: &[u8]) -> bool {
+    let mut before = 0;
+    for &byte in path {
+        let plain = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => true,
+            b'-' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' => true,
+            b'+' | b',' | b'=' | b':' | b'@' | b'.' => true,
+            b'/' => !matches!(before, b'/' | b'.'),
+            _ => false,
+        };
+        if !plain {
+            return false;
+        }
+        before = byte;
+    }
+    path.first() == Some(&b'/') && before != b'.'
+}
+
+/// Octets that a URL can only hold encoded (RFC 3986 section 2.1), so that even a server that decodes nothing has the encoded
+/// form in its routes: a rule's `/café` is for `/caf%C3%A9`. Not those that some server gives a meaning.
+fn has_no_plain_spelling(byte: u8, rest: &[u8]) -> bool {
+    match byte {
+        0x80.. | b' ' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' | b'[' | b']' => true,
+        // What follows would make it an encoding of an encoding.
+        b'%' => !matches!(rest, [high, low, ..] if hex(*high).is_some() && hex(*low).is_some()),
+        _ => false,
+    }
+}
+
+fn is_slash(byte: u8) -> bool {
+    matches!(byte, b'/' | b'\\')
+}
+
+/// Percent-decoding, once.
+pub(super) fn decoded(path: &[u8]) -> Option<Vec<u8>> {
+    decode(path, |_, _| true)
+}
+
+/// Percent-decoding, once, of those octets that `wanted` accepts; it is given what follows, too.
+fn decode(path: &[u8], wanted: impl Fn(u8, &[u8]) -> bool) -> Option<Vec<u8>> {
+    if !path.contains(&b'%') {
+        return None;
+    }
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&byte, behind)) = rest.split_first() {
+        let octet = match (byte, behind) {
+            (b'%', [high, low, behind @ ..]) => {
+                let octet = hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low);
+                octet.filter(|octet| wanted(*octet, behind)).map(|octet| (octet, behind))
+            }
+            _ => None,
+        };
+        let (byte, behind) = octet.unwrap_or((byte, behind));
+        decoded.push(byte);
+        rest = behind;
+    }
+    changed(path, decoded)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+fn changed(path: &[u8], read: Vec<u8>) -> Option<Vec<u8>> {
+    (read != path).then_some(read)
+}
+
+/// ASCII in disguise: IIS' `%u0061`, UTF-8 that is longer than it must be (RFC 3629 section 10), full-width letters, and the
+/// four letters beyond ASCII whose other case is in it.
+pub(super) fn fold_unicode(path: &[u8]) -> Option<Vec<u8>> {
+    if path.is_ascii() && !path.contains(&b'%') {
+        return None;
+    }
+    let mut folded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&byte, behind)) = rest.split_first() {
+        let (byte, behind) = ascii_in_disguise(rest).unwrap_or((byte, behind));
+        folded.push(byte);
+        rest = behind;
+    }
+    changed(path, folded)
+}
+
+/// The ASCII character that some server sees at the start of this, and what follows it.
+fn ascii_in_disguise(rest: &[u8]) -> Option<(u8, &[u8])> {
+    let low = |byte: &u8| u32::from(*byte & 0x3f);
+    let (code, behind) = match rest {
+        [b'%', b'u' | b'U', a, b, c, d, behind @ ..] => {
+            let digits =
+                [a, b, c, d].into_iter().try_fold(0, |code, digit| Some(code << 4 | u32::from(hex(*digit)?)));
+            (digits?, behind)
+        }
+        [first @ 0xc0..=0xdf, b, behind @ ..] => (u32::from(*first & 0x1f) << 6 | low(b), behind),
+        [first @ 0xe0..=0xef, b, c, behind @ ..] => {
+            (u32::from(*first & 0x0f) << 12 | low(b) << 6 | low(c), behind)
+        }
+        [0xf0, b, c, d, behind @ ..] => (low(b) << 12 | low(c) << 6 | low(d), behind),
+        _ => return None,
+    };
+    let ascii = match code {
+        0..=0x7f => u8::try_from(code).ok()?,
+        0xff01..=0xff5e => u8::try_from(code - 0xfee0).ok()?,
+        0x130 | 0x131 => b'i',
+        0x17f => b's',
+        0x212a => b'k',
+        _ => return None,
+    };
+    Some((ascii, behind))
+}
+
+fn slashes_for_backslashes(path: &[u8]) -> Option<Vec<u8>> {
+    changed(path, path.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect())
+}
+
+/// Each segment up to its `;` (RFC 3986 section 3.3), as servlets read it.
+fn without_parameters(path: &[u8]) -> Option<Vec<u8>> {
+    if !path.contains(&b';') {
+        return None;
+    }
+    by_segment(path, |segment| segment.split(|byte| *byte == b';').next().unwrap_or_default())
+}
+
+/// Whether it leads above its root.
+fn climbs(path: &[u8]) -> bool {
+    let mut depth = 0_usize;
+    path.strip_prefix(b"/").unwrap_or(path).split(|byte| *byte == b'/').any(|segment| match segment {
+        b".." => {
+            let climbs = depth == 0;
+            depth = depth.saturating_sub(1);
+            climbs
+        }
+        b"." => false,
+        _ => {
+            depth = depth.saturating_add(1);
+            false
+        }
+    })
+}
+
+/// RFC 3986 section 5.2.4.
+fn without_dot_segments(path: &[u8]) -> Option<Vec<u8>> {
+    if !path.contains(&b'.') {
+        return None;
+    }
+    let mut left: Vec<&[u8]> = Vec::new();
+    let mut ends_in_slash = false;
+    for segment in path.strip_prefix(b"/").unwrap_or(path).split(|byte| *byte == b'/') {
+        ends_in_slash = matches!(segment, b"." | b"..");
+        match segment {
+            b"." => {}
+            b".." => drop(left.pop()),
+            _ => left.push(segment),
+        }
+    }
+    if ends_in_slash {
+        left.push(b"");
+    }
+    let read: Vec<u8> = left.iter().flat_map(|segment| [b"/", *segment].concat()).collect();
+    changed(path, if read.is_empty() { b"/".to_vec() } else { read })
+}
+
+fn without_empty_segments(path: &[u8]) -> Option<Vec<u8>> {
+    let mut merged = Vec::with_capacity(path.len());
+    for &byte in path {
+        if byte != b'/' || merged.last() != Some(&b'/') {
+            merged.push(byte);
+        }
+    }
+    changed(path, merged)
+}
+
+/// What a URL parser makes of a path that is a URL, or that starts as one without its scheme does.
+fn without_authority(path: &[u8]) -> Option<Vec<u8>> {
+    let after = match path {
+        [b'/', b'/', rest @ ..] => rest,
+        [b'/', ..] => return None,
+        _ => match path.windows(3).position(|three| three == b"://") {
+            Some(at) => path.get(at.saturating_add(3)..).unwrap_or_default(),
+            None => return Some([b"/", path].concat()),
+        },
+    };
+    let slash = after.iter().position(|byte| *byte == b'/').unwrap_or(after.len());
+    Some(after.get(slash..).filter(|rest| !rest.is_empty()).unwrap_or(b"/").to_vec())
+}
+
+/// As Windows names files.
+fn without_blanks_at_ends(path: &[u8]) -> Option<Vec<u8>> {
+    if !path.contains(&b' ') {
+        return None;
+    }
+    by_segment(path, |segment| without_at_end(segment, b' '))
+}
+
+/// As Windows names files. Segments of nothing but dots are another matter.
+fn without_dots_at_ends(path: &[u8]) -> Option<Vec<u8>> {
+    if !path.contains(&b'.') {
+        return None;
+    }
+    by_segment(path, |segment| {
+        let left = without_at_end(segment, b'.');
+        if left.is_empty() { segment } else { left }
+    })
+}
+
+fn without_at_end(segment: &[u8], dropped: u8) -> &[u8] {
+    let end = segment.iter().rposition(|byte| *byte != dropped).map_or(0, |last| last.saturating_add(1));
+    segment.get(..end).unwrap_or_default()
+}
+
+/// A server that takes what it has decoded for a URL ends its path where the query or the fragment begins.
+fn up_to_query(path: &[u8]) -> Option<Vec<u8>> {
+    up_to(path, |byte| matches!(byte, b'?' | b'#'))
+}
+
+/// A string of C ends at its NUL, a line at its end.
+fn up_to_control(path: &[u8]) -> Option<Vec<u8>> {
+    up_to(path, is_control)
+}
+
+/// The WHATWG URL parser drops tabs and newlines.
+fn without_controls(path: &[u8]) -> Option<Vec<u8>> {
+    changed(path, path.iter().copied().filter(|byte| !is_control(*byte)).collect())
+}
+
+fn is_control(byte: u8) -> bool {
+    byte < b' ' || byte == 0x7f
+}
+
+fn up_to(path: &[u8], end: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
+    let at = path.iter().position(|byte| end(*byte))?;
+    path.get(..at).map(<[u8]>::to_vec)
+}
+
+fn by_segment(path: &[u8], read: impl Fn(&[u8]) -> &[u8]) -> Option<Vec<u8>> {
+    let segments: Vec<&[u8]> = path.split(|byte| *byte == b'/').map(read).collect();
+    changed(path, segments.join(&b'/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn readings(path: &[u8]) -> Vec<String> {
+        let readings = PathReadings::of(path).unwrap();
+        readings.iter().map(|reading| String::from_utf8_lossy(&reading.path).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_plain_path_has_one_reading() {
+        for path in [
+            "/",
+            "/a",
+            "/a/",
+            "/admin/x.y/z",
+            "/.well-known/x",
+            "/a..b/...c",
+            "/A/b-_~!$&'()*+,=:@",
+            "/shop.v1.Orders/Get",
+        ] {
+            assert!(is_plain(path.as_bytes()), "{path}");
+            assert_eq!(readings(path.as_bytes()), [path]);
+        }
+    }
+
+    #[test]
+    fn what_a_url_can_only_hold_encoded_is_the_same_to_every_server() {
+        for (path, read) in [
+            ("/caf%C3%A9", "/café"),
+            ("/caf%c3%a9/x", "/café/x"),
+            ("/a%20b", "/a b"),
+            ("/100%25", "/100%"),
+            ("/%7Bx%7D%5B0%5D", "/{x}[0]"),
+        ] {
+            assert_eq!(readings(path.as_bytes()), [read], "{path}");
+        }
+    }
+
+    #[test]
+    fn every_step_of_a_server_is_a_reading() {
+        for (path, read) in [
+            (&b"/%61dmin"[..], "/admin"),
+            (b"/%2561dmin", "/admin"),
+            (b"/a%2fb", "/a/b"),
+            (b"/%61%2fb", "/a%2fb"),
+            (b"/a%252fb", "/a/b"),
+            (b"/a\\b", "/a/b"),
+            (b"/a%5cb", "/a/b"),
+            (b"/a;x/b;y", "/a/b"),
+            (b"/x/../admin", "/admin"),
+            (b"/x/..;/admin", "/admin"),
+            (b"/admin/..;/health", "/admin/../health"),
+            (b"/admin/..%3b/health", "/health"),
+            (b"/x/%2e%2e%2fadmin", "/admin"),
+            (b"/x/./admin/.", "/x/admin/"),
+            (b"//admin//x", "/admin/x"),
+            (b"//public/admin/users", "/admin/users"),
+            (b"//public", "/"),
+            (b"/\\public/admin", "/admin"),
+            (b"http://x/admin", "/admin"),
+            (b"http://x", "/"),
+            (b"admin", "/admin"),
+            (b"*", "/*"),
+            (b"/admin.", "/admin"),
+            (b"/admin%20/x", "/admin/x"),
+            (b"/admin. .%20", "/admin"),
+            (b"/x/..%20/admin", "/admin"),
+            (b"/admin%3fx", "/admin"),
+            (b"/admin#x", "/admin"),
+            (b"/admin%00.png", "/admin"),
+            (b"/ad%09min", "/admin"),
+            (b"/%u0061dmin", "/admin"),
+            (b"/%c1%a1dmin", "/admin"),
+            (b"/x/%c0%ae%c0%ae/admin", "/admin"),
+            (b"/x%c0%afadmin", "/x/admin"),
+            (b"/x%e0%80%afadmin", "/x/admin"),
+            (b"/x%f0%80%80%afadmin", "/x/admin"),
+            ("/x／admin".as_bytes(), "/x/admin"),
+            ("/ａdmin".as_bytes(), "/admin"),
+            ("/adm\u{131}n".as_bytes(), "/admin"),
+            ("/\u{212a}ey\u{17f}".as_bytes(), "/keys"),
+        ] {
+            let readings = readings(path);
+            assert!(readings.iter().any(|own| own == read), "{}: {readings:?}", path.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_left_as_it_was_is_a_reading_too() {
+        for path in ["/a%2fb", "/a//b", "/a/../b", "/a;b", "/A%61", "//x/y", "/a\\b", "/a.", "/%u0061"] {
+            assert_eq!(readings(path.as_bytes()).first().map(String::as_str), Some(path));
+        }
+    }
+
+    #[test]
+    fn a_part_is_decoded_once_however_far_its_reading_is() {
+        for (path, parts) in
+            [("/%34%32", vec!["42"]), ("/%2534", vec!["%34", "4"]), ("/%61%2fb", vec!["a/b", "a/b", "a/b"])]
+        {
+            let readings = PathReadings::of(path.as_bytes()).unwrap();
+            let values: Vec<String> = readings
+                .iter()
+                .map(|reading| {
+                    String::from_utf8_lossy(&reading.decoded_once(&reading.path[1..])).into_owned()
+                })
+                .collect();
+            assert!(parts.iter().all(|part| values.iter().any(|value| value == part)), "{path}: {values:?}");
+            assert!(values.iter().all(|value| parts.contains(&value.as_str())), "{path}: {values:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_leads_above_its_root_has_no_reading() {
+        for path in [
+            "/..",
+            "/../admin",
+            "/x/../../admin",
+            "/%2e%2e/admin",
+            "/x/..;/..;/y",
+            "/x%2f..%5c..",
+            "/./../x",
+            "..",
+            "//x/../y",
+        ] {
+            assert_eq!(PathReadings::of(path.as_bytes()).unwrap_err(), Unreadable, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_could_be_anything_is_not_looked_at_for_long() {
+        let long = ["/", &"%61".repeat(MAX_READING_BYTES)].concat();
+        assert_eq!(PathReadings::of(long.as_bytes()).unwrap_err(), Unreadable);
+        let odd = "/a%2561;x/%252e%252e%255c;y//b.%20/%u0061%3f%00\\c;/./d#e".repeat(4);
+        assert_eq!(PathReadings::of(odd.as_bytes()).unwrap_err(), Unreadable);
+    }
+}
