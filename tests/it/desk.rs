@@ -9,7 +9,10 @@
 
 mod check;
 mod explain;
+mod findings;
+mod rules;
 mod schema;
+mod shipped;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
