@@ -5,6 +5,7 @@
 mod chain;
 mod clusters;
 mod failure;
+mod routes;
 mod rules;
 
 use crate::document::{Host, Plugin};
@@ -12,6 +13,9 @@ use crate::finding::Finding;
 use m2m_auth::located::Path;
 use m2m_auth::policy::Policy;
 use serde_json::Value;
+
+/// What a path leads through, outermost first.
+type Through<'d> = [(Path, &'d Value)];
 
 /// A plugin in its document.
 pub(crate) struct Deployed<'d> {
@@ -30,6 +34,7 @@ impl Deployed<'_> {
         failure::look(self, &mut found);
         chain::look(self, &mut found);
         clusters::look(self, &mut found);
+        routes::look(self, &mut found);
         rules::look(self, &mut found);
         found
     }

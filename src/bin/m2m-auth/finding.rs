@@ -36,6 +36,10 @@ pub(crate) enum Name {
     StarInPath,
     /// Error: an earlier rule matches every request of this one
     ShadowedRule,
+    /// Warning: the filter of an inbound plugin is disabled in its chain
+    DisabledFilter,
+    /// Warning: a route leads to a cluster from which the plugin reads a file or a secret
+    PublishedFile,
     /// Warning: after a crash of the VM an outbound plugin forwards requests without a token
     FailOpenOutbound,
     /// Warning: without a failure policy a worker that crashed answers 503 until its configuration changes
@@ -65,7 +69,9 @@ impl Name {
             | Self::UnknownCluster
             | Self::StarInPath
             | Self::ShadowedRule => Severity::Error,
-            Self::FailOpenOutbound
+            Self::DisabledFilter
+            | Self::PublishedFile
+            | Self::FailOpenOutbound
             | Self::NoFailurePolicy
             | Self::NoVmId
             | Self::AllowAll

@@ -271,6 +271,44 @@ fn a_plugin_behind_the_router_is_an_error() {
 }
 
 #[test]
+fn an_inbound_filter_that_its_chain_disables_is_a_warning() {
+    let pointer = format!("{MANAGER}/http_filters/0/disabled");
+    finds(&with(bootstrap(&inbound()), &pointer, json!(true)), "warning", "disabled-filter", &pointer);
+    finds_nothing(&with(bootstrap(&inbound()), &pointer, json!(false)));
+    finds_nothing(&with(bootstrap(&outbound()), &pointer, json!(true)));
+}
+
+#[test]
+fn a_route_to_the_files_that_the_plugin_reads_is_a_warning() {
+    let served = |body: &Value| {
+        let mut document = with(bootstrap(&inbound()), &format!("{PROVIDER}/transport_socket"), Value::Null);
+        let address = json!({ "envoy_internal_address": { "server_listener_name": "files" } });
+        document.pointer_mut(PROVIDER).unwrap()["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+            ["address"] = address;
+        let routes = json!([{ "match": { "prefix": "/" }, "direct_response": body }]);
+        let manager =
+            json!({ "route_config": { "virtual_hosts": [{ "domains": ["*"], "routes": routes }] } });
+        document["static_resources"]["listeners"].as_array_mut().unwrap().push(json!({
+            "name": "files",
+            "internal_listener": {},
+            "filter_chains": [{ "filters": [{ "typed_config": typed("HttpConnectionManager", manager) }] }],
+        }));
+        document
+    };
+    let pointer = format!("{MANAGER}/route_config/virtual_hosts/0/routes/0/route/cluster");
+    for body in [
+        json!({ "status": 200, "body": { "filename": "/var/run/secrets/token" } }),
+        json!({ "status": 200, "body_format": { "text_format_source": { "inline_string": "%SECRET(a)%" } } }),
+        json!({ "status": 200, "body_format": { "text_format_source": { "inline_string": "%FILE_CONTENT(/a)%" } } }),
+    ] {
+        finds_nothing(&served(&body));
+        finds(&with(served(&body), &pointer, json!("idp")), "warning", "published-file", &pointer);
+    }
+    let harmless = served(&json!({ "status": 200, "body": { "inline_string": "{}" } }));
+    finds_nothing(&with(harmless, &pointer, json!("idp")));
+}
+
+#[test]
 fn an_https_provider_behind_a_cluster_without_tls_is_an_error() {
     let socket = format!("{PROVIDER}/transport_socket");
     let plain = with(bootstrap(&inbound()), &socket, Value::Null);
@@ -502,6 +540,7 @@ fn names() -> Vec<String> {
 fn every_finding_is_documented_and_no_other() {
     let document = std::fs::read_to_string(root().join("docs/check.md")).unwrap();
     let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let rows = rows.filter(|(name, _)| !name.starts_with('-'));
     let mut documented: Vec<(String, String)> =
         rows.map(|(name, rest)| (name.to_owned(), rest.split(' ').next().unwrap().to_owned())).collect();
     let mut names = names();

@@ -1,7 +1,14 @@
 //! What `check` finds among the rules of a configuration.
 
 use super::findings::{found, outbound};
+use super::{Folder, run};
+use m2m_auth::assertion::Signer;
+use m2m_auth::io::{Instant, Now, RequestId};
+use m2m_auth::plugin::{Plugin, Step};
+use m2m_auth::policy::Policy;
+use m2m_auth::signature::Compact;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// A bare configuration with these inbound rules; a `match` is all they have.
 fn inbound(matches: &[&Value]) -> Value {
@@ -101,9 +108,8 @@ fn a_rule_that_some_request_reaches_is_none() {
     }
 }
 
-/// The filter's own code decides the same: what is said to be covered is matched by the first rule.
 #[test]
-fn rules_that_stand_in_any_order_are_told_by_their_index() {
+fn each_rule_is_compared_with_every_earlier_one() {
     let (health, all) = (json!({ "path": "/health" }), json!({}));
     let document = inbound(&[&health, &all, &json!({ "path": "/x" }), &health]);
     let at = |index: usize| ["shadowed-rule".to_owned(), format!("inbound.rules[{index}]")];
@@ -175,4 +181,98 @@ fn a_rule_that_allows_everything_is_a_warning() {
     ] {
         assert!(with(json!({ "match": some, "allow": true })).is_empty(), "{some}");
     }
+}
+
+/// Two rules: no request that the second one decides may pass by the first, and such a one is answered with 401.
+fn pair(first: &Value, second: &Value) -> Value {
+    let key = json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
+    let rules = json!([
+        { "match": first, "allow": true },
+        { "match": second, "require": { "issuer": "idp", "audiences": ["a"] } },
+    ]);
+    json!({
+        "issuers": { "idp": { "issuer": "https://idp.example.com", "jwks": { "keys": [key] } } },
+        "inbound": { "rules": rules },
+    })
+}
+
+/// Whether a request that the second of two rules decides is among some hundred.
+fn second_decides(document: &Value) -> bool {
+    let policy = Policy::read(document.to_string().as_bytes(), &|_| None).unwrap();
+    let signer = Signer::new(Box::new(Compact), [1; 32]);
+    let mut plugin = Plugin::new(policy, Box::new(Compact), signer, 1);
+    let now = Now { instant: Instant(Duration::from_secs(1)), unix: 1_800_000_000 };
+    let paths =
+        ["/", "/a", "/a/", "/ab", "/A", "/a/b", "/a/b/", "/a/7", "/a/b/c", "/a/7/c", "/x/b", "//a/./b;v=1?q"];
+    for path in paths {
+        for host in ["a.example.com", "a.example.com:8080", "a.b.example.com", "example.com"] {
+            for method in ["GET", "POST"] {
+                for headers in [&[][..], &[("x", "y")], &[("x", "yy")], &[("x", ""), ("z", "y")]] {
+                    let pseudo = [(":method", method), (":authority", host), (":path", path)];
+                    let head = pseudo.into_iter().chain(headers.iter().copied()).collect();
+                    let step = plugin.request(RequestId(1), head, now);
+                    while plugin.poll().is_some() {}
+                    if matches!(step, Step::Answer(response) if response.status == 401) {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+    false
+}
+
+#[test]
+fn no_request_reaches_a_rule_that_is_reported_as_never_used() {
+    let paths = [
+        json!({}),
+        json!({ "path": "/" }),
+        json!({ "path": "/a" }),
+        json!({ "path": "/a/b" }),
+        json!({ "path_prefix": "/" }),
+        json!({ "path_prefix": "/a" }),
+        json!({ "path_prefix": "/a/b" }),
+        json!({ "path_template": "/**" }),
+        json!({ "path_template": "/*" }),
+        json!({ "path_template": "/*/**" }),
+        json!({ "path_template": "/a/{id}" }),
+        json!({ "path_template": "/a/{id}/c" }),
+        json!({ "path_template": "/a/**" }),
+        json!({ "path_template": "/{x}/b" }),
+    ];
+    let others = [
+        json!({ "host": "a.example.com" }),
+        json!({ "host": "A.example.com:8080" }),
+        json!({ "host": "*.example.com" }),
+        json!({ "host": "*.b.example.com" }),
+        json!({ "host": "example.com" }),
+        json!({ "methods": ["GET"] }),
+        json!({ "methods": ["POST", "GET"] }),
+        json!({ "headers": { "x": "y" } }),
+        json!({ "headers": { "X": { "prefix": "y" } } }),
+        json!({ "headers": { "x": { "prefix": "" } } }),
+        json!({ "headers": { "x": { "present": true } } }),
+        json!({ "headers": { "x": { "present": false } } }),
+        json!({ "headers": { "x": { "prefix": "y" }, "z": "y" } }),
+        json!({ "path_prefix": "/a", "methods": ["GET"], "host": "*.example.com" }),
+    ];
+    let all: Vec<&Value> = paths.iter().chain(&others).collect();
+    let pairs: Vec<Value> =
+        all.iter().flat_map(|first| all.iter().map(move |second| pair(first, second))).collect();
+    let folder = Folder::new();
+    let texts: Vec<String> = pairs.iter().map(Value::to_string).collect();
+    let file = folder.file("pairs.yaml", texts.join("\n---\n"));
+    let told = run(&["check", "--format", "json", &file]).json();
+    let told = told["files"][0]["plugins"].as_array().unwrap();
+    assert_eq!(told.len(), pairs.len());
+    let mut reported = 0;
+    for (document, plugin) in pairs.iter().zip(told) {
+        assert_eq!(plugin["mistakes"], json!([]), "{document}");
+        let findings = plugin["findings"].as_array().unwrap();
+        if findings.iter().any(|own| own["name"] == "shadowed-rule") {
+            reported += 1;
+            assert!(!second_decides(document), "{document}");
+        }
+    }
+    assert!(reported > 150, "{reported}");
 }
