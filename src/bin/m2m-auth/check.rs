@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 
 /// Report every error of a configuration, and what Envoy or Istio would do to it: it fails open, never runs, sends secrets
 /// in plain text. Reads Envoy's configuration (bootstrap, listener, cluster, `/config_dump`), Istio's manifests (`WasmPlugin`,
-/// `TrafficExtension`, `EnvoyFilter`), or the bare configuration, YAML or JSON.
+/// `TrafficExtension`, `EnvoyFilter`) and Envoy Gateway's, or the bare configuration, YAML or JSON.
 ///
 /// Exit code: 0 OK, 1 there are errors, 2 a file cannot be read or has no configuration of this filter.
 #[derive(clap::Args)]
@@ -104,7 +104,9 @@ impl Checked {
         let mut findings = deployed.findings();
         findings.retain(|own| !arguments.allow.contains(&own.name));
         if arguments.strict {
-            findings.iter_mut().for_each(|own| own.severity = Severity::Error);
+            for own in &mut findings {
+                own.severity = Severity::Error;
+            }
         }
         Self { plugin, mistakes, findings, needs }
     }

@@ -52,7 +52,7 @@ impl Deployed<'_> {
     fn root(&self) -> Path {
         match self.plugin.host {
             Host::Envoy => self.plugin.at.name("value"),
-            Host::Istio | Host::Bare => self.plugin.at.clone(),
+            Host::Istio | Host::EnvoyGateway | Host::Bare => self.plugin.at.clone(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! other Wasm plugins only the names are told. One is ours if its `name`, its `root_id` or its module's file or URL says
 //! `m2m_auth` or `m2m-auth`, or if its configuration has a member `issuers`, `inbound` or `outbound`.
 
-use crate::proto::type_of;
+use crate::proto::{fields, located, string, type_of};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use m2m_auth::located::Path;
@@ -18,6 +18,8 @@ pub(crate) enum Host {
     Envoy,
     /// Istio, by a manifest.
     Istio,
+    /// Envoy Gateway, by an `EnvoyExtensionPolicy`.
+    EnvoyGateway,
     /// The document is the filter's own configuration.
     Bare,
 }
@@ -29,7 +31,7 @@ pub(crate) struct Plugin {
     pub host: Host,
     /// The index of its document in the file.
     pub document: usize,
-    /// The path of what Envoy or Istio is configured with: `PluginConfig`, or the manifest's `spec`.
+    /// The path of what contains the configuration: `PluginConfig`, the manifest's `spec`, an element of its `wasm`.
     pub settings: Path,
     /// The path of its configuration in the document.
     pub at: Path,
@@ -132,6 +134,13 @@ fn walk(value: &Value, path: &Path, found: &mut Found) {
                 );
             } else if let Some(plugin) = istios(members, path, found.documents.len()) {
                 take(plugin, members.get("spec").is_some_and(says_m2m_auth), found);
+            } else if members.get("kind").is_some_and(|kind| kind == "EnvoyExtensionPolicy") {
+                for (path, wasm) in fields(value, "spec")
+                    .into_iter()
+                    .flat_map(|spec| located(spec, &path.name("spec"), "wasm"))
+                {
+                    take(gateways(wasm, path, found.documents.len()), says_m2m_auth(wasm), found);
+                }
             } else {
                 members.iter().for_each(|(name, value)| walk(value, &path.name(name), found));
             }
@@ -226,6 +235,24 @@ fn istios(members: &Map<String, Value>, path: &Path, document: usize) -> Option<
     })
 }
 
+/// An element of the `wasm` of Envoy Gateway's `EnvoyExtensionPolicy`.
+fn gateways(wasm: &Value, path: Path, document: usize) -> Plugin {
+    let passed = fields(wasm, "env.host_keys").and_then(Value::as_array);
+    Plugin {
+        name: string(wasm, "name").to_owned(),
+        host: Host::EnvoyGateway,
+        document,
+        at: path.name("config"),
+        settings: path,
+        configuration: wasm
+            .get("config")
+            .map_or_else(|| Err("missing".to_owned()), |own| Ok(own.to_string().into_bytes())),
+        passes: Some(texts(passed).map(|name| (name, None)).collect()),
+        // It gives each plugin one of its own.
+        vm_id: Some("envoy-gateway".to_owned()),
+    }
+}
+
 fn is_named(members: &Map<String, Value>) -> bool {
     ["name", "root_id", "rootId"].iter().any(|name| members.get(*name).is_some_and(says_m2m_auth))
 }
@@ -240,7 +267,8 @@ fn says_m2m_auth(value: &Value) -> bool {
         Value::String(text) => text.contains("m2m_auth") || text.contains("m2m-auth"),
         Value::Array(elements) => elements.iter().any(says_m2m_auth),
         Value::Object(members) => {
-            members.iter().any(|(name, value)| name != "pluginConfig" && says_m2m_auth(value))
+            let own = ["pluginConfig", "config"];
+            members.iter().any(|(name, value)| !own.contains(&name.as_str()) && says_m2m_auth(value))
         }
         _ => false,
     }

@@ -3,7 +3,7 @@
 use m2m_auth::located::{Path, Step};
 use serde_json::Value;
 
-/// A field by its snake_case name; JSON of protocol buffers may also write `lowerCamelCase`.
+/// A field by its `snake_case` name; JSON of protocol buffers may also write `lowerCamelCase`.
 pub(crate) fn field<'v>(value: &'v Value, snake: &str) -> Option<&'v Value> {
     value.get(snake).or_else(|| value.get(camel(snake))).filter(|value| !value.is_null())
 }

@@ -223,6 +223,28 @@ fn the_fail_strategy_of_istio_is_read_in_both_kinds() {
 }
 
 #[test]
+fn the_policy_of_envoy_gateway_is_read() {
+    let policy = |fail_open: Value| {
+        let code = json!({ "type": "Image", "image": { "url": "r/m2m-auth:1" } });
+        let other = json!({ "name": "other", "code": {}, "config": { "limit": 5 } });
+        let ours = json!({ "name": "auth", "rootID": "m2m_auth", "code": code, "config": inbound(), "failOpen": fail_open });
+        json!({ "apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "EnvoyExtensionPolicy", "spec": { "wasm": [other, ours] } })
+    };
+    finds(&policy(json!(true)), "error", "fail-open", "/spec/wasm/1/failOpen");
+    finds_nothing(&policy(json!(false)));
+    let absent = with(policy(Value::Null), "/spec/wasm/1/failOpen", Value::Null);
+    finds_nothing(&absent);
+    let secret = with(
+        absent,
+        "/spec/wasm/1/config",
+        with(outbound(), "/outbound/credentials/order/client_secret", json!({ "env": "SECRET" })),
+    );
+    let ran = check(&secret, &[]);
+    assert!(ran.says.contains("environment variable SECRET is not set"), "{ran:?}");
+    finds_nothing(&with(secret, "/spec/wasm/1/env", json!({ "hostKeys": ["SECRET"] })));
+}
+
+#[test]
 fn a_patch_of_istios_is_read_as_envoys_filter() {
     let patch = |operation: &str, filter: Value, value: Value| {
         let matches =
@@ -295,14 +317,18 @@ fn a_route_to_the_files_that_the_plugin_reads_is_a_warning() {
         }));
         document
     };
-    let pointer = format!("{MANAGER}/route_config/virtual_hosts/0/routes/0/route/cluster");
+    let at = format!("{MANAGER}/route_config/virtual_hosts/0/routes/0/route");
+    let pointer = format!("{at}/cluster");
     for body in [
         json!({ "status": 200, "body": { "filename": "/var/run/secrets/token" } }),
         json!({ "status": 200, "body_format": { "text_format_source": { "inline_string": "%SECRET(a)%" } } }),
         json!({ "status": 200, "body_format": { "text_format_source": { "inline_string": "%FILE_CONTENT(/a)%" } } }),
     ] {
         finds_nothing(&served(&body));
-        finds(&with(served(&body), &pointer, json!("idp")), "warning", "published-file", &pointer);
+        finds(&with(served(&body), &pointer, json!("idp")), "warning", "published-file", &at);
+        let weighted =
+            json!({ "weighted_clusters": { "clusters": [{ "name": "service" }, { "name": "idp" }] } });
+        finds(&with(served(&body), &at, weighted), "warning", "published-file", &at);
     }
     let harmless = served(&json!({ "status": 200, "body": { "inline_string": "{}" } }));
     finds_nothing(&with(harmless, &pointer, json!("idp")));
@@ -458,6 +484,13 @@ fn a_redirect_that_envoy_follows_with_a_token_is_a_warning() {
         json!("idp"),
     );
     finds_nothing(&elsewhere);
+    let route = pointer.replace("/internal_redirect_policy", "");
+    for (name, warns) in [("service", true), ("idp", false)] {
+        let clusters = json!({ "clusters": [{ "name": "other" }, { "name": name }] });
+        let action = json!({ "internal_redirect_policy": {}, "weighted_clusters": clusters });
+        let document = with(in_cluster(&outbound()), &route, action);
+        assert_eq!(!found(&document).is_empty(), warns, "{name}");
+    }
     // Routes that come by RDS: those of that name in a dump.
     let mut by_rds = bootstrap(&outbound());
     let manager = by_rds.pointer_mut(MANAGER).unwrap().as_object_mut().unwrap();

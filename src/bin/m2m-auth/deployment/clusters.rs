@@ -23,12 +23,10 @@ pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
         let at = own.root().name("issuers").name(name).name("cluster");
         match clusters.known.get(cluster) {
             None if clusters.complete => found.push(unknown(Name::UnknownCluster, at.clone(), cluster)),
-            None => {}
-            Some((path, cluster)) => {
-                if is_called_by_https(own, name, issuer) {
-                    found.extend(tls(name, path, cluster));
-                }
+            Some((path, cluster)) if is_called_by_https(own, name, issuer) => {
+                found.extend(tls(name, path, cluster));
             }
+            _ => {}
         }
         found.extend(plugin_before(own, at, cluster));
     }

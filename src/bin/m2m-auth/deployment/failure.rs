@@ -3,42 +3,16 @@
 use super::Deployed;
 use crate::document::Host;
 use crate::finding::{Finding, Name};
-use crate::proto::{field, fields, spelled};
+use crate::proto::{along, field, fields, spelled};
+use m2m_auth::located::Path;
 use serde_json::Value;
-
-const RECOMMENDED: &str =
-    "Set FAIL_RELOAD: requests get 503 while the VM is down, and the next one starts it again.";
 
 pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
     let settings = &own.plugin.settings;
-    let Some((path, value)) = crate::proto::along(own.document, settings).pop() else { return };
-    if own.plugin.host == Host::Bare || path != *settings {
+    let Some((path, value)) = along(own.document, settings).pop().filter(|(path, _)| path == settings) else {
         return;
-    }
-    let name = if own.plugin.host == Host::Istio { "fail_strategy" } else { "failure_policy" };
-    let policy = field(value, name);
-    let fail_open = field(value, "fail_open").filter(|_| own.plugin.host == Host::Envoy);
-    let open = if policy.is_some_and(|policy| is_open(policy, own.plugin.host)) {
-        Some(name)
-    } else {
-        fail_open.filter(|open| **open == Value::Bool(true)).map(|_| "fail_open")
     };
-    if let Some(name) = open {
-        let path = path.name(&spelled(value, name));
-        found.push(if own.is_inbound() {
-            let meaning = "the plugin fails open: once its VM has crashed, every request reaches the service unchecked";
-            Finding::new(Name::FailOpen, path, format!("{meaning}. {RECOMMENDED}"))
-        } else {
-            let meaning = "the plugin fails open: once its VM has crashed, requests are forwarded without a token, and with \
-                           the client's own headers";
-            Finding::new(Name::FailOpenOutbound, path, format!("{meaning}. {RECOMMENDED}"))
-        });
-    } else if policy.is_none_or(|policy| is_unspecified(policy, own.plugin.host)) {
-        let member = if own.plugin.host == Host::Istio { "failStrategy" } else { "failure_policy" };
-        let meaning =
-            format!("no {member}: a worker whose VM has crashed answers 503 until its configuration changes");
-        found.push(Finding::new(Name::NoFailurePolicy, path.clone(), format!("{meaning}. {RECOMMENDED}")));
-    }
+    found.extend(failure(own, &path, value));
     let shares_by_vm_id = own.configuration.get("sharing").is_none_or(|sharing| sharing == "on");
     let vm_id = fields(value, "vm_config.vm_id").and_then(Value::as_str).unwrap_or_default();
     if own.plugin.host == Host::Envoy && vm_id.is_empty() && shares_by_vm_id && !own.configuration.is_null() {
@@ -47,6 +21,43 @@ pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
                        control plane sets it, use `sharing: sealed`, or `sharing: off` to accept this.";
         found.push(Finding::new(Name::NoVmId, path, message));
     }
+}
+
+fn failure(own: &Deployed<'_>, path: &Path, value: &Value) -> Option<Finding> {
+    let host = own.plugin.host;
+    // Envoy Gateway has no other choice than to fail open or closed.
+    let (policy, fail_open) = match host {
+        Host::Envoy => (Some("failure_policy"), true),
+        Host::Istio => (Some("fail_strategy"), false),
+        Host::EnvoyGateway => (None, true),
+        Host::Bare => return None,
+    };
+    let written = policy.and_then(|name| field(value, name));
+    let by_policy = policy.filter(|_| written.is_some_and(|written| is_open(written, host)));
+    let by_flag = fail_open.then_some("fail_open");
+    let by_flag = by_flag.filter(|name| field(value, name) == Some(&Value::Bool(true)));
+    let repair = if host == Host::EnvoyGateway {
+        "Leave it out: requests get 503 then."
+    } else {
+        "Set FAIL_RELOAD: requests get 503 while the VM is down, and the next one starts it again."
+    };
+    if let Some(name) = by_policy.or(by_flag) {
+        let (kind, meaning) = if own.is_inbound() {
+            (Name::FailOpen, "every request reaches the service unchecked")
+        } else {
+            (
+                Name::FailOpenOutbound,
+                "requests are forwarded without a token, and with the client's own headers",
+            )
+        };
+        let message = format!("the plugin fails open: once its VM has crashed, {meaning}. {repair}");
+        return Some(Finding::new(kind, path.name(&spelled(value, name)), message));
+    }
+    let absent = written.is_none_or(|written| is_unspecified(written, host));
+    let name = spelled(value, policy.filter(|_| absent)?);
+    let name = if host == Host::Istio { "failStrategy".to_owned() } else { name };
+    let meaning = "a worker whose VM has crashed answers 503 until its configuration changes";
+    Some(Finding::new(Name::NoFailurePolicy, path.clone(), format!("no {name}: {meaning}. {repair}")))
 }
 
 /// `envoy.extensions.wasm.v3.FailurePolicy`, and `istio.extensions.v1alpha1.FailStrategy`.

@@ -41,9 +41,11 @@ fn redirects(own: &Deployed<'_>, through: &Through<'_>, found: &mut Vec<Finding>
             let Some((_, cluster)) = cluster else { return };
             let mut all = Vec::new();
             holders(own.document, &Path::default(), "internal_redirect_policy", &mut all);
-            let elsewhere =
-                |action: &Value| field(action, "cluster").is_some_and(|own| own != string(cluster, "name"));
-            policies.extend(all.into_iter().filter(|(_, action)| !elsewhere(action)));
+            let may_lead_there = |action: &Value| {
+                let clusters = clusters_of(action);
+                clusters.is_empty() || clusters.contains(&string(cluster, "name"))
+            };
+            policies.extend(all.into_iter().filter(|(_, action)| may_lead_there(action)));
         }
     }
     for (path, _) in policies {
@@ -86,7 +88,7 @@ fn published(own: &Deployed<'_>, found: &mut Vec<Finding>) {
     names.dedup();
     let (root, mut listeners, mut routes) = (Path::default(), Vec::new(), Vec::new());
     holders(own.document, &root, "internal_listener", &mut listeners);
-    holders(own.document, &root, "cluster", &mut routes);
+    holders(own.document, &root, "route", &mut routes);
     let answers = |value: &Value| {
         let body = fields(value, "direct_response.body").or_else(|| field(value, "body_format"));
         body.is_some_and(|own| mentions(own, &["filename"]) || reads(own))
@@ -103,9 +105,9 @@ fn published(own: &Deployed<'_>, found: &mut Vec<Finding>) {
         if !any(own.document, &|value| is_it(value) && any(value, &inside)) {
             continue;
         }
-        for (path, _) in
-            routes.iter().filter(|(_, action)| is_action(action) && string(action, "cluster") == name)
-        {
+        let leads_there =
+            |route: &Value| field(route, "route").is_some_and(|action| clusters_of(action).contains(&name));
+        for (path, _) in routes.iter().filter(|(_, route)| leads_there(route)) {
             let message = format!(
                 "this route leads to cluster {name:?}, from which the plugin reads a file or a secret of this host: any \
                  client can read it too. Remove the route."
@@ -121,7 +123,10 @@ fn reads(format: &Value) -> bool {
     text.contains("%FILE_CONTENT(") || text.contains("%SECRET(")
 }
 
-/// An issuer has a member `cluster` too.
-fn is_action(value: &Value) -> bool {
-    field(value, "issuer").is_none()
+/// The clusters to which a route leads; none if a header or a plugin chooses.
+fn clusters_of(action: &Value) -> Vec<&str> {
+    let weighted = fields(action, "weighted_clusters.clusters").and_then(Value::as_array);
+    let weighted = weighted.into_iter().flatten().map(|own| string(own, "name"));
+    let one = field(action, "cluster").and_then(Value::as_str);
+    weighted.chain(one).collect()
 }
