@@ -10,6 +10,7 @@
 mod check;
 mod explain;
 mod findings;
+mod policies;
 mod rules;
 mod schema;
 mod shipped;
