@@ -9,7 +9,11 @@
 
 mod check;
 mod explain;
+mod findings;
+mod policies;
+mod rules;
 mod schema;
+mod shipped;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -1,17 +1,20 @@
-//! `check`: every mistake of every configuration, with its file, its plugin and its place.
+//! `check`: every error of every configuration, and what its deployment does to it, with file, plugin and path.
 
+use crate::deployment::Deployed;
 use crate::document::{self, Plugin};
 use crate::environment;
+use crate::finding::{Finding, Name, Severity};
 use crate::{Done, Failed, Format, UNDONE, read};
 use m2m_auth::located::Path;
 use m2m_auth::mistake::Mistake;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// Tell every mistake of a configuration: of Envoy (bootstrap, listener, cluster, `/config_dump`), of Istio (`WasmPlugin`,
-/// `TrafficExtension`), or bare; YAML or JSON.
+/// Report every error of a configuration, and what Envoy or Istio would do to it: it fails open, never runs, sends secrets
+/// in plain text. Reads Envoy's configuration (bootstrap, listener, cluster, `/config_dump`), Istio's manifests (`WasmPlugin`,
+/// `TrafficExtension`, `EnvoyFilter`) and Envoy Gateway's, or the bare configuration, YAML or JSON.
 ///
-/// Exit code: 0 all is well, 1 there are mistakes, 2 a file cannot be read or holds no configuration of this filter.
+/// Exit code: 0 OK, 1 there are errors, 2 a file cannot be read or has no configuration of this filter.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The files; `-` is the standard input.
@@ -20,6 +23,12 @@ pub(crate) struct Arguments {
     /// Environment variables that the configuration names must be set here. Without it they are taken as set.
     #[arg(long)]
     env_strict: bool,
+    /// Warnings are errors.
+    #[arg(long)]
+    strict: bool,
+    /// Accept this finding; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    allow: Vec<Name>,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -34,14 +43,14 @@ struct File<'a> {
 struct Checked {
     plugin: Plugin,
     mistakes: Vec<Mistake>,
+    findings: Vec<Finding>,
     needs: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
-    let files: Vec<File<'_>> = arguments.files.iter().map(|name| file(name, arguments.env_strict)).collect();
+    let files: Vec<File<'_>> = arguments.files.iter().map(|name| file(name, arguments)).collect();
     let undone = files.iter().any(|file| file.plugins.is_err());
-    let wrong =
-        files.iter().flat_map(|file| file.plugins.iter().flatten()).any(|own| !own.mistakes.is_empty());
+    let wrong = files.iter().flat_map(|file| file.plugins.iter().flatten()).any(|own| !own.is_ok());
     let code = if undone { UNDONE } else { u8::from(wrong) };
     let says = match arguments.format {
         Format::Json => {
@@ -53,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     Done { says, code }
 }
 
-fn file(name: &str, strict: bool) -> File<'_> {
+fn file<'a>(name: &'a str, arguments: &Arguments) -> File<'a> {
     let found = read(name).map_err(|Failed(why)| why).and_then(|text| document::find(&text));
     let (plugins, others) = match found {
         Err(why) => (Err(why), Vec::new()),
@@ -62,25 +71,48 @@ fn file(name: &str, strict: bool) -> File<'_> {
             found.others,
         ),
         Ok(found) => {
-            (Ok(found.plugins.into_iter().map(|plugin| Checked::of(plugin, strict)).collect()), found.others)
+            let checked = |plugin: Plugin| {
+                let document = found.documents.get(plugin.document).unwrap_or(&Value::Null);
+                Checked::of(plugin, document, arguments)
+            };
+            (Ok(found.plugins.into_iter().map(checked).collect()), found.others)
         }
     };
     File { name, plugins, others }
 }
 
 impl Checked {
-    fn of(plugin: Plugin, strict: bool) -> Self {
-        let (mistakes, needs) = match &plugin.configuration {
-            Err(why) => (vec![Mistake::new(&Path::default(), why.clone())], Vec::new()),
+    fn of(plugin: Plugin, document: &Value, arguments: &Arguments) -> Self {
+        let (policy, mistakes, needs) = match &plugin.configuration {
+            Err(why) => (None, vec![Mistake::new(&Path::default(), why.clone())], Vec::new()),
             Ok(configuration) => {
-                let read = environment::read(&plugin, configuration, strict);
-                let vm_id = plugin.vm_id.as_deref().map(str::as_bytes);
-                let told =
-                    read.policy.and_then(|policy| policy.reach(vm_id).map_err(|mistake| vec![mistake]));
-                (told.err().unwrap_or_default(), read.needs)
+                let read = environment::read(&plugin, configuration, arguments.env_strict);
+                match read.policy {
+                    Err(mistakes) => (None, mistakes, read.needs),
+                    Ok(policy) => {
+                        let vm_id = plugin.vm_id.as_deref().map(str::as_bytes);
+                        let mistakes = policy.reach(vm_id).err().into_iter().collect();
+                        (Some(policy), mistakes, read.needs)
+                    }
+                }
             }
         };
-        Self { plugin, mistakes, needs }
+        let bytes = plugin.configuration.as_deref().unwrap_or_default();
+        let configuration = serde_json::from_slice(bytes).unwrap_or_default();
+        let deployed =
+            Deployed { document, plugin: &plugin, configuration: &configuration, policy: policy.as_ref() };
+        let mut findings = deployed.findings();
+        findings.retain(|own| !arguments.allow.contains(&own.name));
+        if arguments.strict {
+            for own in &mut findings {
+                own.severity = Severity::Error;
+            }
+        }
+        Self { plugin, mistakes, findings, needs }
+    }
+
+    fn is_ok(&self) -> bool {
+        self.mistakes.is_empty() && self.findings.iter().all(|own| own.severity != Severity::Error)
     }
 }
 
@@ -110,7 +142,7 @@ impl Checked {
     fn text(&self, file: &str, says: &mut String) {
         let name =
             if self.plugin.name.is_empty() { String::new() } else { format!("{}: ", self.plugin.name) };
-        if self.mistakes.is_empty() {
+        if self.is_ok() {
             let needs = if self.needs.is_empty() {
                 String::new()
             } else {
@@ -121,6 +153,10 @@ impl Checked {
         for mistake in &self.mistakes {
             _ = writeln!(says, "{file}: {name}{mistake}");
         }
+        for Finding { name: kind, severity, path, message } in &self.findings {
+            let (severity, kind) = (severity.label(), kind.label());
+            _ = writeln!(says, "{file}: {name}{severity}: {path}: {message} [{kind}]");
+        }
     }
 
     fn json(&self) -> Value {
@@ -128,9 +164,10 @@ impl Checked {
             self.mistakes.iter().map(|own| json!({ "path": own.path.to_string(), "fault": own.fault }));
         json!({
             "plugin": self.plugin.name,
-            "at": self.plugin.at,
-            "ok": self.mistakes.is_empty(),
+            "at": self.plugin.at(),
+            "ok": self.is_ok(),
             "mistakes": mistakes.collect::<Vec<_>>(),
+            "findings": self.findings.iter().map(Finding::json).collect::<Vec<_>>(),
             "environment": self.needs,
         })
     }

@@ -4,18 +4,37 @@
 //! other Wasm plugins only the names are told. One is ours if its `name`, its `root_id` or its module's file or URL says
 //! `m2m_auth` or `m2m-auth`, or if its configuration has a member `issuers`, `inbound` or `outbound`.
 
+use crate::proto::{fields, located, string, type_of};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use m2m_auth::located::Path;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
+/// Who reads the document that a plugin is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// Envoy, by `envoy.extensions.wasm.v3.PluginConfig`.
+    Envoy,
+    /// Istio, by a manifest.
+    Istio,
+    /// Envoy Gateway, by an `EnvoyExtensionPolicy`.
+    EnvoyGateway,
+    /// The document is the filter's own configuration.
+    Bare,
+}
+
 /// One plugin.
 pub(crate) struct Plugin {
     /// `name` (Istio: the manifest's), or nothing.
     pub name: String,
-    /// Where its configuration stands in the document.
-    pub at: String,
+    pub host: Host,
+    /// The index of its document in the file.
+    pub document: usize,
+    /// The path of what contains the configuration: `PluginConfig`, the manifest's `spec`, an element of its `wasm`.
+    pub settings: Path,
+    /// The path of its configuration in the document.
+    pub at: Path,
     /// What the filter would get, or why it would get nothing.
     pub configuration: Result<Vec<u8>, String>,
     /// The environment variables that Envoy passes on, with their values where the document has them. None: not said here.
@@ -24,9 +43,18 @@ pub(crate) struct Plugin {
     pub vm_id: Option<String>,
 }
 
+impl Plugin {
+    /// Where its configuration is; nothing if it is the document.
+    pub(crate) fn at(&self) -> String {
+        if self.at.steps().is_empty() { String::new() } else { self.at.to_string() }
+    }
+}
+
 /// What a file holds.
 #[derive(Default)]
 pub(crate) struct Found {
+    /// The documents of the file.
+    pub documents: Vec<Value>,
     /// Ours.
     pub plugins: Vec<Plugin>,
     /// The names of Wasm plugins that are not ours.
@@ -36,20 +64,37 @@ pub(crate) struct Found {
 /// Every plugin configuration in a text.
 pub(crate) fn find(text: &str) -> Result<Found, String> {
     let mut found = Found::default();
-    for document in documents(text)? {
+    for mut document in documents(text)? {
+        once(&mut document);
         let before = found.plugins.len() + found.others.len();
         walk(&document, &Path::default(), &mut found);
         if found.plugins.len() + found.others.len() == before && is_bare(&document) {
             found.plugins.push(Plugin {
                 name: String::new(),
-                at: String::new(),
+                host: Host::Bare,
+                document: found.documents.len(),
+                settings: Path::default(),
+                at: Path::default(),
                 configuration: Ok(document.to_string().into_bytes()),
                 passes: None,
                 vm_id: None,
             });
         }
+        found.documents.push(document);
     }
     Ok(found)
+}
+
+/// `/config_dump` has everything static twice: in the bootstrap, and among the listeners and clusters. The bootstrap is left out.
+fn once(document: &mut Value) {
+    let Some(dumps) = document.get_mut("configs").and_then(Value::as_array_mut) else { return };
+    let has = |dumps: &[Value], kind: &str| dumps.iter().any(|dump| type_of(dump) == kind);
+    if has(dumps, "ListenersConfigDump") && has(dumps, "ClustersConfigDump") {
+        dumps
+            .iter_mut()
+            .filter(|dump| type_of(dump) == "BootstrapConfigDump")
+            .for_each(|dump| *dump = Value::Null);
+    }
 }
 
 fn documents(text: &str) -> Result<Vec<Value>, String> {
@@ -82,9 +127,20 @@ fn walk(value: &Value, path: &Path, found: &mut Found) {
             if let Some(vm) = member(members, "vm_config", "vmConfig")
                 .filter(|_| members.contains_key("configuration") || is_named(members))
             {
-                take(envoys(members, vm, path), is_named(members) || vm_is_named(vm), found);
-            } else if let Some(plugin) = istios(members, path) {
+                take(
+                    envoys(members, vm, path, found.documents.len()),
+                    is_named(members) || vm_is_named(vm),
+                    found,
+                );
+            } else if let Some(plugin) = istios(members, path, found.documents.len()) {
                 take(plugin, members.get("spec").is_some_and(says_m2m_auth), found);
+            } else if members.get("kind").is_some_and(|kind| kind == "EnvoyExtensionPolicy") {
+                for (path, wasm) in fields(value, "spec")
+                    .into_iter()
+                    .flat_map(|spec| located(spec, &path.name("spec"), "wasm"))
+                {
+                    take(gateways(wasm, path, found.documents.len()), says_m2m_auth(wasm), found);
+                }
             } else {
                 members.iter().for_each(|(name, value)| walk(value, &path.name(name), found));
             }
@@ -110,8 +166,7 @@ fn take(plugin: Plugin, named: bool, found: &mut Found) {
 }
 
 /// `envoy.extensions.wasm.v3.PluginConfig`.
-fn envoys(members: &Map<String, Value>, vm: &Value, path: &Path) -> Plugin {
-    let path = path.name("configuration");
+fn envoys(members: &Map<String, Value>, vm: &Value, path: &Path, document: usize) -> Plugin {
     let vm = vm.as_object();
     let variables =
         vm.and_then(|vm| member(vm, "environment_variables", "environmentVariables")?.as_object());
@@ -123,7 +178,10 @@ fn envoys(members: &Map<String, Value>, vm: &Value, path: &Path) -> Plugin {
     let vm_id = vm.and_then(|vm| member(vm, "vm_id", "vmId")?.as_str()).unwrap_or_default();
     Plugin {
         name: text(members, "name"),
-        at: path.to_string(),
+        host: Host::Envoy,
+        document,
+        settings: path.clone(),
+        at: path.name("configuration"),
         configuration: members.get("configuration").map_or_else(|| Err("missing".to_owned()), any),
         passes: Some(passed.chain(given).collect()),
         vm_id: Some(vm_id.to_owned()),
@@ -147,7 +205,7 @@ fn any(configuration: &Value) -> Result<Vec<u8>, String> {
 }
 
 /// `WasmPlugin`, or the `TrafficExtension` that supersedes it.
-fn istios(members: &Map<String, Value>, path: &Path) -> Option<Plugin> {
+fn istios(members: &Map<String, Value>, path: &Path, document: usize) -> Option<Plugin> {
     let (spec, path) = (members.get("spec")?, path.name("spec"));
     let (spec, path) = match members.get("kind")?.as_str()? {
         "WasmPlugin" => (spec.as_object()?, path),
@@ -164,7 +222,10 @@ fn istios(members: &Map<String, Value>, path: &Path) -> Option<Plugin> {
     });
     Some(Plugin {
         name: name.unwrap_or_default(),
-        at: path.name("pluginConfig").to_string(),
+        host: Host::Istio,
+        document,
+        at: path.name("pluginConfig"),
+        settings: path,
         configuration: spec
             .get("pluginConfig")
             .map_or_else(|| Err("missing".to_owned()), |own| Ok(own.to_string().into_bytes())),
@@ -172,6 +233,24 @@ fn istios(members: &Map<String, Value>, path: &Path) -> Option<Plugin> {
         // Istio gives every plugin the empty one.
         vm_id: Some(String::new()),
     })
+}
+
+/// An element of the `wasm` of Envoy Gateway's `EnvoyExtensionPolicy`.
+fn gateways(wasm: &Value, path: Path, document: usize) -> Plugin {
+    let passed = fields(wasm, "env.host_keys").and_then(Value::as_array);
+    Plugin {
+        name: string(wasm, "name").to_owned(),
+        host: Host::EnvoyGateway,
+        document,
+        at: path.name("config"),
+        settings: path,
+        configuration: wasm
+            .get("config")
+            .map_or_else(|| Err("missing".to_owned()), |own| Ok(own.to_string().into_bytes())),
+        passes: Some(texts(passed).map(|name| (name, None)).collect()),
+        // It gives each plugin one of its own.
+        vm_id: Some("envoy-gateway".to_owned()),
+    }
 }
 
 fn is_named(members: &Map<String, Value>) -> bool {
@@ -188,7 +267,8 @@ fn says_m2m_auth(value: &Value) -> bool {
         Value::String(text) => text.contains("m2m_auth") || text.contains("m2m-auth"),
         Value::Array(elements) => elements.iter().any(says_m2m_auth),
         Value::Object(members) => {
-            members.iter().any(|(name, value)| name != "pluginConfig" && says_m2m_auth(value))
+            let own = ["pluginConfig", "config"];
+            members.iter().any(|(name, value)| !own.contains(&name.as_str()) && says_m2m_auth(value))
         }
         _ => false,
     }

@@ -65,7 +65,7 @@ struct Explanation {
 pub(crate) fn run(arguments: &Arguments) -> Result<Done, Failed> {
     let plugin = chosen(arguments)?;
     let configuration =
-        plugin.configuration.clone().map_err(|why| Failed(format!("{}: {why}", plugin.at)))?;
+        plugin.configuration.clone().map_err(|why| Failed(format!("{}: {why}", plugin.at())))?;
     let compile = || {
         environment::read(&plugin, &configuration, false).policy.map_err(|mistakes| {
             let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();

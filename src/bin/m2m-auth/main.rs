@@ -9,10 +9,13 @@
 )]
 
 mod check;
+mod deployment;
 mod document;
 mod environment;
 mod explain;
+mod finding;
 mod offline;
+mod proto;
 mod schema;
 
 use clap::{Parser, Subcommand};

@@ -29,6 +29,7 @@ fn filter(name: &str, configuration: &Value, passes: &[&str]) -> Value {
         "name": "envoy.filters.http.wasm",
         "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm", "config": {
             "name": name,
+            "failure_policy": "FAIL_RELOAD",
             "configuration": configuration,
             "vm_config": {
                 "vm_id": "m2m_auth",
@@ -43,14 +44,28 @@ fn any(kind: &str, value: &Value) -> Value {
     json!({ "@type": format!("type.googleapis.com/google.protobuf.{kind}"), "value": value })
 }
 
-/// A bootstrap with these filters in a listener, and these in a cluster.
+/// A bootstrap with these filters in a listener, and these in a cluster, with nothing else to report.
 fn bootstrap(listener: &[Value], cluster: &[Value]) -> String {
     let manager = |filters: &[Value]| json!({ "typed_config": { "http_filters": filters } });
+    let verified = json!({ "validation_context_sds_secret_config": { "name": "ca" } });
     json!({ "static_resources": {
         "listeners": [{ "filter_chains": [{ "filters": [manager(listener)] }] }],
-        "clusters": [{ "name": "up", "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": { "http_filters": cluster },
-        } }],
+        "clusters": [
+            {
+                "name": "up",
+                "per_connection_buffer_limit_bytes": 32768,
+                "typed_extension_protocol_options": {
+                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": { "http_filters": cluster },
+                },
+            },
+            {
+                "name": "idp",
+                "transport_socket": {
+                    "name": "envoy.transport_sockets.tls",
+                    "typed_config": { "@type": "x.v3.UpstreamTlsContext", "common_tls_context": verified },
+                },
+            },
+        ],
     } })
     .to_string()
 }
@@ -135,8 +150,8 @@ fn manifests_of_istio_are_read_several_in_a_file() {
     let env = "vmConfig: { env: [{ name: SECRET, valueFrom: HOST }] }";
     let manifests = format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: other }}\n---\n\
-         apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{ name: good }}\nspec:\n  url: oci://r/m2m-auth:1\n  {env}\n  pluginConfig:\n      {}\n---\n\
-         apiVersion: extensions.istio.io/v1alpha1\nkind: TrafficExtension\nmetadata: {{ name: bad }}\nspec:\n  wasm:\n    url: oci://r/m2m-auth:1\n    {env}\n    pluginConfig:\n      {}\n",
+         apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{ name: good }}\nspec:\n  url: oci://r/m2m-auth:1\n  failStrategy: FAIL_RELOAD\n  {env}\n  pluginConfig:\n      {}\n---\n\
+         apiVersion: extensions.istio.io/v1alpha1\nkind: TrafficExtension\nmetadata: {{ name: bad }}\nspec:\n  wasm:\n    url: oci://r/m2m-auth:1\n    failStrategy: FAIL_RELOAD\n    {env}\n    pluginConfig:\n      {}\n",
         plugin(&outbound()),
         plugin(&dangling()),
     );

@@ -1,0 +1,58 @@
+//! What surrounds a plugin in its document: whether it fails open, runs at all, and reaches its providers safely.
+//!
+//! A finding is reported only where the document proves it. What a control plane may add is never an error.
+
+mod chain;
+mod clusters;
+mod failure;
+mod routes;
+mod rules;
+
+use crate::document::{Host, Plugin};
+use crate::finding::Finding;
+use m2m_auth::located::Path;
+use m2m_auth::policy::Policy;
+use serde_json::Value;
+
+/// What a path leads through, outermost first.
+type Through<'d> = [(Path, &'d Value)];
+
+/// A plugin in its document.
+pub(crate) struct Deployed<'d> {
+    pub document: &'d Value,
+    pub plugin: &'d Plugin,
+    /// The filter's own configuration; `null` where it cannot be read.
+    pub configuration: &'d Value,
+    /// None: it has errors.
+    pub policy: Option<&'d Policy>,
+}
+
+impl Deployed<'_> {
+    /// Everything about this plugin that the document gives away, in the order of the names.
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        let mut found = Vec::new();
+        failure::look(self, &mut found);
+        chain::look(self, &mut found);
+        clusters::look(self, &mut found);
+        routes::look(self, &mut found);
+        rules::look(self, &mut found);
+        found
+    }
+
+    /// Whether it checks requests. One that cannot be read may.
+    fn is_inbound(&self) -> bool {
+        self.configuration.is_null() || self.configuration.get("inbound").is_some()
+    }
+
+    fn is_outbound(&self) -> bool {
+        self.configuration.get("outbound").is_some()
+    }
+
+    /// The path in the document of the filter's own configuration.
+    fn root(&self) -> Path {
+        match self.plugin.host {
+            Host::Envoy => self.plugin.at.name("value"),
+            Host::Istio | Host::EnvoyGateway | Host::Bare => self.plugin.at.clone(),
+        }
+    }
+}

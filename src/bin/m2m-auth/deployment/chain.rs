@@ -1,0 +1,97 @@
+//! Where a plugin is in its filter chain, whether it runs there, and what Envoy buffers for it.
+
+use super::{Deployed, Through};
+use crate::finding::{Finding, Name};
+use crate::proto::{along, field, fields, string, type_of};
+use m2m_auth::located::{Path, Step};
+use serde_json::Value;
+
+pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
+    let through = along(own.document, &own.plugin.settings);
+    found.extend(behind_router(&through).or_else(|| patched_behind_router(&through)));
+    found.extend(without_buffer_limit(own, &through));
+    found.extend(switched_off(own, &through));
+}
+
+/// The list of filters that a path leads through last, with its path, and the index of the filter there.
+fn list_of<'t>(through: &'t Through<'_>) -> Option<(&'t Path, &'t [Value], usize)> {
+    through.iter().rev().find_map(|(path, value)| match path.steps() {
+        [.., Step::Name(name)] if name == "http_filters" || name == "httpFilters" => {
+            let index = through.iter().find_map(|(inner, _)| inner.element_of(path))?;
+            Some((path, value.as_array()?.as_slice(), index))
+        }
+        _ => None,
+    })
+}
+
+/// A terminal filter in front of the plugin.
+fn behind_router(through: &Through<'_>) -> Option<Finding> {
+    let (path, list, index) = list_of(through)?;
+    let terminal = list.iter().take(index).find_map(terminal)?;
+    let message = format!(
+        "behind {terminal}, which ends the chain: the plugin never runs there, and Envoy refuses such a list. Put the plugin \
+         in front of it."
+    );
+    Some(Finding::new(Name::BehindRouter, path.index(index), message))
+}
+
+/// An inbound plugin that its chain switches off.
+fn switched_off(own: &Deployed<'_>, through: &Through<'_>) -> Option<Finding> {
+    let (path, list, index) = list_of(through).filter(|_| own.is_inbound())?;
+    let disabled =
+        list.get(index).is_some_and(|filter| field(filter, "disabled") == Some(&Value::Bool(true)));
+    let message = "the filter is disabled: only requests on routes that enable it are checked, and all others reach the \
+                   service unchecked. Enable it here, and disable it on the routes that need no check.";
+    disabled.then(|| Finding::new(Name::DisabledFilter, path.index(index).name("disabled"), message))
+}
+
+/// What a filter is called, if nothing runs behind it.
+fn terminal(filter: &Value) -> Option<&'static str> {
+    let is = |name: &str, kind: &str| {
+        string(filter, "name") == name
+            || field(filter, "typed_config").is_some_and(|own| type_of(own) == kind)
+    };
+    let router = is("envoy.filters.http.router", "Router").then_some("the router");
+    router.or_else(|| is("envoy.filters.http.upstream_codec", "UpstreamCodec").then_some("upstream_codec"))
+}
+
+/// A patch of an `EnvoyFilter` that puts the plugin behind the router: `ADD` and `INSERT_AFTER` without a filter append.
+fn patched_behind_router(through: &Through<'_>) -> Option<Finding> {
+    let (path, patch) = through.iter().find(|(_, value)| string(value, "apply_to") == "HTTP_FILTER")?;
+    let operation = fields(patch, "patch.operation").and_then(Value::as_str).unwrap_or_default();
+    let after = fields(patch, "match.listener.filter_chain.filter.sub_filter")
+        .map_or("envoy.filters.http.router", |filter| string(filter, "name"));
+    let behind = match operation {
+        "ADD" => true,
+        "INSERT_AFTER" => after == "envoy.filters.http.router",
+        _ => false,
+    };
+    let message = format!(
+        "{operation} puts the plugin behind the router, which ends the chain: the plugin never runs there. Use INSERT_BEFORE \
+         with the router as subFilter, or INSERT_FIRST."
+    );
+    behind.then(|| Finding::new(Name::BehindRouter, path.name("patch"), message))
+}
+
+/// The listener of an inbound plugin, or the cluster of any, that leaves the size of buffered bodies to Envoy.
+fn without_buffer_limit(own: &Deployed<'_>, through: &Through<'_>) -> Option<Finding> {
+    let has = |value: &Value, names: &[&str]| names.iter().any(|name| field(value, name).is_some());
+    let cluster = through.iter().rev().find(|(_, value)| has(value, &["typed_extension_protocol_options"]));
+    let listener = || {
+        let listeners = ["filter_chains", "default_filter_chain", "api_listener", "filter_chain_matcher"];
+        through.iter().find(|(_, value)| has(value, &listeners)).filter(|_| own.is_inbound())
+    };
+    let (kind, (path, holder)) = match cluster {
+        Some(cluster) => ("cluster", cluster),
+        None => ("listener", listener()?),
+    };
+    let limit = field(holder, "per_connection_buffer_limit_bytes");
+    if limit.is_some_and(|limit| limit.as_u64() != Some(0)) {
+        return None;
+    }
+    let message = format!(
+        "no per_connection_buffer_limit_bytes on this {kind}: while a request waits for keys or a token, Envoy buffers up to \
+         1 MiB of its body, for every waiting request. Set a limit that your memory allows, such as 32768."
+    );
+    Some(Finding::new(Name::NoBufferLimit, path.clone(), message))
+}

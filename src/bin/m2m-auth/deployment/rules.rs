@@ -1,0 +1,186 @@
+//! The rules of a configuration against each other: those that never match, and those that match more than was meant.
+//!
+//! A rule is compared as written. A condition that is not known here makes nothing certain, and is never reported.
+
+use super::Deployed;
+use crate::finding::{Finding, Name};
+use m2m_auth::located::Path;
+use serde_json::{Map, Value};
+
+pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
+    for direction in ["inbound", "outbound"] {
+        let rules = own.configuration.get(direction).and_then(|own| own.get("rules")?.as_array());
+        let rules = rules.map(Vec::as_slice).unwrap_or_default();
+        let path = own.root().name(direction).name("rules");
+        for (index, rule) in rules.iter().enumerate() {
+            let path = path.index(index);
+            found.extend(star(&path, rule));
+            found.extend(allows_all(&path, rule));
+            // Conditions with errors are not compared.
+            if own.policy.is_some() {
+                let earlier = rules.iter().take(index).position(|earlier| covers(earlier, rule));
+                found.extend(earlier.map(|earlier| shadowed(path, direction, earlier)));
+            }
+        }
+    }
+}
+
+fn star(path: &Path, rule: &Value) -> Option<Finding> {
+    let name = ["path", "path_prefix"].into_iter().find(|name| {
+        let own = rule.get("match").and_then(|own| own.get(name)?.as_str());
+        own.is_some_and(|own| own.contains('*'))
+    })?;
+    let message = format!(
+        "`*` is an ordinary character in {name}: the rule matches only paths that contain a star. Use path_template, where `*` \
+         is one segment and `**` at the end is any number of them."
+    );
+    Some(Finding::new(Name::StarInPath, path.name("match").name(name), message))
+}
+
+fn allows_all(path: &Path, rule: &Value) -> Option<Finding> {
+    let allows = rule.get("allow") == Some(&Value::Bool(true));
+    let message = "this rule allows every request that no earlier rule matches, without a token. Name the paths that need \
+                   none; a request that no rule matches is refused.";
+    (allows && covers(&no_match(), rule) && covers(rule, &no_match()))
+        .then(|| Finding::new(Name::AllowAll, path.clone(), message))
+}
+
+fn no_match() -> Value {
+    serde_json::json!({})
+}
+
+fn shadowed(path: Path, direction: &str, earlier: usize) -> Finding {
+    let message = format!(
+        "never used: {direction}.rules[{earlier}] matches every request that this rule matches, and the first match decides. \
+         Put this rule first, or remove it."
+    );
+    Finding::new(Name::ShadowedRule, path, message)
+}
+
+/// Whether it is certain that the first rule matches every request that the second one matches.
+fn covers(first: &Value, second: &Value) -> bool {
+    let empty = Map::new();
+    let of = |rule: &'_ Value| rule.get("match").and_then(Value::as_object).cloned();
+    let (first_match, second_match) =
+        (of(first).unwrap_or_else(|| empty.clone()), of(second).unwrap_or(empty));
+    let known = ["host", "path", "path_prefix", "path_template", "methods", "headers", "cluster"];
+    if !first_match.keys().all(|name| known.contains(&name.as_str())) {
+        return false;
+    }
+    // A preflight is matched as the request that it announces; and rules for routes apply only where a route says so.
+    let same = |name: &str| is_true(first, name) == is_true(second, name);
+    let every_method = methods(&first_match).is_empty();
+    let for_every_route = !is_true(first, "route_metadata") || is_true(second, "route_metadata");
+    (same("cors_preflight") || every_method)
+        && for_every_route
+        && covers_host(&first_match, &second_match)
+        && covers_path(&first_match, &second_match)
+        && (every_method || covers_methods(&methods(&first_match), &methods(&second_match)))
+        && covers_headers(&first_match, &second_match)
+        && (first_match.get("cluster").is_none() || first_match.get("cluster") == second_match.get("cluster"))
+}
+
+fn is_true(rule: &Value, name: &str) -> bool {
+    rule.get(name) == Some(&Value::Bool(true))
+}
+
+fn methods(own: &Map<String, Value>) -> Vec<&str> {
+    own.get("methods").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+fn covers_methods(first: &[&str], second: &[&str]) -> bool {
+    !second.is_empty() && second.iter().all(|method| first.contains(method))
+}
+
+/// Hosts are compared without regard to case, and without the port unless the rule has one.
+fn covers_host(first: &Map<String, Value>, second: &Map<String, Value>) -> bool {
+    let of = |own: &Map<String, Value>| own.get("host").and_then(Value::as_str).map(str::to_ascii_lowercase);
+    match (of(first), of(second)) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(first), Some(second)) => {
+            let suffix = first.strip_prefix('*');
+            let inside = |suffix: &str| {
+                let name = second.strip_prefix('*').unwrap_or(&second);
+                !second.contains(':')
+                    && name.ends_with(suffix)
+                    && (name.len() > suffix.len() || second.starts_with('*'))
+            };
+            first == second || suffix.is_some_and(inside)
+        }
+    }
+}
+
+/// A segment of a path as a rule has it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Segment<'a> {
+    Literal(&'a str),
+    /// Any one.
+    One,
+    /// Any number of them, to the end.
+    Rest,
+}
+
+/// The condition on the path; a prefix is a template that ends in `**`.
+fn segments<'r>(own: &'r Map<String, Value>) -> Vec<Segment<'r>> {
+    let text = |name: &str| own.get(name).and_then(Value::as_str);
+    let literals = |text: &'r str| text.split('/').filter(|own| !own.is_empty()).map(Segment::Literal);
+    if let Some(path) = text("path") {
+        return literals(path).collect();
+    }
+    if let Some(template) = text("path_template") {
+        let written = template.split('/').filter(|own| !own.is_empty());
+        return written
+            .map(|own| match own {
+                "**" => Segment::Rest,
+                "*" => Segment::One,
+                own if own.starts_with('{') && own.ends_with("=**}") => Segment::Rest,
+                own if own.starts_with('{') => Segment::One,
+                own => Segment::Literal(own),
+            })
+            .collect();
+    }
+    literals(text("path_prefix").unwrap_or_default()).chain([Segment::Rest]).collect()
+}
+
+fn covers_path(first: &Map<String, Value>, second: &Map<String, Value>) -> bool {
+    let (first, second) = (segments(first), segments(second));
+    let mut second = second.iter();
+    for own in &first {
+        let covered = match (own, second.next()) {
+            (Segment::Rest, _) => return true,
+            (_, None | Some(Segment::Rest)) => false,
+            (Segment::One, Some(_)) => true,
+            (Segment::Literal(_), Some(other)) => own == other,
+        };
+        if !covered {
+            return false;
+        }
+    }
+    second.next().is_none()
+}
+
+/// What a header must be, as written: `"x"`, `{exact}`, `{prefix}` or `{present}`.
+fn covers_headers(first: &Map<String, Value>, second: &Map<String, Value>) -> bool {
+    let of =
+        |own: &Map<String, Value>| own.get("headers").and_then(Value::as_object).cloned().unwrap_or_default();
+    let (first, second) = (of(first), of(second));
+    first.iter().all(|(name, own)| {
+        let same = |other: &&String| other.eq_ignore_ascii_case(name);
+        second.keys().filter(same).filter_map(|name| second.get(name)).any(|other| covers_header(own, other))
+    })
+}
+
+fn covers_header(first: &Value, second: &Value) -> bool {
+    let exact = |own: &'_ Value| own.as_str().or_else(|| own.get("exact")?.as_str()).map(str::to_owned);
+    let prefix = |own: &'_ Value| own.get("prefix").and_then(Value::as_str).map(str::to_owned);
+    let present = |own: &Value| own.get("present").and_then(Value::as_bool);
+    let value = exact(second).or_else(|| prefix(second));
+    match (exact(first), prefix(first), present(first)) {
+        (Some(first), _, _) => exact(second) == Some(first),
+        (_, Some(first), _) => value.is_some_and(|own| own.starts_with(&first)),
+        (_, _, Some(true)) => value.is_some() || present(second) == Some(true),
+        (_, _, Some(false)) => present(second) == Some(false),
+        _ => false,
+    }
+}
