@@ -160,7 +160,7 @@ impl Compiler<'_> {
         let path = Path::default().name("inbound");
         let (manner, resource) = self.manner(&path, config, inbound);
         if inbound.rules.is_empty() {
-            let fault = "empty, expected at least one rule (a request that matches none is refused)";
+            let fault = "missing, expected at least one rule (a request that matches none is refused)";
             self.wrong_unless(vec![path.name("rules")], &path.name("rules"), fault);
         }
         let places = self.places(&path.name("tokens"), inbound.tokens.as_deref());

@@ -77,6 +77,8 @@ pub struct Issuer {
     /// Its key set. Default: what discovery says. Must be on the issuer's host unless named here.
     pub jwks_uri: Option<String>,
     /// The key set itself, for issuers without one to fetch. It never changes then.
+    #[serde(deserialize_with = "read::free_form")]
+    #[cfg_attr(not(target_family = "wasm"), schemars(with = "Option<schema::FreeForm>"))]
     pub jwks: Option<Map<String, Value>>,
     /// Its token endpoint: a URL, or `{ env: TOKEN_URL }`. Default: what discovery says.
     pub token_endpoint: Option<Setting>,
@@ -554,6 +556,8 @@ pub struct Credential {
     /// For `jwt_bearer`: `sub` of the assertion, whom the token is for (RFC 7523 section 3). Default: the client itself.
     pub assertion_subject: Option<String>,
     /// For `jwt_bearer`: further claims of the assertion, such as `{ scope: "…" }`, which Google reads there.
+    #[serde(deserialize_with = "read::free_form")]
+    #[cfg_attr(not(target_family = "wasm"), schemars(with = "schema::FreeForm"))]
     pub assertion_claims: Map<String, Value>,
     /// `client_id`: a text, or `{ env: CLIENT_ID }`. Not needed with `auth_method: none`, where it is not sent.
     pub client_id: Option<Setting>,
@@ -701,7 +705,10 @@ pub struct OutboundRule {
     pub route_metadata: bool,
     /// The header. Default `authorization`.
     pub header: Option<String>,
-    /// What stands before the token. Default `Bearer` for `authorization` (`DPoP` for a credential with `dpop`), else nothing.
+    /// What stands before the token; the empty string is nothing. Default `Bearer` for `authorization` (`DPoP` for a credential
+    /// with `dpop`), else nothing.
+    #[serde(deserialize_with = "read::maybe_empty")]
+    #[cfg_attr(not(target_family = "wasm"), schemars(extend("minLength" = 0)))]
     pub scheme: Option<String>,
     /// A second header for the token alone, such as `x-forwarded-access-token`. Default: none.
     pub second_header: Option<String>,

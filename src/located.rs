@@ -1,5 +1,9 @@
 //! Reads a [`Value`] through serde, and remembers where it stood when something was wrong.
 //!
+//! A value that is there says something: `null` is refused everywhere, and so are an empty string, array, object and name, so
+//! that `scopes:` with nothing behind it is an error and not "no scopes". This is decided in one function for every value of
+//! a document, whatever reads it; see [`MAY_BE_EMPTY`] for the exceptions.
+//!
 //! One deserializer for one input type: every type of the configuration is compiled once. (`serde_path_to_error` wraps any
 //! deserializer, at 90 KB of module.) It does not know what it reads.
 
@@ -7,7 +11,7 @@ use serde::de::{
     self, DeserializeSeed, Deserializer, Error as _, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
 };
 use serde_json::{Map, Value};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 /// One step into a JSON document.
@@ -93,8 +97,8 @@ impl fmt::Display for Path {
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Name(name) => {
                     let dot = if position == 0 { "" } else { "." };
-                    let plain =
-                        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+                    let plain = !name.is_empty()
+                        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
                     if plain {
                         write!(f, "{dot}{name}")?;
                     } else {
@@ -159,15 +163,24 @@ impl de::Error for Fault {
 
 /// Reads `value`; a fault comes with its place.
 pub fn read<'de, T: de::Deserialize<'de>>(value: &'de Value) -> Result<T, (Path, Fault)> {
-    let place = RefCell::default();
-    T::deserialize(Located { value, place: &place }).map_err(|error| (place.take(), error))
+    let (place, may_be_empty) = (RefCell::default(), Cell::new(false));
+    let located = Located { value, place: &place, may_be_empty: &may_be_empty, free: false };
+    T::deserialize(located).map_err(|error| (place.take(), error))
 }
+
+/// The name with which a type asks for `deserialize_newtype_struct` so that its value, and every value in it, may be empty.
+/// None of them may be `null`.
+pub const MAY_BE_EMPTY: &str = "$may_be_empty";
 
 /// A value, and the place that is told when something in it is wrong.
 #[derive(Clone, Copy)]
 struct Located<'de, 'place> {
     value: &'de Value,
     place: &'place RefCell<Path>,
+    /// Set by the type that reads a value, if it takes an empty one.
+    may_be_empty: &'place Cell<bool>,
+    /// Whether this stands within such a value.
+    free: bool,
 }
 
 impl<'de, 'place> Located<'de, 'place> {
@@ -176,12 +189,48 @@ impl<'de, 'place> Located<'de, 'place> {
         self.place.borrow_mut().prepend_name(name);
     }
 
+    /// Reads a value that stands in this one, which is refused if it says nothing; `kind` is what can be removed then.
+    fn inner<T: DeserializeSeed<'de>>(
+        self,
+        value: &'de Value,
+        seed: T,
+        kind: &str,
+    ) -> Result<T::Value, Fault> {
+        self.may_be_empty.set(self.free);
+        let read = seed.deserialize(Located { value, ..self });
+        let Some(empty) = nothing(value) else {
+            return read;
+        };
+        let fault = match read {
+            Ok(read) if self.may_be_empty.get() && !value.is_null() => return Ok(read),
+            Ok(_) => empty.to_owned(),
+            Err(fault) => fault.0,
+        };
+        Err(Fault(format!("{fault}; remove the {kind} if nothing is meant")))
+    }
+
     fn members(self, members: &'de Map<String, Value>) -> Members<'de, 'place> {
         Members { outer: self, rest: members.iter(), present: None }
     }
 
     fn elements(self, elements: &'de [Value]) -> Elements<'de, 'place> {
         Elements { outer: self, rest: elements.iter(), next: 0 }
+    }
+}
+
+/// What is wrong with an object that has no fields.
+pub const EMPTY_OBJECT: &str = "an empty object, expected at least one field";
+
+/// What is wrong with a value that says nothing.
+fn nothing(value: &Value) -> Option<&'static str> {
+    match value {
+        Value::Null => Some("null, expected a value"),
+        Value::String(text) if text.is_empty() => Some("an empty string, expected at least one character"),
+        Value::Array(elements) if elements.is_empty() => {
+            Some("an empty array, expected at least one element")
+        }
+        Value::Object(members) if members.is_empty() => Some(EMPTY_OBJECT),
+        _ => None,
     }
 }
 
@@ -231,8 +280,19 @@ impl<'de> Deserializer<'de> for Located<'de, '_> {
         }
     }
 
+    /// What is absent is not read at all, so that there is always something here.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let free = self.free || name == MAY_BE_EMPTY;
+        self.may_be_empty.set(free);
+        Self { free, ..self }.deserialize_any(visitor)
     }
 
     // What a type asks for is all that is compiled for it; `deserialize_any` would be several times as much.
@@ -267,7 +327,7 @@ impl<'de> Deserializer<'de> for Located<'de, '_> {
     }
 
     serde::forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct newtype_struct tuple
+        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple
         tuple_struct identifier ignored_any
     }
 }
@@ -287,7 +347,7 @@ impl<'de> SeqAccess<'de> for Elements<'de, '_> {
         };
         let index = self.next;
         self.next = index.saturating_add(1);
-        let read = seed.deserialize(Located { value, ..self.outer });
+        let read = self.outer.inner(value, seed, "element");
         if read.is_err() {
             self.outer.place.borrow_mut().prepend_index(index);
         }
@@ -309,7 +369,10 @@ impl<'de> MapAccess<'de> for Members<'de, '_> {
             return Ok(None);
         };
         self.present = Some((name, value));
-        let read = seed.deserialize(name.as_str().into_deserializer());
+        let read = match name.as_str() {
+            "" if !self.outer.free => Err(Fault::custom("an empty name, expected at least one character")),
+            name => seed.deserialize(name.into_deserializer()),
+        };
         if read.is_err() {
             self.outer.failed_in_name(name);
         }
@@ -318,10 +381,105 @@ impl<'de> MapAccess<'de> for Members<'de, '_> {
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Fault> {
         let (name, value) = self.present.take().ok_or_else(|| Fault::custom("a value without a name"))?;
-        let read = seed.deserialize(Located { value, ..self.outer });
+        let read = self.outer.inner(value, seed, "field");
         if read.is_err() {
             self.outer.failed_in_name(name);
         }
         read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    /// Reads as anything; empty where `free`.
+    #[derive(Debug)]
+    struct Free;
+
+    impl<'de> Deserialize<'de> for Free {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Any;
+
+            impl<'de> Visitor<'de> for Any {
+                type Value = Free;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("anything")
+                }
+
+                fn visit_str<E>(self, _: &str) -> Result<Free, E> {
+                    Ok(Free)
+                }
+
+                fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Free, A::Error> {
+                    while members.next_entry::<String, Value>()?.is_some() {}
+                    Ok(Free)
+                }
+            }
+
+            deserializer.deserialize_newtype_struct(MAY_BE_EMPTY, Any)
+        }
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Both {
+        #[serde(default)]
+        _free: Option<Free>,
+        #[serde(default)]
+        _plain: Option<String>,
+    }
+
+    fn fault<T: fmt::Debug + for<'de> Deserialize<'de>>(value: &Value) -> String {
+        let (path, fault) = read::<T>(value).unwrap_err();
+        format!("{path}: {fault}")
+    }
+
+    /// A type that takes `null`, and one that does not; nested, and in a list.
+    #[test]
+    fn null_is_refused_whatever_the_type_would_take() {
+        assert_eq!(
+            fault::<Value>(&json!({ "a": [1, { "b": null }] })),
+            "a[1].b: null, expected a value; remove the field if nothing is meant"
+        );
+        assert_eq!(
+            fault::<Value>(&json!([1, null])),
+            "[1]: null, expected a value; remove the element if nothing is meant"
+        );
+        let plain = json!({ "_plain": null });
+        assert_eq!(
+            fault::<Both>(&plain),
+            "_plain: null, expected a string; remove the field if nothing is meant"
+        );
+        let free = json!({ "_free": null });
+        assert_eq!(
+            fault::<Both>(&free),
+            "_free: null, expected anything; remove the field if nothing is meant"
+        );
+        let inner = json!({ "_free": { "a": { "b": null } } });
+        assert_eq!(
+            fault::<Both>(&inner),
+            "_free.a.b: null, expected a value; remove the field if nothing is meant"
+        );
+    }
+
+    #[test]
+    fn what_is_empty_is_refused_but_where_the_type_takes_it() {
+        for (value, says) in [
+            (json!({ "a": "" }), "a: an empty string, expected at least one character; remove the field"),
+            (json!({ "a": {} }), "a: an empty object, expected at least one field; remove the field"),
+            (json!([[]]), "[0]: an empty array, expected at least one element; remove the element"),
+            (json!({ "": 1 }), "[\"\"]: an empty name, expected at least one character"),
+        ] {
+            assert!(fault::<Value>(&value).starts_with(says), "{}", fault::<Value>(&value));
+        }
+        for free in [json!(""), json!({}), json!({ "a": "", "": [], "b": { "c": {} } })] {
+            read::<Both>(&json!({ "_free": free })).unwrap();
+            // It holds for this value alone.
+            let after = fault::<Both>(&json!({ "_free": free, "_plain": "" }));
+            assert!(after.starts_with("_plain: an empty string, "), "{after}");
+        }
     }
 }

@@ -60,7 +60,10 @@ pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<Read<T>, Vec<
             Err(found) => found,
         };
         let path = original(place.steps(), &removed);
-        mistakes.push(Mistake::new(&path, fault.0));
+        // What is wrong with the rest of a value, such as that it is empty now, follows from what was taken out of it.
+        if !removed.iter().any(|gone: &Path| gone.is_in(&path)) {
+            mistakes.push(Mistake::new(&path, fault.0));
+        }
         if place.steps().is_empty() || mistakes.len() >= MOST || !remove(&mut json, place.steps()) {
             return Err(mistakes);
         }

@@ -4,7 +4,7 @@ use super::Compiler;
 use crate::access::{EXACT, Names, Part, Quantifier, Requirement, Source, Test};
 use crate::config::{self, Operand, Preset};
 use crate::layout::{self, Layout};
-use crate::located::Path;
+use crate::located::{EMPTY_OBJECT, Path};
 use serde_json::{Number, Value};
 
 /// How deep `any` and `all` may stand in each other. Two are enough for every boolean formula, and more than four are
@@ -85,7 +85,6 @@ impl Compiler<'_> {
             self.names(&path, &Source::Scopes, names, &mut access);
         }
         let claims = path.name("claims");
-        self.objects(&claims, asked.claims.map(<[_]>::len));
         for (index, condition) in asked.claims.into_iter().flatten().enumerate() {
             self.claim(&claims.index(index), condition, &mut access);
         }
@@ -107,7 +106,6 @@ impl Compiler<'_> {
         layouts: &[&'static Layout],
         depth: usize,
     ) -> Vec<Requirement> {
-        self.objects(path, list.map(<[_]>::len));
         let list = list.unwrap_or_default();
         if depth >= MAX_NESTING && !list.is_empty() {
             self.wrong(
@@ -121,22 +119,12 @@ impl Compiler<'_> {
             let (path, before) = (path.index(index), self.mistakes.len());
             let access = self.access(&path, &Conditions::from(conditions), layouts, depth.saturating_add(1));
             if access.is_empty() && self.mistakes.len() == before {
-                // It would let everybody in.
-                let fault =
-                    "empty, expected at least one of realm_roles, client_roles, scopes, claims, any, all";
-                self.wrong_unless(vec![path.clone()], &path, fault);
+                // It would let everybody in. Nobody can write that, but much depends on it.
+                self.wrong_unless(vec![path.clone()], &path, EMPTY_OBJECT);
             }
             requirements.push(access);
         }
         requirements
-    }
-
-    /// A list that is there says something: an empty one would ask nothing of anybody.
-    #[inline(never)]
-    fn objects(&mut self, path: &Path, length: Option<usize>) {
-        if length == Some(0) {
-            self.wrong_unless(vec![path.clone()], path, "empty, expected at least one object");
-        }
     }
 
     /// One of the issuers must write down what is asked for.
@@ -152,17 +140,14 @@ impl Compiler<'_> {
     #[inline(never)]
     fn names(&mut self, path: &Path, source: &Source, names: &config::Names, access: &mut Requirement) {
         let lists = [
-            ("all_of", Quantifier::All, &names.all_of),
-            ("any_of", Quantifier::Any, &names.any_of),
-            ("none_of", Quantifier::None, &names.none_of),
+            (Quantifier::All, &names.all_of),
+            (Quantifier::Any, &names.any_of),
+            (Quantifier::None, &names.none_of),
         ];
         let mut any = false;
-        for (member, quantifier, list) in lists {
+        for (quantifier, list) in lists {
             let Some(list) = list else { continue };
             any = true;
-            if list.is_empty() || list.iter().any(String::is_empty) {
-                self.wrong(&path.name(member), "empty, expected at least one name and no empty name");
-            }
             access.names(Names { source: source.clone(), quantifier, names: list.clone(), glob: names.glob });
         }
         if !any {
@@ -226,15 +211,7 @@ impl Compiler<'_> {
             None => {}
         }
         if let Some(list) = &condition.one_of {
-            if list.is_empty() {
-                self.wrong(&path.name("one_of"), "empty, expected at least one value");
-            }
             tests.push(Test::OneOf(list.iter().map(|scalar| scalar.0.clone()).collect()));
-        }
-        for (member, text) in [("prefix", &condition.prefix), ("glob", &condition.glob)] {
-            if text.as_ref().is_some_and(String::is_empty) {
-                self.wrong(&path.name(member), "empty, expected a text with at least one character");
-            }
         }
         tests.extend(condition.contains.clone().map(|scalar| Test::Contains(scalar.0)));
         tests.extend(condition.prefix.clone().map(Test::Prefix));

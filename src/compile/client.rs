@@ -17,8 +17,7 @@ impl Compiler<'_> {
         issuer: Option<&str>,
     ) -> Option<Vec<ClientAuth>> {
         self.idle(path, written);
-        let audience = self.not_empty(path, "assertion_audience", written.assertion_audience.as_deref());
-        let audience = audience.or(issuer).unwrap_or_default();
+        let audience = written.assertion_audience.as_deref().or(issuer).unwrap_or_default();
         let by: fn(Secret, &str) -> ClientAuth = match written.auth_method {
             AuthMethod::ClientSecretBasic => |secret, _| ClientAuth::Basic(secret),
             AuthMethod::ClientSecretPost => |secret, _| ClientAuth::Post(secret),
@@ -97,8 +96,8 @@ impl Compiler<'_> {
             }
             Some(config::Secrets::One(secret)) => self.text(&place, secret).map(|secret| vec![secret]),
             Some(config::Secrets::AnyOf(list)) => {
-                if list.is_empty() || list.len() > MAX_SECRETS {
-                    let fault = format!("{} secrets, expected between 1 and {MAX_SECRETS}", list.len());
+                if list.len() > MAX_SECRETS {
+                    let fault = format!("{} secrets, expected at most {MAX_SECRETS}", list.len());
                     self.wrong(&place, &fault);
                 }
                 let texts =
@@ -112,7 +111,6 @@ impl Compiler<'_> {
     #[inline(never)]
     pub(super) fn key(&mut self, path: &Path, written: &config::Credential) -> Option<PrivateKey> {
         let place = path.name("private_key");
-        let kid = self.not_empty(path, "kid", written.kid.as_deref()).map(str::to_owned);
         if matches!(written.assertion_algorithm, Some(config::AssertionAlgorithm::PS256)) {
             let fault = "PS256, which Envoy does not sign, expected RS256 for an RSA key";
             self.wrong(&path.name("assertion_algorithm"), fault);
@@ -129,7 +127,7 @@ impl Compiler<'_> {
         };
         let text = self.text(&place, key)?;
         match PrivateKey::read(&text, algorithm) {
-            Ok(key) => Some(key.named(kid)),
+            Ok(key) => Some(key.named(written.kid.clone())),
             Err(error) => {
                 let fault = format!("{error}, expected an RSA, P-256 or Ed25519 key in PEM or as a JWK");
                 self.wrong(&place, &fault);
@@ -179,24 +177,11 @@ impl Compiler<'_> {
     ) -> Option<String> {
         let path = path.name("client_id");
         let by_cluster = method == AuthMethod::None;
-        let id = self.setting(&path, written).filter(|id| !id.is_empty());
+        let id = self.setting(&path, written);
         if id.is_none() && !by_cluster && !matches!(written, Some(config::Setting::Env(_))) {
             self.wrong(&path, "missing, expected the client's id at the issuer");
         }
         id
-    }
-
-    #[inline(never)]
-    pub(super) fn not_empty<'w>(
-        &mut self,
-        path: &Path,
-        member: &str,
-        text: Option<&'w str>,
-    ) -> Option<&'w str> {
-        if text.is_some_and(str::is_empty) {
-            self.wrong(&path.name(member), "empty, expected a text, or nothing for the default");
-        }
-        text
     }
 }
 

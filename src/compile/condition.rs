@@ -30,7 +30,7 @@ impl Compiler<'_> {
         let template = written.path_template.as_deref();
         let template = template.and_then(|text| self.template(&path.name("path_template"), text));
         for (index, method) in written.methods.iter().enumerate() {
-            if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
+            if !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
                 let fault = format!("{method:?}, expected an upper-case method such as \"GET\"");
                 self.wrong(&path.name("methods").index(index), &fault);
             }
@@ -47,9 +47,6 @@ impl Compiler<'_> {
             headers.push((name, value));
         }
         let cluster = written.cluster.clone();
-        if cluster.as_ref().is_some_and(String::is_empty) {
-            self.wrong(&path.name("cluster"), "empty, expected the exact name of an Envoy cluster");
-        }
         let path = exact.map(PathMatch::Exact).or(prefix.map(PathMatch::Prefix));
         let path = path.or(template.map(PathMatch::Template));
         let mut methods = written.methods.clone();

@@ -52,15 +52,6 @@ impl Compiler<'_> {
     #[inline(never)]
     pub(super) fn demand(&mut self, path: &Path, require: &config::Require) -> Demand {
         let audiences = self.audiences(path, require);
-        for (member, names) in [
-            ("subjects", &require.subjects),
-            ("clients", &require.clients),
-            ("acr_values", &require.acr_values),
-        ] {
-            if names.as_ref().is_some_and(|names| names.is_empty() || names.iter().any(String::is_empty)) {
-                self.wrong(&path.name(member), "empty, expected at least one value, and no empty one");
-            }
-        }
         Demand {
             audiences,
             subjects: require.subjects.clone().unwrap_or_default(),
@@ -86,15 +77,10 @@ impl Compiler<'_> {
     fn audiences(&mut self, path: &Path, require: &config::Require) -> Audiences {
         let (written, clients) = (&require.audiences, path.name("clients"));
         let path = path.name("audiences");
-        let lists = [&written.any_of, &written.all_of];
-        let empty = lists.into_iter().flatten().any(Vec::is_empty);
-        let nobody = lists.into_iter().all(Option::is_none);
-        if empty || (nobody && require.clients.is_none()) {
-            let fault = "empty, expected at least one audience, or clients for tokens without an `aud`";
+        let nobody = written.any_of.is_none() && written.all_of.is_none();
+        if nobody && require.clients.is_none() {
+            let fault = "missing, expected at least one audience, or clients for tokens without an `aud`";
             self.wrong_unless(vec![clients, path.clone()], &path, fault);
-        }
-        if lists.into_iter().flatten().flatten().any(String::is_empty) {
-            self.wrong(&path, "an empty audience, expected the `aud` of this service");
         }
         let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
         Audiences { any_of: list(&written.any_of), all_of: list(&written.all_of) }

@@ -67,7 +67,9 @@ impl Compiler<'_> {
         let jwks = issuer.jwks.as_ref().and_then(|document| match jwk::parse_object(document) {
             Ok(parsed) => Some(parsed.keys),
             Err(error) => {
-                self.wrong(&path.name("jwks"), &format!("{error}, expected a JWK set (RFC 7517)"));
+                let place = path.name("jwks");
+                let fault = format!("{error}, expected a JWK set (RFC 7517)");
+                self.wrong_unless(vec![place.clone()], &place, &fault);
                 None
             }
         });
@@ -109,7 +111,7 @@ impl Compiler<'_> {
         if !(Duration::from_secs(1)..=LONGEST_BACKOFF).contains(&max_backoff) {
             self.wrong(&path.name("max_backoff"), "outside its bounds, expected between 1s and 5m");
         }
-        if discovers && url.is_none() && own.as_ref().is_some_and(|own| !own.is_empty()) {
+        if discovers && url.is_none() && own.is_some() {
             let fault = "not an http(s) URL, expected one, or jwks_uri and token_endpoint (it is where discovery starts)";
             self.wrong(&path.name("issuer"), fault);
         }
@@ -158,9 +160,6 @@ impl Compiler<'_> {
         if names.is_empty() {
             self.wrong(&place, "missing, expected the exact `iss` of the issuer's tokens");
         }
-        if names.iter().any(String::is_empty) {
-            self.wrong(&place, "empty, expected the exact `iss`");
-        }
         let templates = names.iter().filter(|name| name.contains(['{', '}']));
         let (mut any, mut sound) = (false, true);
         for template in templates {
@@ -181,7 +180,7 @@ impl Compiler<'_> {
         }
         for (index, tenant) in tenants.iter().enumerate() {
             let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-            if tenant.is_empty() || !tenant.bytes().all(safe) {
+            if !tenant.bytes().all(safe) {
                 self.wrong(&place.index(index), &format!("{tenant:?}, expected the `tid` of a tenant"));
             }
         }
@@ -197,9 +196,6 @@ impl Compiler<'_> {
         let max_lifetime = self.seconds(&path.name("max_lifetime"), issuer.max_lifetime);
         let place = path.name("token_types");
         let written = issuer.token_types.as_deref();
-        if written.is_some_and(<[String]>::is_empty) {
-            self.wrong(&place, "empty, expected at least one type");
-        }
         if issuer.rfc9068 && written.is_some() {
             self.wrong(&place, "beside rfc9068, expected one of them (RFC 9068 has one type, at+jwt)");
         }

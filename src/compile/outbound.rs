@@ -21,22 +21,22 @@ impl Compiler<'_> {
             if by_route && name == NO_CREDENTIAL {
                 self.wrong(&path, "what a route says to get no token, expected another name");
             }
-            if !by_route && !outbound.rules.iter().any(|rule| rule.credential.as_deref() == Some(name)) {
+            if !by_route
+                && !outbound.rules.is_empty()
+                && !outbound.rules.iter().any(|rule| rule.credential.as_deref() == Some(name))
+            {
                 let unless = vec![Path::default().name("outbound").name("rules")];
                 let fault = "no rule uses this credential, expected at least one that does";
                 self.wrong_unless(unless, &path, fault);
             }
         }
         if by_route && outbound.credentials.0.is_empty() {
-            let fault = "empty, expected at least one that a route can name";
+            let fault = "missing, expected at least one that a route can name";
             self.wrong_unless(vec![path.name("credentials")], &path.name("credentials"), fault);
         }
         if outbound.rules.is_empty() {
-            self.wrong_unless(
-                vec![path.name("rules")],
-                &path.name("rules"),
-                "empty, expected at least one rule",
-            );
+            let fault = "missing, expected at least one rule";
+            self.wrong_unless(vec![path.name("rules")], &path.name("rules"), fault);
         }
         let mut rules = Vec::new();
         for (index, rule) in outbound.rules.iter().enumerate() {
@@ -127,11 +127,10 @@ impl Compiler<'_> {
             }
             GrantType::JwtBearer => {
                 let key = self.key(path, written)?;
-                let subject = self.not_empty(path, "assertion_subject", written.assertion_subject.as_deref());
-                let subject = subject.or(client_id).unwrap_or_default().to_owned();
-                let audience =
-                    self.not_empty(path, "assertion_audience", written.assertion_audience.as_deref());
-                let audience = audience.or(issuer).unwrap_or_default().to_owned();
+                let subject = written.assertion_subject.as_deref().or(client_id).unwrap_or_default();
+                let subject = subject.to_owned();
+                let audience = written.assertion_audience.as_deref().or(issuer).unwrap_or_default();
+                let audience = audience.to_owned();
                 if subject.is_empty() {
                     let fault =
                         "missing, expected client_id, and whom the token is for if that is somebody else";

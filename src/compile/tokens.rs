@@ -14,10 +14,6 @@ impl Compiler<'_> {
         let Some(written) = written else {
             return vec![At::Scheme("authorization".into(), "Bearer".to_owned())];
         };
-        if written.is_empty() {
-            let fault = "empty, expected at least one place";
-            self.wrong_unless(vec![path.clone()], path, fault);
-        }
         let mut places = Vec::new();
         for (index, place) in written.iter().enumerate() {
             let path = path.index(index);
@@ -76,7 +72,7 @@ impl Compiler<'_> {
             (Some(name), _) => ("cookie", name),
             (None, query) => ("danger_query", query.as_ref()?),
         };
-        if name.is_empty() || !name.bytes().all(|byte| is_token(byte) && !b"%&+#".contains(&byte)) {
+        if !name.bytes().all(|byte| is_token(byte) && !b"%&+#".contains(&byte)) {
             let fault = format!("{name:?}, expected a name such as \"access_token\"");
             self.wrong(&path.name(member), &fault);
         }
@@ -95,7 +91,7 @@ impl Compiler<'_> {
                 self.wrong(path, "both scheme and prefix, expected one of them");
             }
             (Some(scheme), None) => {
-                if scheme.is_empty() || !scheme.bytes().all(is_token) {
+                if !scheme.bytes().all(is_token) {
                     let fault =
                         format!("{scheme:?}, expected one word such as \"Bearer\" (a text is a prefix)");
                     self.wrong(&path.name("scheme"), &fault);
@@ -103,7 +99,7 @@ impl Compiler<'_> {
                 return At::Scheme(header, scheme.clone());
             }
             (None, Some(prefix)) => {
-                if prefix.is_empty() || !prefix.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+                if !prefix.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
                     let fault = format!("{prefix:?}, expected printable ASCII, or no prefix");
                     self.wrong(&path.name("prefix"), &fault);
                 }

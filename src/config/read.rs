@@ -6,14 +6,59 @@ use super::{
     Audiences, Bound, ClaimPath, Entries, HeaderValue, Names, Secret, Secrets, Sharing, Span, SubjectToken,
     Texts,
 };
+use crate::located::{EMPTY_OBJECT, MAY_BE_EMPTY};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::fmt;
 use std::time::Duration;
 
 /// A year: more is a mistyped number, and would overflow somewhere.
 const LONGEST_SPAN: Duration = Duration::from_secs(366 * 86_400);
+
+/// JSON that is not ours to judge: what is in it may be empty, though it is not empty itself, and nothing is `null`.
+pub(super) fn free_form<'de, D: Deserializer<'de>, T: From<Map<String, Value>>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    struct Free;
+
+    impl<'de> Visitor<'de> for Free {
+        type Value = Map<String, Value>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+            let members = Map::deserialize(de::value::MapAccessDeserializer::new(members))?;
+            if members.is_empty() {
+                return Err(de::Error::custom(EMPTY_OBJECT));
+            }
+            Ok(members)
+        }
+    }
+
+    deserializer.deserialize_newtype_struct(MAY_BE_EMPTY, Free).map(T::from)
+}
+
+/// A string that means something when it is empty.
+pub(super) fn maybe_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
+        }
+    }
+
+    deserializer.deserialize_newtype_struct(MAY_BE_EMPTY, Text).map(Some)
+}
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -354,6 +399,9 @@ impl Secret {
     /// Written by hand, since serde's own messages quote what stands there.
     fn read<E: de::Error>(value: &Value) -> Result<Self, E> {
         const EXPECTED: &str = "expected {\"env\": \"NAME\"} or {\"inline\": \"…\"}, a variable's name or a text that is not empty";
+        if value.is_null() {
+            return Err(E::custom(format_args!("null, {EXPECTED}")));
+        }
         let pair =
             value.as_object().filter(|members| members.len() == 1).and_then(|members| members.iter().next());
         match pair.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default())) {

@@ -38,9 +38,9 @@ written! {
             {
                 "type": "object",
                 "properties": {
-                    "all_of": { "type": ["array", "null"], "items": { "type": "string" } },
-                    "any_of": { "type": ["array", "null"], "items": { "type": "string" } },
-                    "none_of": { "type": ["array", "null"], "items": { "type": "string" } },
+                    "all_of": { "type": "array", "items": { "type": "string" } },
+                    "any_of": { "type": "array", "items": { "type": "string" } },
+                    "none_of": { "type": "array", "items": { "type": "string" } },
                     "glob": { "type": "boolean" },
                 },
                 "additionalProperties": false,
@@ -53,8 +53,8 @@ written! {
             {
                 "type": "object",
                 "properties": {
-                    "any_of": { "type": ["array", "null"], "items": { "type": "string" } },
-                    "all_of": { "type": ["array", "null"], "items": { "type": "string" } },
+                    "any_of": { "type": "array", "items": { "type": "string" } },
+                    "all_of": { "type": "array", "items": { "type": "string" } },
                 },
                 "additionalProperties": false,
             },
@@ -116,11 +116,11 @@ written! {
     ClaimPath: "The way to a claim: dotted (`realm_access.roles`), or a list of names where names hold dots.", {
         "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
     };
-    Scalar: "A text, a number or a truth value.", { "type": ["string", "number", "boolean"] };
+    Scalar: "A text, a number or a truth value.", { "type": ["string", "number", "boolean"], "minLength": 1 };
     Operand: "A text, a number or a truth value; or something of the request: `{ header: NAME }`, `{ path: NAME }` (a place in \
               the rule's `path_template`), `{ host: true }`.", {
         "anyOf": [
-            { "type": ["string", "number", "boolean"] },
+            { "type": ["string", "number", "boolean"], "minLength": 1 },
             {
                 "type": "object",
                 "properties": {
@@ -133,6 +133,11 @@ written! {
                 "maxProperties": 1,
             },
         ],
+    };
+    Json: "Any JSON value but `null`, which is refused within it too.", {
+        "type": ["string", "number", "boolean", "array", "object"],
+        "items": { "$ref": "#/$defs/Json" },
+        "additionalProperties": { "$ref": "#/$defs/Json" },
     };
     Setting: "A text, or `{ env: NAME }`: an environment variable of Envoy that `host_env_keys` passes on, for what differs \
               between environments.", {
@@ -159,6 +164,26 @@ written! {
     };
 }
 
+/// A value of JSON, within an object that is not ours to judge.
+struct Json;
+
+/// An object of JSON that is not ours to judge.
+pub(super) struct FreeForm;
+
+impl JsonSchema for FreeForm {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "FreeForm".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": generator.subschema_for::<Json>() })
+    }
+}
+
 impl JsonSchema for Secrets {
     fn schema_name() -> Cow<'static, str> {
         "Secrets".into()
@@ -183,6 +208,10 @@ impl<T: JsonSchema> JsonSchema for Entries<T> {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "object", "additionalProperties": generator.subschema_for::<T>() })
+        json_schema!({
+            "type": "object",
+            "propertyNames": { "minLength": 1 },
+            "additionalProperties": generator.subschema_for::<T>(),
+        })
     }
 }

@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("stats", ""),
     ("cache", "stats"),
     ("located", ""),
-    ("config", ""),
+    ("config", "located"),
     ("document", "json"),
     ("mistake", "document located"),
     ("lease", "io"),

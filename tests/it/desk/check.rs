@@ -247,3 +247,25 @@ fn no_secret_is_printed() {
     assert_eq!(ran.code, 1);
     assert!(!format!("{ran:?}").contains("hushhush"), "{ran:?}");
 }
+
+#[test]
+fn a_requirement_with_nothing_behind_its_name_is_an_error() {
+    let folder = Folder::new();
+    let yaml = "issuers:\n  idp: { issuer: https://idp.example.com, cluster: idp }\n\
+                inbound:\n  rules:\n  - require:\n      issuer: idp\n      audiences: [svc]\n      scopes:\n";
+    let file = folder.file("commented-out.yaml", format!("{yaml}      # - orders:read\n"));
+    let ran = run(&["check", &file]);
+    let expected = "FILE: inbound.rules[0].require.scopes: null, expected a list of names (all are needed), or an object with \
+                    all_of, any_of, none_of; remove the field if nothing is meant\n";
+    assert_eq!((ran.code, says(&ran, &file).as_str()), (1, expected), "{ran:?}");
+    let file = folder.file("listed.yaml", format!("{yaml}      - orders:read\n"));
+    assert_eq!(run(&["check", &file]).code, 0);
+    // As Envoy and Istio have it: plain YAML that becomes a `Struct`.
+    let mut configuration = outbound();
+    configuration["outbound"]["credentials"]["order"]["scopes"] = Value::Null;
+    let file = folder
+        .file("b.json", bootstrap(&[filter("m2m_auth", &any("Struct", &configuration), &["SECRET"])], &[]));
+    let ran = run(&["check", &file]);
+    let expected = "FILE: m2m_auth: outbound.credentials.order.scopes: null, expected a sequence; remove the field if nothing is meant\n";
+    assert_eq!((ran.code, says(&ran, &file).as_str()), (1, expected), "{ran:?}");
+}

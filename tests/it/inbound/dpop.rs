@@ -20,8 +20,13 @@ impl Stage {
         let (idp, upstream) = (Idp::start().await, Upstream::start().await);
         let with = |bound: Value, dpop: Value| {
             let mut configuration = inbound(&idp);
-            configuration["inbound"]["rules"][0]["require"]["bound"] = bound;
-            configuration["inbound"]["dpop"] = dpop;
+            for (parent, field, value) in
+                [("/inbound/rules/0/require", "bound", bound), ("/inbound", "dpop", dpop)]
+            {
+                if !value.is_null() {
+                    configuration.pointer_mut(parent).unwrap()[field] = value;
+                }
+            }
             configuration
         };
         let key = json!({ "inline": "0123456789abcdef0123456789abcdef" });

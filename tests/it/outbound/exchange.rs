@@ -24,7 +24,9 @@ fn configuration(idp: &Idp) -> Value {
             "audience": "payment-service",
             "scopes": ["payment-api"],
         });
-        credential.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let members = credential.as_object_mut().unwrap();
+        members.extend(changes.as_object().unwrap().clone());
+        members.retain(|_, value| !value.is_null());
         credential
     };
     json!({
@@ -37,7 +39,7 @@ fn configuration(idp: &Idp) -> Value {
             "credentials": {
                 "payment": exchange(json!({})),
                 "nobody": exchange(json!({ "audience": "nobody-service" })),
-                "too-much": exchange(json!({ "scopes": [] })),
+                "too-much": exchange(json!({ "scopes": null })),
                 "handed": exchange(json!({ "subject_token": { "header": "x-subject" } })),
             },
             "rules": [

@@ -171,11 +171,10 @@ impl Case {
         if config.audiences.is_empty() {
             return None;
         }
-        let mut require = json!({
-            "issuer": "idp",
-            "audiences": config.audiences,
-            "client_roles": config.required_client_roles,
-        });
+        let mut require = json!({ "issuer": "idp", "audiences": config.audiences });
+        if !config.required_client_roles.is_empty() {
+            require["client_roles"] = json!(config.required_client_roles);
+        }
         for (member, names) in [("realm_roles", &config.required_realm_roles), ("scopes", &scopes)] {
             if !names.is_empty() {
                 require[member] = json!(names);

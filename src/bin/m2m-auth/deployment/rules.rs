@@ -89,7 +89,9 @@ fn methods(own: &Map<String, Value>) -> Vec<&str> {
 }
 
 fn covers_methods(first: &[&str], second: &[&str]) -> bool {
-    !second.is_empty() && second.iter().all(|method| first.contains(method))
+    // GET includes HEAD.
+    let covered = |method: &&str| first.contains(method) || (*method == "HEAD" && first.contains(&"GET"));
+    !second.is_empty() && second.iter().all(covered)
 }
 
 /// Hosts are compared without regard to case, and without the port unless the rule has one.
