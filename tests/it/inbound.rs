@@ -19,6 +19,7 @@ mod issuers;
 mod modes;
 mod paths;
 mod places;
+mod readings;
 mod requests;
 mod resource;
 mod tokens;
