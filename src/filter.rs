@@ -84,6 +84,8 @@ pub struct Seen {
     pub caller: Option<Caller>,
     /// Whether the caller's token had been verified before.
     pub known: bool,
+    /// Whether it waits for a key that its issuer's key set does not hold.
+    pub unknown_key: bool,
     /// The outbound rule.
     pub attach: Option<Rc<str>>,
 }

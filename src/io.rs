@@ -101,6 +101,7 @@ pub struct Head {
     fields: Vec<Field>,
     route: Route,
     certificate: Option<Vec<u8>>,
+    is_whole: bool,
 }
 
 impl Head {
@@ -119,6 +120,22 @@ impl Head {
     #[must_use]
     pub fn shown_with(self, certificate: Option<Vec<u8>>) -> Self {
         Self { certificate, ..self }
+    }
+
+    /// The same request, after which no body comes.
+    #[must_use]
+    pub fn without_body(self) -> Self {
+        Self { is_whole: true, ..self }
+    }
+
+    /// Whether a body comes, as far as is known.
+    pub fn has_body(&self) -> bool {
+        !self.is_whole
+    }
+
+    /// How many bytes the names and values have.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
     }
 
     /// The SHA-256 of the certificate that the client has shown, in hexadecimal, as far as the host was asked.

@@ -3,6 +3,8 @@
 //! After each event the driver drains [`Plugin::poll`] and sleeps until [`Plugin::deadline`]. It knows no host and no
 //! clock, so an hour of token life is a test of microseconds.
 
+mod waiters;
+
 use crate::assertion::Signer;
 use crate::audit::Audit;
 use crate::dpop::{self, shown::Used};
@@ -19,6 +21,11 @@ use crate::stats::{Event, Stats};
 use crate::store::{Outcome, Store, Ticket, Want};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
+use waiters::{Full, PORTION, Waiter, Waiters};
+
+/// From one portion to the next: as soon as the host can.
+const NEXT_PORTION: Duration = Duration::from_millis(1);
 
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +55,10 @@ pub struct Plugin {
     store: Store,
     verifier: Box<dyn Verify>,
     signer: Signer,
-    /// In the order of their coming; usually none.
-    waiting: Vec<Waiter>,
+    /// Usually none.
+    waiters: Waiters,
+    /// How many of them may be decided before the next tick.
+    turns: usize,
     effects: VecDeque<Effect>,
     stats: Stats,
     audit: Audit,
@@ -58,16 +67,6 @@ pub struct Plugin {
     /// Nor do those about tokens, of which callers who exchange theirs can cause many.
     tokens: Audit,
     dice: Dice,
-}
-
-struct Waiter {
-    id: RequestId,
-    head: Head,
-    want: Want,
-    since: Instant,
-    deadline: Instant,
-    /// The proof that it has used.
-    spent: Option<Used>,
 }
 
 impl Plugin {
@@ -91,7 +90,8 @@ impl Plugin {
             store,
             verifier,
             signer,
-            waiting: Vec::new(),
+            waiters: Waiters::default(),
+            turns: PORTION,
             effects: VecDeque::new(),
             stats: Stats::default(),
             audit: Audit::default(),
@@ -110,12 +110,15 @@ impl Plugin {
             (Err(Stop::Answer(response)), _) => return self.answer(response),
             (Ok(edits), seen) => return self.forward(edits, &seen, &head, now),
         };
-        if self.is_full(want) {
-            return self.refuse(&Refusal::TooManyWaiting, &seen, &head, now);
+        let (since, deadline) = (now.instant, now.instant + self.policy.waiting.timeout);
+        let (is_known, unknown_key) = (seen.caller.is_some(), seen.unknown_key);
+        let waiter =
+            Waiter { id, head, want, since, deadline, spent, is_known, unknown_key, dismissed: false };
+        if let Err(full) = self.waiters.room(&waiter, &self.policy.waiting) {
+            return self.refuse_one_too_many(full, &waiter, &seen, now);
         }
         self.stats.count(Event::Held, &self.store.describe(want), "");
-        let (since, deadline) = (now.instant, now.instant + self.policy.waiting.timeout);
-        self.waiting.push(Waiter { id, head, want, since, deadline, spent });
+        self.waiters.hold(waiter);
         Step::Wait
     }
 
@@ -129,15 +132,22 @@ impl Plugin {
     fn conclude(&mut self, outcome: Option<&Outcome>, now: Now) {
         if let Some(outcome) = outcome {
             self.tell(outcome, now.instant);
-            self.decide_again(Some(outcome.want), now);
+            self.waiters.release(outcome.want);
+            self.take_turns(now);
         }
     }
 
-    /// Time passed.
+    /// The timer has run out. Never inside another callback: so another portion of those that wait may be answered.
     pub fn tick(&mut self, now: Now) {
+        self.turns = PORTION;
+        self.take_turns(now);
+        self.proceed(now);
+    }
+
+    /// What is due is done.
+    pub fn proceed(&mut self, now: Now) {
         for outcome in self.store.give_up_lost(now.instant, &mut self.dice) {
-            self.tell(&outcome, now.instant);
-            self.decide_again(Some(outcome.want), now);
+            self.conclude(Some(&outcome), now);
         }
         for (want, news) in self.store.look(now, &mut self.dice) {
             if let Some(news) = news {
@@ -146,8 +156,9 @@ impl Plugin {
                 let line = format!("{what}: {news}, fetched by another worker");
                 self.effects.push_back(Effect::Log(log::Level::Info, line));
             }
-            self.decide_again(Some(want), now);
+            self.waiters.release(want);
         }
+        self.take_turns(now);
         while let Some((ticket, call)) = self.store.begin(now, &mut self.signer) {
             match call {
                 Ok(call) => self.effects.push_back(Effect::Call(ticket, call)),
@@ -157,23 +168,26 @@ impl Plugin {
                 }
             }
         }
-        if self.waiting.iter().any(|waiter| waiter.deadline <= now.instant) {
-            self.decide_again(None, now);
-        }
+        self.waiters.release_due(now.instant);
+        self.take_turns(now);
     }
 
     /// A request is over, whether it waited or not.
     pub fn forget(&mut self, id: RequestId) {
-        self.waiting.retain(|waiter| waiter.id != id);
+        self.waiters.forget(id);
     }
 
-    /// This worker is replaced: whoever waits is answered.
+    /// This worker is replaced: whoever waits is answered, and those that are too many for one callback are left to
+    /// [`Plugin::succeed`].
     pub fn dismiss(&mut self, now: Now) {
         self.store.retire(now.instant);
-        for waiter in std::mem::take(&mut self.waiting) {
-            let step = self.refuse(&Refusal::NotReady, &Seen::default(), &waiter.head, now);
-            self.effects.push_back(Effect::Settle(waiter.id, step));
-        }
+        self.waiters.dismiss();
+        self.take_turns(now);
+    }
+
+    /// This worker, which is new, answers those that a dismissed one has left behind.
+    pub fn succeed(&mut self, dismissed: &mut Self) {
+        self.waiters = std::mem::take(&mut dismissed.waiters);
     }
 
     /// An upstream answered 401 to a token of ours.
@@ -201,9 +215,11 @@ impl Plugin {
 
     /// When to call [`Plugin::tick`] next.
     pub fn deadline(&self, now: Now) -> Option<Instant> {
-        let waiters = self.waiting.iter().map(|waiter| waiter.deadline).min();
-        let waited = |want| self.waiting.iter().any(|waiter| waiter.want == want);
-        self.store.next_event(now.instant, waited).into_iter().chain(waiters).min()
+        if self.waiters.has_turns() {
+            return Some(now.instant + NEXT_PORTION);
+        }
+        let fetches = self.store.next_event(now.instant, |want| self.waiters.waits_for(want));
+        fetches.into_iter().chain(self.waiters.deadline()).min()
     }
 
     /// What has been counted.
@@ -221,12 +237,6 @@ impl Plugin {
         stats
     }
 
-    fn is_full(&self, want: Want) -> bool {
-        // Those who wait for tokens of one credential wait in one line, whomever the tokens are for.
-        self.waiting.iter().filter(|waiter| waiter.want.line() == want.line()).count()
-            >= self.policy.waiting.requests
-    }
-
     fn decide(
         &mut self,
         head: &Head,
@@ -241,27 +251,53 @@ impl Plugin {
         (request.decide(), seen)
     }
 
-    /// Runs waiting requests again: those that waited for `arrived`, or those whose time is up.
-    fn decide_again(&mut self, arrived: Option<Want>, now: Now) {
-        let concerned =
-            |waiter: &mut Waiter| arrived.map_or(waiter.deadline <= now.instant, |want| waiter.want == want);
-        let concerned: Vec<Waiter> = self.waiting.extract_if(.., concerned).collect();
-        for mut waiter in concerned {
-            let step = match self.decide(&waiter.head, waiter.since, now, &mut waiter.spent) {
-                (Ok(edits), seen) => self.forward(edits, &seen, &waiter.head, now),
-                (Err(Stop::Refuse(refusal)), seen) => self.refuse(&refusal, &seen, &waiter.head, now),
-                (Err(Stop::Answer(response)), _) => self.answer(response),
-                (Err(Stop::Wait(want)), _) if now.instant < waiter.deadline && !self.is_full(want) => {
-                    self.waiting.push(Waiter { want, ..waiter });
-                    continue;
-                }
-                (Err(Stop::Wait(_)), seen) if now.instant < waiter.deadline => {
-                    self.refuse(&Refusal::TooManyWaiting, &seen, &waiter.head, now)
-                }
-                (Err(Stop::Wait(want)), seen) => self.refuse(&ran_out(want), &seen, &waiter.head, now),
-            };
-            self.effects.push_back(Effect::Settle(waiter.id, step));
+    /// Those that need not wait any more are decided again, with what is known by now: first come, first served, and no more
+    /// between two ticks than the host bears.
+    fn take_turns(&mut self, now: Now) {
+        while self.turns > 0
+            && let Some((number, waiter)) = self.waiters.next_turn()
+        {
+            self.turns = self.turns.saturating_sub(1);
+            let id = waiter.id;
+            if let Some(step) = self.decide_again(number, waiter, now) {
+                self.effects.push_back(Effect::Settle(id, step));
+            }
         }
+    }
+
+    /// What becomes of a request that has waited; nothing yet, if it has to wait for something else.
+    fn decide_again(&mut self, number: u64, mut waiter: Waiter, now: Now) -> Option<Step> {
+        if waiter.dismissed {
+            return Some(self.refuse(&Refusal::NotReady, &Seen::default(), &waiter.head, now));
+        }
+        let (decision, seen) = self.decide(&waiter.head, waiter.since, now, &mut waiter.spent);
+        Some(match decision {
+            Ok(edits) => self.forward(edits, &seen, &waiter.head, now),
+            Err(Stop::Refuse(refusal)) => self.refuse(&refusal, &seen, &waiter.head, now),
+            Err(Stop::Answer(response)) => self.answer(response),
+            Err(Stop::Wait(want)) if now.instant < waiter.deadline => {
+                let (is_known, unknown_key) = (seen.caller.is_some(), seen.unknown_key);
+                let waiter = Waiter { want, is_known, unknown_key, ..waiter };
+                match self.waiters.room(&waiter, &self.policy.waiting) {
+                    Ok(()) => {
+                        self.waiters.hold_as(number, waiter);
+                        return None;
+                    }
+                    Err(full) => self.refuse_one_too_many(full, &waiter, &seen, now),
+                }
+            }
+            Err(Stop::Wait(want)) => self.refuse(&ran_out(want), &seen, &waiter.head, now),
+        })
+    }
+
+    fn refuse_one_too_many(&mut self, full: Full, waiter: &Waiter, seen: &Seen, now: Now) -> Step {
+        let (whose, which) = match full {
+            Full::Requests => (self.store.describe(waiter.want), "waiting_requests"),
+            Full::UnknownKeys => (self.store.describe(waiter.want), "waiting_unknown_keys"),
+            Full::Bytes => (String::new(), "waiting_bytes"),
+        };
+        self.stats.count(Event::Limit, &whose, which);
+        self.refuse(&Refusal::TooManyWaiting, seen, &waiter.head, now)
     }
 
     fn forward(&mut self, mut edits: Edits, seen: &Seen, head: &Head, now: Now) -> Step {

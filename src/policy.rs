@@ -173,6 +173,8 @@ pub struct Waiting {
     pub timeout: Duration,
     /// Requests that wait for one thing.
     pub requests: usize,
+    /// What all take up that wait and whose callers are not known, in bytes.
+    pub bytes: usize,
 }
 
 /// An identity provider.

@@ -199,6 +199,11 @@ impl Store {
         }
     }
 
+    /// Whether the issuer's keys are here, whichever they are.
+    pub fn has_keys(&self, issuer: IssuerId, now: Now) -> bool {
+        self.issuers.get(issuer.0).is_some_and(|state| state.keys.value(now.instant).is_some())
+    }
+
     /// The issuer's keys, after looking for `kid` if it is not among them: whoever asked at `since` gets keys that were
     /// fetched after that, or keys that hold `kid`.
     pub fn keys(

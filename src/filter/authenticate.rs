@@ -48,8 +48,9 @@ impl Request<'_> {
         let iss = claimed.issuer().map_err(Refusal::Token)?; // it chooses whose keys are tried, and nothing else
         let named = self.policy.issuer_named(&require.issuers, iss);
         let (id, issuer) = named.ok_or(Refusal::Token(Reject::Issuer))?;
-        let keys =
-            self.store.keys(id, claimed.kid(), self.since, self.now).map_err(wait_or(Refusal::NoKeys))?;
+        let keys = self.store.keys(id, claimed.kid(), self.since, self.now);
+        self.seen.unknown_key = keys.is_err() && self.store.has_keys(id, self.now);
+        let keys = keys.map_err(wait_or(Refusal::NoKeys))?;
         let caller =
             claimed.verify(&keys, self.verifier, &issuer.expect, self.now.unix).map_err(Refusal::Token)?;
         self.store.remember(id, token, &caller, self.now);

@@ -41,3 +41,18 @@ impl Unknown {
         self.names.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_more_names_than_there_is_room_for_the_latest_are_remembered() {
+        let (mut unknown, now) = (Unknown::default(), Instant::default());
+        for number in 0..300 {
+            unknown.remember(&number.to_string(), now);
+        }
+        assert!(!unknown.holds("43", now) && unknown.holds("44", now) && unknown.holds("299", now));
+        assert_eq!(unknown.dropped.take(), 44);
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! - The root context makes every call to a provider, so that a client that hangs up cannot take a shared fetch with it;
 //!   a request that must wait only arms the root's timer.
-//! - A waiting request is settled from the root: first its headers, then it is resumed, then nothing.
+//! - A waiting request is settled from the root: first its headers, then it is resumed, then nothing. Few of them in one
+//!   callback: Envoy nests their answers, and some 300 of them are more than the VM's stack holds.
 //! - `on_configure` depends on the configuration and the environment alone, and never panics: if it failed on a worker
 //!   after the trial instance had succeeded, Envoy would let requests through unchecked.
 //! - Whatever else may go wrong is answered with 503.
@@ -96,7 +97,8 @@ impl RootContext for Root {
         {
             Ok((reach, policy)) => {
                 with(&self.worker, Worker::dismiss);
-                let worker = Worker::new(self.id, policy, &reach);
+                let mut worker = Worker::new(self.id, policy, &reach);
+                with(&self.worker, |old| worker.plugin.succeed(&mut old.plugin));
                 // Callbacks of one VM never overlap, so this cannot fail; if it did, the old worker would go on.
                 self.worker.try_borrow_mut().map(|mut shared| *shared = Some(worker)).is_ok()
             }
@@ -127,8 +129,8 @@ impl RootContext for Root {
 impl Context for Stream {}
 
 impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        let step = with(&self.worker, |worker| worker.request(self.id));
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        let step = with(&self.worker, |worker| worker.request(self.id, end_of_stream));
         match step.unwrap_or_else(|| Step::Answer(Refusal::NotReady.plain())) {
             Step::Forward(edits) => match change(&edits) {
                 Ok(()) => {
@@ -179,10 +181,11 @@ impl Worker {
         Self { root, plugin, asks, clock, calls, settled, metrics, tick }
     }
 
-    fn request(&mut self, id: u32) -> Step {
+    fn request(&mut self, id: u32, end_of_stream: bool) -> Step {
         let Ok(head) = request_head(self.asks) else {
             return Step::Answer(Refusal::NotReady.plain());
         };
+        let head = if end_of_stream { head.without_body() } else { head };
         let now = self.clock.now();
         let step = self.plugin.request(RequestId(id), head, now);
         self.work(now);
@@ -198,8 +201,9 @@ impl Worker {
         };
         let now = self.clock.now();
         self.plugin.reply(ticket, &received(body_size), now);
-        // What has arrived may be what another fetch needed to begin.
-        self.plugin.tick(now);
+        // What has arrived may be what another fetch needed to begin. This is no tick: Envoy may deliver an answer inside another
+        // callback.
+        self.plugin.proceed(now);
         self.work(now);
         self.sleep(now);
     }
@@ -235,7 +239,7 @@ impl Worker {
         take(&mut self.settled, id);
     }
 
-    /// Another worker takes over: nobody must be left waiting.
+    /// Another worker takes over: nobody must be left waiting. It answers those that are too many for this callback.
     fn dismiss(&mut self) {
         let now = self.clock.now();
         self.plugin.dismiss(now);

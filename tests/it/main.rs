@@ -5,6 +5,7 @@ mod tree;
 
 mod access;
 mod attacks;
+mod burst;
 mod compose;
 mod config;
 mod conformance;

@@ -35,6 +35,31 @@ async fn the_one_too_many_is_told_so_at_once_while_the_others_go_on_waiting() {
     }
 }
 
+#[tokio::test]
+async fn bodies_of_any_length_share_a_budget_of_bytes_and_requests_without_one_wait_beside_them() {
+    for place in PLACES {
+        let (scene, gate) = without_token(place, |configuration| {
+            configuration["waiting"]["max_bytes"] = json!(4 * 1024 * 1024);
+        })
+        .await;
+        // Each counts as a whole buffer of Envoy's; a fourth, with the headers, is too much.
+        let upload = scene.request("POST", "/held");
+        let uploads = [(); 3].map(|()| upload.open());
+        held(&scene, 3).await;
+        too_many(&scene.request("POST", "/over").open().finish().await);
+        let others = [send(scene.get("/held")), send(upload.body("a body of a declared length"))];
+        held(&scene, 5).await;
+        gate.open();
+        for upload in uploads {
+            assert_eq!(arrived(&upload.finish().await, "authorization").len(), 1, "{place:?}");
+        }
+        for answer in others {
+            assert_eq!(arrived(&answer.await.unwrap(), "authorization").len(), 1, "{place:?}");
+        }
+        assert_eq!((scene.seen("/held").len(), scene.seen("/over").len()), (5, 0), "{place:?}");
+    }
+}
+
 /// Comes back when Envoy has seen the client go.
 async fn gone(scene: &Scene, http2: bool, count: u64) {
     let stat = if http2 { "downstream_rq_rx_reset" } else { "downstream_cx_destroy_remote_active_rq" };

@@ -148,12 +148,21 @@ impl Vm {
         self.request_of(self.root, headers, None)
     }
 
+    /// The same, with a body of which nothing has come yet.
+    pub(crate) fn request_with_body(&self, headers: Pairs) -> Request<'_> {
+        self.begin_request(self.root, headers, None, false)
+    }
+
     /// The same, at a host that hands its headers over as these bytes.
     pub(crate) fn request_in_bytes(&self, headers: Pairs, raw: Vec<u8>) -> Request<'_> {
         self.request_of(self.root, headers, Some(raw))
     }
 
     pub(crate) fn request_of(&self, root: u32, headers: Pairs, raw: Option<Vec<u8>>) -> Request<'_> {
+        self.begin_request(root, headers, raw, true)
+    }
+
+    fn begin_request(&self, root: u32, headers: Pairs, raw: Option<Vec<u8>>, ends: bool) -> Request<'_> {
         let (id, count) = (next_context(), headers.len());
         self.host(|host| {
             host.add_stream(id, root, headers);
@@ -163,7 +172,7 @@ impl Vm {
             export::proxy_on_context_create(id, root);
         });
         let action =
-            self.run("proxy_on_request_headers", id, || export::proxy_on_request_headers(id, count, true));
+            self.run("proxy_on_request_headers", id, || export::proxy_on_request_headers(id, count, ends));
         self.host(|host| {
             let stream = host.streams.get_mut(&id).unwrap();
             if stream.state == State::Asked {

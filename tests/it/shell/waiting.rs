@@ -230,3 +230,81 @@ fn answers_are_told_apart_by_their_calls() {
     }
     assert!(request.is_forwarded());
 }
+
+/// Callbacks in which requests were answered or resumed, and how many in each.
+fn portions(record: &[String]) -> Vec<usize> {
+    let mut portions = Vec::new();
+    for line in record {
+        if !line.starts_with("  ") {
+            portions.push(0);
+        } else if line.contains("proxy_continue_stream") || line.contains("proxy_send_local_response") {
+            *portions.last_mut().unwrap() += 1;
+        }
+    }
+    portions.retain(|count| *count > 0);
+    portions
+}
+
+#[test]
+fn of_many_who_wait_few_are_answered_in_one_callback_and_the_others_a_millisecond_later() {
+    for (mint, status) in [(token as fn() -> String, 200), (forged, 401)] {
+        let vm = Vm::with(&inbound());
+        let waiting: Vec<_> = (0..200).map(|_| vm.request(bearing(&mint()))).collect();
+        vm.wake();
+        let call = vm.the_call();
+        vm.record();
+        vm.deliver(&call, provider(&call));
+        assert_eq!(vm.period(), Duration::from_millis(1));
+        // Its client goes before its turn comes.
+        waiting[199].end();
+        vm.pass(Duration::from_millis(5));
+        assert_eq!(portions(&vm.record()), [64, 64, 64, 7]);
+        let statuses: Vec<_> = waiting[..199].iter().map(|request| request.outcome().0).collect();
+        assert_eq!(statuses, [status; 199]);
+        assert_eq!(vm.period(), Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn several_answers_in_one_callback_and_inside_each_other_share_one_portion() {
+    let vm = Vm::with(&both_ways());
+    let waiting: Vec<_> = (0..100).map(|_| vm.request(bearing(&token()))).collect();
+    vm.wake();
+    let calls = vm.calls();
+    let (keys, token) = calls.iter().partition::<Vec<_>, _>(|call| call.path() == "/jwks");
+    vm.record();
+    // Envoy may deliver one inside another, as where a cluster has no host: no tick comes between them. Those that have the keys
+    // have had their turn; those that have the token too wait for the next tick.
+    vm.deliver(keys[0], provider(keys[0]));
+    vm.deliver(token[0], provider(token[0]));
+    assert_eq!(portions(&vm.record()), [0; 0]);
+    vm.pass(Duration::from_millis(3));
+    assert_eq!(portions(&vm.record()), [64, 36]);
+    assert!(waiting.iter().all(|request| request.is_forwarded()));
+}
+
+#[test]
+fn those_who_wait_as_their_worker_is_replaced_are_answered_by_the_next_one() {
+    let vm = Vm::with(&inbound());
+    let waiting: Vec<_> = (0..200).map(|_| vm.request(bearing(&token()))).collect();
+    vm.record();
+    assert!(vm.configure(&both_ways()));
+    let gone = waiting[150];
+    gone.end();
+    vm.pass(Duration::from_millis(6));
+    assert_eq!(portions(&vm.record()), [64, 64, 64, 7]);
+    for request in waiting.iter().filter(|request| request.state() != State::Paused) {
+        assert_eq!(request.outcome(), (503, "not_ready".to_owned()));
+    }
+    assert_eq!(waiting.iter().filter(|request| request.waits()).count(), 1, "who has gone");
+}
+
+#[test]
+fn a_request_whose_body_is_to_come_takes_up_more_room_than_one_without() {
+    let mut configuration = inbound();
+    configuration["waiting"] = json!({ "max_bytes": 1_000_000 });
+    let vm = Vm::with(&configuration);
+    assert!(vm.request(bearing(&token())).waits());
+    assert_eq!(vm.request_with_body(bearing(&token())).outcome(), (503, "too_many_waiting".to_owned()));
+    assert!(vm.request(bearing(&token())).waits());
+}

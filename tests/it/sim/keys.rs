@@ -43,7 +43,7 @@ fn the_first_token_of_a_new_key_waits_for_one_refetch_and_gets_through() {
     let mut world = World::warm(&config());
     world.run_until(secs(60));
     world.provider.published.push(Key::number(2));
-    let ids: Vec<_> = (0..100)
+    let ids: Vec<_> = (0..64)
         .map(|_| {
             let get = items(&world.token());
             world.send(&get)
@@ -119,16 +119,17 @@ fn ten_thousand_made_up_keys_cost_one_fetch_per_interval_and_no_more_than_the_bo
 fn of_a_flood_of_made_up_keys_a_few_hundred_are_remembered_and_no_more() {
     let mut world = World::warm(&config());
     world.run_until(secs(60));
-    let flood: Vec<_> = (0..900).map(|number| items(&made_up(&format!("made-up-{number}")))).collect();
-    for get in &flood {
-        world.send(get);
+    // As many as may wait, for a fetch every 3 s; what was remembered is remembered for 10 s.
+    for number in 0..900 {
+        world.send(&items(&made_up(&format!("made-up-{number}"))));
+        if number % 64 == 63 {
+            world.pass(secs(4));
+        }
     }
-    world.pass(secs(6));
-    let ids: Vec<_> = flood.iter().map(|get| world.send(get)).collect();
-    let remembered = ids.iter().filter(|id| world.outcome(**id).status() == 401).count();
-    assert!((1..=512).contains(&remembered), "{remembered} of 900");
-    let dropped = world.counters()["m2m_auth_limit.of.idp.reached.unknown_keys"];
-    assert!(dropped >= 644, "{dropped}: of 900 that came at once, 256 are remembered");
+    let again: Vec<_> =
+        (0..896).map(|number| world.send(&items(&made_up(&format!("made-up-{number}"))))).collect();
+    let remembered = again.iter().filter(|id| world.outcome(**id).status() == 401).count();
+    assert!((1..=256).contains(&remembered), "{remembered} of 900");
 }
 
 #[test]
@@ -139,7 +140,8 @@ fn a_thousand_made_up_keys_at_once_are_all_told_by_the_one_fetch_that_they_waite
         (0..1000).map(|number| world.send(&items(&made_up(&format!("made-up-{number}"))))).collect();
     world.pass(millis(100));
     let told = ids.iter().filter(|id| world.outcome(**id).status() == 401).count();
-    assert_eq!((told, world.waiting().len()), (1000, 0));
+    let too_many = ids.iter().filter(|id| world.outcome(**id).reason() == "too_many_waiting").count();
+    assert_eq!((told, too_many, world.waiting().len()), (64, 936, 0), "few of them wait");
     assert_eq!(fetches(&world), 2);
 }
 
@@ -155,7 +157,12 @@ fn a_rotation_under_a_flood_of_made_up_keys_breaks_no_caller() {
             world.provider.published.insert(0, key);
             let key = world.provider.published[0].clone();
             let get = items(&world.mint(&key, 300, "inventory-service"));
-            let outcome = world.ask(&get);
+            let mut outcome = world.ask(&get);
+            if outcome.reason() == "too_many_waiting" {
+                // The flood has taken all places; until the next fetch, 3 s after the last.
+                world.pass(secs(3));
+                outcome = world.ask(&get);
+            }
             assert_eq!(outcome.status(), 200, "{outcome:?}");
         }
     }

@@ -1,8 +1,10 @@
 //! Requests that wait: how long, how many, and what happens to those that do not.
 
 use crate::sim::provider::{Endpoint, Key, Mode, made_up};
-use crate::sim::world::{World, both, get, items, millis, outbound, pay, secs, without_discovery};
+use crate::sim::world::{PORTION, World, both, get, items, millis, outbound, pay, secs, without_discovery};
+use m2m_auth::io::RequestId;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 fn unavailable(what: &str) -> Value {
     let mut configuration = without_discovery(outbound());
@@ -175,4 +177,127 @@ fn who_waits_for_a_new_key_does_not_outlast_the_bound_either() {
         assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_keys"));
         assert!(outcome.waited() <= millis(5002));
     }
+}
+
+/// They were settled in the order of their coming, no more than a portion in one millisecond, and all soon.
+fn in_portions(world: &World, ids: &[RequestId]) {
+    let order: Vec<_> = world.settled.iter().map(|(id, _)| *id).collect();
+    assert_eq!(order, ids, "first come, first served");
+    let first = world.settled[0].1;
+    let mut moments = BTreeMap::new();
+    for (_, at) in &world.settled {
+        *moments.entry(*at).or_insert(0) += 1;
+    }
+    assert!(moments.values().all(|count| *count <= PORTION), "{moments:?}");
+    let longest = millis(u64::try_from(ids.len() / PORTION + 2).unwrap());
+    assert!(world.settled.iter().all(|(_, at)| *at <= first + longest), "{moments:?}");
+}
+
+#[test]
+fn a_thousand_who_wait_are_settled_in_portions_first_come_first_served_whatever_ends_their_wait() {
+    let cases: [(Mode, u16); 3] = [(Mode::Late(secs(1)), 200), (Mode::status(400), 503), (Mode::Silent, 503)];
+    for (mode, status) in cases {
+        let mut world = World::new(&without_discovery(outbound()));
+        world.provider.latency = secs(1);
+        world.provider.tokens = mode;
+        let ids: Vec<_> = (0..1000).map(|_| world.send(&pay())).collect();
+        world.pass(secs(8));
+        assert!(ids.iter().all(|id| world.outcome(*id).status() == status), "{status}");
+        in_portions(&world, &ids);
+    }
+}
+
+#[test]
+fn a_thousand_who_wait_for_keys_and_then_for_a_token_lose_no_place() {
+    let mut world = World::new(&without_discovery(both()));
+    world.provider.keys = Mode::Late(secs(1));
+    world.provider.tokens = Mode::Late(secs(2));
+    let get = items(&world.token()).host("payment");
+    let ids: Vec<_> = (0..1000).map(|_| world.send(&get)).collect();
+    world.pass(secs(4));
+    assert!(ids.iter().all(|id| world.outcome(*id).status() == 200));
+    in_portions(&world, &ids);
+}
+
+#[test]
+fn what_comes_while_a_thousand_are_settled_is_decided_at_once_and_delays_none_of_them() {
+    let mut world = World::new(&without_discovery(outbound()));
+    world.provider.tokens = Mode::Late(secs(1));
+    let ids: Vec<_> = (0..1000).map(|_| world.send(&pay())).collect();
+    while world.settled.is_empty() {
+        world.pass(millis(1));
+    }
+    while world.waiting().len() > 0 {
+        assert!(world.ask(&pay()).passed());
+        world.pass(millis(1));
+    }
+    in_portions(&world, &ids);
+}
+
+#[test]
+fn who_goes_while_a_thousand_are_settled_is_settled_no_more() {
+    let mut world = World::new(&without_discovery(outbound()));
+    world.provider.tokens = Mode::Late(secs(1));
+    let ids: Vec<_> = (0..1000).map(|_| world.send(&pay())).collect();
+    while world.settled.is_empty() {
+        world.pass(millis(1));
+    }
+    world.cancel(ids[999]);
+    world.cancel(ids[500]);
+    world.pass(secs(1));
+    let stays: Vec<_> = ids.iter().copied().filter(|id| *id != ids[999] && *id != ids[500]).collect();
+    in_portions(&world, &stays);
+}
+
+#[test]
+fn few_wait_for_a_key_that_may_be_made_up() {
+    let mut world = World::warm(&without_discovery(both()));
+    world.run_until(secs(60));
+    world.provider.latency = secs(1);
+    let held: Vec<_> = (0..64).map(|number| world.send(&items(&made_up(&number.to_string())))).collect();
+    for number in 64..100 {
+        let over = world.ask(&items(&made_up(&number.to_string())));
+        assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_waiting"));
+        assert!(over.at_once() && over.retry_after() == Some(1));
+    }
+    let known = items(&world.token());
+    assert!(world.ask(&known).passed(), "whose key is there does not wait");
+    world.pass(secs(4));
+    assert!(held.iter().all(|id| world.outcome(*id).status() == 401));
+    assert_eq!(world.counters()["m2m_auth_limit.of.keys_of_issuer_idp.reached.waiting_unknown_keys"], 36);
+}
+
+#[test]
+fn nine_hundred_without_bodies_wait_through_a_cold_start_and_few_whose_bodies_are_of_any_length() {
+    let mut world = World::new(&without_discovery(both()));
+    world.provider.latency = secs(1);
+    let get = items(&world.token());
+    let small = get.clone().with_body().header("content-length", "1000");
+    let large = get.clone().with_body();
+    let mut held: Vec<_> =
+        (0..900).map(|number| world.send(if number % 2 == 0 { &get } else { &small })).collect();
+    // 64 MiB, less those bodies and all headers.
+    held.extend((0..60).map(|_| world.send(&large)));
+    assert_eq!(world.waiting().len(), 960);
+    let over: Vec<_> = (0..10).map(|_| world.send(&large)).collect();
+    let refused = over.iter().filter(|id| world.outcome(**id).status() == 503).count();
+    assert!(refused >= 6, "{refused}");
+    assert_eq!(world.counters()["m2m_auth_limit.reached.waiting_bytes"], u64::try_from(refused).unwrap());
+    held.push(world.send(&get));
+    world.pass(secs(2));
+    assert!(held.iter().all(|id| world.outcome(*id).status() == 200));
+}
+
+#[test]
+fn whose_caller_is_verified_waits_whatever_the_body() {
+    let mut configuration = without_discovery(both());
+    configuration["waiting"] = json!({ "max_bytes": 0 });
+    let mut world = World::new(&configuration);
+    world.provider.tokens = Mode::Silent;
+    world.pass(secs(1));
+    let get = items(&world.token()).host("payment").with_body();
+    // The keys are here, and the token is not: whoever is known waits for it, and nobody else.
+    let (known, unknown) = (world.send(&get), world.send(&pay()));
+    assert_eq!(world.outcome(known).status(), 0);
+    assert_eq!(world.outcome(unknown).reason(), "too_many_waiting");
 }

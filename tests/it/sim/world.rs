@@ -35,6 +35,9 @@ const TICK: Duration = Duration::from_millis(2);
 /// How long what an issuer said of a token counts, if the configuration says nothing.
 const REVOKED_WITHIN: Duration = Duration::from_secs(30);
 
+/// So many requests are answered or resumed between two ticks.
+pub(crate) const PORTION: usize = 64;
+
 /// A fetch counts as lost this long after its timeout.
 const LOST_MARGIN: Duration = Duration::from_secs(1);
 
@@ -125,11 +128,12 @@ impl Outcome {
 pub(crate) struct Get {
     fields: Vec<(String, String)>,
     route: Route,
+    has_body: bool,
 }
 
 /// `GET` of a path.
 pub(crate) fn get(path: &str) -> Get {
-    Get { fields: Vec::new(), route: Route::default() }
+    Get { fields: Vec::new(), route: Route::default(), has_body: false }
         .header(":method", "GET")
         .header(":path", path)
         .header(":authority", "svc")
@@ -140,6 +144,11 @@ impl Get {
         self.fields.retain(|(own, _)| own != name);
         self.fields.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// A body comes after its headers.
+    pub(crate) fn with_body(self) -> Self {
+        Self { has_body: true, ..self }
     }
 
     pub(crate) fn host(self, host: &str) -> Self {
@@ -203,6 +212,8 @@ pub(crate) struct World {
     /// How far the wall clock is off.
     pub(crate) wall_step: i64,
     pub(crate) logs: Vec<String>,
+    /// Those that have waited, in the order in which they were settled, and when.
+    pub(crate) settled: Vec<(RequestId, Duration)>,
     pub(crate) most_waiting: usize,
     timeout: Duration,
     most: usize,
@@ -250,6 +261,7 @@ impl World {
             now: Duration::ZERO,
             wall_step: 0,
             logs: Vec::new(),
+            settled: Vec::new(),
             most_waiting: 0,
             timeout: policy.waiting.timeout,
             most: policy.waiting.requests,
@@ -339,7 +351,7 @@ impl World {
             self.learn(ticket, start, &reply);
         }
         self.plugin.reply(ticket, &reply, self.clock());
-        self.plugin.tick(self.clock());
+        self.plugin.proceed(self.clock());
         self.drain();
         self.check();
     }
@@ -370,6 +382,7 @@ impl World {
                 Effect::Settle(id, step) => {
                     assert!(self.waiting.remove(&id), "{id:?} is settled but does not wait");
                     assert_ne!(step, Step::Wait, "settled means settled");
+                    self.settled.push((id, self.now));
                     self.conclude(id, step);
                 }
                 Effect::Call(ticket, call) => {
@@ -420,6 +433,7 @@ impl World {
         self.shown_too_early.extend(early.map(|minted| minted.kid.clone()));
         let head: Head = get.fields.iter().map(|(name, value)| (name, value)).collect();
         let head = head.on(get.route.clone());
+        let head = if get.has_body { head } else { head.without_body() };
         let asked = Asked { get: get.clone(), at: self.now, outcome: Outcome::Waiting };
         self.requests.insert(id, asked);
         let step = self.plugin.request(id, head, self.clock());
@@ -438,7 +452,7 @@ impl World {
     pub(crate) fn ask(&mut self, get: &Get) -> Outcome {
         let id = self.send(get);
         if self.waiting.contains(&id) {
-            self.pass(self.timeout + TICK);
+            self.pass(self.bound());
         }
         self.outcome(id)
     }
@@ -541,9 +555,14 @@ impl World {
         self.provider.published.iter().any(|key| key.kid == kid)
     }
 
+    /// How long a request waits at most: of many at one time, some are answered with each tick.
+    fn bound(&self) -> Duration {
+        self.timeout + TICK + millis(u64::try_from(self.most_waiting / PORTION).unwrap())
+    }
+
     fn conclude(&mut self, id: RequestId, step: Step) {
         let after = self.now - self.requests[&id].at;
-        assert!(after <= self.timeout + TICK, "{id:?} waited {after:?}");
+        assert!(after <= self.bound(), "{id:?} waited {after:?}");
         let outcome = match step {
             Step::Forward(edits) => Outcome::Forwarded { after, edits },
             Step::Answer(response) => Outcome::Answered { after, response },
@@ -632,7 +651,7 @@ impl World {
         // Requests are numbered as they come.
         if let Some(oldest) = self.waiting.first().map(|id| self.requests[id].at) {
             assert!(
-                self.now - oldest <= self.timeout + TICK,
+                self.now - oldest <= self.bound(),
                 "one waits since {oldest:?}, and it is {:?}",
                 self.now
             );

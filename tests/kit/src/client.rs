@@ -9,7 +9,7 @@ use crate::{
     wait::PATIENCE,
 };
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::{
     HeaderMap,
     body::{Frame, Incoming},
@@ -160,11 +160,7 @@ impl Request {
         bytes
     }
 
-    /// Through a real client. Whoever drops this closes the connection (HTTP/1.1) or resets the stream (HTTP/2).
-    async fn exchange(&self, body: Body) -> io::Result<Response> {
-        let stream = TcpStream::connect(&self.address).await?;
-        stream.set_nodelay(true)?;
-        let stream = TokioIo::new(stream);
+    fn for_hyper(&self, body: Body) -> io::Result<hyper::Request<Body>> {
         let is_host = |name: &[u8]| name.eq_ignore_ascii_case(b"host");
         let host = self.headers.iter().find(|(name, _)| is_host(name));
         let host = host.map_or(self.address.as_bytes(), |(_, value)| value);
@@ -177,7 +173,15 @@ impl Request {
         for (name, value) in self.headers.iter().filter(|(name, _)| !is_host(name)) {
             request = request.header(name.as_slice(), value.as_slice());
         }
-        let request = request.body(body).map_err(io::Error::other)?;
+        request.body(body).map_err(io::Error::other)
+    }
+
+    /// Through a real client. Whoever drops this closes the connection (HTTP/1.1) or resets the stream (HTTP/2).
+    async fn exchange(&self, body: Body) -> io::Result<Response> {
+        let stream = TcpStream::connect(&self.address).await?;
+        stream.set_nodelay(true)?;
+        let stream = TokioIo::new(stream);
+        let request = self.for_hyper(body)?;
         let answer = if self.http2 {
             let handshake = http2::handshake(TokioExecutor::new(), stream).await;
             let (mut sender, connection) = handshake.map_err(io::Error::other)?;
@@ -190,6 +194,46 @@ impl Request {
             whole(sender.send_request(request).await).await
         };
         answer.map_err(io::Error::other)
+    }
+}
+
+/// Connections over HTTP/2, each for many requests at one time.
+pub struct Streams {
+    connections: Vec<http2::SendRequest<Body>>,
+}
+
+impl Streams {
+    /// Opens so many connections to `host:port`.
+    pub async fn open(address: impl AsRef<str>, connections: usize) -> Self {
+        let mut open = Vec::new();
+        for _ in 0..connections {
+            let stream = TcpStream::connect(address.as_ref()).await.expect("a server that accepts");
+            stream.set_nodelay(true).expect("a socket of TCP");
+            let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+            let (sender, connection) = handshake.expect("a server that speaks HTTP/2");
+            tokio::spawn(connection);
+            open.push(sender);
+        }
+        Self { connections: open }
+    }
+
+    /// Sends them all at once, in turn on each connection; the answers come in their order. One that breaks off is an error.
+    pub fn send(&self, requests: impl IntoIterator<Item = Request>) -> Vec<JoinHandle<io::Result<Response>>> {
+        let connections = self.connections.iter().cycle();
+        let send = |(request, connection): (Request, &http2::SendRequest<Body>)| {
+            let mut connection = connection.clone();
+            let body = if request.body.is_empty() {
+                Empty::new().map_err(BoxError::from).boxed()
+            } else {
+                Full::new(Bytes::from(request.body.clone())).map_err(BoxError::from).boxed()
+            };
+            let request = request.http2().for_hyper(body);
+            tokio::spawn(within(async move {
+                connection.ready().await.map_err(io::Error::other)?;
+                whole(connection.send_request(request?).await).await.map_err(io::Error::other)
+            }))
+        };
+        requests.into_iter().zip(connections).map(send).collect()
     }
 }
 

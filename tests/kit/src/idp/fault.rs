@@ -39,6 +39,8 @@ pub enum Fault {
     Slow(Duration),
     /// It answers well, but only once the gate is open.
     Gated(Gate),
+    /// This status, but only once the gate is open.
+    GatedStatus(Gate, u16),
     /// This status with this body, as JSON.
     Status(u16, String),
     /// This status with a `Retry-After` of this text.
@@ -76,6 +78,10 @@ impl Fault {
             Self::Gated(gate) => {
                 gate.opened().await;
                 good.response()
+            }
+            Self::GatedStatus(gate, status) => {
+                gate.opened().await;
+                answer(status, &json, "{}")
             }
             Self::Status(status, body) => answer(status, &json, body),
             Self::RetryAfter(status, when) => {

@@ -1,0 +1,352 @@
+//! The requests that wait, in the order of their coming; and those that need not wait any more, until it is their turn.
+//!
+//! It holds them and counts them. What a request waits for, and what becomes of it, is decided elsewhere.
+
+use crate::dpop::shown::Used;
+use crate::io::{Head, Instant, RequestId};
+use crate::policy;
+use crate::store::Want;
+use std::collections::VecDeque;
+
+/// Requests that are answered or resumed between two ticks. The host answers each of them inside the callback that answered the
+/// one before: about 300 such answers are as many as the VM's stack holds, and fewer behind many other filters.
+pub(super) const PORTION: usize = 64;
+
+/// Requests of one issuer that wait for a key that is not among its keys: more than a provider's rotation brings in the
+/// milliseconds of a fetch, and each of them may be made up.
+pub(super) const MAX_UNKNOWN_KEYS: usize = 64;
+
+/// What the host reads of a body while its request is held: Envoy's default for `per_connection_buffer_limit_bytes`.
+const BUFFER_BYTES: usize = 1024 * 1024;
+
+/// One request that waits.
+pub(super) struct Waiter {
+    pub(super) id: RequestId,
+    pub(super) head: Head,
+    pub(super) want: Want,
+    pub(super) since: Instant,
+    pub(super) deadline: Instant,
+    /// The proof that it has used.
+    pub(super) spent: Option<Used>,
+    /// Whether its caller has been verified.
+    pub(super) is_known: bool,
+    /// Whether it waits for a key that is not among those that are there.
+    pub(super) unknown_key: bool,
+    /// Whether the worker that it came to was replaced.
+    pub(super) dismissed: bool,
+}
+
+/// A bound that leaves no room for one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// As many wait for this thing as may.
+    Requests,
+    /// As many wait for unknown keys of this issuer as may.
+    UnknownKeys,
+    /// Those whose callers are not known take up as much memory as they may.
+    Bytes,
+}
+
+/// All that are held.
+#[derive(Default)]
+pub(super) struct Waiters {
+    /// The number of the last that came.
+    last: u64,
+    /// In the order of their numbers.
+    held: VecDeque<Held>,
+    /// In the order of their turns; those that have gone since are left out then.
+    released: VecDeque<u64>,
+    /// How many wait for each thing, in each line, and for unknown keys.
+    wants: Counts,
+    lines: Counts,
+    unknown_keys: Counts,
+    /// What those take up whose callers are not known.
+    bytes: usize,
+}
+
+struct Held {
+    number: u64,
+    waiter: Waiter,
+    bytes: usize,
+    released: bool,
+}
+
+impl Waiter {
+    /// What it takes up: its headers, and of its body what the host reads while it is held.
+    fn bytes(&self) -> usize {
+        if self.is_known { 0 } else { self.head.size().saturating_add(body_bytes(&self.head)) }
+    }
+}
+
+impl Waiters {
+    /// Whether this one may wait, beside all that do.
+    pub(super) fn room(&self, waiter: &Waiter, bounds: &policy::Waiting) -> Result<(), Full> {
+        // Those who wait for tokens of one credential wait in one line, whomever the tokens are for.
+        if self.lines.of(waiter.want.line()) >= bounds.requests {
+            Err(Full::Requests)
+        } else if waiter.unknown_key && self.unknown_keys.of(waiter.want) >= MAX_UNKNOWN_KEYS {
+            Err(Full::UnknownKeys)
+        } else if !waiter.is_known && self.bytes.saturating_add(waiter.bytes()) > bounds.bytes {
+            Err(Full::Bytes)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// It waits, behind all that do.
+    pub(super) fn hold(&mut self, waiter: Waiter) {
+        self.last = self.last.wrapping_add(1);
+        self.hold_as(self.last, waiter);
+    }
+
+    /// It waits, at the place that it had.
+    pub(super) fn hold_as(&mut self, number: u64, waiter: Waiter) {
+        let bytes = waiter.bytes();
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.count(&waiter, 1);
+        let place = self.held.partition_point(|held| held.number < number);
+        self.held.insert(place, Held { number, waiter, bytes, released: false });
+    }
+
+    /// Those that wait for this need not wait any more.
+    pub(super) fn release(&mut self, want: Want) {
+        if self.waits_for(want) {
+            self.release_those(|waiter| waiter.want == want);
+        }
+    }
+
+    /// Those whose time is up do not wait any more.
+    pub(super) fn release_due(&mut self, now: Instant) {
+        if self.deadline().is_some_and(|first| first <= now) {
+            self.release_those(|waiter| waiter.deadline <= now);
+        }
+    }
+
+    /// Nobody waits any more: the worker is replaced.
+    pub(super) fn dismiss(&mut self) {
+        self.release_those(|_| true);
+        for held in &mut self.held {
+            held.waiter.dismissed = true;
+        }
+    }
+
+    fn release_those(&mut self, concerned: impl Fn(&Waiter) -> bool) {
+        let mut held = std::mem::take(&mut self.held);
+        for held in held.iter_mut().filter(|held| !held.released && concerned(&held.waiter)) {
+            held.released = true;
+            self.released.push_back(held.number);
+            self.count(&held.waiter, -1);
+        }
+        self.held = held;
+    }
+
+    /// Whose turn it is, and the place that it had.
+    pub(super) fn next_turn(&mut self) -> Option<(u64, Waiter)> {
+        while let Some(number) = self.released.pop_front() {
+            let place = self.held.binary_search_by_key(&number, |held| held.number).ok();
+            if let Some(held) = place.and_then(|place| self.held.remove(place)) {
+                self.bytes = self.bytes.saturating_sub(held.bytes);
+                return Some((number, held.waiter));
+            }
+        }
+        None
+    }
+
+    /// It has gone.
+    pub(super) fn forget(&mut self, id: RequestId) {
+        let place = self.held.iter().position(|held| held.waiter.id == id);
+        let Some(held) = place.and_then(|place| self.held.remove(place)) else {
+            return;
+        };
+        self.bytes = self.bytes.saturating_sub(held.bytes);
+        if !held.released {
+            self.count(&held.waiter, -1);
+        }
+    }
+
+    /// Whether anybody waits for this.
+    pub(super) fn waits_for(&self, want: Want) -> bool {
+        self.wants.of(want) > 0
+    }
+
+    /// Whether it is somebody's turn.
+    pub(super) fn has_turns(&self) -> bool {
+        !self.released.is_empty()
+    }
+
+    /// When the time of the first is up; in the order of their coming, as each has the same time.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.held.iter().find(|held| !held.released).map(|held| held.waiter.deadline)
+    }
+
+    fn count(&mut self, waiter: &Waiter, by: isize) {
+        self.wants.add(waiter.want, by);
+        self.lines.add(waiter.want.line(), by);
+        if waiter.unknown_key {
+            self.unknown_keys.add(waiter.want, by);
+        }
+    }
+}
+
+/// How many wait for each thing; few things.
+#[derive(Default)]
+struct Counts(Vec<(Want, usize)>);
+
+impl Counts {
+    fn of(&self, want: Want) -> usize {
+        self.0.iter().find(|(own, _)| *own == want).map_or(0, |(_, count)| *count)
+    }
+
+    fn add(&mut self, want: Want, by: isize) {
+        let Some(place) = self.0.iter().position(|(own, _)| *own == want) else {
+            self.0.push((want, usize::try_from(by).unwrap_or_default()));
+            return;
+        };
+        if let Some((_, count)) = self.0.get_mut(place) {
+            *count = count.saturating_add_signed(by);
+            if *count == 0 {
+                self.0.swap_remove(place);
+            }
+        }
+    }
+}
+
+/// What the host reads of a body: all of it, up to its limit. Where the length is not declared, the limit.
+fn body_bytes(head: &Head) -> usize {
+    if !head.has_body() {
+        return 0;
+    }
+    let mut lengths = head.all("content-length");
+    let declared = match (lengths.next(), lengths.next(), head.first("transfer-encoding")) {
+        (Some(length), None, None) => std::str::from_utf8(length).ok().and_then(|text| text.parse().ok()),
+        _ => None,
+    };
+    declared.unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{CredentialId, IssuerId};
+    use std::time::Duration;
+
+    const KEYS: Want = Want::Keys(IssuerId(0));
+    const TOKEN: Want = Want::Token(CredentialId(0));
+    const BOUNDS: policy::Waiting =
+        policy::Waiting { timeout: Duration::from_secs(5), requests: 100, bytes: 4 * 1024 * 1024 };
+
+    fn waiter(id: u32, want: Want) -> Waiter {
+        let (since, deadline) = (Instant::default(), Instant(Duration::from_secs(u64::from(id))));
+        let head = Head::default().without_body();
+        let (id, spent, is_known) = (RequestId(id), None, false);
+        Waiter { id, head, want, since, deadline, spent, is_known, unknown_key: false, dismissed: false }
+    }
+
+    fn turns(waiters: &mut Waiters) -> Vec<u32> {
+        std::iter::from_fn(|| waiters.next_turn()).map(|(_, waiter)| waiter.id.0).collect()
+    }
+
+    #[test]
+    fn turns_are_taken_in_the_order_of_coming_and_those_that_have_gone_are_left_out() {
+        let mut waiters = Waiters::default();
+        for id in 1..=6 {
+            waiters.hold(waiter(id, if id % 2 == 0 { KEYS } else { TOKEN }));
+        }
+        waiters.release(KEYS);
+        waiters.release(TOKEN);
+        waiters.forget(RequestId(4));
+        waiters.forget(RequestId(99));
+        assert!(waiters.has_turns());
+        assert_eq!(turns(&mut waiters), [2, 6, 1, 3, 5]);
+        assert!(
+            !waiters.has_turns()
+                && waiters.bytes == 0
+                && waiters.held.is_empty()
+                && waiters.wants.0.is_empty()
+        );
+    }
+
+    #[test]
+    fn the_one_that_waits_again_keeps_its_place() {
+        let mut waiters = Waiters::default();
+        for id in 1..=3 {
+            waiters.hold(waiter(id, KEYS));
+        }
+        waiters.release(KEYS);
+        let (number, first) = waiters.next_turn().unwrap();
+        waiters.hold_as(number, Waiter { want: TOKEN, ..first });
+        waiters.hold(waiter(4, TOKEN));
+        assert_eq!(turns(&mut waiters), [2, 3]);
+        waiters.release(TOKEN);
+        assert_eq!(turns(&mut waiters), [1, 4]);
+    }
+
+    #[test]
+    fn those_whose_time_is_up_are_released_and_the_others_go_on_waiting() {
+        let mut waiters = Waiters::default();
+        for id in 1..=3 {
+            waiters.hold(waiter(id, KEYS));
+        }
+        assert_eq!(waiters.deadline(), Some(Instant(Duration::from_secs(1))));
+        waiters.release_due(Instant(Duration::from_secs(2)));
+        assert_eq!(waiters.deadline(), Some(Instant(Duration::from_secs(3))));
+        assert_eq!(turns(&mut waiters), [1, 2]);
+        assert!(waiters.waits_for(KEYS) && !waiters.waits_for(TOKEN));
+    }
+
+    #[test]
+    fn few_wait_for_unknown_keys_and_whoever_goes_gives_its_place_free() {
+        let mut waiters = Waiters::default();
+        let unknown = |id| Waiter { unknown_key: true, ..waiter(id, KEYS) };
+        for id in 0..64 {
+            assert_eq!(waiters.room(&unknown(id), &BOUNDS), Ok(()));
+            waiters.hold(unknown(id));
+        }
+        assert_eq!(waiters.room(&unknown(64), &BOUNDS), Err(Full::UnknownKeys));
+        assert_eq!(waiters.room(&waiter(64, KEYS), &BOUNDS), Ok(()), "whose key may be among those to come");
+        let other = Waiter { unknown_key: true, ..waiter(64, Want::Keys(IssuerId(1))) };
+        assert_eq!(waiters.room(&other, &BOUNDS), Ok(()), "of another issuer");
+        waiters.forget(RequestId(7));
+        assert_eq!(waiters.room(&unknown(64), &BOUNDS), Ok(()));
+    }
+
+    #[test]
+    fn those_whose_callers_are_not_known_share_one_budget_of_bytes_until_their_turn() {
+        let mut waiters = Waiters::default();
+        let large = |id, is_known| {
+            let head: Head = [("content-length", "5000000")].into_iter().collect();
+            Waiter { head, is_known, ..waiter(id, KEYS) }
+        };
+        for id in 0..3 {
+            assert_eq!(waiters.room(&large(id, false), &BOUNDS), Ok(()));
+            waiters.hold(large(id, false));
+        }
+        assert_eq!(waiters.room(&large(3, false), &BOUNDS), Err(Full::Bytes), "with the headers it is more");
+        assert_eq!(waiters.room(&large(3, true), &BOUNDS), Ok(()));
+        assert_eq!(waiters.room(&waiter(3, KEYS), &BOUNDS), Ok(()));
+        waiters.release(KEYS);
+        assert_eq!(waiters.room(&large(3, false), &BOUNDS), Err(Full::Bytes), "it is not their turn yet");
+        waiters.next_turn();
+        assert_eq!(waiters.room(&large(3, false), &BOUNDS), Ok(()));
+    }
+
+    #[test]
+    fn of_a_body_counts_what_is_declared_up_to_what_the_host_reads() {
+        let of = |pairs: &[(&str, &str)]| body_bytes(&pairs.iter().copied().collect());
+        assert_eq!(of(&[("content-length", "0")]), 0);
+        assert_eq!(of(&[("content-length", "1000")]), 1000);
+        for all in [
+            &[][..],
+            &[("content-length", "1048577")],
+            &[("content-length", "99999999999999999999999")],
+            &[("content-length", "-1")],
+            &[("content-length", "")],
+            &[("content-length", "5"), ("content-length", "5")],
+            &[("content-length", "5"), ("transfer-encoding", "chunked")],
+        ] {
+            assert_eq!(of(all), BUFFER_BYTES, "{all:?}");
+        }
+        let head: Head = [("content-length", "1000")].into_iter().collect();
+        assert_eq!(body_bytes(&head.without_body()), 0);
+    }
+}
