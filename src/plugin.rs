@@ -111,6 +111,7 @@ impl Plugin {
             (Ok(edits), seen) => return self.forward(edits, &seen, &head, now),
         };
         if self.is_full(want) {
+            self.abandon(want);
             return self.refuse(&Refusal::TooManyWaiting, &seen, &head, now);
         }
         self.stats.count(Event::Held, &self.store.describe(want), "");
@@ -164,7 +165,10 @@ impl Plugin {
 
     /// A request is over, whether it waited or not.
     pub fn forget(&mut self, id: RequestId) {
-        self.waiting.retain(|waiter| waiter.id != id);
+        let gone: Vec<Waiter> = self.waiting.extract_if(.., |waiter| waiter.id == id).collect();
+        for waiter in gone {
+            self.abandon(waiter.want);
+        }
     }
 
     /// This worker is replaced: whoever waits is answered.
@@ -173,6 +177,7 @@ impl Plugin {
         for waiter in std::mem::take(&mut self.waiting) {
             let step = self.refuse(&Refusal::NotReady, &Seen::default(), &waiter.head, now);
             self.effects.push_back(Effect::Settle(waiter.id, step));
+            self.abandon(waiter.want);
         }
     }
 
@@ -255,12 +260,24 @@ impl Plugin {
                     self.waiting.push(Waiter { want, ..waiter });
                     continue;
                 }
-                (Err(Stop::Wait(_)), seen) if now.instant < waiter.deadline => {
+                (Err(Stop::Wait(want)), seen) if now.instant < waiter.deadline => {
+                    self.abandon(want);
                     self.refuse(&Refusal::TooManyWaiting, &seen, &waiter.head, now)
                 }
-                (Err(Stop::Wait(want)), seen) => self.refuse(&ran_out(want), &seen, &waiter.head, now),
+                (Err(Stop::Wait(want)), seen) => {
+                    self.abandon(want);
+                    self.refuse(&ran_out(want), &seen, &waiter.head, now)
+                }
             };
             self.effects.push_back(Effect::Settle(waiter.id, step));
+        }
+    }
+
+    /// A request waits for this no more; perhaps it was the last one that did.
+    fn abandon(&mut self, want: Want) {
+        let of_one = matches!(want, Want::Exchanged(..) | Want::Introspection(..));
+        if of_one && self.waiting.iter().all(|waiter| waiter.want != want) {
+            self.store.abandon(want);
         }
     }
 
