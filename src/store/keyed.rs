@@ -273,7 +273,7 @@ impl<K: Kept, W> Keyed<K, W> {
 
     /// Those that could not be served in time any more leave the line to the others.
     fn forget_late(&mut self, now: Instant) {
-        let longest = self.patience / 5 * 4;
+        let longest = (self.patience / 5 * 4).max(Duration::from_secs(1));
         self.asked.retain(|asked| asked.running || asked.renewal || now < asked.at + longest);
     }
 

@@ -209,6 +209,29 @@ async fn a_subject_that_the_provider_fails_at_costs_other_callers_nothing() {
 }
 
 #[tokio::test]
+async fn made_up_subjects_cost_the_provider_a_bounded_rate() {
+    let scene = Scene::start(|idp| {
+        let mut configuration = configuration(idp);
+        configuration["outbound"]["credentials"]["handed"]["requests_per_second"] = json!(2);
+        configuration
+    })
+    .await;
+    let begun = std::time::Instant::now();
+    let handed = |subject: &str| send(scene.get("/public/handed").header("x-subject", subject));
+    let sent: Vec<_> = (0..60).map(|n| handed(&format!("made-up-{n}"))).collect();
+    for answer in sent {
+        let answer = answer.await.unwrap();
+        let reason = answer.json()["reason"].as_str().unwrap().to_owned();
+        let told = (answer.status, reason.as_str());
+        assert!([(401, "subject_token"), (503, "too_many_waiting")].contains(&told), "{told:?}");
+    }
+    // A burst of one second's worth in each of two workers, and then two a second.
+    let most = 2.0 * (2.0 * begun.elapsed().as_secs_f64() + 3.0);
+    let asked = exchanges(&scene.idp);
+    assert!(f64::from(u32::try_from(asked).unwrap()) <= most, "{asked} in {:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn a_service_account_gets_its_token_for_an_assertion_alone() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let key = Key::new(Alg::Rs256);
