@@ -308,14 +308,15 @@ impl Store {
 
     /// Nobody waits for this any more. What is fetched for the sake of one caller is not fetched for nobody.
     pub fn abandon(&mut self, want: Want) {
-        match want {
-            Want::Exchanged(_, entry) => {
-                self.exchanges(want).into_iter().for_each(|exchanges| exchanges.abandon(entry));
-            }
-            Want::Introspection(id, entry) => {
-                self.introspections_mut(id).into_iter().for_each(|own| own.answers.abandon(entry));
-            }
-            Want::Metadata(_) | Want::Keys(_) | Want::Token(_) => {}
+        if let Want::Exchanged(_, entry) = want
+            && let Some(exchanges) = self.exchanges(want)
+        {
+            exchanges.abandon(entry);
+        }
+        if let Want::Introspection(id, entry) = want
+            && let Some(introspections) = self.introspections_mut(id)
+        {
+            introspections.answers.abandon(entry);
         }
     }
 

@@ -246,7 +246,10 @@ impl<K: Kept, W> Keyed<K, W> {
         now: Instant,
         dice: &mut Dice,
     ) {
-        let Some(failure) = failure else { return self.gate.works() };
+        let Some(failure) = failure else {
+            self.gate.works();
+            return;
+        };
         match (failure.cause, status) {
             // It has judged the token, so it works.
             (Cause::Subject | Cause::Denied, _) => self.gate.works(),
