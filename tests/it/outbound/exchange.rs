@@ -193,12 +193,13 @@ async fn a_refused_secret_costs_none_of_those_who_come_together() {
 #[tokio::test]
 async fn a_subject_that_the_provider_fails_at_costs_other_callers_nothing() {
     let scene = Scene::start(configuration).await;
-    let mut poisoned = Vec::new();
+    let mut poisons = Vec::new();
     for _ in 0..30 {
         let poison = order_token(&scene).await;
         scene.idp.fault_for(&poison, Fault::Status(500, String::new()));
-        poisoned.push(send(scene.get("/charge").bearer(&poison)));
+        poisons.push(poison);
     }
+    let poisoned: Vec<_> = poisons.iter().map(|poison| send(scene.get("/charge").bearer(poison))).collect();
     for n in 0..20 {
         let answer = scene.get("/charge").bearer(order_token(&scene).await).send().await;
         assert_eq!(answer.status, 200, "caller {n}: {}\n{}", answer.text(), scene.envoy.logs());
