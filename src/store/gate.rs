@@ -56,7 +56,7 @@ impl Gate {
     /// How long one who needs an answer would have to wait for the next probe, if that is too long to be held for.
     pub(super) fn refuses(self, now: Instant) -> Option<Duration> {
         let wait = self.not_before.since(now);
-        (self.rounds >= PATIENCE && !wait.is_zero()).then_some(wait)
+        (self.rounds >= PATIENCE && wait > SHORTEST_PAUSE).then_some(wait)
     }
 
     /// When the next fetch may begin; one whose token has failed before comes later, so that the others prove what they can.
@@ -83,9 +83,13 @@ impl Gate {
         }
         let most = if blow.refused { LONGEST_PAUSE_REFUSED } else { LONGEST_PAUSE }.min(longest);
         let doubled = SHORTEST_PAUSE.saturating_mul(1 << self.rounds.saturating_sub(1).min(8));
-        let half = doubled.min(most) / 2;
-        let pause = (half + dice.up_to(half)).max(blow.retry_after.min(most)).max(SHORTEST_PAUSE);
-        self.not_before = now + pause;
+        let pause = if blow.first {
+            let half = doubled.min(most) / 2;
+            (half + dice.up_to(half)).max(blow.retry_after.min(most))
+        } else {
+            Duration::ZERO
+        };
+        self.not_before = now + pause.max(SHORTEST_PAUSE);
     }
 }
 
@@ -149,6 +153,6 @@ mod tests {
         }
         let rounds = gate.rounds;
         fails(&mut gate, 1, false, now);
-        assert_eq!(gate.rounds, rounds, "a suspect says nothing new");
+        assert_eq!((gate.rounds, gate.refuses(now)), (rounds, None), "a suspect says nothing new");
     }
 }

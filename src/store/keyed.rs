@@ -185,7 +185,12 @@ impl<K: Kept, W> Keyed<K, W> {
         let is_suspect = own.rank == Rank::Suspect;
         let suspects = || others().filter(|asked| asked.rank == Rank::Suspect).count();
         let most = if self.gate.is_shut() { 1 } else { AT_ONCE };
-        if others().count() >= most || (is_suspect && suspects() >= MOST_SUSPECTS) {
+        // One that has been good proves best whether the provider works.
+        let yields = || own.rank > Rank::Known && self.asked.iter().any(|asked| asked.rank == Rank::Known);
+        if (self.gate.is_shut() && yields())
+            || others().count() >= most
+            || (is_suspect && suspects() >= MOST_SUSPECTS)
+        {
             return None;
         }
         let in_turn = self.rate.as_ref().filter(|_| !own.known).map_or(Instant::default(), Rate::next);
@@ -351,11 +356,11 @@ impl<K: Kept, W> Keyed<K, W> {
         let known = slot.kept.is_known();
         let lease = slot.kept.lease_mut();
         let suspect = lease.failures() > 0;
-        // One that has been good proves best whether the provider works.
-        if probes && known && !suspect && lease.value(now).is_some() && lease.not_before() <= now {
+        let probes = probes && known && !suspect && lease.value(now).is_some();
+        if probes {
             lease.doubt(now);
         }
-        let due = lease.is_due(now);
+        let due = probes || lease.is_due(now);
         let (found, wanted) = match slot.kept.lease().outlook(now) {
             Outlook::Good(value) => {
                 (if replaced { Err(NotHere::Asked(entry)) } else { Ok(value.clone()) }, due)

@@ -216,12 +216,12 @@ fn tokens_that_the_provider_hangs_at_leave_the_others_their_places() {
 fn where_few_call_a_handful_of_such_tokens_costs_a_new_caller_no_more_than_a_short_wait() {
     for mode in poisons() {
         let mut world = World::warm(&config());
-        let poisons: Vec<String> = (0..30).map(|_| world.opaque(&json!({}))).collect();
+        let poisons: Vec<String> = (0..12).map(|_| world.opaque(&json!({}))).collect();
         for poison in &poisons {
             world.provider.poison.insert(poison.clone(), mode.clone());
         }
         for n in 0..600 {
-            world.send(&items(&poisons[n % 30]));
+            world.send(&items(&poisons[n % 12]));
             if n % 100 == 99 {
                 // Once in ten seconds, and nobody else has called meanwhile.
                 let token = world.opaque(&json!({}));
