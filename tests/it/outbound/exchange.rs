@@ -217,7 +217,7 @@ async fn made_up_subjects_cost_the_provider_a_bounded_rate() {
         configuration
     })
     .await;
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     let handed = |subject: &str| send(scene.get("/public/handed").header("x-subject", subject));
     let sent: Vec<_> = (0..60).map(|n| handed(&format!("made-up-{n}"))).collect();
     for answer in sent {
