@@ -553,6 +553,11 @@ pub struct Credential {
     /// such as that of transaction tokens. Default: the provider is not told, and gives an access token. A refresh token
     /// cannot be asked for, as no service may see one.
     pub requested_token_type: Option<String>,
+    /// For `token_exchange`: about how many unknown subject tokens one worker exchanges a second, so that a flood of made-up ones
+    /// cannot become the provider's. Default 100 where `subject_token` is a header, which may hold anything; none where it
+    /// is the verified caller's. Beyond it requests wait for their turn, at most three seconds' worth of them, and the others are
+    /// answered with 503 (`too_many_waiting`). Tokens that were exchanged before are renewed ahead of them.
+    pub requests_per_second: Option<u32>,
     /// For `jwt_bearer`: `sub` of the assertion, whom the token is for (RFC 7523 section 3). Default: the client itself.
     pub assertion_subject: Option<String>,
     /// For `jwt_bearer`: further claims of the assertion, such as `{ scope: "…" }`, which Google reads there.

@@ -164,6 +164,8 @@ pub struct Lease<T> {
     failures: u32,
     /// When the last fetch ended that failed, and until when its answer asks for patience.
     failed: (Instant, Instant),
+    /// How often the fetch was made again by another secret since it last ended.
+    others: usize,
 }
 
 struct Held<T> {
@@ -215,6 +217,7 @@ impl<T> Lease<T> {
             not_before: Instant::default(),
             failures: 0,
             failed: Default::default(),
+            others: 0,
         }
     }
 
@@ -316,6 +319,7 @@ impl<T> Lease<T> {
         let Some(flight) = self.flight.take_if(|flight| flight.attempt == attempt) else {
             return false;
         };
+        self.others = 0;
         let floor = flight.start + self.pace.floor;
         match outcome {
             Ok(fresh) => self.hold(flight.start, fresh),
@@ -339,6 +343,17 @@ impl<T> Lease<T> {
     /// The fetch ended, and is to begin once more at once: no failure, no backoff. False when it is not the running one.
     pub fn again(&mut self, attempt: Attempt) -> bool {
         self.flight.take_if(|flight| flight.attempt == attempt).is_some()
+    }
+
+    /// The same, by another secret.
+    pub fn again_by_another(&mut self, attempt: Attempt) -> bool {
+        self.others = self.others.saturating_add(1);
+        self.again(attempt)
+    }
+
+    /// How often the fetch was made again by another secret since it last ended.
+    pub fn others(&self) -> usize {
+        self.others
     }
 
     /// Somebody else fetched this value, in a fetch that began at `start`: it counts as if it had been this lease's. False,
@@ -433,7 +448,9 @@ impl<T> Lease<T> {
         let (least, most) = self.widest();
         let bound = doubled(base).min(most);
         let wait = match self.left(now) {
-            _ if failure.cause == Cause::Configuration => dice.up_to(doubled(config_base).min(config_cap)),
+            _ if failure.cause == Cause::Configuration && config_base > base => {
+                dice.up_to(doubled(config_base).min(config_cap))
+            }
             Some(left) if left / 2 < SPREAD => {
                 // Before the end, as long as there is time: the last one comes in the last second.
                 let room = left.checked_sub(base).map_or(SPREAD, |room| (room / 4 * 3).min(SPREAD));

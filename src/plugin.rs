@@ -115,6 +115,7 @@ impl Plugin {
         let waiter =
             Waiter { id, head, want, since, deadline, spent, is_known, unknown_key, dismissed: false };
         if let Err(full) = self.waiters.room(&waiter, &self.policy.waiting) {
+            self.abandon(want);
             return self.refuse_one_too_many(full, &waiter, &seen, now);
         }
         self.stats.count(Event::Held, &self.store.describe(want), "");
@@ -174,7 +175,9 @@ impl Plugin {
 
     /// A request is over, whether it waited or not.
     pub fn forget(&mut self, id: RequestId) {
-        self.waiters.forget(id);
+        if let Some(want) = self.waiters.forget(id) {
+            self.abandon(want);
+        }
     }
 
     /// This worker is replaced: whoever waits is answered, and those that are too many for one callback are left to
@@ -283,10 +286,16 @@ impl Plugin {
                         self.waiters.hold_as(number, waiter);
                         return None;
                     }
-                    Err(full) => self.refuse_one_too_many(full, &waiter, &seen, now),
+                    Err(full) => {
+                        self.abandon(want);
+                        self.refuse_one_too_many(full, &waiter, &seen, now)
+                    }
                 }
             }
-            Err(Stop::Wait(want)) => self.refuse(&ran_out(want), &seen, &waiter.head, now),
+            Err(Stop::Wait(want)) => {
+                self.abandon(want);
+                self.refuse(&ran_out(want), &seen, &waiter.head, now)
+            }
         })
     }
 
@@ -298,6 +307,14 @@ impl Plugin {
         };
         self.stats.count(Event::Limit, &whose, which);
         self.refuse(&Refusal::TooManyWaiting, seen, &waiter.head, now)
+    }
+
+    /// A request waits for this no more; perhaps it was the last one that did.
+    fn abandon(&mut self, want: Want) {
+        let of_one = matches!(want, Want::Exchanged(..) | Want::Introspection(..));
+        if of_one && !self.waiters.waits_for(want) {
+            self.store.abandon(want);
+        }
     }
 
     fn forward(&mut self, mut edits: Edits, seen: &Seen, head: &Head, now: Now) -> Step {

@@ -331,6 +331,8 @@ pub struct Credential {
     pub grant: Grant,
     /// Whose token it is exchanged for, if it is.
     pub subject: Option<Subject>,
+    /// Of how many unknown subject tokens a second the provider is asked by one worker, if that is bounded.
+    pub requests_per_second: Option<u32>,
 }
 
 /// Where the token stands that is exchanged for another one.

@@ -6,10 +6,12 @@
 mod crossed;
 mod endpoints;
 mod exchanged;
+mod gate;
 mod introspected;
 mod keyed;
 mod keys;
 mod proofs;
+mod rate;
 mod replays;
 mod replies;
 mod tokens;
@@ -82,6 +84,8 @@ pub struct Ticket {
     /// What is fetched.
     pub want: Want,
     attempt: Attempt,
+    /// Which of the client's secrets it tries.
+    secret: usize,
 }
 
 /// Why something is not here.
@@ -174,7 +178,8 @@ impl Store {
     /// A store that has learnt nothing yet; `me` is this worker's own number among those at the board, and not 0, and
     /// `thumbprint` that of its key for proofs.
     pub fn sharing(policy: Rc<Policy>, board: Box<dyn Board>, me: u64, thumbprint: Option<&str>) -> Self {
-        let issuers = policy.issuers.iter().map(IssuerState::new).collect();
+        let patience = policy.waiting.timeout;
+        let issuers = policy.issuers.iter().map(|issuer| IssuerState::new(issuer, patience)).collect();
         let credentials =
             policy.credentials.iter().map(|credential| CredentialState::new(&policy, credential)).collect();
         let (seats, proofs) = (Vec::new(), Proofs::of(thumbprint));
@@ -266,13 +271,13 @@ impl Store {
                     answers.kept_mut(entry)?.begin(now.instant)
                 }
             };
-            attempt.map(|attempt| (Ticket { want, attempt }, call))
+            attempt.map(|attempt| (Ticket { want, attempt, secret: self.secret(want) }, call))
         })
     }
 
     /// A fetch ended. None when nobody waits for this answer any more.
     pub fn finish(&mut self, ticket: Ticket, reply: &Reply, now: Now, dice: &mut Dice) -> Option<Outcome> {
-        let Ticket { want, attempt } = ticket;
+        let Ticket { want, attempt, secret } = ticket;
         let at = now.instant;
         let result = match want {
             Want::Metadata(id) => {
@@ -290,12 +295,12 @@ impl Store {
             }
             Want::Introspection(..) => return self.finish_introspection(ticket, reply, now, dice),
             Want::Token(id) | Want::Exchanged(id, _) => {
-                if let Some(failure) = self.another(want, attempt, reply, now, dice) {
+                if let Some(failure) = self.another(ticket, reply, now, dice) {
                     // The seat is kept: no other worker need find out by itself.
                     return Some(Outcome { want, result: Err(failure) });
                 }
                 let read = self.read_token(want, reply, now.unix, dice);
-                let by = self.by(id);
+                let by = self.by(id, secret);
                 let state = self.token_state_mut(want)?;
                 let result = state.change(|lease| settle(lease, attempt, at, read, dice))?;
                 self.ended(want, result.as_ref().err(), reply.status, at, dice);
@@ -304,6 +309,20 @@ impl Store {
         };
         self.leave_seat(want, result.is_ok().then_some(reply), at);
         Some(Outcome { want, result })
+    }
+
+    /// Nobody waits for this any more. What is fetched for the sake of one caller is not fetched for nobody.
+    pub fn abandon(&mut self, want: Want) {
+        if let Want::Exchanged(_, entry) = want
+            && let Some(exchanges) = self.exchanges(want)
+        {
+            exchanges.abandon(entry);
+        }
+        if let Want::Introspection(id, entry) = want
+            && let Some(introspections) = self.introspections_mut(id)
+        {
+            introspections.answers.abandon(entry);
+        }
     }
 
     /// Ends fetches whose answer never came.
@@ -438,7 +457,7 @@ impl fmt::Debug for Store {
 }
 
 impl IssuerState {
-    fn new(issuer: &policy::Issuer) -> Self {
+    fn new(issuer: &policy::Issuer, patience: Duration) -> Self {
         let pace = issuer_pace(issuer);
         let keys =
             issuer.jwks.as_ref().map_or_else(|| Lease::new(pace), |keys| Lease::fixed(Keys::given(keys)));
@@ -449,7 +468,7 @@ impl IssuerState {
             verified: Cache::new(VERIFIED),
             unknown: Unknown::default(),
             place: Place::default(),
-            introspections: Introspections::of(issuer, pace),
+            introspections: Introspections::of(issuer, pace, patience),
             keys_crossed: KeysCrossed::default(),
         }
     }

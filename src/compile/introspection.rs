@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Defaults, each with its reason in `config`.
 const CACHE: Duration = Duration::from_secs(30);
 const NEGATIVE_CACHE: Duration = Duration::from_secs(10);
-const REQUESTS_PER_SECOND: u32 = 100;
+pub(super) const REQUESTS_PER_SECOND: u32 = 100;
 
 /// The most `requests_per_second`: as many as a worker can ask about.
 const MAX_REQUESTS_PER_SECOND: u32 = 10_000;
@@ -63,13 +63,20 @@ impl Compiler<'_> {
         };
         let cache = span("cache", written.cache, CACHE);
         let negative_cache = span("negative_cache", written.negative_cache, NEGATIVE_CACHE);
-        let requests_per_second = written.requests_per_second.unwrap_or(REQUESTS_PER_SECOND);
-        if !(1..=MAX_REQUESTS_PER_SECOND).contains(&requests_per_second) {
-            let fault = format!("{requests_per_second}, expected between 1 and 10000");
-            self.wrong(&path.name("requests_per_second"), &fault);
-        }
+        let requests_per_second = self.requests_per_second(&path, written.requests_per_second);
+        let requests_per_second = requests_per_second.unwrap_or(REQUESTS_PER_SECOND);
         let client_id = client_id.or_else(|| by_cluster.then(String::new))?;
         Some(Introspection { client_id, auth: auth?, cache, negative_cache, requests_per_second })
+    }
+
+    /// Of how many unknown tokens a second a provider is asked, if that is given.
+    #[inline(never)]
+    pub(super) fn requests_per_second(&mut self, path: &Path, written: Option<u32>) -> Option<u32> {
+        if let Some(per_second) = written.filter(|own| !(1..=MAX_REQUESTS_PER_SECOND).contains(own)) {
+            let fault = format!("{per_second}, expected between 1 and 10000");
+            self.wrong(&path.name("requests_per_second"), &fault);
+        }
+        written
     }
 
     /// Which tokens of the rule's issuers are asked about: an opaque one says nothing of its issuer, so one that can be asked is

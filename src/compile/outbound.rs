@@ -1,5 +1,6 @@
 //! The credentials, and the rules that attach their tokens.
 
+use super::introspection::REQUESTS_PER_SECOND;
 use super::names::rule_name;
 use super::{Compiler, DEFAULT_LIFETIME, RESERVED_PARAMETERS};
 use crate::config::{self, AuthMethod, Existing, GrantType, SubjectToken};
@@ -93,12 +94,12 @@ impl Compiler<'_> {
         let client_id = client_id.or_else(|| by_cluster.then(String::new))?;
         let bound = written.dpop;
         let grant = Grant { kind: kind?, client_id, auth: auth?, parameters, default_lifetime, bound };
-        Some(Credential {
-            name: name.to_owned(),
-            issuer: issuer?,
-            grant,
-            subject: self.subject(path, written),
-        })
+        let subject = self.subject(path, written);
+        let requests_per_second = self.requests_per_second(path, written.requests_per_second);
+        // What the request brings may be made up; a verified caller's token is not.
+        let unverified = matches!(subject, Some(Subject::Header(_)));
+        let requests_per_second = requests_per_second.or(unverified.then_some(REQUESTS_PER_SECOND));
+        Some(Credential { name: name.to_owned(), issuer: issuer?, grant, subject, requests_per_second })
     }
 
     /// What entitles to the token.

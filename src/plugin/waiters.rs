@@ -152,16 +152,15 @@ impl Waiters {
         None
     }
 
-    /// It has gone.
-    pub(super) fn forget(&mut self, id: RequestId) {
+    /// It has gone, and does not wait for this any more.
+    pub(super) fn forget(&mut self, id: RequestId) -> Option<Want> {
         let place = self.held.iter().position(|held| held.waiter.id == id);
-        let Some(held) = place.and_then(|place| self.held.remove(place)) else {
-            return;
-        };
+        let held = place.and_then(|place| self.held.remove(place))?;
         self.bytes = self.bytes.saturating_sub(held.bytes);
         if !held.released {
             self.count(&held.waiter, -1);
         }
+        Some(held.waiter.want)
     }
 
     /// Whether anybody waits for this.

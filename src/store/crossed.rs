@@ -17,7 +17,7 @@ struct Names {
 const EXCHANGED: Names = Names {
     dropped: "exchanged_tokens",
     queued: "exchanges_at_once",
-    paced: "",
+    paced: "exchange_rate",
     no_room: "exchanges_in_line",
 };
 

@@ -44,6 +44,10 @@ impl Kept for Exchange {
         &self.state.lease
     }
 
+    fn lease_mut(&mut self) -> &mut Lease<Held> {
+        &mut self.state.lease
+    }
+
     fn is_being_replaced(&self, now: Instant) -> bool {
         self.state.is_being_replaced(now)
     }

@@ -20,7 +20,7 @@ pub(super) type Verdict = Result<Caller, Reject>;
 pub(super) struct Introspections {
     pub(super) answers: Keyed<Lease<Verdict>, Option<Caller>>,
     /// Which of the client's secrets is tried.
-    turn: Turn,
+    pub(super) turn: Turn,
 }
 
 impl Kept for Lease<Verdict> {
@@ -34,15 +34,19 @@ impl Kept for Lease<Verdict> {
         self
     }
 
+    fn lease_mut(&mut self) -> &mut Self {
+        self
+    }
+
     fn is_known(&self) -> bool {
         matches!(self.held(), Some(Ok(_)))
     }
 }
 
 impl Introspections {
-    pub(super) fn of(issuer: &policy::Issuer, pace: Pace) -> Option<Self> {
+    pub(super) fn of(issuer: &policy::Issuer, pace: Pace, patience: Duration) -> Option<Self> {
         let per_second = issuer.introspection.as_ref()?.requests_per_second;
-        Some(Self { answers: Keyed::new(pace, Some(per_second)), turn: Turn::default() })
+        Some(Self { answers: Keyed::new(pace, Some(per_second), patience), turn: Turn::default() })
     }
 }
 
@@ -122,7 +126,7 @@ impl Store {
         now: Now,
         dice: &mut Dice,
     ) -> Option<Outcome> {
-        let (want, attempt) = (ticket.want, ticket.attempt);
+        let Ticket { want, attempt, secret } = ticket;
         let Want::Introspection(id, entry) = want else { return None };
         if !self.answer(id, entry)?.is_running(attempt) {
             return None;
@@ -130,14 +134,16 @@ impl Store {
         let read = self.read_introspection(id, entry, reply, now, dice);
         let ways = self.policy.issuers.get(id.0)?.introspection.as_ref()?.auth.len();
         let introspections = self.introspections_mut(id)?;
-        if !answer::denies_client(reply) {
-            introspections.turn.stays();
-        } else if introspections.turn.refused(ways)
-            && let Err(failure) = read
-        {
-            introspections.answers.kept_mut(entry)?.again(attempt);
-            let detail = format!("{}; the next secret is tried", failure.detail);
-            return Some(Outcome { want, result: Err(Failure { detail, ..failure }) });
+        if answer::denies_client(reply) {
+            introspections.turn.refused(secret, ways);
+            let lease = introspections.answers.kept_mut(entry)?;
+            if let Err(failure) = &read
+                && Turn::has_more(lease.others(), ways)
+            {
+                lease.again_by_another(attempt);
+                let detail = format!("{}; the next secret is tried", failure.detail);
+                return Some(Outcome { want, result: Err(Failure { detail, ..failure.clone() }) });
+            }
         }
         let bytes = reply.body.as_deref().unwrap_or_default().len();
         introspections.answers.weigh(entry, bytes);

@@ -1,9 +1,11 @@
 //! Values that are fetched for the sake of a caller's own token: one for each, and only when a request needs it.
 //!
 //! Bounded in number, bytes and rate, and kept in this worker alone: a credential of the configuration is worth renewing by
-//! itself, what a caller brings is not. What a provider says of one token holds for that one; what makes it fail for all holds
-//! for all, so that a provider that is down is asked by one request at a time. It does not know what the values are.
+//! itself, what a caller brings is not. What a provider says of one token, and what it fails with, holds for that one; where many
+//! fail in a row the [`Gate`] has it asked by one request at a time. It does not know what the values are.
 
+use super::gate::{Blow, Gate};
+use super::rate::{Rate, Throughput};
 use crate::io::{Dice, Instant};
 use crate::lease::{Cause, Failure, Lease, Outlook, Pace};
 use crate::stats::Tally;
@@ -24,6 +26,8 @@ pub(super) trait Kept {
 
     fn lease(&self) -> &Lease<Self::Value>;
 
+    fn lease_mut(&mut self) -> &mut Lease<Self::Value>;
+
     /// Whether it is not to be used by those who may wait, as a better one is on its way.
     fn is_being_replaced(&self, _now: Instant) -> bool {
         false
@@ -43,12 +47,14 @@ pub(super) struct Keyed<K, W> {
     pace: Pace,
     slots: HashMap<Rc<str>, Slot<K>>,
     bytes: usize,
-    /// What requests need and is not here yet; the known ones first.
+    /// What requests need and is not here yet, in the order of [`Rank`].
     asked: Vec<Asked<W>>,
     last: u64,
-    /// How often the provider failed since it last answered; it holds nothing.
-    gate: Lease<()>,
+    gate: Gate,
     rate: Option<Rate>,
+    throughput: Throughput,
+    /// How long a request is held.
+    patience: Duration,
     pub(super) crossed: Crossed,
 }
 
@@ -79,19 +85,33 @@ struct Asked<W> {
     with: W,
     running: bool,
     known: bool,
+    rank: Rank,
+    /// When it was last asked for.
+    at: Instant,
+    /// Whether there is a value, so that nobody waits.
+    renewal: bool,
 }
 
-/// How often a provider may be asked about tokens of which nothing good is known. Bursts of one second's worth are let through.
-struct Rate {
-    per_second: u32,
-    /// When the next one would come if they came evenly (the virtual scheduling of GCRA, ITU-T I.371).
-    even: Instant,
+/// Who is asked for before others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// Its token has been good.
+    Known,
+    /// Nothing is known of its token.
+    New,
+    /// Its last fetch failed.
+    Suspect,
 }
-
-const BURST: Duration = Duration::from_secs(1);
 
 /// Unknown tokens wait in line for as long as their requests do, less what the answer takes.
 const MOST_SECONDS_IN_LINE: usize = 3;
+
+/// Fetches at one time of tokens whose last fetch failed: those that the provider hangs at leave the others their places.
+const MOST_SUSPECTS: usize = 5;
+
+/// `Retry-After` is obeyed for that long where it is about one token: it slows down, and does not stop, so that a token in use
+/// is renewed in time.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Values of one kind and worker. Two texts of about 1 KB each: some 2 MB.
 const MOST: usize = 1024;
@@ -111,11 +131,24 @@ pub(super) enum NotHere {
 }
 
 impl<K: Kept, W> Keyed<K, W> {
-    /// Nothing yet. Of unknown tokens no more than `per_second` are asked about, if that is bounded.
-    pub(super) fn new(pace: Pace, per_second: Option<u32>) -> Self {
-        let rate = per_second.map(|per_second| Rate { per_second, even: Instant::default() });
-        let (slots, asked, gate) = (HashMap::new(), Vec::new(), Lease::new(pace));
-        Self { pace, slots, bytes: 0, asked, last: 0, gate, rate, crossed: Crossed::default() }
+    /// Nothing yet. Of unknown tokens no more than `per_second` are asked about, if that is bounded; requests are held for
+    /// `patience`.
+    pub(super) fn new(pace: Pace, per_second: Option<u32>, patience: Duration) -> Self {
+        // What is wrong with one token passes with it, whatever the provider calls it.
+        let own = Pace { config_base: pace.base, config_cap: pace.cap, ..pace };
+        let pace = Pace { retry_after_cap: LONGEST_RETRY_AFTER, ..own };
+        Self {
+            pace,
+            slots: HashMap::new(),
+            bytes: 0,
+            asked: Vec::new(),
+            last: 0,
+            gate: Gate::default(),
+            rate: per_second.map(Rate::of),
+            throughput: Throughput::default(),
+            patience,
+            crossed: Crossed::default(),
+        }
     }
 
     /// What is being fetched, and the next of what is to be.
@@ -147,17 +180,21 @@ impl<K: Kept, W> Keyed<K, W> {
 
     /// When this fetch may begin, as far as the others let it; none: not before one of them has ended.
     pub(super) fn not_before(&self, entry: Entry) -> Option<Instant> {
-        let others = self.asked.iter().filter(|asked| asked.running && asked.entry != entry).count();
-        let (most, at) = match self.gate.failures() {
-            0 => (AT_ONCE, Instant::default()),
-            _ => (1, self.gate.not_before()),
-        };
-        let known = || self.asked.iter().any(|asked| asked.entry == entry && asked.known);
-        let in_turn = match &self.rate {
-            Some(rate) if !known() => rate.next(),
-            _ => Instant::default(),
-        };
-        (others < most).then_some(at.max(in_turn))
+        let own = self.asked.iter().find(|asked| asked.entry == entry)?;
+        let others = || self.asked.iter().filter(|asked| asked.running && asked.entry != entry);
+        let is_suspect = own.rank == Rank::Suspect;
+        let suspects = || others().filter(|asked| asked.rank == Rank::Suspect).count();
+        let most = if self.gate.is_shut() { 1 } else { AT_ONCE };
+        // One that has been good proves best whether the provider works.
+        let yields = || own.rank > Rank::Known && self.asked.iter().any(|asked| asked.rank == Rank::Known);
+        if (self.gate.is_shut() && yields())
+            || others().count() >= most
+            || (is_suspect && suspects() >= MOST_SUSPECTS)
+        {
+            return None;
+        }
+        let in_turn = self.rate.as_ref().filter(|_| !own.known).map_or(Instant::default(), Rate::next);
+        Some(self.gate.not_before(is_suspect).max(in_turn))
     }
 
     /// The fetch of this entry has begun.
@@ -168,6 +205,13 @@ impl<K: Kept, W> Keyed<K, W> {
                 rate.take(now);
             }
         }
+        if self.running() >= AT_ONCE {
+            self.throughput.busy(now);
+        }
+    }
+
+    fn running(&self) -> usize {
+        self.asked.iter().filter(|asked| asked.running).count()
     }
 
     /// A fetch of this entry ended so; `status` is the provider's. It is made again if somebody may still wait for it.
@@ -179,36 +223,66 @@ impl<K: Kept, W> Keyed<K, W> {
         now: Instant,
         dice: &mut Dice,
     ) {
-        // What the provider says of a request in particular, it says of one token.
-        let of_one = matches!(status, Some(400 | 403));
-        match failure {
-            None => self.gate = Lease::new(self.pace),
-            // What fails together counts once.
-            Some(failure) if !of_one && self.gate.not_before() <= now => {
-                if let Some(attempt) = self.gate.begin(now) {
-                    self.gate.finish(attempt, now, Err(failure.clone()), dice);
-                }
-            }
-            Some(_) => {}
+        self.judge(entry, failure, status, now, dice);
+        if self.running() < AT_ONCE {
+            self.throughput.idle();
         }
-        let Some(kept) = self.kept(entry) else {
-            return;
-        };
-        let again = matches!(kept.lease().outlook(now), Outlook::Coming) && kept.denied(now).is_none();
+        self.throughput.ended(now);
+        let again = self.kept(entry).is_some_and(|kept| {
+            matches!(kept.lease().outlook(now), Outlook::Coming) && kept.denied(now).is_none()
+        });
         let Some(place) = self.asked.iter().position(|asked| asked.entry == entry) else {
             return;
         };
         let asked = self.asked.remove(place);
         if again {
             // Behind the others, so that those which fail cannot keep them from their turn.
-            self.line_up(Asked { running: false, ..asked });
+            self.line_up(Asked { running: false, rank: Rank::Suspect, renewal: false, ..asked });
+        }
+        self.forget_late(now);
+    }
+
+    /// What the end of a fetch says of the provider.
+    fn judge(
+        &mut self,
+        entry: Entry,
+        failure: Option<&Failure>,
+        status: Option<u16>,
+        now: Instant,
+        dice: &mut Dice,
+    ) {
+        let Some(failure) = failure else {
+            self.gate.works();
+            return;
+        };
+        match (failure.cause, status) {
+            // It has judged the token, so it works.
+            (Cause::Subject | Cause::Denied, _) => self.gate.works(),
+            // What it says of a request in particular; and a connection that ended of age.
+            (_, Some(400 | 403)) | (Cause::Stale, _) => {}
+            _ => {
+                let first = self.kept(entry).is_some_and(|kept| kept.lease().failures() == 1);
+                let retry_after = failure.retry_after.unwrap_or_default();
+                let blow = Blow { first, refused: status == Some(401), retry_after };
+                self.gate.fails(&blow, self.pace.cap.min(self.pace.widest), now, dice);
+            }
         }
     }
 
     fn line_up(&mut self, asked: Asked<W>) {
-        let known = self.asked.iter().take_while(|own| own.known).count();
-        let place = if asked.known { known } else { self.asked.len() };
+        let place = self.asked.iter().take_while(|own| own.rank <= asked.rank).count();
         self.asked.insert(place, asked);
+    }
+
+    /// Nobody waits for this one any more: it is not fetched, unless that has begun.
+    pub(super) fn abandon(&mut self, entry: Entry) {
+        self.asked.retain(|asked| asked.entry != entry || asked.running || asked.renewal);
+    }
+
+    /// Those that could not be served in time any more leave the line to the others.
+    fn forget_late(&mut self, now: Instant) {
+        let longest = (self.patience / 5 * 4).max(Duration::from_secs(1));
+        self.asked.retain(|asked| asked.running || asked.renewal || now < asked.at + longest);
     }
 
     /// How much memory a value takes that has come.
@@ -225,7 +299,7 @@ impl<K: Kept, W> Keyed<K, W> {
     /// The place of a token, made if there is room for it.
     fn slot(&mut self, token: &str, now: Instant) -> Option<()> {
         if !self.slots.contains_key(token) {
-            if self.rate.as_ref().is_some_and(|rate| self.line() >= rate.longest_line()) {
+            if self.is_line_full() {
                 return None;
             }
             while self.slots.len() >= MOST || self.bytes.saturating_add(token.len()) > MOST_BYTES {
@@ -240,9 +314,12 @@ impl<K: Kept, W> Keyed<K, W> {
         Some(())
     }
 
-    /// How many unknown tokens wait for their turn.
-    fn line(&self) -> usize {
-        self.asked.iter().filter(|asked| !asked.running && !asked.known).count()
+    /// Whether one more unknown token would not have its turn in time.
+    fn is_line_full(&self) -> bool {
+        let line = self.asked.iter().filter(|asked| !asked.running && !asked.known).count();
+        let by_rate = self.rate.as_ref().map(|rate| rate.longest_line(MOST_SECONDS_IN_LINE));
+        let by_provider = self.throughput.longest_line(self.patience / 2);
+        by_rate.into_iter().chain(by_provider).any(|longest| line >= longest)
     }
 
     /// Makes room: what was never good goes first, and what was used longest ago. None when all of it is being fetched.
@@ -267,20 +344,26 @@ impl<K: Kept, W> Keyed<K, W> {
         now: Instant,
         may_wait: bool,
     ) -> Result<K::Value, NotHere> {
-        let down = match self.gate.outlook(now) {
-            Outlook::Failing(wait) => Some(wait),
-            Outlook::Good(()) | Outlook::Coming => None,
-        };
+        self.forget_late(now);
         if self.slot(token, now).is_none() {
             self.crossed.no_room.add(1);
         }
+        let full = self.is_line_full();
+        let probes = self.gate.is_shut() && !self.asked.iter().any(|own| own.rank == Rank::Known);
         let slot = self.slots.get_mut(token).ok_or(NotHere::NoRoom)?;
         let entry = slot.entry;
-        let lease = slot.kept.lease();
         let replaced = may_wait && slot.kept.is_being_replaced(now);
-        let (found, wanted) = match lease.outlook(now) {
+        let known = slot.kept.is_known();
+        let lease = slot.kept.lease_mut();
+        let suspect = lease.failures() > 0;
+        let probes = probes && known && !suspect && lease.value(now).is_some();
+        if probes {
+            lease.doubt(now);
+        }
+        let due = probes || lease.is_due(now);
+        let (found, wanted) = match slot.kept.lease().outlook(now) {
             Outlook::Good(value) => {
-                (if replaced { Err(NotHere::Asked(entry)) } else { Ok(value.clone()) }, lease.is_due(now))
+                (if replaced { Err(NotHere::Asked(entry)) } else { Ok(value.clone()) }, due)
             }
             Outlook::Coming => (Err(NotHere::Asked(entry)), true),
             Outlook::Failing(wait) if wait.is_zero() => (Err(NotHere::Asked(entry)), true),
@@ -290,32 +373,31 @@ impl<K: Kept, W> Keyed<K, W> {
             return Err(NotHere::Denied(cause));
         }
         if found.is_err()
-            && let Some(wait) = down.filter(|wait| !wait.is_zero())
+            && let Some(wait) = self.gate.refuses(now)
         {
             return Err(NotHere::Failing(wait));
         }
-        let known = slot.kept.is_known();
-        if (wanted || replaced) && self.asked.iter().all(|own| own.entry != entry) {
+        let renewal = found.is_ok();
+        if let Some(asked) = self.asked.iter_mut().find(|own| own.entry == entry) {
+            asked.at = now;
+            asked.renewal &= renewal;
+        } else if wanted || replaced {
+            if full && !known {
+                self.crossed.no_room.add(1);
+                return Err(NotHere::NoRoom);
+            }
             let paced = !known && self.rate.as_ref().is_some_and(|rate| now < rate.next());
             self.crossed.paced.add(u64::from(paced));
             self.crossed.queued.add(u64::from(self.asked.len() >= AT_ONCE));
-            self.line_up(Asked { entry, token: token.into(), with, running: false, known });
+            let rank = match (suspect, known) {
+                (true, _) => Rank::Suspect,
+                (false, true) => Rank::Known,
+                (false, false) => Rank::New,
+            };
+            let token = token.into();
+            self.line_up(Asked { entry, token, with, running: false, known, rank, at: now, renewal });
         }
         found
-    }
-}
-
-impl Rate {
-    fn next(&self) -> Instant {
-        Instant(self.even.0.saturating_sub(BURST))
-    }
-
-    fn take(&mut self, now: Instant) {
-        self.even = self.even.max(now) + BURST / self.per_second.max(1);
-    }
-
-    fn longest_line(&self) -> usize {
-        usize::try_from(self.per_second).unwrap_or(usize::MAX).saturating_mul(MOST_SECONDS_IN_LINE)
     }
 }
 

@@ -38,7 +38,8 @@ pub(super) struct TokenState {
 impl CredentialState {
     pub(super) fn new(policy: &Policy, credential: &policy::Credential) -> Self {
         let pace = policy.issuers.get(credential.issuer.0).map_or_else(Pace::default, issuer_pace);
-        let (own, exchanges) = (TokenState::new(pace), Exchanges::new(pace, None));
+        let own = TokenState::new(pace);
+        let exchanges = Exchanges::new(pace, credential.requests_per_second, policy.waiting.timeout);
         Self { own, exchanges, turn: Turn::default(), nonce: None, capped: Tally::default() }
     }
 }

@@ -96,6 +96,28 @@ async fn an_endpoint_that_is_down_is_503_and_no_callers_fault() {
 }
 
 #[tokio::test]
+async fn tokens_that_the_provider_fails_at_cost_other_callers_nothing() {
+    let scene = scene("opaque").await;
+    let status = |status| Fault::Status(status, String::new());
+    let faults = [status(500), status(404), status(406), status(413), status(429), Fault::Html];
+    let mut poisoned = Vec::new();
+    for fault in faults.iter().cycle().take(36) {
+        let poison = scene.idp.opaque(scene.idp.claims());
+        scene.idp.fault_for(&poison, fault.clone());
+        poisoned.push(send(scene.get("/inventory/items").bearer(&poison)));
+    }
+    for n in 0..20 {
+        let token = scene.idp.opaque(scene.idp.claims());
+        let answer = call(&scene, &token).await;
+        assert_eq!(answer.status, 200, "caller {n}: {}\n{}", answer.text(), scene.envoy.logs());
+    }
+    for answer in poisoned {
+        let answer = answer.await.unwrap();
+        assert_eq!(refusal(&answer), (503, json!("no_introspection")));
+    }
+}
+
+#[tokio::test]
 async fn requests_with_one_token_share_one_question_in_each_worker() {
     let scene = scene("opaque").await;
     let gate = m2m_auth_kit::idp::Gate::default();

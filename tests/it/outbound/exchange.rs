@@ -1,7 +1,7 @@
 //! Tokens exchanged for the caller's own (RFC 8693), and tokens for an assertion (RFC 7523 section 2.1), on real Envoy.
 
 use super::sent_as;
-use crate::scene::{Scene, arrived, builder, issuers, listener, listener_named, wasm};
+use crate::scene::{Scene, arrived, builder, issuers, listener, listener_named, send, wasm};
 use m2m_auth_kit::client;
 use m2m_auth_kit::envoy;
 use m2m_auth_kit::idp::{ClientSpec, Endpoint, Fault, Idp};
@@ -170,6 +170,71 @@ async fn while_the_provider_is_gone_those_who_have_a_token_notice_nothing() {
     let refused = scene.get("/charge").bearer(&new).send().await;
     assert_eq!(refused.status, 503, "not its fault");
     assert!(refused.header("retry-after").is_some());
+}
+
+#[tokio::test]
+async fn a_refused_secret_costs_none_of_those_who_come_together() {
+    let scene = Scene::start(|idp| {
+        let mut configuration = configuration(idp);
+        configuration["outbound"]["credentials"]["payment"]["client_secret"] =
+            json!([{ "inline": "rotated-away" }, { "inline": "inventory-secret" }]);
+        configuration
+    })
+    .await;
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        let token = order_token(&scene).await;
+        sent.push(send(scene.get("/charge").bearer(token)));
+    }
+    for answer in sent {
+        let answer = answer.await.unwrap();
+        assert_eq!(sent_as(&answer).as_deref(), Some("inventory-service"), "{}", scene.envoy.logs());
+    }
+}
+
+#[tokio::test]
+async fn a_subject_that_the_provider_fails_at_costs_other_callers_nothing() {
+    let scene = Scene::start(configuration).await;
+    let mut poisons = Vec::new();
+    for _ in 0..30 {
+        let poison = order_token(&scene).await;
+        scene.idp.fault_for(&poison, Fault::Status(500, String::new()));
+        poisons.push(poison);
+    }
+    let poisoned: Vec<_> = poisons.iter().map(|poison| send(scene.get("/charge").bearer(poison))).collect();
+    for n in 0..20 {
+        let answer = scene.get("/charge").bearer(order_token(&scene).await).send().await;
+        assert_eq!(answer.status, 200, "caller {n}: {}\n{}", answer.text(), scene.envoy.logs());
+    }
+    for answer in poisoned {
+        assert_eq!(answer.await.unwrap().status, 503);
+    }
+}
+
+#[tokio::test]
+async fn made_up_subjects_cost_the_provider_a_bounded_rate() {
+    let scene = Scene::start(|idp| {
+        let mut configuration = configuration(idp);
+        configuration["outbound"]["credentials"]["handed"]["requests_per_second"] = json!(2);
+        configuration
+    })
+    .await;
+    let begun = tokio::time::Instant::now();
+    let handed = |subject: &str| send(scene.get("/public/handed").header("x-subject", subject));
+    let sent: Vec<_> = (0..60).map(|n| handed(&format!("made-up-{n}"))).collect();
+    for answer in sent {
+        let answer = answer.await.unwrap();
+        let reason = answer.json()["reason"].as_str().unwrap().to_owned();
+        let told = (answer.status, reason.as_str());
+        assert!(
+            [(401, "subject_token"), (503, "too_many_waiting"), (503, "no_outbound_token")].contains(&told),
+            "{told:?}"
+        );
+    }
+    // A burst of one second's worth in each of two workers, and then two a second.
+    let most = 2.0 * (2.0 * begun.elapsed().as_secs_f64() + 3.0);
+    let asked = exchanges(&scene.idp);
+    assert!(f64::from(u32::try_from(asked).unwrap()) <= most, "{asked} in {:?}", begun.elapsed());
 }
 
 #[tokio::test]

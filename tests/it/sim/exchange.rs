@@ -1,9 +1,12 @@
 //! Tokens exchanged for the caller's: one for each subject token, no longer good than it, and a provider that is not asked in
 //! vain.
 
+use crate::sim::introspection::poisons;
 use crate::sim::provider::{Endpoint, Mode};
 use crate::sim::world::{Get, World, both, items, millis, secs, without_discovery};
+use m2m_auth::io::RequestId;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// `/inventory` requires a caller; on the way to `payment` its token is exchanged.
 fn config() -> Value {
@@ -167,6 +170,133 @@ fn one_subject_that_fails_does_not_close_the_provider_for_the_others() {
         assert_eq!(world.ask(&on_behalf_of(&good)).status(), 200);
         world.pass(secs(2));
     }
+}
+
+#[test]
+fn subjects_that_the_provider_fails_at_cost_no_other_caller_a_request() {
+    for mode in poisons() {
+        for per_second in [1, 5] {
+            let mut world = World::warm(&config());
+            let known: Vec<String> = (0..25).map(|_| caller(&mut world, 3000)).collect();
+            for token in &known {
+                world.send(&on_behalf_of(token));
+            }
+            world.pass(secs(1));
+            let mut sent = Vec::new();
+            for n in 0..20 * 50 {
+                if n % (50 / per_second) == 0 {
+                    let poison = caller(&mut world, 3000);
+                    world.provider.poison.insert(poison.clone(), mode.clone());
+                    world.send(&on_behalf_of(&poison));
+                }
+                let token = if n % 2 == 0 { caller(&mut world, 3000) } else { known[n / 2 % 25].clone() };
+                sent.push(world.send(&on_behalf_of(&token)));
+                world.pass(millis(20));
+            }
+            world.pass(secs(6));
+            let refused = sent.iter().filter(|id| world.outcome(**id).status() != 200).count();
+            assert_eq!(refused, 0, "of {} by {mode:?}, {per_second} a second", sent.len());
+        }
+    }
+}
+
+#[test]
+fn a_refused_secret_costs_none_of_those_who_come_together() {
+    for callers in [2, 3, 10, 50] {
+        let mut configuration = config();
+        configuration["outbound"]["credentials"]["order"]["client_secret"] =
+            json!([{ "env": "SECRET" }, { "inline": "hushhush-new" }]);
+        let mut world = World::warm(&configuration);
+        world.provider.tokens = Mode::Takes("hushhush-new");
+        let tokens: Vec<String> = (0..callers).map(|_| caller(&mut world, 600)).collect();
+        let sent: Vec<_> = tokens.iter().map(|token| world.send(&on_behalf_of(token))).collect();
+        world.pass(millis(100));
+        let refused = sent.iter().filter(|id| world.outcome(**id).status() != 200).count();
+        assert_eq!(refused, 0, "of {callers}");
+    }
+}
+
+/// So many new callers a second, of a provider that can do fifty.
+fn overloaded(world: &mut World, per_second: u32, time: Duration) -> Vec<(Duration, RequestId)> {
+    world.provider.capacity = Some(50);
+    let end = world.now + time;
+    let mut sent = Vec::new();
+    while world.now < end {
+        let token = caller(world, 3000);
+        sent.push((world.now, world.send(&on_behalf_of(&token))));
+        world.pass(secs(1) / per_second);
+    }
+    world.pass(secs(6));
+    sent
+}
+
+#[test]
+fn a_provider_that_is_asked_for_more_than_it_can_do_does_what_it_can() {
+    for per_second in [55, 60, 100, 200] {
+        let mut world = World::warm(&config());
+        let start = world.now;
+        let sent = overloaded(&mut world, per_second, secs(40));
+        for part in 0..4 {
+            let (from, to) = (start + secs(part * 10), start + secs(part * 10 + 10));
+            let of_part = sent.iter().filter(|(at, _)| (from..to).contains(at));
+            let good = of_part.filter(|(_, id)| world.outcome(*id).status() == 200).count();
+            assert!(good >= 400, "{good} of 500 in part {part} at {per_second} a second");
+        }
+        let reasons: std::collections::BTreeSet<String> = sent
+            .iter()
+            .map(|(_, id)| world.outcome(*id))
+            .filter(|outcome| outcome.status() != 200)
+            .map(|outcome| format!("{} {}", outcome.status(), outcome.reason()))
+            .collect();
+        assert!(
+            reasons.iter().all(|own| own == "503 too_many_waiting" || own == "503 no_outbound_token"),
+            "{reasons:?}"
+        );
+    }
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_not_asked_for() {
+    let mut world = World::warm(&config());
+    world.provider.latency = secs(1);
+    let sent: Vec<_> = (0..200)
+        .map(|_| {
+            let token = caller(&mut world, 600);
+            world.send(&on_behalf_of(&token))
+        })
+        .collect();
+    world.pass(millis(10));
+    for id in &sent[..150] {
+        world.cancel(*id);
+    }
+    world.pass(millis(2100));
+    assert!(sent[150..].iter().all(|id| world.outcome(*id).status() == 200));
+    assert_eq!(world.provider.count(Endpoint::Tokens), 100, "fifty had begun");
+}
+
+#[test]
+fn made_up_subjects_cost_the_provider_a_bounded_rate_and_known_ones_nothing() {
+    let mut configuration = config();
+    configuration.as_object_mut().unwrap().remove("inbound");
+    let mut world = World::warm(&configuration);
+    let pay = |token: &str| crate::sim::world::pay().bearer(token);
+    assert_eq!(world.ask(&pay("known")).status(), 200);
+    let before = world.provider.count(Endpoint::Tokens);
+    for n in 0..10_000 {
+        world.send(&pay(&format!("made-up-{n}")));
+        if n % 100 == 0 {
+            assert!(world.ask(&pay("known")).passed(), "after {n}");
+        }
+        world.pass(millis(2));
+    }
+    world.pass(secs(6));
+    let asked = world.provider.count(Endpoint::Tokens) - before;
+    // 20 s at 100 a second, a burst of one second's worth, and the line that was left.
+    assert!((1900..=2500).contains(&asked), "{asked}");
+    assert_eq!(world.ask(&pay("new")).status(), 200, "it is over");
+    let counters = world.counters();
+    assert!(counters["m2m_auth_limit.of.order.reached.exchanges_in_line"] > 5000, "{counters:?}");
+    assert!(counters["m2m_auth_limit.of.order.reached.exchange_rate"] > 1500, "{counters:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::sim::provider::{Endpoint, ISSUER, Key, MARK, Mode, made_up};
 use crate::sim::world::{World, inbound, items, millis, secs, without_discovery};
+use m2m_auth::io::RequestId;
 use serde_json::{Value, json};
 
 /// The issuer is asked about what is no JWT.
@@ -12,6 +13,13 @@ fn config() -> Value {
     issuer["introspection"] =
         json!({ "client_id": "inventory-service", "client_secret": { "env": "SECRET" } });
     configuration
+}
+
+/// What a provider may answer to one token that it cannot cope with.
+pub(crate) fn poisons() -> Vec<Mode> {
+    let statuses = [500, 404, 406, 413, 429].map(Mode::status).into_iter();
+    let html = Mode::Says { status: 200, headers: Vec::new(), body: "<html>".to_owned() };
+    statuses.chain([Mode::retry_after(429, "60"), Mode::Resets, html]).collect()
 }
 
 /// The issuer is asked about every token.
@@ -148,6 +156,128 @@ fn a_provider_that_is_down_is_asked_by_one_request_at_a_time() {
     }
     let asked = world.provider.count(Endpoint::Introspection);
     assert!((2..=60).contains(&asked), "{asked} for 600 callers in a minute");
+}
+
+/// The requests of a minute's part: 25 known callers and 25 new ones a second, and so many tokens that the provider fails at.
+fn with_poison(
+    world: &mut World,
+    mode: &Mode,
+    per_second: usize,
+    different: usize,
+) -> Vec<(String, RequestId)> {
+    let known: Vec<String> = (0..25).map(|_| world.opaque(&json!({}))).collect();
+    for token in &known {
+        world.send(&items(token));
+    }
+    world.pass(secs(1));
+    let poisons: Vec<String> = (0..different).map(|_| world.opaque(&json!({}))).collect();
+    for poison in &poisons {
+        world.provider.poison.insert(poison.clone(), mode.clone());
+    }
+    let mut sent = Vec::new();
+    let mut next = 0;
+    for n in 0..30 * 50 {
+        if n % (50 / per_second) == 0 {
+            world.send(&items(&poisons[next % different]));
+            next += 1;
+        }
+        let token = if n % 2 == 0 { world.opaque(&json!({})) } else { known[n / 2 % 25].clone() };
+        sent.push((token.clone(), world.send(&items(&token))));
+        world.pass(millis(20));
+    }
+    world.pass(secs(6));
+    sent
+}
+
+#[test]
+fn tokens_that_the_provider_fails_at_cost_no_other_caller_a_request() {
+    for mode in poisons() {
+        for (per_second, different) in [(1, 1), (1, 40), (2, 100), (5, 12), (5, 200)] {
+            let mut world = World::warm(&config());
+            let sent = with_poison(&mut world, &mode, per_second, different);
+            let refused = sent.iter().filter(|(_, id)| world.outcome(*id).status() != 200).count();
+            assert_eq!(refused, 0, "of {} by {different} of {mode:?}, {per_second} a second", sent.len());
+            let of_poison = |token: &&String| world.provider.poison.contains_key(*token);
+            let asked = world.provider.introspected.iter().filter(of_poison).count();
+            assert!(asked <= per_second * 30 * 2, "{asked} times about {different}");
+        }
+    }
+}
+
+#[test]
+fn tokens_that_the_provider_hangs_at_leave_the_others_their_places() {
+    let mut world = World::warm(&config());
+    let sent = with_poison(&mut world, &Mode::Silent, 5, 200);
+    let refused = sent.iter().filter(|(_, id)| world.outcome(*id).status() != 200).count();
+    assert_eq!(refused, 0, "of {}", sent.len());
+}
+
+#[test]
+fn tokens_that_are_known_to_fail_cost_a_new_caller_no_more_than_a_short_wait_where_few_call() {
+    for mode in poisons() {
+        let mut world = World::warm(&config());
+        let poisons: Vec<String> = (0..12).map(|_| world.opaque(&json!({}))).collect();
+        for poison in &poisons {
+            world.provider.poison.insert(poison.clone(), mode.clone());
+        }
+        for n in 0..600 {
+            world.send(&items(&poisons[n % 12]));
+            if n >= 200 && n % 100 == 99 {
+                // Once in ten seconds, and nobody else has called meanwhile. Each of the twelve has had its turn before.
+                let token = world.opaque(&json!({}));
+                let outcome = world.ask(&items(&token));
+                assert_eq!(outcome.status(), 200, "{mode:?}, the one after {n}");
+            }
+            world.pass(millis(100));
+        }
+    }
+}
+
+#[test]
+fn a_known_caller_proves_that_the_provider_works_while_new_tokens_fail() {
+    for mode in poisons() {
+        let mut world = World::warm(&config());
+        let known = world.opaque(&json!({}));
+        world.ask(&items(&known));
+        let mut refused = 0;
+        for n in 0..600 {
+            let poison = world.opaque(&json!({}));
+            world.provider.poison.insert(poison.clone(), mode.clone());
+            world.send(&items(&poison));
+            assert!(world.ask(&items(&known)).passed(), "{mode:?}");
+            world.pass(millis(100));
+            if n % 20 == 19 {
+                let token = world.opaque(&json!({}));
+                refused += usize::from(world.ask(&items(&token)).status() != 200);
+            }
+        }
+        assert_eq!(refused, 0, "of 30, by {mode:?}");
+    }
+}
+
+#[test]
+fn a_known_token_outlives_a_renewal_that_fails() {
+    for mode in poisons().into_iter().chain([Mode::status(401)]) {
+        let mut world = World::warm(&config());
+        let token = world.opaque(&json!({}));
+        world.ask(&items(&token));
+        let known = |world: &mut World| {
+            let passed = world.ask(&items(&token)).passed();
+            world.pass(millis(100));
+            passed
+        };
+        for _ in 0..150 {
+            assert!(known(&mut world));
+        }
+        world.provider.poison.insert(token.clone(), mode.clone());
+        while world.provider.introspected.len() < 2 {
+            assert!(known(&mut world));
+        }
+        world.provider.poison.clear();
+        for _ in 0..300 {
+            assert!(known(&mut world), "{mode:?}: at {:?}", world.now);
+        }
+    }
 }
 
 #[test]
@@ -313,6 +443,31 @@ fn of_several_secrets_the_next_is_tried_at_once() {
         assert_eq!(world.outcome(id).status(), 200);
     }
     assert_eq!(world.provider.shown, [MARK, "hushhush-new", "hushhush-new"]);
+}
+
+#[test]
+fn a_refused_secret_costs_none_of_those_who_come_together() {
+    for callers in [2, 3, 10, 50] {
+        let mut configuration = config();
+        configuration["issuers"]["idp"]["introspection"]["client_secret"] =
+            json!([{ "env": "SECRET" }, { "inline": "hushhush-new" }]);
+        let mut world = World::warm(&configuration);
+        world.provider.introspection = Mode::Takes("hushhush-new");
+        let tokens: Vec<String> = (0..callers).map(|_| world.opaque(&json!({}))).collect();
+        let sent: Vec<_> = tokens.iter().map(|token| world.send(&items(token))).collect();
+        world.pass(millis(100));
+        let refused = sent.iter().filter(|id| world.outcome(**id).status() != 200).count();
+        assert_eq!(refused, 0, "of {callers}");
+        world.provider.introspection = Mode::status(401);
+        let before = world.provider.count(Endpoint::Introspection);
+        for _ in 0..callers {
+            let token = world.opaque(&json!({}));
+            world.send(&items(&token));
+        }
+        world.pass(millis(500));
+        let asked = world.provider.count(Endpoint::Introspection) - before;
+        assert!(asked <= 2 * callers, "{asked} for {callers}: each secret once for each");
+    }
 }
 
 #[test]

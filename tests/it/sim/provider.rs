@@ -152,6 +152,12 @@ pub(crate) struct Provider {
     pub(crate) introspected: Vec<String>,
     /// The one that it does not take, with this answer.
     pub(crate) refuses: Option<(String, Value)>,
+    /// How it behaves when it is asked about one of these tokens, or asked to exchange it.
+    pub(crate) poison: BTreeMap<String, Mode>,
+    /// How many token requests it can answer a second, one after the other; the others wait for theirs.
+    pub(crate) capacity: Option<u32>,
+    /// When it has answered all token requests so far.
+    busy_until: Duration,
 }
 
 impl Provider {
@@ -184,6 +190,9 @@ impl Provider {
             active: BTreeMap::new(),
             introspected: Vec::new(),
             refuses: None,
+            poison: BTreeMap::new(),
+            capacity: None,
+            busy_until: Duration::ZERO,
         }
     }
 
@@ -212,7 +221,7 @@ impl Provider {
             (call.endpoint.cluster.as_str(), call.endpoint.authority.as_str()),
             ("idp", "idp.example")
         );
-        let (endpoint, mode) = match call.endpoint.path.as_str() {
+        let (endpoint, mut mode) = match call.endpoint.path.as_str() {
             "/realms/r/.well-known/openid-configuration" => (Endpoint::OpenId, self.metadata.clone()),
             "/.well-known/oauth-authorization-server/realms/r" => (Endpoint::Rfc8414, self.rfc8414.clone()),
             "/realms/r/keys" => (Endpoint::Keys, self.keys.clone()),
@@ -228,6 +237,7 @@ impl Provider {
             self.bound = proof.is_some();
             self.proofs.extend(proof);
             if let Some(subject) = parameter(call, "subject_token") {
+                mode = self.poison.get(&subject).cloned().unwrap_or(mode);
                 let refused = self.refuses.clone().filter(|(refused, _)| *refused == subject);
                 self.subjects.push(subject);
                 if let (Some((_, answer)), Mode::Works) = (refused, &mode) {
@@ -238,7 +248,9 @@ impl Provider {
         }
         if endpoint == Endpoint::Introspection {
             self.shown.push(proof(call));
-            self.introspected.push(parameter(call, "token").unwrap());
+            let token = parameter(call, "token").unwrap();
+            mode = self.poison.get(&token).cloned().unwrap_or(mode);
+            self.introspected.push(token);
         }
         let reply = match mode {
             Mode::Silent => return Answer::Never,
@@ -257,11 +269,19 @@ impl Provider {
             }
             Mode::Takes(_) | Mode::Works => self.right(call, endpoint, now),
         };
-        if self.latency >= call.timeout {
+        let latency = if endpoint == Endpoint::Tokens { self.queued(now) } else { self.latency };
+        if latency >= call.timeout {
             // What the host says when its timer runs out.
             return Answer::After(call.timeout, reply_of(504, "stream timeout"));
         }
-        Answer::After(self.latency, reply)
+        Answer::After(latency, reply)
+    }
+
+    /// How long this token request takes, after those before it. What nobody waits for any more is answered all the same.
+    fn queued(&mut self, now: Duration) -> Duration {
+        let Some(capacity) = self.capacity else { return self.latency };
+        self.busy_until = self.busy_until.max(now) + Duration::from_secs(1) / capacity;
+        self.busy_until - now
     }
 
     /// Whether the newest proof lacks the nonce.

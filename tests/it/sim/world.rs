@@ -225,6 +225,8 @@ pub(crate) struct World {
     sent: u64,
     open: BTreeMap<Want, Open>,
     last_start: BTreeMap<Want, Duration>,
+    /// Whose last answer was that the client is not taken, or that its proof lacks the nonce: those are asked for again at once.
+    asked_again: BTreeSet<Want>,
     learnt: Option<Learnt>,
     requests: BTreeMap<RequestId, Asked>,
     waiting: BTreeSet<RequestId>,
@@ -273,6 +275,7 @@ impl World {
             sent: 0,
             open: BTreeMap::new(),
             last_start: BTreeMap::new(),
+            asked_again: BTreeSet::new(),
             learnt: None,
             requests: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -350,6 +353,9 @@ impl World {
             self.open.remove(&ticket.want);
             self.learn(ticket, start, &reply);
         }
+        let again = matches!(reply.status, Some(400 | 401));
+        self.asked_again.retain(|want| *want != ticket.want);
+        self.asked_again.extend(again.then_some(ticket.want));
         self.plugin.reply(ticket, &reply, self.clock());
         self.plugin.proceed(self.clock());
         self.drain();
@@ -396,11 +402,7 @@ impl World {
                     }
                     if let Some(last) = self.last_start.insert(ticket.want, self.now) {
                         let apart = self.now - last;
-                        let at_once = ["; the next secret is tried", "asked again with the provider's nonce"];
-                        let another = self
-                            .logs
-                            .last()
-                            .is_some_and(|line| at_once.iter().any(|end| line.ends_with(end)));
+                        let another = self.asked_again.remove(&ticket.want);
                         assert!(
                             another || apart >= secs(1),
                             "two calls within {apart:?} for {:?}",

@@ -141,6 +141,11 @@ impl Idp {
         lock(&self.shared.state).faults[endpoint as usize] = (fault, Some(times));
     }
 
+    /// Requests to introspect or to exchange this token fail in this way, and no others.
+    pub fn fault_for(&self, token: &str, fault: Fault) {
+        lock(&self.shared.state).poison.insert(token.to_owned(), fault);
+    }
+
     /// Headers that the endpoint's good answers carry beside, or instead of, the usual ones.
     pub fn answer_headers(&self, endpoint: Endpoint, headers: &[(&str, &str)]) {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -285,7 +290,7 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
         let mut state = lock(&shared.state);
         let endpoint = state.endpoint_of(&request);
         shared.logs[endpoint as usize].push(request.clone());
-        let fault = state.next_fault(endpoint);
+        let fault = state.next_fault(endpoint, &request);
         (state.answer(endpoint, &request), fault)
     };
     fault.spoil(good).await

@@ -26,6 +26,8 @@ pub(crate) struct State {
     pub(super) opaque: BTreeMap<String, Value>,
     pub(super) revoked: BTreeSet<String>,
     pub(super) faults: [(Fault, Option<usize>); Endpoint::ALL.len()],
+    /// How requests about these tokens fail.
+    pub(super) poison: BTreeMap<String, Fault>,
     pub(super) headers: [Vec<(String, String)>; Endpoint::ALL.len()],
     pub(super) metadata: bool,
     pub(super) etags: bool,
@@ -47,6 +49,7 @@ impl State {
             opaque: BTreeMap::new(),
             revoked: BTreeSet::new(),
             faults: Endpoint::ALL.map(|_| (Fault::None, None)),
+            poison: BTreeMap::new(),
             headers: Endpoint::ALL.map(|_| Vec::new()),
             metadata: false,
             etags: false,
@@ -91,7 +94,11 @@ impl State {
         known.unwrap_or(Endpoint::Other)
     }
 
-    pub(super) fn next_fault(&mut self, endpoint: Endpoint) -> Fault {
+    pub(super) fn next_fault(&mut self, endpoint: Endpoint, request: &Recorded) -> Fault {
+        let token = request.parameter("token").or_else(|| request.parameter("subject_token"));
+        if let Some(fault) = token.and_then(|token| self.poison.get(&token)) {
+            return fault.clone();
+        }
         let (fault, left) = &mut self.faults[endpoint as usize];
         match left {
             None => fault.clone(),
