@@ -147,6 +147,7 @@ impl Compiler<'_> {
             outbound,
             waiting,
             sharing,
+            plugin_name: Vec::new(),
         })
     }
 

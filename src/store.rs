@@ -183,7 +183,7 @@ impl Store {
         let credentials =
             policy.credentials.iter().map(|credential| CredentialState::new(&policy, credential)).collect();
         let (seats, proofs) = (Vec::new(), Proofs::of(thumbprint));
-        let (replays, unsaid) = (Replays::of(&policy, &*board), Tally::default());
+        let (replays, unsaid) = (Replays::of(&policy, &*board, me), Tally::default());
         let (token_budget, proof_budget) = (Budget::default(), Budget::default());
         let mut store = Self {
             policy,

@@ -94,7 +94,10 @@ impl RootContext for Root {
         let read = Policy::read(&document, &environment);
         match read.and_then(|policy| Ok((policy.reach(vm_id().as_deref()).map_err(|own| vec![own])?, policy)))
         {
-            Ok((reach, policy)) => {
+            Ok((reach, mut policy)) => {
+                if policy.takes_proofs() {
+                    policy.plugin_name = host::property(&["plugin_name"]).ok().flatten().unwrap_or_default();
+                }
                 with(&self.worker, Worker::dismiss);
                 let worker = Worker::new(self.id, policy, &reach);
                 // Callbacks of one VM never overlap, so this cannot fail; if it did, the old worker would go on.
