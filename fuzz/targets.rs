@@ -143,7 +143,7 @@ pub(crate) fn jwks(bytes: &[u8]) {
         Ok(parsed) => {
             assert!(!parsed.keys.is_empty(), "a set without a usable key was taken");
             for algorithm in Algorithm::ALL {
-                for key in parsed.keys.candidates(None, algorithm) {
+                for key in parsed.keys.candidates(None, algorithm, true) {
                     let signature = vec![1; m2m_auth::signature::length(algorithm, key)];
                     assert!(
                         !Compact.verify(algorithm, key, b"text", &signature),

@@ -152,6 +152,7 @@ impl Compiler<'_> {
             outbound,
             waiting,
             sharing,
+            plugin_name: Vec::new(),
         })
     }
 

@@ -91,7 +91,9 @@ pub struct Issuer {
     /// tampered discovery document cannot send our secrets elsewhere.
     pub allowed_hosts: Vec<String>,
     /// Signature algorithms that are accepted. Default: all asymmetric ones that its keys fit (RS256, RS384, RS512,
-    /// PS256, PS384, PS512, ES256, ES384, ES512, `EdDSA`). `none` and `HS*` cannot be allowed.
+    /// PS256, PS384, PS512, ES256, ES384, ES512, `EdDSA`). `none` and `HS*` cannot be allowed. A key without `alg` verifies PS* only
+    /// if PS* is named here: by default it verifies RS*. PS* and `EdDSA` are verified in the module, 100 signatures a second
+    /// and worker.
     pub algorithms: Vec<Algorithm>,
     /// Tolerance for `exp`, `nbf` and `iat`. Default `60s`: clocks of one fleet differ by less, and RFC 7519 asks for
     /// "no more than a few minutes". `0s` means none.

@@ -145,6 +145,13 @@ impl Key {
     pub fn fits(&self, algorithm: Algorithm) -> bool {
         self.kind == algorithm.kind() && self.algorithm.is_none_or(|own| own == algorithm)
     }
+
+    /// Whether the key itself says so: by its `alg`, or by its kind. Of an RSA key its kind says RS*, which is what the host
+    /// verifies; PS* costs the worker up to a hundred times as much, which nobody is to choose by a token's header.
+    fn says(&self, algorithm: Algorithm) -> bool {
+        self.algorithm.is_some()
+            || !matches!(algorithm, Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512)
+    }
 }
 
 /// The usable keys of one issuer.
@@ -157,22 +164,29 @@ impl KeySet {
     /// The keys to try for a token's `kid` and `alg`.
     ///
     /// With a `kid`: the keys of exactly this name (RFC 7515 section 4.1.4 leaves the match to us; nothing but the
-    /// same text will do), else keys without a name. Without one: every key that fits, few of them.
+    /// same text will do), else keys without a name. Without one: every key that fits, few of them. Where the operator has
+    /// not named the algorithm (`named`), only keys that themselves say PS* are for PS*.
     pub fn candidates<'a>(
         &'a self,
         kid: Option<&'a str>,
         algorithm: Algorithm,
+        named: bool,
     ) -> impl Iterator<Item = &'a Key> {
-        self.fitting(kid, algorithm).take(MAX_TRIES)
+        self.fitting(kid, algorithm, named).take(MAX_TRIES)
     }
 
     /// Whether there are more than those.
-    pub fn are_too_many(&self, kid: Option<&str>, algorithm: Algorithm) -> bool {
-        self.fitting(kid, algorithm).nth(MAX_TRIES).is_some()
+    pub fn are_too_many(&self, kid: Option<&str>, algorithm: Algorithm, named: bool) -> bool {
+        self.fitting(kid, algorithm, named).nth(MAX_TRIES).is_some()
     }
 
-    fn fitting<'a>(&'a self, kid: Option<&'a str>, algorithm: Algorithm) -> impl Iterator<Item = &'a Key> {
-        self.named(kid).filter(move |key| key.fits(algorithm))
+    fn fitting<'a>(
+        &'a self,
+        kid: Option<&'a str>,
+        algorithm: Algorithm,
+        named: bool,
+    ) -> impl Iterator<Item = &'a Key> {
+        self.named(kid).filter(move |key| key.fits(algorithm) && (named || key.says(algorithm)))
     }
 
     /// Whether there is any key, of whatever algorithm, that this `kid` can mean.
@@ -278,7 +292,7 @@ const MAX_TRIES: usize = 4;
 pub(crate) const MIN_RSA_BITS: usize = 2048;
 
 /// What the host's crypto and common providers go up to; larger keys cost time for nothing.
-const MAX_RSA_BITS: usize = 8192;
+pub(crate) const MAX_RSA_BITS: usize = 8192;
 
 /// One public key (RFC 7517 section 4) that may verify signatures, or why it may not.
 pub fn key(entry: &Map<String, Value>) -> Result<Key, &'static str> {
@@ -419,7 +433,7 @@ mod tests {
     #[test]
     fn a_key_is_found_by_its_exact_kid_and_its_algorithm() {
         let keys = parse(&[with(rsa_jwk(2048), "alg", json!("RS256"))]).unwrap().keys;
-        let count = |kid, algorithm| keys.candidates(kid, algorithm).count();
+        let count = |kid, algorithm| keys.candidates(kid, algorithm, true).count();
         assert_eq!(count(Some("r"), Algorithm::Rs256), 1);
         assert_eq!(count(None, Algorithm::Rs256), 1);
         assert_eq!(count(Some("R"), Algorithm::Rs256), 0);
@@ -436,10 +450,10 @@ mod tests {
             json!({ "kty": "OKP", "crv": "Ed25519", "kid": "r", "x": URL_SAFE_NO_PAD.encode([7; 32]) }),
         ];
         let keys = parse(&twice).unwrap().keys;
-        let count = |algorithm| keys.candidates(Some("r"), algorithm).count();
+        let count = |algorithm| keys.candidates(Some("r"), algorithm, true).count();
         assert_eq!((count(Algorithm::Rs256), count(Algorithm::Ps256), count(Algorithm::EdDsa)), (2, 1, 1));
         let many = parse(&vec![rsa_jwk(2048); 51]).unwrap().keys;
-        assert_eq!(many.candidates(Some("r"), Algorithm::Rs256).count(), MAX_TRIES);
+        assert_eq!(many.candidates(Some("r"), Algorithm::Rs256, false).count(), MAX_TRIES);
     }
 
     #[test]
@@ -448,8 +462,24 @@ mod tests {
     }
 
     #[test]
+    fn a_key_without_alg_is_for_pss_only_where_the_operator_says_so() {
+        let bare = parse(&[rsa_jwk(2048)]).unwrap().keys;
+        let marked = parse(&[with(rsa_jwk(2048), "alg", json!("PS256"))]).unwrap().keys;
+        let count = |keys: &KeySet, algorithm, named| keys.candidates(Some("r"), algorithm, named).count();
+        for algorithm in [Algorithm::Ps256, Algorithm::Ps384, Algorithm::Ps512] {
+            assert_eq!(
+                (count(&bare, algorithm, false), count(&bare, algorithm, true)),
+                (0, 1),
+                "{algorithm}"
+            );
+        }
+        assert_eq!(count(&bare, Algorithm::Rs512, false), 1);
+        assert_eq!((count(&marked, Algorithm::Ps256, false), count(&marked, Algorithm::Ps512, true)), (1, 0));
+    }
+
+    #[test]
     fn few_keys_are_tried_for_a_token_without_a_kid() {
         let keys = parse(&vec![rsa_jwk(2048); 51]).unwrap().keys;
-        assert_eq!(keys.candidates(None, Algorithm::Rs256).count(), MAX_TRIES);
+        assert_eq!(keys.candidates(None, Algorithm::Rs256, false).count(), MAX_TRIES);
     }
 }

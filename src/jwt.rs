@@ -248,14 +248,14 @@ impl Unverified<'_> {
         if !allowed {
             return Err(Reject::Algorithm);
         }
-        self.verify_signature(keys, verifier)?;
+        self.verify_signature(keys, verifier, expect.names_algorithms)?;
         trace::tell_if(self.claims.is_err(), "claims", || "no JSON object that can be read".to_owned());
         let claims = self.claims?;
         let end = expect.check(&claims, now)?;
         Ok(Caller::new(claims, end, expect.layout))
     }
 
-    fn verify_signature(&self, keys: &KeySet, verifier: &dyn Verify) -> Result<(), Reject> {
+    fn verify_signature(&self, keys: &KeySet, verifier: &dyn Verify, named: bool) -> Result<(), Reject> {
         let known = keys.knows(self.kid());
         trace::tell("key", known, || {
             format!("kid {}, {} usable keys", self.kid().unwrap_or("missing"), keys.len())
@@ -263,9 +263,14 @@ impl Unverified<'_> {
         if !known {
             return Err(Reject::Key);
         }
-        let mut candidates = keys.candidates(self.kid(), self.algorithm).peekable();
+        let mut candidates = keys.candidates(self.kid(), self.algorithm, named).peekable();
         if candidates.peek().is_none() {
-            trace::tell("key", false, || format!("none of that name is for {}", self.algorithm));
+            trace::tell("key", false, || {
+                let named = keys.candidates(self.kid(), self.algorithm, true).next().is_some();
+                let hint =
+                    if named { " by its alg, and the issuer has no algorithms that name it" } else { "" };
+                format!("none of that name is for {}{hint}", self.algorithm)
+            });
             return Err(Reject::Algorithm);
         }
         let holds = candidates.any(|key| {
@@ -273,7 +278,7 @@ impl Unverified<'_> {
                 && verifier.verify(self.algorithm, key, self.signed, &self.signature)
         });
         trace::tell("signature", holds, || self.algorithm.to_string());
-        match (holds, keys.are_too_many(self.kid(), self.algorithm)) {
+        match (holds, keys.are_too_many(self.kid(), self.algorithm, named)) {
             (true, _) => Ok(()),
             (false, true) => Err(Reject::TooManyKeys),
             (false, false) => Err(Reject::Signature),

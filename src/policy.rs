@@ -46,6 +46,8 @@ pub struct Policy {
     pub waiting: Waiting,
     /// Whether workers share what they fetch.
     pub sharing: Sharing,
+    /// What Envoy calls this filter among those of the process; the host knows it. Empty where nobody does.
+    pub plugin_name: Vec<u8>,
 }
 
 /// What a route names instead of a credential, so that nothing is attached.
@@ -83,6 +85,11 @@ impl Policy {
     pub fn introspecting(&self, among: &[IssuerId]) -> Option<IssuerId> {
         let asked = |id: &IssuerId| self.issuers.get(id.0).is_some_and(|own| own.introspection.is_some());
         among.iter().copied().find(asked)
+    }
+
+    /// Whether any rule takes proofs.
+    pub fn takes_proofs(&self) -> bool {
+        self.inbound.as_ref().is_some_and(|inbound| inbound.terms.is_some())
     }
 
     /// Whether later filters and the access log are told what was decided.

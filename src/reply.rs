@@ -50,6 +50,8 @@ pub enum Refusal {
     ProofNonce(String),
     /// No more proofs can be remembered.
     TooManyProofs,
+    /// More signatures are to be verified than the worker has time for.
+    TooManySignatures,
     /// As many requests wait as may.
     TooManyWaiting,
     /// The plugin is not ready to decide.
@@ -124,6 +126,7 @@ impl Refusal {
             Self::Proof(fault) => fault.label(),
             Self::ProofNonce(_) => Fault::Nonce.label(),
             Self::TooManyProofs => "too_many_proofs",
+            Self::TooManySignatures => "too_many_signatures",
             Self::TooManyWaiting => "too_many_waiting",
             Self::NotReady => "not_ready",
         }
@@ -335,6 +338,13 @@ impl Refusal {
                 "too many proofs are to be remembered",
                 Challenge::RetryAfter(Duration::from_secs(1)),
                 "m2m_auth_too_many_proofs",
+            ),
+            Self::TooManySignatures => facts(
+                503,
+                "Overloaded",
+                "too many signatures are to be verified",
+                Challenge::RetryAfter(Duration::from_secs(1)),
+                "m2m_auth_too_many_signatures",
             ),
             Self::TooManyWaiting => facts(
                 503,
@@ -563,6 +573,7 @@ mod tests {
                 ),
             ),
             (Refusal::TooManyProofs, 503, "Overloaded", None),
+            (Refusal::TooManySignatures, 503, "Overloaded", None),
             (Refusal::UnknownCredential, 503, "Misconfigured", None),
             (Refusal::TooManyWaiting, 503, "Overloaded", None),
             (Refusal::NotReady, 503, "Not ready", None),

@@ -20,6 +20,7 @@ mod unknown;
 mod workers;
 
 use crate::assertion::Signer;
+use crate::budget::Budget;
 use crate::cache::{Cache, Capacity};
 use crate::discovery::{Metadata, Place};
 use crate::io::{Call, Dice, Instant, Now, Reply};
@@ -136,6 +137,10 @@ pub struct Store {
     proofs: Proofs,
     /// Proofs that callers have used.
     replays: Replays,
+    /// For signatures of tokens, which anybody can make up.
+    pub token_budget: Budget,
+    /// For those of proofs, which only callers with a good token can: no flood of tokens takes anything from it.
+    pub proof_budget: Budget,
     /// What providers said of their answers, and is too long for the board.
     unsaid: Tally,
 }
@@ -183,8 +188,21 @@ impl Store {
         let credentials =
             policy.credentials.iter().map(|credential| CredentialState::new(&policy, credential)).collect();
         let (seats, proofs) = (Vec::new(), Proofs::of(thumbprint));
-        let (replays, unsaid) = (Replays::of(&policy, &*board), Tally::default());
-        let mut store = Self { policy, issuers, credentials, board, seats, me, proofs, replays, unsaid };
+        let (replays, unsaid) = (Replays::of(&policy, &*board, me), Tally::default());
+        let (token_budget, proof_budget) = (Budget::default(), Budget::default());
+        let mut store = Self {
+            policy,
+            issuers,
+            credentials,
+            board,
+            seats,
+            me,
+            proofs,
+            replays,
+            token_budget,
+            proof_budget,
+            unsaid,
+        };
         store.seats = store.wants().map(|want| (want, Seat::new(store.name(want), &*store.board))).collect();
         store
     }

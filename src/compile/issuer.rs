@@ -217,6 +217,7 @@ impl Compiler<'_> {
         Expect {
             names,
             algorithms,
+            names_algorithms: !issuer.algorithms.is_empty(),
             layout: layout(issuer.preset),
             types,
             clock_skew: clock_skew.as_secs(),

@@ -1,6 +1,7 @@
 //! Whose a token is: by its signature, by what its issuer says of it, or by both.
 
 use super::{Request, Stop, wait_or};
+use crate::budget::Budgeted;
 use crate::config::Introspect;
 use crate::jwt::{self, Caller, Reject};
 use crate::policy::{IssuerId, Require};
@@ -51,8 +52,12 @@ impl Request<'_> {
         let keys = self.store.keys(id, claimed.kid(), self.since, self.now);
         self.seen.unknown_key = keys.is_err() && self.store.has_keys(id, self.now);
         let keys = keys.map_err(wait_or(Refusal::NoKeys))?;
-        let caller =
-            claimed.verify(&keys, self.verifier, &issuer.expect, self.now.unix).map_err(Refusal::Token)?;
+        let verifier = Budgeted::new(self.verifier, &self.store.token_budget, self.now.instant);
+        let verified = claimed.verify(&keys, &verifier, &issuer.expect, self.now.unix);
+        if verified.is_err() && verifier.is_exceeded() {
+            return Err(Refusal::TooManySignatures.into()); // nobody has looked at it, so it is not called wrong
+        }
+        let caller = verified.map_err(Refusal::Token)?;
         self.store.remember(id, token, &caller, self.now);
         Ok((id, caller))
     }

@@ -2,6 +2,7 @@
 
 use super::{Request, Stop};
 use crate::bearer::Found;
+use crate::budget::Budgeted;
 use crate::dpop::{self, shown, shown::Fault};
 use crate::jwt::{Binding, Caller, Reject};
 use crate::policy::Require;
@@ -71,11 +72,17 @@ impl Request<'_> {
             }
             used => used.map_err(refused)?,
         };
-        if !proof.is_signed(self.verifier) {
-            return Err(refused(Fault::Signature));
-        }
         // A request that had to wait is decided again, and its proof was its own before.
         if *self.spent != Some(used) {
+            let verifier = Budgeted::new(self.verifier, &self.store.proof_budget, self.now.instant);
+            if !proof.is_signed(&verifier) {
+                let exceeded = verifier.is_exceeded();
+                return Err(if exceeded {
+                    Refusal::TooManySignatures.into()
+                } else {
+                    refused(Fault::Signature)
+                });
+            }
             let first = self.store.spend(used, now).map_err(|_| Refusal::TooManyProofs)?;
             if !first {
                 return Err(refused(Fault::Replayed));

@@ -16,6 +16,8 @@ pub struct Expect {
     pub names: Vec<Name>,
     /// Algorithms that may be used (RFC 8725 section 3.1).
     pub algorithms: Vec<Algorithm>,
+    /// Whether the operator names them. Where not, keys say themselves whether they are for PS*.
+    pub names_algorithms: bool,
     /// Where its tokens say what.
     pub layout: &'static Layout,
     /// The header's `typ`.
@@ -52,6 +54,7 @@ impl Default for Expect {
         Self {
             names: Vec::new(),
             algorithms: Algorithm::ALL.to_vec(),
+            names_algorithms: true,
             layout: &layout::KEYCLOAK,
             types: Types::default(),
             clock_skew: 0,

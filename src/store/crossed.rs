@@ -47,6 +47,8 @@ impl Store {
             tell(credential, "token_lifetime", state.capped.take());
             tell_of(credential, &EXCHANGED, &state.exchanges.crossed, tell);
         }
+        tell("", "token_signatures", self.token_budget.exceeded.take());
+        tell("", "proof_signatures", self.proof_budget.exceeded.take());
         tell("", "nonces", self.proofs.dropped.take());
         tell("", "nonce_bytes", self.proofs.too_long.take());
         tell("", "shared_header", self.unsaid.take());

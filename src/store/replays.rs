@@ -3,21 +3,35 @@
 //! They stand on the board, where nothing can be deleted: in a fixed number of records, each with those proofs whose digests
 //! begin alike, until their time is over. What else stands there counts for nothing. No more are remembered than there is
 //! room for, and what could not be remembered is not taken.
+//!
+//! The records outlive a configuration, and nothing that a configuration says changes where a proof is looked for: one that
+//! was used stays so. Which record a proof has depends on a secret of the process, so that no client fills one by choosing the names of
+//! its proofs. And whatever becomes of the records, a worker never takes a proof twice itself: a neighbour who destroys them, or puts
+//! older ones back, gains no more than without sharing.
 
 use super::Store;
 use crate::dpop::shown::Used;
 use crate::policy::Policy;
 use crate::share::Board;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// There is no room for one more, or others were faster too often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
 
-/// The name of each record, but for its number; none where no rule takes proofs.
+/// None where no rule takes proofs.
 #[derive(Debug)]
-pub(super) struct Replays(Option<String>);
+pub(super) struct Replays(Option<Records>);
+
+struct Records {
+    /// The name of each record, but for its number.
+    name: String,
+    /// What decides, together with a proof's digest, in which record it stands.
+    secret: Vec<u8>,
+    /// What this worker itself has taken, by record.
+    own: Vec<Vec<u8>>,
+}
 
 /// The layout of a record; another version of this module may be in the same process.
 const LAYOUT: &[u8; 4] = b"m2mp";
@@ -32,39 +46,58 @@ const MOST: usize = 4096;
 /// How much of a digest is kept. Of 2^20 proofs one is taken for another once in 2^44 times, and its caller makes a new one.
 const DIGEST_BYTES: usize = 8;
 
+/// With the second until when it counts.
+const ENTRY_BYTES: usize = DIGEST_BYTES + 4;
+
 /// Attempts at a record that other workers change at the same time.
 const MOST_ATTEMPTS: u8 = 16;
 
+/// Of the secret: 128 bits are beyond guessing.
+const SECRET_BYTES: usize = 16;
+
 impl Replays {
-    /// Makes the records, since only one that is there can be swapped.
-    pub(super) fn of(policy: &Policy, board: &dyn Board) -> Self {
-        let terms = policy.inbound.as_ref().and_then(|inbound| Some((inbound, inbound.terms.as_ref()?)));
-        let name = terms.map(|(inbound, terms)| {
-            // Two filters that a request passes, one behind the other, each see its proof for the first time.
-            let issuers = policy.issuers.iter().map(|issuer| issuer.name.as_bytes());
-            let rules = inbound.rules.iter().map(|rule| rule.name.as_bytes());
-            let parts = issuers.chain(rules).chain(terms.origins.iter().map(String::as_bytes));
-            let hash = parts.fold(Sha256::new(), |hash, part| {
-                hash.chain_update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes())
-                    .chain_update(part)
-            });
-            let mut name = "m2m-auth proofs ".to_owned();
-            for byte in hash.finalize().iter().take(16) {
-                let _ = write!(name, "{byte:02x}");
-            }
-            name
-        });
-        let replays = Self(name);
-        for record in (0..=RECORDS).filter_map(|record| replays.name(record)) {
+    /// Makes the records, since only one that is there can be swapped. `me` is this worker's random number.
+    pub(super) fn of(policy: &Policy, board: &dyn Board, me: u64) -> Self {
+        if !policy.takes_proofs() {
+            return Self(None);
+        }
+        // Two filters that a request passes, one behind the other, each see its proof for the first time: their names in Envoy
+        // keep them apart, and stay the same when a configuration is pushed.
+        let mut name = "m2m-auth used proofs ".to_owned();
+        for byte in Sha256::digest(&policy.plugin_name).iter().take(16) {
+            let _ = write!(name, "{byte:02x}");
+        }
+        let secret = secret(&format!("{name} secret"), board, me);
+        let records = Records { name, secret, own: vec![Vec::new(); usize::from(RECORDS).saturating_add(1)] };
+        for record in (0..=RECORDS).map(|record| records.name(record)) {
             if board.read(&record).is_none() {
                 board.write(&record, LAYOUT, 0);
             }
         }
-        replays
+        Self(Some(records))
     }
+}
 
-    fn name(&self, record: u8) -> Option<String> {
-        Some(format!("{} {record}", self.0.as_ref()?))
+/// What the first worker of the process has made up, for all of them and as long as the process lives.
+fn secret(name: &str, board: &dyn Board, me: u64) -> Vec<u8> {
+    let digest = Sha256::new().chain_update("m2m-auth secret of used proofs").chain_update(me.to_le_bytes());
+    let own = digest.finalize().iter().copied().take(SECRET_BYTES).collect::<Vec<u8>>();
+    let known = || board.read(name).filter(|(secret, _)| secret.len() == SECRET_BYTES);
+    if known().is_none() {
+        board.write(name, &own, board.read(name).map_or(0, |(_, version)| version));
+    }
+    known().map_or(own, |(secret, _)| secret)
+}
+
+impl Records {
+    fn name(&self, record: u8) -> String {
+        format!("{} {record}", self.name)
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -72,28 +105,36 @@ impl Store {
     /// Whether this proof is used for the first time. From now on it has been used.
     #[inline(never)]
     pub fn spend(&mut self, proof: Used, now: u64) -> Result<bool, NoRoom> {
-        let ([record, ..], Some(own)) = (proof.digest, proof.digest.last_chunk::<DIGEST_BYTES>()) else {
+        let Self { replays: Replays(Some(records)), board, .. } = self else {
             return Err(NoRoom);
         };
-        let name = self.replays.name(record).ok_or(NoRoom)?;
+        let digest: [u8; 32] =
+            Sha256::new().chain_update(&records.secret).chain_update(proof.digest).finalize().into();
+        let ([record, ..], Some(entry)) = (digest, digest.last_chunk::<DIGEST_BYTES>()) else {
+            return Err(NoRoom);
+        };
+        let name = records.name(record);
+        let own = records.own.get_mut(usize::from(record)).ok_or(NoRoom)?;
         let until = u32::try_from(proof.until).unwrap_or(u32::MAX);
+        let mut left_of_own = Vec::with_capacity(own.len());
+        if !keep(own, *entry, now, &mut left_of_own) {
+            return Ok(false);
+        }
         for _ in 0..MOST_ATTEMPTS {
-            let (known, version) = self.board.read(&name).unwrap_or_default();
+            let (known, version) = board.read(&name).unwrap_or_default();
             let mut left = LAYOUT.to_vec();
             left.reserve(known.len());
-            for (digest, until) in entries(&known) {
-                if digest == *own {
-                    return Ok(false);
-                }
-                if u64::from(until) >= now {
-                    push(&mut left, digest, until);
-                }
+            if !keep(known.strip_prefix(LAYOUT).unwrap_or_default(), *entry, now, &mut left) {
+                return Ok(false);
             }
-            if entries(&left).count() >= MOST {
+            let is_full = |entries: &[u8]| entries.len() / ENTRY_BYTES >= MOST;
+            if is_full(&left) || is_full(&left_of_own) {
                 return Err(NoRoom);
             }
-            push(&mut left, *own, until);
-            if self.board.write(&name, &left, version) {
+            push(&mut left, *entry, until);
+            if board.write(&name, &left, version) {
+                push(&mut left_of_own, *entry, until);
+                *own = left_of_own;
                 return Ok(true);
             }
         }
@@ -101,16 +142,22 @@ impl Store {
     }
 }
 
+/// Copies the entries whose time is not over; false if that of `digest` is among them all.
+fn keep(entries: &[u8], digest: [u8; DIGEST_BYTES], now: u64, left: &mut Vec<u8>) -> bool {
+    for entry in entries.as_chunks::<ENTRY_BYTES>().0 {
+        let Some((own, until)) = entry.split_first_chunk::<DIGEST_BYTES>() else { continue };
+        let Ok(until) = until.try_into().map(u32::from_le_bytes) else { continue };
+        if *own == digest {
+            return false;
+        }
+        if u64::from(until) >= now {
+            push(left, *own, until);
+        }
+    }
+    true
+}
+
 fn push(record: &mut Vec<u8>, digest: [u8; DIGEST_BYTES], until: u32) {
     record.extend_from_slice(&digest);
     record.extend_from_slice(&until.to_le_bytes());
-}
-
-/// What a record remembers, and until when.
-fn entries(record: &[u8]) -> impl Iterator<Item = ([u8; DIGEST_BYTES], u32)> {
-    let entries = record.strip_prefix(LAYOUT).unwrap_or_default().as_chunks::<{ DIGEST_BYTES + 4 }>().0;
-    entries.iter().filter_map(|entry| {
-        let (digest, until) = entry.split_first_chunk::<DIGEST_BYTES>()?;
-        Some((*digest, u32::from_le_bytes(until.try_into().ok()?)))
-    })
 }

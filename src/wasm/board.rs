@@ -23,12 +23,19 @@ pub(super) fn reaching(reach: &Reach) -> Box<dyn Board> {
 #[derive(Clone, Copy, Debug)]
 struct SharedData;
 
+/// The version that no record has: Envoy counts them from 1, by one for each write of any record.
+const NO_VERSION: u32 = u32::MAX;
+
 impl Board for SharedData {
     fn read(&self, name: &str) -> Option<(Vec<u8>, u32)> {
         host::shared_data(name).ok()
     }
 
     fn write(&self, name: &str, record: &[u8], version: u32) -> bool {
+        // To Envoy 0 is "whatever stands there": two workers that start at once would each make the record, and the later one
+        // would destroy what the other has written meanwhile. Any other version is compared with that of a record that is
+        // there, and passes where there is none.
+        let version = if version == 0 { NO_VERSION } else { version };
         host::set_shared_data(name, record, version) != Err(Refused(host::CAS_MISMATCH))
     }
 }

@@ -64,6 +64,12 @@ impl Verify for Verifier {
             fields(&[(0x0a, hash.as_bytes()), (0x12, key.spki()), (0x1a, signature), (0x22, message)]);
         host::foreign(VERIFY, &arguments).is_ok_and(|result| result == YES)
     }
+
+    fn cost(&self, algorithm: Algorithm, key: &Key) -> u32 {
+        let by_host =
+            !matches!(algorithm, Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 | Algorithm::EdDsa);
+        if self.host_verifies && by_host { 0 } else { signature::work(key) }
+    }
 }
 
 /// The host where it can, the module where it cannot.

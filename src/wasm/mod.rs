@@ -95,7 +95,10 @@ impl RootContext for Root {
         let read = Policy::read(&document, &environment);
         match read.and_then(|policy| Ok((policy.reach(vm_id().as_deref()).map_err(|own| vec![own])?, policy)))
         {
-            Ok((reach, policy)) => {
+            Ok((reach, mut policy)) => {
+                if policy.takes_proofs() {
+                    policy.plugin_name = host::property(&["plugin_name"]).ok().flatten().unwrap_or_default();
+                }
                 with(&self.worker, Worker::dismiss);
                 let mut worker = Worker::new(self.id, policy, &reach);
                 with(&self.worker, |old| worker.plugin.succeed(&mut old.plugin));

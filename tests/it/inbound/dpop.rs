@@ -1,11 +1,13 @@
 //! Tokens that are bound to a key which every request proves anew (RFC 9449), on real Envoy.
 
-use crate::scene::{Scene, arrived, builder, inbound, listener_named, wasm};
+use crate::scene::{Scene, arrived, builder, inbound, listener, listener_named, wasm};
 use m2m_auth_kit::client::{Request, Response};
+use m2m_auth_kit::envoy::{self, Pushed};
 use m2m_auth_kit::idp::Idp;
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::{Mint, dpop_proof};
 use m2m_auth_kit::upstream::Upstream;
+use m2m_auth_kit::wait::until;
 use serde_json::{Value, json};
 
 /// Listeners: `bound` takes nothing else, `either` other tokens too, `nonces` wants nonces, `known` is known by another origin,
@@ -232,4 +234,58 @@ async fn a_rule_that_looks_at_no_key_refuses_bound_tokens() {
     assert_eq!(told(&answer), (401, "bound".to_owned()));
     let answer = stage.send("plain", &token, &stage.proof("plain", &token)).await;
     assert_eq!(told(&answer), (401, "no_token".to_owned()), "DPoP is no scheme there");
+}
+
+#[tokio::test]
+async fn a_used_proof_stays_used_after_a_push_that_adds_a_rule() {
+    let configuration = |idp: &Idp| {
+        let mut configuration = inbound(idp);
+        configuration["inbound"]["rules"][0]["require"]["bound"] = json!("dpop");
+        configuration
+    };
+    let mut scene = Scene::start(configuration).await;
+    let key = Key::new(Alg::Es256);
+    let mut claims = scene.idp.claims();
+    claims["cnf"] = json!({ "jkt": key.thumbprint() });
+    let token = scene.idp.mint(claims);
+    let url = scene.envoy.url("main", "/inventory/items");
+    let request = |proof: &str| {
+        let request = Request::new("GET", &url).header("authorization", format!("DPoP {token}"));
+        request.header("dpop", proof)
+    };
+    let proof = || dpop_proof(&key, "GET", &url, Some(&token)).sign(&key);
+    let used = proof();
+    assert_eq!(request(&used).send().await.status, 200, "{}", scene.envoy.logs());
+    let mut wider = configuration(&scene.idp);
+    let rule = json!({ "name": "health", "match": { "path_prefix": "/health" }, "allow": true });
+    wider["inbound"]["rules"].as_array_mut().unwrap().insert(0, rule);
+    assert_eq!(scene.envoy.push([listener(&wasm(&wider))]).await, Pushed::Accepted);
+    let health = Request::new("GET", scene.envoy.url("main", "/health"));
+    until("the new rule counts", async || (health.send().await.status == 200).then_some(())).await;
+    for _ in 0..8 {
+        assert_eq!(told(&request(&used).send().await), (401, "proof_replayed".to_owned()));
+    }
+    assert_eq!(request(&proof()).send().await.status, 200);
+}
+
+#[tokio::test]
+async fn two_filters_of_one_request_have_names_of_their_own_and_each_sees_the_proof_once() {
+    for (names, status) in [(["outer", "inner"], 200), (["same", "same"], 401)] {
+        let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+        let mut configuration = inbound(&idp);
+        configuration["inbound"]["rules"][0]["require"]["bound"] = json!("dpop");
+        let filters = names.map(|name| wasm(&configuration).name(name).filter());
+        let chain = envoy::listener("main", filters.into(), envoy::route_to("service"));
+        let builder = builder(&idp, &upstream).listener(chain);
+        let scene = Scene::of(idp, upstream, builder).await;
+        let key = Key::new(Alg::Es256);
+        let mut claims = scene.idp.claims();
+        claims["cnf"] = json!({ "jkt": key.thumbprint() });
+        let token = scene.idp.mint(claims);
+        let url = scene.envoy.url("main", "/inventory/items");
+        let proof = dpop_proof(&key, "GET", &url, Some(&token)).sign(&key);
+        let request = Request::new("GET", &url).header("authorization", format!("DPoP {token}"));
+        let answer = request.header("dpop", proof).send().await;
+        assert_eq!(answer.status, status, "{names:?}: {answer:?}");
+    }
 }

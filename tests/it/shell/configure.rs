@@ -2,7 +2,7 @@
 //! Envoy would let requests through on that worker unchecked. So it says no to a wrong configuration, and to nothing else.
 
 use super::clock;
-use super::host::Verifier;
+use super::host::{NOT_FOUND, Verifier};
 use super::scene::{bearing, both_ways, inbound, inbound_with_claim, issuers, outbound, plain, token};
 use super::vm::Vm;
 use serde_json::{Value, json};
@@ -150,6 +150,23 @@ fn who_waits_when_a_second_configuration_comes_is_not_forgotten() {
             "  proxy_set_tick_period_milliseconds 1",
         ]
     );
+}
+
+#[test]
+fn a_record_that_another_worker_has_just_made_is_not_made_again() {
+    let mut configuration = both_ways();
+    configuration["inbound"]["rules"][0]["require"]["bound"] = json!("dpop");
+    let vm = Vm::start();
+    vm.host(|host| host.vm_id = "own".to_owned());
+    assert!(vm.configure(&configuration));
+    vm.wake();
+    vm.serve();
+    let records = vm.host(|host| host.shared.clone());
+    assert!(records.len() > 256, "keys, a token and proofs: {}", records.len());
+    // Two workers start at once: this one looks before the other has written, and writes after it.
+    vm.break_calls(NOT_FOUND, |_, name| name == "proxy_get_shared_data");
+    assert!(vm.configure(&configuration));
+    assert!(vm.host(|host| host.shared == records), "what the other has left there is gone");
 }
 
 #[test]

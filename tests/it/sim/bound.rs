@@ -21,7 +21,7 @@ struct Scene {
     issuer: Key,
     caller: Key,
     board: Shared,
-    policy: Box<dyn Fn() -> Policy>,
+    configuration: Value,
 }
 
 impl Scene {
@@ -38,9 +38,20 @@ impl Scene {
             },
         });
         change(&mut configuration);
-        let policy = move || Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap();
         let (caller, board) = (Key::new(Alg::EdDsa), Shared::default());
-        Self { issuer, caller, board, policy: Box::new(policy) }
+        Self { issuer, caller, board, configuration }
+    }
+
+    /// The same process with another configuration.
+    fn pushed(&self, change: impl FnOnce(&mut Value)) -> Self {
+        let (issuer, caller, board) = (self.issuer.clone(), self.caller.clone(), self.board.clone());
+        let mut configuration = self.configuration.clone();
+        change(&mut configuration);
+        Self { issuer, caller, board, configuration }
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::read(self.configuration.to_string().as_bytes(), &|_| None).unwrap()
     }
 
     /// One of the workers of the process.
@@ -49,7 +60,7 @@ impl Scene {
     }
 
     fn worker_at(&self, board: Box<dyn Board>, seed: u64) -> Plugin {
-        Plugin::sharing((self.policy)(), Box::new(Compact), signer(), board, seed)
+        Plugin::sharing(self.policy(), Box::new(Compact), signer(), board, seed)
     }
 
     fn token(&self) -> String {
@@ -140,6 +151,76 @@ fn a_request_that_has_to_wait_uses_its_proof_once_and_keeps_it() {
     assert_eq!(settled.as_deref(), Some("passed"));
 }
 
+#[test]
+fn a_used_proof_stays_used_whatever_a_new_configuration_changes() {
+    type Change = Box<dyn Fn(&mut Value)>;
+    let scene = Scene::new();
+    let request = scene.request(0);
+    assert_eq!(ask(&mut scene.worker(1), &request, 0), "passed");
+    let rule = |path: &str| json!({ "match": { "path_prefix": path }, "require": { "issuer": "idp", "audiences": ["x"], "bound": "dpop" } });
+    let changes: [(&str, Change); 5] = [
+        (
+            "a rule more",
+            Box::new(move |own| own["inbound"]["rules"].as_array_mut().unwrap().insert(0, rule("/x"))),
+        ),
+        ("a rule's name", Box::new(|own| own["inbound"]["rules"][0]["name"] = json!("other"))),
+        (
+            "an issuer more",
+            Box::new(|own| {
+                own["issuers"]["two"] =
+                    json!({ "issuer": "https://two", "jwks": own["issuers"]["idp"]["jwks"] });
+                own["inbound"]["rules"][0]["require"]["issuer"] = json!(null);
+                own["inbound"]["rules"][0]["require"]["issuers"] = json!(["idp", "two"]);
+            }),
+        ),
+        (
+            "an origin",
+            Box::new(|own| {
+                own["inbound"]["dpop"] =
+                    json!({ "origins": ["https://api.example.com", "https://other.example.com"] });
+            }),
+        ),
+        ("the window", Box::new(|own| own["inbound"]["dpop"] = json!({ "window": "120s" }))),
+    ];
+    for (number, (what, change)) in (2..).zip(changes) {
+        let mut worker = scene.pushed(change).worker(number);
+        assert_eq!(ask(&mut worker, &request, 1), "401 proof_replayed", "{what}");
+        assert_eq!(ask(&mut worker, &scene.request(1), 1), "passed", "{what}: a new proof is good");
+    }
+}
+
+#[test]
+fn a_client_cannot_choose_the_record_of_its_proof() {
+    let scene = Scene::new();
+    let request = scene.request(0);
+    let records = (1..=8).map(|seed| {
+        let process = Scene { board: Shared::default(), ..scene.pushed(|_| ()) };
+        let mut worker = process.worker(seed);
+        let before = process.board.copy();
+        assert_eq!(ask(&mut worker, &request, 0), "passed");
+        record(&process, &before)
+    });
+    let records: std::collections::BTreeSet<String> = records.collect();
+    assert!(records.len() > 1, "in eight processes one proof stands in {records:?}");
+}
+
+#[test]
+fn a_worker_remembers_the_proofs_that_it_took_whatever_becomes_of_their_record() {
+    let scene = Scene::new();
+    let [mut one, mut two] = [1, 2].map(|seed| scene.worker(seed));
+    let (request, before) = (scene.request(0), scene.board.copy());
+    assert_eq!(ask(&mut one, &request, 0), "passed");
+    let name = record(&scene, &before);
+    for planted in [before.read(&name).unwrap().0, Vec::new(), b"garbage".to_vec()] {
+        let (_, version) = scene.board.read(&name).unwrap();
+        assert!(scene.board.write(&name, &planted, version), "a neighbour puts something else there");
+        assert_eq!(ask(&mut one, &request, 1), "401 proof_replayed");
+    }
+    // What another worker has taken it can only know from the record: once more each, as without sharing.
+    assert_eq!(ask(&mut two, &request, 1), "passed");
+    assert_eq!(ask(&mut two, &request, 2), "401 proof_replayed");
+}
+
 /// The record in which a request's proof is remembered: the one that has changed.
 fn record(scene: &Scene, before: &Shared) -> String {
     let changed = scene.board.names().into_iter().find(|name| scene.board.read(name) != before.read(name));
@@ -164,18 +245,21 @@ fn no_more_proofs_are_remembered_than_there_is_room_for_and_what_cannot_be_is_no
         let (_, version) = scene.board.read(&name).unwrap();
         assert!(scene.board.write(&name, &bytes, version));
     };
+    // Each time a worker that has not seen the proof yet.
+    let mut seeds = 2..;
+    let mut anew = |second: u64| ask(&mut scene.worker(seeds.next().unwrap()), &request, second);
     fill(full(4096));
-    assert_eq!(ask(&mut worker, &request, 1), "503 too_many_proofs");
+    assert_eq!(anew(1), "503 too_many_proofs");
     fill(full(4095));
-    assert_eq!(ask(&mut worker, &request, 1), "passed");
+    assert_eq!(anew(1), "passed");
     fill(full(4096));
-    assert_eq!(ask(&mut worker, &request, 60), "503 too_many_proofs");
-    // At second 61 they have ended, and only then is there room.
-    let scene_of_later = scene.request(61);
-    assert_eq!(ask(&mut worker, &scene_of_later, 61), "passed");
+    assert_eq!(anew(60), "503 too_many_proofs");
     fill(b"garbage that somebody has planted".to_vec());
-    assert_eq!(ask(&mut worker, &request, 30), "passed", "what is no record counts as an empty one");
-    assert_eq!(ask(&mut worker, &request, 30), "401 proof_replayed");
+    assert_eq!(anew(30), "passed", "what is no record counts as an empty one");
+    assert_eq!(anew(30), "401 proof_replayed");
+    // At second 61 they have ended, and only then is there room.
+    fill(full(4096));
+    assert_eq!(ask(&mut worker, &scene.request(61), 61), "passed");
 }
 
 /// A board on which somebody else is always faster.

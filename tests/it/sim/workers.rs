@@ -3,6 +3,7 @@
 use crate::sim::provider;
 use crate::sim::world::signer;
 use m2m_auth::dpop::Key;
+use m2m_auth::edits::Edit;
 use m2m_auth::io::{Call, Head, Instant, Now, Reply, RequestId};
 use m2m_auth::jwk::Algorithm;
 use m2m_auth::plugin::{Effect, Plugin, Step};
@@ -281,6 +282,40 @@ fn what_somebody_else_scribbles_on_the_board_costs_a_fetch_and_nothing_else() {
         let unsound = process.counted(0, "m2m_auth_limit.reached.shared_record");
         assert_eq!(unsound, 1, "{bytes:?}");
     }
+}
+
+/// The token that a worker attaches.
+fn attached(process: &mut Process, worker: usize) -> String {
+    let Step::Forward(edits) = process.request(worker, 1) else { panic!("worker {worker} has no token") };
+    let token = edits.headers.iter().find_map(|edit| match edit {
+        Edit::Set(_, value) => String::from_utf8(value.clone()).ok(),
+        Edit::Remove(_) => None,
+    });
+    token.unwrap()
+}
+
+#[test]
+fn an_older_record_that_is_put_back_is_news_to_nobody_and_a_new_worker_renews_it_at_once() {
+    let mut process = Process::of(1);
+    process.pass(Duration::from_millis(2));
+    process.answer(&answer(200, "t1"));
+    let older = process.board.copy();
+    process.pass(Duration::from_secs(49));
+    process.answer(&answer(200, "t2"));
+    assert_eq!(attached(&mut process, 0), "Bearer t2");
+    for name in older.names() {
+        let (_, version) = process.board.read(&name).unwrap();
+        assert!(process.board.write(&name, &older.read(&name).unwrap().0, version));
+    }
+    process.pass(Duration::from_secs(3));
+    assert_eq!((attached(&mut process, 0).as_str(), process.calls()), ("Bearer t2", 0));
+    let board = Box::new(process.board.clone());
+    let plugin = Plugin::sharing(policy(), Box::new(Compact), signer(), board, 7);
+    process.workers.push(Worker { plugin, calls: Vec::new(), settled: Vec::new() });
+    process.pass(Duration::from_millis(10));
+    assert_eq!(process.caller(), 1, "it is due by its own time");
+    process.answer(&answer(200, "t3"));
+    assert_eq!(attached(&mut process, 1), "Bearer t3");
 }
 
 #[test]

@@ -138,6 +138,9 @@ impl Host {
         if path == "plugin_vm_id" {
             return Some(self.vm_id.clone().into_bytes());
         }
+        if path == "plugin_name" {
+            return Some(b"m2m_auth".to_vec());
+        }
         if !self.stream().is_some_and(|stream| stream.state == State::Asked) {
             self.violate("a look at the route when Envoy may have chosen another");
         }
