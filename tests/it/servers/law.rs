@@ -84,5 +84,5 @@ fn forged(line: &str) -> Option<String> {
     let read =
         format!("HTTP_{}", name.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
     let read = if name.starts_with("HTTP_") { name.to_owned() } else { read };
-    OWNED.iter().any(|(.., cgi)| *cgi == read).then(|| format!("{name}, which CGI reads as {read}"))
+    OWNED.iter().any(|(.., cgi)| *cgi == read).then(|| format!("header that CGI reads as {read}"))
 }

@@ -13,12 +13,14 @@ use std::collections::HashSet;
 /// The grammar and its dice.
 pub struct Grammar {
     dice: StdRng,
+    /// How much of a path is strange beside what makes it dangerous: nothing, something, much.
+    noise: u32,
 }
 
 /// So many distinct requests, made from that seed: of 20, 13 have strange paths, 1 a strange method, 2 a strange host, 2 a strange
 /// header name, and 2 are harmless.
 pub fn spellings(seed: u64, count: usize) -> Vec<Spelling> {
-    let mut grammar = Grammar { dice: StdRng::seed_from_u64(seed) };
+    let mut grammar = Grammar { dice: StdRng::seed_from_u64(seed), noise: 0 };
     let mut known = HashSet::new();
     let mut all = Vec::with_capacity(count);
     for turn in 0.. {

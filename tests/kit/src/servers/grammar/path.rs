@@ -118,6 +118,7 @@ impl Grammar {
             3 => (b"admin", self.pick(&[&b"HEAD"[..], b"OPTIONS", b"PUT", b"DELETE", b"PATCH"])),
             _ => (b"admin", b"GET"),
         };
+        self.noise = self.pick(&[0, 0, 1, 1, 2]);
         let mut target = match self.below(10) {
             0 => self.directly(goal),
             1..=3 => self.from_allowed(goal),
@@ -129,11 +130,11 @@ impl Grammar {
                 self.mutated(path)
             }
         };
-        if self.chance(8) {
+        if self.chance(self.noise * 8) {
             let prefix = self.pick(&PREFIXES);
             target.splice(0..0, prefix.iter().copied());
         }
-        if self.chance(8) {
+        if self.chance(self.noise * 8) {
             target.extend_from_slice(self.pick(&[
                 &b"?"[..],
                 b"?x=1",
@@ -145,7 +146,7 @@ impl Grammar {
                 b";?",
             ]));
         }
-        if self.chance(4) {
+        if self.chance(self.noise * 3) {
             target = self.mutated(target);
         }
         let framing =
@@ -226,7 +227,11 @@ impl Grammar {
             b"/./",
             b"//;",
         ]);
-        let authority = self.pick(&AUTHORITIES);
+        let (start, authority) = if self.noise == 0 {
+            (self.pick(&[&b"//"[..], b"//", start]), self.pick(&AUTHORITIES[..4]))
+        } else {
+            (start, self.pick(&AUTHORITIES))
+        };
         let (slash, word, tail) = (self.slash(), self.word(goal), self.tail());
         [start, authority, &slash, &word, &tail].concat()
     }
@@ -249,14 +254,14 @@ impl Grammar {
     fn allowed(&mut self) -> Vec<u8> {
         let path: &[u8] = self.pick(&[b"/health", b"/public", b"/public/a", b"/public/a/b", b"/items/1"]);
         let mut path = path.to_vec();
-        if self.chance(10) {
+        if self.chance(self.noise * 10) {
             path.extend_from_slice(self.pick(&SUFFIXES));
         }
         path
     }
 
     fn slash(&mut self) -> Vec<u8> {
-        if self.chance(70) { SLASHES[0].to_vec() } else { self.pick(&SLASHES).to_vec() }
+        if self.chance(96 - 14 * self.noise) { SLASHES[0].to_vec() } else { self.pick(&SLASHES).to_vec() }
     }
 
     fn up(&mut self) -> Vec<u8> {
@@ -279,10 +284,11 @@ impl Grammar {
     fn word(&mut self, word: &[u8]) -> Vec<u8> {
         let mut spelt = match self.below(10) {
             0..=5 => word.to_vec(),
+            _ if self.noise == 0 && self.chance(50) => word.to_vec(),
             6 => self.any_case(word),
             _ => self.respelled(word),
         };
-        if self.chance(12) {
+        if self.chance(self.noise * 12) {
             spelt.extend_from_slice(self.pick(&SUFFIXES));
         }
         if word == b"items" {
