@@ -9,6 +9,7 @@
 //! - `SPELLINGS_SEED`: the seed that they are made from.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,

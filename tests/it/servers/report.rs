@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Instant;
 
-/// So many requests are printed of those that break the law in the same way.
-const SHORTEST: usize = 3;
+/// So many requests are printed of those that break the law in the same way on the same server, each of another shape.
+const SHAPES: usize = 8;
 
 pub(crate) struct Report<'a> {
     seed: usize,
@@ -129,16 +129,41 @@ impl<'a> Report<'a> {
         }
         let mut text = String::new();
         for ((server, what), requests) in &self.breaches {
-            writeln!(text, "{server}: {what}: {} requests, the shortest:", requests.len()).unwrap();
+            writeln!(text, "{server}: {what}: {} requests, the shortest of each shape:", requests.len())
+                .unwrap();
             let mut requests: Vec<_> = requests.iter().collect();
             requests.sort_by_key(|(index, _)| self.spellings[**index].http1(None).len());
-            for (index, passes) in requests.into_iter().take(SHORTEST) {
+            let mut shapes = BTreeSet::new();
+            requests.retain(|(index, _)| shapes.insert(shape(&self.spellings[**index].shown())));
+            for (index, passes) in requests.into_iter().take(SHAPES) {
                 let passes: Vec<_> = passes.iter().map(named).collect();
                 writeln!(text, "    {}   [{}]", self.spellings[*index].shown(), passes.join(", ")).unwrap();
             }
         }
         assert!(text.is_empty(), "the law is broken (seed {}):\n{text}", self.seed);
     }
+}
+
+/// The request without what does not matter: each word is `a`, or `A` if it has upper case; hexadecimal digits stay.
+fn shape(shown: &str) -> String {
+    let mut shape = String::new();
+    let mut rest = shown;
+    while let Some(first) = rest.chars().next() {
+        let word = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        let length = match first {
+            '%' => rest.len().min(3),
+            _ if word > 0 => word,
+            _ => first.len_utf8(),
+        };
+        let (part, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+        match part {
+            part if word == 0 => shape.push_str(part),
+            part if part.bytes().any(|byte| byte.is_ascii_uppercase()) => shape.push('A'),
+            _ => shape.push('a'),
+        }
+        rest = after;
+    }
+    shape
 }
 
 fn named(pass: &Pass) -> String {

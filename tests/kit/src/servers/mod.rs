@@ -36,7 +36,7 @@ pub struct Server {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
-    /// A program below `build/servers` that prints its port, with arguments of which those with a slash are files of the repository.
+    /// A program below `build/servers` that prints its port, after a slash one on the `PATH`; run in the repository's root.
     Prints(&'static str, &'static [&'static str]),
     /// A program that takes a configuration.
     Configured(&'static str),
@@ -105,8 +105,7 @@ impl Server {
 
     fn print_its_port(&self, program: &str, arguments: &[&str]) -> (Child, SocketAddr) {
         // On the PATH, or installed.
-        let program =
-            program.strip_prefix('/').map_or_else(|| self.installed(program), |name| PathBuf::from(name));
+        let program = program.strip_prefix('/').map_or_else(|| self.installed(program), PathBuf::from);
         let mut child = self.spawn(program.as_ref(), arguments);
         let mut line = String::new();
         let printed = BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line);

@@ -186,7 +186,7 @@ impl Http2 {
                         status = String::from_utf8_lossy(&value).parse().map_err(io::Error::other)?;
                         headers.clear();
                     } else {
-                        headers.push((name, value.to_vec()));
+                        headers.push((name, value));
                     }
                 }
             }

@@ -121,12 +121,12 @@ impl Grammar {
         self.noise = self.pick(&[0, 0, 1, 1, 2]);
         let mut target = match self.below(10) {
             0 => self.directly(goal),
-            1..=3 => self.from_allowed(goal),
-            4..=6 => self.to_allowed(goal),
+            1..=3 => self.leaving_allowed(goal),
+            4..=6 => self.back_into_allowed(goal),
             7 => self.behind_authority(goal),
             8 => self.around_the_query(goal),
             _ => {
-                let path = self.from_allowed(goal);
+                let path = self.leaving_allowed(goal);
                 self.mutated(path)
             }
         };
@@ -163,9 +163,9 @@ impl Grammar {
     }
 
     /// Something allowed, out of it, and to the protected.
-    fn from_allowed(&mut self, goal: &[u8]) -> Vec<u8> {
+    fn leaving_allowed(&mut self, goal: &[u8]) -> Vec<u8> {
         let start = self.allowed();
-        let depth = start.iter().filter(|byte| **byte == b'/').count();
+        let depth = start.split(|byte| *byte == b'/').skip(1).count();
         let mut path = start;
         for _ in 0..self.pick(&[depth, depth, depth, depth + 1, 1]) {
             path.extend(self.slash());
@@ -178,7 +178,7 @@ impl Grammar {
     }
 
     /// The protected, out of it, and to something allowed: who resolves that before he looks sees what is allowed.
-    fn to_allowed(&mut self, goal: &[u8]) -> Vec<u8> {
+    fn back_into_allowed(&mut self, goal: &[u8]) -> Vec<u8> {
         let mut path = self.slash();
         path.extend(self.word(goal));
         let deeper = self.chance(30);
@@ -311,7 +311,8 @@ impl Grammar {
             }
             let (high, low) = (0xc0 | byte >> 6, 0x80 | byte & 0x3f);
             let wide = char::from_u32(0xff00 + u32::from(*byte) - 0x20).map(String::from).unwrap_or_default();
-            let percent = |bytes: &[u8]| bytes.iter().map(|byte| format!("%{byte:02x}")).collect::<String>();
+            let percent =
+                |bytes: &[u8]| bytes.iter().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat();
             let how = if mixed { self.below(10) } else { how };
             match how {
                 0 | 1 => spelt.extend_from_slice(format!("%{byte:02x}").as_bytes()),
