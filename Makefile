@@ -75,8 +75,14 @@ oci: wasm ## write the module's OCI image to target/oci, and Istio's manifests f
 oci-push: oci $(TOOLS)/crane ## push that image to IMAGE=registry/name:tag
 	@$(TOOLS)/crane push target/oci $(IMAGE)
 
+# The servers that the suite of tests/it/servers.rs puts behind the filter, each installed under $(BUILD) from its lock file. The
+# first three start fast and belong to `make test`.
+SERVERS := $(BUILD)/servers
+FAST_SERVERS := $(SERVERS)/go/server $(SERVERS)/node/installed $(SERVERS)/python/installed
+ALL_SERVERS := $(FAST_SERVERS) $(SERVERS)/nginx/usr/sbin/nginx $(SERVERS)/lighttpd/usr/sbin/lighttpd $(SERVERS)/tomcat/Server.class
+
 .PHONY: test
-test: envoy wasm ## run every test, real Envoy included
+test: envoy wasm $(FAST_SERVERS) ## run every test, real Envoy included
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) test --workspace --locked
 
@@ -126,6 +132,50 @@ $(EXPRESS)/installed: $(wildcard tests/express/*)
 	@cp tests/express/* $(EXPRESS)/
 	@cd $(EXPRESS) && $(NPM_CI)
 	@touch $@
+
+
+$(SERVERS)/go/server: $(wildcard tests/servers/go/*)
+	@mkdir -p $(SERVERS)/go
+	@cd tests/servers/go && $(GO) build -mod=readonly -trimpath -o $(abspath $@) .
+
+$(SERVERS)/node/installed: $(wildcard tests/servers/node/*)
+	@mkdir -p $(SERVERS)/node
+	@cp tests/servers/node/* $(SERVERS)/node/
+	@cd $(SERVERS)/node && $(NPM_CI)
+	@touch $@
+
+$(SERVERS)/python/installed: tests/servers/python/requirements.txt
+	@mkdir -p $(SERVERS)/python
+	@$(PYTHON) -m venv $(SERVERS)/python
+	@$(SERVERS)/python/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+# Debian's packages, unpacked and not installed, as Prometheus' is.
+$(SERVERS)/nginx/usr/sbin/nginx $(SERVERS)/lighttpd/usr/sbin/lighttpd: $(SERVERS)/%:
+	@package=$(firstword $(subst /, ,$*)); rm -rf $(SERVERS)/$$package && mkdir -p $(SERVERS)/$$package && \
+		cd $(SERVERS)/$$package && \
+		{ apt-get -qq download $$package 2> log || { apt-get -qq update && apt-get -qq download $$package; } >> log 2>&1 || \
+			{ cat log >&2; echo "no Debian: put $$package at $@ yourself" >&2; exit 1; }; } && \
+		dpkg-deb -x $${package}_*.deb . && rm -f $${package}_*.deb log
+
+$(SERVERS)/tomcat/Server.class: $(wildcard tests/servers/tomcat/*)
+	@rm -rf $(SERVERS)/tomcat && mkdir -p $(SERVERS)/tomcat
+	@cd tests/servers/tomcat && mvn -q -B dependency:copy-dependencies -DoutputDirectory=$(abspath $(SERVERS))/tomcat
+	@cd $(SERVERS)/tomcat && sha256sum --quiet --check $(abspath tests/servers/tomcat)/SHA256SUMS
+	@javac -cp '$(SERVERS)/tomcat/*' -d $(SERVERS)/tomcat tests/servers/tomcat/Server.java
+
+.PHONY: servers
+servers: $(ALL_SERVERS) ## install the servers of `make test-servers`
+
+# The same spellings for the same SEED; COUNT of them go to each server, over HTTP/1 and over HTTP/2, past each listener.
+SEED ?= 1
+COUNT ?= 5000
+ONLY ?= all
+.PHONY: test-servers
+test-servers: envoy wasm servers ## send COUNT=5000 strange requests of SEED=1 to real servers behind the filter, ONLY=all of them
+	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
+		SERVERS="$(ONLY)" SPELLINGS="$(COUNT)" SPELLINGS_SEED="$(SEED)" \
+		$(CARGO) test --locked --package m2m-auth --test servers -- --nocapture
 
 .PHONY: test-keycloak
 test-keycloak: wasm peers ## run the tests that need a real Keycloak

@@ -8,6 +8,7 @@
 //! | [`upstream`] | a service that answers with what it was asked |
 //! | [`envoy`] | a real Envoy as a child process: configure it, push to it, read its logs and numbers |
 //! | [`peers`] | programs in other languages: clients, and the service in Express |
+//! | [`servers`] | real servers to stand before, and the strange requests that clients may send them |
 //! | [`client`] | an HTTP client that sends exactly the bytes it is told, legal or not |
 //! | [`faults`] | what a provider's fault costs those who need its tokens: our filter and Envoy's own, side by side |
 //! | [`load`] | a bounded load driver for loopback |
@@ -62,6 +63,7 @@ pub mod peers;
 pub mod public;
 pub mod record;
 mod serve;
+pub mod servers;
 pub mod story;
 pub mod token;
 pub mod tools;
