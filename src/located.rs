@@ -198,15 +198,22 @@ impl<'de, 'place> Located<'de, 'place> {
     ) -> Result<T::Value, Fault> {
         self.may_be_empty.set(self.free);
         let read = seed.deserialize(Located { value, ..self });
-        let Some(empty) = nothing(value) else {
-            return read;
+        match self.says_nothing(value, kind, read.as_ref().err()) {
+            Some(fault) => Err(fault),
+            None => read,
+        }
+    }
+
+    /// What is wrong with a value that says nothing. Apart from [`Self::inner`], which is compiled once for every type.
+    #[inline(never)]
+    fn says_nothing(self, value: &Value, kind: &str, failed: Option<&Fault>) -> Option<Fault> {
+        let empty = nothing(value)?;
+        let fault = match failed {
+            None if self.may_be_empty.get() && !value.is_null() => return None,
+            None => empty,
+            Some(fault) => &fault.0,
         };
-        let fault = match read {
-            Ok(read) if self.may_be_empty.get() && !value.is_null() => return Ok(read),
-            Ok(_) => empty.to_owned(),
-            Err(fault) => fault.0,
-        };
-        Err(Fault(format!("{fault}; remove the {kind} if nothing is meant")))
+        Some(Fault(format!("{fault}; remove the {kind} if nothing is meant")))
     }
 
     fn members(self, members: &'de Map<String, Value>) -> Members<'de, 'place> {
