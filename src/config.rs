@@ -5,12 +5,14 @@
 //! are read in `config/read.rs` and `config/claim.rs`.
 
 mod claim;
+mod names;
 mod read;
 #[cfg(not(target_family = "wasm"))]
 mod schema;
 mod setting;
 
 pub use claim::{ClaimCondition, Operand, Scalar};
+pub use names::{Algorithm, Preset};
 pub use setting::Setting;
 
 use serde::Deserialize;
@@ -125,22 +127,6 @@ pub struct Issuer {
     pub max_backoff: Option<Span>,
 }
 
-/// Whose layout an issuer's tokens have.
-#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names are the documentation")]
-pub enum Preset {
-    #[default]
-    Keycloak,
-    Auth0,
-    Entra,
-    Okta,
-    Cognito,
-    Google,
-    Kubernetes,
-}
-
 /// As whom an issuer is asked about tokens (RFC 7662), and how often. For Keycloak: a confidential client that is in the
 /// tokens' `aud`. Each worker asks for itself and remembers for itself; a token that is in use is asked about again in the
 /// background, before its answer ends. While the issuer cannot be asked, answers are used until they end, and then it is
@@ -186,24 +172,6 @@ pub enum Introspect {
     /// All. What can be verified is verified first, so that only good JWTs are asked about; what the answer says of the
     /// caller then counts, and of what it does not mention the JWT does.
     Always,
-}
-
-/// JOSE signature algorithms.
-#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[expect(missing_docs, reason = "the names are the documentation")]
-pub enum Algorithm {
-    RS256,
-    RS384,
-    RS512,
-    PS256,
-    PS384,
-    PS512,
-    ES256,
-    ES384,
-    ES512,
-    #[serde(alias = "Ed25519")]
-    EdDSA,
 }
 
 /// What callers must show.

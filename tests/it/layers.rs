@@ -40,7 +40,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("access", "jwt route trace"),
     ("oauth", "assertion io json lease private_key"),
     ("discovery", "io lease oauth"),
-    ("reply", "access dpop io jwt"),
+    ("reply", "access dpop io jwt route"),
     ("resource", "io route"),
     // Of `config` only what is nothing but a choice; so does `filter`.
     ("policy", "access bearer bound config discovery dpop io jwk jwt oauth reply resource route trace"),

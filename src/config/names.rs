@@ -1,0 +1,37 @@
+//! Settings that are one name out of a list, as standards and providers have these names.
+
+use serde::Deserialize;
+
+/// Whose layout an issuer's tokens have.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum Preset {
+    #[default]
+    Keycloak,
+    Auth0,
+    Entra,
+    Okta,
+    Cognito,
+    Google,
+    Kubernetes,
+}
+
+/// JOSE signature algorithms.
+#[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum Algorithm {
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    ES512,
+    #[serde(alias = "Ed25519")]
+    EdDSA,
+}
