@@ -130,10 +130,11 @@ fn said(answer: &Response) -> String {
     }
 }
 
-async fn ask(envoy: &Envoy, case: &Case) -> [String; 2] {
+async fn ask(envoy: &Envoy, case: &Case, keys: &Keys) -> [String; 2] {
     let mut answers = Vec::new();
+    let ready = case.ready(keys);
     for listener in ["native", "ours"] {
-        let answer = case.request(|path| envoy.url(listener, path)).try_send().await;
+        let answer = ready.request(|path| envoy.url(listener, path)).try_send().await;
         answers.push(answer.as_ref().map_or_else(|error| panic!("{}: {error}", case.name), said));
     }
     answers.try_into().unwrap()
@@ -150,6 +151,10 @@ async fn both_answer_as_the_table_says() {
     // The last one signs; the one that was there stays published.
     idp.use_key(&keys.withdrawn);
     let envoy = start(&idp, &upstream).await;
+    // Native has fetched its key set, and does so again after `cache_duration`. A fetch that had failed would be made again a second
+    // later, and bring the keys that are published then.
+    envoy.wait_for_stat("http.native.jwt_authn.jwks_fetch_success", |count| count == 1).await;
+    assert_eq!(envoy.stat("http.native.jwt_authn.jwks_fetch_failed").await, 0);
     for listener in ["native", "ours"] {
         for token in [Mint::of(claims()).sign(&keys.current), withdrawn(&keys)] {
             let answer = client::get(envoy.url(listener, "/inventory/warm")).bearer(token).send().await;
@@ -161,7 +166,7 @@ async fn both_answer_as_the_table_says() {
     let known: BTreeMap<String, Line> = table().into_iter().map(|line| (line.case.clone(), line)).collect();
     let (mut seen, mut wrong) = (Vec::new(), String::new());
     for case in corpus(&keys) {
-        let [native, ours] = ask(&envoy, &case).await;
+        let [native, ours] = ask(&envoy, &case, &keys).await;
         let old = known.get(case.name);
         if old.is_none_or(|old| old.native != native || old.ours != ours) {
             let expected = old.map(|old| format!("native {}, ours {}", old.native, old.ours));

@@ -5,7 +5,8 @@ use m2m_auth_kit::client;
 use m2m_auth_kit::faults::{Filter, Order, Outcome, Scenario, fatal};
 use std::time::Duration;
 
-const ORDER: Order = Order { span: Duration::from_secs(3), rate: 100.0 };
+/// As patient as a filter may be: no scenario is about a slow machine.
+const ORDER: Order = Order { span: Duration::from_secs(3), rate: 100.0, patience: Duration::from_secs(60) };
 
 /// Every request of the load that failed had to.
 async fn play(scenario: Scenario) -> Outcome {

@@ -14,13 +14,12 @@ mod bounds;
 mod crash;
 mod grpc;
 
-use crate::scene::{Scene, inbound, outbound, wasm};
+use crate::scene::{Scene, gated, inbound, outbound, wasm};
 use m2m_auth_kit::client::{Request, Response};
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
-use m2m_auth_kit::idp::{Endpoint, Fault, Gate, Idp};
+use m2m_auth_kit::idp::{Endpoint, Gate, Idp};
 use m2m_auth_kit::upstream::Upstream;
-use m2m_auth_kit::wait::until;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Where the filter stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,38 +54,26 @@ async fn at(
     Scene::of(idp, upstream, builder).await
 }
 
-/// Held for as long as a slow machine may need.
-fn patient(mut configuration: Value) -> Value {
-    configuration["issuers"]["keycloak"]["timeout"] = json!("30s");
-    configuration["waiting"] = json!({ "timeout": "30s" });
-    configuration
-}
-
 /// Whoever needs a token is held until the gate is open.
 async fn without_token(place: Place, change: impl FnOnce(&mut Value)) -> (Scene, Gate) {
-    let (idp, upstream, gate) = (Idp::start().await, Upstream::start().await, Gate::default());
-    idp.fault(Endpoint::Token, Fault::Gated(gate.clone()));
-    let mut configuration = patient(outbound(&idp));
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    let gate = gated(&idp, &[Endpoint::Token]);
+    let mut configuration = outbound(&idp);
     change(&mut configuration);
     (at(place, idp, upstream, &wasm(&configuration), |_| ()).await, gate)
 }
 
 /// Whoever shows a token is held until the gate is open.
 async fn without_keys() -> (Scene, Gate) {
-    let (idp, upstream, gate) = (Idp::start().await, Upstream::start().await, Gate::default());
-    idp.fault(Endpoint::Keys, Fault::Gated(gate.clone()));
-    let filter = wasm(&patient(inbound(&idp)));
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    let gate = gated(&idp, &[Endpoint::Keys]);
+    let filter = wasm(&inbound(&idp));
     (at(Place::Listener, idp, upstream, &filter, |_| ()).await, gate)
 }
 
 /// Comes back when so many requests have begun to wait.
 async fn held(scene: &Scene, count: u64) {
-    until(&format!("{count} requests are held"), async || {
-        let held: u64 = scene.envoy.stats("wasmcustom.m2m_auth_held.").await.values().sum();
-        assert!(held <= count, "{held} are held");
-        (held == count).then_some(())
-    })
-    .await;
+    scene.held(count).await;
 }
 
 /// In HTTP/1.1 and in HTTP/2.

@@ -9,7 +9,7 @@
 
 use m2m_auth_kit::client::{self, Request, Response};
 use m2m_auth_kit::envoy::{self, Builder, Envoy, Wasm};
-use m2m_auth_kit::idp::Idp;
+use m2m_auth_kit::idp::{Endpoint, Fault, Gate, Idp};
 use m2m_auth_kit::record::Recorded;
 use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::until;
@@ -70,6 +70,30 @@ impl Scene {
         let seen = async || (self.envoy.logs().matches(text).count() >= times).then_some(());
         until(&format!("{times} log lines with {text:?}"), seen).await;
     }
+
+    /// Comes back when so many requests have begun to wait since the start.
+    pub(crate) async fn held(&self, count: u64) {
+        held(&self.envoy, count).await;
+    }
+}
+
+/// Comes back when so many requests have begun to wait since Envoy's start.
+pub(crate) async fn held(envoy: &Envoy, count: u64) {
+    until(&format!("{count} requests are held"), async || {
+        let held: u64 = envoy.stats("wasmcustom.m2m_auth_held.").await.values().sum();
+        assert!(held <= count, "{held} are held");
+        (held == count).then_some(())
+    })
+    .await;
+}
+
+/// From now on the provider keeps the answers of these endpoints back, until the gate is open.
+pub(crate) fn gated(idp: &Idp, endpoints: &[Endpoint]) -> Gate {
+    let gate = Gate::default();
+    for endpoint in endpoints {
+        idp.fault(*endpoint, Fault::Gated(gate.clone()));
+    }
+    gate
 }
 
 /// The VMs of an Envoy with two workers that fetch: one for each, and one on the main thread.
@@ -106,9 +130,25 @@ pub(crate) fn send(request: Request) -> JoinHandle<Response> {
     tokio::spawn(async move { request.send().await })
 }
 
-/// The filter with this configuration, and the secret of `order-service` from the environment.
+/// The filter with this configuration, [patient](patient), and the secret of `order-service` from the environment.
 pub(crate) fn wasm(configuration: &Value) -> Wasm {
-    Wasm::new(configuration).host_env("ORDER_SERVICE_SECRET")
+    Wasm::new(&patient(configuration.clone())).host_env("ORDER_SERVICE_SECRET")
+}
+
+/// Gives each fetch and each waiting request the longest time that a configuration may give, unless this one says how long: a
+/// slow machine needs more than the default of 5 s, and a provider that fails is noticed at once all the same.
+pub(crate) fn patient(mut configuration: Value) -> Value {
+    for issuer in
+        configuration["issuers"].as_object_mut().into_iter().flat_map(|issuers| issuers.values_mut())
+    {
+        if let Some(issuer) = issuer.as_object_mut() {
+            issuer.entry("timeout").or_insert(json!("60s"));
+        }
+    }
+    if configuration["waiting"]["timeout"].is_null() {
+        configuration["waiting"]["timeout"] = json!("60s");
+    }
+    configuration
 }
 
 /// Envoy with a way to the provider and to the service, and the secret of `order-service` in its environment.

@@ -8,6 +8,7 @@ use m2m_auth_kit::token::{self, Mint, sign_bytes};
 use serde_json::{Value, json};
 
 /// One request, to be sent to each of the two.
+#[derive(Clone)]
 pub(super) struct Case {
     pub(super) group: &'static str,
     pub(super) name: &'static str,
@@ -15,9 +16,22 @@ pub(super) struct Case {
     path: String,
     headers: Vec<(&'static str, String)>,
     body: &'static str,
+    /// What its token has instead of good claims, of the time when it is sent.
+    change: Option<fn(&mut Value)>,
 }
 
 impl Case {
+    /// With a token whose times are those of now.
+    pub(super) fn ready(&self, keys: &Keys) -> Self {
+        let mut ready = self.clone();
+        if let Some(change) = self.change {
+            let mut claims = claims();
+            change(&mut claims);
+            ready.headers.push(("authorization", format!("Bearer {}", Mint::of(claims).sign(&keys.current))));
+        }
+        ready
+    }
+
     pub(super) fn request(&self, url: impl FnOnce(&str) -> String) -> Request {
         let request = Request::new(self.method, url(&self.path)).body(self.body);
         self.headers.iter().fold(request, |request, (name, value)| request.header(name, value))
@@ -103,9 +117,11 @@ impl Keys {
     }
 }
 
-/// Good claims.
+/// Good claims, for longer than all requests take.
 pub(super) fn claims() -> Value {
-    token::claims(ISSUER)
+    let mut claims = token::claims(ISSUER);
+    claims["exp"] = json!(token::now() + 86_400);
+    claims
 }
 
 struct Corpus<'k> {
@@ -121,7 +137,7 @@ impl Corpus<'_> {
     fn ask(&mut self, name: &'static str, path: &str, headers: &[(&'static str, &str)]) {
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         let (group, path) = (self.group, path.to_owned());
-        self.cases.push(Case { group, name, method: "GET", path, headers, body: "" });
+        self.cases.push(Case { group, name, method: "GET", path, headers, body: "", change: None });
     }
 
     fn token(&mut self, name: &'static str, token: &str) {
@@ -134,10 +150,8 @@ impl Corpus<'_> {
 
     fn changed(&mut self, path: &str, changes: &[Change]) {
         for (name, change) in changes {
-            let mut claims = claims();
-            change(&mut claims);
-            let token = Mint::of(claims).sign(&self.keys.current);
-            self.ask(name, path, &[("authorization", &format!("Bearer {token}"))]);
+            self.ask(name, path, &[]);
+            self.cases.last_mut().unwrap().change = Some(*change);
         }
     }
 

@@ -122,7 +122,8 @@ async fn when_all_who_waited_have_gone_the_next_one_has_their_token() {
 #[tokio::test]
 async fn a_client_that_goes_away_behind_more_than_envoy_takes_in_keeps_its_place_until_its_time_is_up() {
     let (scene, gate) = without_token(Place::Listener, |configuration| {
-        configuration["waiting"] = json!({ "timeout": "2s", "requests": 1 });
+        // The next one comes, and is refused, within this.
+        configuration["waiting"] = json!({ "timeout": "10s", "requests": 1 });
     })
     .await;
     let upload = send(scene.request("POST", "/gone").body(vec![b'x'; 16 * 1024 * 1024]));

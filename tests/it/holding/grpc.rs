@@ -1,6 +1,6 @@
 //! gRPC while it is held, and what its clients are told when they are refused.
 
-use super::{PLACES, Place, at, grpc, grpc_status, held, message, patient, without_keys, without_token};
+use super::{PLACES, Place, at, grpc, grpc_status, held, message, without_keys, without_token};
 use crate::scene::{Scene, inbound, outbound, send, wasm};
 use m2m_auth_kit::idp::{Endpoint, Fault, Idp};
 use m2m_auth_kit::token::Mint;
@@ -85,7 +85,7 @@ async fn silent(place: Place, configuration: fn(&Idp) -> serde_json::Value) -> S
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     idp.fault(Endpoint::Token, Fault::Hang);
     idp.fault(Endpoint::Keys, Fault::Hang);
-    let mut configuration = patient(configuration(&idp));
+    let mut configuration = configuration(&idp);
     configuration["waiting"]["timeout"] = json!("1s");
     at(place, idp, upstream, &wasm(&configuration), |_| ()).await
 }

@@ -11,6 +11,7 @@ use m2m_auth_kit::upstream::Upstream;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
+use tokio::net::TcpSocket;
 
 /// Certificates of nobody, for a hundred years.
 const TLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls");
@@ -58,7 +59,11 @@ async fn scene(bound: Value) -> Scene {
         typed("DownstreamTlsContext", json!({ "common_tls_context": asked }));
     listener["filter_chains"][0]["filters"][0]["typed_config"]["forward_client_cert_details"] =
         json!("SANITIZE_SET");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Nobody else gets the port before Envoy does, which shares it as it shares its own among its workers.
+    let reserved = TcpSocket::new_v4().unwrap();
+    reserved.set_reuseport(true).unwrap();
+    reserved.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = reserved.local_addr().unwrap().port();
     listener["address"]["socket_address"]["port_value"] = json!(port);
     let caller = |name: &str, certificate: bool| {
         let mut context = json!({ "validation_context": { "trusted_ca": file("ca.pem") } });
@@ -77,7 +82,9 @@ async fn scene(bound: Value) -> Scene {
         .listener(listener)
         .listener(envoy::listener("with", vec![], envoy::route_to("with")))
         .listener(envoy::listener("without", vec![], envoy::route_to("without")));
-    Scene::of(idp, upstream, builder).await
+    let scene = Scene::of(idp, upstream, builder).await;
+    drop(reserved);
+    scene
 }
 
 async fn call(scene: &Scene, client: &str, token: &str) -> Response {

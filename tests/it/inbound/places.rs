@@ -1,10 +1,9 @@
 //! Tokens in headers of their own, cookies and queries, and what the service sees of them.
 
-use crate::scene::{Scene, arrived, inbound};
-use m2m_auth_kit::idp::{Endpoint, Fault, Idp};
+use crate::scene::{Scene, arrived, gated, inbound, send};
+use m2m_auth_kit::idp::{Endpoint, Idp};
 use m2m_auth_kit::upstream::Upstream;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// Tokens wherever they may stand.
 fn everywhere(idp: &Idp) -> Value {
@@ -81,13 +80,16 @@ async fn two_credentials_in_different_places_are_one_too_many_and_no_answer_tell
 #[tokio::test]
 async fn a_token_in_the_query_is_taken_out_of_a_request_that_waited_and_of_one_that_was_spared() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
-    idp.fault(Endpoint::Keys, Fault::Slow(Duration::from_secs(1)));
+    let gate = gated(&idp, &[Endpoint::Keys]);
     let scene = Scene::with(idp, upstream, everywhere).await;
     let token = scene.idp.token();
     let spared = scene.get("/permissive?access_token=garbage&a=1").header("cookie", "session=x").send().await;
     assert_eq!(arrived(&spared, "m2m-auth-decision"), ["several_tokens"]);
     assert_eq!(spared.json()["path"], "/permissive?a=1");
     assert!(arrived(&spared, "cookie").is_empty());
-    let waited = scene.get(&format!("/inventory?access_token={token}&a=1")).send().await;
+    let waited = send(scene.get(&format!("/inventory?access_token={token}&a=1")));
+    scene.held(1).await;
+    gate.open();
+    let waited = waited.await.unwrap();
     assert_eq!((waited.status, &waited.json()["path"]), (200, &json!("/inventory?a=1")));
 }

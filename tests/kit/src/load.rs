@@ -9,7 +9,9 @@ mod open;
 
 use crate::{
     client::{Connection, Request, Response},
+    record::Recorded,
     serve::runtime,
+    token::now,
 };
 use std::{
     collections::BTreeMap,
@@ -19,7 +21,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{
     task::JoinHandle,
@@ -40,6 +42,7 @@ pub struct Load {
     duration: Option<Duration>,
     rate: Option<f64>,
     open: bool,
+    stamped: bool,
 }
 
 /// A load that is being driven. Dropping it ends it too.
@@ -97,7 +100,15 @@ impl Load {
             ["127.0.0.1:", "localhost:", "[::1]:"].iter().any(|start| address.starts_with(start));
         assert!(is_loopback, "load goes to loopback only, not to {address}");
         assert!(requests.iter().all(|request| request.address() == address), "one address at a time");
-        Self { requests, connections: 1, total: None, duration: None, rate: None, open: false }
+        Self {
+            requests,
+            connections: 1,
+            total: None,
+            duration: None,
+            rate: None,
+            open: false,
+            stamped: false,
+        }
     }
 
     /// The number of keep-alive connections, 1 by default.
@@ -137,6 +148,13 @@ impl Load {
     #[must_use]
     pub fn open_loop(mut self) -> Self {
         self.open = true;
+        self
+    }
+
+    /// Each request says in a header when it was sent: see [`sent_at`].
+    #[must_use]
+    pub fn stamped(mut self) -> Self {
+        self.stamped = true;
         self
     }
 
@@ -290,7 +308,26 @@ impl fmt::Display for Report {
     }
 }
 
+/// The header by which a request says when it was sent, in milliseconds since 1970.
+const SENT: &str = "x-kit-sent";
+
+/// When a request of a [stamped](Load::stamped) load was sent, in seconds since 1970; of another one, now. A service that refuses
+/// tokens by this time refuses none for having been under way on a slow machine.
+pub fn sent_at(request: &Recorded) -> u64 {
+    let stamp = request.header(SENT).and_then(|millis| millis.parse::<u64>().ok());
+    stamp.map_or_else(now, |millis| millis / 1000)
+}
+
 impl Plan {
+    /// The request as it is sent now.
+    fn stamp(&self, request: &Request) -> Request {
+        if !self.load.stamped {
+            return request.clone();
+        }
+        let millis = SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_millis();
+        request.clone().header(SENT, millis.to_string())
+    }
+
     /// The next request and when it is due; none when there is none left to begin.
     fn next(&self) -> Option<(&Request, Instant)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -322,7 +359,7 @@ async fn drive(plan: Arc<Plan>) -> Report {
         if plan.is_stopped() {
             break;
         }
-        let outcome = exchange(request, &mut connection, &mut report.reconnected).await;
+        let outcome = exchange(&plan.stamp(request), &mut connection, &mut report.reconnected).await;
         report.count(outcome, plan.since_start(due), plan.start.elapsed());
     }
     report

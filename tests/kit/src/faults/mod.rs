@@ -11,7 +11,7 @@ mod stage;
 pub use crash::{crashing, fatal};
 
 use crate::{
-    idp::{Endpoint, Fault, Idp},
+    idp::{Endpoint, Fault, Gate, Idp},
     json,
     load::{Exchange, Load, Report, Running},
 };
@@ -37,6 +37,8 @@ pub struct Order {
     pub span: Duration,
     /// Requests per second.
     pub rate: f64,
+    /// How long our filter lets a request wait, and how long a fetch may take.
+    pub patience: Duration,
 }
 
 /// What goes wrong.
@@ -87,9 +89,6 @@ pub struct Outcome {
     /// How Envoy ended, if it did.
     pub died: Option<String>,
 }
-
-/// How long our filter lets a request wait, by default.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// When nobody could get a token, or was under way in a VM that was ended, since the start of the load.
 enum Gap {
@@ -148,14 +147,14 @@ impl Scenario {
     /// Plays it.
     pub async fn play(self, filter: Filter, order: &Order) -> Outcome {
         let idp = Idp::start().await;
-        let life = self.life(order.span);
+        let (life, slow) = (self.life(order.span), Gate::default());
         idp.change_client(CLIENT, |client| client.lifetime = life);
         match self {
-            Self::Slow => idp.fault(Endpoint::Token, Fault::Slow(SLOW)),
+            Self::Slow => idp.fault(Endpoint::Token, Fault::Gated(slow.clone())),
             Self::Clock => set_clock(&idp, -OFF),
             _ => {}
         }
-        let mut stage = match Stage::start(idp, self, filter).await {
+        let mut stage = match Stage::start(idp, self, filter, order.patience).await {
             Ok(stage) => stage,
             Err(error) => {
                 let exit = error.exit.map_or_else(|| "it does not start".to_owned(), |exit| exit.to_string());
@@ -168,13 +167,13 @@ impl Scenario {
             before = stage.idp.count(Endpoint::Token);
         }
         let begun = Instant::now();
-        let load =
-            Load::of(stage.request()).open_loop().connections(16).rate(order.rate).duration(order.span);
-        let load = load.start();
-        let gaps = self.happen(&mut stage, &load, order.span).await;
+        let load = Load::of(stage.request()).open_loop().stamped().connections(16).rate(order.rate);
+        let load = load.duration(order.span).start();
+        let gaps = self.happen(&mut stage, &load, order.span, &slow).await;
         let report = load.finish().await;
         let asked = stage.idp.requests(Endpoint::Token).into_iter().map(|request| request.at);
-        let judge = Judge { begun, life: Duration::from_secs(life), asked: asked.collect(), gaps };
+        let (life, patience) = (Duration::from_secs(life), order.patience);
+        let judge = Judge { begun, life, patience, asked: asked.collect(), gaps };
         Outcome {
             fetches: stage.idp.count(Endpoint::Token) - before,
             died: stage.envoy.ended().map(|status| status.to_string()),
@@ -183,10 +182,21 @@ impl Scenario {
     }
 
     /// Lets happen what is to happen during the load.
-    async fn happen(self, stage: &mut Stage, load: &Running, span: Duration) -> Vec<Gap> {
+    async fn happen(self, stage: &mut Stage, load: &Running, span: Duration, slow: &Gate) -> Vec<Gap> {
         let (start, end) = (span / 3, span / 3 + self.gap(span));
         match self {
-            Self::ShortLife | Self::Slow | Self::ClusterFilter => return Vec::new(),
+            Self::ShortLife => {
+                stage.idp.wait_for(Endpoint::Token, stage.idp.count(Endpoint::Token) + 1).await;
+                return Vec::new();
+            }
+            Self::Slow => {
+                // The load has begun before this, however long Envoy took to start.
+                load.at(SLOW).await;
+                stage.idp.fault(Endpoint::Token, Fault::Slow(SLOW));
+                slow.open();
+                return Vec::new();
+            }
+            Self::ClusterFilter => return Vec::new(),
             Self::Errors | Self::CutInHalf | Self::Garbage => {
                 load.at(start).await;
                 let fault = match self {
@@ -222,7 +232,11 @@ impl Scenario {
             }
             Self::SecretRotated => {
                 load.at(start).await;
+                let asked = stage.idp.count(Endpoint::Token);
                 stage.rotate_secret();
+                // Ours tries the old one first.
+                let more = if stage.filter == Filter::Ours { 2 } else { 1 };
+                stage.idp.wait_for(Endpoint::Token, asked + more).await;
                 return Vec::new();
             }
             Self::Pushes => {
@@ -297,6 +311,7 @@ fn come_again() -> Fault {
 struct Judge {
     begun: Instant,
     life: Duration,
+    patience: Duration,
     /// When the provider was asked.
     asked: Vec<Instant>,
     gaps: Vec<Gap>,
@@ -329,7 +344,7 @@ impl Judge {
             Gap::NoVm(from, to) => exchange.due <= to && exchange.ended >= from,
             Gap::NoTokens(from, to) => {
                 exchange.due >= from
-                    && exchange.due + PATIENCE < to
+                    && exchange.due + self.patience < to
                     && !self.has_token(exchange.due, from, to)
             }
         })

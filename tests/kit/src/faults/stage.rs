@@ -7,13 +7,13 @@ use crate::{
     envoy::{self, Builder, Envoy, Pushed, StartError, Wasm, module},
     idp::{Endpoint, Idp},
     json,
-    load::Load,
+    load::{Load, sent_at},
     record::Recorded,
-    token::{decode, now},
+    token::decode,
     upstream::{Reply, Upstream},
     wait::until,
 };
-use std::fs;
+use std::{fs, time::Duration};
 use tempfile::TempDir;
 
 /// As whom tokens are fetched.
@@ -34,13 +34,19 @@ pub(super) struct Stage {
     pub(super) envoy: Envoy,
     _upstream: Upstream,
     _folder: TempDir,
+    pub(super) filter: Filter,
     filters: Vec<Value>,
     pushed: u32,
 }
 
 impl Stage {
     /// Starts all of it; an error is how Envoy ended instead.
-    pub(super) async fn start(idp: Idp, scenario: Scenario, filter: Filter) -> Result<Self, StartError> {
+    pub(super) async fn start(
+        idp: Idp,
+        scenario: Scenario,
+        filter: Filter,
+        patience: Duration,
+    ) -> Result<Self, StartError> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let upstream = Upstream::start().await;
         upstream.answer_by(|request| (!shows_a_good_token(request)).then(|| Reply::new(401, &[])));
@@ -54,7 +60,7 @@ impl Stage {
                 filter
             }
             Filter::Ours => {
-                let mut configuration = configuration(&idp);
+                let mut configuration = configuration(&idp, patience);
                 if scenario == Scenario::SecretRotated {
                     configuration["outbound"]["credentials"][CLIENT]["client_secret"] =
                         json!([{ "inline": SECRET }, { "inline": NEXT }]);
@@ -76,7 +82,7 @@ impl Stage {
         };
         let builder = builder(&idp).cluster(service).listener(listener(filters.clone(), 0));
         let envoy = builder.start().await?;
-        Ok(Self { idp, envoy, _upstream: upstream, _folder: folder, filters, pushed: 0 })
+        Ok(Self { idp, envoy, _upstream: upstream, _folder: folder, filter, filters, pushed: 0 })
     }
 
     pub(super) fn request(&self) -> Request {
@@ -139,7 +145,8 @@ fn listener(filters: Vec<Value>, number: u32) -> Value {
     listener
 }
 
-fn configuration(idp: &Idp) -> Value {
+fn configuration(idp: &Idp, patience: Duration) -> Value {
+    let patience = format!("{}s", patience.as_secs());
     let credential = json!({
         "issuer": "keycloak",
         "client_id": CLIENT,
@@ -147,16 +154,18 @@ fn configuration(idp: &Idp) -> Value {
         "scopes": ["inventory-api"],
     });
     json!({
-        "issuers": { "keycloak": { "issuer": idp.issuer(), "cluster": "keycloak" } },
+        "issuers": { "keycloak": { "issuer": idp.issuer(), "cluster": "keycloak", "timeout": patience } },
+        "waiting": { "timeout": patience },
         "outbound": { "credentials": { CLIENT: credential }, "rules": [{ "credential": CLIENT }] },
     })
 }
 
+/// One that had not ended when its request was sent.
 fn shows_a_good_token(request: &Recorded) -> bool {
     let value = request.header("authorization").unwrap_or_default();
     let claims = value.strip_prefix("Bearer ").map(|token| decode(token).1);
     claims.is_some_and(|claims| {
         let ahead = claims[AHEAD].as_i64().unwrap_or_default();
-        claims["exp"].as_u64() >= Some(now().saturating_add_signed(ahead))
+        claims["exp"].as_u64() >= Some(sent_at(request).saturating_add_signed(ahead))
     })
 }

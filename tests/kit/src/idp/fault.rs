@@ -114,7 +114,8 @@ impl Gate {
         self.0.send_replace(true);
     }
 
-    async fn opened(&self) {
+    /// Comes back when it is open.
+    pub async fn opened(&self) {
         // Fails only when there is no sender, and here is one.
         let _ = self.0.subscribe().wait_for(|open| *open).await;
     }
@@ -139,7 +140,10 @@ fn cut_in_half(good: &Good) -> Response<crate::serve::Body> {
     let (sender, body) = frames();
     tokio::spawn(async move {
         let _ = sender.send(Ok(Frame::data(Bytes::from(half)))).await;
-        // Only so that the half is flushed before the connection is cut; nobody waits for this.
+        // Only so that the half is flushed before the connection is cut, once it has been taken; nobody waits for this.
+        while sender.capacity() < sender.max_capacity() && !sender.is_closed() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
         let _ = sender.send(Err("told to cut the answer in half".into())).await;
     });

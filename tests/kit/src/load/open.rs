@@ -36,7 +36,7 @@ pub(super) async fn drive(plan: Arc<Plan>) -> Report {
         let (plan, request) = (Arc::clone(&plan), request.clone());
         under_way.spawn(async move {
             let mut reconnected = 0;
-            let outcome = exchange(&request, &mut connection, &mut reconnected).await;
+            let outcome = exchange(&plan.stamp(&request), &mut connection, &mut reconnected).await;
             Ended { outcome, connection, reconnected, due: plan.since_start(due), at: plan.start.elapsed() }
         });
     }

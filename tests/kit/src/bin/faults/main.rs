@@ -63,7 +63,8 @@ fn line(scenario: &str, filter: &str, outcome: Option<&Outcome>) -> String {
 
 /// The command line.
 fn read(mut arguments: impl Iterator<Item = String>) -> Result<(Order, Vec<Scenario>), String> {
-    let mut order = Order { span: Duration::from_secs(60), rate: 200.0 };
+    // As patient as the filter is by default.
+    let mut order = Order { span: Duration::from_secs(60), rate: 200.0, patience: Duration::from_secs(5) };
     let mut scenarios = Vec::new();
     while let Some(name) = arguments.next() {
         if !name.starts_with('-') {
