@@ -84,11 +84,12 @@ pub enum Fit {
 }
 
 /// Whether upper and lower case are the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Case {
     /// They are two.
     Exact,
     /// They are one.
+    #[default]
     Ignored,
 }
 

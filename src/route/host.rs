@@ -3,7 +3,7 @@
 //! In: the host of a request, with its port if it has one. Out: what is left where a server takes user information, a
 //! malformed port, a dot at the end or an encoding away. A plain host has one reading.
 
-use super::path::{MAX_READINGS, Unreadable, decoded, fold_unicode};
+use super::path::{MAX_READINGS, Step, Unreadable, decoded, fold_unicode};
 use std::borrow::Cow;
 
 /// The readings of a host; the first is the host as it was sent.
@@ -29,9 +29,8 @@ pub(super) fn readings(host: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, Unreadable> {
     }
 }
 
-/// What servers do to a host. Each returns none where it changes nothing.
-const STEPS: [fn(&[u8]) -> Option<Vec<u8>>; 6] =
-    [decoded, fold_unicode, without_port, without_user, without_end, without_dot];
+/// What servers do to a host.
+const STEPS: [Step; 6] = [decoded, fold_unicode, without_port, without_user, without_end, without_dot];
 
 /// RFC 3986 `reg-name` without encodings, with a port of digits or none.
 fn is_plain(host: &[u8]) -> bool {

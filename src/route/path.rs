@@ -127,8 +127,11 @@ impl PathReading<'_> {
     }
 }
 
-/// What servers do to a path beside decoding it. Each returns none where it changes nothing.
-const STEPS: [fn(&[u8]) -> Option<Vec<u8>>; 11] = [
+/// Something that servers do to a path; none where it changes nothing.
+pub(super) type Step = fn(&[u8]) -> Option<Vec<u8>>;
+
+/// What servers do to a path beside decoding it.
+const STEPS: [Step; 11] = [
     fold_unicode,
     slashes_for_backslashes,
     without_parameters,
@@ -148,11 +151,8 @@ fn is_plain(path: &[u8]) -> bool {
     let mut before = 0;
     for &byte in path {
         let plain = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => true,
-            b'-' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' => true,
-            b'+' | b',' | b'=' | b':' | b'@' | b'.' => true,
             b'/' => !matches!(before, b'/' | b'.'),
-            _ => false,
+            _ => byte.is_ascii_alphanumeric() || b"-_~!$&'()*+,=:@.".contains(&byte),
         };
         if !plain {
             return false;
@@ -316,10 +316,14 @@ fn without_empty_segments(path: &[u8]) -> Option<Vec<u8>> {
     changed(path, merged)
 }
 
-/// What a URL parser makes of a path that is a URL, or that starts as one without its scheme does.
+/// What a URL parser makes of a path that is a URL, or that starts as one without its scheme does. The WHATWG parser skips all
+/// slashes before the authority.
 fn without_authority(path: &[u8]) -> Option<Vec<u8>> {
     let after = match path {
-        [b'/', b'/', rest @ ..] => rest,
+        [b'/', b'/', ..] => {
+            let start = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
+            path.get(start..).unwrap_or_default()
+        }
         [b'/', ..] => return None,
         _ => match path.windows(3).position(|three| three == b"://") {
             Some(at) => path.get(at.saturating_add(3)..).unwrap_or_default(),
@@ -442,6 +446,8 @@ mod tests {
             (b"//admin//x", "/admin/x"),
             (b"//public/admin/users", "/admin/users"),
             (b"//public", "/"),
+            (b"///public@x/admin/users", "/admin/users"),
+            (b"/\\/public/admin", "/admin"),
             (b"/\\public/admin", "/admin"),
             (b"http://x/admin", "/admin"),
             (b"http://x", "/"),

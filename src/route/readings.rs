@@ -13,8 +13,8 @@ pub struct Attributes {
     path: bool,
     method: bool,
     host: bool,
-    /// Whether the servers behind take `/a` and `/A` for two paths.
-    case_sensitive: bool,
+    /// Whether the servers behind take `/a` and `/A` for one path.
+    case: Case,
 }
 
 /// The readings of a request lead to different rules, or are too many; by what they differ.
@@ -54,7 +54,8 @@ pub struct View<'v> {
 impl Attributes {
     /// What these rules look at.
     pub fn of<'m>(rules: impl Iterator<Item = &'m Match>, case_sensitive: bool) -> Self {
-        rules.fold(Self { case_sensitive, ..Self::default() }, |own, rule| Self {
+        let case = if case_sensitive { Case::Exact } else { Case::Ignored };
+        rules.fold(Self { case, ..Self::default() }, |own, rule| Self {
             path: own.path || rule.path.is_some(),
             method: own.method || !rule.methods.is_empty(),
             host: own.host || rule.host.is_some(),
@@ -74,8 +75,7 @@ impl<'a> Target<'a> {
         let methods = if looked_at.method { self.other_methods() } else { Vec::new() };
         let hosts = if looked_at.host { host::readings(self.head.host()) } else { Ok(Vec::new()) };
         let hosts = hosts.map_err(|Unreadable| unreadable(Ambiguity::Host))?;
-        let case = if looked_at.case_sensitive { Case::Exact } else { Case::Ignored };
-        let readings = Readings { target: self, case, paths, methods, hosts };
+        let readings = Readings { target: self, case: looked_at.case, paths, methods, hosts };
         if readings.count() > MAX_READINGS {
             return Err(unreadable(Ambiguity::Path));
         }
@@ -103,7 +103,7 @@ fn unreadable(by: Ambiguity) -> Ambiguity {
     by
 }
 
-impl<'a> Readings<'a> {
+impl Readings<'_> {
     /// The first rule that is for the request, by its place; the same one for every reading.
     pub fn choose<R>(
         &self,

@@ -71,7 +71,7 @@ fn configuration(idp: &Idp, loose: &Idp) -> Value {
         "scopes": ["orders:read", "orders:write"],
         "audience": "https://orders.example.com/?a=b&c",
         "resource": ["https://one.example.com/", "https://two.example.com/"],
-        "parameters": { "tenant": "caf\u{e9} & co", "x": "" },
+        "parameters": { "tenant": "caf\u{e9} & co", "x": "=" },
     });
     json!({
         "issuers": {

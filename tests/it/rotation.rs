@@ -9,9 +9,9 @@ use m2m_auth_kit::key::Alg;
 use m2m_auth_kit::load::Load;
 use m2m_auth_kit::token::Mint;
 use m2m_auth_kit::upstream::Upstream;
-use m2m_auth_kit::wait::until;
+use m2m_auth_kit::wait::{now, until};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// A scene whose VMs all have the keys.
@@ -69,7 +69,7 @@ async fn a_flood_of_made_up_keys_costs_one_fetch_in_a_while_and_nobody_else_a_th
         let names = (start..start + 100).map(|number| made_up(&scene, &format!("made-up-{number}")));
         names.map(|token| scene.get("/inventory/flood").bearer(token)).collect()
     };
-    let (first, begun) = (flood(0), Instant::now());
+    let (first, begun) = (flood(0), now());
     let running: Vec<_> = first.iter().cloned().map(send).collect();
     scene.held(100).await;
     let honest =
@@ -193,7 +193,7 @@ async fn a_key_set_that_is_unchanged_is_not_sent_again_and_ends_nobodys_token() 
 async fn keys_are_renewed_no_sooner_than_a_minute_though_the_provider_says_seconds() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     idp.answer_headers(Endpoint::Keys, &[("cache-control", "public, max-age=1, must-revalidate")]);
-    let begun = Instant::now();
+    let begun = now();
     let scene = Scene::with(idp, upstream, inbound).await;
     scene.logged(HAS_KEYS, VMS).await;
     let load = Load::of(scene.get("/inventory").bearer(scene.idp.token())).connections(2).rate(20.0);

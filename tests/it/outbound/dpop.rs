@@ -8,10 +8,9 @@ use m2m_auth_kit::idp::{Endpoint, Fault, Idp};
 use m2m_auth_kit::load::Load;
 use m2m_auth_kit::token::decode;
 use m2m_auth_kit::upstream::Upstream;
-use m2m_auth_kit::wait::until;
+use m2m_auth_kit::wait::{now, until};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 const ORIGIN: &str = "https://api.example.com";
 
@@ -143,7 +142,7 @@ async fn a_provider_that_wants_a_nonce_for_ever_is_not_asked_for_ever() {
             Endpoint::Token,
             Fault::Answer(400, vec![("dpop-nonce".to_owned(), nonce.to_owned())], body),
         );
-        let begun = Instant::now();
+        let begun = now();
         let scene = Scene::with(idp, upstream, bound).await;
         assert!(retry_after(&scene.get("/orders").send().await) > 1);
         scene

@@ -6,10 +6,10 @@ use m2m_auth_kit::load::{Load, sent_at};
 use m2m_auth_kit::record::Recorded;
 use m2m_auth_kit::token::decode;
 use m2m_auth_kit::upstream::{Reply, Upstream};
-use m2m_auth_kit::wait::until;
+use m2m_auth_kit::wait::{now, until};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Two credentials, for two paths.
 fn two(idp: &Idp) -> Value {
@@ -75,7 +75,7 @@ async fn a_token_that_an_upstream_refuses_is_renewed_once_in_a_while_and_403_cos
 
     scene.upstream.answer_when("authorization", &first, 401);
     scene.upstream.answer_when("authorization", &payment, 403);
-    let refused_first = Instant::now();
+    let refused_first = now();
     let mut refusals = 0;
     for path in ["/orders", "/payments"] {
         let report = Load::of(scene.get(path)).connections(4).requests(40).run().await;

@@ -6,9 +6,8 @@ use crate::scene::{
 use m2m_auth_kit::client;
 use m2m_auth_kit::idp::{Endpoint, Fault, Idp};
 use m2m_auth_kit::upstream::Upstream;
-use m2m_auth_kit::wait::until;
+use m2m_auth_kit::wait::{now, until};
 use serde_json::{Value, json};
-use std::time::Instant;
 
 /// A rule for each way to be without a token.
 fn ways(idp: &Idp) -> Value {
@@ -83,7 +82,7 @@ async fn a_wrong_secret_is_told_to_the_operator_in_the_providers_words_and_never
             json!({ "inline": "wrong-5ecret" });
         configuration
     };
-    let begun = Instant::now();
+    let begun = now();
     let scene = Scene::with(idp, upstream, configuration).await;
     let answer = scene.get("/orders").send().await;
     // Any backoff of a fault that an operator has to mend: how many there have been is a matter of time.

@@ -27,3 +27,8 @@ pub async fn try_until<T>(patience: Duration, mut probe: impl AsyncFnMut() -> Op
     .await
     .ok()
 }
+
+/// The moment, for tests on real Envoy that must know how long something took.
+pub fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
