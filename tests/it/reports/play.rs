@@ -86,13 +86,11 @@ impl Play {
         let mut step = self.plugin.request(RequestId(self.next), head, self.clock());
         self.drain();
         while step == Step::Wait {
-            step = match self.ended.pop_front() {
-                Some(step) => step,
-                None => {
-                    self.advance(None);
-                    Step::Wait
-                }
-            };
+            if let Some(ended) = self.ended.pop_front() {
+                step = ended;
+            } else {
+                self.advance(None);
+            }
         }
         let after = self.now - start;
         match step {
