@@ -5,6 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use m2m_auth::discovery::Metadata;
 use m2m_auth::document;
 use m2m_auth::dpop::shown::{self, Terms};
 use m2m_auth::io::{Dice, Head, Instant, Reply};
@@ -244,7 +245,8 @@ pub(crate) fn discovery(bytes: &[u8]) {
     let Some(reply) = reply(bytes) else { return };
     let found = POLICY.with(|policy| policy.issuers[0].discovery.as_ref().map(|own| own.read(&reply)));
     if let Some(Ok(metadata)) = found {
-        let found = [metadata.jwks_uri, metadata.token_endpoint, metadata.introspection_endpoint];
+        let Metadata { jwks_uri, token_endpoint, token_endpoint_alias, introspection_endpoint } = metadata;
+        let found = [jwks_uri, token_endpoint, token_endpoint_alias, introspection_endpoint];
         for endpoint in found.into_iter().flatten() {
             assert!(
                 ["idp.example.com", "keys.example.com"].contains(&endpoint.authority.as_str()),

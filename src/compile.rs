@@ -21,7 +21,7 @@ mod tokens;
 mod waiting;
 
 use crate::bearer::At;
-use crate::config::{self, Config};
+use crate::config::{self, AuthMethod, Config};
 use crate::jwt::Name;
 use crate::layout::Layout;
 use crate::located::Path;
@@ -239,6 +239,8 @@ fn named(require: &config::Require) -> impl Iterator<Item = &str> + Clone {
 struct Uses<'a> {
     verifying: Vec<&'a str>,
     asking: Vec<&'a str>,
+    /// Those that clients ask for tokens by a certificate.
+    certified: Vec<&'a str>,
 }
 
 impl<'a> Uses<'a> {
@@ -247,7 +249,9 @@ impl<'a> Uses<'a> {
         let required = rules.filter_map(|rule| rule.require.as_ref());
         let verifying = required.flat_map(named).collect();
         let credentials = config.outbound.iter().flat_map(|outbound| &outbound.credentials.0);
-        let asking = credentials.filter_map(|(_, credential)| credential.issuer.as_deref()).collect();
-        Self { verifying, asking }
+        let asking = credentials.clone().filter_map(|(_, credential)| credential.issuer.as_deref()).collect();
+        let certified = credentials.filter(|(_, own)| own.auth_method == AuthMethod::TlsClientAuth);
+        let certified = certified.filter_map(|(_, credential)| credential.issuer.as_deref()).collect();
+        Self { verifying, asking, certified }
     }
 }

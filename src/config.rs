@@ -70,6 +70,12 @@ pub struct Issuer {
     pub tenants: Vec<String>,
     /// The Envoy cluster that reaches it. Not needed with `jwks` inline and no credential.
     pub cluster: Option<String>,
+    /// The cluster that reaches its `jwks_uri`, where that is on another host than its metadata. Default: `cluster`.
+    pub jwks_cluster: Option<String>,
+    /// The cluster that reaches its token endpoint, e.g. one that presents a client certificate. Default: `cluster`.
+    pub token_cluster: Option<String>,
+    /// The cluster that reaches its introspection endpoint. Default: `cluster`.
+    pub introspection_cluster: Option<String>,
     /// Where its tokens say what: `keycloak` (the default), `auth0`, `entra`, `okta`, `cognito`, `google` or `kubernetes`.
     /// `realm_roles` are then Auth0's `permissions`, Entra's `roles`, Okta's `groups`, Cognito's `cognito:groups`; `scopes` are
     /// `scope` or `scp`; the client in the audit log is `azp`, `client_id`, `cid`, `appid`, or Kubernetes' `sub`. Cognito's tokens
@@ -530,7 +536,9 @@ pub struct Credential {
     pub requests_per_second: Option<u32>,
     /// For `jwt_bearer`: `sub` of the assertion, whom the token is for (RFC 7523 section 3). Default: the client itself.
     pub assertion_subject: Option<String>,
-    /// For `jwt_bearer`: further claims of the assertion, such as `{ scope: "…" }`, which Google reads there.
+    /// For `jwt_bearer`: further claims of the assertion, such as `{ scope: "…" }`, which Google reads there. With
+    /// `target_audience` an ID token is asked for, as Cloud Run and IAP want it: an answer with `id_token` alone is then
+    /// taken, and the ID token attached.
     #[serde(deserialize_with = "read::free_form")]
     #[cfg_attr(not(target_family = "wasm"), schemars(with = "schema::FreeForm"))]
     pub assertion_claims: Map<String, Value>,
@@ -572,6 +580,11 @@ pub struct Credential {
     /// Default `false`: the provider and the called service must know `DPoP`. The key is P-256 (ES256) from Envoy 1.37 on,
     /// before that Ed25519 (`EdDSA`).
     pub dpop: bool,
+    /// What `token_type` of the answer may be: names, in any case, and `absent` for none. Default `[Bearer]` (RFC 6749 section
+    /// 7.1: a client must not use a type that it does not understand). `[Bearer, BearerToken, absent]` takes what Apigee sends,
+    /// and providers that leave it out. The token is attached with the `scheme` of the rule, whatever its type is called. Not
+    /// beside `dpop`, where it must be `DPoP`.
+    pub token_types: Option<Vec<String>>,
     /// How long a token is taken to live when the provider does not say. Default `5m`.
     pub default_lifetime: Option<Span>,
 }
@@ -623,7 +636,8 @@ pub enum AuthMethod {
     /// A JWT that is signed with `private_key` (RFC 7523 section 2.2): the provider knows nothing that could be stolen.
     /// Good for one use and 30 s. RS256 and ES256 need Envoy 1.37, `EdDSA` does not.
     PrivateKeyJwt,
-    /// The cluster shows a client certificate (RFC 8705 section 2); the body holds nothing but `client_id`.
+    /// The cluster shows a client certificate (RFC 8705 section 2); the body holds nothing but `client_id`. Where the metadata
+    /// has `mtls_endpoint_aliases`, the alias is asked (section 5); on a host of its own it needs `allowed_hosts`.
     TlsClientAuth,
     /// The cluster adds the proof: Envoy's own `credential_injector` as its HTTP filter, with an `Authorization` of SDS. No
     /// `client_id` is sent: `Authorization: Basic` holds it already, and some providers (Okta) refuse to be told twice.

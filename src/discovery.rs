@@ -6,7 +6,7 @@
 
 use crate::io::{Call, Endpoint, Reply};
 use crate::lease::{Cause, Failure};
-use crate::oauth::answer;
+use crate::oauth::answer::{self, printable};
 use std::time::Duration;
 
 /// An absolute `http` or `https` URL, taken apart.
@@ -38,6 +38,17 @@ impl Url {
         sound.then(|| Self { scheme, authority: authority.to_ascii_lowercase(), path })
     }
 
+    /// The authority without the scheme's default port, with which it names the same host (RFC 3986 section 6.2.3).
+    fn host(&self) -> &str {
+        without_default_port(&self.authority, self.scheme)
+    }
+
+    /// For a log line: without the query.
+    fn shown(&self, scheme: &str) -> String {
+        let path = self.path.split('?').next().unwrap_or_default();
+        printable(&format!("{scheme}://{}{path}", self.authority), QUOTED_CHARS)
+    }
+
     /// The endpoint that `cluster` reaches.
     pub fn through(self, cluster: &str) -> Endpoint {
         Endpoint {
@@ -49,6 +60,14 @@ impl Url {
     }
 }
 
+fn without_default_port<'a>(authority: &'a str, scheme: &str) -> &'a str {
+    let port = if scheme == "https" { ":443" } else { ":80" };
+    authority.strip_suffix(port).or_else(|| authority.strip_suffix(':')).unwrap_or(authority)
+}
+
+/// The most characters of a value of the document that a log line quotes.
+const QUOTED_CHARS: usize = 160;
+
 /// What to ask, and what may be believed of the answer.
 #[derive(Clone, Debug)]
 pub struct Discovery {
@@ -58,6 +77,8 @@ pub struct Discovery {
     pub url: Url,
     /// The cluster that reaches it.
     pub cluster: String,
+    /// The clusters that reach what it names.
+    pub clusters: Clusters,
     /// Further hosts that the document may name.
     pub allowed_hosts: Vec<String>,
     /// How long one call may take.
@@ -68,6 +89,28 @@ pub struct Discovery {
     pub for_tokens: bool,
     /// Whether the document is asked for the introspection endpoint.
     pub for_introspection: bool,
+    /// Which of them are asked by clients that authenticate by a certificate.
+    pub by_certificate: ByCertificate,
+}
+
+/// The clusters that reach a provider's endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clusters {
+    /// `jwks_uri`.
+    pub keys: String,
+    /// `token_endpoint`.
+    pub tokens: String,
+    /// `introspection_endpoint`.
+    pub introspection: String,
+}
+
+/// The endpoints at which a client authenticates by a certificate, and which may have an alias for that (RFC 8705 section 5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByCertificate {
+    /// The token endpoint, for one client at least.
+    pub tokens: bool,
+    /// The introspection endpoint.
+    pub introspection: bool,
 }
 
 /// Where a metadata document may be.
@@ -97,7 +140,9 @@ pub struct Metadata {
     pub jwks_uri: Option<Endpoint>,
     /// `token_endpoint`.
     pub token_endpoint: Option<Endpoint>,
-    /// `introspection_endpoint`.
+    /// `token_endpoint` of `mtls_endpoint_aliases`: for clients that authenticate by a certificate.
+    pub token_endpoint_alias: Option<Endpoint>,
+    /// `introspection_endpoint`, or its alias where the client authenticates by a certificate.
     pub introspection_endpoint: Option<Endpoint>,
 }
 
@@ -109,54 +154,112 @@ impl Discovery {
             Place::OpenId => format!("{base}/.well-known/openid-configuration"),
             Place::OAuth => format!("/.well-known/oauth-authorization-server{base}"),
         };
-        get(Url { path, ..self.url.clone() }.through(&self.cluster), self.timeout)
+        get(Url { path, ..self.url.clone() }.through(&self.cluster), "application/json", self.timeout)
     }
 
     /// The endpoints, if the reply is the metadata of this issuer.
     pub fn read(&self, reply: &Reply) -> Result<Metadata, Failure> {
-        let body = answer::body_of(reply).map_err(|failure| match reply.status {
-            // Not here: the next attempt asks at the other place.
-            Some(404) => Failure { cause: Cause::Elsewhere, ..failure },
-            _ => failure,
-        })?;
-        let document = answer::object(body, "the metadata")?;
+        let document = answer::object(answer::body_of(reply)?, &reply.head, "the metadata")?;
         let text = |name: &str| document.get(name).and_then(serde_json::Value::as_str);
-        if !text("issuer").is_some_and(|named| self.issuers.iter().any(|own| own == named)) {
-            let detail =
-                "the metadata names another issuer; `issuer` must be the exact URL that the provider uses";
-            return Err(Failure::new(Cause::Configuration, detail));
-        }
-        let endpoint = |name: &str, needed: bool| match text(name) {
-            Some(uri) => self.endpoint(name, uri).map(Some),
+        self.check_issuer(text("issuer"))?;
+        let Clusters { keys, tokens, introspection } = &self.clusters;
+        let endpoint = |name: &str, cluster: &str, needed: bool| match text(name) {
+            Some(uri) => self.endpoint(name, uri, cluster).map(Some),
             None if needed => Err(Failure::new(Cause::Configuration, format!("the metadata has no {name}"))),
             None => Ok(None),
         };
-        let jwks_uri = endpoint("jwks_uri", self.for_keys)?;
-        let token_endpoint = endpoint("token_endpoint", self.for_tokens)?;
+        // RFC 8705 section 5: where there is an alias, a client that uses mutual TLS must use it.
+        let aliases = document.get("mtls_endpoint_aliases");
+        let alias = |name: &str, cluster: &str| {
+            let uri = aliases.and_then(|aliases| aliases.get(name)?.as_str());
+            uri.map(|uri| self.endpoint(&format!("mtls_endpoint_aliases.{name}"), uri, cluster)).transpose()
+        };
+        let jwks_uri = endpoint("jwks_uri", keys, self.for_keys)?;
+        let token_endpoint = endpoint("token_endpoint", tokens, self.for_tokens)?;
+        let by_certificate = self.for_tokens && self.by_certificate.tokens;
+        let token_endpoint_alias = if by_certificate { alias("token_endpoint", tokens)? } else { None };
         // Where nobody asks it, it may be anywhere.
-        let introspection_endpoint =
-            if self.for_introspection { endpoint("introspection_endpoint", true)? } else { None };
-        Ok(Metadata { jwks_uri, token_endpoint, introspection_endpoint })
+        let introspection_endpoint = if self.for_introspection {
+            let name = "introspection_endpoint";
+            let alias = if self.by_certificate.introspection { alias(name, introspection)? } else { None };
+            if alias.is_some() { alias } else { endpoint(name, introspection, true)? }
+        } else {
+            None
+        };
+        Ok(Metadata { jwks_uri, token_endpoint, token_endpoint_alias, introspection_endpoint })
     }
 
-    fn endpoint(&self, name: &str, uri: &str) -> Result<Endpoint, Failure> {
+    /// RFC 8414 section 3.3: the document is of the issuer that was asked, by one of its names.
+    fn check_issuer(&self, named: Option<&str>) -> Result<(), Failure> {
+        if named.is_some_and(|named| self.issuers.iter().any(|own| own == named)) {
+            return Ok(());
+        }
+        let expected: Vec<String> = self.issuers.iter().take(4).map(|own| format!("{own:?}")).collect();
+        let expected = expected.join(" or ");
+        let detail = match named {
+            Some(named) => format!(
+                "the metadata's issuer is {}, expected {expected}; `issuer` must be the exact URL that the provider uses",
+                quoted(named)
+            ),
+            None => format!("the metadata has no issuer, expected {expected}"),
+        };
+        Err(Failure::new(Cause::Configuration, detail))
+    }
+
+    fn endpoint(&self, name: &str, uri: &str, cluster: &str) -> Result<Endpoint, Failure> {
         let refused = |detail: String| Failure::new(Cause::Configuration, detail);
         let url =
             Url::parse(uri).ok_or_else(|| refused(format!("the metadata's {name} is not an http(s) URL")))?;
-        let own = |own: Url| url.authority == own.authority && url.scheme == own.scheme;
-        let own = self.issuers.iter().filter_map(|name| Url::parse(name)).any(own);
-        if own || self.allowed_hosts.iter().any(|host| host.eq_ignore_ascii_case(&url.authority)) {
-            return Ok(url.through(&self.cluster));
+        let host = url.host();
+        let own: Vec<Url> = self.issuers.iter().filter_map(|name| Url::parse(name)).collect();
+        let same_host = own.iter().find(|own| own.host() == host);
+        if own.iter().any(|own| own.host() == host && own.scheme == url.scheme) {
+            return Ok(Url { authority: host.to_owned(), ..url }.through(cluster));
         }
-        Err(refused(format!(
-            "the metadata's {name} is on another host than the issuer; `allowed_hosts` can allow it"
-        )))
+        let is_host = |allowed: &String| {
+            let allowed = without_default_port(allowed, url.scheme);
+            allowed.eq_ignore_ascii_case(host) || allowed.eq_ignore_ascii_case(&url.authority)
+        };
+        if self.allowed_hosts.iter().any(is_host) {
+            return Ok(url.through(cluster));
+        }
+        let found = printable(&format!("{}://{}", url.scheme, url.authority), QUOTED_CHARS);
+        let detail = match same_host {
+            Some(own) => {
+                let member = name.rsplit('.').next().unwrap_or(name);
+                format!(
+                    "the metadata's {name} is at {found}, the issuer at {}://{}, expected the same scheme; `{member}: {}` can \
+                     be set instead",
+                    own.scheme,
+                    own.authority,
+                    url.shown(own.scheme)
+                )
+            }
+            None => format!(
+                "the metadata's {name} is at {found}, which is another host than the issuer's; `allowed_hosts: [{}]` can \
+                 allow it",
+                printable(host, QUOTED_CHARS)
+            ),
+        };
+        Err(refused(detail))
     }
 }
 
-/// A `GET` for a JSON document.
-pub fn get(endpoint: Endpoint, timeout: Duration) -> Call {
-    let headers = vec![("accept", "application/json".to_owned())];
+/// An issuer's name for a log line. One that is no URL, or has a query, which none has (RFC 8414 section 2), may be anything.
+fn quoted(named: &str) -> String {
+    let sound = Url::parse(named).is_some() && !named.contains(['?', '@']) && !named.contains("eyJ");
+    if sound { format!("{:?}", printable(named, QUOTED_CHARS)) } else { "not an issuer's URL".to_owned() }
+}
+
+/// Whether this reply says that the document is not there (RFC 8414 section 3.2 leaves the status open): another location may
+/// have it. What asks to come back later says nothing of that.
+pub fn is_elsewhere(reply: &Reply) -> bool {
+    reply.status.is_some_and(|status| (300..500).contains(&status) && !matches!(status, 408 | 425 | 429))
+}
+
+/// A `GET` for a document of these media types.
+pub fn get(endpoint: Endpoint, accept: &str, timeout: Duration) -> Call {
+    let headers = vec![("accept", accept.to_owned())];
     Call { endpoint, method: "GET", headers, body: Vec::new(), timeout }
 }
 
@@ -175,11 +278,17 @@ mod tests {
             issuers,
             url,
             cluster: "idp".into(),
+            clusters: Clusters {
+                keys: "keys".into(),
+                tokens: "tokens".into(),
+                introspection: "introspection".into(),
+            },
             allowed_hosts,
             timeout,
             for_keys: false,
             for_tokens: false,
             for_introspection: false,
+            by_certificate: ByCertificate::default(),
         }
     }
 
@@ -238,6 +347,137 @@ mod tests {
             let failure = read(&json!({ "issuer": issuer, "token_endpoint": evil })).unwrap_err();
             assert_eq!(failure.cause, Cause::Configuration, "{evil}");
         }
+    }
+
+    #[test]
+    fn each_endpoint_is_reached_by_its_own_cluster() {
+        let issuer = "https://idp.example.com/realms/r";
+        let document = json!({
+            "issuer": issuer, "jwks_uri": "https://idp.example.com/k", "token_endpoint": "https://idp.example.com/t",
+            "introspection_endpoint": "https://idp.example.com/i",
+        });
+        let reply =
+            Reply { status: Some(200), body: Some(document.to_string().into_bytes()), ..Reply::default() };
+        let found = Discovery { for_introspection: true, ..discovery() }.read(&reply).unwrap();
+        let all = [found.jwks_uri, found.token_endpoint, found.introspection_endpoint];
+        assert_eq!(all.map(|endpoint| endpoint.unwrap().cluster), ["keys", "tokens", "introspection"]);
+        assert_eq!(discovery().call(Place::OpenId).endpoint.cluster, "idp");
+    }
+
+    #[test]
+    fn a_default_port_names_the_same_host_and_no_other_port_does() {
+        let read = |issuer: &str, uri: &str| {
+            let document = json!({ "issuer": issuer, "jwks_uri": uri }).to_string().into_bytes();
+            let reply = Reply { status: Some(200), body: Some(document), ..Reply::default() };
+            Discovery { issuers: vec![issuer.to_owned()], ..discovery() }.read(&reply)
+        };
+        for (issuer, uri, same) in [
+            ("https://idp", "https://idp:443/keys", true),
+            ("https://idp:443", "https://idp/keys", true),
+            ("https://idp", "https://idp:/keys", true),
+            ("http://idp", "http://IDP:80/keys", true),
+            ("https://[::1]", "https://[::1]:443/keys", true),
+            ("https://keys", "https://keys.example.com:443/keys", true), // allowed by name
+            ("https://idp", "https://idp:80/keys", false),
+            ("http://idp", "http://idp:443/keys", false),
+            ("https://idp", "http://idp:443/keys", false),
+            ("https://idp", "https://idp:4430/keys", false),
+            ("https://idp:8443", "https://idp/keys", false),
+        ] {
+            assert_eq!(read(issuer, uri).is_ok(), same, "{issuer} {uri}");
+        }
+        assert_eq!(read("https://idp", "https://idp:443/k").unwrap().jwks_uri.unwrap().authority, "idp");
+    }
+
+    #[test]
+    fn what_is_refused_is_named_and_so_is_what_can_be_written() {
+        let issuer = "https://idp.example.com/realms/r";
+        let says = |name: &str, uri: &str| {
+            let document = json!({ "issuer": issuer, name: uri });
+            read(&document).unwrap_err().to_string()
+        };
+        assert_eq!(
+            says("jwks_uri", "http://idp.example.com/keys?x=1"),
+            "configuration: the metadata's jwks_uri is at http://idp.example.com, the issuer at https://idp.example.com, expected \
+             the same scheme; `jwks_uri: https://idp.example.com/keys` can be set instead"
+        );
+        assert_eq!(
+            says("token_endpoint", "https://login.example.com:8443/t"),
+            "configuration: the metadata's token_endpoint is at https://login.example.com:8443, which is another host than the \
+             issuer's; `allowed_hosts: [login.example.com:8443]` can allow it"
+        );
+        assert_eq!(
+            says("jwks_uri", "file:///etc/passwd"),
+            "configuration: the metadata's jwks_uri is not an http(s) URL"
+        );
+        assert_eq!(
+            says("jwks_uri", "https://me:pw@idp.example.com/"),
+            "configuration: the metadata's jwks_uri is not an http(s) URL"
+        );
+        let of = |named: serde_json::Value| read(&json!({ "issuer": named })).unwrap_err().to_string();
+        let expected = "expected \"https://idp.example.com/realms/r\" or \"https://old.example.com/r\"";
+        assert_eq!(
+            of(json!("https://idp.example.com/realms/r/")),
+            format!(
+                "configuration: the metadata's issuer is \"https://idp.example.com/realms/r/\", {expected}; `issuer` must be the exact \
+                 URL that the provider uses"
+            )
+        );
+        for odd in [
+            "",
+            "hush",
+            "https://idp/?hush",
+            "https://hush@idp/",
+            "https://idp/\r\nhush",
+            "https://idp/eyJhush",
+        ] {
+            let told = of(json!(odd));
+            assert!(told.contains("the metadata's issuer is not an issuer's URL, expected"), "{odd}: {told}");
+        }
+        assert_eq!(of(json!(null)), format!("configuration: the metadata has no issuer, {expected}"));
+        assert!(of(json!("x".repeat(10_000))).len() < 500);
+    }
+
+    #[test]
+    fn an_alias_for_certificates_is_for_those_who_have_one_and_as_strict() {
+        let issuer = "https://idp.example.com/realms/r";
+        let read = |host: &str, by_certificate| {
+            let document = json!({
+                "issuer": issuer, "token_endpoint": "https://idp.example.com/t",
+                "introspection_endpoint": "https://idp.example.com/i",
+                "mtls_endpoint_aliases": {
+                    "token_endpoint": format!("https://{host}/mt"), "introspection_endpoint": format!("https://{host}/mi"),
+                },
+            });
+            let body = Some(document.to_string().into_bytes());
+            let reply = Reply { status: Some(200), body, ..Reply::default() };
+            Discovery { for_tokens: true, for_introspection: true, by_certificate, ..discovery() }
+                .read(&reply)
+        };
+        let (none, both) = (ByCertificate::default(), ByCertificate { tokens: true, introspection: true });
+        let path = |endpoint: Option<Endpoint>| endpoint.map(|endpoint| endpoint.path);
+        let found = read("keys.example.com", both).unwrap();
+        assert_eq!(path(found.token_endpoint).as_deref(), Some("/t"), "for the other clients");
+        assert_eq!(path(found.token_endpoint_alias).as_deref(), Some("/mt"));
+        assert_eq!(path(found.introspection_endpoint).as_deref(), Some("/mi"));
+        let found = read("evil.example.com", none).unwrap();
+        assert_eq!(
+            (found.token_endpoint_alias, path(found.introspection_endpoint).as_deref()),
+            (None, Some("/i"))
+        );
+        let failure = read("evil.example.com", both).unwrap_err().to_string();
+        assert!(
+            failure.contains("mtls_endpoint_aliases.token_endpoint is at https://evil.example.com"),
+            "{failure}"
+        );
+    }
+
+    #[test]
+    fn a_location_without_the_document_is_told_from_one_that_is_busy() {
+        let elsewhere = |status| is_elsewhere(&Reply { status: Some(status), ..Reply::default() });
+        assert!([301, 302, 400, 401, 403, 404, 405, 406, 410, 451].into_iter().all(elsewhere));
+        assert!(![200, 408, 425, 429, 500, 502, 503, 504].into_iter().any(elsewhere));
+        assert!(!is_elsewhere(&Reply::default()));
     }
 
     #[test]

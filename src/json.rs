@@ -29,12 +29,37 @@ pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Erro
     }
 }
 
+/// Reads the one JSON object of a provider's document. A byte order mark before it is ignored (RFC 8259 section 8.1); before
+/// a part of a token it is not.
+pub fn parse_document(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
+    parse_object(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))
+}
+
+/// Whether that is what is wrong with it: a member that occurs twice, and which one.
+pub fn duplicate(error: &serde_json::Error) -> Option<String> {
+    let text = error.to_string();
+    let (text, _) = text.rsplit_once(" at line ").unwrap_or((&text, ""));
+    text.starts_with(DUPLICATE).then(|| text.to_owned())
+}
+
 /// Whether that is what is wrong with it: nested deeper than [`MAX_DEPTH`].
 pub fn is_too_deep(error: &serde_json::Error) -> bool {
     error.to_string().starts_with(TOO_DEEP)
 }
 
 const TOO_DEEP: &str = "nested too deep";
+
+const DUPLICATE: &str = "duplicate member";
+
+/// The longest name of a member that an error quotes: those of RFC 8414 have up to 54 characters.
+const QUOTED_NAME_BYTES: usize = 64;
+
+/// The name of a member for an error; one that no document of a provider has may be anything, and is not quoted.
+fn quoted(name: &str) -> String {
+    let usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/#$@".contains(&byte);
+    let sound = !name.is_empty() && name.len() <= QUOTED_NAME_BYTES && name.bytes().all(usual);
+    if sound && !name.contains("eyJ") { format!(" {name:?}") } else { String::new() }
+}
 
 /// The whole number at or below `number`, or the nearest that there is.
 #[expect(
@@ -115,9 +140,10 @@ impl<'de> Visitor<'de> for Strict {
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(inner)?;
-            if object.insert(name, value).is_some() {
-                return Err(de::Error::custom("duplicate member"));
+            if object.contains_key(&name) {
+                return Err(de::Error::custom(format!("{DUPLICATE}{}", quoted(&name))));
             }
+            object.insert(name, value);
         }
         Ok(Value::Object(object))
     }
@@ -132,6 +158,29 @@ mod tests {
         assert!(parse(br#"{"a":1,"a":2}"#).is_err());
         assert!(parse(br#"[{"b":{"a":1,"\u0061":2}}]"#).is_err());
         assert!(parse(br#"{"a":{"a":1},"b":{"a":1}}"#).is_ok());
+    }
+
+    #[test]
+    fn the_member_that_occurs_twice_is_named_if_a_name_is_what_it_has() {
+        let twice = |name: &str| {
+            let name = Value::from(name).to_string();
+            duplicate(&parse(format!("{{{name}:1,{name}:2}}").as_bytes()).unwrap_err())
+        };
+        assert_eq!(twice("jwks_uri").as_deref(), Some("duplicate member \"jwks_uri\""));
+        assert_eq!(twice("x5t#S256").as_deref(), Some("duplicate member \"x5t#S256\""));
+        for odd in ["", "a b", "a\r\nb", "\u{fc}", "eyJhbGciOi", &"x".repeat(QUOTED_NAME_BYTES + 1)] {
+            assert_eq!(twice(odd).as_deref(), Some("duplicate member"), "{odd}");
+        }
+        assert_eq!(duplicate(&parse(b"{").unwrap_err()), None);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_ignored_before_a_document_and_nowhere_else() {
+        assert!(parse_document(b"\xef\xbb\xbf{\"a\":1}").is_ok());
+        assert!(parse_object(b"\xef\xbb\xbf{\"a\":1}").is_err(), "a part of a token has none");
+        for odd in [&b"\xef\xbb\xbf\xef\xbb\xbf{}"[..], b"{}\xef\xbb\xbf", b"\xef\xbb{}", b"\xff\xfe{\0}\0"] {
+            assert!(parse_document(odd).is_err(), "{odd:?}");
+        }
     }
 
     #[test]

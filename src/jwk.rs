@@ -235,6 +235,8 @@ const TOO_LARGE: &str = "RSA of more than 8192 bits";
 pub enum Error {
     /// Not JSON, or not strictly so.
     NotJson,
+    /// A member that occurs twice.
+    Duplicate(String),
     /// Nested deeper than [`json::MAX_DEPTH`].
     TooDeep,
     /// No array `keys`.
@@ -249,6 +251,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotJson => f.write_str("not a JSON object"),
+            Self::Duplicate(member) => f.write_str(member),
             Self::TooDeep => write!(f, "nested deeper than {}", json::MAX_DEPTH),
             Self::NoKeys => f.write_str("no array `keys`"),
             Self::TooMany(count) => write!(f, "{count} keys, expected at most {MAX_KEYS}"),
@@ -260,8 +263,14 @@ impl fmt::Display for Error {
 
 /// Reads a JWKS document.
 pub fn parse(document: &[u8]) -> Result<Parsed, Error> {
-    let deep = |error| if json::is_too_deep(&error) { Error::TooDeep } else { Error::NotJson };
-    parse_object(&json::parse_object(document).map_err(deep)?)
+    let fault = |error: serde_json::Error| {
+        if json::is_too_deep(&error) {
+            Error::TooDeep
+        } else {
+            json::duplicate(&error).map_or(Error::NotJson, Error::Duplicate)
+        }
+    };
+    parse_object(&json::parse_document(document).map_err(fault)?)
 }
 
 /// Reads a JWKS document that is already JSON.
@@ -301,7 +310,7 @@ pub fn key(entry: &Map<String, Value>) -> Result<Key, &'static str> {
         Some(_) => return Err("its use is not sig"),
     }
     match entry.get("key_ops") {
-        None => {}
+        None | Some(Value::Null) => {}
         Some(Value::Array(operations)) if operations.iter().any(|operation| operation == "verify") => {}
         Some(_) => return Err("its key_ops do not hold verify"),
     }
@@ -356,13 +365,39 @@ pub(crate) fn bits(number: &[u8]) -> usize {
 }
 
 fn ec(entry: &Map<String, Value>, length: usize) -> Result<Material, &'static str> {
-    // RFC 7518 section 6.2.1.2: the full size of a coordinate. Whether the point is on the curve, the verifier checks.
-    Ok(Material::Ec { x: exactly(length, entry, "x")?, y: exactly(length, entry, "y")? })
+    // Whether the point is on the curve, the verifier checks.
+    Ok(Material::Ec { x: coordinate(length, entry, "x")?, y: coordinate(length, entry, "y")? })
 }
+
+/// A coordinate in its full size, as RFC 7518 section 6.2.1.2 has it. Libraries that write it as a number drop leading zeros,
+/// or add one for the sign; it is the same number.
+fn coordinate(
+    length: usize,
+    entry: &Map<String, Value>,
+    name: &'static str,
+) -> Result<Vec<u8>, &'static str> {
+    let bytes = decoded(entry, name)?;
+    if bytes.len() == length {
+        return Ok(bytes);
+    }
+    let number: Vec<u8> = bytes.into_iter().skip_while(|byte| *byte == 0).collect();
+    let missing = length.checked_sub(number.len()).ok_or(WRONG_LENGTH)?;
+    if missing > MAX_DROPPED_ZEROS {
+        return Err(WRONG_LENGTH);
+    }
+    let mut coordinate = vec![0; missing];
+    coordinate.extend(number);
+    Ok(coordinate)
+}
+
+const WRONG_LENGTH: &str = "a coordinate of the wrong length";
+
+/// How many leading zeros a coordinate may have; more than this is one of another curve, or made up: 1 key in 2^64 has more.
+const MAX_DROPPED_ZEROS: usize = 8;
 
 fn exactly(length: usize, entry: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, &'static str> {
     let bytes = decoded(entry, name)?;
-    if bytes.len() == length { Ok(bytes) } else { Err("a coordinate of the wrong length") }
+    if bytes.len() == length { Ok(bytes) } else { Err(WRONG_LENGTH) }
 }
 
 fn number(entry: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, &'static str> {
@@ -377,7 +412,8 @@ fn decoded(entry: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, &'
 
 fn member<'a>(entry: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, &'static str> {
     match entry.get(name) {
-        None => Ok(None),
+        // Some libraries write every member that they know (`"crv": null` of an RSA key).
+        None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err("a member that is not a string"),
     }
@@ -418,6 +454,39 @@ mod tests {
         ])
         .unwrap();
         assert_eq!((parsed.keys.len(), parsed.left_out.len()), (1, 10), "{:?}", parsed.left_out);
+    }
+
+    #[test]
+    fn a_member_that_is_null_is_absent() {
+        let mut jwk = rsa_jwk(2048);
+        for name in ["use", "key_ops", "alg", "crv", "x", "y", "x5c", "x5t", "kid"] {
+            jwk[name] = Value::Null;
+        }
+        let keys = parse(&[jwk]).unwrap().keys;
+        assert_eq!(keys.candidates(Some("any"), Algorithm::Rs256, false).count(), 1);
+        for name in ["kty", "n", "e"] {
+            assert!(parse(&[with(rsa_jwk(2048), name, Value::Null)]).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_coordinate_is_a_number_whatever_its_leading_zeros() {
+        let x = |bytes: &[u8]| {
+            let jwk = json!({ "kty": "EC", "crv": "P-256", "x": URL_SAFE_NO_PAD.encode(bytes),
+                              "y": URL_SAFE_NO_PAD.encode([7; 32]) });
+            parse(&[jwk]).map(|parsed| match parsed.keys.keys[0].material() {
+                Material::Ec { x, .. } => x.clone(),
+                other => panic!("{other:?}"),
+            })
+        };
+        let full = [[0; 2].as_slice(), &[9; 30]].concat();
+        for written in [&full[..], &full[1..], &full[2..], &[[0].as_slice(), &full].concat()] {
+            assert_eq!(x(written).unwrap(), full);
+        }
+        for odd in [&[9; 33][..], &[9; 23], &[], &[0; 31]] {
+            let refused = x(odd).unwrap_err().to_string();
+            assert!(refused.contains("a coordinate of the wrong length"), "{odd:?}: {refused}");
+        }
     }
 
     #[test]

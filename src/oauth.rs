@@ -92,8 +92,44 @@ pub struct Grant {
     pub parameters: Vec<(String, String)>,
     /// The life of a token whose answer does not say.
     pub default_lifetime: Duration,
+    /// What `token_type` of the answer may be.
+    pub types: TokenTypes,
     /// Whether the token is bound to this worker's key (RFC 9449).
     pub bound: bool,
+}
+
+/// What `token_type` of an answer may be (RFC 6749 section 7.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenTypes {
+    /// Names, compared without regard to case.
+    pub names: Vec<String>,
+    /// Whether there need not be any.
+    pub absent: bool,
+}
+
+impl Default for TokenTypes {
+    fn default() -> Self {
+        Self::only("Bearer")
+    }
+}
+
+impl TokenTypes {
+    /// This type alone.
+    pub fn only(name: &str) -> Self {
+        Self { names: vec![name.to_owned()], absent: false }
+    }
+
+    fn hold(&self, kind: &str) -> bool {
+        self.names.iter().any(|name| name.eq_ignore_ascii_case(kind))
+    }
+}
+
+impl fmt::Display for TokenTypes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let absent = self.absent.then_some("none");
+        let names: Vec<&str> = self.names.iter().map(String::as_str).chain(absent).collect();
+        f.write_str(&names.join(" or "))
+    }
 }
 
 /// What entitles to a token.
@@ -123,6 +159,8 @@ pub struct Assertion {
     pub audience: String,
     /// Further claims, as JSON text, each behind a comma.
     pub more: String,
+    /// Whether an ID token is asked for (`target_audience`), so that an answer may hold nothing else.
+    pub wants_id_token: bool,
 }
 
 /// One attempt at a token.
@@ -154,7 +192,7 @@ impl Grant {
                 }
             }
             Kind::JwtBearer(assertion) => {
-                let Assertion { key, subject, audience, more } = &**assertion;
+                let Assertion { key, subject, audience, more, .. } = &**assertion;
                 let claims = Claims { issuer: &self.client_id, subject, audience, more, now };
                 form.add("assertion", &signer.by_key(key, &claims).ok_or_else(|| cannot_sign(key))?);
             }
@@ -196,7 +234,8 @@ impl Grant {
             };
             parts.extend(proof);
         }
-        parts.push(b"with");
+        parts.extend(self.types.names.iter().map(String::as_bytes));
+        parts.push(if self.types.absent { b"absent" } else { b"with" });
         parts.extend(self.parameters.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
         parts
     }
@@ -218,7 +257,7 @@ impl Grant {
         })?;
         let lifetime = answer::lifetime(&answer, self.default_lifetime)?;
         let left = subject.and_then(|(_, left)| left).unwrap_or(Duration::MAX);
-        let token = answer::token(&answer, &self.kind, self.bound)?;
+        let token = answer::token(&answer, self, &is_secret)?;
         Ok(answer::for_its_life(token, lifetime.min(left), dice))
     }
 }
@@ -281,6 +320,7 @@ mod tests {
             auth: vec![auth],
             parameters,
             default_lifetime: Duration::from_secs(300),
+            types: TokenTypes::default(),
             bound: false,
         }
     }

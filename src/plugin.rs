@@ -396,7 +396,8 @@ impl Plugin {
         let (level, detail, text) = match &outcome.result {
             Ok(news) => (log::Level::Info, "ok", format!("{what}: {news}")),
             Err(failure) => {
-                let level = if failure.cause == Cause::Nonce { log::Level::Info } else { log::Level::Warn };
+                let by_design = matches!(failure.cause, Cause::Nonce | Cause::Elsewhere);
+                let level = if by_design { log::Level::Info } else { log::Level::Warn };
                 (level, failure.cause.label(), format!("{what}: {failure}"))
             }
         };

@@ -88,8 +88,11 @@ struct IssuerState {
     verified: Cache<Caller>,
     /// Key names that a fetch did not bring.
     unknown: Unknown,
-    /// Where the metadata is asked for next.
+    /// Where the metadata is asked for next, and whether the other location was asked before it in this round.
     place: Place,
+    asked_other: bool,
+    /// Until when nothing is asked at the discovered endpoints, as the metadata is asked whether they have moved.
+    moved_until: Instant,
     /// What it says of tokens, if it is asked.
     introspections: Option<Introspections>,
     keys_crossed: KeysCrossed,
@@ -230,16 +233,27 @@ impl Store {
 
     /// A fetch ended. None when nobody waits for this answer any more.
     pub fn finish(&mut self, ticket: Ticket, reply: &Reply, now: Now, dice: &mut Dice) -> Option<Outcome> {
+        if let Some(failure) = self.moved(ticket, reply, now.instant) {
+            return Some(Outcome { want: ticket.want, result: Err(failure) });
+        }
+        let cluster = self.cluster_of(ticket.want, now.instant);
+        let Outcome { want, result } = self.conclude(ticket, reply, now, dice)?;
+        Some(Outcome { want, result: result.map_err(|failure| self.closed_again(want, &cluster, failure)) })
+    }
+
+    fn conclude(&mut self, ticket: Ticket, reply: &Reply, now: Now, dice: &mut Dice) -> Option<Outcome> {
         let Ticket { want, attempt, secret } = ticket;
         let at = now.instant;
         let result = match want {
             Want::Metadata(id) => {
                 let read = self.read_metadata(id, reply, dice);
                 let state = self.issuers.get_mut(id.0)?;
-                let result = settle(&mut state.metadata, attempt, at, read, dice)?;
-                if result.as_ref().is_err_and(|failure| failure.cause == Cause::Elsewhere) {
-                    state.place = state.place.other();
+                if let Some(failure) = state.other_location(attempt, reply, read.as_ref().err()) {
+                    // The seat is kept: no other worker need find out by itself.
+                    return Some(Outcome { want, result: Err(failure) });
                 }
+                let result = settle(&mut state.metadata, attempt, at, read, dice)?;
+                state.moved_until = Instant::default();
                 result
             }
             Want::Keys(id) => {
@@ -421,6 +435,8 @@ impl IssuerState {
             verified: Cache::new(VERIFIED),
             unknown: Unknown::default(),
             place: Place::default(),
+            asked_other: false,
+            moved_until: Instant::default(),
             introspections: Introspections::of(issuer, pace, patience),
             keys_crossed: KeysCrossed::default(),
         }

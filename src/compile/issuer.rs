@@ -3,7 +3,8 @@
 use super::access::layout;
 use super::{Compiler, Uses};
 use crate::config;
-use crate::discovery::{Discovery, Url};
+use crate::config::AuthMethod;
+use crate::discovery::{ByCertificate, Clusters, Discovery, Url};
 use crate::io::Endpoint;
 use crate::jwk::{self, Algorithm};
 use crate::jws::media_type;
@@ -27,8 +28,8 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest `max_backoff`: that of `Retry-After`.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 
-/// What stands in a list of types for a header that has none.
-const ABSENT: &str = "absent";
+/// What stands in a list of types for none.
+pub(super) const ABSENT: &str = "absent";
 
 /// What an issuer's tokens call it: a template is written out once for each tenant, so that every `iss` is compared whole.
 pub(super) fn names_of(issuer: &config::Issuer) -> Vec<Name> {
@@ -84,28 +85,36 @@ impl Compiler<'_> {
         }
         let introspection = self.introspection(path, issuer, own.as_deref(), verifies);
         let introspects = issuer.introspection.is_some();
-        let fetches = asks || introspects || (verifies && issuer.jwks.is_none());
         let cluster = issuer.cluster.clone().unwrap_or_default();
-        if fetches && cluster.is_empty() {
+        let clusters = clusters(issuer);
+        let jwks_uri = self.endpoint(&path.name("jwks_uri"), issuer.jwks_uri.as_deref(), &clusters.keys);
+        let place = path.name("token_endpoint");
+        let text = self.setting(&place, issuer.token_endpoint.as_ref());
+        let token_endpoint = match issuer.token_endpoint {
+            Some(config::Setting::Env(_)) => {
+                self.endpoint_of_variable(&place, text.as_deref(), &clusters.tokens)
+            }
+            _ => self.endpoint(&place, text.as_deref(), &clusters.tokens),
+        };
+        let place = path.name("introspection_endpoint");
+        let introspection_endpoint =
+            self.endpoint(&place, issuer.introspection_endpoint.as_deref(), &clusters.introspection);
+        let for_keys = verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none();
+        let for_tokens = asks && issuer.token_endpoint.is_none();
+        let for_introspection = introspects && issuer.introspection_endpoint.is_none();
+        let discovers = for_keys || for_tokens || for_introspection;
+        let reached = [
+            (discovers, &cluster),
+            (verifies && issuer.jwks.is_none(), &clusters.keys),
+            (asks, &clusters.tokens),
+            (introspects, &clusters.introspection),
+        ];
+        if reached.iter().any(|(fetches, cluster)| *fetches && cluster.is_empty()) {
             self.wrong(
                 &path.name("cluster"),
                 "missing, expected the name of the Envoy cluster that reaches the issuer",
             );
         }
-        let jwks_uri = self.endpoint(&path.name("jwks_uri"), issuer.jwks_uri.as_deref(), &cluster);
-        let place = path.name("token_endpoint");
-        let text = self.setting(&place, issuer.token_endpoint.as_ref());
-        let token_endpoint = match issuer.token_endpoint {
-            Some(config::Setting::Env(_)) => self.endpoint_of_variable(&place, text.as_deref(), &cluster),
-            _ => self.endpoint(&place, text.as_deref(), &cluster),
-        };
-        let place = path.name("introspection_endpoint");
-        let introspection_endpoint =
-            self.endpoint(&place, issuer.introspection_endpoint.as_deref(), &cluster);
-        let for_keys = verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none();
-        let for_tokens = asks && issuer.token_endpoint.is_none();
-        let for_introspection = introspects && issuer.introspection_endpoint.is_none();
-        let discovers = for_keys || for_tokens || for_introspection;
         let timeout = self.timeout(&path.name("timeout"), issuer.timeout);
         let max_backoff = issuer.max_backoff.map_or(MAX_BACKOFF, |span| span.0);
         if !(Duration::from_secs(1)..=LONGEST_BACKOFF).contains(&max_backoff) {
@@ -119,11 +128,19 @@ impl Compiler<'_> {
             issuers: names.iter().map(|name| name.iss.clone()).collect(),
             url,
             cluster,
+            clusters,
             allowed_hosts: issuer.allowed_hosts.clone(),
             timeout,
             for_keys,
             for_tokens,
             for_introspection,
+            by_certificate: ByCertificate {
+                tokens: uses.certified.contains(&name),
+                introspection: issuer
+                    .introspection
+                    .as_ref()
+                    .is_some_and(|own| own.auth_method == AuthMethod::TlsClientAuth),
+            },
         });
         let refresh = issuer.refresh.map_or(REFRESH, |span| span.0);
         let max_stale = issuer.max_stale.map_or(MAX_STALE.max(refresh), |span| span.0);
@@ -264,6 +281,16 @@ impl Compiler<'_> {
             self.wrong(path, "below 1s, expected at least 1s");
         }
         Some(span.0.as_secs())
+    }
+}
+
+/// The clusters that reach its endpoints: its own, unless there is another one.
+fn clusters(issuer: &config::Issuer) -> Clusters {
+    let of = |own: &Option<String>| own.as_ref().or(issuer.cluster.as_ref()).cloned().unwrap_or_default();
+    Clusters {
+        keys: of(&issuer.jwks_cluster),
+        tokens: of(&issuer.token_cluster),
+        introspection: of(&issuer.introspection_cluster),
     }
 }
 

@@ -1,12 +1,13 @@
 //! The credentials, and the rules that attach their tokens.
 
 use super::introspection::REQUESTS_PER_SECOND;
+use super::issuer::ABSENT;
 use super::names::rule_name;
 use super::{Compiler, DEFAULT_LIFETIME, RESERVED_PARAMETERS};
 use crate::config::{self, AuthMethod, Existing, GrantType, SubjectToken};
 use crate::dpop;
 use crate::located::Path;
-use crate::oauth::{Assertion, Grant, Kind, answer};
+use crate::oauth::{Assertion, Grant, Kind, TokenTypes, answer};
 use crate::policy::{Attach, Credential, CredentialId, NO_CREDENTIAL, Subject};
 use std::time::Duration;
 
@@ -91,15 +92,37 @@ impl Compiler<'_> {
         if default_lifetime < Duration::from_secs(1) {
             self.wrong(&path.name("default_lifetime"), "below 1s, expected at least 1s");
         }
+        let types = self.accepted_types(path, written);
         let client_id = client_id.or_else(|| by_cluster.then(String::new))?;
         let bound = written.dpop;
-        let grant = Grant { kind: kind?, client_id, auth: auth?, parameters, default_lifetime, bound };
+        let grant = Grant { kind: kind?, client_id, auth: auth?, parameters, default_lifetime, types, bound };
         let subject = self.subject(path, written);
         let requests_per_second = self.requests_per_second(path, written.requests_per_second);
         // What the request brings may be made up; a verified caller's token is not.
         let unverified = matches!(subject, Some(Subject::Header(_)));
         let requests_per_second = requests_per_second.or(unverified.then_some(REQUESTS_PER_SECOND));
         Some(Credential { name: name.to_owned(), issuer: issuer?, grant, subject, requests_per_second })
+    }
+
+    /// What `token_type` of the answer may be.
+    #[inline(never)]
+    fn accepted_types(&mut self, path: &Path, written: &config::Credential) -> TokenTypes {
+        let path = path.name("token_types");
+        let Some(list) = &written.token_types else {
+            return if written.dpop { TokenTypes::only(dpop::SCHEME) } else { TokenTypes::default() };
+        };
+        if written.dpop {
+            self.wrong(&path, "beside dpop, expected one of them (RFC 9449 section 5: the type is DPoP)");
+        }
+        let mut types = TokenTypes { names: Vec::new(), absent: false };
+        for (index, name) in list.iter().enumerate() {
+            if !name.bytes().all(|byte| byte.is_ascii_graphic()) || name.eq_ignore_ascii_case(dpop::SCHEME) {
+                let fault = format!("{name:?}, expected a type such as \"Bearer\", or \"absent\"");
+                self.wrong(&path.index(index), &fault);
+            }
+            if name == ABSENT { types.absent = true } else { types.names.push(name.clone()) }
+        }
+        types
     }
 
     /// What entitles to the token.
@@ -147,7 +170,9 @@ impl Compiler<'_> {
                     let name = serde_json::Value::from(name.as_str()).to_string();
                     more.push_str(&[",", &name, ":", &value.to_string()].concat());
                 }
-                Some(Kind::JwtBearer(Box::new(Assertion { key, subject, audience, more })))
+                let wants_id_token = written.assertion_claims.contains_key("target_audience");
+                let assertion = Assertion { key, subject, audience, more, wants_id_token };
+                Some(Kind::JwtBearer(Box::new(assertion)))
             }
         }
     }

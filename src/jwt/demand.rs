@@ -84,7 +84,7 @@ impl Audiences {
     fn hold(&self, caller: &Caller) -> bool {
         let aud = caller.0.claims.get("aud");
         if self.any_of.is_empty() && self.all_of.is_empty() {
-            return aud.is_none();
+            return names_nobody(aud);
         }
         let has = |own: &String| match aud {
             Some(Value::Array(names)) => names.iter().any(|name| name == own),
@@ -92,6 +92,14 @@ impl Audiences {
             None => false,
         };
         (self.any_of.is_empty() || self.any_of.iter().any(has)) && self.all_of.iter().all(has)
+    }
+}
+
+/// Whether this `aud` names nobody: Ory Hydra writes an empty list for a client without audiences.
+pub(super) fn names_nobody(aud: Option<&Value>) -> bool {
+    match aud {
+        None | Some(Value::Null) => true,
+        Some(aud) => aud.as_array().is_some_and(Vec::is_empty),
     }
 }
 
@@ -175,8 +183,13 @@ mod tests {
     fn a_token_that_names_others_is_not_for_those_who_name_nobody() {
         let nobody = Audiences::default();
         assert!(nobody.hold(&caller(&json!({}))));
-        for aud in [json!("other"), json!([]), json!(null)] {
-            assert!(!nobody.hold(&caller(&json!({ "aud": aud }))));
+        for aud in [json!([]), json!(null)] {
+            assert!(nobody.hold(&caller(&json!({ "aud": aud }))), "{aud} names nobody either");
+        }
+        for aud in
+            [json!("other"), json!(["other"]), json!([null]), json!(""), json!({}), json!(0), json!(false)]
+        {
+            assert!(!nobody.hold(&caller(&json!({ "aud": aud }))), "{aud}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! Everything here is the issuer's; what a rule asks beside that is a [`Demand`](super::Demand).
 
 use super::Reject;
+use super::demand::names_nobody;
 use crate::json;
 use crate::jwk::Algorithm;
 use crate::layout::{self, Layout};
@@ -110,7 +111,7 @@ impl Expect {
         }
         let absent = |name: &&str| !claims.get(*name).is_some_and(Value::is_string);
         let profile = ["sub", "client_id", "jti"];
-        if self.profile && (profile.iter().any(absent) || !claims.contains_key("aud")) {
+        if self.profile && (profile.iter().any(absent) || names_nobody(claims.get("aud"))) {
             trace::tell("claims", false, || "sub, client_id, jti and aud are needed (RFC 9068)".to_owned());
             return Err(Reject::Claim);
         }

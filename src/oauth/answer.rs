@@ -2,11 +2,12 @@
 //!
 //! RFC 6749 sections 5.1 and 5.2, RFC 8693 section 2.2, RFC 9110 section 10.2.3. What is not understood is no token, and no body is ever told.
 
-use super::{Kind, Token, advice};
-use crate::io::{Dice, MAX_REPLY_BYTES, Reply};
+use super::{Grant, Kind, Token, advice};
+use crate::io::{Dice, Head, MAX_REPLY_BYTES, Reply};
 use crate::json;
 use crate::lease::{Cause, Failure, Fresh};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Whether the provider says that it does not take the client for who it says it is (RFC 6749 section 5.2): with 401, or in
@@ -49,7 +50,7 @@ pub(super) fn blame(reply: &Reply, failure: Failure) -> Failure {
 
 /// Whether the provider states an `error` of this kind, with this `error_description`.
 fn stated(reply: &Reply, is: impl Fn(&str, &str) -> bool) -> bool {
-    let answer = reply.body.as_deref().and_then(|body| json::parse_object(body).ok()).unwrap_or_default();
+    let answer = reply.body.as_deref().and_then(|body| json::parse_document(body).ok()).unwrap_or_default();
     let text = |name: &str| answer.get(name).and_then(Value::as_str);
     text("error").is_some_and(|error| is(error, text("error_description").unwrap_or_default()))
 }
@@ -73,7 +74,7 @@ pub fn body_of(reply: &Reply) -> Result<&[u8], Failure> {
         let fault = if is_stale(reply) {
             Failure::new(Cause::Stale, "the connection was closed")
         } else {
-            status_fault(status)
+            status_fault(status, reply)
         };
         return Err(Failure { retry_after: retry_after(reply), ..fault });
     }
@@ -83,14 +84,39 @@ pub fn body_of(reply: &Reply) -> Result<&[u8], Failure> {
 }
 
 /// The members of a body, which is `what` for the log.
-pub fn object(body: &[u8], what: &str) -> Result<Map<String, Value>, Failure> {
-    json::parse_object(body).map_err(|error| {
+pub fn object(body: &[u8], head: &Head, what: &str) -> Result<Map<String, Value>, Failure> {
+    json::parse_document(body).map_err(|error| {
         if json::is_too_deep(&error) {
             Failure::new(Cause::TooLarge, format!("{what} is nested deeper than {}", json::MAX_DEPTH))
+        } else if let Some(duplicate) = json::duplicate(&error) {
+            Failure::new(Cause::Unreadable, format!("{what} has a {duplicate}"))
         } else {
-            Failure::new(Cause::Unreadable, format!("{what} is not a JSON object"))
+            Failure::new(Cause::Unreadable, format!("{what} is not a JSON object{}", coding(head)))
         }
     })
+}
+
+/// For the log: the content coding of an answer (RFC 9110 section 8.4), if it has one. None is asked for, and none is undone.
+pub fn coding(head: &Head) -> String {
+    let coding = head.first("content-encoding").map(String::from_utf8_lossy).unwrap_or_default();
+    let coding = printable(&coding, QUOTED_CHARS);
+    if coding.is_empty() || coding.eq_ignore_ascii_case("identity") {
+        return String::new();
+    }
+    format!(", its content coding is {coding}, expected none")
+}
+
+/// The most characters of one value of an answer in a log line.
+const QUOTED_CHARS: usize = 120;
+
+/// Where a redirect leads, for the log: without the query, which may hold what nobody should see.
+fn target(head: &Head) -> String {
+    let location = head.first("location").map(String::from_utf8_lossy).unwrap_or_default();
+    let location = location.split(['?', '#']).next().unwrap_or_default();
+    if location.is_empty() || location.contains('@') || location.contains("eyJ") {
+        return String::new();
+    }
+    format!(" to {}, which is not followed", printable(location, QUOTED_CHARS))
 }
 
 /// What the host answers itself when a kept connection turns out to be closed (Envoy issue 27311).
@@ -100,8 +126,16 @@ fn is_stale(reply: &Reply) -> bool {
     reply.status == Some(503) && body.windows(words.len()).any(|part| part == words)
 }
 
+/// Whether a server that expects TLS got plain HTTP, in the words of nginx and of Go.
+fn expects_tls(reply: &Reply) -> bool {
+    let body = reply.body.as_deref().unwrap_or_default();
+    let words = [&b"plain HTTP request was sent to HTTPS port"[..], b"HTTP request to an HTTPS server"];
+    let says = |words: &[u8]| body.windows(words.len()).any(|part| part == words);
+    reply.status == Some(400) && words.into_iter().any(says)
+}
+
 /// What a status that is not 2xx means for whoever asked.
-fn status_fault(status: u16) -> Failure {
+fn status_fault(status: u16, reply: &Reply) -> Failure {
     let cause = match status {
         // What the host answers itself when it cannot connect, or its timer runs out.
         503 => Cause::Unreachable,
@@ -110,7 +144,12 @@ fn status_fault(status: u16) -> Failure {
         404 | 408 | 425 | 429 | 500..=599 => Cause::Status,
         _ => Cause::Configuration,
     };
-    Failure::new(cause, format!("status {status}"))
+    let more = match status {
+        300..400 => target(&reply.head),
+        _ if expects_tls(reply) => ", the server expects TLS".to_owned(),
+        _ => String::new(),
+    };
+    Failure::new(cause, format!("status {status}{more}"))
 }
 
 /// RFC 6749 section 5: the members of a token answer, or the fault that it states.
@@ -118,14 +157,22 @@ pub(super) fn members(
     reply: &Reply,
     is_secret: &dyn Fn(&str) -> bool,
 ) -> Result<Map<String, Value>, Failure> {
+    let reply = &*presentable(reply, is_secret);
     match body_of(reply) {
         Ok(body) => {
-            let answer = object(body, "the answer")?;
+            let answer = object(body, &reply.head, "the answer").map_err(|failure| {
+                let quoted = failure.detail.split('"').nth(1).is_some_and(is_secret);
+                if quoted {
+                    Failure::new(failure.cause, "the answer has a duplicate member")
+                } else {
+                    failure
+                }
+            })?;
             stated_fault(&answer, is_secret).map_or(Ok(answer), Err)
         }
         Err(failure) if matches!(reply.status, Some(400..500)) => {
             let body = reply.body.as_deref().unwrap_or_default();
-            let stated = json::parse_object(body).ok().and_then(|answer| stated_fault(&answer, is_secret));
+            let stated = json::parse_document(body).ok().and_then(|answer| stated_fault(&answer, is_secret));
             Err(stated.map_or(failure.clone(), |stated| Failure {
                 detail: format!("{}, {}", failure.detail, stated.detail),
                 ..failure
@@ -133,6 +180,19 @@ pub(super) fn members(
         }
         Err(failure) => Err(failure),
     }
+}
+
+/// The answer, without the headers that a log line may quote where they repeat a secret.
+fn presentable<'a>(reply: &'a Reply, is_secret: &dyn Fn(&str) -> bool) -> Cow<'a, Reply> {
+    let repeats = |name: &&str| {
+        let value = reply.head.first(name).map(String::from_utf8_lossy);
+        value.is_some_and(|value| is_secret(&value))
+    };
+    if !["location", "content-encoding"].iter().any(repeats) {
+        return Cow::Borrowed(reply);
+    }
+    let head = reply.head.iter().filter(|(name, _)| !matches!(*name, b"location" | b"content-encoding"));
+    Cow::Owned(Reply { head: head.collect(), ..reply.clone() })
 }
 
 /// RFC 6749 section 5.2: `error`, and `error_description` cut to what may stand in a log line.
@@ -154,45 +214,86 @@ fn stated_fault(answer: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool) -
 }
 
 /// The printable ASCII of a text, cut short.
-pub(super) fn printable(text: &str, most: usize) -> String {
+pub fn printable(text: &str, most: usize) -> String {
     text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(most).collect()
 }
 
 /// RFC 6749 section 5.1: a token that may be attached, or why not. Asked for with a proof, it says by its type whether it is
 /// bound to the key (RFC 9449 section 5).
-pub(super) fn token(answer: &Map<String, Value>, kind: &Kind, bound: bool) -> Result<Token, Failure> {
+pub(super) fn token(
+    answer: &Map<String, Value>,
+    grant: &Grant,
+    is_secret: &dyn Fn(&str) -> bool,
+) -> Result<Token, Failure> {
     let unusable = |detail: &str| Failure::new(Cause::Unusable, detail);
-    // RFC 8693 section 2.2.1: what is no access token is `N_A`, which only they get who asked for something else.
-    let wanted = if bound { "DPoP" } else { "Bearer" };
-    let other = !bound
-        && matches!(kind, Kind::TokenExchange { requested: Some(requested), .. } if *requested != ACCESS_TOKEN);
-    match answer.get("token_type").and_then(Value::as_str) {
-        Some(kind) if kind.eq_ignore_ascii_case(wanted) => {}
-        Some(kind) if other && kind.eq_ignore_ascii_case("N_A") => {}
-        Some(kind) => {
-            // Another than these is not told, as it may be the token.
-            let known =
-                ["Bearer", "DPoP", "mac", "N_A"].into_iter().find(|own| own.eq_ignore_ascii_case(kind));
-            return Err(unusable(&match known {
-                Some(kind) => format!("token_type is {kind}, expected {wanted}"),
-                None => format!("token_type is not {wanted}"),
-            }));
-        }
-        None => return Err(unusable("the answer has no token_type")),
+    let given = |name: &str| answer.get(name).filter(|value| !value.is_null());
+    // Google answers an assertion with `target_audience` with an ID token alone.
+    if let (Kind::JwtBearer(assertion), None, Some(Value::String(token))) =
+        (&grant.kind, given("access_token"), given("id_token"))
+        && assertion.wants_id_token
+    {
+        return attachable("id_token", token);
     }
+    check_type(given("token_type"), given("access_token"), grant, is_secret)?;
     if answer.get("issued_token_type").is_some_and(|issued| issued == REFRESH_TOKEN) {
         return Err(unusable("the answer holds a refresh token, expected one that services take"));
     }
     let Some(Value::String(token)) = answer.get("access_token") else {
         return Err(unusable("the answer has no access_token"));
     };
+    attachable("access_token", token)
+}
+
+/// Whether the token is of a type that is accepted.
+fn check_type(
+    found: Option<&Value>,
+    token: Option<&Value>,
+    grant: &Grant,
+    is_secret: &dyn Fn(&str) -> bool,
+) -> Result<(), Failure> {
+    // RFC 8693 section 2.2.1: what is no access token is `N_A`, which only they get who asked for something else.
+    let other = !grant.bound
+        && matches!(&grant.kind, Kind::TokenExchange { requested: Some(requested), .. } if *requested != ACCESS_TOKEN);
+    let hint = if grant.bound { "" } else { "; `token_types` can allow it" };
+    let expected = grant.types.to_string();
+    let detail = match found {
+        None if grant.types.absent => return Ok(()),
+        None => format!("the answer has no token_type, expected {expected}{hint}"),
+        Some(Value::String(kind)) if grant.types.hold(kind) => return Ok(()),
+        Some(Value::String(kind)) if other && kind.eq_ignore_ascii_case("N_A") => return Ok(()),
+        Some(Value::String(kind)) if is_name(kind) && is_apart(token, kind) && !is_secret(kind) => {
+            format!("token_type is {kind}, expected {expected}{hint}")
+        }
+        Some(_) => format!("token_type is not {expected}"),
+    };
+    Err(Failure::new(Cause::Unusable, detail))
+}
+
+/// Whether this is the name of a type (RFC 6749 section 7.1), which a log line may quote: a word, or a registered URN. A provider
+/// may also put the token there.
+fn is_name(kind: &str) -> bool {
+    let word =
+        kind.len() <= 24 && kind.bytes().all(|byte| byte.is_ascii_alphabetic() || b"_-".contains(&byte));
+    let urn = kind.strip_prefix("urn:ietf:params:oauth:").is_some_and(|rest| rest.len() <= 40);
+    let usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:".contains(&byte);
+    !kind.is_empty() && (word || urn) && kind.bytes().all(usual)
+}
+
+/// Whether there is a token, and this is not a part of it.
+fn is_apart(token: Option<&Value>, kind: &str) -> bool {
+    token.and_then(Value::as_str).is_some_and(|token| !token.contains(kind) && !kind.contains(token))
+}
+
+/// A token that a header can hold.
+fn attachable(name: &str, token: &str) -> Result<Token, Failure> {
     // RFC 6749 appendix A.12 allows printable ASCII; a blank would end a Bearer credential (RFC 6750 section 2.1).
     if token.len() > MAX_TOKEN_BYTES {
-        let detail = format!("access_token is longer than {MAX_TOKEN_BYTES} bytes");
+        let detail = format!("{name} is longer than {MAX_TOKEN_BYTES} bytes");
         return Err(Failure::new(Cause::TooLarge, detail));
     }
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(unusable("access_token is empty, or holds characters that a header cannot"));
+        let detail = format!("{name} is empty, or holds characters that a header cannot");
+        return Err(Failure::new(Cause::Unusable, detail));
     }
     Ok(Token::new(token))
 }
@@ -266,7 +367,7 @@ fn http_date(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ClientAuth, Grant, Secret};
+    use super::super::{ClientAuth, Secret, TokenTypes};
     use super::*;
     use serde_json::json;
 
@@ -277,6 +378,7 @@ mod tests {
             auth: vec![ClientAuth::Post(Secret::new("s".into()))],
             parameters: Vec::new(),
             default_lifetime: Duration::from_secs(300),
+            types: TokenTypes::default(),
             bound: false,
         }
     }
@@ -456,6 +558,89 @@ mod tests {
         assert_eq!(fault(&reply(500, "")).cause, Cause::Status);
         assert_eq!(fault(&Reply::default()).cause, Cause::Unreachable);
         assert_eq!(fault(&Reply { status: Some(200), ..Reply::default() }).cause, Cause::TooLarge);
+    }
+
+    #[test]
+    fn a_fault_says_the_value_that_came_and_never_a_secret() {
+        let client =
+            |secret: &str| Grant { auth: vec![ClientAuth::Post(Secret::new(secret.to_owned()))], ..grant() };
+        let told = |status: u16, headers: &[(&str, &str)], body: &str| {
+            let head = headers.iter().copied().collect();
+            let reply = Reply {
+                status: Some(status),
+                head,
+                body: Some(body.as_bytes().to_vec()),
+                ..Reply::default()
+            };
+            client("hush").read(&reply, None, &mut Dice::new(1)).unwrap_err().to_string()
+        };
+        let to = |location: &str| told(302, &[("location", location)], "");
+        assert_eq!(
+            to("https://login.example.com/sso?state=1#x"),
+            "configuration: status 302 to https://login.example.com/sso, which is not followed"
+        );
+        for odd in ["", "https://idp/hush", "https://me:pw@idp/", "/eyJhbGciOi", "?code=1"] {
+            assert_eq!(to(odd), "configuration: status 302", "{odd}");
+        }
+        assert!(to(&"x".repeat(1000)).len() < 200 && !to("/a\r\nb").contains('\n'));
+        assert_eq!(
+            told(200, &[("content-encoding", "gzip")], "\u{1f}"),
+            "unreadable: the answer is not a JSON object, its content coding is gzip, expected none"
+        );
+        assert_eq!(
+            told(200, &[("content-encoding", "identity")], "x"),
+            "unreadable: the answer is not a JSON object"
+        );
+        assert_eq!(
+            told(200, &[("content-encoding", "hush")], "x"),
+            "unreadable: the answer is not a JSON object"
+        );
+        assert_eq!(
+            told(200, &[], r#"{"token_type":"a","token_type":"b"}"#),
+            "unreadable: the answer has a duplicate member \"token_type\""
+        );
+        assert_eq!(told(200, &[], r#"{"hush":1,"hush":2}"#), "unreadable: the answer has a duplicate member");
+        let https = "<h1>400 The plain HTTP request was sent to HTTPS port</h1>";
+        assert_eq!(told(400, &[], https), "configuration: status 400, the server expects TLS");
+        let of_type =
+            |kind: Value| told(200, &[], &json!({ "access_token": "abc", "token_type": kind }).to_string());
+        let allow = "; `token_types` can allow it";
+        assert_eq!(
+            of_type(json!("BearerToken")),
+            format!("unusable: token_type is BearerToken, expected Bearer{allow}")
+        );
+        assert_eq!(
+            of_type(json!(null)),
+            format!("unusable: the answer has no token_type, expected Bearer{allow}")
+        );
+        for odd in
+            [json!("abc"), json!("xabcx"), json!("hush"), json!("a b"), json!("x".repeat(41)), json!(5)]
+        {
+            assert_eq!(of_type(odd.clone()), "unusable: token_type is not Bearer", "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_token_type_is_what_the_credential_accepts() {
+        let types = |names: &[&str], absent| TokenTypes {
+            names: names.iter().map(ToString::to_string).collect(),
+            absent,
+        };
+        let accepts = |types: TokenTypes, kind: Value| {
+            let mut answer = good();
+            answer["token_type"] = kind;
+            Grant { types, ..grant() }.read(&reply_of(200, &answer), None, &mut Dice::new(1)).is_ok()
+        };
+        assert!(accepts(types(&["BearerToken"], false), json!("bearertoken")));
+        assert!(!accepts(types(&["BearerToken"], false), json!("Bearer")));
+        assert!(!accepts(types(&["Bearer"], false), json!(null)));
+        assert!(
+            accepts(types(&["Bearer"], true), json!(null))
+                && accepts(types(&["Bearer"], true), json!("Bearer"))
+        );
+        assert!(
+            !accepts(types(&["Bearer"], true), json!("")) && !accepts(types(&["Bearer"], true), json!(5))
+        );
     }
 
     #[test]

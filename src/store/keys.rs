@@ -30,6 +30,10 @@ struct Etag {
 /// quotes.
 const MAX_ETAG_BYTES: usize = 128;
 
+/// What a key set is served as: RFC 7517 section 8.5.1 has a type of its own, and Kubernetes answers 406 to those who do not
+/// take it; most others serve `application/json`.
+const KEY_SET: &str = "application/jwk-set+json, application/json";
+
 /// How often a bound on what a provider says of its keys was reached.
 #[derive(Debug, Default)]
 pub(super) struct KeysCrossed {
@@ -66,7 +70,7 @@ impl Store {
         let endpoint = self.jwks_uri(id, now)?;
         let held = self.issuers.get(id.0)?.keys.held();
         let etag = held.and_then(|keys| keys.etag_of(&endpoint)).map(str::to_owned);
-        let mut call = discovery::get(endpoint, self.policy.issuers.get(id.0)?.timeout);
+        let mut call = discovery::get(endpoint, KEY_SET, self.policy.issuers.get(id.0)?.timeout);
         call.headers.extend(etag.map(|etag| ("if-none-match", etag)));
         Some(call)
     }
@@ -111,8 +115,10 @@ fn parsed(
     endpoint: Option<Endpoint>,
     crossed: &KeysCrossed,
 ) -> Result<(Keys, String), Failure> {
-    let parsed = jwk::parse(answer::body_of(reply)?)
-        .map_err(|error| Failure::new(cause(&error), format!("the key set: {error}")))?;
+    let parsed = jwk::parse(answer::body_of(reply)?).map_err(|error| {
+        let coding = if error == jwk::Error::NotJson { answer::coding(&reply.head) } else { String::new() };
+        Failure::new(cause(&error), format!("the key set: {error}{coding}"))
+    })?;
     let mut news = format!("{} usable keys", parsed.keys.len());
     for left_out in &parsed.left_out {
         news.push_str("; ");
@@ -128,7 +134,9 @@ fn parsed(
 fn cause(error: &jwk::Error) -> Cause {
     match error {
         jwk::Error::TooMany(_) | jwk::Error::TooDeep => Cause::TooLarge,
-        jwk::Error::NotJson | jwk::Error::NoKeys | jwk::Error::NoneUsable(_) => Cause::Unreadable,
+        jwk::Error::NotJson | jwk::Error::Duplicate(_) | jwk::Error::NoKeys | jwk::Error::NoneUsable(_) => {
+            Cause::Unreadable
+        }
     }
 }
 

@@ -81,7 +81,7 @@ impl Store {
     ) -> Option<Result<Call, Failure>> {
         let (credential, state) = (self.policy.credentials.get(id.0)?, self.credentials.get(id.0)?);
         let asking = Asking {
-            endpoint: self.token_endpoint(credential.issuer, now)?,
+            endpoint: self.token_endpoint_for(credential, now)?,
             timeout: self.policy.issuers.get(credential.issuer.0)?.timeout,
             turn: state.turn.place(),
             subject: self.subject(want, unix).map(|(token, _)| token),

@@ -1,6 +1,7 @@
 //! One fetch per process: what this worker reads off the board, and what it leaves there for the others.
 
 use super::{Keys, Read, Store, Want};
+use crate::discovery::Clusters;
 use crate::io::{Dice, Head, Instant, Now, Reply};
 use crate::lease::Lease;
 use crate::policy::Issuer;
@@ -51,7 +52,12 @@ impl Store {
         match want {
             Want::Metadata(id) => {
                 let read = self.read_metadata(id, &reply, dice);
-                take_over(&mut self.issuers.get_mut(id.0)?.metadata, record, read)
+                let state = self.issuers.get_mut(id.0)?;
+                let adopted = take_over(&mut state.metadata, record, read);
+                if adopted.is_some() {
+                    state.moved_until = Instant::default();
+                }
+                adopted
             }
             Want::Keys(id) => {
                 let read = self.read_keys(id, &reply, now, dice);
@@ -237,6 +243,10 @@ fn place(issuer: &Issuer) -> Vec<&[u8]> {
         parts.extend([discovery.cluster.as_str(), if discovery.for_keys { "keys" } else { "" }]);
         parts.push(if discovery.for_tokens { "tokens" } else { "" });
         parts.push(if discovery.for_introspection { "introspection" } else { "" });
+        parts.push(if discovery.by_certificate.tokens { "tokens by certificate" } else { "" });
+        parts.push(if discovery.by_certificate.introspection { "introspection by certificate" } else { "" });
+        let Clusters { keys, tokens, introspection } = &discovery.clusters;
+        parts.extend([keys.as_str(), tokens, introspection]);
         parts.extend(discovery.allowed_hosts.iter().map(String::as_str));
     }
     parts.into_iter().map(str::as_bytes).collect()

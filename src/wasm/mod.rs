@@ -259,7 +259,7 @@ impl Worker {
                         self.calls.push((token, ticket));
                     } else {
                         let cluster = &call.endpoint.cluster;
-                        let note = format!("Envoy refuses the call, is there a cluster {cluster:?}?").into();
+                        let note = format!("cluster {cluster:?} not found in Envoy's configuration").into();
                         self.plugin.reply(ticket, &Reply { note, ..Reply::default() }, now);
                     }
                 }

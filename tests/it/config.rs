@@ -349,11 +349,11 @@ fn what_is_no_json_is_one_mistake_with_its_place_in_the_text() {
         ("{} {}", "configuration: not JSON: trailing characters at line 1 column 4"),
         (
             "{\"inbound\": {}, \"inbound\": {}}",
-            "configuration: not JSON: duplicate member at line 1 column 30",
+            "configuration: not JSON: duplicate member \"inbound\" at line 1 column 30",
         ),
         (
             "{\"waiting\":\n{\"timeout\": 1, \"tim\\u0065out\": 2}}",
-            "configuration: not JSON: duplicate member at line 2 column 33",
+            "configuration: not JSON: duplicate member \"timeout\" at line 2 column 33",
         ),
     ] {
         assert_eq!(read(document.as_bytes()).unwrap_err(), [says], "{document:?}");

@@ -25,6 +25,7 @@ mod oci;
 mod outage;
 mod outbound;
 mod push;
+mod reports;
 mod rotation;
 mod secrets;
 mod sharing;

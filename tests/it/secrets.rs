@@ -107,7 +107,7 @@ fn private_key() -> PrivateKey {
 
 fn assertion() -> Assertion {
     let [subject, audience, more] = [(); 3].map(|()| String::new());
-    Assertion { key: private_key(), subject, audience, more }
+    Assertion { key: private_key(), subject, audience, more, wants_id_token: false }
 }
 
 fn call() -> Call {
@@ -239,7 +239,7 @@ const HARMLESS: &str = "
     Field GrantType HeaderMatch HeaderValue Host Inbound InboundRule Instant Introspect Issuer IssuerId Key Layout Manner Match Material
     Metadata Missing Mistake Mode Names Now OutboundRule Outcome Outlook Pace Path PathMatch Place Preset Proof Quantifier Refusal
     Reject RequestId Require Requirement Resource ResourceMetadata Response Route Rule Schemes Seat Segment Sent Source Span Stats Step Tally
-    Subject SubjectToken Template Texts Ticket TokenPlace Unavailable UnknownCredential Url Waiting Want
+    Subject SubjectToken Template Texts Ticket TokenPlace Unavailable UnknownCredential Url Waiting Want ByCertificate Clusters TokenTypes
 ";
 
 #[test]
@@ -376,11 +376,13 @@ fn a_provider_that_repeats_our_secret_does_not_get_it_into_the_log() {
 }
 
 #[test]
-fn metadata_that_is_refused_is_not_quoted() {
+fn of_metadata_that_is_refused_nothing_is_quoted_but_its_issuer_and_hosts() {
     let mut world = World::new(&inbound());
     for document in [
-        json!({ "issuer": format!("https://{MARK}.example") }),
-        json!({ "issuer": ISSUER, "jwks_uri": format!("https://{MARK}.example/keys") }),
+        json!({ "issuer": MARK }),
+        json!({ "issuer": format!("https://idp.example/?{MARK}") }),
+        json!({ "issuer": format!("https://{MARK}@idp.example") }),
+        json!({ "issuer": ISSUER, "jwks_uri": format!("https://other.example/{MARK}") }),
         json!({ "issuer": ISSUER, "jwks_uri": MARK }),
         json!([MARK]),
     ] {

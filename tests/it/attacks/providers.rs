@@ -83,11 +83,9 @@ fn discovery_cannot_send_us_to_another_host() {
             world.asked
         );
         assert_eq!(world.hosts(), ["idp.example.com"], "{evil}");
-        assert!(
-            !world.has_logged("evil.example.net") && !world.has_logged("169.254"),
-            "{evil}: {:?}",
-            world.logs
-        );
+        // The operator is told which host it is, and what it is has nothing to say.
+        let quoted = ["latest", "password", "docker.sock", "passwd", "host: evil"];
+        assert!(!quoted.iter().any(|part| world.has_logged(part)), "{evil}: {:?}", world.logs);
     }
 }
 
@@ -141,7 +139,7 @@ fn an_answer_that_is_no_key_set_is_refused_and_never_repeated() {
         "hush",
         "<html>hush</html>",
         r#"{"hush":"hush"}"#,
-        r#"{"hush":1,"hush":2}"#,
+        r#"{"keys":"hush","keys":"hush"}"#,
         r#"{"keys":"hush"}"#,
         r#"{"keys":["hush"]}"#,
         r#"{"keys":[{"kty":"hush","kid":"hush","alg":"hush","use":"hush"}]}"#,

@@ -402,6 +402,15 @@ fn a_cluster_that_nothing_defines_is_an_error_where_the_document_is_all_there_is
 }
 
 #[test]
+fn the_cluster_of_each_endpoint_is_looked_for() {
+    for member in ["jwks_cluster", "token_cluster", "introspection_cluster"] {
+        let pointer = format!("{CONFIGURATION}/issuers/idp/{member}");
+        let misspelt = with(inbound(), &format!("/issuers/idp/{member}"), json!("odd"));
+        finds(&bootstrap(&misspelt), "error", "unknown-cluster", &pointer);
+    }
+}
+
+#[test]
 fn a_string_of_json_is_read_as_an_object_is() {
     let misspelt = with(inbound(), "/issuers/idp/cluster", json!("odd"));
     let any =

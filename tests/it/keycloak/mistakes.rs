@@ -70,7 +70,7 @@ const OF_THE_CALLER: &[Mistake] = &[
         path: "/another-host",
         status: 503,
         reason: NO_TOKEN,
-        words: "metadata of issuer another-host: configuration: the metadata names another issuer",
+        words: "metadata of issuer another-host: configuration: the metadata's issuer is",
         advice: "`issuer` must be the exact URL that the provider uses",
     },
 ];

@@ -67,7 +67,7 @@ fn rows() -> Vec<Row> {
             "too_large",
             "nested deeper than 32",
         ),
-        row("duplicate-members", twice, "unreadable", no_json),
+        row("duplicate-members", twice, "unreadable", "has a duplicate member"),
         row(
             "ten-megabytes",
             with("filler", json!("x".repeat(10 * 1024 * 1024))),

@@ -148,7 +148,7 @@ fn a_cluster_that_is_not_there_is_told_waited_out_and_tried_again() {
     assert!(request.waits(), "the first failure is not the last word");
     assert_eq!(
         vm.lines(
-            "keys of issuer keycloak: unreachable: Envoy refuses the call, is there a cluster \"keycloak\"?"
+            "keys of issuer keycloak: unreachable: cluster \"keycloak\" not found in Envoy's configuration"
         ),
         1
     );
@@ -162,9 +162,9 @@ fn a_cluster_that_is_not_there_is_told_waited_out_and_tried_again() {
         "and nobody else is held"
     );
 
-    let told = vm.lines("refuses the call");
+    let told = vm.lines("not found in Envoy's configuration");
     vm.pass(Duration::from_mins(2));
-    let told = vm.lines("refuses the call") - told;
+    let told = vm.lines("not found in Envoy's configuration") - told;
     assert!((3..40).contains(&told), "{told} attempts in two minutes");
 
     vm.host(|host| host.clusters.insert("keycloak".to_owned()));

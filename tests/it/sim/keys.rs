@@ -14,6 +14,20 @@ fn fetches(world: &World) -> usize {
 }
 
 #[test]
+fn a_key_set_that_moved_is_found_at_once_and_a_new_key_is_waited_for() {
+    for status in [301, 404, 405, 410] {
+        let mut world = World::warm(&inbound());
+        world.pass(secs(60));
+        world.provider.move_away(status);
+        world.provider.published.push(Key::number(2));
+        let get = items(&world.token());
+        let outcome = world.ask(&get);
+        assert_eq!(outcome.status(), 200, "{status}: {:?}", world.logs);
+        assert!(outcome.waited() < millis(200), "{status}: {:?}", outcome.waited());
+    }
+}
+
+#[test]
 fn keys_are_refreshed_in_the_background_every_five_minutes_less_jitter() {
     let mut world = World::warm(&config());
     for _ in 0..1440 {

@@ -205,6 +205,17 @@ impl Provider {
         self.introspection = mode.clone();
     }
 
+    /// The keys, the tokens and the introspection are at other paths from now on; at the old ones this is the answer.
+    pub(crate) fn move_away(&mut self, status: u16) {
+        (self.keys, self.tokens, self.introspection) =
+            (Mode::status(status), Mode::status(status), Mode::status(status));
+        self.endpoints = json!({
+            "jwks_uri": "https://idp.example/moved/keys",
+            "token_endpoint": "https://idp.example/moved/token",
+            "introspection_endpoint": "https://idp.example/moved/introspect",
+        });
+    }
+
     /// How often an endpoint was asked.
     pub(crate) fn count(&self, endpoint: Endpoint) -> usize {
         self.asked.iter().filter(|(_, asked)| *asked == endpoint).count()
@@ -227,6 +238,10 @@ impl Provider {
             "/realms/r/keys" => (Endpoint::Keys, self.keys.clone()),
             "/realms/r/token" => (Endpoint::Tokens, self.tokens.clone()),
             "/realms/r/introspect" => (Endpoint::Introspection, self.introspection.clone()),
+            // Where they have moved to.
+            "/moved/keys" => (Endpoint::Keys, Mode::Works),
+            "/moved/token" => (Endpoint::Tokens, Mode::Works),
+            "/moved/introspect" => (Endpoint::Introspection, Mode::Works),
             other => panic!("there is nothing at {other}"),
         };
         self.asked.push((now, endpoint));

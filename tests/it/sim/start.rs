@@ -139,16 +139,62 @@ fn a_short_outage_at_start_costs_requests_nothing_but_a_wait() {
 }
 
 #[test]
-fn metadata_that_is_not_at_the_first_place_is_asked_for_at_the_other_within_a_second() {
-    for seed in 0..50 {
-        let mut world = World::seeded(&inbound(), seed);
-        world.provider.metadata = Mode::status(404);
+fn metadata_that_is_not_at_the_first_location_is_asked_for_at_the_other_at_once() {
+    for status in [404, 400, 401, 403, 405, 410, 302] {
+        let mut world = World::new(&inbound());
+        world.provider.metadata = Mode::status(status);
         world.provider.rfc8414 = Mode::Works;
         let get = items(&world.token());
         let outcome = world.ask(&get);
-        assert_eq!(outcome.status(), 200, "seed {seed}");
-        assert!(outcome.waited() < millis(1100), "seed {seed}: {:?}", outcome.waited());
+        assert_eq!(outcome.status(), 200, "{status}");
+        assert!(outcome.waited() < millis(200), "{status}: {:?}", outcome.waited());
+        world.pass(secs(3700));
+        assert_eq!(world.provider.count(Endpoint::OpenId), 1, "the renewal asks where it was found");
     }
+}
+
+#[test]
+fn a_provider_that_is_busy_is_asked_for_its_metadata_at_the_same_location_again() {
+    for status in [408, 425, 429, 500, 503] {
+        let mut world = World::new(&inbound());
+        world.provider.metadata = Mode::status(status);
+        world.pass(secs(60));
+        assert!(world.provider.count(Endpoint::OpenId) > 2, "{status}");
+        assert_eq!(world.provider.count(Endpoint::Rfc8414), 0, "{status}");
+    }
+}
+
+#[test]
+fn where_neither_location_has_the_metadata_both_are_asked_once_in_each_round() {
+    for (first, second, outcome) in [(404, 404, "status"), (403, 404, "status"), (404, 403, "configuration")]
+    {
+        let mut world = World::new(&inbound());
+        world.provider.metadata = Mode::status(first);
+        world.provider.rfc8414 = Mode::status(second);
+        world.pass(secs(600));
+        let asked = [Endpoint::OpenId, Endpoint::Rfc8414].map(|endpoint| world.provider.count(endpoint));
+        assert!(asked[0] == asked[1] && (3..100).contains(&asked[0]), "{first} {second}: {asked:?}");
+        assert!(world.logs[0].ends_with("the other location is asked"), "{:?}", world.logs);
+        let counter = format!("m2m_auth_fetch.of.metadata_of_issuer_idp.outcome.{outcome}");
+        assert!(world.counters().contains_key(&counter), "{:?}", world.counters());
+    }
+}
+
+#[test]
+fn connections_that_are_closed_one_after_the_other_raise_the_question_of_tls() {
+    let mut world = World::new(&without_discovery(inbound()));
+    let body =
+        "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
+    world.provider.keys = Mode::Says { status: 503, headers: Vec::new(), body: body.to_owned() };
+    let get = items(&world.token());
+    world.ask(&get);
+    assert_eq!(world.logs[0], "keys of issuer idp: stale: the connection was closed");
+    let again = "keys of issuer idp: unreachable: the connection was closed before an answer, again; is TLS missing on \
+                 cluster \"idp\"?";
+    assert_eq!(world.logs[1], again);
+    let counters = world.counters();
+    assert_eq!(counters["m2m_auth_fetch.of.keys_of_issuer_idp.outcome.stale"], 1, "{counters:?}");
+    assert!(counters["m2m_auth_fetch.of.keys_of_issuer_idp.outcome.unreachable"] >= 1, "an alert sees it");
 }
 
 #[test]

@@ -295,6 +295,44 @@ fn a_404_that_is_no_answer_of_a_provider_is_an_outage_as_any_other() {
 }
 
 #[test]
+fn a_token_endpoint_that_moved_is_found_at_once() {
+    for status in [302, 307, 404, 405, 410] {
+        let mut world = World::warm(&outbound());
+        world.pass(secs(60));
+        world.provider.move_away(status);
+        world.provider.issued.clear();
+        world.pass(secs(200)); // the token is renewed meanwhile
+        assert!(!world.provider.issued.is_empty(), "{status}: {:?}", world.logs);
+        let metadata = world.provider.count(Endpoint::OpenId);
+        assert_eq!(metadata, 2, "{status}: asked at the start, and once more");
+        assert!(world.ask(&pay()).passed(), "{status}");
+    }
+}
+
+#[test]
+fn a_token_endpoint_that_is_gone_and_not_moved_costs_few_questions_for_the_metadata() {
+    let mut world = World::warm(&outbound());
+    world.provider.tokens = Mode::status(404);
+    world.pass(secs(3600));
+    assert!(world.provider.count(Endpoint::OpenId) <= world.provider.count(Endpoint::Tokens) + 1);
+    let times = world.provider.times(Endpoint::OpenId);
+    let apart = |pair: &[Duration]| pair[1] - pair[0] >= secs(10);
+    assert!(times.windows(2).all(apart), "{times:?}");
+    assert_eq!(world.ask(&pay()).status(), 503);
+    world.provider.move_away(404);
+    world.pass(secs(200));
+    assert_eq!(world.ask(&pay()).status(), 200);
+}
+
+#[test]
+fn a_token_endpoint_that_was_given_is_not_looked_for() {
+    let mut world = World::warm(&config());
+    world.provider.tokens = Mode::status(404);
+    world.pass(secs(600));
+    assert_eq!(world.provider.count(Endpoint::OpenId), 0);
+}
+
+#[test]
 fn what_the_provider_says_of_its_refusal_is_told_to_the_operator() {
     let mut world = World::new(&config());
     let body = json!({ "error": "invalid_client", "error_description": "Invalid client\r\nor credentials" });

@@ -225,7 +225,7 @@ pub(crate) struct World {
     sent: u64,
     open: BTreeMap<Want, Open>,
     last_start: BTreeMap<Want, Duration>,
-    /// Whose last answer was that the client is not taken, or that its proof lacks the nonce: those are asked for again at once.
+    /// Whose last answer was that the client is not taken, that its proof lacks the nonce, or that nothing is there: those are asked for again at once.
     asked_again: BTreeSet<Want>,
     learnt: Option<Learnt>,
     requests: BTreeMap<RequestId, Asked>,
@@ -353,7 +353,10 @@ impl World {
             self.open.remove(&ticket.want);
             self.learn(ticket, start, &reply);
         }
-        let again = matches!(reply.status, Some(400 | 401));
+        // What is not there may be at the other location, or have moved; and a kept connection may have been closed.
+        let closed = reply.status == Some(503)
+            && reply.body.as_deref().unwrap_or_default().ends_with(b"reset reason: connection termination");
+        let again = closed || matches!(reply.status, Some(300..=405 | 410));
         self.asked_again.retain(|want| *want != ticket.want);
         self.asked_again.extend(again.then_some(ticket.want));
         self.plugin.reply(ticket, &reply, self.clock());

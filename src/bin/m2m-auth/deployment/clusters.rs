@@ -19,16 +19,18 @@ pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
     let clusters = Clusters::of(own.document);
     let issuers = own.configuration.get("issuers").and_then(Value::as_object);
     for (name, issuer) in issuers.into_iter().flatten() {
-        let Some(cluster) = issuer.get("cluster").and_then(Value::as_str) else { continue };
-        let at = own.root().name("issuers").name(name).name("cluster");
-        match clusters.known.get(cluster) {
-            None if clusters.complete => found.push(unknown(Name::UnknownCluster, at.clone(), cluster)),
-            Some((path, cluster)) if is_called_by_https(own, name, issuer) => {
-                found.extend(tls(name, path, cluster));
+        for member in ["cluster", "jwks_cluster", "token_cluster", "introspection_cluster"] {
+            let Some(cluster) = issuer.get(member).and_then(Value::as_str) else { continue };
+            let at = own.root().name("issuers").name(name).name(member);
+            match clusters.known.get(cluster) {
+                None if clusters.complete => found.push(unknown(Name::UnknownCluster, at.clone(), cluster)),
+                Some((path, cluster)) if is_called_by_https(own, name, issuer) => {
+                    found.extend(tls(name, path, cluster));
+                }
+                _ => {}
             }
-            _ => {}
+            found.extend(plugin_before(own, at, cluster));
         }
-        found.extend(plugin_before(own, at, cluster));
     }
     let rules = own.configuration.get("outbound").map(|outbound| list(outbound, "rules")).unwrap_or_default();
     for (index, rule) in rules.iter().enumerate().filter(|_| clusters.complete) {
