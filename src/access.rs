@@ -103,6 +103,17 @@ impl Requirement {
         names
     }
 
+    /// The headers that claims are compared with.
+    pub fn compared_headers(&self) -> Vec<Rc<str>> {
+        let mut names = Vec::new();
+        self.for_each_test(&mut |test| {
+            if let Test::Same(Part::Header(name)) = test {
+                names.push(Rc::clone(name));
+            }
+        });
+        names
+    }
+
     fn for_each_test(&self, visit: &mut dyn FnMut(&Test)) {
         for check in &self.checks {
             match &check.what {

@@ -71,16 +71,32 @@ impl Audit {
         Some(Value::Object(line).to_string())
     }
 
-    /// The beginning of every line, unless there were too many within this second.
-    fn begin(&mut self, event: &str, now: Instant) -> Option<Map<String, Value>> {
+    /// A line of plain text, unless there were too many within this second.
+    pub fn plain(&mut self, text: String, now: Instant) -> Option<String> {
+        let room = self.has_room(now);
+        room.then(|| match std::mem::take(&mut self.suppressed) {
+            0 => text,
+            before => format!("{text} ({before} lines before this one were left out)"),
+        })
+    }
+
+    fn has_room(&mut self, now: Instant) -> bool {
         if now.since(self.second) >= Duration::from_secs(1) {
             (self.second, self.lines) = (now, 0);
         }
         if self.lines >= LINES_PER_SECOND {
             self.suppressed = self.suppressed.saturating_add(1);
-            return None;
+            return false;
         }
         self.lines = self.lines.saturating_add(1);
+        true
+    }
+
+    /// The beginning of every line, unless there were too many within this second.
+    fn begin(&mut self, event: &str, now: Instant) -> Option<Map<String, Value>> {
+        if !self.has_room(now) {
+            return None;
+        }
         let mut line = Map::new();
         line.insert("event".into(), json!(event));
         if self.suppressed > 0 {

@@ -139,6 +139,14 @@ impl At {
         matches!(self, Self::Scheme(_, scheme) if scheme.eq_ignore_ascii_case(dpop::SCHEME))
     }
 
+    /// The header that it stands in, if it is one of its own.
+    pub fn header(&self) -> Option<&Rc<str>> {
+        match self {
+            Self::Scheme(name, _) | Self::Header(name, _) => Some(name),
+            Self::Cookie(_) | Self::Query(_) => None,
+        }
+    }
+
     /// The token that stands here.
     pub fn token<'a>(&self, head: &'a Head) -> Result<Cow<'a, [u8]>, Absent> {
         match self {
@@ -287,6 +295,9 @@ mod tests {
             (":path", "/?access_token=t&access_token=t"),
             (":path", "/?access_token=&access_token=t"),
             (":path", "/?access%5Ftoken=t&access_token=u"),
+            (":path", "/?access.token=t"),
+            (":path", "/?access%5Btoken=t"),
+            (":path", "/?+access_token%00=t"),
             ("authorization", "Bearer t, Bearer t"),
         ] {
             assert_eq!(found(&everywhere(), &[field]), Err(Absent::Several), "{field:?}");

@@ -24,23 +24,30 @@ pub enum Certificate {
     Forwarded,
 }
 
+/// Where a proxy says which certificate it was shown.
+pub const XFCC: &str = "x-forwarded-client-cert";
+
 impl Certificate {
     /// The SHA-256 of the client's certificate.
     pub fn shown(self, head: &Head) -> Option<[u8; 32]> {
         match self {
             Self::Connection => unhex(head.certificate()?),
             Self::Forwarded => {
-                // Several lines are one list (RFC 9110 section 5.3), and its last element is what was appended last.
-                let list = head.all("x-forwarded-client-cert").last()?;
-                unhex(hash_of(last_element(list)?)?)
+                // One element alone: Envoy does not quote `URI` and `DNS`, so that a client chooses what looks like a further one.
+                let mut lines = head.all(XFCC);
+                let element = lines.next().filter(|_| lines.next().is_none())?;
+                unhex(hash_of(only_element(element)?)?)
             }
         }
     }
 }
 
-/// The element behind the last comma that is not in quotes; none where the quotes do not end.
-fn last_element(list: &[u8]) -> Option<&[u8]> {
-    split(list, b',')?.last().copied()
+/// The one element of a list; none where there are more, or where quotes do not end.
+fn only_element(list: &[u8]) -> Option<&[u8]> {
+    match *split(list, b',')? {
+        [element] => Some(element),
+        _ => None,
+    }
 }
 
 /// The one `Hash` of an element, `By=…;Hash=…;Subject="…"`.
@@ -104,13 +111,17 @@ mod tests {
     }
 
     #[test]
-    fn the_last_element_of_the_last_line_counts() {
+    fn one_element_counts_and_more_than_one_count_for_nothing() {
         let own = format!("By=spiffe://a;Hash={HEX};Subject=\"CN=a,O=\\\"b;c\\\"\";URI=spiffe://b");
         let other = format!("Hash={}", "08".repeat(32));
         assert_eq!(forwarded(&[&own]), Some([7; 32]));
-        assert_eq!(forwarded(&[&format!("{other},{own}")]), Some([7; 32]));
-        assert_eq!(forwarded(&[&other, &own]), Some([7; 32]));
-        assert_eq!(forwarded(&[&format!("{own},{other}")]), Some([8; 32]));
+        assert_eq!(forwarded(&[&other]), Some([8; 32]));
+        for list in
+            [format!("{other},{own}"), format!("{own},{other}"), format!("Hash={HEX};URI=spiffe://a,{other}")]
+        {
+            assert_eq!(forwarded(&[&list]), None, "{list}");
+        }
+        assert_eq!(forwarded(&[&other, &own]), None);
         assert_eq!(forwarded(&[&own, "By=nobody"]), None);
         assert_eq!(forwarded(&[&format!("hash={HEX}")]), Some([7; 32]));
     }

@@ -173,11 +173,12 @@ impl Compiler<'_> {
             inbound.rules.iter().filter_map(|rule| rule.require.as_ref()?.bound).any(|bound| bound.dpop);
         let terms = self.terms(&path.name("dpop"), inbound.dpop.as_ref(), proves);
         let own_headers = handing::own_headers(&rules);
+        let judged_headers = handing::judged_headers(&rules);
         self.distinct(&path.name("rules"), inbound.rules.iter().map(|rule| rule.name.as_deref()));
         let attributes =
             Attributes::of(rules.iter().map(|rule| &rule.matches), inbound.danger_case_sensitive_paths);
         let filter_state = inbound.filter_state;
-        Inbound { manner, resource, own_headers, terms, rules, attributes, filter_state }
+        Inbound { manner, resource, own_headers, judged_headers, terms, rules, attributes, filter_state }
     }
 
     #[inline(never)]

@@ -112,9 +112,9 @@ impl<'a> Request<'a> {
         target: Target<'_>,
         edits: &mut Edits,
     ) -> Result<Option<Authenticated<'a>>, Stop> {
-        for name in &inbound.own_headers {
-            edits.remove_own(name, self.head); // never believe a client's copy of what we assert
-        }
+        // Never believe a client's copy of what we assert; and what is judged must be what the service reads.
+        inbound.own_headers.iter().for_each(|name| edits.remove_own(name, self.head));
+        inbound.judged_headers.iter().for_each(|name| edits.remove_lookalikes(name, self.head));
         if let Some(answer) = inbound.resource.as_ref().and_then(|resource| resource.answer(target)) {
             return Err(Stop::Answer(answer));
         }

@@ -66,6 +66,8 @@ pub struct Plugin {
     spared: Audit,
     /// Nor do those about tokens, of which callers who exchange theirs can cause many.
     tokens: Audit,
+    /// Nor do those about introspection, of which anybody can cause many.
+    introspections: Audit,
     dice: Dice,
 }
 
@@ -97,12 +99,16 @@ impl Plugin {
             audit: Audit::default(),
             spared: Audit::default(),
             tokens: Audit::default(),
+            introspections: Audit::default(),
             dice,
         }
     }
 
     /// A request came.
     pub fn request(&mut self, id: RequestId, head: Head, now: Now) -> Step {
+        if head.iter().next().is_none() {
+            return Step::Answer(Refusal::NotReady.plain()); // the host has handed over no request
+        }
         let mut spent = None;
         let (want, seen) = match self.decide(&head, now.instant, now, &mut spent) {
             (Err(Stop::Wait(want)), seen) => (want, seen),
@@ -408,8 +414,11 @@ impl Plugin {
             return;
         }
         // What comes of one caller's token is as frequent as callers are, and no news.
-        if !(matches!(outcome.want, Want::Introspection(..)) && outcome.result.is_ok()) {
+        if !matches!(outcome.want, Want::Introspection(..)) {
             self.effects.push_back(Effect::Log(level, text));
+        } else if outcome.result.is_err() {
+            let line = self.introspections.plain(text, now);
+            self.tell_audit(level, line);
         }
     }
 }

@@ -242,6 +242,8 @@ pub struct Inbound {
     pub resource: Option<Resource>,
     /// Headers that only we may set; a client's copies are removed.
     pub own_headers: Vec<Rc<str>>,
+    /// Headers that decisions depend on; others whose names a server may take for theirs are removed.
+    pub judged_headers: Vec<Rc<str>>,
     /// How proofs are judged, if any are asked for.
     pub terms: Option<Terms>,
     /// In order.

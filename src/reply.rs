@@ -111,6 +111,7 @@ impl Refusal {
             Self::Ambiguous(Ambiguity::Path) => "ambiguous_path",
             Self::Ambiguous(Ambiguity::Method) => "ambiguous_method",
             Self::Ambiguous(Ambiguity::Host) => "ambiguous_host",
+            Self::Ambiguous(Ambiguity::Header) => "ambiguous_header",
             Self::NoRule => "no_rule",
             Self::NoToken => "no_token",
             Self::SeveralTokens => "several_tokens",
@@ -224,6 +225,7 @@ impl Refusal {
                     Ambiguity::Path => ("ambiguous request path", "m2m_auth_ambiguous_path"),
                     Ambiguity::Method => ("ambiguous request method", "m2m_auth_ambiguous_method"),
                     Ambiguity::Host => ("ambiguous request host", "m2m_auth_ambiguous_host"),
+                    Ambiguity::Header => ("ambiguous request header", "m2m_auth_ambiguous_header"),
                 };
                 facts(400, "Invalid request", message, Challenge::None, details)
             }
@@ -536,6 +538,7 @@ mod tests {
             (Refusal::Ambiguous(Ambiguity::Path), 400, "Invalid request", None),
             (Refusal::Ambiguous(Ambiguity::Method), 400, "Invalid request", None),
             (Refusal::Ambiguous(Ambiguity::Host), 400, "Invalid request", None),
+            (Refusal::Ambiguous(Ambiguity::Header), 400, "Invalid request", None),
             (Refusal::NoRule, 403, "Forbidden", None),
             (Refusal::NoKeys(wait), 503, "Identity provider unavailable", None),
             (Refusal::NoIntrospection(wait), 503, "Identity provider unavailable", None),

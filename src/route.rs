@@ -77,8 +77,9 @@ pub struct Target<'a> {
 pub enum Fit {
     /// It is not.
     No,
-    /// It is, for a server that takes upper and lower case in the rule's own path for the same.
-    InOtherCase,
+    /// It is for some servers, and is not for others: the path has another case than the rule's, or a header's lines say
+    /// different things.
+    Disputed(Ambiguity),
     /// It is.
     Yes,
 }
@@ -169,7 +170,7 @@ impl<'a> Target<'a> {
 
 /// Headers whose value some servers and middleware take for the method: Express' `method-override`, Rails, Symfony, Spring,
 /// ASP.NET, Google's and Microsoft's APIs.
-const OVERRIDE_HEADERS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+pub const OVERRIDE_HEADERS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 impl Match {
     /// Whether the request, read in this way, is one of these.
@@ -177,9 +178,7 @@ impl Match {
         let (misses, fit) = self.misses(view);
         if view.is_first() {
             trace::tell("match", misses.is_none() && fit == Fit::Yes, || {
-                misses
-                    .unwrap_or(if fit == Fit::Yes { "" } else { "path, but for upper and lower case" })
-                    .to_owned()
+                misses.unwrap_or(if fit == Fit::Yes { "" } else { "for some servers only" }).to_owned()
             });
         }
         if misses.is_some() { Fit::No } else { fit }
@@ -198,7 +197,8 @@ impl Match {
         if !self.methods.is_empty() && !self.methods.iter().any(|own| own.as_bytes() == view.method()) {
             return (Some("method"), Fit::No);
         }
-        if !self.headers.iter().all(|(name, header)| header.holds(target.header(name).as_deref())) {
+        let fit = self.headers.iter().fold(fit, |fit, (name, header)| fit.and(header.fit(target, name)));
+        if fit == Fit::No {
             return (Some("headers"), Fit::No);
         }
         let own = self.cluster.as_ref();
@@ -225,7 +225,36 @@ impl Match {
     }
 }
 
+impl Fit {
+    fn of(holds: bool) -> Self {
+        if holds { Self::Yes } else { Self::No }
+    }
+
+    /// Whether both conditions hold.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::No, _) | (_, Self::No) => Self::No,
+            (Self::Disputed(by), _) | (_, Self::Disputed(by)) => Self::Disputed(by),
+            (Self::Yes, Self::Yes) => Self::Yes,
+        }
+    }
+}
+
 impl HeaderMatch {
+    /// Several lines are one value, and some servers read the first or the last of them.
+    fn fit(&self, target: Target<'_>, name: &str) -> Fit {
+        let mut lines = target.head.all(name);
+        let (first, more) = (lines.next(), lines.next().is_some());
+        let fit = Fit::of(self.holds(first));
+        let agree = |value: Option<&[u8]>| Fit::of(self.holds(value)) == fit;
+        if !more
+            || (agree(target.header(name).as_deref()) && target.head.all(name).all(|line| agree(Some(line))))
+        {
+            return fit;
+        }
+        Fit::Disputed(Ambiguity::Header)
+    }
+
     fn holds(&self, value: Option<&[u8]>) -> bool {
         match self {
             Self::Exact(own) => value == Some(own),
@@ -257,7 +286,7 @@ impl PathMatch {
     fn fit(&self, path: &[u8], case: Case) -> Fit {
         match (self.holds(path, case), case) {
             (false, _) => Fit::No,
-            (true, Case::Ignored) if !self.holds(path, Case::Exact) => Fit::InOtherCase,
+            (true, Case::Ignored) if !self.holds(path, Case::Exact) => Fit::Disputed(Ambiguity::Path),
             (true, _) => Fit::Yes,
         }
     }
@@ -530,7 +559,32 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_matched_as_one_value_however_many_lines_it_has() {
+    fn a_header_whose_lines_say_different_things_is_ambiguous() {
+        let rule = |wanted| Match { headers: vec![("x-tenant".into(), wanted)], ..Match::default() };
+        for (wanted, lines) in [
+            (HeaderMatch::Exact(b"blue".to_vec()), ["blue", "red"]),
+            (HeaderMatch::Exact(b"blue".to_vec()), ["red", "blue"]),
+            (HeaderMatch::Exact(b"blue,red".to_vec()), ["blue", "red"]),
+            (HeaderMatch::Prefix(b"blue-".to_vec()), ["blue-1", "red"]),
+        ] {
+            let head: Head =
+                [(":path", "/"), ("x-tenant", lines[0]), ("x-tenant", lines[1])].into_iter().collect();
+            assert_eq!(chosen(&[rule(wanted), Match::default()], &head), Err(Ambiguity::Header), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_empty_and_a_list_of_methods_are_ambiguous() {
+        let head: Head = [(":path", "/x"), (":authority", "")].into_iter().collect();
+        assert_eq!(chosen(&[prefix("/admin"), Match::default()], &head), Err(Ambiguity::Host));
+        let methods: String = (0..20_000).map(|number| format!("m{number},")).collect();
+        let head: Head = [(":path", "/"), ("x-http-method-override", methods.as_str())].into_iter().collect();
+        let post = Match { methods: vec!["POST".into()], ..Match::default() };
+        assert_eq!(chosen(&[post, Match::default()], &head), Err(Ambiguity::Method));
+    }
+
+    #[test]
+    fn a_header_is_matched_exactly_by_prefix_or_by_presence() {
         let holds = |wanted: HeaderMatch, lines: &[&str]| {
             let pairs = [(":path", "/")].into_iter().chain(lines.iter().map(|line| ("x-tenant", *line)));
             let head: Head = pairs.collect();
@@ -544,10 +598,8 @@ mod tests {
                 && !holds(exact("blue"), &["blue "])
                 && !holds(exact("blue"), &[])
         );
-        assert!(!holds(exact("blue"), &["blue", "red"]) && !holds(exact("blue"), &["red", "blue"]));
-        assert!(holds(exact("blue,red"), &["blue", "red"]));
         assert!(holds(HeaderMatch::Prefix(b"bl".to_vec()), &["blue"]));
-        assert!(!holds(HeaderMatch::Prefix(b"bl".to_vec()), &["red", "blue"]));
+        assert!(holds(HeaderMatch::Prefix(b"bl".to_vec()), &["blue", "black"]), "whichever line is read");
         assert!(holds(HeaderMatch::Present(true), &[""]) && !holds(HeaderMatch::Present(true), &[]));
         assert!(holds(HeaderMatch::Present(false), &[]) && !holds(HeaderMatch::Present(false), &[""]));
     }

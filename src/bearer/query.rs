@@ -9,6 +9,9 @@ pub(super) fn value<'a>(path: &'a [u8], name: &str) -> Result<Cow<'a, [u8]>, Abs
     if query.len() > MAX_BYTES {
         return Err(Absent::TooLarge);
     }
+    if pieces(query).any(|piece| !is(piece, name) && looks_like(piece, name)) {
+        return Err(Absent::Several);
+    }
     let mut values = pieces(query).filter(|piece| is(piece, name)).map(|piece| divided(piece).1);
     let value = values.next().ok_or(Absent::None)?;
     if values.next().is_some() {
@@ -24,6 +27,14 @@ pub(super) fn value<'a>(path: &'a [u8], name: &str) -> Result<Cow<'a, [u8]>, Abs
 /// Whether a parameter has this name, in whatever spelling.
 pub(super) fn is(piece: &[u8], name: &str) -> bool {
     decoded(divided(piece).0).eq(name.bytes())
+}
+
+/// Whether some server takes it for this parameter: PHP makes `access_token` of `access.token`, of `access[token`, and of
+/// ` access_token`.
+fn looks_like(piece: &[u8], name: &str) -> bool {
+    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'_' };
+    let own: Vec<u8> = decoded(divided(piece).0).take_while(|byte| *byte != 0).collect();
+    own.trim_ascii().iter().copied().map(fold).eq(name.bytes().map(fold))
 }
 
 /// The path without those parameters, and without the `?` if no other is left; none if there is none of them.

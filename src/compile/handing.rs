@@ -1,9 +1,11 @@
 //! What a service is told of its caller, and in which headers.
 
 use super::Compiler;
+use crate::bound::{Certificate, XFCC};
 use crate::config;
 use crate::located::Path;
 use crate::policy::{DECISION, Mode, Rule};
+use crate::route::OVERRIDE_HEADERS;
 use std::rc::Rc;
 
 impl Compiler<'_> {
@@ -52,6 +54,29 @@ impl Compiler<'_> {
         }
         Some(header)
     }
+}
+
+/// The headers that decisions depend on and whose names can be spelt in another way, each once.
+#[inline(never)]
+pub(super) fn judged_headers(rules: &[Rule]) -> Vec<Rc<str>> {
+    let mut judged: Vec<Rc<str>> = Vec::new();
+    for rule in rules {
+        judged.extend(rule.matches.headers.iter().map(|(name, _)| Rc::clone(name)));
+        judged.extend(rule.tokens.iter().filter_map(|place| place.at.header().cloned()));
+        if let Some(require) = &rule.require {
+            judged.extend(require.access.compared_headers());
+            if require.bound.is_some_and(|bound| bound.certificate == Some(Certificate::Forwarded)) {
+                judged.push(Rc::from(XFCC));
+            }
+        }
+        if !rule.matches.methods.is_empty() {
+            judged.extend(OVERRIDE_HEADERS.map(Rc::from));
+        }
+    }
+    judged.retain(|name| !name.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    judged.sort();
+    judged.dedup();
+    judged
 }
 
 /// The headers that only we may set, each once.

@@ -62,6 +62,8 @@ pub(super) struct Waiters {
     unknown_keys: Counts,
     /// What those take up whose callers are not known.
     bytes: usize,
+    /// And of them, those that wait for unknown keys.
+    unknown_bytes: usize,
 }
 
 struct Held {
@@ -86,11 +88,19 @@ impl Waiters {
             Err(Full::Requests)
         } else if waiter.unknown_key && self.unknown_keys.of(waiter.want) >= MAX_UNKNOWN_KEYS {
             Err(Full::UnknownKeys)
-        } else if !waiter.is_known && self.bytes.saturating_add(waiter.bytes()) > bounds.bytes {
+        } else if !waiter.is_known && !self.bytes_for(waiter, bounds.bytes) {
             Err(Full::Bytes)
         } else {
             Ok(())
         }
+    }
+
+    /// Whether the budget has room for this one. Those that wait for unknown keys get a quarter of it, so that a flood of made-up
+    /// ones leaves the rest to the callers of other issuers.
+    fn bytes_for(&self, waiter: &Waiter, most: usize) -> bool {
+        let bytes = waiter.bytes();
+        let unknown = self.unknown_bytes.saturating_add(if waiter.unknown_key { bytes } else { 0 });
+        self.bytes.saturating_add(bytes) <= most && unknown <= most / 4
     }
 
     /// It waits, behind all that do.
@@ -103,6 +113,9 @@ impl Waiters {
     pub(super) fn hold_as(&mut self, number: u64, waiter: Waiter) {
         let bytes = waiter.bytes();
         self.bytes = self.bytes.saturating_add(bytes);
+        if waiter.unknown_key {
+            self.unknown_bytes = self.unknown_bytes.saturating_add(bytes);
+        }
         self.count(&waiter, 1);
         let place = self.held.partition_point(|held| held.number < number);
         self.held.insert(place, Held { number, waiter, bytes, released: false });
@@ -145,7 +158,7 @@ impl Waiters {
         while let Some(number) = self.released.pop_front() {
             let place = self.held.binary_search_by_key(&number, |held| held.number).ok();
             if let Some(held) = place.and_then(|place| self.held.remove(place)) {
-                self.bytes = self.bytes.saturating_sub(held.bytes);
+                self.release_bytes(&held);
                 return Some((number, held.waiter));
             }
         }
@@ -156,11 +169,18 @@ impl Waiters {
     pub(super) fn forget(&mut self, id: RequestId) -> Option<Want> {
         let place = self.held.iter().position(|held| held.waiter.id == id);
         let held = place.and_then(|place| self.held.remove(place))?;
-        self.bytes = self.bytes.saturating_sub(held.bytes);
+        self.release_bytes(&held);
         if !held.released {
             self.count(&held.waiter, -1);
         }
         Some(held.waiter.want)
+    }
+
+    fn release_bytes(&mut self, held: &Held) {
+        self.bytes = self.bytes.saturating_sub(held.bytes);
+        if held.waiter.unknown_key {
+            self.unknown_bytes = self.unknown_bytes.saturating_sub(held.bytes);
+        }
     }
 
     /// Whether anybody waits for this.

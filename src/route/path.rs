@@ -131,10 +131,11 @@ impl PathReading<'_> {
 pub(super) type Step = fn(&[u8]) -> Option<Vec<u8>>;
 
 /// What servers do to a path beside decoding it.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     fold_unicode,
     slashes_for_backslashes,
     without_parameters,
+    up_to_semicolon,
     without_dot_segments,
     without_empty_segments,
     without_authority,
@@ -265,6 +266,11 @@ fn without_parameters(path: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     by_segment(path, |segment| segment.split(|byte| *byte == b';').next().unwrap_or_default())
+}
+
+/// Fastify takes `;` for `?`, as old servlet containers did.
+fn up_to_semicolon(path: &[u8]) -> Option<Vec<u8>> {
+    up_to(path, |byte| byte == b';')
 }
 
 /// Whether it leads above its root.
@@ -437,6 +443,7 @@ mod tests {
             (b"/a\\b", "/a/b"),
             (b"/a%5cb", "/a/b"),
             (b"/a;x/b;y", "/a/b"),
+            (b"/a;x/b;y", "/a"),
             (b"/x/../admin", "/admin"),
             (b"/x/..;/admin", "/admin"),
             (b"/admin/..;/health", "/admin/../health"),

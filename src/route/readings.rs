@@ -7,6 +7,9 @@ use super::{Case, Fit, Match, Target, host};
 use crate::trace;
 use std::borrow::Cow;
 
+/// The most methods that one request may have: no client that means well sends two.
+const MAX_METHODS: usize = 4;
+
 /// What the rules of one direction look at.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Attributes {
@@ -26,6 +29,8 @@ pub enum Ambiguity {
     Method,
     /// Its host.
     Host,
+    /// A header that it has several times.
+    Header,
 }
 
 /// A request, in all of its readings.
@@ -72,7 +77,10 @@ impl<'a> Target<'a> {
         } else {
             PathReadings::as_sent(self.path)
         };
-        let methods = if looked_at.method { self.other_methods() } else { Vec::new() };
+        let methods = if looked_at.method { self.other_methods()? } else { Vec::new() };
+        if (looked_at.path || looked_at.host) && self.head.first(":authority") == Some(b"") {
+            return Err(unreadable(Ambiguity::Host)); // what a URL parser takes for the host is then the path
+        }
         let hosts = if looked_at.host { host::readings(self.head.host()) } else { Ok(Vec::new()) };
         let hosts = hosts.map_err(|Unreadable| unreadable(Ambiguity::Host))?;
         let readings = Readings { target: self, case: looked_at.case, paths, methods, hosts };
@@ -83,7 +91,7 @@ impl<'a> Target<'a> {
     }
 
     /// The method in upper case, as some servers route it, and those that override it.
-    fn other_methods(self) -> Vec<Vec<u8>> {
+    fn other_methods(self) -> Result<Vec<Vec<u8>>, Ambiguity> {
         let own = self.method();
         let upper = own.iter().any(u8::is_ascii_lowercase).then(|| own.to_ascii_uppercase());
         let others = self.override_methods().map(<[u8]>::to_ascii_uppercase);
@@ -92,15 +100,32 @@ impl<'a> Target<'a> {
             if method != own && !methods.contains(&method) {
                 methods.push(method);
             }
+            if methods.len() > MAX_METHODS {
+                return Err(unreadable(Ambiguity::Method));
+            }
         }
-        methods
+        Ok(methods)
     }
 }
 
 fn unreadable(by: Ambiguity) -> Ambiguity {
-    let what = if by == Ambiguity::Host { "host" } else { "path" };
-    trace::tell(what, false, || "it leads above its root, or can be read in too many ways".to_owned());
+    trace::tell(by.attribute(), false, || match by {
+        Ambiguity::Path => "it leads above its root, or can be read in too many ways".to_owned(),
+        _ => "it is empty, or can be read in too many ways".to_owned(),
+    });
     by
+}
+
+impl Ambiguity {
+    /// What it is about.
+    pub fn attribute(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Method => "method",
+            Self::Host => "host",
+            Self::Header => "header",
+        }
+    }
 }
 
 impl Readings<'_> {
@@ -114,9 +139,11 @@ impl Readings<'_> {
         for view in self.views() {
             let mut fits = rules.iter().map(|rule| fit(rule, &view)).enumerate();
             let found = fits.find(|(_, fit)| *fit != Fit::No);
-            if let Some((place, Fit::InOtherCase)) = found {
-                view.tell(Some(place));
-                return Err(Ambiguity::Path);
+            if let Some((place, Fit::Disputed(by))) = found {
+                trace::tell(by.attribute(), false, || {
+                    format!("some servers read it as one for which rules[{place}] decides, others do not")
+                });
+                return Err(by);
             }
             let found = found.map(|(place, _)| place);
             if *chosen.get_or_insert(found) != found {
@@ -205,9 +232,7 @@ impl<'v> View<'v> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let rule = || place.map_or_else(|| "no rule".to_owned(), |place| format!("rules[{place}]"));
         match self.differs {
-            None => trace::tell("path", false, || {
-                format!("a server that ignores case reads it as the path of {}", rule())
-            }),
+            None | Some(Ambiguity::Header) => {}
             Some(Ambiguity::Path) => trace::tell("path", false, || {
                 format!("some servers read it as {:?}, for which {} decides", text(self.path), rule())
             }),

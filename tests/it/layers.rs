@@ -49,7 +49,7 @@ const LAYERS: &[(&str, &str)] = &[
         "access bearer bound config discovery dpop io jwk jws jwt layout located mistake oauth policy private_key reply resource route",
     ),
     ("store", "assertion budget cache discovery dpop io jwk jwt lease oauth policy share stats"),
-    ("edits", "bearer dpop io store"),
+    ("edits", "access bearer dpop io store"),
     (
         "filter",
         "access assertion bearer budget config dpop edits io jwt lease policy reply route signature store trace",

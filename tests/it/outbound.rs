@@ -161,7 +161,7 @@ async fn the_first_rule_that_matches_names_the_credential_and_no_match_changes_n
         ("POST", "svc", "/orders/special", Some("payment-service")),
         ("GET", "svc", "/orders/special", Some("inventory-service")),
         ("GET", "svc", "/orders/special/x", Some("inventory-service")),
-        ("GET", "svc", "/orders/./x/../special", Some("inventory-service")),
+        ("GET", "svc", "/orders/special/./x", Some("inventory-service")),
         ("GET", "svc", "/orders/specially", Some("order-service")),
         ("PATCH", "svc", "/orders", Some("order-service")),
         ("GET", "svc", "/ordersx", None),
@@ -222,7 +222,7 @@ async fn scope_audience_resource_and_parameters_are_asked_for_as_they_are_writte
         ("resource", "https://one.example.com/"),
         ("resource", "https://two.example.com/"),
         ("tenant", "caf\u{e9} & co"),
-        ("x", ""),
+        ("x", "="),
     ];
     assert_eq!(request.form(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert!(!request.text().contains("client_secret"), "{}", request.text());

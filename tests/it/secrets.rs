@@ -239,7 +239,7 @@ const HARMLESS: &str = "
     Field GrantType HeaderMatch HeaderValue Host Inbound InboundRule Instant Introspect Issuer IssuerId Key Layout Manner Match Material
     Metadata Missing Mistake Mode Names Now OutboundRule Outcome Outlook Pace Path PathMatch Place Preset Proof Quantifier Refusal
     Reject RequestId Require Requirement Resource ResourceMetadata Response Route Rule Schemes Seat Segment Sent Source Span Stats Step Tally
-    Subject SubjectToken Template Texts Ticket TokenPlace Unavailable UnknownCredential Url Waiting Want ByCertificate Clusters TokenTypes
+    Subject SubjectToken Template Texts Ticket TokenPlace Budget Budgeted Fit Case Unavailable UnknownCredential Url Waiting Want ByCertificate Clusters TokenTypes
 ";
 
 #[test]
@@ -426,7 +426,7 @@ fn a_day_of_everything_leaves_no_trace_of_a_secret_in_logs_answers_and_metrics()
                 get(&marked_path).header("authorization", &format!("Basic {MARK}")),
                 get(&marked_path).header("cookie", MARK).header("x-api-key", MARK),
                 get(&format!("/nowhere?{MARK}")).bearer(&good),
-                get(&format!("/x%2f?{MARK}#{MARK}")),
+                get(&format!("/x/..%2finventory?{MARK}#{MARK}")),
                 items(&made_up("nobody's")),
                 pay().bearer(&good),
                 twice,

@@ -14,7 +14,7 @@ async fn a_path_with_places_is_judged_by_its_rule_and_what_is_beside_it_by_anoth
         ("/shop/42/items/", 403, 200),
         ("/shop/42/items?x=1", 403, 200),
         ("/shop/%34%32/items", 403, 200),
-        ("/shop/42;v=1/items", 403, 200),
+        ("/shop/42;v=1/items", 400, 400),
         ("//shop/42/./items", 400, 400),
         ("/shop/42/%69tems", 400, 400),
         ("/shop/42/items;w", 400, 400),

@@ -169,7 +169,7 @@ fn a_used_proof_stays_used_whatever_a_new_configuration_changes() {
             Box::new(|own| {
                 own["issuers"]["two"] =
                     json!({ "issuer": "https://two", "jwks": own["issuers"]["idp"]["jwks"] });
-                own["inbound"]["rules"][0]["require"]["issuer"] = json!(null);
+                own["inbound"]["rules"][0]["require"].as_object_mut().unwrap().remove("issuer");
                 own["inbound"]["rules"][0]["require"]["issuers"] = json!(["idp", "two"]);
             }),
         ),
