@@ -134,6 +134,14 @@ impl fmt::Display for At {
 }
 
 impl At {
+    /// The header, if it is one of its own.
+    pub fn header(&self) -> Option<&Rc<str>> {
+        match self {
+            Self::Scheme(name, _) | Self::Header(name, _) => Some(name),
+            Self::Cookie(_) | Self::Query(_) => None,
+        }
+    }
+
     /// Whether what stands here is bound to a key, and of no use without a proof.
     pub fn is_dpop(&self) -> bool {
         matches!(self, Self::Scheme(_, scheme) if scheme.eq_ignore_ascii_case(dpop::SCHEME))

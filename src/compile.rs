@@ -149,6 +149,7 @@ impl Compiler<'_> {
                 outbound.iter().map(|rule| &rule.matches),
                 config.outbound.as_ref().is_some_and(|outbound| outbound.danger_case_sensitive_paths),
             ),
+            outbound_headers: outbound::headers(&outbound),
             outbound,
             waiting,
             sharing,

@@ -344,7 +344,8 @@ pub struct TokenPlace {
 pub struct Match {
     /// The host, `inventory-service` or `*.example.com`, without regard to case; with a port only if one is given here. A
     /// malformed host that leads to different rules when read in different ways (`svc:x`, `svc.`) is refused with 400
-    /// `ambiguous_host`.
+    /// `ambiguous_host`. It is what the client sends: in an outbound rule add `cluster`, which Envoy has chosen, where clients
+    /// must not choose by their `Host` which token they get.
     pub host: Option<String>,
     /// The whole path, decoded; a slash at the end does not count. A gRPC method is the path `/package.Service/Method`. Servers
     /// read some paths in different ways (encodings, dot segments, `;parameters`, case and so on). A request that leads to
@@ -366,7 +367,8 @@ pub struct Match {
     /// The Envoy cluster that the request goes to, by its exact name: `outbound|443||api.example.com`. For outbound rules
     /// only: inbound, changed headers make Envoy choose its route again, and what was allowed for one cluster could reach
     /// another. Envoy has to be asked for it, which costs each request about 1 µs. A request whose cluster is not known when
-    /// this filter sees it (there is no route, or Envoy has no such cluster) matches no rule with this member.
+    /// this filter sees it (there is no route, or Envoy has no such cluster) matches no rule with this member. Unlike `host`, it
+    /// is Envoy's word and not the client's.
     pub cluster: Option<String>,
 }
 
@@ -525,6 +527,11 @@ pub struct Credential {
     /// For `token_exchange`: what that token is (`subject_token_type`): `access_token` (the default), `jwt`, `id_token`, or a
     /// whole URN.
     pub subject_token_type: Option<String>,
+    /// For `token_exchange`: `true` forwards the subject token beside the new one. Default `false`: it is removed from the request,
+    /// wherever it stands, also where `forward_token` of the inbound rule would keep it, and where the request is forwarded
+    /// without a new token (`existing: keep`, `unavailable: danger_pass`). The called service has no use for it, and could
+    /// act as the caller with it.
+    pub forward_subject_token: bool,
     /// For `token_exchange`: what is asked for (`requested_token_type`): `access_token`, `jwt`, `id_token`, or a whole URN
     /// such as that of transaction tokens. Default: the provider is not told, and gives an access token. A refresh token
     /// cannot be asked for, as no service may see one.

@@ -45,14 +45,38 @@ pub struct Sent {
     pub serial: u64,
     /// Where its proof was for, if it had one: the answer may bring the nonce of that origin's next.
     pub origin: Option<Rc<str>>,
+    /// Whether the request was a gRPC call, whose status stands in `grpc-status`.
+    pub grpc: bool,
 }
 
+impl Sent {
+    /// Whether a response, or its trailers, refuses the token: 401, or gRPC's `UNAUTHENTICATED`. A response that refuses only the
+    /// proof says nothing against the token.
+    pub fn is_refused(&self, response: &Head) -> bool {
+        let unauthenticated = self.grpc && response.first("grpc-status") == Some(UNAUTHENTICATED);
+        (unauthenticated || response.first(":status") == Some(b"401")) && !dpop::refuses_proof(response)
+    }
+}
+
+/// gRPC's status code 16.
+const UNAUTHENTICATED: &[u8] = b"16";
+
 impl Edits {
-    /// Removes a header if the request has it; one that is not there costs nothing.
+    /// Removes a header if the request has it, unless it is changed already: what was set is not the request's any more.
     pub fn remove(&mut self, name: &Rc<str>, head: &Head) {
-        if head.first(name).is_some() {
+        if head.first(name).is_some() && !self.changes(name) {
             self.headers.push(Edit::Remove(Rc::clone(name)));
         }
+    }
+
+    /// Whether this header is set or removed.
+    pub fn changes(&self, name: &str) -> bool {
+        self.headers.iter().any(|edit| edit.name() == name)
+    }
+
+    /// Whether the request leaves with a value of ours in this header.
+    pub fn sets(&self, name: &str) -> bool {
+        self.headers.iter().any(|edit| matches!(edit, Edit::Set(own, _) if **own == *name))
     }
 
     /// Takes the tokens out that are not forwarded, and leaves everything else in the same header as it is.
@@ -69,10 +93,10 @@ impl Edits {
         if let Some(path) = bearer::path_without(head, places) {
             self.set(&Rc::from(":path"), path);
         }
-        match bearer::cookies_without(head, places) {
-            None => {}
-            Some(left) if left.is_empty() => self.remove(&Rc::from("cookie"), head),
-            Some(left) => self.set(&Rc::from("cookie"), left),
+        if let Some(left) = bearer::cookies_without(head, places) {
+            let cookie = Rc::from("cookie");
+            self.headers.retain(|edit| edit.name() != "cookie"); // what was left before, if fewer were taken out
+            if left.is_empty() { self.remove(&cookie, head) } else { self.set(&cookie, left) }
         }
     }
 
@@ -108,6 +132,15 @@ impl Edits {
     /// Sets a header to this value alone.
     pub fn set(&mut self, name: &Rc<str>, value: Vec<u8>) {
         self.headers.push(Edit::Set(Rc::clone(name), value));
+    }
+}
+
+impl Edit {
+    /// The header's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Remove(name) | Self::Set(name, _) => name,
+        }
     }
 }
 

@@ -23,8 +23,8 @@ use crate::route::{Ambiguity, Target};
 use crate::signature::Verify;
 use crate::store::{Missing, Store, Want};
 use crate::trace;
+use authenticate::Authenticated;
 pub use modes::ran_out;
-use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -61,12 +61,6 @@ pub enum Stop {
     Wait(Want),
 }
 
-/// A caller, and the token by which it was known.
-struct Authenticated<'a> {
-    token: Cow<'a, [u8]>,
-    caller: Caller,
-}
-
 /// What was seen on the way to a decision.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -88,6 +82,8 @@ pub struct Seen {
     pub unknown_key: bool,
     /// The outbound rule.
     pub attach: Option<Rc<str>>,
+    /// Whether it came with a token of ours that is not for where it goes.
+    pub stripped: bool,
 }
 
 impl<'a> Request<'a> {
@@ -102,13 +98,14 @@ impl<'a> Request<'a> {
         if let Some(rule) = self.policy.attach(target)? {
             self.attach(rule, caller.as_ref(), &mut edits)?;
         }
+        self.strip_attached(caller.as_ref(), &mut edits);
         Ok(edits)
     }
 
     /// Which rule is for it? Nobody is asked for a caller where the rule allows everybody.
     fn enter(
         &mut self,
-        inbound: &Inbound,
+        inbound: &'a Inbound,
         target: Target<'_>,
         edits: &mut Edits,
     ) -> Result<Option<Authenticated<'a>>, Stop> {
@@ -136,7 +133,7 @@ impl<'a> Request<'a> {
     /// Who calls, and may they?
     fn admit(
         &mut self,
-        matched: &MatchedRule<'_>,
+        matched: &MatchedRule<'a>,
         require: &Require,
         target: Target<'_>,
         edits: &mut Edits,
@@ -161,7 +158,7 @@ impl<'a> Request<'a> {
         if let Some((header, payload)) = rule.payload_header.as_ref().zip(payload) {
             edits.set(header, payload.to_vec());
         }
-        Ok(Authenticated { token: found.token, caller })
+        Ok(Authenticated { token: found.token, caller, places: &rule.tokens })
     }
 }
 

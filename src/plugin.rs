@@ -7,7 +7,7 @@ mod waiters;
 
 use crate::assertion::Signer;
 use crate::audit::Audit;
-use crate::dpop::{self, shown::Used};
+use crate::dpop::shown::Used;
 use crate::edits::{Edits, Sent};
 use crate::filter::{Request, Seen, Stop, ran_out};
 use crate::io::{Call, Dice, Head, Instant, Now, Reply, RequestId, Response};
@@ -23,6 +23,12 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 use waiters::{Full, PORTION, Waiter, Waiters};
+
+/// Whether the service has answered, and no later filter of this Envoy, by what Envoy says of it. Among the filters of a cluster
+/// nothing is said yet of what the service has answered.
+fn is_of_the_service(code_details: Option<&[u8]>) -> bool {
+    matches!(code_details, None | Some(b"" | b"via_upstream"))
+}
 
 /// From one portion to the next: as soon as the host can.
 const NEXT_PORTION: Duration = Duration::from_millis(1);
@@ -199,27 +205,52 @@ impl Plugin {
         self.waiters = std::mem::take(&mut dismissed.waiters);
     }
 
-    /// An upstream answered 401 to a token of ours.
+    /// A token of ours was refused: by the service, or by a later filter of this Envoy, of which it says nothing. `code_details` are
+    /// what Envoy says of who answered.
+    pub fn refused(&mut self, sent: &Sent, now: Now, code_details: impl FnOnce() -> Option<Vec<u8>>) {
+        if is_of_the_service(code_details().as_deref()) {
+            self.refused_upstream(sent, now);
+        }
+    }
+
+    /// The service refused a token of ours.
     pub fn refused_upstream(&mut self, sent: &Sent, now: Now) {
         let credential = sent.want.credential().map_or("?", |id| self.store.credential_name(id));
         self.stats.count(Event::RefusedUpstream, credential, "");
         self.store.refused_upstream(sent.want, sent.serial, now.instant);
     }
 
-    /// An upstream answered a request that carried a proof: it may want its nonce in the next one (RFC 9449 section 9), and a
-    /// token is not refused where only its proof is.
-    pub fn answered(&mut self, sent: &Sent, answer: &Head, now: Now) {
+    /// A request that left with a token was answered: the token may be refused, and the service may want its nonce in the next proof
+    /// (RFC 9449 section 9).
+    pub fn answered(
+        &mut self,
+        sent: &Sent,
+        response: &Head,
+        now: Now,
+        code_details: impl FnOnce() -> Option<Vec<u8>>,
+    ) {
         if let Some(origin) = sent.origin.clone() {
-            self.store.learn_nonce(origin, answer);
+            self.store.learn_nonce(origin, response);
         }
-        if answer.first(":status") == Some(b"401") && !dpop::refuses_proof(answer) {
-            self.refused_upstream(sent, now);
+        if sent.is_refused(response) {
+            self.refused(sent, now, code_details);
         }
     }
 
     /// The next thing to do, if there is one.
     pub fn poll(&mut self) -> Option<Effect> {
         self.effects.pop_front()
+    }
+
+    /// What the records are called in which it shares tokens.
+    pub fn records(&self) -> Vec<String> {
+        let records = self.store.records().filter(|(want, _)| want.credential().is_some());
+        records.map(|(_, name)| name.to_owned()).collect()
+    }
+
+    /// This worker is over: no token of its credentials stays behind where others could read it.
+    pub fn vacate(&mut self, is_used: impl Fn(&str) -> bool, now: Instant) {
+        self.store.vacate(is_used, now);
     }
 
     /// When to call [`Plugin::tick`] next.
@@ -343,6 +374,9 @@ impl Plugin {
         if let Some(refusal) = &seen.spared {
             let line = self.spared.line("would_refuse", refusal, seen, head, now.instant);
             self.tell_audit(log::Level::Info, line);
+        }
+        if seen.stripped {
+            self.stats.count(Event::Outbound, "none", "token_removed");
         }
         if let Some(rule) = &seen.attach {
             let detail = if edits.sent.is_some() { "attached" } else { "passed" };

@@ -42,6 +42,8 @@ pub struct Policy {
     pub outbound: Vec<Attach>,
     /// What those rules look at.
     pub outbound_attributes: Attributes,
+    /// The headers in which those rules attach tokens.
+    pub outbound_headers: Vec<Rc<str>>,
     /// The bounds of waiting.
     pub waiting: Waiting,
     /// Whether workers share what they fetch.
@@ -340,6 +342,8 @@ pub struct Credential {
     pub grant: Grant,
     /// Whose token it is exchanged for, if it is.
     pub subject: Option<Subject>,
+    /// Whether that one is forwarded beside it.
+    pub forward_subject: bool,
     /// Of how many unknown subject tokens a second the provider is asked by one worker, if that is bounded.
     pub requests_per_second: Option<u32>,
 }

@@ -40,6 +40,7 @@ use proofs::Proofs;
 use replays::Replays;
 use replies::Read;
 use std::fmt;
+use std::hash::RandomState;
 use std::rc::Rc;
 use std::time::Duration;
 use tokens::CredentialState;
@@ -55,6 +56,8 @@ pub struct Held {
     pub want: Want,
     /// Which of the tokens that it brought, so that a refusal of an old one does not cost the new one.
     pub serial: u64,
+    /// By which the token is known again, without another look at it: a hash under a key of this worker.
+    pub mark: u64,
     /// The token's digest, if it is bound to a key: each of its proofs says it.
     pub digest: Option<Rc<str>>,
 }
@@ -78,6 +81,8 @@ pub struct Store {
     pub proof_budget: Budget,
     /// What providers said of their answers, and is too long for the board.
     unsaid: Tally,
+    /// The key of [`Held::mark`].
+    marks: RandomState,
 }
 
 #[derive(Debug)]
@@ -140,6 +145,7 @@ impl Store {
             token_budget,
             proof_budget,
             unsaid,
+            marks: RandomState::new(),
         };
         store.seats = store.wants().map(|want| (want, Seat::new(store.name(want), &*store.board))).collect();
         store

@@ -53,6 +53,7 @@ impl Compiler<'_> {
         for (member, idle, grant_type) in [
             ("subject_token", written.subject_token.is_some() && !exchanges, "token_exchange"),
             ("subject_token_type", written.subject_token_type.is_some() && !exchanges, "token_exchange"),
+            ("forward_subject_token", written.forward_subject_token && !exchanges, "token_exchange"),
             ("requests_per_second", written.requests_per_second.is_some() && !exchanges, "token_exchange"),
             ("requested_token_type", written.requested_token_type.is_some() && !exchanges, "token_exchange"),
             ("assertion_subject", written.assertion_subject.is_some() && !bears, "jwt_bearer"),

@@ -9,6 +9,7 @@ use crate::dpop;
 use crate::located::Path;
 use crate::oauth::{Assertion, Grant, Kind, TokenTypes, answer};
 use crate::policy::{Attach, Credential, CredentialId, NO_CREDENTIAL, Subject};
+use std::rc::Rc;
 use std::time::Duration;
 
 impl Compiler<'_> {
@@ -101,7 +102,8 @@ impl Compiler<'_> {
         // What the request brings may be made up; a verified caller's token is not.
         let unverified = matches!(subject, Some(Subject::Header(_)));
         let requests_per_second = requests_per_second.or(unverified.then_some(REQUESTS_PER_SECOND));
-        Some(Credential { name: name.to_owned(), issuer: issuer?, grant, subject, requests_per_second })
+        let (name, forward_subject) = (name.to_owned(), written.forward_subject_token);
+        Some(Credential { name, issuer: issuer?, grant, subject, forward_subject, requests_per_second })
     }
 
     /// What `token_type` of the answer may be.
@@ -256,14 +258,16 @@ impl Compiler<'_> {
         if second_header.as_ref() == Some(&header) {
             self.wrong(&path.name("second_header"), "the same as header, expected another one");
         }
-        let exchanges = |(name, credential): (&str, &config::Credential)| {
+        let exchanges_it = |(name, credential): (&str, &config::Credential)| {
             let may_be = rule.route_metadata || rule.credential.as_deref() == Some(name);
-            may_be && credential.grant_type == GrantType::TokenExchange
+            let subject = match &credential.subject_token {
+                Some(SubjectToken::Header(name)) => name,
+                Some(SubjectToken::Caller) | None => "authorization",
+            };
+            let is_there = credential.grant_type == GrantType::TokenExchange;
+            may_be && is_there && subject.eq_ignore_ascii_case(&header)
         };
-        if rule.existing == Existing::Keep
-            && *header == *"authorization"
-            && outbound.credentials.iter().any(exchanges)
-        {
+        if rule.existing == Existing::Keep && outbound.credentials.iter().any(exchanges_it) {
             let fault = "keep, but the header holds the very token that is exchanged, expected overwrite or another header";
             self.wrong(&path.name("existing"), fault);
         }
@@ -293,4 +297,15 @@ impl Compiler<'_> {
             unavailable,
         })
     }
+}
+
+/// The headers in which these rules attach tokens, each once.
+pub(super) fn headers(rules: &[Attach]) -> Vec<Rc<str>> {
+    let mut headers: Vec<Rc<str>> = Vec::new();
+    for name in rules.iter().flat_map(|rule| [&rule.header].into_iter().chain(&rule.second_header)) {
+        if !headers.contains(name) {
+            headers.push(Rc::clone(name));
+        }
+    }
+    headers
 }

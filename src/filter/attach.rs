@@ -3,8 +3,9 @@
 //! The second half of a decision, in the same manner as the first: what is missing is waited for, and then decided again.
 
 use super::{Authenticated, Request, Stop, wait_or};
-use crate::bearer;
+use crate::bearer::{self, Place};
 use crate::config::{Existing, Unavailable};
+use crate::dpop;
 use crate::edits::Edits;
 use crate::jwt::{self, Reject};
 use crate::lease::Cause;
@@ -34,7 +35,9 @@ impl<'a> Request<'a> {
             return Ok(());
         };
         trace::tell("credential", true, || self.store.credential_name(id).to_owned());
-        if rule.existing == Existing::Keep && self.head.first(&rule.header).is_some() {
+        self.strip_subject(id, rule, caller, edits);
+        let existing = self.head.first(&rule.header).filter(|value| !self.store.has_issued(value));
+        if rule.existing == Existing::Keep && existing.is_some() {
             trace::tell("existing", true, || format!("the request's own {} is kept", rule.header));
             return Ok(());
         }
@@ -68,6 +71,48 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Takes out the token that is exchanged: it is for us and the provider, not for the called service. A header that the rule
+    /// sets, or keeps, is the rule's.
+    fn strip_subject(
+        &self,
+        id: CredentialId,
+        rule: &Attach,
+        caller: Option<&Authenticated<'a>>,
+        edits: &mut Edits,
+    ) {
+        let credential = self.policy.credentials.get(id.0).filter(|credential| !credential.forward_subject);
+        let is_rules = |name: &Rc<str>| *name == rule.header || rule.second_header.as_ref() == Some(name);
+        match credential.and_then(|credential| credential.subject.as_ref()) {
+            Some(policy::Subject::Header(name)) if !is_rules(name) => edits.remove(name, self.head),
+            Some(policy::Subject::Caller) => {
+                let places = caller.map_or(&[][..], |caller| caller.places).iter();
+                let others = places.filter(|place| !place.at.header().is_some_and(is_rules));
+                let others: Vec<_> =
+                    others.map(|place| Place { at: place.at.clone(), forward: false }).collect();
+                edits.take_out(&others, self.head);
+            }
+            Some(policy::Subject::Header(_)) | None => {}
+        }
+    }
+
+    /// Takes out a token of ours that no rule attaches here. Envoy's internal redirect (`internal_redirect_policy`) runs the filters
+    /// again, on the headers as we left them, on the way to another host. What an inbound rule has verified as its caller's is
+    /// that rule's to keep.
+    pub(super) fn strip_attached(&mut self, caller: Option<&Authenticated<'a>>, edits: &mut Edits) {
+        for name in &self.policy.outbound_headers {
+            let Some(value) = self.head.first(name).filter(|_| !edits.changes(name)) else { continue };
+            let is_callers = caller.is_some_and(|caller| value.ends_with(&caller.token));
+            if !is_callers && self.store.has_issued(value) {
+                trace::tell("token of another rule", true, || format!("taken out of {name}"));
+                self.seen.stripped = true;
+                edits.remove(name, self.head);
+                if **name == *"authorization" && !edits.sets(dpop::HEADER) {
+                    edits.remove(&Rc::from(dpop::HEADER), self.head); // a proof of nothing
+                }
+            }
+        }
+    }
+
     /// The credential's own token, or the one that it gets in exchange for the request's.
     fn token(
         &mut self,
@@ -85,7 +130,7 @@ impl<'a> Request<'a> {
                 trace::tell_if(caller.is_none(), "subject token", || {
                     "no rule has asked for a caller".to_owned()
                 });
-                let Authenticated { token, caller } = caller.ok_or(Refusal::NoToken)?;
+                let Authenticated { token, caller, .. } = caller.ok_or(Refusal::NoToken)?;
                 (&**token, caller.expires())
             }
             policy::Subject::Header(name) => {

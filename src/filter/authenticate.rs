@@ -1,15 +1,25 @@
 //! Whose a token is: by its signature, by what its issuer says of it, or by both.
 
 use super::{Request, Stop, wait_or};
+use crate::bearer::Place;
 use crate::budget::Budgeted;
 use crate::config::Introspect;
 use crate::jwt::{self, Caller, Reject};
 use crate::policy::{IssuerId, Require};
 use crate::reply::Refusal;
 use crate::trace;
+use std::borrow::Cow;
 
 /// Of a token in which there is nothing to verify.
 const NO_JWT: Stop = Stop::Refuse(Refusal::Token(Reject::Malformed));
+
+/// A caller, and the token by which it was known.
+pub(super) struct Authenticated<'a> {
+    pub(super) token: Cow<'a, [u8]>,
+    pub(super) caller: Caller,
+    /// Where a token may stand in the request.
+    pub(super) places: &'a [Place],
+}
 
 impl Request<'_> {
     /// A caller exists only as the result of a verified token, or of what its issuer says of it. With it goes the token's payload

@@ -16,7 +16,7 @@ impl<'a> Request<'a> {
     /// The caller, none where the request goes on without one, or why it stops here after all.
     pub(super) fn by_mode(
         &mut self,
-        matched: &MatchedRule<'_>,
+        matched: &MatchedRule<'a>,
         require: &Require,
         target: Target<'_>,
         edits: &mut Edits,

@@ -21,7 +21,8 @@ impl Request<'_> {
         } else if let Some(header) = &rule.proof_header {
             edits.remove(header, self.head);
         }
-        edits.sent = Some(Sent { want: held.want, serial: held.serial, origin });
+        let grpc = self.head.is_grpc();
+        edits.sent = Some(Sent { want: held.want, serial: held.serial, origin, grpc });
         Ok(())
     }
 

@@ -298,6 +298,14 @@ fn attachable(name: &str, token: &str) -> Result<Token, Failure> {
     Ok(Token::new(token))
 }
 
+/// Of the body of a good answer what is read of it: no refresh token or ID token, which nobody here has a use for.
+pub fn essence(body: &[u8]) -> Vec<u8> {
+    const READ: [&str; 4] = ["access_token", "token_type", "expires_in", "issued_token_type"];
+    let mut members = json::parse_object(body).unwrap_or_default();
+    members.retain(|name, _| READ.contains(&name.as_str()));
+    Value::Object(members).to_string().into_bytes()
+}
+
 /// `expires_in`: a number or a numeric text, fractions dropped; absent means `default`; above a day means a day.
 pub(super) fn lifetime(answer: &Map<String, Value>, default: Duration) -> Result<Duration, Failure> {
     let seconds = match answer.get("expires_in") {

@@ -157,6 +157,11 @@ impl<K: Kept, W> Keyed<K, W> {
         self.asked.iter().filter(|asked| asked.running).chain(next).map(|asked| asked.entry)
     }
 
+    /// All that is kept.
+    pub(super) fn all(&self) -> impl Iterator<Item = &K> {
+        self.slots.values().map(|slot| &slot.kept)
+    }
+
     pub(super) fn kept(&self, entry: Entry) -> Option<&K> {
         self.slots.get(self.token(entry)?).map(|slot| &slot.kept)
     }

@@ -32,7 +32,8 @@ impl Store {
         let serial = self.token_state(want).map_or(0, |state| state.serial.wrapping_add(1));
         let digest = credential.grant.bound.then(|| dpop::digest(token.reveal().as_bytes()).into());
         let news = format!("token received, good for {} s", end_after.as_secs());
-        Ok((Fresh { value: Held { token, want, serial, digest }, renew_after, end_after }, news))
+        let mark = self.mark(token.reveal().as_bytes());
+        Ok((Fresh { value: Held { token, want, serial, mark, digest }, renew_after, end_after }, news))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::io::Instant;
 use crate::lease::{Lease, Outlook, Pace};
 use crate::policy::{self, CredentialId, Policy};
 use crate::stats::Tally;
+use std::hash::BuildHasher as _;
 use std::time::Duration;
 
 /// One credential.
@@ -29,6 +30,8 @@ pub(super) struct CredentialState {
 pub(super) struct TokenState {
     pub(super) lease: Lease<Held>,
     pub(super) serial: u64,
+    /// The mark of the token before: a request that left with it may come back.
+    former: Option<u64>,
     /// The token that an upstream refused, until its renewal has ended one way or the other.
     refused: Option<u64>,
     /// Whether the provider was asked again for the sake of its nonce.
@@ -46,7 +49,7 @@ impl CredentialState {
 
 impl TokenState {
     pub(super) fn new(pace: Pace) -> Self {
-        Self { lease: Lease::new(pace), serial: 0, refused: None, asked_again: false }
+        Self { lease: Lease::new(pace), serial: 0, former: None, refused: None, asked_again: false }
     }
 
     /// Whether the token was refused, and a new one is on its way or will be asked for very soon.
@@ -55,11 +58,18 @@ impl TokenState {
         self.refused == Some(self.serial) && (self.lease.in_flight() || soon())
     }
 
+    /// Whether this is the mark of the token, or of the one before.
+    fn is_marked(&self, mark: u64) -> bool {
+        self.former == Some(mark) || self.lease.held().is_some_and(|held| held.mark == mark)
+    }
+
     /// Whatever a fetch came to ends a doubt: there is a new token, or the old one is the best there is.
     pub(super) fn change<R>(&mut self, change: impl FnOnce(&mut Lease<Held>) -> R) -> R {
         let before = (self.serial, self.lease.failures());
+        let mark = self.lease.held().map(|held| held.mark);
         let result = change(&mut self.lease);
         self.serial = self.lease.held().map_or(self.serial, |held| held.serial);
+        self.former = if before.0 == self.serial { self.former } else { mark };
         self.refused = self.refused.filter(|_| before == (self.serial, self.lease.failures()));
         result
     }
@@ -79,6 +89,21 @@ impl Store {
             Outlook::Failing(wait) => Err(Missing::Unavailable(wait)),
             Outlook::Coming => Err(self.until_token_endpoint(credential, now).unwrap_or(Missing::Wait(want))),
         }
+    }
+
+    /// Whether a header's value is, behind whatever scheme, a token that this worker has, or had before the last renewal. The
+    /// comparison is of keyed hashes, so that its time tells nothing of the tokens, and nobody can make up another of the same.
+    pub fn has_issued(&self, value: &[u8]) -> bool {
+        let token = value.trim_ascii_end().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        let mark = self.mark(token);
+        let has = |state: &TokenState| state.is_marked(mark);
+        let mut credentials = self.credentials.iter();
+        !token.is_empty()
+            && credentials.any(|own| has(&own.own) || own.exchanges.all().any(|kept| has(&kept.state)))
+    }
+
+    pub(super) fn mark(&self, token: &[u8]) -> u64 {
+        self.marks.hash_one(token)
     }
 
     /// What a token fetch of this credential waits for; none when it may begin.

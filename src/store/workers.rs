@@ -4,6 +4,7 @@ use super::{Keys, Read, Store, Want};
 use crate::discovery::Clusters;
 use crate::io::{Dice, Head, Instant, Now, Reply};
 use crate::lease::Lease;
+use crate::oauth::answer;
 use crate::policy::Issuer;
 use crate::share::{MAX_SAID_BYTES, Record, Seat};
 use base64::Engine as _;
@@ -104,7 +105,9 @@ impl Store {
                 let old = std::mem::replace(record, standing);
                 let unchanged = answer.is_some_and(|reply| reply.status == Some(304));
                 if let Some(Reply { head, body: Some(body), .. }) = answer.filter(|_| !unchanged) {
-                    record.body.clone_from(body);
+                    // What the provider says beside the token, others have no use for.
+                    let is_token = want.credential().is_some();
+                    record.body = if is_token { answer::essence(body) } else { body.clone() };
                     record.etag = said(head, "etag");
                     record.cache_control = said(head, "cache-control");
                     return;
@@ -142,6 +145,23 @@ impl Store {
         for want in running {
             self.leave_seat(want, None, now);
         }
+    }
+
+    /// Takes the tokens out of the records that no configuration of this worker uses any more: Envoy forgets no record. What
+    /// another worker still uses it has in its own memory. One that has never had the token, such as the instance on which Envoy
+    /// tries a configuration, leaves the record to those that have.
+    pub fn vacate(&mut self, is_used: impl Fn(&str) -> bool, now: Instant) {
+        let mut seats = std::mem::take(&mut self.seats);
+        for (want, seat) in &mut seats {
+            let has = self.token_state(*want).is_some_and(|state| state.lease.held().is_some());
+            if has && !is_used(seat.name()) {
+                seat.look(&*self.board, self.me, now);
+                if seat.taken(now).is_none() {
+                    seat.leave(&*self.board, now, |record| *record = Record::default());
+                }
+            }
+        }
+        self.seats = seats;
     }
 
     /// Whether another worker fetches this.

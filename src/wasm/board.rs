@@ -40,6 +40,33 @@ impl Board for SharedData {
     }
 }
 
+thread_local! {
+    /// The records that the workers of this VM use, one for each of its configurations; some several times.
+    static USED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A worker uses these records from now on.
+pub(super) fn enlist(names: Vec<String>) {
+    let _ = USED.try_with(|used| used.borrow_mut().extend(names));
+}
+
+/// A worker uses these records no more.
+pub(super) fn withdraw(names: &[String]) {
+    let _ = USED.try_with(|used| {
+        let mut used = used.borrow_mut();
+        for name in names {
+            if let Some(place) = used.iter().position(|own| own == name) {
+                used.swap_remove(place);
+            }
+        }
+    });
+}
+
+/// Whether any worker of this VM uses this record; when the VM itself ends, nobody can say.
+pub(super) fn is_used(name: &str) -> bool {
+    USED.try_with(|used| used.borrow().iter().any(|own| own == name)).unwrap_or(true)
+}
+
 type Records = RefCell<HashMap<String, (Vec<u8>, u32)>>;
 
 thread_local! {

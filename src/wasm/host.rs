@@ -118,6 +118,7 @@ pub(super) const CAS_MISMATCH: u32 = 8;
 
 const REQUEST_HEADERS: u32 = 0;
 const RESPONSE_HEADERS: u32 = 2;
+const RESPONSE_TRAILERS: u32 = 3;
 const CALL_RESPONSE_HEADERS: u32 = 6;
 const CALL_RESPONSE_BODY: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
@@ -148,6 +149,11 @@ pub(super) fn request_head() -> Result<Head, Refused> {
 /// The header section of the response of the effective context.
 pub(super) fn response_head() -> Result<Head, Refused> {
     header_map(RESPONSE_HEADERS)
+}
+
+/// The trailers of the response of the effective context.
+pub(super) fn response_trailers() -> Result<Head, Refused> {
+    header_map(RESPONSE_TRAILERS)
 }
 
 /// The status of the response of the effective context.

@@ -50,6 +50,9 @@ const ROUTE_CREDENTIAL: [&str; 5] = ["xds", "route_metadata", "filter_metadata",
 /// The SHA-256 of the client's certificate, in hexadecimal.
 const CLIENT_CERTIFICATE: [&str; 2] = ["connection", "sha256_peer_certificate_digest"];
 
+/// Envoy's word for who made a response.
+const CODE_DETAILS: [&str; 2] = ["response", "code_details"];
+
 /// Envoy's plugin instance on one worker.
 struct Root {
     id: u32,
@@ -148,9 +151,17 @@ impl HttpContext for Stream {
     }
 
     /// Of interest only to requests that got a token; as an upstream filter, before Envoy tries them again.
-    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let own = self.sent.take();
-        with(&self.worker, |worker| worker.answered(self.id, own));
+        self.sent = with(&self.worker, |worker| worker.answered(self.id, own, end_of_stream)).flatten();
+        Action::Continue
+    }
+
+    /// Of interest only to gRPC calls that got a token. Envoy makes this call for responses that have trailers, and for no others.
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        if let Some(sent) = self.sent.take() {
+            with(&self.worker, |worker| worker.ended(&sent));
+        }
         Action::Continue
     }
 }
@@ -158,6 +169,14 @@ impl HttpContext for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         with(&self.worker, |worker| worker.end(self.id));
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        board::withdraw(&self.plugin.records());
+        let now = self.clock.now();
+        self.plugin.vacate(board::is_used, now.instant);
     }
 }
 
@@ -177,6 +196,7 @@ impl Worker {
         }
         let asks = policy.asks();
         let plugin = Plugin::sharing(policy, verifier, signer, board::reaching(reach), seed);
+        board::enlist(plugin.records());
         // Nothing may be fetched in `on_configure`, but very soon after.
         let tick = Duration::from_millis(1);
         let _ = host::set_tick(1);
@@ -219,19 +239,29 @@ impl Worker {
         self.sleep(now);
     }
 
-    /// The service has answered.
-    fn answered(&mut self, id: u32, own: Option<Sent>) {
-        let Some(sent) = own.or_else(|| take(&mut self.settled, id)) else {
-            return;
+    /// The request was answered. Of a gRPC call whose status comes behind its messages, what it was sent with is given back.
+    fn answered(&mut self, id: u32, own: Option<Sent>, end_of_stream: bool) -> Option<Sent> {
+        let sent = own.or_else(|| take(&mut self.settled, id))?;
+        let response = if sent.origin.is_some() || sent.grpc {
+            host::response_head().ok()
+        } else {
+            let refusal = host::response_status().ok().filter(|status| status == b"401");
+            refusal.map(|status| [(":status", status)].into_iter().collect())
         };
-        let answer = if sent.origin.is_some() { host::response_head().ok() } else { None };
-        if let Some(answer) = answer {
+        let refused = response.as_ref().is_some_and(|response| sent.is_refused(response));
+        if let Some(response) = response.filter(|_| refused || sent.origin.is_some()) {
             let now = self.clock.now();
-            self.plugin.answered(&sent, &answer, now);
+            self.plugin.answered(&sent, &response, now, code_details);
             self.sleep(now);
-        } else if host::response_status().is_ok_and(|status| status == b"401") {
+        }
+        (sent.grpc && !refused && !end_of_stream).then_some(sent)
+    }
+
+    /// The trailers of a gRPC call have come.
+    fn ended(&mut self, sent: &Sent) {
+        if host::response_trailers().is_ok_and(|trailers| sent.is_refused(&trailers)) {
             let now = self.clock.now();
-            self.plugin.refused_upstream(&sent, now);
+            self.plugin.refused(sent, now, code_details);
             self.sleep(now);
         }
     }
@@ -312,6 +342,11 @@ impl Worker {
             self.tick = tick;
         }
     }
+}
+
+/// Who made the response of the effective context, as Envoy says: `via_upstream`, or what its own filter calls its answer.
+fn code_details() -> Option<Vec<u8>> {
+    host::property(&CODE_DETAILS).ok().flatten()
 }
 
 /// Takes the value of a key out.

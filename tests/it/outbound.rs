@@ -13,6 +13,7 @@ mod attaching;
 mod clients;
 mod dpop;
 mod exchange;
+mod refusals;
 mod retry;
 mod routes;
 mod upkeep;

@@ -40,6 +40,11 @@ const KEEP: &[(&str, Kind, &str)] = &[
         Kind::Function,
         "sees a 401 to a token that was attached, before Envoy tries again",
     ),
+    (
+        "proxy_on_response_trailers",
+        Kind::Function,
+        "sees `UNAUTHENTICATED` behind the messages of a gRPC call",
+    ),
     ("proxy_on_http_call_response", Kind::Function, "the identity provider's answers; resumes who waits"),
     ("proxy_on_delete", Kind::Function, "frees the context of a request: without it the VM leaks"),
 ];

@@ -23,8 +23,14 @@ pub(super) fn retrying() -> Value {
 }
 
 async fn scene() -> Scene {
+    let scene = scene_of(outbound).await;
+    scene.logged(HAS_TOKEN, VMS).await;
+    scene
+}
+
+async fn scene_of(configuration: impl FnOnce(&Idp) -> Value) -> Scene {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
-    let filter = wasm(&outbound(&idp)).filter();
+    let filter = wasm(&configuration(&idp)).filter();
     let mut cluster = envoy::upstream_filters(envoy::cluster("service", upstream.address()), vec![filter]);
     // Envoy's default of 3 retries at a time would pass the other refusals on.
     cluster["circuit_breakers"] = json!({ "thresholds": [{ "max_retries": 1000 }] });
@@ -33,9 +39,7 @@ async fn scene() -> Scene {
         .cluster(envoy::cluster("keycloak", idp.address()))
         .cluster(cluster)
         .listener(envoy::listener("main", vec![], retrying()));
-    let scene = Scene::of(idp, upstream, builder).await;
-    scene.logged(HAS_TOKEN, VMS).await;
-    scene
+    Scene::of(idp, upstream, builder).await
 }
 
 #[tokio::test]
@@ -79,4 +83,26 @@ async fn under_load_a_revocation_costs_no_request() {
     let report = load.stop().await;
     assert!(report.only(200), "{report}");
     assert_eq!(scene.idp.count(Endpoint::Token), 2);
+}
+
+#[tokio::test]
+async fn an_exchange_is_tried_again_only_where_the_subject_token_is_forwarded() {
+    for (forward, status) in [(true, 200), (false, 401)] {
+        let scene = scene_of(|idp| {
+            let mut configuration = outbound(idp);
+            configuration["outbound"]["credentials"]["order-service"] = json!({
+                "issuer": "keycloak", "grant_type": "token_exchange", "client_id": "inventory-service",
+                "client_secret": { "inline": "inventory-secret" }, "audience": "payment-service",
+                "scopes": ["payment-api"], "subject_token": { "header": "x-subject-token" },
+                "forward_subject_token": forward,
+            });
+            configuration
+        })
+        .await;
+        let request = || scene.get("/charge").header("x-subject-token", scene.idp.token());
+        scene.upstream.answer_next(1, 401, &[]);
+        let answer = request().send().await;
+        assert_eq!(answer.status, status, "forwarded: {forward}: {}", answer.text());
+        assert_eq!(scene.seen("/charge").len(), if forward { 2 } else { 1 });
+    }
 }

@@ -141,6 +141,7 @@ fn no_host_call_that_always_fails_lets_a_request_through_or_ends_the_worker() {
             "proxy_get_buffer_bytes",
             "proxy_get_header_map_pairs",
             "proxy_get_header_map_value",
+            "proxy_get_property",
             "proxy_get_shared_data",
             "proxy_http_call",
             "proxy_increment_metric",

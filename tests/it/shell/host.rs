@@ -133,8 +133,10 @@ impl Host {
         let name = format!("request {}", self.streams.len() + 1);
         let (raw, status, state, answered) = (None, None, State::Asked, Pairs::new());
         let told = BTreeMap::new();
-        self.streams
-            .insert(id, Stream { name, headers, raw, state, told, status, answered, root, gone: false });
+        let (trailers, code_details, gone) = (Pairs::new(), None, false);
+        let stream =
+            Stream { name, headers, raw, state, told, status, answered, trailers, code_details, root, gone };
+        self.streams.insert(id, stream);
     }
 
     /// Requests that are not over.

@@ -1,6 +1,7 @@
 //! The status that the service answered with, seen when a request ends: 401 to a token of ours renews the token.
 
-use super::scene::{bearing, both_ways, inbound, issued, outbound, plain, token};
+use super::pairs::Pairs;
+use super::scene::{bearing, both_ways, inbound, issued, outbound, plain, token, with_header};
 use super::vm::Vm;
 use std::time::Duration;
 
@@ -117,4 +118,92 @@ fn an_answer_of_our_own_is_not_taken_for_the_services() {
     assert_eq!(vm.record(), ["proxy_on_response_headers", "proxy_on_delete"]);
     vm.pass(Duration::from_secs(2));
     assert_eq!(vm.calls().len(), 0);
+}
+
+/// A gRPC call.
+fn grpc() -> Pairs {
+    with_header("content-type", "application/grpc+proto")
+}
+
+#[test]
+fn unauthenticated_in_grpcs_words_renews_it_as_401_does() {
+    let kind = ("content-type", "application/grpc");
+    let unauthenticated = ("grpc-status", "16");
+    let vm = settled();
+    // A response without a message has its status in its headers.
+    vm.request(grpc()).end_with_headers(200, &[kind, unauthenticated]);
+    vm.wake();
+    assert_eq!(vm.the_call().path(), "/token", "in the headers");
+    drop(vm);
+    let vm = settled();
+    vm.request(grpc()).end_with_trailers(&[kind], &[unauthenticated, ("grpc-message", "no")]);
+    vm.wake();
+    assert_eq!(vm.the_call().path(), "/token", "in the trailers");
+}
+
+#[test]
+fn a_waiting_grpc_call_that_is_unauthenticated_renews_it_too() {
+    let vm = Vm::with(&outbound());
+    let waited = vm.request(grpc());
+    vm.wake();
+    vm.serve();
+    assert!(waited.is_forwarded());
+    vm.pass(APART);
+    waited.end_with_trailers(&[("content-type", "application/grpc")], &[("grpc-status", "16")]);
+    vm.wake();
+    assert_eq!(vm.the_call().path(), "/token");
+}
+
+#[test]
+fn no_other_grpc_status_renews_it_and_16_means_nothing_where_nobody_speaks_grpc() {
+    let vm = settled();
+    for status in ["0", "7", "14", "1", "160", "016", " 16", ""] {
+        vm.request(grpc()).end_with_headers(200, &[("grpc-status", status)]);
+        vm.request(grpc()).end_with_trailers(&[], &[("grpc-status", status)]);
+    }
+    vm.request(grpc()).end_with_trailers(&[], &[]);
+    vm.request(plain()).end_with_headers(200, &[("grpc-status", "16")]);
+    vm.request(plain()).end_with_trailers(&[], &[("grpc-status", "16")]);
+    vm.pass(Duration::from_secs(2));
+    assert_eq!(vm.calls().len(), 0);
+}
+
+#[test]
+fn trailers_that_are_nobodys_are_not_looked_at() {
+    for configuration in [inbound(), both_ways()] {
+        let vm = Vm::ready(&configuration);
+        let request = vm.request(bearing(&token()));
+        vm.record();
+        request.end_with_trailers(&[], &[("x-checksum", "1")]);
+        let looks = vm.record().iter().filter(|line| line.contains("trailers")).count();
+        assert_eq!(looks, 1, "the callback itself");
+    }
+}
+
+#[test]
+fn an_answer_of_a_later_filter_is_not_taken_for_the_services() {
+    let vm = settled();
+    for details in
+        ["fault_filter_abort", "lua_response", "rbac_access_denied_matched_policy[none]", "via_upstreams"]
+    {
+        vm.request(plain()).answered_by(Some(details)).end_with(401);
+        let unauthenticated = [("grpc-status", "16")];
+        vm.request(grpc()).answered_by(Some(details)).end_with_headers(200, &unauthenticated);
+        vm.pass(Duration::from_secs(2));
+        assert_eq!(vm.calls().len(), 0, "{details}");
+    }
+    vm.request(plain()).answered_by(Some("via_upstream")).end_with(401);
+    vm.wake();
+    assert_eq!(vm.the_call().path(), "/token", "and the service's is");
+}
+
+#[test]
+fn where_envoy_does_not_say_who_answered_it_was_the_service() {
+    // As an upstream filter, before Envoy tries the request again.
+    for details in [None, Some("")] {
+        let vm = settled();
+        vm.request(plain()).answered_by(details).end_with(401);
+        vm.wake();
+        assert_eq!(vm.the_call().path(), "/token", "{details:?}");
+    }
 }

@@ -26,6 +26,7 @@ mod export {
         pub(super) safe fn proxy_on_tick(root: u32);
         pub(super) safe fn proxy_on_request_headers(context: u32, count: usize, end: bool) -> u32;
         pub(super) safe fn proxy_on_response_headers(context: u32, count: usize, end: bool) -> u32;
+        pub(super) safe fn proxy_on_response_trailers(context: u32, count: usize) -> u32;
         pub(super) safe fn proxy_on_http_call_response(
             root: u32,
             token: u32,
@@ -38,13 +39,14 @@ mod export {
 }
 
 /// The callbacks that are made here.
-pub(crate) const CALLBACKS: [&str; 8] = [
+pub(crate) const CALLBACKS: [&str; 9] = [
     "proxy_on_configure",
     "proxy_on_context_create",
     "proxy_on_delete",
     "proxy_on_http_call_response",
     "proxy_on_request_headers",
     "proxy_on_response_headers",
+    "proxy_on_response_trailers",
     "proxy_on_tick",
     "proxy_on_vm_start",
 ];
@@ -352,11 +354,36 @@ impl Request<'_> {
 
     pub(crate) fn end_with_bytes(self, status: Vec<u8>) {
         self.vm.host(|host| host.streams.get_mut(&self.id).unwrap().status = Some(status));
-        let answer = self.vm.run("proxy_on_response_headers", self.id, || {
-            export::proxy_on_response_headers(self.id, 1, true)
-        });
-        assert_eq!(answer, CONTINUE, "a response is never held");
+        self.respond(true);
         self.end();
+    }
+
+    /// The service answers 200 with these headers, and then with these trailers; then the request is over.
+    pub(crate) fn end_with_trailers(self, headers: &[(&str, &str)], trailers: &[(&str, &str)]) {
+        self.vm.host(|host| {
+            let stream = host.streams.get_mut(&self.id).unwrap();
+            stream.status = Some(b"200".to_vec());
+            (stream.answered, stream.trailers) = (pairs::of(headers), pairs::of(trailers));
+        });
+        self.respond(false);
+        let answer = self.vm.run("proxy_on_response_trailers", self.id, || {
+            export::proxy_on_response_trailers(self.id, trailers.len())
+        });
+        assert_eq!(answer, CONTINUE, "trailers are never held");
+        self.end();
+    }
+
+    fn respond(self, end: bool) {
+        let answer = self
+            .vm
+            .run("proxy_on_response_headers", self.id, || export::proxy_on_response_headers(self.id, 1, end));
+        assert_eq!(answer, CONTINUE, "a response is never held");
+    }
+
+    /// What answers is what Envoy says here, instead of the service.
+    pub(crate) fn answered_by(self, code_details: Option<&'static str>) -> Self {
+        self.vm.host(|host| host.streams.get_mut(&self.id).unwrap().code_details = code_details);
+        self
     }
 
     /// The request is over, or its client has gone.

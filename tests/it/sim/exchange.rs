@@ -353,3 +353,70 @@ fn a_caller_that_a_rule_does_not_ask_for_cannot_be_acted_for() {
     assert_eq!((outcome.status(), outcome.reason().as_str()), (401, "no_token"));
     assert_eq!(world.provider.count(Endpoint::Tokens), 0);
 }
+
+/// The header that holds the token, and what the rule's own header is; nobody is verified.
+fn handed(subject: &str, header: &str) -> Value {
+    let mut configuration = config();
+    configuration.as_object_mut().unwrap().remove("inbound");
+    configuration["outbound"]["credentials"]["order"]["subject_token"] = json!({ "header": subject });
+    configuration["outbound"]["rules"][0]["header"] = json!(header);
+    configuration
+}
+
+#[test]
+fn the_token_that_was_exchanged_is_not_forwarded_beside_the_new_one() {
+    let pay = || crate::sim::world::pay().header("x-subject-token", "opaque.a").bearer("opaque.b");
+    // In a header of its own; and in the usual one, where the new one goes elsewhere.
+    for (subject, header) in [("x-subject-token", "authorization"), ("authorization", "x-upstream-token")] {
+        let mut world = World::warm(&handed(subject, header));
+        let outcome = world.ask(&pay());
+        assert!(outcome.set(header).is_some() && outcome.removes(subject), "{subject}: {outcome:?}");
+        assert!(!outcome.removes(header), "{outcome:?}");
+    }
+    // Where one takes the place of the other, there is nothing to remove.
+    let mut world = World::warm(&handed("authorization", "authorization"));
+    let outcome = world.ask(&pay());
+    assert!(outcome.set("authorization").is_some() && !outcome.removes("authorization"), "{outcome:?}");
+}
+
+#[test]
+fn the_verified_callers_token_is_not_forwarded_beside_the_new_one_wherever_it_stands() {
+    let mut configuration = config();
+    configuration["outbound"]["rules"][0]["header"] = json!("x-upstream-token");
+    let rules = configuration["inbound"]["rules"].as_array_mut().unwrap();
+    let mut own = rules[0].clone();
+    (own["match"], own["tokens"]) = (json!({ "path": "/own" }), json!([{ "danger_query": "access_token" }]));
+    rules.push(own);
+    let mut world = World::warm(&configuration);
+    let token = caller(&mut world, 300);
+    let outcome = world.ask(&on_behalf_of(&token));
+    assert!(outcome.removes("authorization"), "{outcome:?}");
+    let path = format!("/own?a=1&access_token={token}");
+    let outcome = world.ask(&crate::sim::world::get(&path).host("payment"));
+    assert_eq!(outcome.set(":path").as_deref(), Some("/own?a=1"), "{outcome:?}");
+}
+
+#[test]
+fn the_token_that_is_exchanged_is_not_forwarded_without_a_new_one_either() {
+    let mut configuration = handed("x-subject-token", "authorization");
+    configuration["outbound"]["rules"][0]["unavailable"] = json!("danger_pass");
+    let mut world = World::warm(&configuration);
+    world.provider.tokens = Mode::status(500);
+    let outcome = world.ask(&crate::sim::world::pay().header("x-subject-token", "opaque.a"));
+    assert!(outcome.passed() && outcome.removes("x-subject-token"), "{outcome:?}");
+    // Nor beside a credential that the rule keeps.
+    let mut configuration = handed("x-subject-token", "authorization");
+    configuration["outbound"]["rules"][0]["existing"] = json!("keep");
+    let mut world = World::warm(&configuration);
+    let kept = world.ask(&crate::sim::world::pay().header("x-subject-token", "opaque.a").bearer("own"));
+    assert!(kept.removes("x-subject-token") && kept.set("authorization").is_none(), "{kept:?}");
+}
+
+#[test]
+fn the_token_that_was_exchanged_is_forwarded_where_that_is_asked_for() {
+    let mut configuration = handed("x-subject-token", "authorization");
+    configuration["outbound"]["credentials"]["order"]["forward_subject_token"] = json!(true);
+    let mut world = World::warm(&configuration);
+    let outcome = world.ask(&crate::sim::world::pay().header("x-subject-token", "opaque.a"));
+    assert!(outcome.set("authorization").is_some() && !outcome.removes("x-subject-token"), "{outcome:?}");
+}

@@ -25,6 +25,7 @@ mod limits;
 mod modes;
 mod places;
 mod random;
+mod redirect;
 mod routes;
 mod start;
 mod tokens;

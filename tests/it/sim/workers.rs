@@ -581,3 +581,48 @@ fn a_304_that_says_something_else_of_its_age_is_heeded_by_every_worker() {
         assert!(next <= Duration::from_secs(60), "worker {number} looks again after {next:?}");
     }
 }
+
+#[test]
+fn a_shared_record_holds_of_a_token_answer_only_what_is_read_again() {
+    let mut process = Process::of(2);
+    process.pass(Duration::from_millis(2));
+    let body = json!({
+        "access_token": "the-access-token", "token_type": "Bearer", "expires_in": 60,
+        "refresh_token": "the-refresh-token", "id_token": "the-id-token", "scope": "the-scope",
+        "https://idp.example/claim": { "access_token": "the-nested-one" },
+    });
+    process.answer(&Reply { body: Some(body.to_string().into_bytes()), ..answer(200, "") });
+    let records = process.board.0.borrow().clone();
+    let holds =
+        |text: &str| records.values().any(|(record, _)| String::from_utf8_lossy(record).contains(text));
+    assert!(holds("the-access-token"));
+    for text in ["the-refresh-token", "the-id-token", "the-scope", "the-nested-one"] {
+        assert!(!holds(text), "{text}");
+    }
+    process.pass(Duration::from_millis(1100));
+    for worker in 0..2 {
+        let Step::Forward(edits) = process.request(worker, 1) else { panic!("worker {worker} has it too") };
+        assert_eq!(edits.headers, [Edit::Set("authorization".into(), b"Bearer the-access-token".to_vec())]);
+    }
+}
+
+#[test]
+fn a_record_that_no_configuration_of_the_worker_uses_any_more_holds_no_token() {
+    let mut process = Process::of(2);
+    process.pass(Duration::from_millis(2));
+    process.answer(&answer(200, "the-old-token"));
+    process.pass(Duration::from_millis(1100));
+    let holds = |process: &Process, text: &str| {
+        let records = process.board.0.borrow();
+        records.values().any(|(record, _)| String::from_utf8_lossy(record).contains(text))
+    };
+    let now = process.clock();
+    process.workers[0].plugin.vacate(|_| true, now.instant);
+    assert!(holds(&process, "the-old-token"), "another configuration still uses it");
+    process.workers[0].plugin.vacate(|_| false, now.instant);
+    assert!(!holds(&process, "the-old-token"));
+    // What the other worker has, it keeps until it renews it.
+    process.pass(Duration::from_millis(1100));
+    assert!(matches!(process.request(1, 1), Step::Forward(_)));
+    assert_eq!(process.calls(), 0, "an empty record makes nobody fetch");
+}

@@ -493,7 +493,7 @@ impl World {
 
     /// The upstream answers what carried a proof.
     pub(crate) fn upstream_answers(&mut self, sent: &Sent, answer: &Head) {
-        self.plugin.answered(sent, answer, self.clock());
+        self.plugin.answered(sent, answer, self.clock(), || None);
         self.drain();
         self.check();
     }
@@ -534,14 +534,19 @@ impl World {
     /// An opaque token of a caller that may read, with these claims beside.
     pub(crate) fn opaque(&mut self, more: &Value) -> String {
         let token = format!("{MARK}-opaque-{}", self.opaque.len());
+        self.vouch_for(&token, more);
+        token
+    }
+
+    /// This opaque token is that of a caller that may read, with these claims beside.
+    pub(crate) fn vouch_for(&mut self, token: &str, more: &Value) {
         let mut claims = json!({
             "aud": "inventory-service", "client_id": "order-service", "mark": MARK,
             "resource_access": { "inventory-service": { "roles": ["inventory:read"] } },
         });
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        self.opaque.insert(token.clone(), Duration::MAX);
-        self.provider.active.insert(token.clone(), claims);
-        token
+        self.opaque.insert(token.to_owned(), Duration::MAX);
+        self.provider.active.insert(token.to_owned(), claims);
     }
 
     /// The provider says from now on that this token is not active.

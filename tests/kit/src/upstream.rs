@@ -39,6 +39,8 @@ pub struct Reply {
     pub headers: Vec<(String, String)>,
     /// The body; by default the status, as JSON.
     pub body: Option<String>,
+    /// What comes behind the body.
+    pub trailers: Vec<(&'static str, &'static str)>,
 }
 
 type Rule = Box<dyn Fn(&Recorded) -> Option<Reply> + Send>;
@@ -157,7 +159,12 @@ impl Reply {
     /// A status and its headers.
     pub fn new(status: u16, headers: &[(&str, &str)]) -> Self {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Self { status, headers: headers.collect(), body: None }
+        Self { status, headers: headers.collect(), body: None, trailers: Vec::new() }
+    }
+
+    /// A gRPC answer: 200, a message, and this status in the trailers.
+    pub fn grpc(status: &'static str) -> Self {
+        Self { trailers: vec![("grpc-status", status)], ..Self::new(200, &[]) }
     }
 }
 
@@ -178,6 +185,7 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
     }
     let is_grpc = request.header("content-type").is_some_and(|kind| kind.starts_with("application/grpc"));
     Ok(match reply {
+        Some(Reply { trailers, .. }) if !trailers.is_empty() => grpc(&trailers),
         Some(reply) => {
             let headers: Vec<_> = reply.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
             let body = reply.body.unwrap_or_else(|| json!({ "told": reply.status }).to_string());
@@ -186,7 +194,7 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
             response.headers_mut().entry("content-type").or_insert(json);
             response
         }
-        None if is_grpc => grpc_ok(),
+        None if is_grpc => grpc(&[("grpc-status", "0")]),
         None => answer(200, &[("content-type", "application/json")], echo(&request).to_string()),
     })
 }
@@ -204,8 +212,10 @@ fn echo(request: &Recorded) -> Value {
     })
 }
 
-fn grpc_ok() -> Response<Body> {
-    let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))]);
+fn grpc(trailers: &[(&'static str, &'static str)]) -> Response<Body> {
+    let trailers =
+        trailers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+    let trailers: HeaderMap = trailers.collect();
     // One empty message: not compressed, of length 0.
     let message = Frame::data(Bytes::from_static(&[0; 5]));
     let (sender, body) = frames();

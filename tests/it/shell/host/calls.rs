@@ -38,6 +38,10 @@ impl Host {
                 }
                 _ => return Vec::new(),
             },
+            Map::ResponseTrailers => match self.stream() {
+                Some(Stream { status: Some(_), trailers, .. }) => (None, trailers.clone()),
+                _ => return Vec::new(),
+            },
             Map::CallResponse => match &self.delivery {
                 Some(delivery) => (delivery.raw.clone(), delivery.headers.clone()),
                 None => return Vec::new(),
@@ -140,6 +144,12 @@ impl Host {
         }
         if path == "plugin_name" {
             return Some(b"m2m_auth".to_vec());
+        }
+        if path == "response\0code_details" {
+            if !self.stream().is_some_and(|stream| stream.status.is_some()) {
+                self.violate("a look at the response before there is one");
+            }
+            return self.stream()?.code_details.map(|details| details.as_bytes().to_vec());
         }
         if !self.stream().is_some_and(|stream| stream.state == State::Asked) {
             self.violate("a look at the route when Envoy may have chosen another");

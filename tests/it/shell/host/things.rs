@@ -53,6 +53,10 @@ pub(crate) struct Stream {
     pub(crate) status: Option<Vec<u8>>,
     /// The response's other headers.
     pub(crate) answered: Pairs,
+    /// The response's trailers.
+    pub(crate) trailers: Pairs,
+    /// What Envoy says of where the response is from.
+    pub(crate) code_details: Option<&'static str>,
     pub(super) root: u32,
     pub(super) gone: bool,
 }
@@ -145,6 +149,7 @@ pub(crate) struct Delivery {
 pub(crate) enum Map {
     Request,
     Response,
+    ResponseTrailers,
     CallResponse,
     Other,
 }
@@ -154,6 +159,7 @@ impl Map {
         match number {
             0 => Self::Request,
             2 => Self::Response,
+            3 => Self::ResponseTrailers,
             6 => Self::CallResponse,
             _ => Self::Other,
         }
@@ -165,6 +171,7 @@ impl fmt::Display for Map {
         f.write_str(match self {
             Self::Request => "request",
             Self::Response => "response",
+            Self::ResponseTrailers => "response trailers",
             Self::CallResponse => "call response",
             Self::Other => "of another kind",
         })
