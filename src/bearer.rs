@@ -147,14 +147,6 @@ impl At {
         matches!(self, Self::Scheme(_, scheme) if scheme.eq_ignore_ascii_case(dpop::SCHEME))
     }
 
-    /// The header that it stands in, if it is one of its own.
-    pub fn header(&self) -> Option<&Rc<str>> {
-        match self {
-            Self::Scheme(name, _) | Self::Header(name, _) => Some(name),
-            Self::Cookie(_) | Self::Query(_) => None,
-        }
-    }
-
     /// The token that stands here.
     pub fn token<'a>(&self, head: &'a Head) -> Result<Cow<'a, [u8]>, Absent> {
         match self {
