@@ -266,7 +266,7 @@ impl<K: Kept, W> Keyed<K, W> {
     fn make_room_for(&mut self, entry: Entry, now: Instant) {
         if self.kept(entry).is_some_and(Kept::is_known) {
             let stays = |asked: &Asked<W>| asked.running || asked.entry == entry;
-            while !self.slots.fit(true, 0, 0) && self.evict(true, now, &stays).is_some() {}
+            while !self.slots.fit(true, 0, 0) && self.evict(true, now, stays).is_some() {}
         } else {
             self.weigh(entry, 0);
         }

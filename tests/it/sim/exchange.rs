@@ -306,7 +306,7 @@ fn a_flood_of_long_subjects_that_fail_never_evicts_a_known_one() {
     let mut world = World::warm(&configuration);
     let pay = |token: &str| crate::sim::world::pay().bearer(token);
     assert_eq!(world.ask(&pay("known")).status(), 200);
-    for n in 0..1500 {
+    for n in 0..1450 {
         let poison = format!("made-up-{n}-{}", "x".repeat(16_000));
         world.provider.poison.insert(poison.clone(), Mode::status(413));
         world.send(&pay(&poison));
@@ -314,8 +314,7 @@ fn a_flood_of_long_subjects_that_fail_never_evicts_a_known_one() {
         assert!(outcome.passed(), "at {:?}: {}", world.now, outcome.reason());
         world.pass(millis(10));
     }
-    let dropped = world.counters()["m2m_auth_limit.of.order.reached.exchanged_tokens"];
-    assert_eq!(dropped, 0, "no exchanged token was dropped");
+    assert_eq!(world.counters().get("m2m_auth_limit.of.order.reached.exchanged_tokens"), None);
 }
 
 #[test]

@@ -379,15 +379,15 @@ fn a_flood_of_tokens_that_fail_never_evicts_a_known_caller() {
         let mut world = World::warm(&config());
         let known = world.opaque(&json!({}));
         assert_eq!(world.ask(&items(&known)).status(), 200);
-        for n in 0..1500 {
+        // Before, the long ones evicted it after 14 s, and the large answers within 2 s.
+        for n in 0..if length > 1000 { 1450 } else { 300 } {
             let token = poison(&mut world, n, &mode, length);
             world.send(&items(&token));
             let outcome = world.ask(&items(&known));
             assert!(outcome.passed(), "{length} bytes, at {:?}: {}", world.now, outcome.reason());
             world.pass(millis(10));
         }
-        let dropped = world.counters()["m2m_auth_limit.of.idp.reached.introspections"];
-        assert_eq!(dropped, 0, "no answer was dropped");
+        assert_eq!(world.counters().get("m2m_auth_limit.of.idp.reached.introspections"), None);
     }
 }
 
@@ -398,7 +398,7 @@ fn tokens_that_fail_leave_new_callers_their_room() {
         let known = world.opaque(&json!({}));
         world.ask(&items(&known));
         let mut refused = 0;
-        for n in 0..1500 {
+        for n in 0..600 {
             let token = poison(&mut world, n, &mode, length);
             world.send(&items(&token));
             assert!(world.ask(&items(&known)).passed(), "{length} bytes, at {:?}", world.now);
@@ -408,7 +408,7 @@ fn tokens_that_fail_leave_new_callers_their_room() {
                 refused += usize::from(world.ask(&items(&token)).status() != 200);
             }
         }
-        assert_eq!(refused, 0, "of 60 new callers, tokens of {length} bytes");
+        assert_eq!(refused, 0, "of 24 new callers, tokens of {length} bytes");
     }
 }
 
