@@ -1,6 +1,7 @@
 //! Tokens that are had in exchange for a caller's own (RFC 8693): one for each subject token.
 
-use super::keyed::{Entry, Kept, Keyed, NotHere};
+use super::keyed::{Keyed, NotHere};
+use super::slots::{Entry, Kept};
 use super::tokens::TokenState;
 use super::{Held, Missing, Store, Want};
 use crate::io::{Dice, Instant, Now};

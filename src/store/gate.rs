@@ -25,9 +25,6 @@ const EVIDENCE: u32 = 8;
 /// is no load, and the next caller proves within that time that the provider is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The same where it does not take the client itself (401), which only a new secret mends.
-const LONGEST_PAUSE_REFUSED: Duration = Duration::from_secs(30);
-
 /// The least time between two probes.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -41,8 +38,6 @@ const PATIENCE: u32 = 2;
 pub(super) struct Blow {
     /// Whether its token had not failed before.
     pub(super) first: bool,
-    /// Whether the provider does not take the client.
-    pub(super) refused: bool,
     /// `Retry-After`.
     pub(super) retry_after: Duration,
 }
@@ -81,7 +76,7 @@ impl Gate {
         if blow.first || !self.is_shut() {
             self.rounds = self.rounds.saturating_add(1);
         }
-        let most = if blow.refused { LONGEST_PAUSE_REFUSED } else { LONGEST_PAUSE }.min(longest);
+        let most = LONGEST_PAUSE.min(longest);
         let doubled = SHORTEST_PAUSE.saturating_mul(1 << self.rounds.saturating_sub(1).min(8));
         let pause = if blow.first {
             let half = doubled.min(most) / 2;
@@ -102,7 +97,7 @@ mod tests {
     }
 
     fn blow(first: bool) -> Blow {
-        Blow { first, refused: false, retry_after: Duration::ZERO }
+        Blow { first, retry_after: Duration::ZERO }
     }
 
     fn fails(gate: &mut Gate, times: u32, first: bool, now: Instant) {

@@ -1,7 +1,8 @@
 //! What issuers say of tokens (RFC 7662): one answer for each token, for a short time.
 
-use super::keyed::{Entry, Kept, Keyed};
+use super::keyed::Keyed;
 use super::replies::{Read, gone};
+use super::slots::{Entry, Kept};
 use super::turn::Turn;
 use super::{Missing, Outcome, Store, Ticket, Want, settle};
 use crate::assertion::Signer;
@@ -145,8 +146,10 @@ impl Store {
                 return Some(Outcome { want, result: Err(Failure { detail, ..failure.clone() }) });
             }
         }
-        let bytes = reply.body.as_deref().unwrap_or_default().len();
-        introspections.answers.weigh(entry, bytes);
+        if matches!(&read, Ok((Fresh { value: Ok(_), .. }, _))) {
+            // What fails or is not active keeps nothing of the body.
+            introspections.answers.weigh(entry, reply.body.as_deref().unwrap_or_default().len());
+        }
         let result = settle(introspections.answers.kept_mut(entry)?, attempt, now.instant, read, dice)?;
         self.ended(want, result.as_ref().err(), reply.status, now.instant, dice);
         Some(Outcome { want, result })

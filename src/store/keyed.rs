@@ -6,50 +6,21 @@
 
 use super::gate::{Blow, Gate};
 use super::rate::{Rate, Throughput};
+use super::slots::{Entry, Kept, Slots};
 use crate::io::{Dice, Instant};
-use crate::lease::{Cause, Failure, Lease, Outlook, Pace};
+use crate::lease::{Cause, Failure, Outlook, Pace};
 use crate::stats::Tally;
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// One token's place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Entry(u64);
-
-/// What is kept for one token.
-pub(super) trait Kept {
-    type Value: Clone;
-
-    fn new(pace: Pace) -> Self;
-
-    fn lease(&self) -> &Lease<Self::Value>;
-
-    fn lease_mut(&mut self) -> &mut Lease<Self::Value>;
-
-    /// Whether it is not to be used by those who may wait, as a better one is on its way.
-    fn is_being_replaced(&self, _now: Instant) -> bool {
-        false
-    }
-
-    /// Why the provider is not to be asked again yet.
-    fn denied(&self, _now: Instant) -> Option<Cause> {
-        None
-    }
-
-    /// Whether its token has been good: then it is asked for before others, and kept longer.
-    fn is_known(&self) -> bool;
-}
-
 /// What is kept, by token; `W` is what a fetch needs beside the token.
 pub(super) struct Keyed<K, W> {
     pace: Pace,
-    slots: HashMap<Rc<str>, Slot<K>>,
-    bytes: usize,
+    slots: Slots<K>,
     /// What requests need and is not here yet, in the order of [`Rank`].
     asked: Vec<Asked<W>>,
-    last: u64,
     gate: Gate,
     rate: Option<Rate>,
     throughput: Throughput,
@@ -69,14 +40,6 @@ pub(super) struct Crossed {
     pub(super) paced: Tally,
     /// Tokens for which there was no room at all.
     pub(super) no_room: Tally,
-}
-
-struct Slot<K> {
-    entry: Entry,
-    kept: K,
-    /// Of the value, as far as that has been told.
-    bytes: usize,
-    used: Instant,
 }
 
 struct Asked<W> {
@@ -113,12 +76,6 @@ const MOST_SUSPECTS: usize = 5;
 /// is renewed in time.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Values of one kind and worker. Two texts of about 1 KB each: some 2 MB.
-const MOST: usize = 1024;
-
-/// The most that tokens and values may take together.
-const MOST_BYTES: usize = 4 * 1024 * 1024;
-
 /// Fetches at one time: as many as a provider bears from one worker; the other requests wait for their turn.
 const AT_ONCE: usize = 50;
 
@@ -139,10 +96,8 @@ impl<K: Kept, W> Keyed<K, W> {
         let pace = Pace { retry_after_cap: LONGEST_RETRY_AFTER, ..own };
         Self {
             pace,
-            slots: HashMap::new(),
-            bytes: 0,
+            slots: Slots::default(),
             asked: Vec::new(),
-            last: 0,
             gate: Gate::default(),
             rate: per_second.map(Rate::of),
             throughput: Throughput::default(),
@@ -173,8 +128,7 @@ impl<K: Kept, W> Keyed<K, W> {
 
     fn token(&self, entry: Entry) -> Option<&Rc<str>> {
         let asked = self.asked.iter().find(|asked| asked.entry == entry).map(|asked| &asked.token);
-        let kept = || self.slots.iter().find(|(_, slot)| slot.entry == entry).map(|(token, _)| token);
-        asked.or_else(kept)
+        asked.or_else(|| self.slots.token(entry))
     }
 
     /// The token of a fetch, and what goes with it.
@@ -229,6 +183,7 @@ impl<K: Kept, W> Keyed<K, W> {
         dice: &mut Dice,
     ) {
         self.judge(entry, failure, status, now, dice);
+        self.make_room_for(entry, now);
         if self.running() < AT_ONCE {
             self.throughput.idle();
         }
@@ -268,7 +223,7 @@ impl<K: Kept, W> Keyed<K, W> {
             _ => {
                 let first = self.kept(entry).is_some_and(|kept| kept.lease().failures() == 1);
                 let retry_after = failure.retry_after.unwrap_or_default();
-                let blow = Blow { first, refused: status == Some(401), retry_after };
+                let blow = Blow { first, retry_after };
                 self.gate.fails(&blow, self.pace.cap.min(self.pace.widest), now, dice);
             }
         }
@@ -290,32 +245,45 @@ impl<K: Kept, W> Keyed<K, W> {
         self.asked.retain(|asked| asked.running || asked.renewal || now < asked.at + longest);
     }
 
-    /// How much memory a value takes that has come.
+    /// How much memory a value takes that is about to come.
     pub(super) fn weigh(&mut self, entry: Entry, bytes: usize) {
-        let Some(token) = self.token(entry).cloned() else {
-            return;
-        };
-        if let Some(slot) = self.slots.get_mut(&token) {
-            self.bytes = self.bytes.saturating_sub(slot.bytes).saturating_add(bytes);
-            slot.bytes = bytes;
+        if let Some(token) = self.token(entry).cloned() {
+            self.slots.weigh(&token, bytes);
         }
     }
 
-    /// The place of a token, made if there is room for it.
+    /// Makes the entry of a token if there is none and there is room for it.
     fn slot(&mut self, token: &str, now: Instant) -> Option<()> {
-        if !self.slots.contains_key(token) {
+        if !self.slots.touch(token, now) {
             if self.is_line_full() {
                 return None;
             }
-            while self.slots.len() >= MOST || self.bytes.saturating_add(token.len()) > MOST_BYTES {
-                self.forget_one(now)?;
+            while !self.slots.fit(false, 1, token.len()) {
+                // The new ones in line keep their turn.
+                self.evict(false, now, |asked| asked.running || asked.rank != Rank::Suspect)?;
             }
-            self.last = self.last.wrapping_add(1);
-            let (entry, kept) = (Entry(self.last), K::new(self.pace));
-            self.bytes = self.bytes.saturating_add(token.len());
-            self.slots.insert(token.into(), Slot { entry, kept, bytes: 0, used: now });
+            self.slots.insert(token, self.pace, now);
         }
-        self.slots.get_mut(token)?.used = now;
+        Some(())
+    }
+
+    /// A fetch for this entry ended: its token is known by now, or takes no more than itself.
+    fn make_room_for(&mut self, entry: Entry, now: Instant) {
+        if self.kept(entry).is_some_and(Kept::is_known) {
+            let stays = |asked: &Asked<W>| asked.running || asked.entry == entry;
+            while !self.slots.fit(true, 0, 0) && self.evict(true, now, stays).is_some() {}
+        } else {
+            self.weigh(entry, 0);
+        }
+    }
+
+    /// Evicts an entry of that kind. None if each of them is one of those in line that stay.
+    fn evict(&mut self, known: bool, now: Instant, stays: impl Fn(&Asked<W>) -> bool) -> Option<()> {
+        let staying = self.asked.iter().filter(|asked| stays(asked));
+        let staying: BTreeSet<Entry> = staying.map(|asked| asked.entry).collect();
+        let slot = self.slots.evict(known, |entry| !staying.contains(&entry))?;
+        self.asked.retain(|asked| asked.entry != slot.entry);
+        self.crossed.dropped.add(u64::from(slot.kept.lease().value(now).is_some()));
         Some(())
     }
 
@@ -325,20 +293,6 @@ impl<K: Kept, W> Keyed<K, W> {
         let by_rate = self.rate.as_ref().map(|rate| rate.longest_line(MOST_SECONDS_IN_LINE));
         let by_provider = self.throughput.longest_line(self.patience / 2);
         by_rate.into_iter().chain(by_provider).any(|longest| line >= longest)
-    }
-
-    /// Makes room: what was never good goes first, and what was used longest ago. None when all of it is being fetched.
-    fn forget_one(&mut self, now: Instant) -> Option<()> {
-        let idle = self.slots.iter().filter(|(_, slot)| self.asked.iter().all(|own| own.entry != slot.entry));
-        let (token, _) = idle.min_by_key(|(_, slot)| (slot.kept.is_known(), slot.used))?;
-        let token = Rc::clone(token);
-        let slot = self.slots.remove(&token)?;
-        if slot.kept.lease().value(now).is_some() {
-            self.crossed.dropped.add(1);
-        }
-        let bytes = slot.bytes.saturating_add(token.len());
-        self.bytes = self.bytes.saturating_sub(bytes);
-        Some(())
     }
 
     /// The value for this token, or the entry that brings it.

@@ -300,6 +300,24 @@ fn made_up_subjects_cost_the_provider_a_bounded_rate_and_known_ones_nothing() {
 }
 
 #[test]
+fn a_flood_of_long_subjects_that_fail_never_evicts_a_known_one() {
+    let mut configuration = config();
+    configuration.as_object_mut().unwrap().remove("inbound");
+    let mut world = World::warm(&configuration);
+    let pay = |token: &str| crate::sim::world::pay().bearer(token);
+    assert_eq!(world.ask(&pay("known")).status(), 200);
+    for n in 0..1450 {
+        let poison = format!("made-up-{n}-{}", "x".repeat(16_000));
+        world.provider.poison.insert(poison.clone(), Mode::status(413));
+        world.send(&pay(&poison));
+        let outcome = world.ask(&pay("known"));
+        assert!(outcome.passed(), "at {:?}: {}", world.now, outcome.reason());
+        world.pass(millis(10));
+    }
+    assert_eq!(world.counters().get("m2m_auth_limit.of.order.reached.exchanged_tokens"), None);
+}
+
+#[test]
 fn no_more_callers_are_remembered_than_there_is_room_for() {
     let mut world = World::warm(&config());
     let first = caller(&mut world, 3000);

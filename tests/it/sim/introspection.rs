@@ -354,6 +354,77 @@ fn large_answers_are_kept_in_bounds_too() {
     assert!(world.counters()["m2m_auth_limit.of.idp.reached.introspections"] > 0);
 }
 
+/// What a provider may answer to a flood of tokens that it cannot cope with, and how long the tokens are.
+fn floods() -> [(Mode, usize); 3] {
+    let deep = format!("{{\"active\":true,\"x\":{}{}}}", "[".repeat(40_000), "]".repeat(40_000));
+    let large = Mode::Says { status: 500, headers: Vec::new(), body: "x".repeat(240_000) };
+    [
+        (Mode::status(413), 16_000),
+        (Mode::Says { status: 200, headers: Vec::new(), body: deep + &" ".repeat(160_000) }, 20),
+        (large, 20),
+    ]
+}
+
+/// A new token of that length, at which the provider fails so.
+fn poison(world: &mut World, n: usize, mode: &Mode, length: usize) -> String {
+    let name = format!("{MARK}-{n}-");
+    let token = name.clone() + &"x".repeat(length.saturating_sub(name.len()));
+    world.provider.poison.insert(token.clone(), mode.clone());
+    token
+}
+
+#[test]
+fn a_flood_of_tokens_that_fail_never_evicts_a_known_caller() {
+    for (mode, length) in floods() {
+        let mut world = World::warm(&config());
+        let known = world.opaque(&json!({}));
+        assert_eq!(world.ask(&items(&known)).status(), 200);
+        // Before, the long ones evicted it after 14 s, and the large answers within 2 s.
+        for n in 0..if length > 1000 { 1450 } else { 300 } {
+            let token = poison(&mut world, n, &mode, length);
+            world.send(&items(&token));
+            let outcome = world.ask(&items(&known));
+            assert!(outcome.passed(), "{length} bytes, at {:?}: {}", world.now, outcome.reason());
+            world.pass(millis(10));
+        }
+        assert_eq!(world.counters().get("m2m_auth_limit.of.idp.reached.introspections"), None);
+    }
+}
+
+#[test]
+fn tokens_that_fail_leave_new_callers_their_room() {
+    for (mode, length) in floods() {
+        let mut world = World::warm(&config());
+        let known = world.opaque(&json!({}));
+        world.ask(&items(&known));
+        let mut refused = 0;
+        for n in 0..600 {
+            let token = poison(&mut world, n, &mode, length);
+            world.send(&items(&token));
+            assert!(world.ask(&items(&known)).passed(), "{length} bytes, at {:?}", world.now);
+            world.pass(millis(15));
+            if n % 25 == 24 {
+                let token = world.opaque(&json!({}));
+                refused += usize::from(world.ask(&items(&token)).status() != 200);
+            }
+        }
+        assert_eq!(refused, 0, "of 24 new callers, tokens of {length} bytes");
+    }
+}
+
+#[test]
+fn a_client_that_is_refused_for_some_tokens_is_tried_again_every_five_seconds() {
+    let mut world = World::warm(&config());
+    for n in 0..600 {
+        let token = poison(&mut world, n, &Mode::status(401), 20);
+        world.send(&items(&token));
+        world.pass(millis(100));
+    }
+    let times = world.provider.times(Endpoint::Introspection);
+    let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(longest <= millis(5200), "{longest:?} between two probes");
+}
+
 #[test]
 fn a_jwt_is_no_question_unless_the_rule_asks_always() {
     let mut world = World::warm(&config());
