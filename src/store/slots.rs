@@ -82,6 +82,10 @@ impl<K> Slots<K> {
         self.by_token.get_mut(token)
     }
 
+    pub(super) fn values(&self) -> impl Iterator<Item = &Slot<K>> {
+        self.by_token.values()
+    }
+
     pub(super) fn token(&self, entry: Entry) -> Option<&Rc<str>> {
         self.by_token.iter().find(|(_, slot)| slot.entry == entry).map(|(token, _)| token)
     }
