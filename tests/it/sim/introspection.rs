@@ -379,7 +379,6 @@ fn a_flood_of_tokens_that_fail_never_evicts_a_known_caller() {
         let mut world = World::warm(&config());
         let known = world.opaque(&json!({}));
         assert_eq!(world.ask(&items(&known)).status(), 200);
-        // Before, the long ones evicted it after 14 s, and the large answers within 2 s.
         for n in 0..if length > 1000 { 1450 } else { 300 } {
             let token = poison(&mut world, n, &mode, length);
             world.send(&items(&token));
@@ -388,6 +387,30 @@ fn a_flood_of_tokens_that_fail_never_evicts_a_known_caller() {
             world.pass(millis(10));
         }
         assert_eq!(world.counters().get("m2m_auth_limit.of.idp.reached.introspections"), None);
+    }
+}
+
+#[test]
+fn large_answers_that_fail_take_no_room() {
+    for (mode, length) in floods().into_iter().skip(1) {
+        let mut world = World::warm(&config());
+        let known = world.opaque(&json!({}));
+        world.ask(&items(&known));
+        for n in 0..50 {
+            let token = poison(&mut world, n, &mode, length);
+            world.send(&items(&token));
+        }
+        world.pass(millis(100));
+        let mut sent = Vec::new();
+        for _ in 0..40 {
+            let token = world.opaque(&json!({}));
+            sent.push(world.send(&items(&token)));
+            assert!(world.ask(&items(&known)).passed(), "at {:?}", world.now);
+            world.pass(millis(50));
+        }
+        world.pass(secs(6));
+        let refused = sent.iter().map(|id| world.outcome(*id)).find(|outcome| outcome.status() != 200);
+        assert!(refused.is_none(), "{}", refused.map(|outcome| outcome.reason()).unwrap_or_default());
     }
 }
 
