@@ -6,7 +6,7 @@ use m2m_auth::edits::Edit;
 use serde_json::{Value, json};
 
 /// The host `payment` gets a token; these rules come first.
-fn rules(first: Value) -> Value {
+fn rules(first: &Value) -> Value {
     let mut configuration = without_discovery(outbound());
     let rules = configuration["outbound"]["rules"].as_array_mut().unwrap();
     rules.splice(0..0, first.as_array().unwrap().iter().cloned());
@@ -29,7 +29,7 @@ fn edits(outcome: &Outcome) -> Vec<Edit> {
 
 #[test]
 fn a_token_of_ours_is_not_forwarded_where_no_rule_attaches_it() {
-    let mut world = World::warm(&rules(json!([])));
+    let mut world = World::warm(&rules(&json!([])));
     let value = attached(&mut world);
     let outcome = world.ask(&redirected(&value));
     assert!(outcome.passed() && outcome.removes("authorization"), "{outcome:?}");
@@ -46,7 +46,7 @@ fn a_token_of_ours_is_not_forwarded_where_no_rule_attaches_it() {
 
 #[test]
 fn nobody_elses_token_and_no_other_header_is_touched() {
-    let mut world = World::warm(&rules(json!([])));
+    let mut world = World::warm(&rules(&json!([])));
     let value = attached(&mut world);
     for other in ["Bearer somebody-elses", "Basic eDp5", "", " ", "Bearer ", &value[..value.len() - 1]] {
         assert_eq!(edits(&world.ask(&redirected(other))), [], "{other:?}");
@@ -57,7 +57,7 @@ fn nobody_elses_token_and_no_other_header_is_touched() {
 
 #[test]
 fn a_token_that_has_been_renewed_meanwhile_is_ours_all_the_same() {
-    let mut world = World::warm(&rules(json!([])));
+    let mut world = World::warm(&rules(&json!([])));
     world.provider.expires_in = json!(60);
     let value = attached(&mut world);
     let mut renewed = value.clone();
@@ -72,7 +72,7 @@ fn a_token_that_has_been_renewed_meanwhile_is_ours_all_the_same() {
 
 #[test]
 fn a_rule_that_keeps_a_header_does_not_keep_a_token_of_ours_for_somebody_else() {
-    let mut configuration = rules(json!([
+    let mut configuration = rules(&json!([
         { "match": { "host": "elsewhere" }, "credential": "other", "existing": "keep" },
     ]));
     configuration["outbound"]["credentials"]["other"] =
@@ -86,7 +86,7 @@ fn a_rule_that_keeps_a_header_does_not_keep_a_token_of_ours_for_somebody_else() 
 
 #[test]
 fn a_rule_with_another_header_does_not_let_it_through_beside_its_own() {
-    let mut world = World::warm(&rules(json!([
+    let mut world = World::warm(&rules(&json!([
         { "match": { "host": "elsewhere" }, "credential": "order", "header": "x-token" },
     ])));
     let value = attached(&mut world);
@@ -98,7 +98,7 @@ fn a_rule_with_another_header_does_not_let_it_through_beside_its_own() {
 
 #[test]
 fn an_exchanged_token_is_ours_too() {
-    let mut configuration = rules(json!([]));
+    let mut configuration = rules(&json!([]));
     configuration["outbound"]["credentials"]["order"]["grant_type"] = json!("token_exchange");
     let mut world = World::warm(&configuration);
     let sent = world.send(&get("/pay").host("payment").bearer("opaque.of-somebody"));

@@ -146,7 +146,7 @@ impl Host {
             return Some(b"m2m_auth".to_vec());
         }
         if path == "response\0code_details" {
-            if !self.stream().is_some_and(|stream| stream.status.is_some()) {
+            if self.stream().is_none_or(|stream| stream.status.is_none()) {
                 self.violate("a look at the response before there is one");
             }
             return self.stream()?.code_details.map(|details| details.as_bytes().to_vec());
