@@ -470,10 +470,10 @@ pub struct Bound {
     /// `true`: `cnf.x5t#S256` of the token is the SHA-256 of the certificate that the client has shown on this connection. It takes a
     /// listener that asks for client certificates. Envoy is asked for it, which costs each request about 1 µs.
     pub mtls: bool,
-    /// `true`: that of the certificate which the last element of `x-forwarded-client-cert` names in `Hash`, for a filter behind a
-    /// proxy that ends the client's TLS. Whoever may send that header here may use any stolen token: Envoy must replace it or
-    /// append to it (`forward_client_cert_details: SANITIZE_SET` or `APPEND_FORWARD`) at each way in from outside, and nothing
-    /// but such proxies may reach this one. This connection's certificate is not looked at then.
+    /// `true`: that of the certificate which `x-forwarded-client-cert` names in `Hash`, for a filter behind a proxy that ends the
+    /// client's TLS. The header must have one element alone. Whoever may send it here may use any stolen token: Envoy must
+    /// replace it (`forward_client_cert_details: SANITIZE_SET`) at each way in from outside, and nothing but such proxies may
+    /// reach this one. This connection's certificate is not looked at then.
     pub danger_xfcc: bool,
     /// `true`: tokens that are not bound are taken too. Default `false`.
     pub optional: bool,
