@@ -66,26 +66,26 @@ async fn a_flood_of_made_up_keys_costs_one_fetch_in_a_while_and_nobody_else_a_th
     let scene = warm_single().await;
     let gate = gated(&scene.idp, &[Endpoint::Keys]);
     let flood = |start: u32| -> Vec<_> {
-        let names = (start..start + 100).map(|number| made_up(&scene, &format!("made-up-{number}")));
+        let names = (start..start + 60).map(|number| made_up(&scene, &format!("made-up-{number}")));
         names.map(|token| scene.get("/inventory/flood").bearer(token)).collect()
     };
     let (first, begun) = (flood(0), now());
     let running: Vec<_> = first.iter().cloned().map(send).collect();
-    scene.held(100).await;
+    scene.held(60).await;
     let honest =
         Load::of(scene.get("/inventory").bearer(scene.idp.token())).connections(4).requests(200).run().await;
     assert!(honest.only(200), "{honest}");
     assert!(!running.iter().any(JoinHandle::is_finished), "they wait, and the others did not wait for them");
     gate.open();
     refused(running).await;
-    assert_eq!(scene.idp.count(Endpoint::Keys), 2, "one fetch for 100 names");
+    assert_eq!(scene.idp.count(Endpoint::Keys), 2, "one fetch for 60 names");
     // Now they are known to be unknown, for 10 s.
     let again = Load::round(first).connections(4).requests(400).run().await;
     assert!(again.only(401), "{again}");
     let (fetches, fetched) = (scene.idp.count(Endpoint::Keys), scene.idp.requests(Endpoint::Keys)[1].at);
     assert!(fetches == 2 || fetched.elapsed() > Duration::from_secs(10), "{fetches} fetches");
     // Other names cost another fetch, later: the one before was begun after this flood.
-    refused(flood(100).into_iter().map(send).collect()).await;
+    refused(flood(60).into_iter().map(send).collect()).await;
     let apart = scene.idp.last(Endpoint::Keys).at.duration_since(begun);
     let fetches = scene.idp.count(Endpoint::Keys);
     assert!(fetches > 2 && apart >= Duration::from_secs(3), "{fetches} fetches, the last after {apart:?}");
