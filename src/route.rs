@@ -98,7 +98,11 @@ impl Case {
     fn same(self, one: &[u8], other: &[u8]) -> bool {
         match self {
             Self::Exact => one == other,
-            Self::Ignored => one.eq_ignore_ascii_case(other),
+            // From the end, where the paths of rules differ.
+            Self::Ignored => {
+                let mut pairs = one.iter().rev().zip(other.iter().rev());
+                one.len() == other.len() && pairs.all(|(one, other)| one.eq_ignore_ascii_case(other))
+            }
         }
     }
 }
@@ -292,14 +296,14 @@ impl PathMatch {
     }
 
     fn holds(&self, path: &[u8], case: Case) -> bool {
-        let rest = |own: &[u8]| {
-            let (start, rest) = path.split_at_checked(own.len())?;
-            case.same(own, start).then_some(rest)
+        let rest = |own: &[u8], ends: fn(&[u8]) -> bool| {
+            path.split_at_checked(own.len()).is_some_and(|(start, rest)| ends(rest) && case.same(own, start))
         };
+        // What follows is cheaper to look at than what comes before.
         match self {
             // A slash at the end does not count: most services route `/admin/` as they do `/admin`.
-            Self::Exact(own) => rest(own).is_some_and(|rest| matches!(rest, [] | [b'/'])),
-            Self::Prefix(own) => rest(own).is_some_and(|rest| matches!(rest, [] | [b'/', ..])),
+            Self::Exact(own) => rest(own, |rest| matches!(rest, [] | [b'/'])),
+            Self::Prefix(own) => rest(own, |rest| matches!(rest, [] | [b'/', ..])),
             Self::Template(own) => own.holds(path, case),
         }
     }
