@@ -4,7 +4,7 @@
 
 use crate::bearer::{self, Place};
 use crate::dpop;
-use crate::io::{Head, State};
+use crate::io::{Head, Service, State};
 use crate::store::Want;
 use serde_json::Value;
 use std::fmt;
@@ -42,6 +42,8 @@ pub struct Sent {
     pub want: Want,
     /// Which of the tokens that it brought.
     pub serial: u64,
+    /// The service that it is sent to.
+    pub service: Service,
     /// Where its proof was for, if it had one: the answer may bring the nonce of that origin's next.
     pub origin: Option<Rc<str>>,
 }

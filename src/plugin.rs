@@ -103,24 +103,20 @@ impl Plugin {
 
     /// A request came.
     pub fn request(&mut self, id: RequestId, head: Head, now: Now) -> Step {
-        let mut spent = None;
-        let (want, seen) = match self.decide(&head, now.instant, now, &mut spent) {
-            (Err(Stop::Wait(want)), seen) => (want, seen),
-            (Err(Stop::Refuse(refusal)), seen) => return self.refuse(&refusal, &seen, &head, now),
-            (Err(Stop::Answer(response)), _) => return self.answer(response),
-            (Ok(edits), seen) => return self.forward(edits, &seen, &head, now),
-        };
         let (since, deadline) = (now.instant, now.instant + self.policy.waiting.timeout);
+        let mut spent = None;
+        let (decision, seen) = self.decide(&head, since, now, false, &mut spent);
+        let (want, seen) = match self.step(decision, seen, &head, now) {
+            Ok(step) => return step,
+            Err(waits) => waits,
+        };
         let (is_known, unknown_key) = (seen.caller.is_some(), seen.unknown_key);
         let waiter =
             Waiter { id, head, want, since, deadline, spent, is_known, unknown_key, dismissed: false };
-        if let Err(full) = self.waiters.room(&waiter, &self.policy.waiting) {
-            self.abandon(want);
-            return self.refuse_one_too_many(full, &waiter, &seen, now);
-        }
-        self.stats.count(Event::Held, &self.store.describe(want), "");
-        self.waiters.hold(waiter);
-        Step::Wait
+        self.hold(None, waiter, &seen, now).unwrap_or_else(|| {
+            self.stats.count(Event::Held, &self.store.describe(want), "");
+            Step::Wait
+        })
     }
 
     /// A call ended.
@@ -157,6 +153,9 @@ impl Plugin {
                 let line = format!("{what}: {news}, fetched by another worker");
                 self.effects.push_back(Effect::Log(log::Level::Info, line));
             }
+            self.waiters.release(want);
+        }
+        for want in self.store.ended_holds(now.instant) {
             self.waiters.release(want);
         }
         self.take_turns(now);
@@ -197,7 +196,22 @@ impl Plugin {
     pub fn refused_upstream(&mut self, sent: &Sent, now: Now) {
         let credential = sent.want.credential().map_or("?", |id| self.store.credential_name(id));
         self.stats.count(Event::RefusedUpstream, credential, "");
-        self.store.refused_upstream(sent.want, sent.serial, now.instant);
+        self.store.refused_upstream(sent.want, sent.serial, sent.service, now.instant);
+    }
+
+    /// An upstream answered something else, so it has nothing against a token of ours.
+    pub fn taken_upstream(&mut self, sent: &Sent, now: Now) {
+        self.store.taken_upstream(sent.want, sent.serial, sent.service, now.instant);
+    }
+
+    /// Whether an upstream has refused a token lately. Then it matters which one a request goes to, and which ones take theirs.
+    pub fn remembers_refusals(&self) -> bool {
+        self.store.remembers_refusals()
+    }
+
+    /// The machine has slept, as the wall clock says.
+    pub fn slept(&mut self, now: Now) {
+        self.store.slept(now.instant, &mut self.dice);
     }
 
     /// An upstream answered a request that carried a proof: it may want its nonce in the next one (RFC 9449 section 9), and a
@@ -206,8 +220,12 @@ impl Plugin {
         if let Some(origin) = sent.origin.clone() {
             self.store.learn_nonce(origin, answer);
         }
-        if answer.first(":status") == Some(b"401") && !dpop::refuses_proof(answer) {
-            self.refused_upstream(sent, now);
+        match answer.first(":status") {
+            Some(b"401") if dpop::refuses_proof(answer) => {}
+            Some(b"401") => self.refused_upstream(sent, now),
+            // It has not come so far as to look at the token.
+            Some([b'5', ..]) | None => {}
+            Some(_) => self.taken_upstream(sent, now),
         }
     }
 
@@ -245,12 +263,15 @@ impl Plugin {
         head: &Head,
         since: Instant,
         now: Now,
+        in_hurry: bool,
         spent: &mut Option<Used>,
     ) -> (Result<Edits, Stop>, Seen) {
         let mut seen = Seen::default();
         let Self { policy, store, verifier, signer, .. } = self;
         let verifier = verifier.as_ref();
-        let request = Request { head, now, since, policy, store, verifier, signer, spent, seen: &mut seen };
+        let seen_here = &mut seen;
+        let request =
+            Request { head, now, since, policy, store, verifier, signer, in_hurry, spent, seen: seen_here };
         (request.decide(), seen)
     }
 
@@ -273,30 +294,59 @@ impl Plugin {
         if waiter.dismissed {
             return Some(self.refuse(&Refusal::NotReady, &Seen::default(), &waiter.head, now));
         }
-        let (decision, seen) = self.decide(&waiter.head, waiter.since, now, &mut waiter.spent);
-        Some(match decision {
-            Ok(edits) => self.forward(edits, &seen, &waiter.head, now),
-            Err(Stop::Refuse(refusal)) => self.refuse(&refusal, &seen, &waiter.head, now),
-            Err(Stop::Answer(response)) => self.answer(response),
-            Err(Stop::Wait(want)) if now.instant < waiter.deadline => {
-                let (is_known, unknown_key) = (seen.caller.is_some(), seen.unknown_key);
-                let waiter = Waiter { want, is_known, unknown_key, ..waiter };
-                match self.waiters.room(&waiter, &self.policy.waiting) {
-                    Ok(()) => {
-                        self.waiters.hold_as(number, waiter);
-                        return None;
-                    }
-                    Err(full) => {
-                        self.abandon(want);
-                        self.refuse_one_too_many(full, &waiter, &seen, now)
-                    }
-                }
+        // Whose time is up takes the token that is there.
+        let in_hurry = waiter.deadline <= now.instant;
+        let (decision, seen) = self.decide(&waiter.head, waiter.since, now, in_hurry, &mut waiter.spent);
+        let (want, seen) = match self.step(decision, seen, &waiter.head, now) {
+            Ok(step) => return Some(step),
+            Err(waits) => waits,
+        };
+        if in_hurry {
+            self.abandon(want);
+            return Some(self.refuse(&ran_out(want), &seen, &waiter.head, now));
+        }
+        let (is_known, unknown_key) = (seen.caller.is_some(), seen.unknown_key);
+        self.hold(Some(number), Waiter { want, is_known, unknown_key, ..waiter }, &seen, now)
+    }
+
+    /// What becomes of a request, or what it waits for.
+    fn step(
+        &mut self,
+        decision: Result<Edits, Stop>,
+        seen: Seen,
+        head: &Head,
+        now: Now,
+    ) -> Result<Step, (Want, Seen)> {
+        match decision {
+            Ok(edits) => Ok(self.forward(edits, &seen, head, now)),
+            Err(Stop::Refuse(refusal)) => Ok(self.refuse(&refusal, &seen, head, now)),
+            Err(Stop::Answer(response)) => Ok(self.answer(response)),
+            Err(Stop::Wait(want)) => Err((want, seen)),
+        }
+    }
+
+    /// The request waits, at the place that it had if it had one. Where there is no room, it leaves with a token that a service
+    /// has refused, if there is one that has not ended; else it is refused.
+    fn hold(&mut self, number: Option<u64>, mut waiter: Waiter, seen: &Seen, now: Now) -> Option<Step> {
+        let full = match (self.waiters.room(&waiter, &self.policy.waiting), number) {
+            (Ok(()), Some(number)) => {
+                self.waiters.hold_as(number, waiter);
+                return None;
             }
-            Err(Stop::Wait(want)) => {
-                self.abandon(want);
-                self.refuse(&ran_out(want), &seen, &waiter.head, now)
+            (Ok(()), None) => {
+                self.waiters.hold(waiter);
+                return None;
             }
-        })
+            (Err(full), _) => full,
+        };
+        self.abandon(waiter.want);
+        if self.store.has_token(waiter.want, now.instant) {
+            let (decision, seen) = self.decide(&waiter.head, waiter.since, now, true, &mut waiter.spent);
+            if let Ok(step) = self.step(decision, seen, &waiter.head, now) {
+                return Some(step);
+            }
+        }
+        Some(self.refuse_one_too_many(full, &waiter, seen, now))
     }
 
     fn refuse_one_too_many(&mut self, full: Full, waiter: &Waiter, seen: &Seen, now: Now) -> Step {

@@ -28,11 +28,6 @@ pub(super) trait Kept {
 
     fn lease_mut(&mut self) -> &mut Lease<Self::Value>;
 
-    /// Whether it is not to be used by those who may wait, as a better one is on its way.
-    fn is_being_replaced(&self, _now: Instant) -> bool {
-        false
-    }
-
     /// Why the provider is not to be asked again yet.
     fn denied(&self, _now: Instant) -> Option<Cause> {
         None
@@ -336,13 +331,14 @@ impl<K: Kept, W> Keyed<K, W> {
         Some(())
     }
 
-    /// The value for this token, or the entry that brings it.
+    /// The value for this token, or the entry that brings it; `is_refused` says of what is here that it is not to be used, as a
+    /// better one is on its way.
     pub(super) fn get(
         &mut self,
         token: &str,
         with: W,
         now: Instant,
-        may_wait: bool,
+        is_refused: impl FnOnce(&K) -> bool,
     ) -> Result<K::Value, NotHere> {
         self.forget_late(now);
         if self.slot(token, now).is_none() {
@@ -352,7 +348,7 @@ impl<K: Kept, W> Keyed<K, W> {
         let probes = self.gate.is_shut() && !self.asked.iter().any(|own| own.rank == Rank::Known);
         let slot = self.slots.get_mut(token).ok_or(NotHere::NoRoom)?;
         let entry = slot.entry;
-        let replaced = may_wait && slot.kept.is_being_replaced(now);
+        let replaced = is_refused(&slot.kept);
         let known = slot.kept.is_known();
         let lease = slot.kept.lease_mut();
         let suspect = lease.failures() > 0;

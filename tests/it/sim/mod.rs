@@ -26,6 +26,7 @@ mod modes;
 mod places;
 mod random;
 mod routes;
+mod services;
 mod start;
 mod tokens;
 mod waiting;
