@@ -5,7 +5,7 @@
 use crate::access::EXACT;
 use crate::bearer::{self, Place};
 use crate::dpop;
-use crate::io::{Head, State};
+use crate::io::{Head, Service, State};
 use crate::store::Want;
 use serde_json::Value;
 use std::fmt;
@@ -43,6 +43,8 @@ pub struct Sent {
     pub want: Want,
     /// Which of the tokens that it brought.
     pub serial: u64,
+    /// The service that it is sent to.
+    pub service: Service,
     /// Where its proof was for, if it had one: the answer may bring the nonce of that origin's next.
     pub origin: Option<Rc<str>>,
     /// Whether the request was a gRPC call, whose status stands in `grpc-status`.
@@ -56,10 +58,25 @@ impl Sent {
         let unauthenticated = self.grpc && response.first("grpc-status") == Some(UNAUTHENTICATED);
         (unauthenticated || response.first(":status") == Some(b"401")) && !dpop::refuses_proof(response)
     }
+
+    /// Whether it shows that the service has accepted the token. A 5xx may come before it has looked at it, and the headers of a
+    /// gRPC response may come before its status.
+    pub fn is_accepted(&self, response: &Head) -> bool {
+        let says_so = if self.grpc && matches!(response.first(":status"), Some(b"200") | None) {
+            let unsaid = |status: &[u8]| status == UNAVAILABLE || status == UNAUTHENTICATED;
+            response.first("grpc-status").is_some_and(|status| !unsaid(status))
+        } else {
+            response.first(":status").is_some_and(|status| !status.starts_with(b"5") && status != b"401")
+        };
+        says_so && !dpop::refuses_proof(response)
+    }
 }
 
 /// gRPC's status code 16.
 const UNAUTHENTICATED: &[u8] = b"16";
+
+/// Its status code 14: what a client reads where the service could not be reached.
+const UNAVAILABLE: &[u8] = b"14";
 
 impl Edits {
     /// Removes a header if the request has it, unless it is changed already: what was set is not the request's any more.

@@ -44,6 +44,8 @@ pub struct Request<'a> {
     pub verifier: &'a dyn Verify,
     /// How proofs are signed.
     pub signer: &'a mut Signer,
+    /// Whether it cannot be held, though it may be for a better token than the one that is there.
+    pub in_hurry: bool,
     /// The proof that it has used, if it had to wait since.
     pub spent: &'a mut Option<Used>,
     /// What was seen on the way, for metrics and the audit log.

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::{Add, Range};
 use std::time::Duration;
 
@@ -92,6 +93,34 @@ pub struct Route {
     pub cluster: Option<Vec<u8>>,
     /// The credential that the route's metadata names.
     pub credential: Option<Vec<u8>>,
+}
+
+/// The service that a request goes to: its host, and the cluster that reaches it, as far as that is known.
+///
+/// Two digests, as clients choose hosts, and a name may be long. They are for telling services apart, and prove nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    host: u64,
+    cluster: Option<u64>,
+}
+
+impl Service {
+    /// The one that this request goes to.
+    pub fn of(head: &Head) -> Self {
+        Self { host: digest(head.host()), cluster: head.route.cluster.as_deref().map(digest) }
+    }
+
+    /// Whether both may be the same, as far as is known.
+    pub fn may_be(self, other: Self) -> bool {
+        let clusters = self.cluster.zip(other.cluster);
+        self.host == other.host && clusters.is_none_or(|(own, other)| own == other)
+    }
+}
+
+fn digest(name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.to_ascii_lowercase().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A request's header section, kept as the one buffer in which the host handed it over; and its route.

@@ -24,7 +24,7 @@
 //!
 //! [`filter`] is one request, from top to bottom; start there. What it asks:
 //! [`route`] which rule, [`bearer`] where the token is, [`jwt`] who calls (with [`jws`], [`jwk`], [`signature`] and its [`budget`]), [`bound`] and
-//! [`dpop`] whether it is theirs, [`access`] may they (with [`layout`]), [`store`] what is known, [`reply`] what to answer, [`state`] what later filters are told. What the resource
+//! [`dpop`] whether it is theirs, [`access`] may they (with [`layout`]), [`store`] what is known, [`clock`] what time it is, [`reply`] what to answer, [`state`] what later filters are told. What the resource
 //! says of itself: [`resource`]. What keeps the store fresh: [`lease`] when to fetch, [`discovery`] where from, [`oauth`] what
 //! to ask for, [`dpop`] how to prove that a token is ours. What the operator wrote and meant: [`config`] and [`policy`],
 //! with [`compile`] between them. What drives it all: [`plugin`], and [`wasm`] around it.
@@ -36,6 +36,7 @@ pub mod bearer;
 pub mod bound;
 pub mod budget;
 pub mod cache;
+pub mod clock;
 pub mod compile;
 pub mod config;
 pub mod discovery;

@@ -115,24 +115,20 @@ impl Plugin {
         if head.iter().next().is_none() {
             return Step::Answer(Refusal::NotReady.plain()); // the host has handed over no request
         }
-        let mut spent = None;
-        let (want, seen) = match self.decide(&head, now.instant, now, &mut spent) {
-            (Err(Stop::Wait(want)), seen) => (want, seen),
-            (Err(Stop::Refuse(refusal)), seen) => return self.refuse(&refusal, &seen, &head, now),
-            (Err(Stop::Answer(response)), _) => return self.answer(response),
-            (Ok(edits), seen) => return self.forward(edits, &seen, &head, now),
-        };
         let (since, deadline) = (now.instant, now.instant + self.policy.waiting.timeout);
+        let mut spent = None;
+        let (decision, seen) = self.decide(&head, since, now, false, &mut spent);
+        let (want, seen) = match self.step(decision, seen, &head, now) {
+            Ok(step) => return step,
+            Err(waits) => waits,
+        };
         let (is_known, unknown_key) = (seen.caller.is_some(), seen.unknown_key);
         let waiter =
             Waiter { id, head, want, since, deadline, spent, is_known, unknown_key, dismissed: false };
-        if let Err(full) = self.waiters.room(&waiter, &self.policy.waiting) {
-            self.abandon(want);
-            return self.refuse_one_too_many(full, &waiter, &seen, now);
-        }
-        self.stats.count(Event::Held, &self.store.describe(want), "");
-        self.waiters.hold(waiter);
-        Step::Wait
+        self.hold(None, waiter, &seen, now).unwrap_or_else(|| {
+            self.stats.count(Event::Held, &self.store.describe(want), "");
+            Step::Wait
+        })
     }
 
     /// A call ended.
@@ -171,6 +167,9 @@ impl Plugin {
             }
             self.waiters.release(want);
         }
+        for want in self.store.ended_holds(now.instant) {
+            self.waiters.release(want);
+        }
         self.take_turns(now);
         while let Some((ticket, call)) = self.store.begin(now, &mut self.signer) {
             match call {
@@ -205,23 +204,25 @@ impl Plugin {
         self.waiters = std::mem::take(&mut dismissed.waiters);
     }
 
-    /// A token of ours was refused: by the service, or by a later filter of this Envoy, of which it says nothing. `code_details` are
-    /// what Envoy says of who answered.
-    pub fn refused(&mut self, sent: &Sent, now: Now, code_details: impl FnOnce() -> Option<Vec<u8>>) {
-        if is_of_the_service(code_details().as_deref()) {
-            self.refused_upstream(sent, now);
-        }
-    }
-
     /// The service refused a token of ours.
     pub fn refused_upstream(&mut self, sent: &Sent, now: Now) {
         let credential = sent.want.credential().map_or("?", |id| self.store.credential_name(id));
         self.stats.count(Event::RefusedUpstream, credential, "");
-        self.store.refused_upstream(sent.want, sent.serial, now.instant);
+        self.store.refused_upstream(sent.want, sent.serial, sent.service, now.instant);
+    }
+
+    /// Whether a service has refused a token lately. Then it matters which one a request goes to, and which ones accept theirs.
+    pub fn remembers_refusals(&self) -> bool {
+        self.store.remembers_refusals()
+    }
+
+    /// The machine has slept, as the wall clock says.
+    pub fn slept(&mut self, now: Now) {
+        self.store.slept(now.instant, &mut self.dice);
     }
 
     /// A request that left with a token was answered: the token may be refused, and the service may want its nonce in the next proof
-    /// (RFC 9449 section 9).
+    /// (RFC 9449 section 9). `code_details` are what Envoy says of who answered: a later filter of it says nothing of the token.
     pub fn answered(
         &mut self,
         sent: &Sent,
@@ -232,8 +233,26 @@ impl Plugin {
         if let Some(origin) = sent.origin.clone() {
             self.store.learn_nonce(origin, response);
         }
-        if sent.is_refused(response) {
-            self.refused(sent, now, code_details);
+        self.judged(sent, response, now, code_details);
+    }
+
+    /// What a response, or its trailers, says of the token: that the service refuses it, or accepts it.
+    pub fn judged(
+        &mut self,
+        sent: &Sent,
+        response: &Head,
+        now: Now,
+        code_details: impl FnOnce() -> Option<Vec<u8>>,
+    ) {
+        let is_refused = sent.is_refused(response);
+        let is_news = is_refused || self.remembers_refusals() && sent.is_accepted(response);
+        if !is_news || !is_of_the_service(code_details().as_deref()) {
+            return;
+        }
+        if is_refused {
+            self.refused_upstream(sent, now);
+        } else {
+            self.store.accepted_upstream(sent.want, sent.serial, sent.service, now.instant);
         }
     }
 
@@ -282,12 +301,15 @@ impl Plugin {
         head: &Head,
         since: Instant,
         now: Now,
+        in_hurry: bool,
         spent: &mut Option<Used>,
     ) -> (Result<Edits, Stop>, Seen) {
         let mut seen = Seen::default();
         let Self { policy, store, verifier, signer, .. } = self;
         let verifier = verifier.as_ref();
-        let request = Request { head, now, since, policy, store, verifier, signer, spent, seen: &mut seen };
+        let seen_here = &mut seen;
+        let request =
+            Request { head, now, since, policy, store, verifier, signer, in_hurry, spent, seen: seen_here };
         (request.decide(), seen)
     }
 
@@ -310,30 +332,59 @@ impl Plugin {
         if waiter.dismissed {
             return Some(self.refuse(&Refusal::NotReady, &Seen::default(), &waiter.head, now));
         }
-        let (decision, seen) = self.decide(&waiter.head, waiter.since, now, &mut waiter.spent);
-        Some(match decision {
-            Ok(edits) => self.forward(edits, &seen, &waiter.head, now),
-            Err(Stop::Refuse(refusal)) => self.refuse(&refusal, &seen, &waiter.head, now),
-            Err(Stop::Answer(response)) => self.answer(response),
-            Err(Stop::Wait(want)) if now.instant < waiter.deadline => {
-                let (is_known, unknown_key) = (seen.caller.is_some(), seen.unknown_key);
-                let waiter = Waiter { want, is_known, unknown_key, ..waiter };
-                match self.waiters.room(&waiter, &self.policy.waiting) {
-                    Ok(()) => {
-                        self.waiters.hold_as(number, waiter);
-                        return None;
-                    }
-                    Err(full) => {
-                        self.abandon(want);
-                        self.refuse_one_too_many(full, &waiter, &seen, now)
-                    }
-                }
+        // Whose time is up takes the token that is there.
+        let in_hurry = waiter.deadline <= now.instant;
+        let (decision, seen) = self.decide(&waiter.head, waiter.since, now, in_hurry, &mut waiter.spent);
+        let (want, seen) = match self.step(decision, seen, &waiter.head, now) {
+            Ok(step) => return Some(step),
+            Err(waits) => waits,
+        };
+        if in_hurry {
+            self.abandon(want);
+            return Some(self.refuse(&ran_out(want), &seen, &waiter.head, now));
+        }
+        let (is_known, unknown_key) = (seen.caller.is_some(), seen.unknown_key);
+        self.hold(Some(number), Waiter { want, is_known, unknown_key, ..waiter }, &seen, now)
+    }
+
+    /// What becomes of a request, or what it waits for.
+    fn step(
+        &mut self,
+        decision: Result<Edits, Stop>,
+        seen: Seen,
+        head: &Head,
+        now: Now,
+    ) -> Result<Step, (Want, Seen)> {
+        match decision {
+            Ok(edits) => Ok(self.forward(edits, &seen, head, now)),
+            Err(Stop::Refuse(refusal)) => Ok(self.refuse(&refusal, &seen, head, now)),
+            Err(Stop::Answer(response)) => Ok(self.answer(response)),
+            Err(Stop::Wait(want)) => Err((want, seen)),
+        }
+    }
+
+    /// The request waits, at the place that it had if it had one. Where there is no room, it leaves with a token that a service
+    /// has refused, if there is one that has not ended; else it is refused.
+    fn hold(&mut self, number: Option<u64>, mut waiter: Waiter, seen: &Seen, now: Now) -> Option<Step> {
+        let full = match (self.waiters.room(&waiter, &self.policy.waiting), number) {
+            (Ok(()), Some(number)) => {
+                self.waiters.hold_as(number, waiter);
+                return None;
             }
-            Err(Stop::Wait(want)) => {
-                self.abandon(want);
-                self.refuse(&ran_out(want), &seen, &waiter.head, now)
+            (Ok(()), None) => {
+                self.waiters.hold(waiter);
+                return None;
             }
-        })
+            (Err(full), _) => full,
+        };
+        self.abandon(waiter.want);
+        if self.store.has_token(waiter.want, now.instant) {
+            let (decision, seen) = self.decide(&waiter.head, waiter.since, now, true, &mut waiter.spent);
+            if let Ok(step) = self.step(decision, seen, &waiter.head, now) {
+                return Some(step);
+            }
+        }
+        Some(self.refuse_one_too_many(full, &waiter, seen, now))
     }
 
     fn refuse_one_too_many(&mut self, full: Full, waiter: &Waiter, seen: &Seen, now: Now) -> Step {

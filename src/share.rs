@@ -7,7 +7,8 @@
 //! What stands on the board is somebody else's writing: whatever is odd about it counts as an empty record, and its body is
 //! read as strictly as the provider's answer that it is said to be. It does not know what the records are about.
 
-use crate::io::{Instant, MAX_REPLY_BYTES};
+use crate::clock::PARTED;
+use crate::io::{Instant, MAX_REPLY_BYTES, Now};
 use crate::stats::Tally;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ impl Board for Alone {
 /// What the workers know of one fetched thing.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Record {
+    /// When it was written, by the clocks of its worker.
+    pub written: Now,
     /// Who fetches, until when; 0 is nobody.
     pub seat: (u64, Instant),
     /// When the fetch began that brought the body.
@@ -56,7 +59,7 @@ pub struct Record {
 }
 
 /// The layout of a record; another version of this module may be in the same process.
-const LAYOUT: [u8; 4] = *b"m2m2";
+const LAYOUT: [u8; 4] = *b"m2m3";
 
 /// What is kept of what an answer says of itself, each at most: a byte holds the length, and no provider says half as much.
 pub const MAX_SAID_BYTES: usize = 255;
@@ -64,11 +67,16 @@ pub const MAX_SAID_BYTES: usize = 255;
 /// Nothing that a worker writes lies further ahead: the longest `Retry-After` that is obeyed, or the longest fetch.
 const FAR: Duration = Duration::from_secs(600);
 
+/// How far the clock of another worker may be ahead: each reads it when its own callback begins.
+const AHEAD: Duration = Duration::from_secs(1);
+
 impl Record {
     /// The record as it stands on the board.
     pub fn encode(&self) -> Vec<u8> {
         let micros = |at: Instant| u64::try_from(at.0.as_micros()).unwrap_or(u64::MAX).to_le_bytes();
         let mut bytes = LAYOUT.to_vec();
+        bytes.extend_from_slice(&micros(self.written.instant));
+        bytes.extend_from_slice(&self.written.unix.to_le_bytes());
         bytes.extend_from_slice(&self.seat.0.to_le_bytes());
         bytes.extend_from_slice(&micros(self.seat.1));
         bytes.extend_from_slice(&micros(self.start));
@@ -85,20 +93,63 @@ impl Record {
     }
 
     /// What stands on the board, if a worker can have written it.
-    pub fn decode(bytes: &[u8], now: Instant) -> Option<Self> {
+    pub fn decode(bytes: &[u8], now: Now) -> Option<Self> {
         let mut rest = bytes.strip_prefix(&LAYOUT)?;
+        let written = Now { instant: instant(&mut rest)?, unix: u64::from_le_bytes(take(&mut rest)?) };
         let seat = (u64::from_le_bytes(take(&mut rest)?), instant(&mut rest)?);
         let start = instant(&mut rest)?;
         let failures = u32::from_le_bytes(take(&mut rest)?);
         let (not_before, doubted_at) = (instant(&mut rest)?, instant(&mut rest)?);
         let (etag, cache_control) = (said(&mut rest)?, said(&mut rest)?);
-        let latest = now + FAR;
-        let past = start <= now && doubted_at <= now;
-        let sound = seat.1 <= latest && past && not_before <= latest && rest.len() <= MAX_REPLY_BYTES;
-        let body = rest.to_vec();
-        sound.then_some(Self { seat, start, failures, not_before, doubted_at, etag, cache_control, body })
+        let record = Self {
+            written,
+            seat,
+            start,
+            failures,
+            not_before,
+            doubted_at,
+            etag,
+            cache_control,
+            body: Vec::new(),
+        };
+        let slept = slept(written, now);
+        let mut record = if slept.is_zero() { record } else { record.before(slept) };
+        let (present, latest) = (now.instant + AHEAD, now.instant + FAR);
+        let past = record.start <= present && record.doubted_at <= present;
+        let ahead = record.seat.1.max(record.not_before);
+        if !past || latest < ahead || MAX_REPLY_BYTES < rest.len() {
+            return None;
+        }
+        // What was fetched before the clock began has ended.
+        let is_kept = slept.is_zero() || record.start > Instant::default();
+        record.body = if is_kept { rest.to_vec() } else { Vec::new() };
+        Some(record)
+    }
+
+    /// The same, as much earlier.
+    fn before(self, span: Duration) -> Self {
+        let earlier = |at: Instant| Instant(at.0.saturating_sub(span));
+        Self {
+            seat: (self.seat.0, earlier(self.seat.1)),
+            start: earlier(self.start),
+            not_before: earlier(self.not_before),
+            doubted_at: earlier(self.doubted_at),
+            ..self
+        }
     }
 }
+
+/// How long the machine has slept since then, as far as the reader's own instants do not count it: it may be a new worker, and
+/// its instants be those of the bare clock.
+fn slept(written: Now, now: Now) -> Duration {
+    let by_wall = Duration::from_secs(now.unix).saturating_add(written.instant.0);
+    let by_instants = Duration::from_secs(written.unix).saturating_add(now.instant.0);
+    let parted = by_wall.saturating_sub(by_instants);
+    // The wall clock is told in whole seconds.
+    if parted > PARTED.saturating_add(SECOND) { parted.saturating_add(SECOND) } else { Duration::ZERO }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (bytes, behind) = rest.split_first_chunk()?;
@@ -125,7 +176,9 @@ pub struct Seat {
     seen: u32,
     /// Until when another worker fetches.
     taken_until: Option<Instant>,
-    looked_at: Instant,
+    looked_at: Now,
+    /// Whether what was seen last is no record, as it is from a time that has not come: the writer's clocks may be ahead.
+    is_odd: bool,
     /// Records that no worker can have written.
     pub unsound: Tally,
 }
@@ -136,7 +189,14 @@ impl Seat {
         if board.read(&name).is_none() {
             board.write(&name, &Record::default().encode(), 0);
         }
-        Self { name, seen: 0, taken_until: None, looked_at: Instant::default(), unsound: Tally::default() }
+        Self {
+            name,
+            seen: 0,
+            taken_until: None,
+            looked_at: Now::default(),
+            is_odd: false,
+            unsound: Tally::default(),
+        }
     }
 
     /// The record's name.
@@ -145,15 +205,21 @@ impl Seat {
     }
 
     /// What stands there, unless it has been seen already.
-    pub fn look(&mut self, board: &dyn Board, me: u64, now: Instant) -> Option<Record> {
+    pub fn look(&mut self, board: &dyn Board, me: u64, now: Now) -> Option<Record> {
         self.looked_at = now;
-        let (bytes, version) = board.read(&self.name).filter(|(_, version)| *version != self.seen)?;
+        let (bytes, version) =
+            board.read(&self.name).filter(|(_, version)| *version != self.seen || self.is_odd)?;
+        let is_news = version != self.seen;
         self.seen = version;
         let record = Record::decode(&bytes, now);
-        self.unsound.add(u64::from(record.is_none()));
+        self.is_odd = record.is_none();
+        if self.is_odd && !is_news {
+            return None;
+        }
+        self.unsound.add(u64::from(self.is_odd));
         let record = record.unwrap_or_default();
         let (holder, until) = record.seat;
-        self.taken_until = (holder != 0 && holder != me && now < until).then_some(until);
+        self.taken_until = (holder != 0 && holder != me && now.instant < until).then_some(until);
         Some(record)
     }
 
@@ -164,7 +230,7 @@ impl Seat {
 
     /// When it was looked at last.
     pub fn looked_at(&self) -> Instant {
-        self.looked_at
+        self.looked_at.instant
     }
 
     /// Takes the seat, if the record is still as it was seen last.
@@ -187,13 +253,16 @@ impl Seat {
         if version != self.seen {
             return false;
         }
+        let since = now.since(self.looked_at.instant);
+        let now = Now { instant: now, unix: self.looked_at.unix.saturating_add(since.as_secs()) };
         let mut record = Record::decode(&bytes, now).unwrap_or_default();
         change(&mut record);
+        record.written = now;
         let written = record.encode();
         let done = board.write(&self.name, &written, version);
         // What this worker wrote itself needs no second look.
         if let Some((_, version)) = board.read(&self.name).filter(|(bytes, _)| done && *bytes == written) {
-            self.seen = version;
+            (self.seen, self.is_odd) = (version, false);
         }
         done
     }

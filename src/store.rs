@@ -12,6 +12,7 @@ mod keyed;
 mod keys;
 mod proofs;
 mod rate;
+mod refusals;
 mod replays;
 mod replies;
 mod slots;
@@ -85,6 +86,10 @@ pub struct Store {
     unsaid: Tally,
     /// The key of [`Held::mark`].
     marks: RandomState,
+    /// Until when requests wait for the renewal of a token that one service has refused.
+    holds: Vec<(Want, Instant)>,
+    /// When a service refused a token last.
+    refused_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -113,10 +118,11 @@ const VERIFIED: Capacity = Capacity { entries: 4096, key_bytes: 4 * 1024 * 1024 
 /// long at most, which is less than a request waits by default; a flood of made-up names costs one fetch per interval.
 const KEYS_APART: Duration = Duration::from_secs(3);
 
-/// What a token that was refused in its first second has to wait for: the least time between two fetches of any kind.
+/// For how long the requests to a service that has refused a token wait for the next one. One that is refused in its first second
+/// has to wait for it too: the least time between two fetches of any kind.
 const VERY_SOON: Duration = Duration::from_secs(1);
 
-/// The least time between two renewals of a token for the sake of an upstream's 401.
+/// The least time between two renewals of a token for the sake of any 401.
 const TOKENS_APART: Duration = Duration::from_secs(10);
 
 impl Store {
@@ -148,6 +154,8 @@ impl Store {
             proof_budget,
             unsaid,
             marks: RandomState::new(),
+            holds: Vec::new(),
+            refused_at: None,
         };
         store.seats = store.wants().map(|want| (want, Seat::new(store.name(want), &*store.board))).collect();
         store
@@ -326,7 +334,8 @@ impl Store {
     pub fn next_event(&self, now: Instant, waited: impl Fn(Want) -> bool) -> Option<Instant> {
         let next =
             |want| Some(self.next_look(want, now, waited(want)).unwrap_or(self.next_event_of(want, now)?));
-        self.wants().filter_map(next).min()
+        let holds = self.holds.iter().filter(|(want, _)| waited(*want)).map(|(_, until)| *until);
+        self.wants().filter_map(next).chain(holds).min()
     }
 
     /// A name for logs: what, of whom.

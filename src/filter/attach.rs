@@ -7,6 +7,7 @@ use crate::bearer::{self, Place};
 use crate::config::{Existing, Unavailable};
 use crate::dpop;
 use crate::edits::Edits;
+use crate::io::Service;
 use crate::jwt::{self, Reject};
 use crate::lease::Cause;
 use crate::policy::{self, Attach, CredentialId, UnknownCredential};
@@ -120,10 +121,11 @@ impl<'a> Request<'a> {
         unavailable: Unavailable,
         caller: Option<&Authenticated<'a>>,
     ) -> Result<Result<Held, Missing>, Stop> {
-        let may_wait = unavailable == Unavailable::Hold;
+        let may_wait = unavailable == Unavailable::Hold && !self.in_hurry;
+        let held_for = may_wait.then(|| Service::of(self.head));
         let credential = self.policy.credentials.get(id.0);
         let Some(subject) = credential.and_then(|credential| credential.subject.as_ref()) else {
-            return Ok(self.store.token(id, self.now.instant, may_wait));
+            return Ok(self.store.token(id, self.now.instant, held_for));
         };
         let (token, ends) = match subject {
             policy::Subject::Caller => {
@@ -142,7 +144,7 @@ impl<'a> Request<'a> {
         if ends.is_some_and(|ends| ends <= self.now.unix) {
             return Err(Refusal::Token(Reject::Expired).into()); // there is nothing to be had for it
         }
-        Ok(self.store.exchanged(id, Subject { token, ends }, self.now, may_wait))
+        Ok(self.store.exchanged(id, Subject { token, ends }, self.now, held_for))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Request, Stop};
 use crate::dpop::{self, Claims};
 use crate::edits::{Edits, Sent};
+use crate::io::Service;
 use crate::policy::{Attach, Proof};
 use crate::reply::Refusal;
 use crate::store::Held;
@@ -21,8 +22,8 @@ impl Request<'_> {
         } else if let Some(header) = &rule.proof_header {
             edits.remove(header, self.head);
         }
-        let grpc = self.head.is_grpc();
-        edits.sent = Some(Sent { want: held.want, serial: held.serial, origin, grpc });
+        let (service, grpc) = (Service::of(self.head), self.head.is_grpc());
+        edits.sent = Some(Sent { want: held.want, serial: held.serial, service, origin, grpc });
         Ok(())
     }
 

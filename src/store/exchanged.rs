@@ -4,7 +4,7 @@ use super::keyed::{Keyed, NotHere};
 use super::slots::{Entry, Kept};
 use super::tokens::TokenState;
 use super::{Held, Missing, Store, Want};
-use crate::io::{Dice, Instant, Now};
+use crate::io::{Dice, Instant, Now, Service};
 use crate::lease::{Cause, Failure, Lease, Pace};
 use crate::policy::CredentialId;
 use std::time::Duration;
@@ -49,10 +49,6 @@ impl Kept for Exchange {
         &mut self.state.lease
     }
 
-    fn is_being_replaced(&self, now: Instant) -> bool {
-        self.state.is_being_replaced(now)
-    }
-
     fn denied(&self, now: Instant) -> Option<Cause> {
         self.denied.filter(|(_, until)| now < *until).map(|(cause, _)| cause)
     }
@@ -63,19 +59,22 @@ impl Kept for Exchange {
 }
 
 impl Store {
-    /// The token that the credential gets in exchange for this one.
+    /// The token that the credential gets in exchange for this one; `held_for` as for its own.
     pub fn exchanged(
         &mut self,
         credential: CredentialId,
         subject: Subject<'_>,
         now: Now,
-        may_wait: bool,
+        held_for: Option<Service>,
     ) -> Result<Held, Missing> {
         let unreachable = self.until_token_endpoint(credential, now.instant);
         let Some(state) = self.credentials.get_mut(credential.0) else {
             return Err(Missing::Unavailable(Duration::from_secs(1)));
         };
-        let found = state.exchanges.get(subject.token, subject.ends, now.instant, may_wait);
+        let is_refused = |own: &Exchange| {
+            held_for.is_some_and(|service| own.state.is_being_replaced(service, now.instant))
+        };
+        let found = state.exchanges.get(subject.token, subject.ends, now.instant, is_refused);
         found.map_err(|not_here| not_here.missing(unreachable, |entry| Want::Exchanged(credential, entry)))
     }
 

@@ -66,7 +66,7 @@ impl Store {
         let Some(introspections) = self.introspections_mut(issuer) else {
             return Err(Missing::Unavailable(Duration::from_secs(1)));
         };
-        let verdict = introspections.answers.get(token, verified.cloned(), now.instant, true);
+        let verdict = introspections.answers.get(token, verified.cloned(), now.instant, |_| false);
         let verdict = verdict
             .map_err(|not_here| not_here.missing(unreachable, |entry| Want::Introspection(issuer, entry)))?;
         // The answer's own time is measured by a clock that does not step; this one may have.

@@ -295,13 +295,14 @@ impl<K: Kept, W> Keyed<K, W> {
         by_rate.into_iter().chain(by_provider).any(|longest| line >= longest)
     }
 
-    /// The value for this token, or the entry that brings it.
+    /// The value for this token, or the entry that brings it; `is_refused` says of what is here that it is not to be used, as a
+    /// better one is on its way.
     pub(super) fn get(
         &mut self,
         token: &str,
         with: W,
         now: Instant,
-        may_wait: bool,
+        is_refused: impl FnOnce(&K) -> bool,
     ) -> Result<K::Value, NotHere> {
         self.forget_late(now);
         if self.slot(token, now).is_none() {
@@ -311,7 +312,7 @@ impl<K: Kept, W> Keyed<K, W> {
         let probes = self.gate.is_shut() && !self.asked.iter().any(|own| own.rank == Rank::Known);
         let slot = self.slots.get_mut(token).ok_or(NotHere::NoRoom)?;
         let entry = slot.entry;
-        let replaced = may_wait && slot.kept.is_being_replaced(now);
+        let replaced = is_refused(&slot.kept);
         let known = slot.kept.is_known();
         let lease = slot.kept.lease_mut();
         let suspect = lease.failures() > 0;

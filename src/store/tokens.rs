@@ -1,15 +1,19 @@
 //! Tokens of the credentials: what is known of one token, and of the client that it is for.
 
 use super::exchanged::Exchanges;
+use super::refusals::{LONGEST_APART, Refusals};
 use super::turn::Turn;
 use super::{Held, Missing, Store, TOKENS_APART, VERY_SOON, Want, issuer_pace};
 use crate::dpop::Nonce;
-use crate::io::Instant;
+use crate::io::{Dice, Instant, Service};
 use crate::lease::{Lease, Outlook, Pace};
 use crate::policy::{self, CredentialId, Policy};
 use crate::stats::Tally;
 use std::hash::BuildHasher as _;
 use std::time::Duration;
+
+/// After a sleep, tokens and keys are renewed at a random time within this, as a whole fleet may have slept.
+const RENEWED_WITHIN: Duration = Duration::from_secs(5);
 
 /// One credential.
 #[derive(Debug)]
@@ -32,8 +36,8 @@ pub(super) struct TokenState {
     pub(super) serial: u64,
     /// The mark of the token before: a request that left with it may come back.
     former: Option<u64>,
-    /// The token that an upstream refused, until its renewal has ended one way or the other.
-    refused: Option<u64>,
+    /// The services that refuse it.
+    refusals: Refusals,
     /// Whether the provider was asked again for the sake of its nonce.
     pub(super) asked_again: bool,
 }
@@ -49,13 +53,14 @@ impl CredentialState {
 
 impl TokenState {
     pub(super) fn new(pace: Pace) -> Self {
-        Self { lease: Lease::new(pace), serial: 0, former: None, refused: None, asked_again: false }
+        let refusals = Refusals::default();
+        Self { lease: Lease::new(pace), serial: 0, former: None, refusals, asked_again: false }
     }
 
-    /// Whether the token was refused, and a new one is on its way or will be asked for very soon.
-    pub(super) fn is_being_replaced(&self, now: Instant) -> bool {
+    /// Whether this service has just refused the token, and a new one is on its way or will be asked for very soon.
+    pub(super) fn is_being_replaced(&self, service: Service, now: Instant) -> bool {
         let soon = || self.lease.next_event() <= now + VERY_SOON;
-        self.refused == Some(self.serial) && (self.lease.in_flight() || soon())
+        self.refusals.holds(service, self.serial, now) && (self.lease.in_flight() || soon())
     }
 
     /// Whether this is the mark of the token, or of the one before.
@@ -70,21 +75,30 @@ impl TokenState {
         let result = change(&mut self.lease);
         self.serial = self.lease.held().map_or(self.serial, |held| held.serial);
         self.former = if before.0 == self.serial { self.former } else { mark };
-        self.refused = self.refused.filter(|_| before == (self.serial, self.lease.failures()));
+        if before != (self.serial, self.lease.failures()) {
+            self.refusals.end_holds();
+        }
         result
     }
 }
 
 impl Store {
-    /// The credential's own token. One that an upstream has just refused is not used while its renewal is under way, by those
-    /// who may wait.
-    pub fn token(&mut self, credential: CredentialId, now: Instant, may_wait: bool) -> Result<Held, Missing> {
+    /// The credential's own token. One that a service has just refused is not used while its renewal is under way, for a second:
+    /// `held_for` is the service of a request that may wait.
+    pub fn token(
+        &mut self,
+        credential: CredentialId,
+        now: Instant,
+        held_for: Option<Service>,
+    ) -> Result<Held, Missing> {
         let Some(state) = self.credentials.get(credential.0) else {
             return Err(Missing::Unavailable(Duration::from_secs(1)));
         };
         let want = Want::Token(credential);
         match state.own.lease.outlook(now) {
-            Outlook::Good(_) if may_wait && state.own.is_being_replaced(now) => Err(Missing::Wait(want)),
+            Outlook::Good(_) if held_for.is_some_and(|own| state.own.is_being_replaced(own, now)) => {
+                Err(Missing::Wait(want))
+            }
             Outlook::Good(held) => Ok(held.clone()),
             Outlook::Failing(wait) => Err(Missing::Unavailable(wait)),
             Outlook::Coming => Err(self.until_token_endpoint(credential, now).unwrap_or(Missing::Wait(want))),
@@ -115,12 +129,52 @@ impl Store {
         self.token_endpoint(issuer, now).is_none().then(|| self.until_metadata(issuer, now))
     }
 
-    /// An upstream answered 401 to this token: renew it, if it is still the present one.
-    pub fn refused_upstream(&mut self, want: Want, serial: u64, now: Instant) {
-        if let Some(state) = self.token_state_mut(want).filter(|state| state.serial == serial) {
-            let last = state.lease.doubted_at();
-            state.lease.doubt(last.map_or(now, |last| now.max(last + TOKENS_APART)));
-            state.refused = Some(serial);
+    /// A service answered 401 to this token: renew it, if it is still the present one, and this service has not refused those
+    /// before it as well.
+    pub fn refused_upstream(&mut self, want: Want, serial: u64, service: Service, now: Instant) {
+        let Some(state) = self.token_state_mut(want).filter(|state| state.serial == serial) else {
+            return;
+        };
+        let consequence = state.refusals.refused(service, serial, now);
+        let last = state.lease.doubted_at().map_or(now, |last| last + TOKENS_APART);
+        let fetched_at = state.lease.fetched_at().unwrap_or_default();
+        state.lease.doubt(now.max(last).max(fetched_at + consequence.patience));
+        self.holds.extend(consequence.held_until.map(|until| (want, until)));
+        self.refused_at = Some(now);
+    }
+
+    /// A service accepted this token.
+    pub fn accepted_upstream(&mut self, want: Want, serial: u64, service: Service, now: Instant) {
+        if self.remembers_refusals()
+            && let Some(state) = self.token_state_mut(want).filter(|state| state.serial == serial)
+        {
+            state.refusals.accepted(service, now);
+        }
+    }
+
+    /// Whether any service has refused a token lately.
+    pub fn remembers_refusals(&self) -> bool {
+        self.refused_at.is_some()
+    }
+
+    /// What requests need not wait for any more, as a token is there that has not ended.
+    pub fn ended_holds(&mut self, now: Instant) -> Vec<Want> {
+        self.refused_at = self.refused_at.filter(|at| now < *at + LONGEST_APART);
+        self.holds.extract_if(.., |(_, until)| *until <= now).map(|(want, _)| want).collect()
+    }
+
+    /// Whether there is a token that has not ended.
+    pub fn has_token(&self, want: Want, now: Instant) -> bool {
+        self.token_state(want).is_some_and(|state| state.lease.value(now).is_some())
+    }
+
+    /// The machine has slept: what has not ended meanwhile is renewed soon.
+    pub fn slept(&mut self, now: Instant, dice: &mut Dice) {
+        for state in &mut self.credentials {
+            state.own.lease.doubt(now + dice.up_to(RENEWED_WITHIN));
+        }
+        for state in &mut self.issuers {
+            state.keys.doubt(now + dice.up_to(RENEWED_WITHIN));
         }
     }
 

@@ -33,7 +33,7 @@ impl Store {
         let mut seats = std::mem::take(&mut self.seats);
         let mut changed = Vec::new();
         for (want, seat) in &mut seats {
-            if let Some(record) = seat.look(&*self.board, self.me, now.instant) {
+            if let Some(record) = seat.look(&*self.board, self.me, now) {
                 match self.adopt(*want, &record, now.instant, dice) {
                     Some(Adopted::Value(news)) => changed.push((*want, Some(news))),
                     Some(Adopted::Backoff) => changed.push((*want, None)),

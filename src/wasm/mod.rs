@@ -13,8 +13,9 @@ mod crypto;
 mod host;
 
 use crate::assertion::Signer;
+use crate::clock::Clock;
 use crate::edits::{Edit, Edits, Sent};
-use crate::io::{Asks, Head, Instant, MAX_REPLY_BYTES, Now, Reply, RequestId, Response, Route, State};
+use crate::io::{Asks, Head, MAX_REPLY_BYTES, Now, Reply, RequestId, Response, Route, State};
 use crate::plugin::{Effect, Plugin, Step};
 use crate::policy::{Policy, Reach};
 use crate::reply::Refusal;
@@ -41,8 +42,15 @@ pub mod entry {
 /// The worker, once its configuration has been accepted. Callbacks of one VM never overlap.
 type Shared = Rc<RefCell<Option<Worker>>>;
 
-/// The longest time between two ticks: metrics are reported, and the wall clock is looked at, at least this often.
+/// The longest time between two ticks: metrics are reported at least this often.
 const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// For how long the monotonic clock carries the wall clock on: a reading costs about 1 us. So long may it take, awake, until it is
+/// noticed that the machine has slept.
+const WALL_CLOCK: Duration = Duration::from_millis(100);
+
+/// The name of the cluster that a request goes to.
+const CLUSTER: [&str; 2] = ["xds", "cluster_name"];
 
 /// Where a route's metadata names a credential.
 const ROUTE_CREDENTIAL: [&str; 5] = ["xds", "route_metadata", "filter_metadata", "m2m_auth", "credential"];
@@ -104,7 +112,7 @@ impl RootContext for Root {
                 }
                 with(&self.worker, Worker::dismiss);
                 let mut worker = Worker::new(self.id, policy, &reach);
-                with(&self.worker, |old| worker.plugin.succeed(&mut old.plugin));
+                with(&self.worker, |old| worker.succeed(old));
                 // Callbacks of one VM never overlap, so this cannot fail; if it did, the old worker would go on.
                 self.worker.try_borrow_mut().map(|mut shared| *shared = Some(worker)).is_ok()
             }
@@ -175,7 +183,7 @@ impl Drop for Stream {
 impl Drop for Worker {
     fn drop(&mut self) {
         board::withdraw(&self.plugin.records());
-        let now = self.clock.now();
+        let now = self.now();
         self.plugin.vacate(board::is_used, now.instant);
     }
 }
@@ -200,16 +208,35 @@ impl Worker {
         // Nothing may be fetched in `on_configure`, but very soon after.
         let tick = Duration::from_millis(1);
         let _ = host::set_tick(1);
-        let (clock, calls, settled, metrics) = (Clock::start(), Vec::new(), Vec::new(), Vec::new());
+        let (clock, calls, settled, metrics) =
+            (Clock::start(host::monotonic(), wall_clock()), Vec::new(), Vec::new(), Vec::new());
         Self { root, plugin, asks, clock, calls, settled, metrics, tick }
     }
 
+    /// This one comes in place of another.
+    fn succeed(&mut self, old: &mut Self) {
+        self.plugin.succeed(&mut old.plugin);
+        self.clock = old.clock;
+    }
+
+    /// What time it is.
+    fn now(&mut self) -> Now {
+        let monotonic = host::monotonic();
+        let is_due = monotonic.saturating_sub(self.clock.read_at()) >= WALL_CLOCK;
+        let slept = is_due && self.clock.read(monotonic, wall_clock());
+        let now = self.clock.now(monotonic);
+        if slept {
+            self.plugin.slept(now);
+        }
+        now
+    }
+
     fn request(&mut self, id: u32, end_of_stream: bool) -> Step {
-        let Ok(head) = request_head(self.asks) else {
+        let Ok(head) = request_head(self.asks, self.plugin.remembers_refusals()) else {
             return Step::Answer(Refusal::NotReady.plain());
         };
         let head = if end_of_stream { head.without_body() } else { head };
-        let now = self.clock.now();
+        let now = self.now();
         let step = self.plugin.request(RequestId(id), head, now);
         self.work(now);
         if step == Step::Wait {
@@ -222,7 +249,7 @@ impl Worker {
         let Some(ticket) = take(&mut self.calls, token) else {
             return;
         };
-        let now = self.clock.now();
+        let now = self.now();
         self.plugin.reply(ticket, &received(body_size), now);
         // What has arrived may be what another fetch needed to begin. This is no tick: Envoy may deliver an answer inside another
         // callback.
@@ -232,7 +259,7 @@ impl Worker {
     }
 
     fn tick(&mut self) {
-        let now = self.clock.now();
+        let now = self.now();
         self.plugin.tick(now);
         self.work(now);
         self.report();
@@ -245,12 +272,12 @@ impl Worker {
         let response = if sent.origin.is_some() || sent.grpc {
             host::response_head().ok()
         } else {
-            let refusal = host::response_status().ok().filter(|status| status == b"401");
-            refusal.map(|status| [(":status", status)].into_iter().collect())
+            host::response_status().ok().map(|status| [(":status", status)].into_iter().collect())
         };
         let refused = response.as_ref().is_some_and(|response| sent.is_refused(response));
-        if let Some(response) = response.filter(|_| refused || sent.origin.is_some()) {
-            let now = self.clock.now();
+        let tells = refused || sent.origin.is_some() || self.plugin.remembers_refusals();
+        if let Some(response) = response.filter(|_| tells) {
+            let now = self.now();
             self.plugin.answered(&sent, &response, now, code_details);
             self.sleep(now);
         }
@@ -259,9 +286,9 @@ impl Worker {
 
     /// The trailers of a gRPC call have come.
     fn ended(&mut self, sent: &Sent) {
-        if host::response_trailers().is_ok_and(|trailers| sent.is_refused(&trailers)) {
-            let now = self.clock.now();
-            self.plugin.refused(sent, now, code_details);
+        if let Ok(trailers) = host::response_trailers() {
+            let now = self.now();
+            self.plugin.judged(sent, &trailers, now, code_details);
             self.sleep(now);
         }
     }
@@ -274,7 +301,7 @@ impl Worker {
 
     /// Another worker takes over: nobody must be left waiting. It answers those that are too many for this callback.
     fn dismiss(&mut self) {
-        let now = self.clock.now();
+        let now = self.now();
         self.plugin.dismiss(now);
         self.work(now);
     }
@@ -361,9 +388,14 @@ fn with<T>(worker: &Shared, run: impl FnOnce(&mut Worker) -> T) -> Option<T> {
 }
 
 /// The request, with what must be known of its route and its connection. Before any header is changed: after that Envoy chooses it anew.
-fn request_head(asks: Asks) -> Result<Head, host::Refused> {
+///
+/// Where no rule is for a cluster, it is good to know which one a request goes to while some service refuses tokens.
+fn request_head(asks: Asks, to_which_service: bool) -> Result<Head, host::Refused> {
     let ask = |asked: bool, path: &[&str]| if asked { host::property(path) } else { Ok(None) };
-    let cluster = ask(asks.cluster, &["xds", "cluster_name"])?;
+    let cluster = match ask(asks.cluster, &CLUSTER)? {
+        None if to_which_service && !asks.cluster => host::property(&CLUSTER).unwrap_or_default(),
+        cluster => cluster,
+    };
     // What stands there and cannot be handed over, such as null, is no credential's name.
     let credential = ask(asks.credential, &ROUTE_CREDENTIAL).unwrap_or_else(|_| Some(Vec::new()));
     // One that cannot be handed over is none.
@@ -402,27 +434,6 @@ fn received(body_size: usize) -> Reply {
     let body =
         (body_size <= MAX_REPLY_BYTES).then(|| host::call_response_body(body_size).unwrap_or_default());
     Reply { status, head, body, note: "the connection ended before the answer".into() }
-}
-
-/// Both clocks for the price of one: the wall clock is read once a second, and carried on by the monotonic one.
-struct Clock {
-    wall: Duration,
-    read_at: Duration,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { wall: wall_clock(), read_at: host::monotonic() }
-    }
-
-    fn now(&mut self) -> Now {
-        let monotonic = host::monotonic();
-        if monotonic.saturating_sub(self.read_at) >= IDLE_TICK {
-            (self.wall, self.read_at) = (wall_clock(), monotonic);
-        }
-        let unix = self.wall.saturating_add(monotonic.saturating_sub(self.read_at)).as_secs();
-        Now { instant: Instant(monotonic), unix }
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]

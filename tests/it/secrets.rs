@@ -143,7 +143,7 @@ fn store() -> Store {
 }
 
 fn held() -> Held {
-    store().token(CredentialId(0), now().instant, true).unwrap()
+    store().token(CredentialId(0), now().instant, None).unwrap()
 }
 
 fn cache() -> Cache<Caller> {
@@ -235,10 +235,10 @@ fn printed() -> Vec<(&'static str, String)> {
 /// public keys, and texts of our own.
 const HARMLESS: &str = "
     Absent Algorithm Alone Ambiguous At Answers Asks AssertionAlgorithm Attach Attempt Audiences Audit Bound Certificate AuthMethod Capacity Cause ClaimPath
-    Claims Compact Conditions Counter CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault
+    Claims Clock Compact Conditions Counter CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault
     Field GrantType HeaderMatch HeaderValue Host Inbound InboundRule Instant Introspect Issuer IssuerId Key Layout Manner Match Material
     Metadata Missing Mistake Mode Names Now OutboundRule Outcome Outlook Pace Path PathMatch Place Preset Proof Quantifier Refusal
-    Reject RequestId Require Requirement Resource ResourceMetadata Response Route Rule Schemes Seat Segment Sent Source Span Stats Step Tally
+    Reject RequestId Require Requirement Resource ResourceMetadata Response Route Rule Schemes Seat Segment Sent Service Source Span Stats Step Tally
     Subject SubjectToken Template Texts Ticket TokenPlace Budget Budgeted Fit Case Unavailable UnknownCredential Url Waiting Want ByCertificate Clusters TokenTypes
 ";
 

@@ -576,3 +576,14 @@ fn a_rule_that_never_refuses_does_not_wait_for_the_answer_and_has_no_caller_with
     world.pass(secs(1));
     assert_eq!(world.ask(&items(&token)).set("m2m-auth-decision").as_deref(), Some("allowed"));
 }
+
+#[test]
+fn after_a_machine_has_slept_an_answer_is_as_much_older() {
+    let mut world = World::warm(&config());
+    let token = world.opaque(&json!({}));
+    world.ask(&items(&token));
+    world.revoke(&token);
+    world.wall_step = 31;
+    let outcome = world.ask(&items(&token));
+    assert_eq!((outcome.status(), world.provider.count(Endpoint::Introspection)), (401, 2));
+}

@@ -27,6 +27,7 @@ mod places;
 mod random;
 mod redirect;
 mod routes;
+mod services;
 mod start;
 mod tokens;
 mod waiting;

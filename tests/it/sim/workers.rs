@@ -340,6 +340,42 @@ fn a_token_that_was_refused_is_not_used_again_because_another_worker_begins_to_f
     assert!(process.workers.iter().all(|worker| worker.settled == [200]));
 }
 
+#[test]
+fn a_record_by_a_clock_that_is_a_little_ahead_is_read_as_any_other() {
+    for (ahead, expected) in [(3, 0), (999, 0), (1100, 1)] {
+        let mut process = Process::of(2);
+        let mut late = process.workers.pop().unwrap();
+        process.pass(Duration::from_millis(2));
+        let before = Duration::from_millis(ahead);
+        let behind = Now { instant: Instant(process.now - before), ..process.clock() };
+        process.answer(&answer(200, "t1"));
+        late.plugin.tick(behind);
+        late.drain();
+        assert_eq!(late.calls.len(), expected, "{ahead} ms");
+        if expected == 0 {
+            process.workers.push(late);
+            assert_eq!(attached(&mut process, 1), "Bearer t1", "{ahead} ms");
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_is_new_after_a_sleep_does_not_take_a_token_from_before_it() {
+    for (asleep, expected) in [(0, 0), (3, 0), (3600, 1)] {
+        let mut process = Process::of(1);
+        process.pass(Duration::from_millis(2));
+        process.answer(&answer(200, "t1"));
+        process.pass(Duration::from_secs(5));
+        let board = Box::new(process.board.clone());
+        let plugin = Plugin::sharing(policy(), Box::new(Compact), signer(), board, 7);
+        let mut new = Worker { plugin, calls: Vec::new(), settled: Vec::new() };
+        let now = Now { unix: process.clock().unix + asleep, ..process.clock() };
+        new.plugin.tick(now);
+        new.drain();
+        assert_eq!(new.calls.len(), expected, "{asleep} s");
+    }
+}
+
 /// A worker with bound tokens, and a key of its own.
 fn bound(board: &Shared, number: u8) -> Worker {
     let signer = signer().proving(Key::of(&[number; 32], Algorithm::EdDsa).map(Rc::new));

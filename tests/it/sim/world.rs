@@ -12,9 +12,10 @@
 
 use crate::sim::provider::{Answer, ISSUER, Key, MARK, Provider};
 use m2m_auth::assertion::Signer;
+use m2m_auth::clock::Clock;
 use m2m_auth::dpop;
 use m2m_auth::edits::{Edit, Edits, Sent};
-use m2m_auth::io::{Head, Instant, Now, Reply, RequestId, Response, Route};
+use m2m_auth::io::{Head, Now, Reply, RequestId, Response, Route};
 use m2m_auth::jwk::Algorithm;
 use m2m_auth::plugin::{Effect, Plugin, Step};
 use m2m_auth::policy::Policy;
@@ -207,6 +208,7 @@ struct Learnt {
 
 pub(crate) struct World {
     plugin: Plugin,
+    clock: Clock,
     pub(crate) provider: Provider,
     pub(crate) now: Duration,
     /// How far the wall clock is off.
@@ -260,6 +262,7 @@ impl World {
         let policy = policy.unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
         Self {
             provider: Provider::new(),
+            clock: Clock::start(Duration::ZERO, secs(UNIX_START)),
             now: Duration::ZERO,
             wall_step: 0,
             logs: Vec::new(),
@@ -300,8 +303,29 @@ impl World {
         UNIX_START.checked_add_signed(self.wall_step).unwrap() + self.now.as_secs()
     }
 
-    fn clock(&self) -> Now {
-        Now { instant: Instant(self.now), unix: self.unix() }
+    /// Both clocks are read, as the shell does it.
+    fn clock(&mut self) -> Now {
+        let wall = secs(self.unix()) + Duration::from_nanos(self.now.subsec_nanos().into());
+        let before = self.clock.now(self.now).instant;
+        let slept = self.clock.read(self.now, wall);
+        let now = self.clock.now(self.now);
+        if slept {
+            // What was under way has been so for all that time.
+            let span = now.instant.since(before);
+            for open in self.open.values_mut() {
+                open.lost_at = open.lost_at.saturating_sub(span);
+            }
+            self.last_start.clear();
+            self.plugin.slept(now);
+        }
+        now
+    }
+
+    /// When the plugin's timer runs out, by the clock of this world; overdue if it has.
+    fn deadline(&self) -> Option<(Duration, bool)> {
+        let now = self.clock.now(self.now);
+        let deadline = self.plugin.deadline(now)?;
+        Some((self.now + deadline.since(now.instant), deadline < now.instant))
     }
 
     /// Time passes, and whatever happens in it happens.
@@ -329,14 +353,15 @@ impl World {
     }
 
     fn next_tick(&self) -> Option<Duration> {
-        let deadline = self.plugin.deadline(self.clock())?.0;
-        Some(deadline.max(self.now).max(self.last_tick + Duration::from_millis(1)))
+        let (deadline, _) = self.deadline()?;
+        Some(deadline.max(self.last_tick + Duration::from_millis(1)))
     }
 
     fn tick(&mut self) {
-        let overdue = self.plugin.deadline(self.clock()).is_some_and(|deadline| deadline.0 < self.now);
+        let overdue = self.deadline().is_some_and(|(_, overdue)| overdue);
         self.last_tick = self.now;
-        self.plugin.tick(self.clock());
+        let now = self.clock();
+        self.plugin.tick(now);
         let worked = self.drain();
         self.spins = if overdue && !worked { self.spins + 1 } else { 0 };
         assert!(self.spins < 5, "the timer spins at {:?}", self.now);
@@ -359,8 +384,9 @@ impl World {
         let again = closed || matches!(reply.status, Some(300..=405 | 410));
         self.asked_again.retain(|want| *want != ticket.want);
         self.asked_again.extend(again.then_some(ticket.want));
-        self.plugin.reply(ticket, &reply, self.clock());
-        self.plugin.proceed(self.clock());
+        let now = self.clock();
+        self.plugin.reply(ticket, &reply, now);
+        self.plugin.proceed(now);
         self.drain();
         self.check();
     }
@@ -422,7 +448,8 @@ impl World {
                         Answer::Never => drop(self.open.insert(ticket.want, Open { ticket, lost_at })),
                         Answer::Refused => {
                             let note = "the host refuses the call: is there such a cluster?".into();
-                            self.plugin.reply(ticket, &Reply { note, ..Reply::default() }, self.clock());
+                            let now = self.clock();
+                            self.plugin.reply(ticket, &Reply { note, ..Reply::default() }, now);
                         }
                     }
                 }
@@ -441,7 +468,8 @@ impl World {
         let head = if get.has_body { head } else { head.without_body() };
         let asked = Asked { get: get.clone(), at: self.now, outcome: Outcome::Waiting };
         self.requests.insert(id, asked);
-        let step = self.plugin.request(id, head, self.clock());
+        let now = self.clock();
+        let step = self.plugin.request(id, head, now);
         silent(&step);
         if step == Step::Wait {
             self.waiting.insert(id);
@@ -486,14 +514,24 @@ impl World {
 
     /// The upstream answers 401 to what was attached.
     pub(crate) fn upstream_refuses(&mut self, sent: &Sent) {
-        self.plugin.refused_upstream(sent, self.clock());
+        let now = self.clock();
+        self.plugin.refused_upstream(sent, now);
+        self.drain();
+        self.check();
+    }
+
+    /// The upstream takes what was attached.
+    pub(crate) fn upstream_takes(&mut self, sent: &Sent) {
+        let now = self.clock();
+        self.plugin.accepted_upstream(sent, now);
         self.drain();
         self.check();
     }
 
     /// The upstream answers what carried a proof.
     pub(crate) fn upstream_answers(&mut self, sent: &Sent, answer: &Head) {
-        self.plugin.answered(sent, answer, self.clock(), || None);
+        let now = self.clock();
+        self.plugin.answered(sent, answer, now, || None);
         self.drain();
         self.check();
     }

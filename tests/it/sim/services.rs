@@ -1,0 +1,147 @@
+//! Services that answer 401 to a token: what that costs the provider, and the requests to other services.
+
+use crate::sim::provider::Endpoint;
+use crate::sim::world::{Get, World, get, millis, outbound, secs, without_discovery};
+use m2m_auth::edits::Sent;
+use serde_json::{Value, json};
+
+/// Every request gets the token of one credential.
+fn config() -> Value {
+    let mut configuration = without_discovery(outbound());
+    configuration["outbound"]["rules"] = json!([{ "credential": "order" }]);
+    configuration
+}
+
+fn to(host: &str) -> Get {
+    get("/public").host(host)
+}
+
+fn sent(world: &mut World, request: &Get) -> Sent {
+    world.ask(request).edits().sent.clone().unwrap()
+}
+
+/// A world at 20 s, in which the provider takes three seconds, and the service has just refused the token.
+fn refused(configuration: &Value, request: &Get) -> (World, u64) {
+    let mut world = World::warm(configuration);
+    world.run_until(secs(20));
+    world.provider.latency = secs(3);
+    let sent = sent(&mut world, request);
+    world.upstream_refuses(&sent);
+    (world, sent.serial)
+}
+
+#[test]
+fn a_service_that_refuses_a_token_holds_its_own_requests_alone_and_for_a_second_at_most() {
+    let (mut world, old) = refused(&config(), &to("payment"));
+    for other in [to("shipping"), to("payment:8443")] {
+        assert!(world.ask(&other).passed(), "another service");
+    }
+    let held = world.send(&to("payment"));
+    world.pass(millis(100));
+    let upper = world.send(&to("PAYMENT"));
+    assert_eq!(world.waiting().len(), 2, "the case of a host means nothing");
+    world.pass(millis(950));
+    for id in [held, upper] {
+        let outcome = world.outcome(id);
+        assert_eq!(outcome.edits().sent.as_ref().unwrap().serial, old, "{outcome:?}");
+        assert!(outcome.waited() <= millis(1002), "{outcome:?}");
+    }
+    assert!(world.ask(&to("payment")).passed(), "the token has not ended, and its time is up");
+    world.pass(secs(2));
+    assert_eq!(sent(&mut world, &to("payment")).serial, old + 1);
+    assert_eq!(world.provider.count(Endpoint::Tokens), 2);
+}
+
+#[test]
+fn where_one_cluster_refuses_the_others_of_the_same_host_are_not_held() {
+    let (mut world, _) = refused(&config(), &to("gateway").to("blue"));
+    assert!(world.ask(&to("gateway").to("green")).passed());
+    let held = world.send(&to("gateway").to("blue"));
+    assert!(world.waiting().any(|id| id == held));
+}
+
+#[test]
+fn a_full_queue_or_the_end_of_a_requests_time_means_the_token_that_has_not_ended() {
+    let mut configuration = config();
+    configuration["waiting"] = json!({ "requests": 10 });
+    let (mut world, _) = refused(&configuration, &to("payment"));
+    for number in 0..30 {
+        let id = world.send(&to("payment"));
+        let outcome = world.outcome(id);
+        assert!(if number < 10 { outcome.status() == 0 } else { outcome.passed() }, "{number}: {outcome:?}");
+    }
+    world.pass(secs(2));
+    assert!(world.outcomes().all(|outcome| outcome.status() == 200));
+    configuration["waiting"] = json!({ "timeout": "300ms" });
+    let (mut world, _) = refused(&configuration, &to("payment"));
+    let outcome = world.ask(&to("payment"));
+    assert_eq!(outcome.status(), 200, "{outcome:?}");
+    assert!(outcome.waited() >= millis(300));
+}
+
+#[test]
+fn a_thousand_requests_a_second_to_many_services_see_nothing_of_one_that_refuses() {
+    let (mut world, _) = refused(&config(), &to("payment"));
+    for number in 0..6000 {
+        let id = world.send(&to(&format!("service-{}", number % 100)));
+        assert!(world.outcome(id).passed(), "{number}: {:?}", world.outcome(id));
+        world.pass(millis(1));
+    }
+}
+
+/// A request each second; the services of which `refuses` says so answer 401. How often the provider was asked in that time.
+fn fetches(world: &mut World, seconds: u64, hosts: &[&str], refuses: impl Fn(&str) -> bool) -> usize {
+    let before = world.provider.count(Endpoint::Tokens);
+    for _ in 0..seconds {
+        for host in hosts {
+            let sent = sent(world, &to(host));
+            if refuses(host) {
+                world.upstream_refuses(&sent);
+            }
+        }
+        world.pass(secs(1));
+    }
+    world.provider.count(Endpoint::Tokens) - before
+}
+
+#[test]
+fn a_service_that_refuses_every_token_is_believed_ever_more_rarely() {
+    let mut world = World::warm(&config());
+    world.run_until(secs(20));
+    let first = fetches(&mut world, 600, &["payment", "shipping"], |host| host == "payment");
+    assert!((4..=9).contains(&first), "{first} fetches in ten minutes");
+    let later = fetches(&mut world, 3600, &["payment", "shipping"], |host| host == "payment");
+    assert!(
+        (15..=21).contains(&later),
+        "{later} fetches in an hour, of which 17 are those of a token's life"
+    );
+}
+
+#[test]
+fn a_service_that_refuses_every_token_keeps_no_other_service_from_a_new_one() {
+    let mut world = World::warm(&config());
+    world.run_until(secs(20));
+    fetches(&mut world, 300, &["payment", "shipping"], |host| host == "payment");
+    let before = world.provider.count(Endpoint::Tokens);
+    let sent = sent(&mut world, &to("shipping"));
+    world.upstream_refuses(&sent);
+    world.pass(millis(500));
+    assert_eq!(world.provider.count(Endpoint::Tokens), before + 1);
+}
+
+#[test]
+fn a_service_that_has_taken_the_token_for_a_minute_is_believed_at_once_when_it_refuses_it() {
+    let mut world = World::warm(&config());
+    world.run_until(secs(20));
+    fetches(&mut world, 120, &["payment"], |_| true);
+    for _ in 0..61 {
+        let sent = sent(&mut world, &to("payment"));
+        world.upstream_takes(&sent);
+        world.pass(secs(1));
+    }
+    let before = world.provider.count(Endpoint::Tokens);
+    let refused = sent(&mut world, &to("payment"));
+    world.upstream_refuses(&refused);
+    world.pass(millis(500));
+    assert_eq!(world.provider.count(Endpoint::Tokens), before + 1);
+}
