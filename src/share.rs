@@ -43,8 +43,14 @@ pub struct Record {
     pub start: Instant,
     /// Failures since then.
     pub failures: u32,
+    /// Those since the provider could not be reached.
+    pub burdens: u32,
     /// When the next fetch may begin.
     pub not_before: Instant,
+    /// When it may begin if requests need what it brings.
+    pub urgent: Instant,
+    /// Until when the provider asks for patience.
+    pub asked_until: Instant,
     /// When the last fetch began for the sake of a doubt; 0 is never.
     pub doubted_at: Instant,
     /// The answer's `ETag`; empty when it has none.
@@ -56,7 +62,7 @@ pub struct Record {
 }
 
 /// The layout of a record; another version of this module may be in the same process.
-const LAYOUT: [u8; 4] = *b"m2m2";
+const LAYOUT: [u8; 4] = *b"m2m3";
 
 /// What is kept of what an answer says of itself, each at most: a byte holds the length, and no provider says half as much.
 pub const MAX_SAID_BYTES: usize = 255;
@@ -73,7 +79,10 @@ impl Record {
         bytes.extend_from_slice(&micros(self.seat.1));
         bytes.extend_from_slice(&micros(self.start));
         bytes.extend_from_slice(&self.failures.to_le_bytes());
+        bytes.extend_from_slice(&self.burdens.to_le_bytes());
         bytes.extend_from_slice(&micros(self.not_before));
+        bytes.extend_from_slice(&micros(self.urgent));
+        bytes.extend_from_slice(&micros(self.asked_until));
         bytes.extend_from_slice(&micros(self.doubted_at));
         for said in [&self.etag, &self.cache_control] {
             let said = Some(said.as_slice()).filter(|said| said.len() <= MAX_SAID_BYTES).unwrap_or_default();
@@ -90,13 +99,29 @@ impl Record {
         let seat = (u64::from_le_bytes(take(&mut rest)?), instant(&mut rest)?);
         let start = instant(&mut rest)?;
         let failures = u32::from_le_bytes(take(&mut rest)?);
-        let (not_before, doubted_at) = (instant(&mut rest)?, instant(&mut rest)?);
+        let burdens = u32::from_le_bytes(take(&mut rest)?);
+        let [not_before, urgent, asked_until] =
+            [instant(&mut rest)?, instant(&mut rest)?, instant(&mut rest)?];
+        let doubted_at = instant(&mut rest)?;
         let (etag, cache_control) = (said(&mut rest)?, said(&mut rest)?);
         let latest = now + FAR;
         let past = start <= now && doubted_at <= now;
-        let sound = seat.1 <= latest && past && not_before <= latest && rest.len() <= MAX_REPLY_BYTES;
+        let near = [seat.1, not_before, urgent, asked_until].into_iter().all(|at| at <= latest);
+        let sound = near && past && rest.len() <= MAX_REPLY_BYTES;
         let body = rest.to_vec();
-        sound.then_some(Self { seat, start, failures, not_before, doubted_at, etag, cache_control, body })
+        sound.then_some(Self {
+            seat,
+            start,
+            failures,
+            burdens,
+            not_before,
+            urgent,
+            asked_until,
+            doubted_at,
+            etag,
+            cache_control,
+            body,
+        })
     }
 }
 

@@ -75,10 +75,13 @@ impl<'a> Request<'a> {
         unavailable: Unavailable,
         caller: Option<&Authenticated<'a>>,
     ) -> Result<Result<Held, Missing>, Stop> {
-        let may_wait = unavailable == Unavailable::Hold;
+        let patience = match unavailable {
+            Unavailable::Hold => self.store.patience(self.since, self.now.instant),
+            Unavailable::Fail | Unavailable::DangerPass => Duration::ZERO,
+        };
         let credential = self.policy.credentials.get(id.0);
         let Some(subject) = credential.and_then(|credential| credential.subject.as_ref()) else {
-            return Ok(self.store.token(id, self.now.instant, may_wait));
+            return Ok(self.store.token(id, self.now.instant, patience));
         };
         let (token, ends) = match subject {
             policy::Subject::Caller => {
@@ -97,7 +100,7 @@ impl<'a> Request<'a> {
         if ends.is_some_and(|ends| ends <= self.now.unix) {
             return Err(Refusal::Token(Reject::Expired).into()); // there is nothing to be had for it
         }
-        Ok(self.store.exchanged(id, Subject { token, ends }, self.now, may_wait))
+        Ok(self.store.exchanged(id, Subject { token, ends }, self.now, patience))
     }
 }
 

@@ -31,8 +31,8 @@ impl Store {
     }
 
     /// What is not given is found in the metadata: what waits for that waits for this.
-    pub(super) fn until_metadata(&self, id: IssuerId, now: Instant) -> Missing {
-        match self.issuers.get(id.0).map(|state| state.metadata.outlook(now)) {
+    pub(super) fn until_metadata(&self, id: IssuerId, now: Instant, patience: Duration) -> Missing {
+        match self.issuers.get(id.0).map(|state| state.metadata.outlook(now, patience)) {
             Some(Outlook::Coming) => Missing::Wait(Want::Metadata(id)),
             Some(Outlook::Failing(wait)) => Missing::Unavailable(wait),
             Some(Outlook::Good(_)) | None => Missing::Unavailable(Duration::from_secs(1)),

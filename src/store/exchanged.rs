@@ -68,13 +68,13 @@ impl Store {
         credential: CredentialId,
         subject: Subject<'_>,
         now: Now,
-        may_wait: bool,
+        patience: Duration,
     ) -> Result<Held, Missing> {
-        let unreachable = self.until_token_endpoint(credential, now.instant);
+        let unreachable = self.until_token_endpoint(credential, now.instant, patience);
         let Some(state) = self.credentials.get_mut(credential.0) else {
             return Err(Missing::Unavailable(Duration::from_secs(1)));
         };
-        let found = state.exchanges.get(subject.token, subject.ends, now.instant, may_wait);
+        let found = state.exchanges.get(subject.token, subject.ends, now.instant, patience > Duration::ZERO);
         found.map_err(|not_here| not_here.missing(unreachable, |entry| Want::Exchanged(credential, entry)))
     }
 

@@ -66,28 +66,45 @@ impl TokenState {
 }
 
 impl Store {
-    /// The credential's own token. One that an upstream has just refused is not used while its renewal is under way, by those
-    /// who may wait.
-    pub fn token(&mut self, credential: CredentialId, now: Instant, may_wait: bool) -> Result<Held, Missing> {
-        let Some(state) = self.credentials.get(credential.0) else {
+    /// The credential's own token, for a request that can wait for so long. One that an upstream has just refused is not used
+    /// while its renewal is under way, by those that can wait.
+    pub fn token(
+        &mut self,
+        credential: CredentialId,
+        now: Instant,
+        patience: Duration,
+    ) -> Result<Held, Missing> {
+        let Some(state) = self.credentials.get_mut(credential.0) else {
             return Err(Missing::Unavailable(Duration::from_secs(1)));
         };
         let want = Want::Token(credential);
-        match state.own.lease.outlook(now) {
-            Outlook::Good(_) if may_wait && state.own.is_being_replaced(now) => Err(Missing::Wait(want)),
+        if state.own.lease.value(now).is_none() {
+            state.own.lease.urge();
+        }
+        match state.own.lease.outlook(now, patience) {
+            Outlook::Good(_) if patience > Duration::ZERO && state.own.is_being_replaced(now) => {
+                Err(Missing::Wait(want))
+            }
             Outlook::Good(held) => Ok(held.clone()),
             Outlook::Failing(wait) => Err(Missing::Unavailable(wait)),
-            Outlook::Coming => Err(self.until_token_endpoint(credential, now).unwrap_or(Missing::Wait(want))),
+            Outlook::Coming => {
+                Err(self.until_token_endpoint(credential, now, patience).unwrap_or(Missing::Wait(want)))
+            }
         }
     }
 
     /// What a token fetch of this credential waits for; none when it may begin.
-    pub(super) fn until_token_endpoint(&self, credential: CredentialId, now: Instant) -> Option<Missing> {
+    pub(super) fn until_token_endpoint(
+        &self,
+        credential: CredentialId,
+        now: Instant,
+        patience: Duration,
+    ) -> Option<Missing> {
         let Some(issuer) = self.policy.credentials.get(credential.0).map(|credential| credential.issuer)
         else {
             return Some(Missing::Unavailable(Duration::from_secs(1)));
         };
-        self.token_endpoint(issuer, now).is_none().then(|| self.until_metadata(issuer, now))
+        self.token_endpoint(issuer, now).is_none().then(|| self.until_metadata(issuer, now, patience))
     }
 
     /// An upstream answered 401 to this token: renew it, if it is still the present one.

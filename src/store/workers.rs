@@ -2,7 +2,7 @@
 
 use super::{Keys, Read, Store, Want};
 use crate::io::{Dice, Head, Instant, Now, Reply};
-use crate::lease::Lease;
+use crate::lease::{Backoff, Lease};
 use crate::policy::Issuer;
 use crate::share::{MAX_SAID_BYTES, Record, Seat};
 use base64::Engine as _;
@@ -51,16 +51,16 @@ impl Store {
         match want {
             Want::Metadata(id) => {
                 let read = self.read_metadata(id, &reply, dice);
-                take_over(&mut self.issuers.get_mut(id.0)?.metadata, record, read)
+                take_over(&mut self.issuers.get_mut(id.0)?.metadata, record, read, now)
             }
             Want::Keys(id) => {
                 let read = self.read_keys(id, &reply, now, dice);
                 let state = self.issuers.get_mut(id.0)?;
-                state.change_keys(now, |lease| take_over(lease, record, read))
+                state.change_keys(now, |lease| take_over(lease, record, read, now))
             }
             Want::Token(_) | Want::Exchanged(..) => {
                 let read = self.read_token(want, &reply, 0, dice);
-                self.token_state_mut(want)?.change(|lease| take_over(lease, record, read))
+                self.token_state_mut(want)?.change(|lease| take_over(lease, record, read, now))
             }
             // What is fetched for one caller's token has no record.
             Want::Introspection(..) => None,
@@ -70,7 +70,7 @@ impl Store {
     /// Takes the seat of a fetch that is about to begin; false when another worker has it.
     pub(super) fn take_seat(&mut self, want: Want, now: Instant) -> bool {
         // As long as the fetch may take, until its lease counts it as lost.
-        let until = now + self.longest(want);
+        let until = now + self.longest(want, now);
         let (board, me) = (&*self.board, self.me);
         let seat = self.seats.iter_mut().find(|(own, _)| *own == want);
         seat.is_none_or(|(_, seat)| seat.take(board, me, until, now))
@@ -188,14 +188,14 @@ impl Store {
         format!("m2m_auth.{}", URL_SAFE_NO_PAD.encode(hash.finalize()))
     }
 
-    fn longest(&self, want: Want) -> Duration {
+    fn longest(&self, want: Want, now: Instant) -> Duration {
         let timeout = match want {
-            Want::Metadata(id) => self.issuers.get(id.0).map(|state| state.metadata.longest_fetch()),
-            Want::Keys(id) => self.issuers.get(id.0).map(|state| state.keys.longest_fetch()),
+            Want::Metadata(id) => self.issuers.get(id.0).map(|state| state.metadata.longest_fetch(now)),
+            Want::Keys(id) => self.issuers.get(id.0).map(|state| state.keys.longest_fetch(now)),
             Want::Token(_) | Want::Exchanged(..) => {
-                self.token_state(want).map(|state| state.lease.longest_fetch())
+                self.token_state(want).map(|state| state.lease.longest_fetch(now))
             }
-            Want::Introspection(id, entry) => self.answer(id, entry).map(Lease::longest_fetch),
+            Want::Introspection(id, entry) => self.answer(id, entry).map(|lease| lease.longest_fetch(now)),
         };
         timeout.unwrap_or_default()
     }
@@ -207,10 +207,14 @@ impl Store {
     /// How the fetching of this stands, as a record without a body.
     fn standing(&self, want: Want) -> Option<Record> {
         fn of<T>(lease: &Lease<T>) -> Record {
+            let Backoff { failures, burdens, not_before, urgent, asked_until } = lease.backoff();
             Record {
                 start: lease.fetched_at().unwrap_or_default(),
-                failures: lease.failures(),
-                not_before: lease.not_before(),
+                failures,
+                burdens,
+                not_before,
+                urgent,
+                asked_until,
                 doubted_at: lease.doubted_at().unwrap_or_default(),
                 ..Record::default()
             }
@@ -252,10 +256,11 @@ fn said(head: &Head, name: &str) -> Vec<u8> {
 }
 
 /// What a record says, for a lease. A body that cannot be read, or has not come yet, changes nothing but the backoff.
-fn take_over<T>(lease: &mut Lease<T>, record: &Record, read: Read<T>) -> Option<Adopted> {
+fn take_over<T>(lease: &mut Lease<T>, record: &Record, read: Read<T>, now: Instant) -> Option<Adopted> {
     let news = read.ok().and_then(|(fresh, news)| lease.learn(record.start, fresh).then_some(news));
     let failed = record.failures != lease.failures();
     let doubted_at = Some(record.doubted_at).filter(|at| *at > Instant::default());
-    lease.heed(record.failures, record.not_before, doubted_at);
+    let Record { failures, burdens, not_before, urgent, asked_until, .. } = *record;
+    lease.heed(Backoff { failures, burdens, not_before, urgent, asked_until }, doubted_at, now);
     news.map(Adopted::Value).or_else(|| failed.then_some(Adopted::Backoff))
 }

@@ -143,7 +143,7 @@ fn store() -> Store {
 }
 
 fn held() -> Held {
-    store().token(CredentialId(0), now().instant, true).unwrap()
+    store().token(CredentialId(0), now().instant, std::time::Duration::ZERO).unwrap()
 }
 
 fn cache() -> Cache<Caller> {

@@ -377,3 +377,50 @@ fn a_step_of_the_wall_clock_neither_ends_nor_prolongs_a_token() {
         assert!((210..=240).contains(&gap.as_secs()), "{step}: {gap:?}");
     }
 }
+
+#[test]
+fn a_client_that_is_enabled_again_has_its_token_within_thirty_seconds_if_requests_need_it() {
+    for (max_backoff, asks, most) in [(None, true, 31), (Some("15s"), false, 16), (None, false, 161)] {
+        let mut longest = secs(0);
+        for seed in 1..=20 {
+            let mut configuration = without_discovery(outbound());
+            if let Some(span) = max_backoff {
+                configuration["issuers"]["idp"]["max_backoff"] = json!(span);
+            }
+            let mut world = World::seeded(&configuration, seed);
+            world.provider.tokens = Mode::json(401, &json!({ "error": "unauthorized_client" }));
+            let pass = |world: &mut World| {
+                world.pass(secs(1));
+                if asks {
+                    world.send(&pay());
+                }
+            };
+            for _ in 0..1200 {
+                pass(&mut world);
+            }
+            world.provider.tokens = Mode::Works;
+            let mut waited = 0;
+            while world.provider.issued.is_empty() && waited < 400 {
+                pass(&mut world);
+                waited += 1;
+            }
+            longest = longest.max(secs(waited));
+        }
+        assert!(longest <= secs(most), "{max_backoff:?}, asked {asks}: {longest:?}");
+    }
+}
+
+#[test]
+fn a_page_that_is_no_oauth_error_is_a_passing_fault() {
+    for status in [302, 307, 403, 405] {
+        let mut world = World::new(&without_discovery(outbound()));
+        world.provider.tokens = Mode::status(status);
+        world.pass(secs(120));
+        let times = world.provider.times(Endpoint::Tokens);
+        // Full jitter up to 30 s, where a wrong secret is tried after up to 160 s.
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= secs(31)), "{status}: {times:?}");
+        world.provider.tokens = Mode::Works;
+        world.pass(secs(31));
+        assert!(world.ask(&pay()).passed(), "{status}");
+    }
+}
