@@ -44,14 +44,16 @@ fn play(size: usize, capacity: Option<u32>) -> Row {
     fleet.pass(AFTERWARDS);
     let mut wells: Vec<_> = fleet.wells.iter().map(|at| at.saturating_sub(end)).collect();
     wells.sort();
-    Row {
+    let row = Row {
         size,
         capacity,
         half: wells.get(size / 2).copied().unwrap_or(Duration::MAX),
         all: fleet.all_well_since().map(|at| at.saturating_sub(end)),
         refused: fleet.requests.refused as f64 / fleet.requests.sent as f64 * 100.0,
         peak: fleet.per_second(Endpoint::Tokens, end, fleet.now).into_iter().max().unwrap(),
-    }
+    };
+    println!("{row}");
+    row
 }
 
 impl Row {
@@ -81,7 +83,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         capacities.iter().map(|capacity| play(10_000, *capacity)).collect::<Vec<_>>()
     };
     thread::scope(|scope| {
-        let first = scope.spawn(|| large(&[None, Some(490)]));
+        let first = scope.spawn(|| large(&[Some(490)]));
         let second = scope.spawn(|| [small(), large(&[Some(133)])]);
         let ([small, slow], fast) = (second.join().unwrap(), first.join().unwrap());
         small.into_iter().chain(fast).chain(slow).collect()
@@ -108,5 +110,6 @@ fn the_recovery_table_is_printed() {
         "| proxies | answered | half of them back | all back | refused in the next 400 s | most asked in one second |"
     );
     println!("|---:|---|---:|---:|---:|---:|");
-    ROWS.iter().for_each(|row| println!("{row}"));
+    // Each is printed as it is played.
+    assert!(!ROWS.is_empty());
 }
