@@ -356,7 +356,13 @@ impl<T> Lease<T> {
         self.others = 0;
         let floor = flight.start + self.pace.floor;
         match outcome {
-            Ok(fresh) => self.hold(flight.start, fresh),
+            Ok(fresh) => {
+                // A fleet that is back at one time need not renew at one time.
+                let is_back = self.backoff.failures > 0 && self.value(now).is_none();
+                let half = if is_back { fresh.renew_after / 2 } else { Duration::ZERO };
+                let renew_after = fresh.renew_after.saturating_sub(dice.up_to(half));
+                self.hold(flight.start, Fresh { renew_after, ..fresh });
+            }
             Err(failure) => {
                 let asked = failure.retry_after.unwrap_or_default().min(self.pace.retry_after_cap);
                 let at_once = failure.cause == Cause::Stale && self.backoff.failures == 0;
