@@ -83,8 +83,8 @@ fn a_failed_renewal_keeps_the_old_token_until_it_ends_then_503_then_it_recovers(
         assert_eq!((ended.status(), ended.reason().as_str()), (503, "no_outbound_token"), "{mode:?}");
         assert!(ended.waited() <= millis(5002), "{mode:?}: held for attempts that begin in time");
         world.provider.tokens = Mode::Works;
-        // The backoff is 30 s at most, and five minutes for what only an operator can mend.
-        world.pass(if matches!(mode, Mode::Says { status: 401, .. }) { secs(301) } else { secs(31) });
+        // The slowest law has 126 s, and 160 s for what only an operator can mend.
+        world.pass(if matches!(mode, Mode::Says { status: 401, .. }) { secs(161) } else { secs(127) });
         steady(&mut world, secs(5), secs(300));
     }
 }
