@@ -124,12 +124,14 @@ pub struct Issuer {
     /// How long keys stay in use while the provider cannot be reached. Default `24h`: an outage of the provider must
     /// not become one of every service.
     pub max_stale: Option<Span>,
-    /// How long one request to the provider may take. Default `5s`.
+    /// How long one request to the provider may take. Default `5s`. The first one after the provider could not be reached may
+    /// take `60s`, as all proxies ask then, and an answer that is given up is work for nothing.
     pub timeout: Option<Span>,
-    /// The longest pause between two attempts at a provider that is down. Default: nine sixteenths of the time after which a
-    /// token or a key set is renewed when all is well, and `160s` at most, so that even a large fleet asks a provider that
-    /// struggles to come back less than three times as often as usual. With few proxies a shorter one, such as `15s`, has
-    /// them all well sooner. It says nothing about the pauses after which a token that nears its end is tried for.
+    /// The longest pause between two attempts at a provider that fails, or that does not accept the client. Default: after signs
+    /// of overload (time-outs, 5xx, 429) nine sixteenths of the time after which a token or a key set is renewed when all is
+    /// well, and `160s` at most, so that even a large fleet asks a provider that struggles less than three times as often as
+    /// usual; while it cannot be reached, `20s`; while requests need a token for a client that is not accepted, `30s`. A
+    /// shorter one that is pushed shortens a running pause. `Retry-After` goes before it.
     pub max_backoff: Option<Span>,
 }
 

@@ -203,7 +203,44 @@ pub fn is_sound(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::CredentialId;
     use serde_json::json;
+
+    #[test]
+    fn a_response_says_that_a_token_is_refused_or_accepted_or_nothing_of_it() {
+        let sent = |grpc| Sent {
+            want: Want::Token(CredentialId(0)),
+            serial: 0,
+            service: Service::of(&Head::default()),
+            origin: None,
+            grpc,
+        };
+        let proof = ("www-authenticate", "DPoP error=\"use_dpop_nonce\"");
+        for (grpc, response, refused, accepted) in [
+            (false, &[(":status", "200")][..], false, true),
+            (false, &[(":status", "403")], false, true),
+            (false, &[(":status", "401")], true, false),
+            (false, &[(":status", "401"), proof], false, false),
+            (false, &[(":status", "500")], false, false),
+            (false, &[], false, false),
+            // The status of a gRPC call comes behind its messages, unless there are none.
+            (true, &[(":status", "200")], false, false),
+            (true, &[(":status", "200"), ("grpc-status", "0")], false, true),
+            (true, &[("grpc-status", "7")], false, true),
+            (true, &[("grpc-status", "16")], true, false),
+            (true, &[("grpc-status", "14")], false, false),
+            (true, &[(":status", "503")], false, false),
+            (true, &[(":status", "401")], true, false),
+        ] {
+            let head: Head = response.iter().copied().collect();
+            let sent = sent(grpc);
+            assert_eq!(
+                (sent.is_refused(&head), sent.is_accepted(&head)),
+                (refused, accepted),
+                "{response:?}"
+            );
+        }
+    }
 
     #[test]
     fn claims_become_header_values_exactly_or_not_at_all() {

@@ -6,7 +6,8 @@
 //! - never two fetches at once;
 //! - a good value is never dropped for a failed renewal, and never served after it has ended;
 //! - after a failure never earlier than the backoff allows, never later than its cap, and soon while a value nears its end;
-//! - a provider that stays away is asked no more often than three times as often as one that is well;
+//! - a provider that shows signs of overload is asked no more often than three times as often as one that is well;
+//! - one that cannot be reached, which costs it nothing, is tried every 10 to 20 s, and its first answer is waited for longer;
 //! - a fetch whose answer never comes ends by itself.
 
 use crate::io::{Dice, Instant};
@@ -24,14 +25,21 @@ pub struct Pace {
     pub cap: Duration,
     /// The widest gap between attempts at a provider that stays away, where the value's own period does not ask for less.
     pub widest: Duration,
+    /// The longest backoff after a failure that cost the provider nothing, as no connection was made, while there is no value.
+    pub unreachable_cap: Duration,
     /// Backoff after a failure that only an operator can mend (wrong secret, unknown scope).
     pub config_base: Duration,
     /// The longest of those.
     pub config_cap: Duration,
+    /// The longest of those while requests need the value.
+    pub config_urgent: Duration,
     /// The longest `Retry-After` that is obeyed (RFC 9110 section 10.2.3).
     pub retry_after_cap: Duration,
     /// How long one fetch may take.
     pub timeout: Duration,
+    /// How long the first fetch may take after the provider could not be reached: a whole fleet asks then, and an answer that is
+    /// given up is work that the provider does for nothing.
+    pub recovery_timeout: Duration,
 }
 
 impl Default for Pace {
@@ -44,10 +52,14 @@ impl Default for Pace {
             cap: Duration::from_secs(30),
             // For whatever is renewed every seven minutes or less often.
             widest: Duration::from_secs(160),
+            unreachable_cap: Duration::from_secs(20),
             config_base: Duration::from_secs(30),
             config_cap: Duration::from_secs(300),
+            config_urgent: Duration::from_secs(30),
             retry_after_cap: Duration::from_secs(300),
             timeout: Duration::from_secs(5),
+            // A fleet that comes back within 20 s, before a provider with three times its normal load, is answered within this.
+            recovery_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -59,6 +71,8 @@ pub struct Failure {
     pub cause: Cause,
     /// `Retry-After`, if the provider sent one.
     pub retry_after: Option<Duration>,
+    /// Whether no connection was made, so that it cost the provider nothing.
+    pub no_connection: bool,
     /// The fact for the log: sanitised, short, never a body or a secret.
     pub detail: String,
 }
@@ -66,7 +80,7 @@ pub struct Failure {
 impl Failure {
     /// A failure without `Retry-After`.
     pub fn new(cause: Cause, detail: impl Into<String>) -> Self {
-        Self { cause, retry_after: None, detail: detail.into() }
+        Self { cause, retry_after: None, no_connection: false, detail: detail.into() }
     }
 }
 
@@ -160,12 +174,24 @@ pub struct Lease<T> {
     /// Whether the renewal that is to come is for the sake of a doubt.
     doubted: bool,
     doubted_at: Option<Instant>,
-    not_before: Instant,
-    failures: u32,
-    /// When the last fetch ended that failed, and until when its answer asks for patience.
-    failed: (Instant, Instant),
+    backoff: Backoff,
     /// How often the fetch was made again by another secret since it last ended.
     others: usize,
+}
+
+/// What failed fetches have led to. Workers of one process share it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backoff {
+    /// Failures since the last success.
+    pub failures: u32,
+    /// Those since the provider could not be reached: none of them was free for it.
+    pub burdens: u32,
+    /// When the next fetch may begin.
+    pub not_before: Instant,
+    /// When it may begin if requests need the value.
+    pub urgent: Instant,
+    /// Until when the provider asks for patience (`Retry-After`).
+    pub asked_until: Instant,
 }
 
 struct Held<T> {
@@ -214,9 +240,7 @@ impl<T> Lease<T> {
             attempts: 0,
             doubted: false,
             doubted_at: None,
-            not_before: Instant::default(),
-            failures: 0,
-            failed: Default::default(),
+            backoff: Backoff::default(),
             others: 0,
         }
     }
@@ -251,13 +275,23 @@ impl<T> Lease<T> {
         self.held.as_mut().map(|held| &mut held.value)
     }
 
-    /// What one who needs the value now can expect.
-    pub fn outlook(&self, now: Instant) -> Outlook<'_, T> {
+    /// What a request can expect that can wait for so long.
+    pub fn outlook(&self, now: Instant, patience: Duration) -> Outlook<'_, T> {
+        let wait = if self.in_flight() { Duration::ZERO } else { self.next_start().since(now) };
+        match self.value(now) {
+            Some(value) => Outlook::Good(value),
+            None if wait <= patience => Outlook::Coming,
+            None => Outlook::Failing(wait),
+        }
+    }
+
+    /// The same where a failing fetch is not waited for much: the first retry is, and haste around a value's end.
+    pub fn brief_outlook(&self, now: Instant) -> Outlook<'_, T> {
         if let Some(value) = self.value(now) {
             Outlook::Good(value)
         } else {
             let wait = self.next_start().since(now);
-            let first = self.failures < PATIENCE && wait <= SOON;
+            let first = self.backoff.failures < PATIENCE && wait <= SOON;
             let again = self.left(now).is_some() && wait <= self.pace.base.saturating_add(SPREAD);
             if first || again { Outlook::Coming } else { Outlook::Failing(wait) }
         }
@@ -265,7 +299,7 @@ impl<T> Lease<T> {
 
     /// Failures since the last success.
     pub fn failures(&self) -> u32 {
-        self.failures
+        self.backoff.failures
     }
 
     /// Whether a fetch is running.
@@ -303,7 +337,7 @@ impl<T> Lease<T> {
         if self.doubted {
             self.doubted_at = Some(now);
         }
-        let deadline = now + self.longest_fetch();
+        let deadline = now + self.longest_fetch(now);
         self.flight = Some(Flight { attempt, start: now, deadline });
         Some(attempt)
     }
@@ -322,14 +356,25 @@ impl<T> Lease<T> {
         self.others = 0;
         let floor = flight.start + self.pace.floor;
         match outcome {
-            Ok(fresh) => self.hold(flight.start, fresh),
+            Ok(fresh) => {
+                // A fleet that is back at one time need not renew at one time.
+                let is_back = self.backoff.failures > 0 && self.value(now).is_none();
+                let half = if is_back { fresh.renew_after / 2 } else { Duration::ZERO };
+                let renew_after = fresh.renew_after.saturating_sub(dice.up_to(half));
+                self.hold(flight.start, Fresh { renew_after, ..fresh });
+            }
             Err(failure) => {
                 let asked = failure.retry_after.unwrap_or_default().min(self.pace.retry_after_cap);
-                self.failed = (now, now + asked);
-                let at_once = failure.cause == Cause::Stale && self.failures == 0;
-                let backoff = now + self.backoff(&failure, now, dice);
-                self.not_before = if at_once { now } else { floor.max(backoff) };
-                self.failures = self.failures.saturating_add(1);
+                let at_once = failure.cause == Cause::Stale && self.backoff.failures == 0;
+                let (wait, urgent) = self.pause(&failure, now, dice);
+                let then = |wait: Duration| if at_once { now } else { floor.max(now + wait.max(asked)) };
+                self.backoff = Backoff {
+                    failures: self.backoff.failures.saturating_add(1),
+                    burdens: if failure.no_connection { 0 } else { self.backoff.burdens.saturating_add(1) },
+                    not_before: then(wait),
+                    urgent: then(urgent),
+                    asked_until: now + asked,
+                };
             }
         }
         true
@@ -366,20 +411,31 @@ impl<T> Lease<T> {
         newer
     }
 
-    /// Somebody else's attempts at this value: the same backoff holds here, and what was done for the sake of a doubt is done.
-    pub fn heed(&mut self, failures: u32, not_before: Instant, doubted_at: Option<Instant>) {
-        (self.failures, self.not_before) = (failures, not_before);
+    /// Another worker's attempts at this value: the same backoff holds here, within this pace's bound, and a renewal that was
+    /// made because of a doubt need not be made again.
+    pub fn heed(&mut self, backoff: Backoff, doubted_at: Option<Instant>, now: Instant) {
+        // The other worker may have had a configuration with a longer bound.
+        let latest = (now + self.pace.widest).max(backoff.asked_until);
+        let not_before = backoff.not_before.min(latest);
+        self.backoff = Backoff { not_before, urgent: backoff.urgent.min(not_before), ..backoff };
         self.doubted_at = self.doubted_at.max(doubted_at);
     }
 
-    /// How long a fetch may take before it counts as lost.
-    pub fn longest_fetch(&self) -> Duration {
-        self.pace.timeout.saturating_add(LOST_MARGIN)
+    /// How long a fetch that begins now may take.
+    pub fn fetch_timeout(&self, now: Instant) -> Duration {
+        let Backoff { failures, burdens, .. } = self.backoff;
+        let recovers = failures > 0 && burdens == 0 && self.value(now).is_none();
+        if recovers { self.pace.timeout.max(self.pace.recovery_timeout) } else { self.pace.timeout }
     }
 
-    /// When the next fetch may begin at the earliest.
-    pub fn not_before(&self) -> Instant {
-        self.not_before
+    /// How long it may take before it counts as lost.
+    pub fn longest_fetch(&self, now: Instant) -> Duration {
+        self.fetch_timeout(now).saturating_add(LOST_MARGIN)
+    }
+
+    /// What failed fetches have led to.
+    pub fn backoff(&self) -> Backoff {
+        self.backoff
     }
 
     fn hold(&mut self, start: Instant, fresh: Fresh<T>) {
@@ -387,8 +443,8 @@ impl<T> Lease<T> {
         let (renew_at, end_at) = (start + fresh.renew_after, start + fresh.end_after);
         let (value, period) = (fresh.value, fresh.renew_after);
         self.held = Some(Held { value, period, fetched_at: start, renew_at, end_at });
-        self.failures = 0;
-        self.not_before = start + self.pace.floor;
+        let floor = start + self.pace.floor;
+        self.backoff = Backoff { not_before: floor, urgent: floor, ..Backoff::default() };
     }
 
     /// Ends a fetch whose answer never came.
@@ -410,15 +466,14 @@ impl<T> Lease<T> {
         }
     }
 
-    /// Somebody needs what a provider that fails has not brought: it is tried again as soon as if there had never been a value.
+    /// A request needs what the provider has not brought: it is asked as soon as need allows.
     pub fn urge(&mut self) {
-        let (at, patient_until) = self.failed;
-        self.not_before = self.not_before.min((at + self.pace.cap).max(patient_until));
+        self.backoff.not_before = self.backoff.not_before.min(self.backoff.urgent);
     }
 
     fn next_start(&self) -> Instant {
         let wish = self.held.as_ref().map_or(Instant::default(), |held| held.renew_at.min(held.end_at));
-        wish.max(self.not_before)
+        wish.max(self.backoff.not_before)
     }
 
     /// What is left of the value, nothing if it has ended just now; none when there is none, or none for longer.
@@ -439,35 +494,50 @@ impl<T> Lease<T> {
         }
     }
 
-    /// Full jitter: anything from zero to the exponential bound; `Retry-After` is a lower bound. While there is a value, a
-    /// passing failure is tried again within half of what is left of it; near its end in haste, so that a provider that is
-    /// back in time costs nobody a request.
-    fn backoff(&self, failure: &Failure, now: Instant, dice: &mut Dice) -> Duration {
-        let Pace { base, config_base, config_cap, retry_after_cap, .. } = self.pace;
-        let doubled = |base: Duration| base.saturating_mul(1 << self.failures.min(MOST_DOUBLINGS));
+    /// How long to wait after this failure, and how long if requests need the value. Where nothing else is said, full jitter:
+    /// anything from zero to the exponential bound. While there is a value, a passing failure is tried again within half of
+    /// what is left of it; near its end in haste, so that a provider that is back in time costs nobody a request.
+    fn pause(&self, failure: &Failure, now: Instant, dice: &mut Dice) -> (Duration, Duration) {
+        let Pace { base, cap, widest, unreachable_cap, config_base, config_cap, config_urgent, .. } =
+            self.pace;
+        let doubled = |base: Duration, times: u32| base.saturating_mul(1 << times.min(MOST_DOUBLINGS));
+        let mut between =
+            |least: Duration, most: Duration| least.saturating_add(dice.up_to(most.saturating_sub(least)));
+        let Backoff { failures, burdens, .. } = self.backoff;
         let (least, most) = self.widest();
-        let bound = doubled(base).min(most);
+        let bound = doubled(base, failures).min(most);
+        let reach = unreachable_cap.min(widest);
+        let refused = doubled(unreachable_cap, burdens);
         let wait = match self.left(now) {
             _ if failure.cause == Cause::Configuration && config_base > base => {
-                dice.up_to(doubled(config_base).min(config_cap))
+                let wait = between(Duration::ZERO, doubled(config_base, failures).min(config_cap));
+                return (wait, wait.min(between(config_urgent / 2, config_urgent)));
             }
             Some(left) if left / 2 < SPREAD => {
                 // Before the end, as long as there is time: the last one comes in the last second.
                 let room = left.checked_sub(base).map_or(SPREAD, |room| (room / 4 * 3).min(SPREAD));
-                bound.min(base.saturating_add(dice.up_to(room)))
+                bound.min(between(base, base.saturating_add(room)))
             }
-            Some(left) if left / 2 < most => dice.up_to(left / 2),
-            _ if bound < most => dice.up_to(bound),
-            _ => least.saturating_add(dice.up_to(most.saturating_sub(least))),
+            Some(left) if left / 2 < most => between(Duration::ZERO, left / 2),
+            None if failure.no_connection && bound < reach => between(Duration::ZERO, bound),
+            None if failure.no_connection => between(reach / 2, reach),
+            // It answers, and so knows what it bears: less and less often, down to what a fleet of any size may.
+            None if self.held.is_some() && failure.cause != Cause::Timeout && refused < most => {
+                between(refused / 2, refused)
+            }
+            _ if bound < most => between(Duration::ZERO, bound),
+            _ => between(least, most),
         };
-        wait.max(failure.retry_after.unwrap_or_default().min(retry_after_cap))
+        // A value that is still good, but lacks something, is worth as much as none.
+        let urgent = if self.left(now).is_some() { wait.min(cap) } else { wait };
+        (wait, urgent)
     }
 }
 
 impl<T> fmt::Debug for Lease<T> {
     /// Not the value: it may be a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("failures", &self.failures).finish_non_exhaustive()
+        f.debug_struct("Lease").field("failures", &self.failures()).finish_non_exhaustive()
     }
 }
 
@@ -513,10 +583,10 @@ mod tests {
         let mut lease = Lease::new(Pace::default());
         let first = lease.begin(at(0)).unwrap();
         lease.finish(first, at(1), failed(), &mut Dice::new(0));
-        assert!(matches!(lease.outlook(at(2)), Outlook::Coming));
+        assert!(matches!(lease.brief_outlook(at(2)), Outlook::Coming));
         let second = lease.begin(at(1000)).unwrap();
         lease.finish(second, at(1001), failed(), &mut Dice::new(0));
-        assert!(matches!(lease.outlook(at(1002)), Outlook::Failing(_)));
+        assert!(matches!(lease.brief_outlook(at(1002)), Outlook::Failing(_)));
     }
 
     #[test]
@@ -600,7 +670,7 @@ mod tests {
         let mut now = at(0);
         while now < at(20_000) {
             now = fail(&mut lease, Cause::Unreachable);
-            let outlook = lease.outlook(now);
+            let outlook = lease.brief_outlook(now);
             let good = if now < at(10_000) {
                 matches!(outlook, Outlook::Good(_))
             } else {
@@ -608,11 +678,11 @@ mod tests {
             };
             assert!(good || now >= at(20_000), "{now:?}: {outlook:?}");
         }
-        assert!(matches!(lease.outlook(at(20_000)), Outlook::Failing(_)));
+        assert!(matches!(lease.brief_outlook(at(20_000)), Outlook::Failing(_)));
         lease.hold(now, fresh(2, 1000, 2000));
         let failed_at = fail(&mut lease, Cause::Configuration);
         assert!(
-            matches!(lease.outlook(failed_at + Duration::from_secs(1)), Outlook::Failing(_)),
+            matches!(lease.brief_outlook(failed_at + Duration::from_secs(1)), Outlook::Failing(_)),
             "nobody mends that soon"
         );
     }
@@ -632,12 +702,64 @@ mod tests {
         assert_eq!(lease.doubted_at(), Some(at(2000)), "the last renewal was none for a doubt's sake");
     }
 
+    #[test]
+    fn a_provider_that_was_out_of_reach_is_waited_for_longer_until_it_answers() {
+        let mut lease: Lease<u64> = Lease::new(Pace::default());
+        let mut dice = Dice::new(1);
+        let mut fail = |lease: &mut Lease<u64>, cause, no_connection| {
+            let now = lease.next_event();
+            let attempt = lease.begin(now).unwrap();
+            let failure = Failure { no_connection, ..Failure::new(cause, "") };
+            lease.finish(attempt, now, Err(failure), &mut dice);
+            lease.fetch_timeout(lease.next_event()).as_secs()
+        };
+        assert_eq!(lease.fetch_timeout(at(0)).as_secs(), 5);
+        assert_eq!(fail(&mut lease, Cause::Unreachable, true), 60);
+        assert_eq!(fail(&mut lease, Cause::Timeout, false), 5, "one that hangs does not hold us up");
+        assert_eq!(fail(&mut lease, Cause::Unreachable, true), 60);
+        let attempt = lease.begin(lease.next_event()).unwrap();
+        lease.finish(attempt, at(500_000), Ok(fresh(1, 1000, 2000)), &mut Dice::new(1));
+        assert_eq!(lease.fetch_timeout(at(600_000)).as_secs(), 5);
+    }
+
+    #[test]
+    fn one_that_turns_requests_away_is_asked_less_and_less_often_and_one_that_hangs_at_once() {
+        let gaps = |cause| {
+            let (mut lease, mut dice) = (Lease::new(Pace::default()), Dice::new(7));
+            let attempt = lease.begin(at(0)).unwrap();
+            lease.finish(attempt, at(0), Ok(fresh(1, 224_000, 224_000)), &mut dice);
+            let mut fail = |now: Instant, failure: Failure| {
+                let attempt = lease.begin(now).unwrap();
+                lease.finish(attempt, now, Err(failure), &mut dice);
+                lease.next_event()
+            };
+            let gone = || Failure { no_connection: true, ..Failure::new(Cause::Unreachable, "") };
+            let mut now = at(300_000);
+            for _ in 0..8 {
+                now = fail(now, gone());
+            }
+            (0..6)
+                .map(|_| {
+                    let next = fail(now, Failure::new(cause, ""));
+                    let gap = next.since(now).as_secs();
+                    now = next;
+                    gap
+                })
+                .collect::<Vec<_>>()
+        };
+        let bounds = [10..=20, 20..=40, 40..=80, 84..=126, 84..=126, 84..=126];
+        let status = gaps(Cause::Status);
+        assert!(status.iter().zip(bounds).all(|(gap, bound)| bound.contains(gap)), "{status:?}");
+        let timeout = gaps(Cause::Timeout);
+        assert!(timeout.iter().all(|gap| (84..=126).contains(gap)), "{timeout:?}");
+    }
+
     #[derive(Clone, Debug)]
     enum Event {
         Pass(u64),
         Begin,
         Succeed { renew: u64, end: u64 },
-        Fail { configuration: bool, retry_after: Option<u64> },
+        Fail { configuration: bool, no_connection: bool, retry_after: Option<u64> },
         Doubt,
         Tick,
     }
@@ -647,8 +769,11 @@ mod tests {
             3 => (0..20_000_u64).prop_map(Event::Pass),
             3 => Just(Event::Begin),
             2 => (0..10_000_u64, 0..20_000_u64).prop_map(|(renew, end)| Event::Succeed { renew, end }),
-            2 => (any::<bool>(), proptest::option::of(0..1_000_000_u64))
-                .prop_map(|(configuration, retry_after)| Event::Fail { configuration, retry_after }),
+            2 => (any::<bool>(), any::<bool>(), proptest::option::of(0..1_000_000_u64)).prop_map(
+                |(configuration, no_connection, retry_after)| {
+                    Event::Fail { configuration, no_connection: no_connection && !configuration, retry_after }
+                }
+            ),
             1 => Just(Event::Doubt),
             2 => Just(Event::Tick),
         ];
@@ -665,6 +790,7 @@ mod tests {
             let mut running: Option<(Attempt, Instant)> = None;
             let mut good: Option<(u64, Instant)> = None;
             let mut starts: Vec<Instant> = Vec::new();
+            let mut longest = Duration::ZERO;
             for (serial, event) in history.into_iter().enumerate() {
                 match event {
                     Event::Pass(millis) => now = now + Duration::from_millis(millis),
@@ -672,6 +798,9 @@ mod tests {
                         let due = lease.is_due(now);
                         prop_assert!(!(due && running.is_some()), "due while one runs");
                         if due {
+                            longest = lease.longest_fetch(now);
+                            let reached = lease.backoff.burdens > 0 || lease.failures() == 0;
+                            prop_assert!(!reached || longest == pace.timeout + LOST_MARGIN, "patient with one that answers");
                             let attempt = lease.begin(now);
                             prop_assert!(attempt.is_some());
                             prop_assert!(lease.begin(now).is_none(), "two at once");
@@ -687,17 +816,24 @@ mod tests {
                         prop_assert!(lease.finish(attempt, now, Ok(fresh(serial, renew, end)), &mut dice));
                         good = Some((serial, start + Duration::from_millis(end)));
                     },
-                    Event::Fail { configuration, retry_after } => if let Some((attempt, _)) = running.take() {
+                    Event::Fail { configuration, no_connection, retry_after } => if let Some((attempt, _)) = running.take() {
                         let cause = if configuration { Cause::Configuration } else { Cause::Status };
                         let retry_after = retry_after.map(Duration::from_millis);
-                        let failure = Failure { cause, retry_after, detail: String::new() };
+                        let failure = Failure { cause, retry_after, no_connection, detail: String::new() };
                         prop_assert!(lease.finish(attempt, now, Err(failure), &mut dice));
                         let wait = lease.next_event().since(now);
                         let asked = retry_after.unwrap_or_default().min(pace.retry_after_cap);
-                        let cap = if configuration { pace.config_cap } else { pace.cap.max(lease.widest().1) };
+                        let gone = lease.left(now).is_none();
+                        let cap = match (configuration, no_connection && gone) {
+                            (true, _) => pace.config_cap,
+                            (_, true) => pace.unreachable_cap,
+                            (_, false) => pace.cap.max(lease.widest().1),
+                        };
                         // A value still fresh is not renewed before its time, whatever the backoff.
                         let renewal = lease.held.as_ref().map_or(Duration::ZERO, |held| held.renew_at.since(now));
                         prop_assert!(wait >= asked, "earlier than the provider asked");
+                        prop_assert!(lease.backoff.urgent >= now + asked, "no need is as urgent as that");
+                        prop_assert!(lease.backoff.urgent <= lease.backoff.not_before, "need makes it no later");
                         if let Some(left) = lease.left(now).filter(|_| !configuration) {
                             let soon = (left / 2).max(pace.base + SPREAD).max(asked).max(renewal);
                             prop_assert!(wait <= soon, "later than a value with {:?} left can wait", left);
@@ -707,7 +843,7 @@ mod tests {
                     Event::Doubt => lease.doubt(now),
                     Event::Tick => {
                         let lost = lease.give_up_lost(now, &mut dice);
-                        let late = running.is_some_and(|(_, start)| now.since(start) >= pace.timeout + LOST_MARGIN);
+                        let late = running.is_some_and(|(_, start)| now.since(start) >= longest);
                         prop_assert_eq!(lost, late, "a lost fetch ends by itself, and only a lost one");
                         if lost {
                             running = None;

@@ -268,7 +268,7 @@ impl Plugin {
     }
 
     /// This worker is over: no token of its credentials stays behind where others could read it.
-    pub fn vacate(&mut self, is_used: impl Fn(&str) -> bool, now: Instant) {
+    pub fn vacate(&mut self, is_used: impl Fn(&str) -> bool, now: Now) {
         self.store.vacate(is_used, now);
     }
 

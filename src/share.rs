@@ -46,8 +46,14 @@ pub struct Record {
     pub start: Instant,
     /// Failures since then.
     pub failures: u32,
+    /// Those since the provider could not be reached.
+    pub burdens: u32,
     /// When the next fetch may begin.
     pub not_before: Instant,
+    /// When it may begin if requests need what it brings.
+    pub urgent: Instant,
+    /// Until when the provider asks for patience.
+    pub asked_until: Instant,
     /// When the last fetch began for the sake of a doubt; 0 is never.
     pub doubted_at: Instant,
     /// The answer's `ETag`; empty when it has none.
@@ -81,7 +87,10 @@ impl Record {
         bytes.extend_from_slice(&micros(self.seat.1));
         bytes.extend_from_slice(&micros(self.start));
         bytes.extend_from_slice(&self.failures.to_le_bytes());
+        bytes.extend_from_slice(&self.burdens.to_le_bytes());
         bytes.extend_from_slice(&micros(self.not_before));
+        bytes.extend_from_slice(&micros(self.urgent));
+        bytes.extend_from_slice(&micros(self.asked_until));
         bytes.extend_from_slice(&micros(self.doubted_at));
         for said in [&self.etag, &self.cache_control] {
             let said = Some(said.as_slice()).filter(|said| said.len() <= MAX_SAID_BYTES).unwrap_or_default();
@@ -99,14 +108,20 @@ impl Record {
         let seat = (u64::from_le_bytes(take(&mut rest)?), instant(&mut rest)?);
         let start = instant(&mut rest)?;
         let failures = u32::from_le_bytes(take(&mut rest)?);
-        let (not_before, doubted_at) = (instant(&mut rest)?, instant(&mut rest)?);
+        let burdens = u32::from_le_bytes(take(&mut rest)?);
+        let [not_before, urgent, asked_until] =
+            [instant(&mut rest)?, instant(&mut rest)?, instant(&mut rest)?];
+        let doubted_at = instant(&mut rest)?;
         let (etag, cache_control) = (said(&mut rest)?, said(&mut rest)?);
         let record = Self {
             written,
             seat,
             start,
             failures,
+            burdens,
             not_before,
+            urgent,
+            asked_until,
             doubted_at,
             etag,
             cache_control,
@@ -116,8 +131,8 @@ impl Record {
         let mut record = if slept.is_zero() { record } else { record.before(slept) };
         let (present, latest) = (now.instant + AHEAD, now.instant + FAR);
         let past = record.start <= present && record.doubted_at <= present;
-        let ahead = record.seat.1.max(record.not_before);
-        if !past || latest < ahead || MAX_REPLY_BYTES < rest.len() {
+        let ahead = [record.seat.1, record.not_before, record.urgent, record.asked_until];
+        if !past || ahead.into_iter().any(|at| latest < at) || MAX_REPLY_BYTES < rest.len() {
             return None;
         }
         // What was fetched before the clock began has ended.
@@ -133,6 +148,8 @@ impl Record {
             seat: (self.seat.0, earlier(self.seat.1)),
             start: earlier(self.start),
             not_before: earlier(self.not_before),
+            urgent: earlier(self.urgent),
+            asked_until: earlier(self.asked_until),
             doubted_at: earlier(self.doubted_at),
             ..self
         }

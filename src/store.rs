@@ -191,14 +191,18 @@ impl Store {
         now: Now,
     ) -> Result<Rc<KeySet>, Missing> {
         let unavailable = Missing::Unavailable(Duration::from_secs(1));
+        let patience = self.patience(since, now.instant);
         let (Some(state), Some(policy)) = (self.issuers.get_mut(issuer.0), self.policy.issuers.get(issuer.0))
         else {
             return Err(unavailable);
         };
-        let keys = match state.keys.outlook(now.instant) {
+        if state.keys.value(now.instant).is_none() {
+            state.keys.urge();
+        }
+        let keys = match state.keys.outlook(now.instant, patience) {
             Outlook::Good(keys) => Rc::clone(&keys.set),
             Outlook::Failing(wait) => return Err(Missing::Unavailable(wait)),
-            Outlook::Coming => return Err(state.until_keys(policy, issuer, now.instant)),
+            Outlook::Coming => return Err(state.until_keys(policy, issuer, now.instant, patience)),
         };
         let Some(name) = kid.filter(|_| policy.jwks.is_none() && !keys.knows(kid)) else {
             return Ok(keys);
@@ -220,12 +224,19 @@ impl Store {
         Err(Missing::Wait(Want::Keys(issuer)))
     }
 
+    /// How much longer a request can wait that came at `since`.
+    pub fn patience(&self, since: Instant, now: Instant) -> Duration {
+        (since + self.policy.waiting.timeout).since(now)
+    }
+
     /// Begins a fetch that is due, if there is one that no other worker has begun. Where the call cannot be made, the failure
     /// ends it.
     pub fn begin(&mut self, now: Now, signer: &mut Signer) -> Option<(Ticket, Result<Call, Failure>)> {
         let due: Vec<Want> = self.wants().filter(|want| self.is_due(*want, now.instant)).collect();
         due.into_iter().find_map(|want| {
             let call = self.call(want, now, signer)?;
+            let timeout = self.fetch_timeout(want, now.instant);
+            let call = call.map(|call| Call { timeout: timeout.unwrap_or(call.timeout), ..call });
             if !self.take_seat(want, now.instant) {
                 return None;
             }
@@ -391,7 +402,7 @@ impl Store {
             }
             Want::Token(id) => {
                 let state = self.token_state(want)?;
-                (state.lease.in_flight() || self.until_token_endpoint(id, now).is_none())
+                (state.lease.in_flight() || self.until_token_endpoint(id, now, Duration::ZERO).is_none())
                     .then(|| state.lease.next_event())
             }
             Want::Exchanged(id, entry) => {
@@ -400,10 +411,22 @@ impl Store {
                     return Some(state.lease.next_event());
                 }
                 let not_before = self.credentials.get(id.0)?.exchanges.not_before(entry)?;
-                self.until_token_endpoint(id, now).is_none().then(|| state.lease.next_event().max(not_before))
+                self.until_token_endpoint(id, now, Duration::ZERO)
+                    .is_none()
+                    .then(|| state.lease.next_event().max(not_before))
             }
             Want::Introspection(id, entry) => self.next_event_of_answer(id, entry, now),
         }
+    }
+
+    /// How long a fetch that begins now may take; none if that is the issuer's `timeout` in any case.
+    fn fetch_timeout(&self, want: Want, now: Instant) -> Option<Duration> {
+        Some(match want {
+            Want::Metadata(id) => self.issuers.get(id.0)?.metadata.fetch_timeout(now),
+            Want::Keys(id) => self.issuers.get(id.0)?.keys.fetch_timeout(now),
+            Want::Token(_) => self.token_state(want)?.lease.fetch_timeout(now),
+            Want::Exchanged(..) | Want::Introspection(..) => return None,
+        })
     }
 
     fn in_flight(&self, want: Want) -> bool {
@@ -460,11 +483,17 @@ impl IssuerState {
     }
 
     /// The keys are on their way; so may be the metadata that says where they are.
-    fn until_keys(&self, policy: &policy::Issuer, issuer: IssuerId, now: Instant) -> Missing {
+    fn until_keys(
+        &self,
+        policy: &policy::Issuer,
+        issuer: IssuerId,
+        now: Instant,
+        patience: Duration,
+    ) -> Missing {
         if policy.jwks_uri.is_some() || self.keys.in_flight() {
             return Missing::Wait(Want::Keys(issuer));
         }
-        match self.metadata.outlook(now) {
+        match self.metadata.outlook(now, patience) {
             Outlook::Good(_) => Missing::Wait(Want::Keys(issuer)),
             Outlook::Coming => Missing::Wait(Want::Metadata(issuer)),
             Outlook::Failing(wait) => Missing::Unavailable(wait),
@@ -474,7 +503,9 @@ impl IssuerState {
 
 /// How eagerly an issuer is asked.
 fn issuer_pace(issuer: &policy::Issuer) -> Pace {
-    Pace { timeout: issuer.timeout, widest: issuer.max_backoff, ..Pace::default() }
+    let usual = Pace::default();
+    let config_cap = usual.config_cap.min(issuer.max_backoff);
+    Pace { timeout: issuer.timeout, widest: issuer.max_backoff, config_cap, ..usual }
 }
 
 /// Ends a fetch with what its answer brings; tells the news, or the failure.

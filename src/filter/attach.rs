@@ -121,11 +121,14 @@ impl<'a> Request<'a> {
         unavailable: Unavailable,
         caller: Option<&Authenticated<'a>>,
     ) -> Result<Result<Held, Missing>, Stop> {
-        let may_wait = unavailable == Unavailable::Hold && !self.in_hurry;
-        let held_for = may_wait.then(|| Service::of(self.head));
+        let patience = match unavailable {
+            Unavailable::Hold if !self.in_hurry => self.store.patience(self.since, self.now.instant),
+            Unavailable::Hold | Unavailable::Fail | Unavailable::DangerPass => Duration::ZERO,
+        };
+        let service = Service::of(self.head);
         let credential = self.policy.credentials.get(id.0);
         let Some(subject) = credential.and_then(|credential| credential.subject.as_ref()) else {
-            return Ok(self.store.token(id, self.now.instant, held_for));
+            return Ok(self.store.token(id, self.now.instant, patience, service));
         };
         let (token, ends) = match subject {
             policy::Subject::Caller => {
@@ -144,7 +147,7 @@ impl<'a> Request<'a> {
         if ends.is_some_and(|ends| ends <= self.now.unix) {
             return Err(Refusal::Token(Reject::Expired).into()); // there is nothing to be had for it
         }
-        Ok(self.store.exchanged(id, Subject { token, ends }, self.now, held_for))
+        Ok(self.store.exchanged(id, Subject { token, ends }, self.now, patience, service))
     }
 }
 

@@ -18,7 +18,8 @@ impl Request<'_> {
         // A provider takes no less care of what it is asked than we do of what we are.
         let text = bearer::text(token).filter(|text| text.len() <= MAX_TOKEN_BYTES);
         let text = text.ok_or(Refusal::Token(Reject::Malformed))?;
-        let verdict = self.store.introspected(issuer, text, verified, self.now);
+        let patience = self.store.patience(self.since, self.now.instant);
+        let verdict = self.store.introspected(issuer, text, verified, self.now, patience);
         let caller = verdict.map_err(wait_or(Refusal::NoIntrospection))?.map_err(Refusal::Token)?;
         // One that had to wait for the answer was not known before.
         self.seen.known = self.since == self.now.instant;

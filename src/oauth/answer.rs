@@ -71,11 +71,7 @@ const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 pub fn body_of(reply: &Reply) -> Result<&[u8], Failure> {
     let status = reply.status.ok_or_else(|| Failure::new(Cause::Unreachable, reply.note.clone()))?;
     if !(200..300).contains(&status) {
-        let fault = if is_stale(reply) {
-            Failure::new(Cause::Stale, "the connection was closed")
-        } else {
-            status_fault(status, reply)
-        };
+        let fault = own_fault(reply).unwrap_or_else(|| status_fault(status, reply));
         return Err(Failure { retry_after: retry_after(reply), ..fault });
     }
     let too_large =
@@ -119,13 +115,6 @@ fn target(head: &Head) -> String {
     format!(" to {}, which is not followed", printable(location, QUOTED_CHARS))
 }
 
-/// What the host answers itself when a kept connection turns out to be closed (Envoy issue 27311).
-fn is_stale(reply: &Reply) -> bool {
-    let body = reply.body.as_deref().unwrap_or_default();
-    let words = b"reset reason: connection termination";
-    reply.status == Some(503) && body.windows(words.len()).any(|part| part == words)
-}
-
 /// Whether a server that expects TLS got plain HTTP, in the words of nginx and of Go.
 fn expects_tls(reply: &Reply) -> bool {
     let body = reply.body.as_deref().unwrap_or_default();
@@ -134,14 +123,40 @@ fn expects_tls(reply: &Reply) -> bool {
     reply.status == Some(400) && words.into_iter().any(says)
 }
 
-/// What a status that is not 2xx means for whoever asked.
+/// The fault that a 503 of Envoy itself is. Envoy answers a call in plain words and adds nothing, while a provider's answer has
+/// a `date` (RFC 9110 section 6.6.1), and from Envoy the time that it took. Of a gateway before the provider nothing is concluded.
+fn own_fault(reply: &Reply) -> Option<Failure> {
+    let marks = ["date", "server", "via", "x-envoy-upstream-service-time"];
+    let body = reply.body.as_deref().and_then(|body| std::str::from_utf8(body).ok())?;
+    if reply.status != Some(503) || marks.iter().any(|name| reply.head.first(name).is_some()) {
+        return None;
+    }
+    let unreachable = |detail| Failure::new(Cause::Unreachable, detail);
+    if body.starts_with("no healthy upstream") {
+        return Some(Failure { no_connection: true, ..unreachable("no healthy host") });
+    }
+    let (_, reason) =
+        body.split_once("reset reason: ").filter(|_| body.starts_with("upstream connect error"))?;
+    Some(if reason.starts_with("connection termination") {
+        // A kept connection turned out to be closed (Envoy issue 27311).
+        Failure::new(Cause::Stale, "the connection was closed")
+    } else if reason.starts_with("connection timeout") {
+        // Of a full queue of connections this is a sign too.
+        Failure::new(Cause::Timeout, "no connection in time")
+    } else if reason.starts_with("remote connection failure") && !reason.contains("TLS") {
+        Failure { no_connection: true, ..unreachable("connection refused") }
+    } else {
+        unreachable("the connection failed")
+    })
+}
+
+/// What a status that is not 2xx means for the client that asked.
 fn status_fault(status: u16, reply: &Reply) -> Failure {
     let cause = match status {
-        // What the host answers itself when it cannot connect, or its timer runs out.
-        503 => Cause::Unreachable,
         504 => Cause::Timeout,
-        // 404 is what a provider that is not there yet says, or a proxy before it.
-        404 | 408 | 425 | 429 | 500..=599 => Cause::Status,
+        // 404 is what a provider that is not there yet says, or a proxy before it; 3xx, 403 and 405 without an OAuth `error`
+        // are those of a maintenance page or a web application firewall.
+        300..=399 | 403 | 404 | 405 | 408 | 425 | 429 | 500..=599 => Cause::Status,
         _ => Cause::Configuration,
     };
     let more = match status {
@@ -173,7 +188,9 @@ pub(super) fn members(
         Err(failure) if matches!(reply.status, Some(400..500)) => {
             let body = reply.body.as_deref().unwrap_or_default();
             let stated = json::parse_document(body).ok().and_then(|answer| stated_fault(&answer, is_secret));
+            let judged = matches!(reply.status, Some(403 | 405));
             Err(stated.map_or(failure.clone(), |stated| Failure {
+                cause: if judged { stated.cause } else { failure.cause },
                 detail: format!("{}, {}", failure.detail, stated.detail),
                 ..failure
             }))
@@ -648,6 +665,55 @@ mod tests {
         );
         assert!(
             !accepts(types(&["Bearer"], true), json!("")) && !accepts(types(&["Bearer"], true), json!(5))
+        );
+    }
+
+    #[test]
+    fn what_envoy_says_itself_is_told_from_what_a_provider_says() {
+        let refused = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
+        let of = |headers: &[(&str, &str)], body: &str| {
+            let head = headers.iter().copied().collect();
+            let reply =
+                Reply { status: Some(503), head, body: Some(body.as_bytes().to_vec()), ..Reply::default() };
+            let failure = body_of(&reply).unwrap_err();
+            (failure.cause, failure.no_connection)
+        };
+        let own = |reason: &str| of(&[], &refused.replace("remote connection failure", reason));
+        assert_eq!(of(&[], "no healthy upstream"), (Cause::Unreachable, true));
+        assert_eq!(
+            own("remote connection failure, transport failure reason: delayed connect error: 111"),
+            (Cause::Unreachable, true)
+        );
+        assert_eq!(
+            own("remote connection failure, transport failure reason: TLS_error:|x"),
+            (Cause::Unreachable, false)
+        );
+        for reason in ["overflow", "local connection failure", "remote reset", ""] {
+            assert_eq!(own(reason), (Cause::Unreachable, false), "{reason}");
+        }
+        assert_eq!(own("connection timeout"), (Cause::Timeout, false));
+        assert_eq!(own("connection termination"), (Cause::Stale, false));
+        for mark in ["date", "server", "via", "x-envoy-upstream-service-time"] {
+            for body in ["no healthy upstream", refused, ""] {
+                assert_eq!(of(&[(mark, "x")], body), (Cause::Status, false), "{mark}: {body}");
+            }
+        }
+        assert_eq!(of(&[], "busy"), (Cause::Status, false));
+    }
+
+    #[test]
+    fn only_an_oauth_error_makes_a_redirect_or_a_403_a_fault_of_configuration() {
+        for status in [302, 403, 405] {
+            let cause = |body: &Value| {
+                grant().read(&reply_of(status, body), None, &mut Dice::new(1)).unwrap_err().cause
+            };
+            assert_eq!(cause(&json!({ "message": "blocked" })), Cause::Status, "{status}");
+            let judged = if status == 302 { Cause::Status } else { Cause::Configuration };
+            assert_eq!(cause(&json!({ "error": "unauthorized_client" })), judged, "{status}");
+        }
+        assert_eq!(
+            grant().read(&reply_of(401, &json!({})), None, &mut Dice::new(1)).unwrap_err().cause,
+            Cause::Configuration
         );
     }
 

@@ -41,11 +41,11 @@ impl Store {
     }
 
     /// What is not given is found in the metadata: what waits for that waits for this.
-    pub(super) fn until_metadata(&self, id: IssuerId, now: Instant) -> Missing {
+    pub(super) fn until_metadata(&self, id: IssuerId, now: Instant, patience: Duration) -> Missing {
         let Some(state) = self.issuers.get(id.0) else {
             return Missing::Unavailable(Duration::from_secs(1));
         };
-        match state.metadata.outlook(now) {
+        match state.metadata.outlook(now, patience) {
             Outlook::Good(_) if now < state.moved_until => Missing::Wait(Want::Metadata(id)),
             Outlook::Coming => Missing::Wait(Want::Metadata(id)),
             Outlook::Failing(wait) => Missing::Unavailable(wait),
@@ -137,7 +137,7 @@ impl Store {
         }
         let state = self.issuers.get_mut(id.0)?;
         state.metadata.doubt(now);
-        state.moved_until = now + state.metadata.longest_fetch();
+        state.moved_until = now + state.metadata.longest_fetch(now);
         let detail = format!("status {status}; the metadata is asked whether it has moved");
         Some(Failure::new(Cause::Elsewhere, detail))
     }
@@ -176,7 +176,7 @@ impl IssuerState {
         }
         self.asked_other = true;
         let detail = format!("{}; the other location is asked", failure.detail);
-        Some(Failure { cause: Cause::Elsewhere, retry_after: None, detail })
+        Some(Failure::new(Cause::Elsewhere, detail))
     }
 }
 

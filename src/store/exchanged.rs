@@ -65,15 +65,15 @@ impl Store {
         credential: CredentialId,
         subject: Subject<'_>,
         now: Now,
-        held_for: Option<Service>,
+        patience: Duration,
+        service: Service,
     ) -> Result<Held, Missing> {
-        let unreachable = self.until_token_endpoint(credential, now.instant);
+        let unreachable = self.until_token_endpoint(credential, now.instant, patience);
         let Some(state) = self.credentials.get_mut(credential.0) else {
             return Err(Missing::Unavailable(Duration::from_secs(1)));
         };
-        let is_refused = |own: &Exchange| {
-            held_for.is_some_and(|service| own.state.is_being_replaced(service, now.instant))
-        };
+        let is_refused =
+            |own: &Exchange| !patience.is_zero() && own.state.is_being_replaced(service, now.instant);
         let found = state.exchanges.get(subject.token, subject.ends, now.instant, is_refused);
         found.map_err(|not_here| not_here.missing(unreachable, |entry| Want::Exchanged(credential, entry)))
     }

@@ -60,9 +60,10 @@ impl Store {
         token: &str,
         verified: Option<&Caller>,
         now: Now,
+        patience: Duration,
     ) -> Result<Result<Caller, Reject>, Missing> {
         let found = self.introspection_endpoint(issuer, now.instant).is_some();
-        let unreachable = (!found).then(|| self.until_metadata(issuer, now.instant));
+        let unreachable = (!found).then(|| self.until_metadata(issuer, now.instant, patience));
         let Some(introspections) = self.introspections_mut(issuer) else {
             return Err(Missing::Unavailable(Duration::from_secs(1)));
         };

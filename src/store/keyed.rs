@@ -93,7 +93,9 @@ impl<K: Kept, W> Keyed<K, W> {
     pub(super) fn new(pace: Pace, per_second: Option<u32>, patience: Duration) -> Self {
         // What is wrong with one token passes with it, whatever the provider calls it.
         let own = Pace { config_base: pace.base, config_cap: pace.cap, ..pace };
-        let pace = Pace { retry_after_cap: LONGEST_RETRY_AFTER, ..own };
+        // Nobody waits that long for what is fetched for one caller.
+        let recovery_timeout = pace.timeout;
+        let pace = Pace { retry_after_cap: LONGEST_RETRY_AFTER, recovery_timeout, ..own };
         Self {
             pace,
             slots: Slots::default(),
@@ -189,7 +191,7 @@ impl<K: Kept, W> Keyed<K, W> {
         }
         self.throughput.ended(now);
         let again = self.kept(entry).is_some_and(|kept| {
-            matches!(kept.lease().outlook(now), Outlook::Coming) && kept.denied(now).is_none()
+            matches!(kept.lease().brief_outlook(now), Outlook::Coming) && kept.denied(now).is_none()
         });
         let Some(place) = self.asked.iter().position(|asked| asked.entry == entry) else {
             return;
@@ -321,7 +323,7 @@ impl<K: Kept, W> Keyed<K, W> {
             lease.doubt(now);
         }
         let due = probes || lease.is_due(now);
-        let (found, wanted) = match slot.kept.lease().outlook(now) {
+        let (found, wanted) = match slot.kept.lease().brief_outlook(now) {
             Outlook::Good(value) => {
                 (if replaced { Err(NotHere::Asked(entry)) } else { Ok(value.clone()) }, due)
             }

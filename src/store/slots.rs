@@ -22,11 +22,6 @@ pub(super) trait Kept {
 
     fn lease_mut(&mut self) -> &mut Lease<Self::Value>;
 
-    /// Whether it is not to be used by those who may wait, as a better one is on its way.
-    fn is_being_replaced(&self, _now: Instant) -> bool {
-        false
-    }
-
     /// Why the provider is not to be asked again yet.
     fn denied(&self, _now: Instant) -> Option<Cause> {
         None

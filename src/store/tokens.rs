@@ -83,25 +83,31 @@ impl TokenState {
 }
 
 impl Store {
-    /// The credential's own token. One that a service has just refused is not used while its renewal is under way, for a second:
-    /// `held_for` is the service of a request that may wait.
+    /// The credential's own token, for a request to this service that can wait for so long. While the renewal of one that the service
+    /// has just refused is under way, requests that can wait do so, for a second at most.
     pub fn token(
         &mut self,
         credential: CredentialId,
         now: Instant,
-        held_for: Option<Service>,
+        patience: Duration,
+        service: Service,
     ) -> Result<Held, Missing> {
-        let Some(state) = self.credentials.get(credential.0) else {
+        let Some(state) = self.credentials.get_mut(credential.0) else {
             return Err(Missing::Unavailable(Duration::from_secs(1)));
         };
         let want = Want::Token(credential);
-        match state.own.lease.outlook(now) {
-            Outlook::Good(_) if held_for.is_some_and(|own| state.own.is_being_replaced(own, now)) => {
+        if state.own.lease.value(now).is_none() {
+            state.own.lease.urge();
+        }
+        match state.own.lease.outlook(now, patience) {
+            Outlook::Good(_) if !patience.is_zero() && state.own.is_being_replaced(service, now) => {
                 Err(Missing::Wait(want))
             }
             Outlook::Good(held) => Ok(held.clone()),
             Outlook::Failing(wait) => Err(Missing::Unavailable(wait)),
-            Outlook::Coming => Err(self.until_token_endpoint(credential, now).unwrap_or(Missing::Wait(want))),
+            Outlook::Coming => {
+                Err(self.until_token_endpoint(credential, now, patience).unwrap_or(Missing::Wait(want)))
+            }
         }
     }
 
@@ -121,12 +127,17 @@ impl Store {
     }
 
     /// What a token fetch of this credential waits for; none when it may begin.
-    pub(super) fn until_token_endpoint(&self, credential: CredentialId, now: Instant) -> Option<Missing> {
+    pub(super) fn until_token_endpoint(
+        &self,
+        credential: CredentialId,
+        now: Instant,
+        patience: Duration,
+    ) -> Option<Missing> {
         let Some(issuer) = self.policy.credentials.get(credential.0).map(|credential| credential.issuer)
         else {
             return Some(Missing::Unavailable(Duration::from_secs(1)));
         };
-        self.token_endpoint(issuer, now).is_none().then(|| self.until_metadata(issuer, now))
+        self.token_endpoint(issuer, now).is_none().then(|| self.until_metadata(issuer, now, patience))
     }
 
     /// A service answered 401 to this token: renew it, if it is still the present one, and this service has not refused those

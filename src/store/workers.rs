@@ -3,7 +3,7 @@
 use super::{Keys, Read, Store, Want};
 use crate::discovery::Clusters;
 use crate::io::{Dice, Head, Instant, Now, Reply};
-use crate::lease::Lease;
+use crate::lease::{Backoff, Lease};
 use crate::oauth::answer;
 use crate::policy::Issuer;
 use crate::share::{MAX_SAID_BYTES, Record, Seat};
@@ -54,7 +54,7 @@ impl Store {
             Want::Metadata(id) => {
                 let read = self.read_metadata(id, &reply, dice);
                 let state = self.issuers.get_mut(id.0)?;
-                let adopted = take_over(&mut state.metadata, record, read);
+                let adopted = take_over(&mut state.metadata, record, read, now);
                 if adopted.is_some() {
                     state.moved_until = Instant::default();
                 }
@@ -63,11 +63,11 @@ impl Store {
             Want::Keys(id) => {
                 let read = self.read_keys(id, &reply, now, dice);
                 let state = self.issuers.get_mut(id.0)?;
-                state.change_keys(now, |lease| take_over(lease, record, read))
+                state.change_keys(now, |lease| take_over(lease, record, read, now))
             }
             Want::Token(_) | Want::Exchanged(..) => {
                 let read = self.read_token(want, &reply, 0, dice);
-                self.token_state_mut(want)?.change(|lease| take_over(lease, record, read))
+                self.token_state_mut(want)?.change(|lease| take_over(lease, record, read, now))
             }
             // What is fetched for one caller's token has no record.
             Want::Introspection(..) => None,
@@ -77,7 +77,7 @@ impl Store {
     /// Takes the seat of a fetch that is about to begin; false when another worker has it.
     pub(super) fn take_seat(&mut self, want: Want, now: Instant) -> bool {
         // As long as the fetch may take, until its lease counts it as lost.
-        let until = now + self.longest(want);
+        let until = now + self.longest(want, now);
         let (board, me) = (&*self.board, self.me);
         let seat = self.seats.iter_mut().find(|(own, _)| *own == want);
         seat.is_none_or(|(_, seat)| seat.take(board, me, until, now))
@@ -150,14 +150,14 @@ impl Store {
     /// Takes the tokens out of the records that no configuration of this worker uses any more: Envoy forgets no record. What
     /// another worker still uses it has in its own memory. One that has never had the token, such as the instance on which Envoy
     /// tries a configuration, leaves the record to those that have.
-    pub fn vacate(&mut self, is_used: impl Fn(&str) -> bool, now: Instant) {
+    pub fn vacate(&mut self, is_used: impl Fn(&str) -> bool, now: Now) {
         let mut seats = std::mem::take(&mut self.seats);
         for (want, seat) in &mut seats {
             let has = self.token_state(*want).is_some_and(|state| state.lease.held().is_some());
             if has && !is_used(seat.name()) {
                 seat.look(&*self.board, self.me, now);
-                if seat.taken(now).is_none() {
-                    seat.leave(&*self.board, now, |record| *record = Record::default());
+                if seat.taken(now.instant).is_none() {
+                    seat.leave(&*self.board, now.instant, |record| *record = Record::default());
                 }
             }
         }
@@ -214,14 +214,14 @@ impl Store {
         format!("m2m_auth.{}", URL_SAFE_NO_PAD.encode(hash.finalize()))
     }
 
-    fn longest(&self, want: Want) -> Duration {
+    fn longest(&self, want: Want, now: Instant) -> Duration {
         let timeout = match want {
-            Want::Metadata(id) => self.issuers.get(id.0).map(|state| state.metadata.longest_fetch()),
-            Want::Keys(id) => self.issuers.get(id.0).map(|state| state.keys.longest_fetch()),
+            Want::Metadata(id) => self.issuers.get(id.0).map(|state| state.metadata.longest_fetch(now)),
+            Want::Keys(id) => self.issuers.get(id.0).map(|state| state.keys.longest_fetch(now)),
             Want::Token(_) | Want::Exchanged(..) => {
-                self.token_state(want).map(|state| state.lease.longest_fetch())
+                self.token_state(want).map(|state| state.lease.longest_fetch(now))
             }
-            Want::Introspection(id, entry) => self.answer(id, entry).map(Lease::longest_fetch),
+            Want::Introspection(id, entry) => self.answer(id, entry).map(|lease| lease.longest_fetch(now)),
         };
         timeout.unwrap_or_default()
     }
@@ -233,10 +233,14 @@ impl Store {
     /// How the fetching of this stands, as a record without a body.
     fn standing(&self, want: Want) -> Option<Record> {
         fn of<T>(lease: &Lease<T>) -> Record {
+            let Backoff { failures, burdens, not_before, urgent, asked_until } = lease.backoff();
             Record {
                 start: lease.fetched_at().unwrap_or_default(),
-                failures: lease.failures(),
-                not_before: lease.not_before(),
+                failures,
+                burdens,
+                not_before,
+                urgent,
+                asked_until,
                 doubted_at: lease.doubted_at().unwrap_or_default(),
                 ..Record::default()
             }
@@ -282,10 +286,11 @@ fn said(head: &Head, name: &str) -> Vec<u8> {
 }
 
 /// What a record says, for a lease. A body that cannot be read, or has not come yet, changes nothing but the backoff.
-fn take_over<T>(lease: &mut Lease<T>, record: &Record, read: Read<T>) -> Option<Adopted> {
+fn take_over<T>(lease: &mut Lease<T>, record: &Record, read: Read<T>, now: Instant) -> Option<Adopted> {
     let news = read.ok().and_then(|(fresh, news)| lease.learn(record.start, fresh).then_some(news));
     let failed = record.failures != lease.failures();
     let doubted_at = Some(record.doubted_at).filter(|at| *at > Instant::default());
-    lease.heed(record.failures, record.not_before, doubted_at);
+    let Record { failures, burdens, not_before, urgent, asked_until, .. } = *record;
+    lease.heed(Backoff { failures, burdens, not_before, urgent, asked_until }, doubted_at, now);
     news.map(Adopted::Value).or_else(|| failed.then_some(Adopted::Backoff))
 }

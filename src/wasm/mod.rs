@@ -184,7 +184,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         board::withdraw(&self.plugin.records());
         let now = self.now();
-        self.plugin.vacate(board::is_used, now.instant);
+        self.plugin.vacate(board::is_used, now);
     }
 }
 

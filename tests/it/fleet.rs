@@ -14,6 +14,7 @@
 )]
 
 mod drive;
+mod recovery;
 
 use crate::sim::provider::{Endpoint, ISSUER, Key, Mode};
 use crate::sim::world::{inbound, outbound, secs, without_discovery};
@@ -59,7 +60,7 @@ impl Row {
         let since = fleet.per_second(endpoint, then, fleet.now);
         Self {
             scenario,
-            mean: SIZE as f64 / period.as_secs_f64(),
+            mean: fleet.size() as f64 / period.as_secs_f64(),
             meanwhile: f64::from(meanwhile.iter().sum::<u32>()) / 60.0,
             peak: since.iter().max().copied().unwrap_or_default().into(),
             fetches: since.iter().sum(),
@@ -82,6 +83,7 @@ const START: &str = "all start within 10 s";
 const RESTART: &str = "all restart at once";
 const SHORT: &str = "the provider is gone for 20 s";
 const LONG: &str = "the provider is gone for 10 minutes";
+const FAILS: &str = "the provider answers 500 for 10 minutes";
 const KEYS_GONE: &str = "the provider of keys is gone for 10 minutes";
 const IN_TIME: &str = "a key is published 5 minutes before it is used";
 const AT_ONCE: &str = "a key is published and used at once";
@@ -102,6 +104,13 @@ fn row(scenario: &str) -> &'static Row {
 /// A request that needs a token of ours.
 fn outgoing() -> Head {
     [(":method", "GET"), (":path", "/public/pay"), (":authority", "payment")].into_iter().collect()
+}
+
+/// What Envoy answers when it cannot connect.
+fn refused() -> Mode {
+    let body = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, \
+                transport failure reason: delayed connect error: Connection refused";
+    Mode::Says { status: 503, headers: Vec::new(), body: body.to_owned() }
 }
 
 /// Proxies that need tokens, started one after the other over a renewal period; a few of them are asked all the time.
@@ -128,18 +137,23 @@ fn starts() -> Vec<Row> {
 }
 
 fn outages() -> Vec<Row> {
-    let mut fleet = at_work();
-    let mut outage = |name: &'static str, span: Duration| {
-        fleet.provider.all(&Mode::Resets);
+    let outage = |fleet: &mut Fleet, name: &'static str, span: Duration, mode: &Mode| {
+        fleet.provider.all(mode);
         fleet.pass(span);
         fleet.provider.all(&Mode::Works);
         let end = fleet.now;
         fleet.requests = Requests::default();
         // Until those that came back together have renewed once more.
         fleet.pass(secs(300));
-        Row::of(name, &fleet, Endpoint::Tokens, end)
+        Row::of(name, fleet, Endpoint::Tokens, end)
     };
-    vec![outage(SHORT, secs(20)), outage(LONG, secs(600))]
+    let mut fleet = at_work();
+    vec![
+        outage(&mut fleet, SHORT, secs(20), &refused()),
+        outage(&mut fleet, LONG, secs(600), &refused()),
+        // Another fleet, as that one renews in step now.
+        outage(&mut at_work(), FAILS, secs(600), &Mode::status(500)),
+    ]
 }
 
 /// Proxies that check callers, and have keys all the time.
@@ -149,7 +163,7 @@ fn keys_gone() -> Vec<Row> {
     fleet.start_within(KEYS);
     fleet.pass(KEYS);
     fleet.ask(guarded(&key), 100, secs(5));
-    fleet.provider.all(&Mode::Resets);
+    fleet.provider.all(&refused());
     fleet.pass(secs(600));
     fleet.provider.all(&Mode::Works);
     let end = fleet.now;
@@ -214,7 +228,7 @@ fn a_fleet_that_starts_or_restarts_asks_once_for_each_proxy_and_refuses_nobody()
 /// A provider that is down for too many requests never comes back if its clients ask for more of them then.
 #[test]
 fn a_provider_that_comes_back_is_asked_no_more_than_three_times_as_often_as_usual() {
-    for row in [SHORT, LONG, KEYS_GONE].map(row) {
+    for row in [SHORT, FAILS, KEYS_GONE].map(row) {
         assert!(row.peak <= row.mean * 3.0, "{row}");
         assert!(row.meanwhile <= row.mean * 3.0, "{row}: {} meanwhile", row.meanwhile);
         assert!(row.recovery <= secs(161), "the widest gap between attempts is 160 s: {row}");

@@ -179,6 +179,38 @@ async fn however_the_provider_is_wrong_it_is_503_and_logged_and_heals() {
 }
 
 #[tokio::test]
+async fn what_envoy_says_of_a_provider_is_told_from_what_the_provider_says() {
+    let upstream = Upstream::start().await;
+    let [gone, nobody, busy] = [Idp::start().await, Idp::start().await, Idp::start().await];
+    let words =
+        "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
+    let mut builder = Envoy::builder().concurrency(1).cluster(envoy::cluster("service", upstream.address()));
+    let mut configuration = json!({
+        "issuers": {}, "inbound": { "rules": [] }, "outbound": { "credentials": {}, "rules": [] },
+    });
+    for (name, idp) in [("gone", &gone), ("nobody", &nobody), ("busy", &busy)] {
+        let mut cluster = envoy::cluster(name, idp.address());
+        if name == "nobody" {
+            cluster["load_assignment"]["endpoints"] = json!([]);
+        }
+        builder = builder.cluster(cluster);
+        add(&mut configuration, name, name, idp, Endpoint::Token);
+    }
+    busy.fault(Endpoint::Token, Fault::Status(503, words.to_owned()));
+    gone.stop().await;
+    let anybody = json!({ "match": { "path_prefix": "/" }, "allow": true });
+    configuration["inbound"]["rules"].as_array_mut().unwrap().push(anybody);
+    let envoy = builder.listener(listener(&Wasm::new(&configuration))).start().await.unwrap();
+    for line in [
+        "token of credential gone: unreachable: connection refused",
+        "token of credential nobody: unreachable: no healthy host",
+        "token of credential busy: status: status 503",
+    ] {
+        envoy.wait_for_log(line).await;
+    }
+}
+
+#[tokio::test]
 async fn what_fails_once_is_fetched_again_before_anybody_is_refused() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let mut configuration = both(&idp);

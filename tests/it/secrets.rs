@@ -18,7 +18,7 @@ use m2m_auth::dpop::shown::Terms;
 use m2m_auth::dpop::{Nonce, NonceKey};
 use m2m_auth::edits::Edits;
 use m2m_auth::filter::{Seen, Stop};
-use m2m_auth::io::{Call, Dice, Head, Instant, Now, Reply, RequestId};
+use m2m_auth::io::{Call, Dice, Head, Instant, Now, Reply, RequestId, Service};
 use m2m_auth::jwt::{self, Caller};
 use m2m_auth::lease::{Failure, Fresh, Lease};
 use m2m_auth::mistake;
@@ -143,7 +143,8 @@ fn store() -> Store {
 }
 
 fn held() -> Held {
-    store().token(CredentialId(0), now().instant, None).unwrap()
+    let service = Service::of(&Head::default());
+    store().token(CredentialId(0), now().instant, std::time::Duration::ZERO, service).unwrap()
 }
 
 fn cache() -> Cache<Caller> {

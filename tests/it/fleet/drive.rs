@@ -62,6 +62,8 @@ pub(crate) struct Fleet {
     pub(crate) requests: Requests,
     pub(crate) request: Head,
     last_well: Duration,
+    /// When each got what it should have, as far as it was without.
+    pub(crate) wells: Vec<Duration>,
 }
 
 impl Fleet {
@@ -79,7 +81,13 @@ impl Fleet {
             requests: Requests::default(),
             request: Head::default(),
             last_well: Duration::ZERO,
+            wells: Vec::new(),
         }
+    }
+
+    /// How many proxies it has.
+    pub(crate) fn size(&self) -> usize {
+        self.proxies.len()
     }
 
     /// All start, or start again, evenly over that time.
@@ -141,6 +149,7 @@ impl Fleet {
                 let failed = reply.status != Some(200);
                 if state.needs && !failed {
                     self.last_well = self.now;
+                    self.wells.push(self.now);
                 }
                 state.needs = failed;
                 if let Some(plugin) = &mut state.plugin {

@@ -136,7 +136,7 @@ fn a_service_that_has_taken_the_token_for_a_minute_is_believed_at_once_when_it_r
     fetches(&mut world, 120, &["payment"], |_| true);
     for _ in 0..61 {
         let sent = sent(&mut world, &to("payment"));
-        world.upstream_takes(&sent);
+        world.upstream_accepts(&sent);
         world.pass(secs(1));
     }
     let before = world.provider.count(Endpoint::Tokens);

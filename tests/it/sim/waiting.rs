@@ -301,3 +301,25 @@ fn whose_caller_is_verified_waits_whatever_the_body() {
     assert_eq!(world.outcome(known).status(), 0);
     assert_eq!(world.outcome(unknown).reason(), "too_many_waiting");
 }
+
+#[test]
+fn a_request_is_held_for_an_attempt_that_begins_before_its_time_is_up() {
+    for (timeout, status) in [("10s", 200), ("2s", 503)] {
+        let mut configuration = without_discovery(outbound());
+        configuration["waiting"] = json!({ "timeout": timeout });
+        let mut world = World::new(&configuration);
+        world.provider.tokens = Mode::retry_after(429, "3");
+        world.pass(millis(100));
+        let id = world.send(&pay());
+        world.provider.tokens = Mode::Works;
+        world.pass(secs(4));
+        let outcome = world.outcome(id);
+        assert_eq!(outcome.status(), status, "{timeout}: {outcome:?}");
+        if status == 503 {
+            assert!(
+                outcome.at_once() && outcome.retry_after() == Some(3),
+                "it could not be had in time: {outcome:?}"
+            );
+        }
+    }
+}

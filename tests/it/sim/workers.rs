@@ -1,7 +1,7 @@
 //! Several workers at one board: who fetches, who reads, and what happens when the one who fetches dies.
 
 use crate::sim::provider;
-use crate::sim::world::signer;
+use crate::sim::world::{inbound, signer, without_discovery};
 use m2m_auth::dpop::Key;
 use m2m_auth::edits::Edit;
 use m2m_auth::io::{Call, Head, Instant, Now, Reply, RequestId};
@@ -128,6 +128,18 @@ impl Process {
         }
     }
 
+    /// The same in steps of a second.
+    fn pass_seconds(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now += Duration::from_secs(1);
+            let now = self.clock();
+            for worker in &mut self.workers {
+                worker.plugin.tick(now);
+                worker.drain();
+            }
+        }
+    }
+
     /// Calls that nobody has answered yet, over all workers.
     fn calls(&self) -> usize {
         self.workers.iter().map(|worker| worker.calls.len()).sum()
@@ -250,8 +262,11 @@ fn workers_back_off_together() {
         assert!(pair[1] - pair[0] >= Duration::from_millis(900), "{asked:?}");
     }
     for worker in 0..4 {
-        let step = process.request(worker, 1);
-        assert!(matches!(step, Step::Answer(ref answer) if answer.status == 503), "{step:?}");
+        assert_eq!(
+            process.request(worker, 1),
+            Step::Wait,
+            "all know that the next attempt is less than 30 s away"
+        );
     }
 }
 
@@ -653,12 +668,87 @@ fn a_record_that_no_configuration_of_the_worker_uses_any_more_holds_no_token() {
         records.values().any(|(record, _)| String::from_utf8_lossy(record).contains(text))
     };
     let now = process.clock();
-    process.workers[0].plugin.vacate(|_| true, now.instant);
+    process.workers[0].plugin.vacate(|_| true, now);
     assert!(holds(&process, "the-old-token"), "another configuration still uses it");
-    process.workers[0].plugin.vacate(|_| false, now.instant);
+    process.workers[0].plugin.vacate(|_| false, now);
     assert!(!holds(&process, "the-old-token"));
     // What the other worker has, it keeps until it renews it.
     process.pass(Duration::from_millis(1100));
     assert!(matches!(process.request(1, 1), Step::Forward(_)));
     assert_eq!(process.calls(), 0, "an empty record makes nobody fetch");
+}
+
+/// A process that has keys, of which each worker is asked for one that is not among them.
+fn with_keys(workers: u64) -> Process {
+    let configuration = without_discovery(inbound()).to_string();
+    let policy = || Policy::read(configuration.as_bytes(), &|_| Some(provider::MARK.to_owned())).unwrap();
+    let mut process = Process::with(workers, policy);
+    process.pass_seconds(1);
+    let body = json!({ "keys": [provider::Key::number(1).jwk()] }).to_string().into_bytes();
+    process.answer(&Reply { status: Some(200), body: Some(body), ..Reply::default() });
+    process.pass_seconds(5);
+    process
+}
+
+#[test]
+fn what_a_provider_asks_one_worker_for_holds_for_all_however_urgent_their_requests() {
+    let mut process = with_keys(8);
+    let bearer = format!("Bearer {}", provider::made_up("new"));
+    let fields =
+        [(":method", "GET"), (":path", "/inventory"), (":authority", "s"), ("authorization", &bearer)];
+    let ask = |process: &mut Process| {
+        for worker in 0..8 {
+            let (head, now) = (fields.into_iter().collect(), process.clock());
+            process.workers[worker].plugin.request(RequestId(1), head, now);
+        }
+        process.pass_seconds(1);
+    };
+    ask(&mut process);
+    let head: Head = [("retry-after", "200")].into_iter().collect();
+    let patience = Reply { status: Some(503), head, body: Some(Vec::new()), ..Reply::default() };
+    process.answer(&patience);
+    let mut calls = 0;
+    for _ in 0..190 {
+        ask(&mut process);
+        if process.calls() > 0 {
+            calls += 1;
+            process.answer(&patience);
+        }
+    }
+    assert_eq!(calls, 0, "asked again within Retry-After");
+}
+
+#[test]
+fn a_shorter_max_backoff_that_is_pushed_shortens_the_running_pause() {
+    let failing = |max_backoff: &str| {
+        let configuration = json!({
+            "issuers": { "idp": {
+                "issuer": "idp", "cluster": "idp", "token_endpoint": "http://idp/token", "max_backoff": max_backoff,
+            } },
+            "outbound": {
+                "credentials": { "c": { "issuer": "idp", "client_id": "c", "client_secret": { "inline": "hush" } } },
+                "rules": [{ "credential": "c" }],
+            },
+        });
+        Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap()
+    };
+    let mut process = Process::with(1, || failing("300s"));
+    let denied = json!({ "error": "invalid_scope" }).to_string().into_bytes();
+    let denied = Reply { status: Some(400), body: Some(denied), ..Reply::default() };
+    let mut quiet = 0;
+    // Until a pause lasts for half a minute.
+    while quiet < 30 {
+        process.pass_seconds(1);
+        quiet += 1;
+        if process.calls() > 0 {
+            process.answer(&denied);
+            quiet = 0;
+        }
+    }
+    process.workers.clear();
+    let plugin =
+        Plugin::sharing(failing("5s"), Box::new(Compact), signer(), Box::new(process.board.clone()), 7);
+    process.workers.push(Worker { plugin, calls: Vec::new(), settled: Vec::new() });
+    process.pass_seconds(6);
+    assert_eq!(process.calls(), 1, "within the new bound");
 }

@@ -520,12 +520,9 @@ impl World {
         self.check();
     }
 
-    /// The upstream takes what was attached.
-    pub(crate) fn upstream_takes(&mut self, sent: &Sent) {
-        let now = self.clock();
-        self.plugin.accepted_upstream(sent, now);
-        self.drain();
-        self.check();
+    /// The upstream accepts what was attached.
+    pub(crate) fn upstream_accepts(&mut self, sent: &Sent) {
+        self.upstream_answers(sent, &[(":status", "200")].into_iter().collect());
     }
 
     /// The upstream answers what carried a proof.
