@@ -3,12 +3,13 @@
 //! After each event the driver drains [`Plugin::poll`] and sleeps until [`Plugin::deadline`]. It knows no host and no
 //! clock, so an hour of token life is a test of microseconds.
 
+mod upstream;
 mod waiters;
 
 use crate::assertion::Signer;
 use crate::audit::Audit;
 use crate::dpop::shown::Used;
-use crate::edits::{Edits, Sent};
+use crate::edits::Edits;
 use crate::filter::{Request, Seen, Stop, ran_out};
 use crate::io::{Call, Dice, Head, Instant, Now, Reply, RequestId, Response};
 use crate::lease::Cause;
@@ -23,12 +24,6 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 use waiters::{Full, PORTION, Waiter, Waiters};
-
-/// Whether the service has answered, and no later filter of this Envoy, by what Envoy says of it. Among the filters of a cluster
-/// nothing is said yet of what the service has answered.
-fn is_of_the_service(code_details: Option<&[u8]>) -> bool {
-    matches!(code_details, None | Some(b"" | b"via_upstream"))
-}
 
 /// From one portion to the next: as soon as the host can.
 const NEXT_PORTION: Duration = Duration::from_millis(1);
@@ -204,56 +199,9 @@ impl Plugin {
         self.waiters = std::mem::take(&mut dismissed.waiters);
     }
 
-    /// The service refused a token of ours.
-    pub fn refused_upstream(&mut self, sent: &Sent, now: Now) {
-        let credential = sent.want.credential().map_or("?", |id| self.store.credential_name(id));
-        self.stats.count(Event::RefusedUpstream, credential, "");
-        self.store.refused_upstream(sent.want, sent.serial, sent.service, now.instant);
-    }
-
-    /// Whether a service has refused a token lately. Then it matters which one a request goes to, and which ones accept theirs.
-    pub fn remembers_refusals(&self) -> bool {
-        self.store.remembers_refusals()
-    }
-
     /// The machine has slept, as the wall clock says.
     pub fn slept(&mut self, now: Now) {
         self.store.slept(now.instant, &mut self.dice);
-    }
-
-    /// A request that left with a token was answered: the token may be refused, and the service may want its nonce in the next proof
-    /// (RFC 9449 section 9). `code_details` are what Envoy says of who answered: a later filter of it says nothing of the token.
-    pub fn answered(
-        &mut self,
-        sent: &Sent,
-        response: &Head,
-        now: Now,
-        code_details: impl FnOnce() -> Option<Vec<u8>>,
-    ) {
-        if let Some(origin) = sent.origin.clone() {
-            self.store.learn_nonce(origin, response);
-        }
-        self.judged(sent, response, now, code_details);
-    }
-
-    /// What a response, or its trailers, says of the token: that the service refuses it, or accepts it.
-    pub fn judged(
-        &mut self,
-        sent: &Sent,
-        response: &Head,
-        now: Now,
-        code_details: impl FnOnce() -> Option<Vec<u8>>,
-    ) {
-        let is_refused = sent.is_refused(response);
-        let is_news = is_refused || self.remembers_refusals() && sent.is_accepted(response);
-        if !is_news || !is_of_the_service(code_details().as_deref()) {
-            return;
-        }
-        if is_refused {
-            self.refused_upstream(sent, now);
-        } else {
-            self.store.accepted_upstream(sent.want, sent.serial, sent.service, now.instant);
-        }
     }
 
     /// The next thing to do, if there is one.

@@ -8,6 +8,7 @@ mod endpoints;
 mod exchanged;
 mod gate;
 mod introspected;
+mod issuer;
 mod keyed;
 mod keys;
 mod proofs;
@@ -24,20 +25,17 @@ mod workers;
 
 use crate::assertion::Signer;
 use crate::budget::Budget;
-use crate::cache::{Cache, Capacity};
-use crate::discovery::{Metadata, Place};
 use crate::io::{Call, Dice, Instant, Now, Reply};
 use crate::jwk::KeySet;
 use crate::jwt::Caller;
-use crate::lease::{Attempt, Cause, Failure, Lease, Outlook, Pace};
+use crate::lease::{Attempt, Cause, Failure, Lease, Outlook};
 use crate::oauth::Token;
-use crate::policy::{self, CredentialId, IssuerId, Policy};
+use crate::policy::{CredentialId, IssuerId, Policy};
 use crate::share::{Alone, Board, Seat};
 use crate::stats::Tally;
 pub use exchanged::Subject;
-use introspected::Introspections;
-
-use keys::{Keys, KeysCrossed};
+use issuer::{IssuerState, issuer_pace};
+use keys::Keys;
 use proofs::Proofs;
 use replays::Replays;
 use replies::Read;
@@ -47,7 +45,6 @@ use std::hash::RandomState;
 use std::rc::Rc;
 use std::time::Duration;
 use tokens::CredentialState;
-use unknown::Unknown;
 pub use want::{Missing, Outcome, Ticket, Want};
 
 /// A token, and which one of its credential it is.
@@ -91,28 +88,6 @@ pub struct Store {
     /// When a service refused a token last.
     refused_at: Option<Instant>,
 }
-
-#[derive(Debug)]
-struct IssuerState {
-    metadata: Lease<Metadata>,
-    keys: Lease<Keys>,
-    /// Callers already verified with the present keys: a change of keys empties it.
-    verified: Cache<Caller>,
-    /// Key names that a fetch did not bring.
-    unknown: Unknown,
-    /// Where the metadata is asked for next, and whether the other location was asked before it in this round.
-    place: Place,
-    asked_other: bool,
-    /// Until when nothing is asked at the discovered endpoints, as the metadata is asked whether they have moved.
-    moved_until: Instant,
-    /// What it says of tokens, if it is asked.
-    introspections: Option<Introspections>,
-    keys_crossed: KeysCrossed,
-}
-
-/// Verified tokens of one issuer: more callers than a service has in a token's life, and as a token has about 1 KB, 4 MiB of the
-/// worker's memory for the tokens, and as much for their claims.
-const VERIFIED: Capacity = Capacity { entries: 4096, key_bytes: 4 * 1024 * 1024 };
 
 /// The least time between two fetches of a key set for the sake of unknown names. A request with a new key waits that
 /// long at most, which is less than a request waits by default; a flood of made-up names costs one fetch per interval.
@@ -461,51 +436,6 @@ impl fmt::Debug for Store {
         let mut store = f.debug_struct("Store");
         store.field("issuers", issuers).field("credentials", credentials).finish_non_exhaustive()
     }
-}
-
-impl IssuerState {
-    fn new(issuer: &policy::Issuer, patience: Duration) -> Self {
-        let pace = issuer_pace(issuer);
-        let keys =
-            issuer.jwks.as_ref().map_or_else(|| Lease::new(pace), |keys| Lease::fixed(Keys::given(keys)));
-        let metadata = Lease::new(pace);
-        Self {
-            metadata,
-            keys,
-            verified: Cache::new(VERIFIED),
-            unknown: Unknown::default(),
-            place: Place::default(),
-            asked_other: false,
-            moved_until: Instant::default(),
-            introspections: Introspections::of(issuer, pace, patience),
-            keys_crossed: KeysCrossed::default(),
-        }
-    }
-
-    /// The keys are on their way; so may be the metadata that says where they are.
-    fn until_keys(
-        &self,
-        policy: &policy::Issuer,
-        issuer: IssuerId,
-        now: Instant,
-        patience: Duration,
-    ) -> Missing {
-        if policy.jwks_uri.is_some() || self.keys.in_flight() {
-            return Missing::Wait(Want::Keys(issuer));
-        }
-        match self.metadata.outlook(now, patience) {
-            Outlook::Good(_) => Missing::Wait(Want::Keys(issuer)),
-            Outlook::Coming => Missing::Wait(Want::Metadata(issuer)),
-            Outlook::Failing(wait) => Missing::Unavailable(wait),
-        }
-    }
-}
-
-/// How eagerly an issuer is asked.
-fn issuer_pace(issuer: &policy::Issuer) -> Pace {
-    let usual = Pace::default();
-    let config_cap = usual.config_cap.min(issuer.max_backoff);
-    Pace { timeout: issuer.timeout, widest: issuer.max_backoff, config_cap, ..usual }
 }
 
 /// Ends a fetch with what its answer brings; tells the news, or the failure.

@@ -602,10 +602,10 @@ mod tests {
         let to = |location: &str| told(302, &[("location", location)], "");
         assert_eq!(
             to("https://login.example.com/sso?state=1#x"),
-            "configuration: status 302 to https://login.example.com/sso, which is not followed"
+            "status: status 302 to https://login.example.com/sso, which is not followed"
         );
         for odd in ["", "https://idp/hush", "https://me:pw@idp/", "/eyJhbGciOi", "?code=1"] {
-            assert_eq!(to(odd), "configuration: status 302", "{odd}");
+            assert_eq!(to(odd), "status: status 302", "{odd}");
         }
         assert!(to(&"x".repeat(1000)).len() < 200 && !to("/a\r\nb").contains('\n'));
         assert_eq!(

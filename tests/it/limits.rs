@@ -76,7 +76,8 @@ fn each_limit_is_crossed_by_a_test() {
 fn each_limit_is_told_by_a_metric() {
     let (stats, causes) = (read("src/stats.rs"), read("src/lease.rs"));
     let reasons = [read("src/reply.rs"), read("src/jwt.rs"), read("src/dpop/shown.rs")].concat();
-    let bounds = [read("src/store/crossed.rs"), read("src/plugin.rs")].concat();
+    let bounds =
+        [read("src/store/crossed.rs"), read("src/plugin.rs"), read("src/plugin/upstream.rs")].concat();
     for row in table() {
         if row[5] == "a mistake" {
             continue; // the configuration is refused, and Envoy's own counters tell that

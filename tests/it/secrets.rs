@@ -235,7 +235,7 @@ fn printed() -> Vec<(&'static str, String)> {
 /// What can be printed too, but is made of nothing that a secret or a token is put into: names, places, numbers, choices,
 /// public keys, and texts of our own.
 const HARMLESS: &str = "
-    Absent Algorithm Alone Ambiguous At Answers Asks AssertionAlgorithm Attach Attempt Audiences Audit Bound Certificate AuthMethod Capacity Cause ClaimPath
+    Absent Algorithm Alone Ambiguous At Answers Asks AssertionAlgorithm Attach Attempt Audiences Audit Backoff Bound Certificate AuthMethod Capacity Cause ClaimPath
     Claims Clock Compact Conditions Counter CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault
     Field GrantType HeaderMatch HeaderValue Host Inbound InboundRule Instant Introspect Issuer IssuerId Key Layout Manner Match Material
     Metadata Missing Mistake Mode Names Now OutboundRule Outcome Outlook Pace Path PathMatch Place Preset Proof Quantifier Refusal
