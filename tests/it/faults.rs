@@ -72,6 +72,13 @@ async fn a_provider_whose_clock_is_two_minutes_off_costs_nothing() {
 }
 
 #[tokio::test]
+async fn a_service_that_refuses_every_token_costs_no_other_service_a_request() {
+    let outcome = play(Scenario::ServiceRefuses).await;
+    assert_eq!(outcome.failed, 0, "{outcome:?}");
+    assert!(outcome.fetches <= 2, "a token is not renewed for each refusal: {outcome:?}");
+}
+
+#[tokio::test]
 async fn a_secret_that_is_changed_at_once_costs_nothing_where_both_are_known() {
     let outcome = play(Scenario::SecretRotated).await;
     assert_eq!(outcome.by_status.keys().copied().collect::<Vec<_>>(), [200], "{outcome:?}");

@@ -28,6 +28,10 @@ struct Row {
 }
 
 fn play(size: usize, capacity: Option<u32>) -> Row {
+    play_for(secs(600), size, capacity)
+}
+
+fn play_for(outage: Duration, size: usize, capacity: Option<u32>) -> Row {
     let mut fleet = Fleet::new(&without_discovery(outbound()), size);
     fleet.start_within(TOKENS);
     fleet.pass(TOKENS);
@@ -35,7 +39,7 @@ fn play(size: usize, capacity: Option<u32>) -> Row {
     // Each proxy is asked every ten seconds, of ten thousand every tenth.
     let nth = size.div_ceil(1000);
     fleet.ask(outgoing(), nth, secs(10));
-    fleet.pass(secs(600));
+    fleet.pass(outage);
     fleet.provider.all(&Mode::Works);
     fleet.provider.capacity = capacity;
     let end = fleet.now;
@@ -102,6 +106,13 @@ fn a_fleet_of_any_size_is_soon_back_and_no_provider_stays_overwhelmed() {
         };
         assert!(row.all.is_some_and(|own| own <= all) && row.refused < refused, "{row}");
     }
+}
+
+#[test]
+fn after_three_minutes_without_a_provider_twenty_proxies_are_soon_back() {
+    println!("the provider is gone for 3 minutes:");
+    let row = play_for(secs(180), 20, None);
+    assert!(row.all.is_some_and(|all| all <= secs(21)) && row.refused < 2.0, "{row}");
 }
 
 #[test]

@@ -329,7 +329,6 @@ fn a_provider_that_asks_for_three_seconds_is_asked_once_more_after_them() {
 }
 
 #[test]
-#[ignore = "not yet: a request is not held for an attempt that is near"]
 fn a_held_request_waits_as_long_as_the_provider_asks_and_the_configuration_allows() {
     let mut play = play("E26-hold-and-retry-after", busy_at_first());
     let end = play.ask("/", &[]);

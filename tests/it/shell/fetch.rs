@@ -11,7 +11,7 @@ use serde_json::json;
 use std::time::Duration;
 
 /// A little longer than a request waits by default.
-const WAITING: Duration = Duration::from_millis(3100);
+const WAITING: Duration = Duration::from_millis(5100);
 
 #[test]
 fn the_first_tick_fetches_everything_and_then_the_worker_sleeps() {

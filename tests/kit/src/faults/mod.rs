@@ -15,7 +15,7 @@ use crate::{
     json,
     load::{Exchange, Load, Report, Running},
 };
-use stage::{AHEAD, CLIENT, Stage};
+use stage::{AHEAD, CLIENT, REFUSING, Stage};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant, SystemTime},
@@ -69,6 +69,8 @@ pub enum Scenario {
     SecretRotated,
     /// Nothing, but the filter stands in the cluster, not in the listener.
     ClusterFilter,
+    /// Another service, which gets a tenth as many requests with the same credential, answers 401 to each.
+    ServiceRefuses,
 }
 
 /// What became of it.
@@ -98,7 +100,7 @@ enum Gap {
 
 impl Scenario {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ShortLife,
         Self::Slow,
         Self::Errors,
@@ -111,6 +113,7 @@ impl Scenario {
         Self::Clock,
         Self::SecretRotated,
         Self::ClusterFilter,
+        Self::ServiceRefuses,
     ];
 
     /// What stands in the table, with the times of this order.
@@ -136,6 +139,7 @@ impl Scenario {
                 format!("the provider changes the client's secret at once, tokens live {life} s")
             }
             Self::ClusterFilter => format!("nothing for {span} s, the filter stands in the cluster"),
+            Self::ServiceRefuses => "another service refuses every token".to_owned(),
         }
     }
 
@@ -169,7 +173,7 @@ impl Scenario {
         let begun = Instant::now();
         let load = Load::of(stage.request()).open_loop().stamped().connections(16).rate(order.rate);
         let load = load.duration(order.span).start();
-        let gaps = self.happen(&mut stage, &load, order.span, &slow).await;
+        let gaps = self.happen(&mut stage, &load, order, &slow).await;
         let report = load.finish().await;
         let asked = stage.idp.requests(Endpoint::Token).into_iter().map(|request| request.at);
         let (life, patience) = (Duration::from_secs(life), order.patience);
@@ -182,7 +186,8 @@ impl Scenario {
     }
 
     /// Lets happen what is to happen during the load.
-    async fn happen(self, stage: &mut Stage, load: &Running, span: Duration, slow: &Gate) -> Vec<Gap> {
+    async fn happen(self, stage: &mut Stage, load: &Running, order: &Order, slow: &Gate) -> Vec<Gap> {
+        let Order { span, rate, .. } = *order;
         let (start, end) = (span / 3, span / 3 + self.gap(span));
         match self {
             Self::ShortLife => {
@@ -197,6 +202,12 @@ impl Scenario {
                 return Vec::new();
             }
             Self::ClusterFilter => return Vec::new(),
+            Self::ServiceRefuses => {
+                let other = Load::of(stage.request().header("host", REFUSING)).open_loop().connections(4);
+                let report = other.rate(rate / 10.0).duration(span).start().finish().await;
+                assert!(report.only(401), "it refuses every token");
+                return Vec::new();
+            }
             Self::Errors | Self::CutInHalf | Self::Garbage => {
                 load.at(start).await;
                 let fault = match self {

@@ -25,6 +25,8 @@ const NEXT: &str = "order-secret-next";
 /// The secret of Envoy's own filter, and the file with it.
 const SECRET_NAME: &str = "order-service-secret";
 const SECRET_FILE: &str = "order-service-secret.json";
+/// The host of a service that refuses every token.
+pub(super) const REFUSING: &str = "refusing.example.com";
 /// The claim by which the service knows how far the provider's clock is ahead: it lives by that clock.
 pub(super) const AHEAD: &str = "kit_clock_ahead";
 
@@ -49,7 +51,10 @@ impl Stage {
     ) -> Result<Self, StartError> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let upstream = Upstream::start().await;
-        upstream.answer_by(|request| (!shows_a_good_token(request)).then(|| Reply::new(401, &[])));
+        upstream.answer_by(|request| {
+            let refuses = request.header("host").as_deref() == Some(REFUSING);
+            (refuses || !shows_a_good_token(request)).then(|| Reply::new(401, &[]))
+        });
         let value = match filter {
             Filter::Native => {
                 let (endpoint, scopes) = (idp.url(Endpoint::Token), ["inventory-api"]);
