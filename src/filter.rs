@@ -114,6 +114,9 @@ impl<'a> Request<'a> {
         // Never believe a client's copy of what we assert; and what is judged must be what the service reads.
         inbound.own_headers.iter().for_each(|name| edits.remove_own(name, self.head));
         inbound.judged_headers.iter().for_each(|name| edits.remove_lookalikes(name, self.head));
+        if target.drops_any(&inbound.own_headers) || target.drops_any(&inbound.judged_headers) {
+            return Err(Ambiguity::Header.into());
+        }
         if let Some(answer) = inbound.resource.as_ref().and_then(|resource| resource.answer(target)) {
             return Err(Stop::Answer(answer));
         }

@@ -292,6 +292,8 @@ pub struct Reply {
     pub body: Option<Vec<u8>>,
     /// Why there is no status, if the host knows.
     pub note: Cow<'static, str>,
+    /// Whether it was not even called.
+    pub no_connection: bool,
 }
 
 /// The largest body that the shell copies out of the host: as many keys as a set may have ([`crate::jwk::MAX_KEYS`]), each with a chain of

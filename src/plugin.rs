@@ -189,9 +189,14 @@ impl Plugin {
     /// This worker is replaced: whoever waits is answered, and those that are too many for one callback are left to
     /// [`Plugin::succeed`].
     pub fn dismiss(&mut self, now: Now) {
-        self.store.retire(now.instant);
+        self.retire(now);
         self.waiters.dismiss();
         self.take_turns(now);
+    }
+
+    /// The host ends this worker's calls: another worker may fetch at once what it was fetching.
+    pub fn retire(&mut self, now: Now) {
+        self.store.retire(now.instant);
     }
 
     /// This worker, which is new, answers those that a dismissed one has left behind.

@@ -166,6 +166,17 @@ impl<'a> Target<'a> {
         values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
     }
 
+    /// Whether the next proxy removes one of these headers, as `Connection` names it (RFC 9110 section 7.6.1). Envoy forwards
+    /// that header if the connection is to be upgraded, and only then.
+    pub fn drops_any(&self, headers: &[Rc<str>]) -> bool {
+        let is_upgrade = self.head.first("upgrade").is_some();
+        let options = || self.head.all("connection").flat_map(|line| line.split(|byte| *byte == b','));
+        is_upgrade
+            && options()
+                .map(<[u8]>::trim_ascii)
+                .any(|option| headers.iter().any(|header| option.eq_ignore_ascii_case(header.as_bytes())))
+    }
+
     /// Where it goes.
     pub fn route(&self) -> &'a Route {
         self.head.route()
@@ -540,6 +551,39 @@ mod tests {
         assert_eq!(announced(&of(&[])), None);
         for field in [("x-http-method-override", "PUT"), ("origin", "b")] {
             assert_eq!(announced(&of(&[field]).without_body()), None, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_to_be_upgraded_may_become_a_get() {
+        let get = Match { methods: vec!["GET".into()], ..Match::default() };
+        let rules = [get, Match::default()];
+        for (method, upgrade, rule) in [
+            ("POST", None, Ok(Some(1))),
+            ("POST", Some("websocket"), Err(Ambiguity::Method)),
+            ("GET", Some("websocket"), Ok(Some(0))),
+        ] {
+            let fields = [(":method", method), (":path", "/")];
+            let head: Head = fields.into_iter().chain(upgrade.map(|value| ("upgrade", value))).collect();
+            assert_eq!(chosen(&rules, &head), rule, "{method} {upgrade:?}");
+            assert_eq!(chosen(&rules[1..], &head), Ok(Some(0)), "{method} {upgrade:?}: no rule looks at it");
+        }
+    }
+
+    #[test]
+    fn headers_that_connection_names_are_dropped_where_the_connection_is_upgraded() {
+        let drops = |upgrade: &[(&str, &str)], connection: &str| {
+            let fields =
+                upgrade.iter().copied().chain([("connection", "keep-alive"), ("connection", connection)]);
+            let head: Head = fields.collect();
+            Target::of(&head).drops_any(&["x-caller".into(), "x-tenant".into()])
+        };
+        let upgrade = [("upgrade", "websocket")];
+        for connection in ["x-caller", "Upgrade, X-Tenant", "upgrade,x-other , x-caller"] {
+            assert!(drops(&upgrade, connection) && !drops(&[], connection), "{connection}");
+        }
+        for connection in ["Upgrade", "", "x-callers", "x-caller x"] {
+            assert!(!drops(&upgrade, connection), "{connection}");
         }
     }
 

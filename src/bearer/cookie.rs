@@ -8,6 +8,9 @@ pub(super) fn value<'a>(head: &'a Head, name: &str) -> Result<&'a [u8], Absent> 
     if head.all("cookie").map(<[u8]>::len).sum::<usize>() > MAX_BYTES {
         return Err(Absent::TooLarge);
     }
+    if head.all("cookie").any(|line| hides(line, name)) {
+        return Err(Absent::Several);
+    }
     let mut values = pairs(head).filter(|pair| is(pair, name)).map(|pair| divided(pair).1);
     let value = values.next().ok_or(Absent::None)?;
     if values.next().is_some() {
@@ -20,6 +23,17 @@ pub(super) fn value<'a>(head: &'a Head, name: &str) -> Result<&'a [u8], Absent> 
 /// Whether a cookie has this name, to the letter.
 pub(super) fn is(pair: &[u8], name: &str) -> bool {
     divided(pair).0 == name.as_bytes()
+}
+
+/// Whether some server finds a cookie of this name where RFC 6265 sees none: some divide cookies at commas, at white space or
+/// behind a quote, as Python's `http.cookies` does.
+fn hides(line: &[u8], name: &str) -> bool {
+    let divides = |byte: u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b'"');
+    line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).any(|pair| {
+        let starts = pair.iter().enumerate().filter(|(_, byte)| divides(**byte)).map(|(at, _)| at);
+        let rests = starts.filter_map(|at| pair.get(at..)?.get(1..)?.strip_prefix(name.as_bytes()));
+        rests.into_iter().any(|rest| rest.trim_ascii_start().starts_with(b"="))
+    })
 }
 
 /// The header's value without those cookies, empty if no other is left; none if there is none of them.

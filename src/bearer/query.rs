@@ -9,7 +9,8 @@ pub(super) fn value<'a>(path: &'a [u8], name: &str) -> Result<Cow<'a, [u8]>, Abs
     if query.len() > MAX_BYTES {
         return Err(Absent::TooLarge);
     }
-    if pieces(query).any(|piece| !is(piece, name) && looks_like(piece, name)) {
+    let others = query.split(|byte| matches!(byte, b'&' | b';'));
+    if others.filter(|piece| !is(piece, name)).any(|piece| looks_like(piece, name)) || hides(query, name) {
         return Err(Absent::Several);
     }
     let mut values = pieces(query).filter(|piece| is(piece, name)).map(|piece| divided(piece).1);
@@ -29,10 +30,15 @@ pub(super) fn is(piece: &[u8], name: &str) -> bool {
     decoded(divided(piece).0).eq(name.bytes())
 }
 
+/// Whether a parameter of this name stands behind a `;`, at which some servers divide too (HTML 4.01, appendix B.2.2).
+fn hides(query: &[u8], name: &str) -> bool {
+    pieces(query).any(|piece| piece.split(|byte| *byte == b';').skip(1).any(|part| is(part, name)))
+}
+
 /// Whether some server takes it for this parameter: PHP makes `access_token` of `access.token`, of `access[token`, and of
-/// ` access_token`.
+/// ` access_token`; ASP.NET does not tell cases apart.
 fn looks_like(piece: &[u8], name: &str) -> bool {
-    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'_' };
+    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'_' };
     let own: Vec<u8> = decoded(divided(piece).0).take_while(|byte| *byte != 0).collect();
     own.trim_ascii().iter().copied().map(fold).eq(name.bytes().map(fold))
 }

@@ -56,7 +56,7 @@ impl Compiler<'_> {
     }
 }
 
-/// The headers that decisions depend on and whose names can be spelt in another way, each once.
+/// The headers that decisions depend on, each once.
 #[inline(never)]
 pub(super) fn judged_headers(rules: &[Rule]) -> Vec<Rc<str>> {
     let mut judged: Vec<Rc<str>> = Vec::new();
@@ -69,11 +69,10 @@ pub(super) fn judged_headers(rules: &[Rule]) -> Vec<Rc<str>> {
                 judged.push(Rc::from(XFCC));
             }
         }
-        if !rule.matches.methods.is_empty() {
+        if !rule.matches.methods.is_empty() || rule.cors_preflight {
             judged.extend(OVERRIDE_HEADERS.map(Rc::from));
         }
     }
-    judged.retain(|name| !name.bytes().all(|byte| byte.is_ascii_alphanumeric()));
     judged.sort();
     judged.dedup();
     judged

@@ -69,7 +69,10 @@ const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// The body of a good reply, or the fault that the reply is.
 pub fn body_of(reply: &Reply) -> Result<&[u8], Failure> {
-    let status = reply.status.ok_or_else(|| Failure::new(Cause::Unreachable, reply.note.clone()))?;
+    let status = reply.status.ok_or_else(|| Failure {
+        no_connection: reply.no_connection,
+        ..Failure::new(Cause::Unreachable, reply.note.clone())
+    })?;
     if !(200..300).contains(&status) {
         let fault = own_fault(reply).unwrap_or_else(|| status_fault(status, reply));
         return Err(Failure { retry_after: retry_after(reply), ..fault });

@@ -29,7 +29,7 @@ pub enum Ambiguity {
     Method,
     /// Its host.
     Host,
-    /// A header that it has several times.
+    /// A header that it has several times, or that its `Connection` header takes from the service.
     Header,
 }
 
@@ -90,11 +90,13 @@ impl<'a> Target<'a> {
         Ok(readings)
     }
 
-    /// The method in upper case, as some servers route it, and those that override it.
+    /// The method in upper case, as some servers route it; those that override it; and `GET` where the request is to be upgraded:
+    /// over HTTP/2 Envoy sends it as an extended CONNECT (RFC 8441), which the next proxy makes a GET again.
     fn other_methods(self) -> Result<Vec<Vec<u8>>, Ambiguity> {
         let own = self.method();
         let upper = own.iter().any(u8::is_ascii_lowercase).then(|| own.to_ascii_uppercase());
-        let others = self.override_methods().map(<[u8]>::to_ascii_uppercase);
+        let upgraded = self.head.first("upgrade").map(|_| b"GET".to_vec());
+        let others = self.override_methods().map(<[u8]>::to_ascii_uppercase).chain(upgraded);
         let mut methods = Vec::new();
         for method in upper.into_iter().chain(others) {
             if method != own && !methods.contains(&method) {

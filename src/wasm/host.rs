@@ -113,6 +113,9 @@ const NOT_FOUND: Refused = Refused(1);
 /// What the host says of arguments that it cannot use.
 pub(super) const BAD_ARGUMENT: Refused = Refused(2);
 
+/// What the host says of a call that it could not even begin.
+pub(super) const INTERNAL_FAILURE: Refused = Refused(10);
+
 /// What the host says when somebody else has written meanwhile.
 pub(super) const CAS_MISMATCH: u32 = 8;
 
@@ -411,8 +414,12 @@ pub(super) fn dispatch(call: &Call) -> Result<u32, Refused> {
     // The host takes whole milliseconds, and 0 for "never".
     let timeout = call.timeout.clamp(Duration::from_millis(1), Duration::from_secs(60));
     let body = (!call.body.is_empty()).then_some(call.body.as_slice());
-    proxy_wasm::hostcalls::dispatch_http_call(&endpoint.cluster, headers, body, Vec::new(), timeout)
-        .map_err(|_| BAD_ARGUMENT)
+    proxy_wasm::hostcalls::dispatch_http_call(&endpoint.cluster, headers, body, Vec::new(), timeout).map_err(
+        |status| match status {
+            proxy_wasm::types::Status::InternalFailure => INTERNAL_FAILURE,
+            _ => BAD_ARGUMENT,
+        },
+    )
 }
 
 #[cfg(test)]

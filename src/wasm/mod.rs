@@ -184,6 +184,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         board::withdraw(&self.plugin.records());
         let now = self.now();
+        self.plugin.retire(now);
         self.plugin.vacate(board::is_used, now);
     }
 }
@@ -311,15 +312,14 @@ impl Worker {
             match effect {
                 Effect::Log(level, line) => host::log(level, &format!("m2m-auth: {line}")),
                 Effect::Settle(RequestId(id), step) => self.settle(id, step),
-                Effect::Call(ticket, call) => {
-                    if let Ok(token) = host::dispatch(&call) {
-                        self.calls.push((token, ticket));
-                    } else {
-                        let cluster = &call.endpoint.cluster;
-                        let note = format!("cluster {cluster:?} not found in Envoy's configuration").into();
-                        self.plugin.reply(ticket, &Reply { note, ..Reply::default() }, now);
+                Effect::Call(ticket, call) => match host::dispatch(&call) {
+                    Ok(token) => self.calls.push((token, ticket)),
+                    Err(refused) => {
+                        let note = why_not_called(&refused, &call.endpoint.cluster).into();
+                        let reply = Reply { note, no_connection: true, ..Reply::default() };
+                        self.plugin.reply(ticket, &reply, now);
                     }
-                }
+                },
             }
         }
     }
@@ -374,6 +374,15 @@ impl Worker {
 /// Who made the response of the effective context, as Envoy says: `via_upstream`, or what its own filter calls its answer.
 fn code_details() -> Option<Vec<u8>> {
     host::property(&CODE_DETAILS).ok().flatten()
+}
+
+/// Why the host has made no call to this cluster.
+fn why_not_called(refused: &host::Refused, cluster: &str) -> String {
+    if *refused == host::INTERNAL_FAILURE {
+        format!("cluster {cluster:?} has no healthy host")
+    } else {
+        format!("cluster {cluster:?} not found in Envoy's configuration")
+    }
 }
 
 /// Takes the value of a key out.
@@ -433,7 +442,7 @@ fn received(body_size: usize) -> Reply {
     let status = head.first(":status").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
     let body =
         (body_size <= MAX_REPLY_BYTES).then(|| host::call_response_body(body_size).unwrap_or_default());
-    Reply { status, head, body, note: "the connection ended before the answer".into() }
+    Reply { status, head, body, note: "the connection ended before the answer".into(), no_connection: false }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]

@@ -203,7 +203,7 @@ async fn what_envoy_says_of_a_provider_is_told_from_what_the_provider_says() {
     let envoy = builder.listener(listener(&Wasm::new(&configuration))).start().await.unwrap();
     for line in [
         "token of credential gone: unreachable: connection refused",
-        "token of credential nobody: unreachable: no healthy host",
+        "token of credential nobody: unreachable: cluster \\\"nobody\\\" has no healthy host",
         "token of credential busy: status: status 503",
     ] {
         envoy.wait_for_log(line).await;

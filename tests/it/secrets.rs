@@ -80,7 +80,7 @@ fn policy() -> Policy {
 
 fn reply(body: &str) -> Reply {
     let head = [("set-cookie", MARK), ("x", &token())].into_iter().collect();
-    Reply { status: Some(200), head, body: Some(body.as_bytes().to_vec()), note: "".into() }
+    Reply { status: Some(200), head, body: Some(body.as_bytes().to_vec()), ..Reply::default() }
 }
 
 fn answer() -> String {

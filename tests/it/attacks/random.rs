@@ -148,7 +148,7 @@ proptest! {
 
     #[test]
     fn no_token_answer_breaks_a_request(body: Vec<u8>, status in 0..700_u16, headers in fields()) {
-        serve_token(Reply { status: Some(status), head: headers, body: Some(body), note: "".into() });
+        serve_token(Reply { status: Some(status), head: headers, body: Some(body), ..Reply::default() });
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What is judged is what runs: requests that servers read in different ways, on real Envoy and without a token.
 
-use crate::scene::{Scene, Shared, issuers};
+use crate::scene::{Scene, Shared, builder, issuers, listener, wasm};
 use m2m_auth_kit::client::Response;
+use m2m_auth_kit::envoy;
 use m2m_auth_kit::idp::Idp;
+use m2m_auth_kit::upstream::Upstream;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -82,6 +84,39 @@ async fn a_method_that_a_server_takes_for_another_is_refused() {
     assert_eq!(ask("POST", &[]).await.0, 200);
     assert_eq!(ask("POST", &[("x-http-method-override", "PATCH")]).await.0, 200, "one rule for both");
     assert!(scene.upstream.requests().iter().all(|request| !request.method.eq_ignore_ascii_case("delete")));
+}
+
+/// Envoy forwards `Connection` with requests that are to be upgraded, and makes an extended CONNECT of them over HTTP/2.
+#[tokio::test]
+async fn an_upgrade_changes_neither_the_rule_nor_the_headers_of_the_filter() {
+    let (idp, upstream) = (Idp::start().await, Upstream::start().await);
+    let require = json!({ "issuer": "keycloak", "audiences": ["inventory-service"] });
+    let configuration = json!({ "issuers": issuers(&idp), "inbound": { "rules": [
+        { "match": { "path_prefix": "/ws", "methods": ["GET"] }, "require": require },
+        { "match": { "path_prefix": "/ws" }, "allow": true },
+        { "match": { "path_prefix": "/caller" }, "require": require, "claims_to_headers": { "x-caller": "sub" } },
+    ] } });
+    let mut listener = listener(&wasm(&configuration));
+    envoy::manager_mut(&mut listener)["upgrade_configs"] = json!([{ "upgrade_type": "websocket" }]);
+    let builder = builder(&idp, &upstream).listener(listener);
+    let scene = Scene::of(idp, upstream, builder).await;
+    let upgrade = |method: &str, path: &str, connection: &str| {
+        let request = scene.request(method, path).header("upgrade", "websocket");
+        request.header("connection", connection)
+    };
+    for method in ["POST", "PUT", "DELETE"] {
+        let answer = upgrade(method, "/ws/admin", "Upgrade").send().await;
+        assert_eq!(reason(&answer), (400, "ambiguous_method".to_owned()), "{method}");
+    }
+    assert_eq!(upgrade("GET", "/ws/admin", "Upgrade").send().await.status, 401);
+    let token = scene.idp.token();
+    for connection in ["Upgrade, x-caller", "X-Caller,upgrade"] {
+        let answer = upgrade("GET", "/caller", connection).bearer(&token).send().await;
+        assert_eq!(reason(&answer), (400, "ambiguous_header".to_owned()), "{connection}");
+    }
+    assert!(scene.seen("/caller").is_empty());
+    upgrade("GET", "/caller", "Upgrade").bearer(&token).send().await;
+    assert_eq!(scene.seen("/caller")[0].headers_named("x-caller").len(), 1);
 }
 
 #[tokio::test]

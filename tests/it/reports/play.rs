@@ -159,7 +159,7 @@ fn asked(call: &Call, at: Duration) -> Asked {
 /// An answer of the provider.
 pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
     let head: Head = headers.iter().copied().collect();
-    Reply { status: Some(status), head, body: Some(body.as_bytes().to_vec()), note: "".into() }
+    Reply { status: Some(status), head, body: Some(body.as_bytes().to_vec()), ..Reply::default() }
 }
 
 /// An answer with this document.

@@ -3,7 +3,9 @@
 
 use super::clock;
 use super::host::{NOT_FOUND, Verifier};
-use super::scene::{bearing, both_ways, inbound, inbound_with_claim, issuers, outbound, plain, token};
+use super::scene::{
+    bearing, both_ways, inbound, inbound_with_claim, issuers, outbound, plain, provider, token,
+};
 use super::vm::Vm;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -286,6 +288,25 @@ fn verdict(configuration: &Value, circumstance: &dyn Fn(&Vm)) -> (bool, Vec<Stri
     let errors =
         vm.host(|host| host.log.iter().filter(|(level, _)| *level == 4).cloned().collect::<Vec<_>>());
     (accepted, errors.into_iter().map(|(_, line)| line).collect())
+}
+
+#[test]
+fn an_instance_that_is_deleted_while_it_fetches_leaves_the_fetch_to_another_at_once() {
+    let vm = Vm::with(&inbound());
+    vm.wake();
+    let first = vm.the_call();
+    let second = vm.another_root();
+    assert!(vm.configure_root(second, inbound().to_string().as_bytes()));
+    let request = vm.request_of(second, bearing(&token()), None);
+    vm.pass(Duration::from_millis(200));
+    assert!(request.waits() && vm.calls().len() == 1, "one of them fetches");
+    vm.delete_root(vm.root());
+    vm.pass(Duration::from_millis(200));
+    let call = vm.the_call();
+    assert_ne!(call.token, first.token);
+    vm.deliver(&call, provider(&call));
+    vm.pass(Duration::from_millis(10));
+    assert!(request.is_forwarded(), "{:?}", request.outcome());
 }
 
 #[test]

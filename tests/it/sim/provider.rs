@@ -379,5 +379,5 @@ fn reply_of(status: u16, body: &str) -> Reply {
 
 fn reply(status: u16, headers: &[(&'static str, String)], body: String) -> Reply {
     let head: Head = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Reply { status: Some(status), head, body: Some(body.into_bytes()), note: "".into() }
+    Reply { status: Some(status), head, body: Some(body.into_bytes()), ..Reply::default() }
 }
