@@ -191,6 +191,9 @@ bench: wasm ## measure side by side with Envoy's own filters
 faults: wasm ## play every fault through our filter and through Envoy's own, count the requests that it costs
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) run --quiet --locked --package m2m-auth-kit --bin faults -- $(FAULTS)
+ifeq ($(FAULTS),)
+	@$(CARGO) test --quiet --locked --package m2m-auth --test it -- --nocapture fleet::recovery::after_three_minutes
+endif
 
 .PHONY: desk
 desk: ## build the desk tool: check a configuration, explain a decision

@@ -112,7 +112,8 @@ fn a_fleet_of_any_size_is_soon_back_and_no_provider_stays_overwhelmed() {
 fn after_three_minutes_without_a_provider_twenty_proxies_are_soon_back() {
     println!("the provider is gone for 3 minutes:");
     let row = play_for(secs(180), 20, None);
-    assert!(row.all.is_some_and(|all| all <= secs(21)) && row.refused < 2.0, "{row}");
+    // A proxy whose token has not expired has time.
+    assert!(row.all.is_some_and(|all| all <= secs(45)) && row.refused < 1.0, "{row}");
 }
 
 #[test]
