@@ -152,7 +152,7 @@ impl<K: Kept, W> Keyed<K, W> {
         let yields = || own.rank > Rank::Known && self.asked.iter().any(|asked| asked.rank == Rank::Known);
         if (self.gate.is_for_one() && yields())
             || Count::of(others().map(|(_, flight)| flight)).is_full()
-            || !self.gate.has_room_beside(probes())
+            || (self.gate.is_shut() && !self.gate.has_room_beside(probes()))
             || (is_suspect && suspects() >= MOST_SUSPECTS.min(self.gate.most_suspects()))
         {
             return None;

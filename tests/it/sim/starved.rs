@@ -95,7 +95,6 @@ fn share(
     }
     world.pass(secs(6));
     let passed = sent.iter().filter(|id| world.outcome(**id).status() == 200).count();
-    println!("{fetch:?}, {mode:?}: {passed} of {} pass, {most} at one time", sent.len());
     (passed * 100 / sent.len(), sent.len(), most)
 }
 
@@ -176,7 +175,6 @@ fn a_provider_that_fails_is_probed_five_times_a_second_and_is_found_again_within
                 .map(|n| (start + secs(n + 1), start + secs(n + 2)))
                 .map(|(from, to)| times.iter().filter(|at| (from..to).contains(at)).count())
                 .max();
-            println!("{fetch:?}, {mode:?}: {} in 30 s, {most:?} in a second", times.len());
             assert!(most <= Some(6), "{most:?} in a second, {fetch:?} {mode:?}");
             world.pass(secs(6));
             let refused = world.outcomes().filter(|outcome| outcome.status() == 503).count();
