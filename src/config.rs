@@ -756,12 +756,14 @@ pub struct Waiting {
     /// How long a request waits for keys or a token. Default `5s`: below the usual timeouts of callers.
     pub timeout: Option<Span>,
     /// How many requests of one worker wait for one thing. Default 1000; each holds its headers and its stream. Of those that wait
-    /// for a key which the issuer's key set does not hold, at most 64: such a token may be made up.
+    /// for a key which the issuer's key set does not hold, at most 64, with at most a quarter of `max_bytes`: such a token may be
+    /// made up.
     pub requests: Option<usize>,
     /// How many bytes the requests of one worker take up that wait and whose callers are not verified yet: their headers, and their
     /// `content-length`, at most 1 MiB, as Envoy reads no more of a body by default. A body whose length is not declared counts as
-    /// 1 MiB, a request without a body as its headers. Default 67108864 (64 MiB): some 60 such bodies, or all of the 1000
-    /// requests if they have none. The one too many gets 503 `too_many_waiting`.
+    /// 1 MiB, a request without a body as its headers. Bodies take three quarters of it at most, so that requests without one
+    /// still wait beside them. Default 67108864 (64 MiB): some 48 such bodies, and all of the 1000 requests if they have none.
+    /// The one too many gets 503 `too_many_waiting`.
     pub max_bytes: Option<usize>,
 }
 

@@ -249,7 +249,8 @@ impl Grant {
         dice: &mut Dice,
     ) -> Result<Fresh<Token>, Failure> {
         let is_secret = |text: &str| {
-            self.client().repeats_secret(text) || subject.is_some_and(|(token, _)| text.contains(token))
+            self.client().repeats_secret(text)
+                || subject.is_some_and(|(token, _)| client::repeats(text, token))
         };
         let answer = answer::members(reply, &is_secret).map_err(|failure| match self.kind {
             Kind::TokenExchange { .. } => answer::blame(reply, failure),

@@ -6,6 +6,7 @@
 mod crossed;
 mod endpoints;
 mod exchanged;
+mod flight;
 mod gate;
 mod introspected;
 mod issuer;

@@ -7,6 +7,7 @@ use crate::io::{Call, Endpoint};
 use crate::lease::Failure;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A client, and its ways to authenticate.
@@ -14,6 +15,18 @@ use std::time::Duration;
 pub(super) struct Client<'a> {
     pub(super) id: &'a str,
     pub(super) auth: &'a [ClientAuth],
+}
+
+/// So many consecutive bytes of a secret are a part of it that a log line must not hold.
+const TELLING_BYTES: usize = 8;
+
+/// Whether a text holds a telling part of this secret, or all of a shorter one.
+pub(super) fn repeats(text: &str, secret: &str) -> bool {
+    // Compared without what is left out of a log line, so that nothing can hide in it.
+    let (text, secret) = (printable(text, usize::MAX), printable(secret, usize::MAX));
+    let length = secret.len().clamp(1, TELLING_BYTES);
+    let parts: BTreeSet<&[u8]> = secret.as_bytes().windows(length).collect();
+    text.as_bytes().windows(length).any(|part| parts.contains(part))
 }
 
 /// A request in the making.
@@ -87,9 +100,7 @@ impl Client<'_> {
 
     /// Whether a provider's text holds what it was told and nobody else may know, in any form in which it was told.
     pub(super) fn repeats_secret(self, text: &str) -> bool {
-        // Compared without what is left out of a log line, so that nothing can hide in it.
-        let text = printable(text, usize::MAX);
-        let holds = |sent: &str| text.contains(&printable(sent, usize::MAX));
+        let holds = |sent: &str| repeats(text, sent);
         self.auth.iter().any(|auth| match auth {
             ClientAuth::Basic(secret) | ClientAuth::Post(secret) | ClientAuth::SecretJwt(secret, _) => {
                 holds(secret.reveal())
@@ -104,5 +115,44 @@ impl Client<'_> {
     fn basic(self, secret: &Secret) -> String {
         let pair = format!("{}:{}", form_encoded(self.id), form_encoded(secret.reveal()));
         format!("Basic {}", STANDARD.encode(pair))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "s3cr3t/of+the=order-service-0123456789";
+
+    fn says(text: &str) -> bool {
+        let auth = [ClientAuth::Basic(Secret::new(SECRET.to_owned()))];
+        Client { id: "order-service", auth: &auth }.repeats_secret(text)
+    }
+
+    #[test]
+    fn a_text_with_a_part_of_the_secret_repeats_it() {
+        let encoded = form_encoded(SECRET);
+        let basic = STANDARD.encode(format!("order-service:{encoded}"));
+        for whole in [SECRET, &encoded, &basic] {
+            for start in 0..=whole.len() - TELLING_BYTES {
+                let part = &whole[start..start + TELLING_BYTES];
+                assert!(says(&format!("bad secret {part}?")), "{part}");
+                assert!(says(&format!("bad {}\u{7f}é{}", &part[..3], &part[3..])), "{part}, apart");
+            }
+        }
+        assert!(says(&format!("unknown client with secret {}...", &SECRET[..26])));
+        assert!(!says("Invalid client or Invalid client credentials") && !says(&SECRET[..7]) && !says(""));
+    }
+
+    #[test]
+    fn of_a_short_secret_all_is_compared() {
+        assert!(repeats("the secret is abc", "abc") && !repeats("the secret is ab", "abc"));
+        assert!(!repeats("", "") && !repeats("", "abc"));
+    }
+
+    #[test]
+    fn a_long_text_and_a_long_token_are_compared_in_one_pass() {
+        let text = "x".repeat(256 * 1024);
+        assert!(!repeats(&text, &"y".repeat(16 * 1024)));
     }
 }

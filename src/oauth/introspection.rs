@@ -1,6 +1,6 @@
 //! What an issuer says of a token (RFC 7662): the question as a [`Call`], and the [`Reply`] to the members of its answer.
 
-use super::client::{Client, Form};
+use super::client::{Client, Form, repeats};
 use super::{ClientAuth, answer};
 use crate::assertion::Signer;
 use crate::io::{Call, Endpoint, Reply};
@@ -41,7 +41,7 @@ impl Introspection {
 
     /// The members of the answer, one of which says whether the token is active (RFC 7662 section 2.2).
     pub fn read(&self, reply: &Reply, token: &str) -> Result<Map<String, Value>, Failure> {
-        let is_secret = |text: &str| self.client().repeats_secret(text) || text.contains(token);
+        let is_secret = |text: &str| self.client().repeats_secret(text) || repeats(text, token);
         let members = answer::members(reply, &is_secret)?;
         if members.get("active").is_none_or(|active| !active.is_boolean()) {
             let detail = "the answer does not say whether the token is active";

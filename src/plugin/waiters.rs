@@ -62,6 +62,8 @@ pub(super) struct Waiters {
     unknown_keys: Counts,
     /// What those take up whose callers are not known.
     bytes: usize,
+    /// Of that, their bodies.
+    body_bytes: usize,
     /// And of them, those that wait for unknown keys.
     unknown_bytes: usize,
 }
@@ -76,7 +78,11 @@ struct Held {
 impl Waiter {
     /// What it takes up: its headers, and of its body what the host reads while it is held.
     fn bytes(&self) -> usize {
-        if self.is_known { 0 } else { self.head.size().saturating_add(body_bytes(&self.head)) }
+        if self.is_known { 0 } else { self.head.size().saturating_add(self.body_bytes()) }
+    }
+
+    fn body_bytes(&self) -> usize {
+        if self.is_known { 0 } else { body_bytes(&self.head) }
     }
 }
 
@@ -95,12 +101,15 @@ impl Waiters {
         }
     }
 
-    /// Whether the budget has room for this one. Those that wait for unknown keys get a quarter of it, so that a flood of made-up
-    /// ones leaves the rest to the callers of other issuers.
+    /// Whether the budget has room for this one. Bodies get three quarters of it, so that those without one still wait beside
+    /// them. Those that wait for unknown keys get a quarter, so that a flood of made-up ones leaves the rest to the callers of
+    /// other issuers.
     fn bytes_for(&self, waiter: &Waiter, most: usize) -> bool {
         let bytes = waiter.bytes();
         let unknown = self.unknown_bytes.saturating_add(if waiter.unknown_key { bytes } else { 0 });
-        self.bytes.saturating_add(bytes) <= most && unknown <= most / 4
+        let own_body = waiter.body_bytes();
+        let bodies_fit = own_body == 0 || self.body_bytes.saturating_add(own_body) <= most / 4 * 3;
+        self.bytes.saturating_add(bytes) <= most && unknown <= most / 4 && bodies_fit
     }
 
     /// It waits, behind all that do.
@@ -113,6 +122,7 @@ impl Waiters {
     pub(super) fn hold_as(&mut self, number: u64, waiter: Waiter) {
         let bytes = waiter.bytes();
         self.bytes = self.bytes.saturating_add(bytes);
+        self.body_bytes = self.body_bytes.saturating_add(waiter.body_bytes());
         if waiter.unknown_key {
             self.unknown_bytes = self.unknown_bytes.saturating_add(bytes);
         }
@@ -178,6 +188,7 @@ impl Waiters {
 
     fn release_bytes(&mut self, held: &Held) {
         self.bytes = self.bytes.saturating_sub(held.bytes);
+        self.body_bytes = self.body_bytes.saturating_sub(held.waiter.body_bytes());
         if held.waiter.unknown_key {
             self.unknown_bytes = self.unknown_bytes.saturating_sub(held.bytes);
         }
@@ -340,13 +351,18 @@ mod tests {
             assert_eq!(waiters.room(&large(id, false), &BOUNDS), Ok(()));
             waiters.hold(large(id, false));
         }
-        assert_eq!(waiters.room(&large(3, false), &BOUNDS), Err(Full::Bytes), "with the headers it is more");
+        assert_eq!(
+            waiters.room(&large(3, false), &BOUNDS),
+            Err(Full::Bytes),
+            "three quarters are for bodies"
+        );
         assert_eq!(waiters.room(&large(3, true), &BOUNDS), Ok(()));
         assert_eq!(waiters.room(&waiter(3, KEYS), &BOUNDS), Ok(()));
         waiters.release(KEYS);
         assert_eq!(waiters.room(&large(3, false), &BOUNDS), Err(Full::Bytes), "it is not their turn yet");
-        waiters.next_turn();
+        while waiters.next_turn().is_some() {}
         assert_eq!(waiters.room(&large(3, false), &BOUNDS), Ok(()));
+        assert_eq!((waiters.bytes, waiters.body_bytes), (0, 0));
     }
 
     #[test]

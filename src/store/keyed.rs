@@ -2,8 +2,9 @@
 //!
 //! Bounded in number, bytes and rate, and kept in this worker alone: a credential of the configuration is worth renewing by
 //! itself, what a caller brings is not. What a provider says of one token, and what it fails with, holds for that one; where many
-//! fail in a row the [`Gate`] has it asked by one request at a time. It does not know what the values are.
+//! fail in a row the [`Gate`] has it probed with few of them. It does not know what the values are.
 
+use super::flight::{AT_ONCE, Count, Flight};
 use super::gate::{Blow, Gate};
 use super::rate::{Rate, Throughput};
 use super::slots::{Entry, Kept, Slots};
@@ -26,6 +27,8 @@ pub(super) struct Keyed<K, W> {
     throughput: Throughput,
     /// How long a request is held.
     patience: Duration,
+    /// Who is admitted to a line that is nearly full.
+    dice: Dice,
     pub(super) crossed: Crossed,
 }
 
@@ -46,7 +49,7 @@ struct Asked<W> {
     entry: Entry,
     token: Rc<str>,
     with: W,
-    running: bool,
+    flight: Option<Flight>,
     known: bool,
     rank: Rank,
     /// When it was last asked for.
@@ -69,15 +72,12 @@ enum Rank {
 /// Unknown tokens wait in line for as long as their requests do, less what the answer takes.
 const MOST_SECONDS_IN_LINE: usize = 3;
 
-/// Fetches at one time of tokens whose last fetch failed: those that the provider hangs at leave the others their places.
+/// Fetches at one time of tokens whose last fetch failed: trying those again leaves the others their places.
 const MOST_SUSPECTS: usize = 5;
 
 /// `Retry-After` is obeyed for that long where it is about one token: it slows down, and does not stop, so that a token in use
 /// is renewed in time.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
-
-/// Fetches at one time: as many as a provider bears from one worker; the other requests wait for their turn.
-const AT_ONCE: usize = 50;
 
 /// Why a value is not here.
 pub(super) enum NotHere {
@@ -104,14 +104,15 @@ impl<K: Kept, W> Keyed<K, W> {
             rate: per_second.map(Rate::of),
             throughput: Throughput::default(),
             patience,
+            dice: Dice::new(0),
             crossed: Crossed::default(),
         }
     }
 
     /// What is being fetched, and the next of what is to be.
     pub(super) fn asked(&self) -> impl Iterator<Item = Entry> {
-        let next = self.asked.iter().filter(|asked| !asked.running).take(AT_ONCE);
-        self.asked.iter().filter(|asked| asked.running).chain(next).map(|asked| asked.entry)
+        let next = self.asked.iter().filter(|asked| asked.flight.is_none()).take(AT_ONCE);
+        self.asked.iter().filter(|asked| asked.flight.is_some()).chain(next).map(|asked| asked.entry)
     }
 
     /// All that is kept.
@@ -142,15 +143,17 @@ impl<K: Kept, W> Keyed<K, W> {
     /// When this fetch may begin, as far as the others let it; none: not before one of them has ended.
     pub(super) fn not_before(&self, entry: Entry) -> Option<Instant> {
         let own = self.asked.iter().find(|asked| asked.entry == entry)?;
-        let others = || self.asked.iter().filter(|asked| asked.running && asked.entry != entry);
         let is_suspect = own.rank == Rank::Suspect;
-        let suspects = || others().filter(|asked| asked.rank == Rank::Suspect).count();
-        let most = if self.gate.is_shut() { 1 } else { AT_ONCE };
+        let others =
+            || self.running().filter(|(other, ..)| *other != entry).map(|(_, rank, flight)| (rank, flight));
+        let suspects = || others().filter(|(rank, _)| *rank == Rank::Suspect).count();
+        let probes = || others().filter(|(_, flight)| self.gate.is_probe(flight.since)).count();
         // One that has been good proves best whether the provider works.
         let yields = || own.rank > Rank::Known && self.asked.iter().any(|asked| asked.rank == Rank::Known);
-        if (self.gate.is_shut() && yields())
-            || others().count() >= most
-            || (is_suspect && suspects() >= MOST_SUSPECTS)
+        if (self.gate.is_for_one() && yields())
+            || Count::of(others().map(|(_, flight)| flight)).is_full()
+            || (self.gate.is_shut() && !self.gate.has_room_beside(probes()))
+            || (is_suspect && suspects() >= MOST_SUSPECTS.min(self.gate.most_suspects()))
         {
             return None;
         }
@@ -161,18 +164,23 @@ impl<K: Kept, W> Keyed<K, W> {
     /// The fetch of this entry has begun.
     pub(super) fn begun(&mut self, entry: Entry, now: Instant) {
         if let Some(asked) = self.asked.iter_mut().find(|asked| asked.entry == entry) {
-            asked.running = true;
+            asked.flight = Some(Flight::begun(now));
+            self.gate.begun(now);
             if let Some(rate) = self.rate.as_mut().filter(|_| !asked.known) {
                 rate.take(now);
             }
         }
-        if self.running() >= AT_ONCE {
+        if self.count().is_full() {
             self.throughput.busy(now);
         }
     }
 
-    fn running(&self) -> usize {
-        self.asked.iter().filter(|asked| asked.running).count()
+    fn running(&self) -> impl Iterator<Item = (Entry, Rank, Flight)> {
+        self.asked.iter().filter_map(|asked| Some((asked.entry, asked.rank, asked.flight?)))
+    }
+
+    fn count(&self) -> Count {
+        Count::of(self.running().map(|(.., flight)| flight))
     }
 
     /// A fetch of this entry ended so; `status` is the provider's. It is made again if somebody may still wait for it.
@@ -184,9 +192,11 @@ impl<K: Kept, W> Keyed<K, W> {
         now: Instant,
         dice: &mut Dice,
     ) {
+        // What nobody outside can foresee.
+        self.dice = Dice::new(dice.roll());
         self.judge(entry, failure, status, now, dice);
         self.make_room_for(entry, now);
-        if self.running() < AT_ONCE {
+        if !self.count().is_full() {
             self.throughput.idle();
         }
         self.throughput.ended(now);
@@ -199,7 +209,7 @@ impl<K: Kept, W> Keyed<K, W> {
         let asked = self.asked.remove(place);
         if again {
             // Behind the others, so that those which fail cannot keep them from their turn.
-            self.line_up(Asked { running: false, rank: Rank::Suspect, renewal: false, ..asked });
+            self.line_up(Asked { flight: None, rank: Rank::Suspect, renewal: false, ..asked });
         }
         self.forget_late(now);
     }
@@ -213,21 +223,33 @@ impl<K: Kept, W> Keyed<K, W> {
         now: Instant,
         dice: &mut Dice,
     ) {
+        let flight = self.asked.iter().find(|asked| asked.entry == entry).and_then(|asked| asked.flight);
         let Some(failure) = failure else {
-            self.gate.works();
+            self.works(flight, now);
             return;
         };
         match (failure.cause, status) {
             // It has judged the token, so it works.
-            (Cause::Subject | Cause::Denied, _) => self.gate.works(),
+            (Cause::Subject | Cause::Denied, _) => self.works(flight, now),
             // What it says of a request in particular; and a connection that ended of age.
             (_, Some(400 | 403)) | (Cause::Stale, _) => {}
+            _ if flight.is_some_and(|flight| flight.stuck) => {}
             _ => {
                 let first = self.kept(entry).is_some_and(|kept| kept.lease().failures() == 1);
                 let retry_after = failure.retry_after.unwrap_or_default();
-                let blow = Blow { first, retry_after };
+                let alike = failure.no_connection || status == Some(401);
+                let blow = Blow { first, alike, retry_after };
                 self.gate.fails(&blow, self.pace.cap.min(self.pace.widest), now, dice);
             }
+        }
+    }
+
+    /// The provider answered this fetch: so it works, and those that it hangs at are stuck.
+    fn works(&mut self, flight: Option<Flight>, now: Instant) {
+        self.gate.works();
+        let Some(answered) = flight else { return };
+        for flight in self.asked.iter_mut().filter_map(|asked| asked.flight.as_mut()) {
+            flight.compare(answered.since, now);
         }
     }
 
@@ -238,13 +260,13 @@ impl<K: Kept, W> Keyed<K, W> {
 
     /// Nobody waits for this one any more: it is not fetched, unless that has begun.
     pub(super) fn abandon(&mut self, entry: Entry) {
-        self.asked.retain(|asked| asked.entry != entry || asked.running || asked.renewal);
+        self.asked.retain(|asked| asked.entry != entry || asked.flight.is_some() || asked.renewal);
     }
 
     /// Those that could not be served in time any more leave the line to the others.
     fn forget_late(&mut self, now: Instant) {
         let longest = (self.patience / 5 * 4).max(Duration::from_secs(1));
-        self.asked.retain(|asked| asked.running || asked.renewal || now < asked.at + longest);
+        self.asked.retain(|asked| asked.flight.is_some() || asked.renewal || now < asked.at + longest);
     }
 
     /// How much memory a value takes that is about to come.
@@ -262,7 +284,7 @@ impl<K: Kept, W> Keyed<K, W> {
             }
             while !self.slots.fit(false, 1, token.len()) {
                 // The new ones in line keep their turn.
-                self.evict(false, now, |asked| asked.running || asked.rank != Rank::Suspect)?;
+                self.evict(false, now, |asked| asked.flight.is_some() || asked.rank != Rank::Suspect)?;
             }
             self.slots.insert(token, self.pace, now);
         }
@@ -272,7 +294,7 @@ impl<K: Kept, W> Keyed<K, W> {
     /// A fetch for this entry ended: its token is known by now, or takes no more than itself.
     fn make_room_for(&mut self, entry: Entry, now: Instant) {
         if self.kept(entry).is_some_and(Kept::is_known) {
-            let stays = |asked: &Asked<W>| asked.running || asked.entry == entry;
+            let stays = |asked: &Asked<W>| asked.flight.is_some() || asked.entry == entry;
             while !self.slots.fit(true, 0, 0) && self.evict(true, now, stays).is_some() {}
         } else {
             self.weigh(entry, 0);
@@ -291,10 +313,31 @@ impl<K: Kept, W> Keyed<K, W> {
 
     /// Whether one more unknown token would not have its turn in time.
     fn is_line_full(&self) -> bool {
-        let line = self.asked.iter().filter(|asked| !asked.running && !asked.known).count();
+        let line = self.asked.iter().filter(|asked| asked.flight.is_none() && !asked.known).count();
         let by_rate = self.rate.as_ref().map(|rate| rate.longest_line(MOST_SECONDS_IN_LINE));
         let by_provider = self.throughput.longest_line(self.patience / 2);
         by_rate.into_iter().chain(by_provider).any(|longest| line >= longest)
+    }
+
+    /// How long one who needs this should stay away, where the provider fails and it would not be probed with this in time.
+    fn refused_by_gate(
+        &mut self,
+        entry: Entry,
+        known: bool,
+        suspect: bool,
+        now: Instant,
+    ) -> Option<Duration> {
+        if let Some(wait) = self.gate.refuses(now) {
+            return Some(wait);
+        }
+        if (known && !suspect) || self.asked.iter().any(|own| own.entry == entry) {
+            return None;
+        }
+        let rank = if suspect { Rank::Suspect } else { Rank::New };
+        let is_before = |own: &&Asked<W>| own.flight.is_none() && own.rank > Rank::Known && own.rank <= rank;
+        let line = self.asked.iter().filter(is_before).count();
+        let admitted = self.gate.admits(line, self.patience / 5 * 3, now, &mut self.dice);
+        (!admitted).then_some(Duration::from_secs(1))
     }
 
     /// The value for this token, or the entry that brings it; `is_refused` says of what is here that it is not to be used, as a
@@ -335,7 +378,7 @@ impl<K: Kept, W> Keyed<K, W> {
             return Err(NotHere::Denied(cause));
         }
         if found.is_err()
-            && let Some(wait) = self.gate.refuses(now)
+            && let Some(wait) = self.refused_by_gate(entry, known, suspect, now)
         {
             return Err(NotHere::Failing(wait));
         }
@@ -357,7 +400,7 @@ impl<K: Kept, W> Keyed<K, W> {
                 (false, false) => Rank::New,
             };
             let token = token.into();
-            self.line_up(Asked { entry, token, with, running: false, known, rank, at: now, renewal });
+            self.line_up(Asked { entry, token, with, flight: None, known, rank, at: now, renewal });
         }
         found
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// `/inventory` requires a caller; on the way to `payment` its token is exchanged.
-fn config() -> Value {
+pub(crate) fn config() -> Value {
     let mut configuration = without_discovery(both());
     let credential = &mut configuration["outbound"]["credentials"]["order"];
     credential["grant_type"] = json!("token_exchange");
@@ -22,7 +22,7 @@ fn on_behalf_of(token: &str) -> Get {
 }
 
 /// A caller with a token of that life.
-fn caller(world: &mut World, life: i64) -> String {
+pub(crate) fn caller(world: &mut World, life: i64) -> String {
     let key = world.provider.published.last().unwrap().clone();
     world.mint(&key, life, "inventory-service")
 }
@@ -137,18 +137,21 @@ fn a_wrong_configuration_is_ours_and_told_in_the_providers_words() {
 }
 
 #[test]
-fn a_provider_that_is_down_is_asked_by_one_request_at_a_time() {
-    for mode in [Mode::status(500), Mode::Resets, Mode::Silent, Mode::status(401)] {
+fn a_provider_that_is_down_is_probed_five_times_a_second_at_most() {
+    // Five at a time where it hangs, and one where it takes no client.
+    for (mode, most) in
+        [(Mode::status(500), 310), (Mode::Resets, 310), (Mode::Silent, 110), (Mode::status(401), 40)]
+    {
         let mut world = World::warm(&config());
         world.provider.tokens = mode.clone();
-        for _ in 0..100 {
+        for _ in 0..400 {
             let token = caller(&mut world, 600);
             world.send(&on_behalf_of(&token));
-            world.pass(millis(600));
+            world.pass(millis(150));
         }
         let asked = world.provider.count(Endpoint::Tokens);
-        assert!((2..=40).contains(&asked), "{mode:?}: {asked} for 100 callers in a minute");
-        assert!(world.outcomes().filter(|outcome| outcome.status() == 503).count() > 80);
+        assert!((2..=most).contains(&asked), "{mode:?}: {asked} for 400 callers in a minute");
+        assert!(world.outcomes().filter(|outcome| outcome.status() == 503).count() > 350);
         world.provider.tokens = Mode::Works;
         world.pass(secs(301));
         let token = caller(&mut world, 600);

@@ -6,7 +6,7 @@ use m2m_auth::io::RequestId;
 use serde_json::{Value, json};
 
 /// The issuer is asked about what is no JWT.
-fn config() -> Value {
+pub(crate) fn config() -> Value {
     let mut configuration = without_discovery(inbound());
     let issuer = &mut configuration["issuers"]["idp"];
     issuer["introspection_endpoint"] = json!("https://idp.example/realms/r/introspect");
@@ -146,7 +146,7 @@ fn a_provider_that_is_down_is_503_and_what_it_has_said_counts_until_it_ends() {
 }
 
 #[test]
-fn a_provider_that_is_down_is_asked_by_one_request_at_a_time() {
+fn a_provider_that_is_down_is_probed_five_times_a_second() {
     let mut world = World::warm(&config());
     world.provider.introspection = Mode::status(500);
     for _ in 0..600 {
@@ -155,7 +155,8 @@ fn a_provider_that_is_down_is_asked_by_one_request_at_a_time() {
         world.pass(millis(100));
     }
     let asked = world.provider.count(Endpoint::Introspection);
-    assert!((2..=60).contains(&asked), "{asked} for 600 callers in a minute");
+    // Eight have shut the gate.
+    assert!((100..=310).contains(&asked), "{asked} for 600 callers in a minute");
 }
 
 /// The requests of a minute's part: 25 known callers and 25 new ones a second, and so many tokens that the provider fails at.

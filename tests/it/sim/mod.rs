@@ -29,6 +29,7 @@ mod redirect;
 mod routes;
 mod services;
 mod start;
+mod starved;
 mod tokens;
 mod waiting;
 mod workers;

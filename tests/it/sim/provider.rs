@@ -74,6 +74,8 @@ pub(crate) enum Mode {
     Says { status: u16, headers: Vec<(&'static str, String)>, body: String },
     /// No answer: neither of the provider nor of the host's timer.
     Silent,
+    /// No answer of the provider: the host's timer runs out.
+    Hangs,
     /// The right answer after this long, even if the host's timer should have ended the call.
     Late(Duration),
     /// The right answer to the client that shows this secret, and Keycloak's 401 to any other.
@@ -269,6 +271,7 @@ impl Provider {
         }
         let reply = match mode {
             Mode::Silent => return Answer::Never,
+            Mode::Hangs => return Answer::After(call.timeout, reply_of(504, "stream timeout")),
             Mode::NoCluster => return Answer::Refused,
             Mode::Late(latency) => return Answer::After(latency, self.right(call, endpoint, now)),
             Mode::Resets => {

@@ -498,6 +498,11 @@ impl World {
         self.requests.values().map(|asked| &asked.outcome)
     }
 
+    /// How many calls run.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.open.values().filter(|open| self.now < open.lost_at).count()
+    }
+
     pub(crate) fn waiting(&self) -> impl ExactSizeIterator<Item = RequestId> + '_ {
         self.waiting.iter().copied()
     }
