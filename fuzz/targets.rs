@@ -7,15 +7,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use m2m_auth::discovery::Metadata;
 use m2m_auth::document;
-use m2m_auth::dpop::shown::{self, Terms};
-use m2m_auth::io::{Dice, Head, Instant, Now, Reply};
-use m2m_auth::jwk::{self, Algorithm, Key, KeySet};
-use m2m_auth::jwt::{self, Audiences, Binding, Demand, Expect};
+use m2m_auth::dpop::shown::{self, DpopPolicy};
+use m2m_auth::io::{HttpReply, Instant, MessageHead, Now, Rng};
+use m2m_auth::jwk::{self, Algorithm, Jwk, KeySet};
+use m2m_auth::jwt::{self, AudienceRequirement, Confirmation, IssuerProfile, RuleRequirements};
 use m2m_auth::policy::{Issuer, Policy};
 use m2m_auth::private_key::PrivateKey;
 use m2m_auth::route;
 use m2m_auth::share::Record;
-use m2m_auth::signature::{Compact, Verify};
+use m2m_auth::signature::{SoftwareCrypto, Verify};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -71,8 +71,8 @@ thread_local! {
     static KEY_SET: KeySet = jwk::parse(KEYS.as_bytes()).expect("the target's own keys are good").keys;
 }
 
-fn expect() -> Expect {
-    DESK.with(|policy| policy.issuers[0].expect.clone())
+fn expect() -> IssuerProfile {
+    DESK.with(|policy| policy.issuers[0].profile.clone())
 }
 
 fn policy_of(configuration: &str) -> Policy {
@@ -87,20 +87,20 @@ fn key_set() -> KeySet {
 pub(crate) fn token(bytes: &[u8]) {
     let good = GOOD.trim().rsplit(' ').next().unwrap_or_default();
     let accepted =
-        jwt::read(bytes).is_ok_and(|read| read.verify(&key_set(), &Compact, &expect(), NOW).is_ok());
+        jwt::read(bytes).is_ok_and(|read| read.verify(&key_set(), &SoftwareCrypto, &expect(), NOW).is_ok());
     assert_eq!(
         accepted,
         bytes == good.as_bytes(),
         "a token that nobody signed was accepted, or the one that was signed was not"
     );
-    jwt::claimed_end(bytes);
+    jwt::unverified_exp(bytes);
 }
 
 /// Whatever a provider may sign: nothing is accepted that is of another issuer, or not in its time.
 pub(crate) fn claims(payload: &[u8]) {
     struct Anything;
     impl Verify for Anything {
-        fn verify(&self, _: Algorithm, _: &Key, _: &[u8], _: &[u8]) -> bool {
+        fn verify(&self, _: Algorithm, _: &Jwk, _: &[u8], _: &[u8]) -> bool {
             true
         }
     }
@@ -109,18 +109,22 @@ pub(crate) fn claims(payload: &[u8]) {
     let expect = expect();
     let Ok(read) = jwt::read(token.as_bytes()) else { return };
     if let Ok(caller) = read.verify(&key_set(), &Anything, &expect, NOW) {
-        assert!(caller.claim(&["iss"]).and_then(Value::as_str).is_some_and(|iss| expect.is_named(iss)));
-        assert!(caller.end() > NOW, "accepted though it has ended");
+        assert!(caller.claim(&["iss"]).and_then(Value::as_str).is_some_and(|iss| expect.has_name(iss)));
+        assert!(caller.accepted_until() > NOW, "accepted though it has ended");
         let bound = caller.claim(&["cnf"]).is_some();
-        assert_eq!(bound, *caller.binding() != Binding::None, "a bound token may be taken for a plain one");
-        let audiences = Audiences { any_of: vec!["svc".to_owned()], all_of: Vec::new() };
-        let _ = Demand { audiences, ..Demand::default() }.holds(&caller, 0);
+        assert_eq!(
+            bound,
+            *caller.confirmation() != Confirmation::None,
+            "a bound token may be taken for a plain one"
+        );
+        let audiences = AudienceRequirement { any_of: vec!["svc".to_owned()], all_of: Vec::new() };
+        let _ = RuleRequirements { audiences, ..RuleRequirements::default() }.check(&caller, 0);
     }
 }
 
 /// No proof is good but one that was signed; and what is no proof is refused, whatever is wrong with it.
 pub(crate) fn proof(bytes: &[u8]) {
-    let head: Head = [
+    let head: MessageHead = [
         (":method", b"GET".as_slice()),
         (":scheme", b"https"),
         (":authority", b"api.example.com"),
@@ -129,10 +133,10 @@ pub(crate) fn proof(bytes: &[u8]) {
     ]
     .into_iter()
     .collect();
-    let terms = Terms { origins: Vec::new(), window: 60, nonce_key: None };
-    if let Ok(proof) = shown::find(&head) {
-        let judged = proof.is_for(&head, "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo", &terms, NOW);
-        let good = judged.is_ok() && proof.is_signed(&Compact);
+    let terms = DpopPolicy { origins: Vec::new(), window: 60, nonce_key: None };
+    if let Ok(proof) = shown::extract(&head) {
+        let judged = proof.check_request(&head, "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo", &terms, NOW);
+        let good = judged.is_ok() && proof.has_valid_signature(&SoftwareCrypto);
         assert!(!good || bytes == GOOD_PROOF.trim().as_bytes(), "a proof that nobody signed was taken");
     }
 }
@@ -147,7 +151,7 @@ pub(crate) fn jwks(bytes: &[u8]) {
                 for key in parsed.keys.candidates(None, algorithm, true) {
                     let signature = vec![1; m2m_auth::signature::length(algorithm, key)];
                     assert!(
-                        !Compact.verify(algorithm, key, b"text", &signature),
+                        !SoftwareCrypto.verify(algorithm, key, b"text", &signature),
                         "a made-up signature is one"
                     );
                 }
@@ -173,10 +177,10 @@ pub(crate) fn configuration(bytes: &[u8]) {
 }
 
 /// A provider's answer: the first byte chooses its status.
-fn reply(bytes: &[u8]) -> Option<Reply> {
+fn reply(bytes: &[u8]) -> Option<HttpReply> {
     let (choice, body) = bytes.split_first()?;
     let status = [200, 201, 400, 401, 403, 404, 429, 500, 503].get(usize::from(*choice) % 10).copied();
-    Some(Reply { status, body: Some(body.to_vec()), ..Reply::default() })
+    Some(HttpReply { status, body: Some(body.to_vec()), ..HttpReply::default() })
 }
 
 /// A token that is taken can stand in a header, and lives no longer than what it was exchanged for.
@@ -185,10 +189,10 @@ pub(crate) fn answer(bytes: &[u8]) {
     POLICY.with(|policy| taken_from(policy, &reply));
 }
 
-fn taken_from(policy: &Policy, reply: &Reply) {
+fn taken_from(policy: &Policy, reply: &HttpReply) {
     let subjects = [None, Some(("subject", Some(Duration::from_secs(60))))];
     for (credential, subject) in policy.credentials.iter().zip(subjects) {
-        match credential.grant.read(reply, subject, &mut Dice::new(1)) {
+        match credential.grant.read(reply, subject, &mut Rng::new(1)) {
             Err(failure) => {
                 assert!(!format!("{failure} {failure:?}").contains("hushhush"), "a secret is told");
             }
@@ -215,7 +219,7 @@ pub(crate) fn introspection(bytes: &[u8]) {
     POLICY.with(|policy| said_of(&policy.issuers[0], &reply));
 }
 
-fn said_of(issuer: &Issuer, reply: &Reply) {
+fn said_of(issuer: &Issuer, reply: &HttpReply) {
     let Some(introspection) = &issuer.introspection else { return };
     let members = match introspection.read(reply, TOKEN) {
         Ok(members) => members,
@@ -225,18 +229,22 @@ fn said_of(issuer: &Issuer, reply: &Reply) {
         }
     };
     let good = GOOD.trim().rsplit(' ').next().unwrap_or_default().as_bytes();
-    let read = jwt::read(good).and_then(|read| read.verify(&key_set(), &Compact, &expect(), NOW));
+    let read = jwt::read(good).and_then(|read| read.verify(&key_set(), &SoftwareCrypto, &expect(), NOW));
     // The one that was verified is of another issuer, so that its `iss` must be replaced by the answer's own.
     for verified in [None, read.as_ref().ok()] {
-        let Ok(caller) = jwt::introspected(members.clone(), verified, &issuer.expect, NOW) else { continue };
+        let Ok(caller) = jwt::introspected(members.clone(), verified, &issuer.profile, NOW) else { continue };
         assert_eq!(members.get("active"), Some(&Value::Bool(true)));
         let iss = caller.claim(&["iss"]).and_then(Value::as_str);
-        assert!(iss.map_or(verified.is_none(), |iss| issuer.expect.is_named(iss)), "of another issuer");
-        assert!(caller.end() > NOW, "accepted though it has ended");
+        assert!(iss.map_or(verified.is_none(), |iss| issuer.profile.has_name(iss)), "of another issuer");
+        assert!(caller.accepted_until() > NOW, "accepted though it has ended");
         let bound = caller.claim(&["cnf"]).is_some();
-        assert_eq!(bound, *caller.binding() != Binding::None, "a bound token may be taken for a plain one");
-        let audiences = Audiences { any_of: vec!["svc".to_owned()], all_of: Vec::new() };
-        let _ = Demand { audiences, ..Demand::default() }.holds(&caller, 0);
+        assert_eq!(
+            bound,
+            *caller.confirmation() != Confirmation::None,
+            "a bound token may be taken for a plain one"
+        );
+        let audiences = AudienceRequirement { any_of: vec!["svc".to_owned()], all_of: Vec::new() };
+        let _ = RuleRequirements { audiences, ..RuleRequirements::default() }.check(&caller, 0);
     }
 }
 
@@ -274,9 +282,9 @@ pub(crate) fn record(bytes: &[u8]) {
     let now = Now { instant: Instant(Duration::from_secs(1_000_000)), unix: 0 };
     if let Some(record) = Record::decode(bytes, now) {
         // One that was written before the machine slept is read as from an earlier time.
-        assert!(record.encode() == bytes || now.instant < record.written.instant, "it is read as another");
+        assert!(record.encode() == bytes || now.instant < record.written_at.instant, "it is read as another");
         let latest = now.instant + Duration::from_secs(1);
-        assert!(record.start <= latest && record.doubted_at <= latest, "from the future");
+        assert!(record.start <= latest && record.refresh_requested_at <= latest, "from the future");
     }
 }
 

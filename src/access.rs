@@ -1,4 +1,4 @@
-//! May this caller do this? A [`Caller`], a [`Requirement`] and what was [`Asked`] to yes, or to what was missing.
+//! May this caller do this? A [`Caller`], a [`Requirement`] and what was [`RequestContext`] to yes, or to what was missing.
 //!
 //! It sees claims and what they are compared with, no more: no token strings, no signatures. What holds is found without
 //! an allocation, and what does not is told in words that were made from the policy alone.
@@ -7,8 +7,8 @@ mod claim;
 mod glob;
 mod names;
 
-pub use claim::{EXACT, Part, Test};
-pub use names::{Names, Quantifier, Source, roles, scopes};
+pub use claim::{ClaimTest, RequestAttribute, SAFE_INTEGER_LIMIT};
+pub use names::{NameCheck, Quantifier, Source, roles, scopes};
 
 use crate::jwt::Caller;
 use crate::route::Target;
@@ -24,23 +24,23 @@ pub struct Requirement {
 /// One thing that must hold, and what is said when it does not.
 #[derive(Clone, Debug)]
 struct Check {
-    what: What,
-    deny: Rc<Deny>,
+    condition: Condition,
+    denied: Rc<AccessDenied>,
 }
 
 #[derive(Clone, Debug)]
-enum What {
+enum Condition {
     /// Names of roles or scopes.
-    Names(Names),
+    Names(NameCheck),
     /// The claim at this path.
-    Claim(Vec<String>, Test),
+    Claim(Vec<String>, ClaimTest),
     /// At least one of these.
     Any(Vec<Requirement>),
 }
 
 /// A request, as far as claims are compared with it.
 #[derive(Clone, Copy)]
-pub struct Asked<'a> {
+pub struct RequestContext<'a> {
     /// What rules see of it.
     pub target: Target<'a>,
     /// What stands in its path.
@@ -52,11 +52,11 @@ pub type Captures = Vec<(Rc<str>, Option<Vec<u8>>)>;
 
 /// What the caller lacks. Made once, from the policy alone, so that it can hold nothing of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deny {
+pub struct AccessDenied {
     /// One sentence for the answer and the audit log.
-    pub sentence: String,
+    pub message: String,
     /// The reason in metrics.
-    pub label: &'static str,
+    pub reason: &'static str,
     /// The scopes to ask for (RFC 6750 section 3, `scope`), where scopes are what was missing.
     pub scope: Option<String>,
 }
@@ -64,24 +64,27 @@ pub struct Deny {
 impl Requirement {
     /// Adds: so many of these names must stand there.
     #[inline(never)]
-    pub fn names(&mut self, names: Names) {
-        let deny = names.deny();
-        self.add(What::Names(names), deny);
+    pub fn names(&mut self, names: NameCheck) {
+        let deny = names.denied();
+        self.add(Condition::Names(names), deny);
     }
 
     /// Adds: the claim at `path` must pass the test.
     #[inline(never)]
-    pub fn claim(&mut self, path: Vec<String>, test: Test) {
-        let sentence = test.sentence(&path);
-        self.add(What::Claim(path, test), Deny { sentence, label: "required_claim", scope: None });
+    pub fn claim(&mut self, path: Vec<String>, test: ClaimTest) {
+        let sentence = test.message(&path);
+        self.add(
+            Condition::Claim(path, test),
+            AccessDenied { message: sentence, reason: "required_claim", scope: None },
+        );
     }
 
     /// Adds: at least one of these must hold.
     #[inline(never)]
     pub fn any(&mut self, alternatives: Vec<Self>) {
-        let sentences: Vec<String> = alternatives.iter().map(Self::sentence).collect();
-        let deny = Deny { sentence: sentences.join(", or "), label: "no_alternative", scope: None };
-        self.add(What::Any(alternatives), deny);
+        let sentences: Vec<String> = alternatives.iter().map(Self::message).collect();
+        let deny = AccessDenied { message: sentences.join(", or "), reason: "no_alternative", scope: None };
+        self.add(Condition::Any(alternatives), deny);
     }
 
     /// Adds: all of that must hold too.
@@ -94,7 +97,7 @@ impl Requirement {
     pub fn compared_captures(&self) -> Vec<Rc<str>> {
         let mut names: Vec<Rc<str>> = Vec::new();
         self.for_each_test(&mut |test| {
-            if let Test::Same(Part::Path(name)) = test
+            if let ClaimTest::EqualsAttribute(RequestAttribute::Path(name)) = test
                 && !names.contains(name)
             {
                 names.push(Rc::clone(name));
@@ -107,19 +110,19 @@ impl Requirement {
     pub fn compared_headers(&self) -> Vec<Rc<str>> {
         let mut names = Vec::new();
         self.for_each_test(&mut |test| {
-            if let Test::Same(Part::Header(name)) = test {
+            if let ClaimTest::EqualsAttribute(RequestAttribute::Header(name)) = test {
                 names.push(Rc::clone(name));
             }
         });
         names
     }
 
-    fn for_each_test(&self, visit: &mut dyn FnMut(&Test)) {
+    fn for_each_test(&self, visit: &mut dyn FnMut(&ClaimTest)) {
         for check in &self.checks {
-            match &check.what {
-                What::Names(_) => {}
-                What::Claim(_, test) => visit(test),
-                What::Any(alternatives) => alternatives.iter().for_each(|one| one.for_each_test(visit)),
+            match &check.condition {
+                Condition::Names(_) => {}
+                Condition::Claim(_, test) => visit(test),
+                Condition::Any(alternatives) => alternatives.iter().for_each(|one| one.for_each_test(visit)),
             }
         }
     }
@@ -130,41 +133,41 @@ impl Requirement {
     }
 
     #[inline(never)]
-    fn add(&mut self, what: What, deny: Deny) {
-        self.checks.push(Check { what, deny: Rc::new(deny) });
+    fn add(&mut self, what: Condition, deny: AccessDenied) {
+        self.checks.push(Check { condition: what, denied: Rc::new(deny) });
     }
 
     #[inline(never)]
-    fn sentence(&self) -> String {
-        let sentences: Vec<&str> = self.checks.iter().map(|check| check.deny.sentence.as_str()).collect();
+    fn message(&self) -> String {
+        let sentences: Vec<&str> = self.checks.iter().map(|check| check.denied.message.as_str()).collect();
         sentences.join(" and ")
     }
 
     /// Whether the caller has all that is asked for.
-    pub fn allows(&self, caller: &Caller, asked: Asked<'_>) -> Result<(), Rc<Deny>> {
+    pub fn allows(&self, caller: &Caller, asked: RequestContext<'_>) -> Result<(), Rc<AccessDenied>> {
         self.checks
             .iter()
             .find(|check| !check.holds(caller, asked))
-            .map_or(Ok(()), |check| Err(Rc::clone(&check.deny)))
+            .map_or(Ok(()), |check| Err(Rc::clone(&check.denied)))
     }
 
-    fn holds(&self, caller: &Caller, asked: Asked<'_>) -> bool {
+    fn holds(&self, caller: &Caller, asked: RequestContext<'_>) -> bool {
         self.checks.iter().all(|check| check.holds(caller, asked))
     }
 }
 
 impl Check {
-    fn holds(&self, caller: &Caller, asked: Asked<'_>) -> bool {
-        let holds = self.what.holds(caller, asked);
-        trace::tell("access", holds, || self.deny.sentence.clone());
+    fn holds(&self, caller: &Caller, asked: RequestContext<'_>) -> bool {
+        let holds = self.condition.holds(caller, asked);
+        trace::record("access", holds, || self.denied.message.clone());
         holds
     }
 }
 
-impl What {
-    fn holds(&self, caller: &Caller, asked: Asked<'_>) -> bool {
+impl Condition {
+    fn holds(&self, caller: &Caller, asked: RequestContext<'_>) -> bool {
         match self {
-            Self::Names(names) => names.hold(caller),
+            Self::Names(names) => names.holds(caller),
             Self::Claim(path, test) => test.holds(caller.claim(path), asked),
             Self::Any(alternatives) => alternatives.iter().any(|one| one.holds(caller, asked)),
         }

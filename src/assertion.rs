@@ -5,7 +5,7 @@
 
 use crate::dpop;
 use crate::private_key::PrivateKey;
-use crate::signing::{self, Nonces, Sign};
+use crate::signing::{self, Sign, UniqueBytes};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
@@ -13,23 +13,23 @@ use std::fmt;
 use std::rc::Rc;
 
 /// `client_assertion_type` (RFC 7523 section 2.2).
-pub const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// Seconds that an assertion is good. Keycloak takes at most 60, and 15 more for skew: in the middle of that, our clock
 /// may be wrong by 45 s either way.
-const LIFE: u64 = 30;
+const LIFETIME_SECONDS: u64 = 30;
 
 /// What signing takes of the world, handed in once by whoever drives the plugin.
 pub struct Signer {
     sign: Box<dyn Sign>,
-    nonces: Nonces,
+    nonces: UniqueBytes,
     /// What proofs are made with.
-    key: Option<Rc<dpop::Key>>,
+    key: Option<Rc<dpop::ProofKey>>,
 }
 
 /// What an assertion says.
 #[derive(Clone, Copy, Debug)]
-pub struct Claims<'a> {
+pub struct AssertionClaims<'a> {
     /// `iss`: the client's id.
     pub issuer: &'a str,
     /// `sub`: the client's id, or whom it asks for.
@@ -37,64 +37,64 @@ pub struct Claims<'a> {
     /// `aud`: the provider.
     pub audience: &'a str,
     /// Further members, as JSON text, each behind a comma.
-    pub more: &'a str,
+    pub extra_claims: &'a str,
     /// Seconds since 1970.
     pub now: u64,
 }
 
-impl<'a> Claims<'a> {
+impl<'a> AssertionClaims<'a> {
     /// What a client says of itself.
-    pub fn of_client(client_id: &'a str, audience: &'a str, now: u64) -> Self {
-        Self { issuer: client_id, subject: client_id, audience, more: "", now }
+    pub fn for_client(client_id: &'a str, audience: &'a str, now: u64) -> Self {
+        Self { issuer: client_id, subject: client_id, audience, extra_claims: "", now }
     }
 }
 
 impl Signer {
     /// Signs by `sign`. The seed must be a secret, and another one for each worker.
     pub fn new(sign: Box<dyn Sign>, seed: [u8; 32]) -> Self {
-        Self { sign, nonces: Nonces::new(seed), key: None }
+        Self { sign, nonces: UniqueBytes::new(seed), key: None }
     }
 
     /// The same, with a key for proofs.
-    pub fn proving(self, key: Option<Rc<dpop::Key>>) -> Self {
+    pub fn with_proof_key(self, key: Option<Rc<dpop::ProofKey>>) -> Self {
         Self { key, ..self }
     }
 
     /// The thumbprint of the key for proofs, if there is one.
     pub fn thumbprint(&self) -> Option<&str> {
-        self.key.as_deref().map(dpop::Key::thumbprint)
+        self.key.as_deref().map(dpop::ProofKey::thumbprint)
     }
 
     /// A `DPoP` proof, good for one request; none where there is no key for it, or nobody here can sign with it.
-    pub fn proof(&mut self, claims: &dpop::Claims<'_>) -> Option<String> {
+    pub fn dpop_proof(&mut self, claims: &dpop::ProofClaims<'_>) -> Option<String> {
         let jti = self.jti();
         let key = self.key.as_deref()?;
-        self.signed(key.private(), key.message(&jti, claims))
+        self.append_signature(key.private(), key.signing_input(&jti, claims))
     }
 
     /// `private_key_jwt`.
-    pub fn by_key(&mut self, key: &PrivateKey, claims: &Claims<'_>) -> Option<String> {
-        let message = self.message(key.algorithm().name(), key.kid(), claims);
-        self.signed(key, message)
+    pub fn sign_with_key(&mut self, key: &PrivateKey, claims: &AssertionClaims<'_>) -> Option<String> {
+        let message = self.signing_input(key.algorithm().name(), key.kid(), claims);
+        self.append_signature(key, message)
     }
 
     /// `client_secret_jwt`.
-    pub fn by_secret(&mut self, secret: &str, claims: &Claims<'_>) -> String {
-        let message = self.message("HS256", None, claims);
+    pub fn sign_with_secret(&mut self, secret: &str, claims: &AssertionClaims<'_>) -> String {
+        let message = self.signing_input("HS256", None, claims);
         let signature = signing::hs256(secret.as_bytes(), message.as_bytes());
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
     /// What is signed (RFC 7515 section 5.1); `jti` makes it good for one use (RFC 7523 section 3).
-    fn message(&mut self, algorithm: &str, kid: Option<&str>, claims: &Claims<'_>) -> String {
-        let Claims { issuer, subject, audience, more, now } = claims;
+    fn signing_input(&mut self, algorithm: &str, kid: Option<&str>, claims: &AssertionClaims<'_>) -> String {
+        let AssertionClaims { issuer, subject, audience, extra_claims: more, now } = claims;
         let jti = self.jti();
         // As JSON, with its quotes; a tree of it would be 3 KB more of module.
         let [issuer, subject, audience] =
             [*issuer, *subject, *audience].map(|text| Value::from(text).to_string());
         let kid = kid.map_or_else(String::new, |kid| format!(",\"kid\":{}", Value::from(kid)));
         let header = format!("{{\"alg\":\"{algorithm}\",\"typ\":\"JWT\"{kid}}}");
-        let exp = now.saturating_add(LIFE);
+        let exp = now.saturating_add(LIFETIME_SECONDS);
         let payload = format!(
             "{{\"iss\":{issuer},\"sub\":{subject},\"aud\":{audience},\"jti\":\"{jti}\",\"iat\":{now},\"exp\":{exp}{more}}}"
         );
@@ -104,11 +104,11 @@ impl Signer {
 
     /// 128 bits that come once.
     fn jti(&mut self) -> String {
-        let random = self.nonces.draw();
+        let random = self.nonces.next_bytes();
         URL_SAFE_NO_PAD.encode(random.split_at(16).0)
     }
 
-    fn signed(&self, key: &PrivateKey, mut message: String) -> Option<String> {
+    fn append_signature(&self, key: &PrivateKey, mut message: String) -> Option<String> {
         let signature = self.sign.sign(key, message.as_bytes())?;
         message.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut message);
@@ -125,20 +125,20 @@ impl fmt::Debug for Signer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signature::Compact;
+    use crate::signature::SoftwareCrypto;
     use m2m_auth_kit::key::{Alg, Key};
     use m2m_auth_kit::token::{decode, verifies, verifies_by_secret};
     use serde_json::json;
 
     fn signer() -> Signer {
-        Signer::new(Box::new(Compact), [7; 32])
+        Signer::new(Box::new(SoftwareCrypto), [7; 32])
     }
 
-    const CLAIMS: Claims<'_> = Claims {
+    const CLAIMS: AssertionClaims<'_> = AssertionClaims {
         issuer: "order-service",
         subject: "order-service",
         audience: "https://idp.example/realms/r",
-        more: "",
+        extra_claims: "",
         now: 1_800_000_000,
     };
 
@@ -146,7 +146,7 @@ mod tests {
     fn an_assertion_says_who_to_whom_and_for_how_long() {
         let key = Key::new(Alg::EdDsa).with_kid("mine");
         let read = PrivateKey::read(&key.private_jwk().to_string(), None).unwrap();
-        let assertion = signer().by_key(&read, &CLAIMS).unwrap();
+        let assertion = signer().sign_with_key(&read, &CLAIMS).unwrap();
         let (header, claims) = decode(&assertion);
         assert_eq!(header, json!({ "alg": "EdDSA", "kid": "mine", "typ": "JWT" }));
         let expected = json!({
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn each_assertion_is_good_once() {
         let mut signer = signer();
-        let [one, two] = [(); 2].map(|()| signer.by_secret("secret", &CLAIMS));
+        let [one, two] = [(); 2].map(|()| signer.sign_with_secret("secret", &CLAIMS));
         assert_ne!(decode(&one).1["jti"], decode(&two).1["jti"]);
         assert_eq!(decode(&one).0, json!({ "alg": "HS256", "typ": "JWT" }));
         assert!(verifies_by_secret(&one, b"secret") && !verifies_by_secret(&one, b"Secret"));
@@ -174,9 +174,9 @@ mod tests {
     #[test]
     fn a_key_without_a_name_is_not_named() {
         let read = PrivateKey::read(&Key::new(Alg::EdDsa).private_pem(), None).unwrap();
-        let assertion = signer().by_key(&read, &CLAIMS).unwrap();
+        let assertion = signer().sign_with_key(&read, &CLAIMS).unwrap();
         assert_eq!(decode(&assertion).0, json!({ "alg": "EdDSA", "typ": "JWT" }));
         let named = read.named(Some("\"k\"".to_owned()));
-        assert_eq!(decode(&signer().by_key(&named, &CLAIMS).unwrap()).0["kid"], "\"k\"");
+        assert_eq!(decode(&signer().sign_with_key(&named, &CLAIMS).unwrap()).0["kid"], "\"k\"");
     }
 }

@@ -1,8 +1,8 @@
 //! The audit log: one JSON line for each refusal, each that a rule's mode spared, and each token that was fetched or was not; never with
 //! a token or a secret, and no more lines than a disk can take.
 
-use crate::filter::Seen;
-use crate::io::{Head, Instant};
+use crate::filter::DecisionRecord;
+use crate::io::{Instant, MessageHead};
 use crate::reply::Refusal;
 use crate::stats::Tally;
 use serde_json::{Map, Value, json};
@@ -12,59 +12,59 @@ use std::time::Duration;
 const LINES_PER_SECOND: u32 = 10;
 
 /// Text that a client chose is cut here: names of services and paths of APIs are shorter, and ten lines a second of this are 20 KB.
-const MAX_TEXT: usize = 128;
+const MAX_CLIENT_STRING_BYTES: usize = 128;
 
 /// Limits the lines of one worker.
 #[derive(Debug, Default)]
-pub struct Audit {
+pub struct AuditLog {
     second: Instant,
     lines: u32,
     suppressed: u64,
     /// Texts that were cut.
-    pub cut: Tally,
+    pub truncated: Tally,
 }
 
-impl Audit {
+impl AuditLog {
     /// The line for a refusal, or for one that would have been; none when there were too many within this second.
-    pub fn line(
+    pub fn refusal_line(
         &mut self,
         event: &str,
         refusal: &Refusal,
-        seen: &Seen,
-        head: &Head,
+        seen: &DecisionRecord,
+        head: &MessageHead,
         now: Instant,
     ) -> Option<String> {
-        let mut line = self.begin(event, now)?;
+        let mut line = self.new_line(event, now)?;
         line.insert("reason".into(), json!(refusal.reason()));
         line.insert("message".into(), json!(refusal.message()));
-        line.extend(refusal.advice().map(|advice| ("advice".to_owned(), json!(advice))));
+        line.extend(refusal.hint().map(|advice| ("advice".to_owned(), json!(advice))));
         for (name, value) in [
-            ("rule", seen.rule.as_deref().or(seen.attach.as_deref())),
+            ("rule", seen.rule.as_deref().or(seen.outbound_rule.as_deref())),
             ("subject", seen.caller.as_ref().and_then(|caller| caller.subject())),
             ("client", seen.caller.as_ref().and_then(|caller| caller.client())),
         ] {
-            line.extend(value.map(|value| (name.to_owned(), json!(self.cut(value.as_bytes())))));
+            line.extend(value.map(|value| (name.to_owned(), json!(self.truncate(value.as_bytes())))));
         }
         // Without its query, which may hold a token.
         let path = head.path().split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
         for (name, value) in [("method", head.method()), ("host", head.host()), ("path", path)] {
-            line.insert(name.into(), json!(self.cut(value)));
+            line.insert(name.into(), json!(self.truncate(value)));
         }
         // What the route's owner has to look for.
         let named = head.route().credential.as_deref();
-        line.extend(named.map(|name| ("credential".to_owned(), json!(self.cut(name)))));
+        line.extend(named.map(|name| ("credential".to_owned(), json!(self.truncate(name)))));
         Some(Value::Object(line).to_string())
     }
 
     /// The line for a token of this credential that has come, or has not: `outcome` is `ok` or the cause, as in the metrics.
-    pub fn token(
+    pub fn token_line(
         &mut self,
         credential: &str,
         outcome: &str,
         message: String,
         now: Instant,
     ) -> Option<String> {
-        let mut line = self.begin("token", now)?;
+        let mut line = self.new_line("token", now)?;
         line.insert("credential".into(), json!(credential));
         line.insert("outcome".into(), json!(outcome));
         line.insert("message".into(), Value::String(message));
@@ -72,15 +72,15 @@ impl Audit {
     }
 
     /// A line of plain text, unless there were too many within this second.
-    pub fn plain(&mut self, text: String, now: Instant) -> Option<String> {
-        let room = self.has_room(now);
+    pub fn text_line(&mut self, text: String, now: Instant) -> Option<String> {
+        let room = self.is_within_limit(now);
         room.then(|| match std::mem::take(&mut self.suppressed) {
             0 => text,
             before => format!("{text} ({before} lines before this one were left out)"),
         })
     }
 
-    fn has_room(&mut self, now: Instant) -> bool {
+    fn is_within_limit(&mut self, now: Instant) -> bool {
         if now.since(self.second) >= Duration::from_secs(1) {
             (self.second, self.lines) = (now, 0);
         }
@@ -93,8 +93,8 @@ impl Audit {
     }
 
     /// The beginning of every line, unless there were too many within this second.
-    fn begin(&mut self, event: &str, now: Instant) -> Option<Map<String, Value>> {
-        if !self.has_room(now) {
+    fn new_line(&mut self, event: &str, now: Instant) -> Option<Map<String, Value>> {
+        if !self.is_within_limit(now) {
             return None;
         }
         let mut line = Map::new();
@@ -105,10 +105,10 @@ impl Audit {
         Some(line)
     }
 
-    fn cut(&self, bytes: &[u8]) -> String {
+    fn truncate(&self, bytes: &[u8]) -> String {
         let text = String::from_utf8_lossy(bytes);
-        self.cut.add(u64::from(text.chars().nth(MAX_TEXT).is_some()));
-        text.chars().take(MAX_TEXT).collect()
+        self.truncated.add(u64::from(text.chars().nth(MAX_CLIENT_STRING_BYTES).is_some()));
+        text.chars().take(MAX_CLIENT_STRING_BYTES).collect()
     }
 }
 
@@ -116,7 +116,7 @@ impl Audit {
 mod tests {
     use super::*;
 
-    fn head() -> Head {
+    fn head() -> MessageHead {
         [
             (":method", "GET"),
             (":authority", "svc"),
@@ -129,8 +129,14 @@ mod tests {
 
     #[test]
     fn a_line_says_what_and_why_and_holds_no_token() {
-        let line = Audit::default()
-            .line("refused", &Refusal::NoRule, &Seen::default(), &head(), Instant::default())
+        let line = AuditLog::default()
+            .refusal_line(
+                "refused",
+                &Refusal::NoRule,
+                &DecisionRecord::default(),
+                &head(),
+                Instant::default(),
+            )
             .unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&line["reason"], &line["path"]), (&json!("no_rule"), &json!("/a")));
@@ -139,9 +145,9 @@ mod tests {
 
     #[test]
     fn a_surprising_refusal_comes_with_advice() {
-        let refusal = Refusal::Token(crate::jwt::Reject::Audience);
-        let line = Audit::default()
-            .line("refused", &refusal, &Seen::default(), &head(), Instant::default())
+        let refusal = Refusal::Token(crate::jwt::TokenError::Audience);
+        let line = AuditLog::default()
+            .refusal_line("refused", &refusal, &DecisionRecord::default(), &head(), Instant::default())
             .unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();
         assert!(line["advice"].as_str().unwrap().contains("Audience mapper"), "{line}");
@@ -149,8 +155,9 @@ mod tests {
 
     #[test]
     fn a_token_that_came_is_a_line_too() {
-        let line =
-            Audit::default().token("order", "ok", "good for 290 s".into(), Instant::default()).unwrap();
+        let line = AuditLog::default()
+            .token_line("order", "ok", "good for 290 s".into(), Instant::default())
+            .unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();
         let expected =
             json!({ "event": "token", "credential": "order", "outcome": "ok", "message": "good for 290 s" });
@@ -159,22 +166,24 @@ mod tests {
 
     #[test]
     fn what_a_client_chose_is_cut_and_counted() {
-        let mut audit = Audit::default();
+        let mut audit = AuditLog::default();
         let path = format!("/{}", "x".repeat(300));
-        let head: Head = [(":method", "GET"), (":path", path.as_str())].into_iter().collect();
-        let line =
-            audit.line("refused", &Refusal::NoRule, &Seen::default(), &head, Instant::default()).unwrap();
+        let head: MessageHead = [(":method", "GET"), (":path", path.as_str())].into_iter().collect();
+        let line = audit
+            .refusal_line("refused", &Refusal::NoRule, &DecisionRecord::default(), &head, Instant::default())
+            .unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(line["path"], json!(path[..MAX_TEXT]));
-        assert_eq!((audit.cut.take(), audit.cut.take()), (1, 0));
+        assert_eq!(line["path"], json!(path[..MAX_CLIENT_STRING_BYTES]));
+        assert_eq!((audit.truncated.take(), audit.truncated.take()), (1, 0));
     }
 
     #[test]
     fn a_flood_is_counted_instead_of_written() {
-        let mut audit = Audit::default();
+        let mut audit = AuditLog::default();
         let at = |millis| Instant(Duration::from_millis(millis));
-        let mut write =
-            |millis| audit.line("refused", &Refusal::NoToken, &Seen::default(), &head(), at(millis));
+        let mut write = |millis| {
+            audit.refusal_line("refused", &Refusal::NoToken, &DecisionRecord::default(), &head(), at(millis))
+        };
         let written = (0..100).filter_map(|_| write(5000)).count();
         assert_eq!(written, 10);
         assert!(write(6000).unwrap().contains("\"suppressed_before\":90"));

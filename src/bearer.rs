@@ -8,7 +8,7 @@ mod cookie;
 mod query;
 
 use crate::dpop;
-use crate::io::Head;
+use crate::io::MessageHead;
 use crate::trace;
 use std::borrow::Cow;
 use std::fmt;
@@ -20,16 +20,16 @@ pub const MAX_BYTES: usize = 32 * 1024;
 
 /// A place, and whether the service sees the token that stands there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct TokenLocation {
     /// Where.
-    pub at: At,
+    pub source: TokenSource,
     /// Whether it stays.
     pub forward: bool,
 }
 
 /// Where a token may stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum At {
+pub enum TokenSource {
     /// In this header, behind a scheme (RFC 9110 section 11.4) and a blank; `authorization`, `Bearer`.
     Scheme(Rc<str>, String),
     /// In this header, behind a text, which may be empty.
@@ -41,87 +41,102 @@ pub enum At {
 }
 
 /// A token, and how it was shown.
-pub struct Found<'a> {
+pub struct ExtractedToken<'a> {
     /// The token's bytes.
     pub token: Cow<'a, [u8]>,
     /// Whether it stands behind `DPoP`, which says that it is bound to a key (RFC 9449 section 7.1).
-    pub by_dpop: bool,
+    pub is_dpop_scheme: bool,
 }
 
 /// Why a request has no token that could be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absent {
+pub enum ExtractError {
     /// It carries none.
-    None,
+    Missing,
     /// It carries more than one credential (RFC 6750 section 2).
-    Several,
+    Multiple,
     /// The query or the cookies are larger than [`MAX_BYTES`].
     TooLarge,
 }
 
 /// The one token that stands in one of these places.
-pub fn find<'a>(places: &[Place], head: &'a Head) -> Result<Found<'a>, Absent> {
-    let found = find_one(places, head);
-    trace::tell("token", found.is_ok(), || match &found {
+pub fn extract<'a>(
+    places: &[TokenLocation],
+    head: &'a MessageHead,
+) -> Result<ExtractedToken<'a>, ExtractError> {
+    let found = extract_with_source(places, head);
+    trace::record("token", found.is_ok(), || match &found {
         Ok((at, found)) => format!("{at}, {} bytes", found.token.len()),
-        Err(Absent::None) => "none in any place where it may stand".to_owned(),
-        Err(Absent::Several) => "more than one credential".to_owned(),
-        Err(Absent::TooLarge) => "a query or cookies that are too large".to_owned(),
+        Err(ExtractError::Missing) => "none in any place where it may stand".to_owned(),
+        Err(ExtractError::Multiple) => "more than one credential".to_owned(),
+        Err(ExtractError::TooLarge) => "a query or cookies that are too large".to_owned(),
     });
     found.map(|(_, found)| found)
 }
 
-fn find_one<'a, 'p>(places: &'p [Place], head: &'a Head) -> Result<(&'p At, Found<'a>), Absent> {
+fn extract_with_source<'a, 'p>(
+    places: &'p [TokenLocation],
+    head: &'a MessageHead,
+) -> Result<(&'p TokenSource, ExtractedToken<'a>), ExtractError> {
     let mut found = None;
     for place in places {
-        match place.at.token(head) {
-            Err(Absent::None) => {}
-            Ok(_) if found.is_some() => return Err(Absent::Several),
+        match place.source.token(head) {
+            Err(ExtractError::Missing) => {}
+            Ok(_) if found.is_some() => return Err(ExtractError::Multiple),
             token => {
-                let found_here = Found { token: token?, by_dpop: place.at.is_dpop() };
-                found = Some((&place.at, found_here));
+                let found_here = ExtractedToken { token: token?, is_dpop_scheme: place.source.is_dpop() };
+                found = Some((&place.source, found_here));
             }
         }
     }
-    found.ok_or(Absent::None)
+    found.ok_or(ExtractError::Missing)
 }
 
 /// The token that stands in this header, behind `Bearer` if it is `Authorization`.
-pub fn in_header<'a>(head: &'a Head, name: &str) -> Result<&'a [u8], Absent> {
-    if name == "authorization" { by_scheme(head, name, "Bearer") } else { by_text(head, name, b"") }
+pub fn in_header<'a>(head: &'a MessageHead, name: &str) -> Result<&'a [u8], ExtractError> {
+    if name == "authorization" {
+        scheme_credential(head, name, "Bearer")
+    } else {
+        after_prefix(head, name, b"")
+    }
 }
 
 /// A token as text: what no header may hold, and no blank (RFC 6750 section 2.1), is in none.
-pub fn text(token: &[u8]) -> Option<&str> {
+pub fn token_str(token: &[u8]) -> Option<&str> {
     let sound = !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
     std::str::from_utf8(token).ok().filter(|_| sound)
 }
 
 /// The path without what stands in the query of those places that are not forwarded; none if nothing does.
-pub fn path_without(head: &Head, places: &[Place]) -> Option<Vec<u8>> {
-    let gone = |piece: &[u8], at: &At| matches!(at, At::Query(name) if query::is(piece, name));
-    query::without(head.path(), |piece| taken_out(places).any(|at| gone(piece, at)))
+pub fn path_without_tokens(head: &MessageHead, places: &[TokenLocation]) -> Option<Vec<u8>> {
+    let gone = |piece: &[u8], at: &TokenSource| matches!(at, TokenSource::Query(name) if query::has_name(piece, name));
+    query::without(head.path(), |piece| stripped_sources(places).any(|at| gone(piece, at)))
 }
 
 /// The cookies without those of places that are not forwarded, perhaps none at all; none if there is nothing to take away.
-pub fn cookies_without(head: &Head, places: &[Place]) -> Option<Vec<u8>> {
-    let gone = |pair: &[u8], at: &At| matches!(at, At::Cookie(name) if cookie::is(pair, name));
-    cookie::without(head, |pair| taken_out(places).any(|at| gone(pair, at)))
+pub fn cookies_without_tokens(head: &MessageHead, places: &[TokenLocation]) -> Option<Vec<u8>> {
+    let gone = |pair: &[u8], at: &TokenSource| matches!(at, TokenSource::Cookie(name) if cookie::has_name(pair, name));
+    cookie::without(head, |pair| stripped_sources(places).any(|at| gone(pair, at)))
 }
 
 /// The headers of those places that are not forwarded, if a token stands there.
-pub fn headers_without<'p>(head: &Head, places: &'p [Place]) -> impl Iterator<Item = &'p Rc<str>> {
-    taken_out(places).filter_map(|at| match at {
-        At::Scheme(name, _) | At::Header(name, _) => (at.token(head) != Err(Absent::None)).then_some(name),
-        At::Cookie(_) | At::Query(_) => None,
+pub fn headers_to_strip<'p>(
+    head: &MessageHead,
+    places: &'p [TokenLocation],
+) -> impl Iterator<Item = &'p Rc<str>> {
+    stripped_sources(places).filter_map(|at| match at {
+        TokenSource::Scheme(name, _) | TokenSource::Header(name, _) => {
+            (at.token(head) != Err(ExtractError::Missing)).then_some(name)
+        }
+        TokenSource::Cookie(_) | TokenSource::Query(_) => None,
     })
 }
 
-fn taken_out(places: &[Place]) -> impl Iterator<Item = &At> {
-    places.iter().filter(|place| !place.forward).map(|place| &place.at)
+fn stripped_sources(places: &[TokenLocation]) -> impl Iterator<Item = &TokenSource> {
+    places.iter().filter(|place| !place.forward).map(|place| &place.source)
 }
 
-impl fmt::Display for At {
+impl fmt::Display for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scheme(header, scheme) => write!(f, "header {header}, scheme {scheme}"),
@@ -133,7 +148,7 @@ impl fmt::Display for At {
     }
 }
 
-impl At {
+impl TokenSource {
     /// The header, if it is one of its own.
     pub fn header(&self) -> Option<&Rc<str>> {
         match self {
@@ -148,10 +163,10 @@ impl At {
     }
 
     /// The token that stands here.
-    pub fn token<'a>(&self, head: &'a Head) -> Result<Cow<'a, [u8]>, Absent> {
+    pub fn token<'a>(&self, head: &'a MessageHead) -> Result<Cow<'a, [u8]>, ExtractError> {
         match self {
-            Self::Scheme(header, scheme) => by_scheme(head, header, scheme).map(Cow::Borrowed),
-            Self::Header(header, text) => by_text(head, header, text.as_bytes()).map(Cow::Borrowed),
+            Self::Scheme(header, scheme) => scheme_credential(head, header, scheme).map(Cow::Borrowed),
+            Self::Header(header, text) => after_prefix(head, header, text.as_bytes()).map(Cow::Borrowed),
             Self::Cookie(name) => cookie::value(head, name).map(Cow::Borrowed),
             Self::Query(name) => query::value(head.path(), name),
         }
@@ -159,31 +174,35 @@ impl At {
 }
 
 /// The credential of a scheme, in any case (RFC 9110 section 11.1), at the start only.
-fn by_scheme<'a>(head: &'a Head, header: &str, scheme: &str) -> Result<&'a [u8], Absent> {
+fn scheme_credential<'a>(
+    head: &'a MessageHead,
+    header: &str,
+    scheme: &str,
+) -> Result<&'a [u8], ExtractError> {
     let mut values = head.all(header);
-    let value = values.next().ok_or(Absent::None)?;
+    let value = values.next().ok_or(ExtractError::Missing)?;
     if values.next().is_some() {
-        return Err(Absent::Several);
+        return Err(ExtractError::Multiple);
     }
     if !value.contains(&b',') {
-        return of_scheme(value, scheme).ok_or(Absent::None);
+        return strip_scheme(value, scheme).ok_or(ExtractError::Missing);
     }
     // Envoy joins repeated lines of this header with commas: a further credential has a scheme, or is an empty line.
     let mut further = value.split(|byte| *byte == b',').skip(1).map(<[u8]>::trim_ascii);
-    match of_scheme(value, scheme) {
-        Some(_) if further.any(|part| part.is_empty() || part.contains(&b' ')) => Err(Absent::Several),
-        None if further.any(|part| of_scheme(part, scheme).is_some()) => Err(Absent::Several),
+    match strip_scheme(value, scheme) {
+        Some(_) if further.any(|part| part.is_empty() || part.contains(&b' ')) => Err(ExtractError::Multiple),
+        None if further.any(|part| strip_scheme(part, scheme).is_some()) => Err(ExtractError::Multiple),
         Some(token) => Ok(token),
-        None => Err(Absent::None),
+        None => Err(ExtractError::Missing),
     }
 }
 
 /// What stands behind the scheme. A separator that is no space, or bytes before the scheme that no scheme can have (RFC 9110
 /// section 11.1), are part of what is returned, so that it is no good token: a lenient server might take it for one.
-fn of_scheme<'a>(credential: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
-    let start = credential.iter().position(|byte| is_token(*byte))?;
+fn strip_scheme<'a>(credential: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
+    let start = credential.iter().position(|byte| is_tchar(*byte))?;
     let (own, token) = credential.get(start..)?.split_at_checked(scheme.len())?;
-    let separator = token.first().filter(|byte| !is_token(**byte))?;
+    let separator = token.first().filter(|byte| !is_tchar(**byte))?;
     if !own.eq_ignore_ascii_case(scheme.as_bytes()) {
         return None;
     }
@@ -192,41 +211,41 @@ fn of_scheme<'a>(credential: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
 }
 
 /// RFC 9110 section 5.6.2, `token`.
-pub fn is_token(byte: u8) -> bool {
+pub fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// What stands behind a text, to the letter.
-fn by_text<'a>(head: &'a Head, header: &str, text: &[u8]) -> Result<&'a [u8], Absent> {
+fn after_prefix<'a>(head: &'a MessageHead, header: &str, text: &[u8]) -> Result<&'a [u8], ExtractError> {
     let mut values =
         head.all(header).filter_map(|value| value.strip_prefix(text)).filter(|token| !token.is_empty());
-    let token = values.next().ok_or(Absent::None)?;
-    if values.next().is_some() { Err(Absent::Several) } else { Ok(token) }
+    let token = values.next().ok_or(ExtractError::Missing)?;
+    if values.next().is_some() { Err(ExtractError::Multiple) } else { Ok(token) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn head(fields: &[(&str, &str)]) -> Head {
+    fn head(fields: &[(&str, &str)]) -> MessageHead {
         fields.iter().copied().collect()
     }
 
-    fn places(at: &[At]) -> Vec<Place> {
-        at.iter().map(|at| Place { at: at.clone(), forward: false }).collect()
+    fn places(at: &[TokenSource]) -> Vec<TokenLocation> {
+        at.iter().map(|at| TokenLocation { source: at.clone(), forward: false }).collect()
     }
 
-    fn found(at: &[At], fields: &[(&str, &str)]) -> Result<String, Absent> {
+    fn found(at: &[TokenSource], fields: &[(&str, &str)]) -> Result<String, ExtractError> {
         let head = head(fields);
-        find(&places(at), &head).map(|found| String::from_utf8(found.token.into_owned()).unwrap())
+        extract(&places(at), &head).map(|found| String::from_utf8(found.token.into_owned()).unwrap())
     }
 
-    fn everywhere() -> Vec<At> {
+    fn everywhere() -> Vec<TokenSource> {
         vec![
-            At::Scheme("authorization".into(), "Bearer".into()),
-            At::Header("x-api-token".into(), "tok:".into()),
-            At::Cookie("session".into()),
-            At::Query("access_token".into()),
+            TokenSource::Scheme("authorization".into(), "Bearer".into()),
+            TokenSource::Header("x-api-token".into(), "tok:".into()),
+            TokenSource::Cookie("session".into()),
+            TokenSource::Query("access_token".into()),
         ]
     }
 
@@ -263,12 +282,12 @@ mod tests {
             (":path", "/x#?access_token=t"),
             (":path", "/x?access_token="),
         ] {
-            assert_eq!(found(&everywhere(), &[field]), Err(Absent::None), "{field:?}");
+            assert_eq!(found(&everywhere(), &[field]), Err(ExtractError::Missing), "{field:?}");
         }
         let only_headers = &everywhere()[..2];
         assert_eq!(
             found(only_headers, &[(":path", "/?access_token=t"), ("cookie", "session=t")]),
-            Err(Absent::None),
+            Err(ExtractError::Missing),
             "places count only where they are named"
         );
     }
@@ -284,8 +303,11 @@ mod tests {
         for (index, one) in single.iter().enumerate() {
             for other in &single[index..] {
                 let twice = [*one, *other];
-                let expected =
-                    if one == other && one.0 == ":path" { Ok("t".to_owned()) } else { Err(Absent::Several) };
+                let expected = if one == other && one.0 == ":path" {
+                    Ok("t".to_owned())
+                } else {
+                    Err(ExtractError::Multiple)
+                };
                 assert_eq!(found(&everywhere(), &twice), expected, "{twice:?}");
             }
         }
@@ -308,14 +330,18 @@ mod tests {
             (":path", "/?+access_token%00=t"),
             ("authorization", "Bearer t, Bearer t"),
         ] {
-            assert_eq!(found(&everywhere(), &[field]), Err(Absent::Several), "{field:?}");
+            assert_eq!(found(&everywhere(), &[field]), Err(ExtractError::Multiple), "{field:?}");
         }
     }
 
     #[test]
     fn a_line_of_a_credential_that_holds_nothing_is_one_more() {
         for value in ["Bearer t,", "Bearer t, ", "Bearer t,, Bearer u", "Basic a, Bearer t"] {
-            assert_eq!(found(&everywhere(), &[("authorization", value)]), Err(Absent::Several), "{value:?}");
+            assert_eq!(
+                found(&everywhere(), &[("authorization", value)]),
+                Err(ExtractError::Multiple),
+                "{value:?}"
+            );
         }
         assert_eq!(
             found(&everywhere(), &[("authorization", "Bearer t,u")]),
@@ -328,7 +354,7 @@ mod tests {
     fn a_header_goes_whatever_number_of_tokens_it_holds() {
         let without = |fields: &[(&str, &str)]| -> Vec<String> {
             let (head, places) = (head(fields), places(&everywhere()));
-            headers_without(&head, &places).map(ToString::to_string).collect()
+            headers_to_strip(&head, &places).map(ToString::to_string).collect()
         };
         assert_eq!(without(&[("authorization", "Bearer t")]), ["authorization"]);
         assert_eq!(
@@ -347,14 +373,14 @@ mod tests {
         assert_eq!(of("x-subject", "t"), Ok("t".to_owned()));
         assert_eq!(of("x-subject", "Bearer t"), Ok("Bearer t".to_owned()));
         assert_eq!(of("authorization", "Bearer t"), Ok("t".to_owned()));
-        assert_eq!(of("authorization", "t"), Err(Absent::None));
+        assert_eq!(of("authorization", "t"), Err(ExtractError::Missing));
     }
 
     #[test]
     fn a_token_that_no_header_could_hold_is_no_text() {
-        assert_eq!(text(b"a-._~+/=\"'{}"), Some("a-._~+/=\"'{}"));
+        assert_eq!(token_str(b"a-._~+/=\"'{}"), Some("a-._~+/=\"'{}"));
         for odd in [&b""[..], b"a b", b"a\t", b"a\r\nb: c", b"\x7f", "\u{e9}".as_bytes(), b"\xff"] {
-            assert_eq!(text(odd), None, "{odd:?}");
+            assert_eq!(token_str(odd), None, "{odd:?}");
         }
     }
 
@@ -365,11 +391,15 @@ mod tests {
                 format!("{text}{}", "x".repeat(length - text.len() + text.find('?').map_or(0, |at| at + 1)))
             };
             assert!(found(&everywhere(), &[(name, &of(MAX_BYTES))]).is_ok(), "{name}");
-            assert_eq!(found(&everywhere(), &[(name, &of(MAX_BYTES + 1))]), Err(Absent::TooLarge), "{name}");
+            assert_eq!(
+                found(&everywhere(), &[(name, &of(MAX_BYTES + 1))]),
+                Err(ExtractError::TooLarge),
+                "{name}"
+            );
         }
         let half = format!("a={}", "x".repeat(MAX_BYTES / 2));
         let lines = [("cookie", half.as_str()), ("cookie", "session=t"), ("cookie", half.as_str())];
-        assert_eq!(found(&everywhere(), &lines), Err(Absent::TooLarge), "all lines count together");
+        assert_eq!(found(&everywhere(), &lines), Err(ExtractError::TooLarge), "all lines count together");
     }
 
     #[test]
@@ -385,13 +415,17 @@ mod tests {
             ("/x?access_token&a", "/x?a"),
             ("/%78;p//y/../?access_token=t#f?access_token=u", "/%78;p//y/../#f?access_token=u"),
         ] {
-            let without = path_without(&head(&[(":path", path)]), &places(&everywhere()));
+            let without = path_without_tokens(&head(&[(":path", path)]), &places(&everywhere()));
             assert_eq!(without.as_deref(), Some(left.as_bytes()), "{path}");
         }
         for path in
             ["/x", "/x?", "/x?a=access_token", "/access_token=t", "/x?access_token%3Dt", "/x#?access_token=t"]
         {
-            assert_eq!(path_without(&head(&[(":path", path)]), &places(&everywhere())), None, "{path}");
+            assert_eq!(
+                path_without_tokens(&head(&[(":path", path)]), &places(&everywhere())),
+                None,
+                "{path}"
+            );
         }
     }
 
@@ -399,7 +433,7 @@ mod tests {
     fn everything_else_in_the_cookies_stays_as_it_was() {
         let without = |lines: &[&str]| {
             let fields: Vec<(&str, &str)> = lines.iter().map(|line| ("cookie", *line)).collect();
-            cookies_without(&head(&fields), &places(&everywhere()))
+            cookies_without_tokens(&head(&fields), &places(&everywhere()))
                 .map(|left| String::from_utf8(left).unwrap())
         };
         for (cookies, left) in [

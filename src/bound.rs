@@ -2,22 +2,22 @@
 //!
 //! It knows no signatures: that the client has the certificate's key, the handshake has proven, or whoever sent the header.
 
-use crate::io::Head;
+use crate::io::MessageHead;
 
 /// What a rule asks of tokens that are bound to a key. Without it a bound token is refused: nobody has looked at the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
+pub struct BindingRequirement {
     /// Where the client's certificate is looked for, if tokens may be bound to one.
-    pub certificate: Option<Certificate>,
+    pub certificate: Option<CertificateSource>,
     /// Whether tokens may be bound to a key that is proven by `DPoP`.
-    pub key: bool,
+    pub dpop: bool,
     /// Whether a token that is not bound is taken too.
     pub optional: bool,
 }
 
 /// Where the client's certificate is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Certificate {
+pub enum CertificateSource {
     /// It was shown on this very connection.
     Connection,
     /// The proxy before this one says in `x-forwarded-client-cert` that it was shown there.
@@ -27,23 +27,23 @@ pub enum Certificate {
 /// Where a proxy says which certificate it was shown.
 pub const XFCC: &str = "x-forwarded-client-cert";
 
-impl Certificate {
+impl CertificateSource {
     /// The SHA-256 of the client's certificate.
-    pub fn shown(self, head: &Head) -> Option<[u8; 32]> {
+    pub fn fingerprint(self, head: &MessageHead) -> Option<[u8; 32]> {
         match self {
             Self::Connection => unhex(head.certificate()?),
             Self::Forwarded => {
                 // One element alone: Envoy does not quote `URI` and `DNS`, so that a client chooses what looks like a further one.
                 let mut lines = head.all(XFCC);
                 let element = lines.next().filter(|_| lines.next().is_none())?;
-                unhex(hash_of(only_element(element)?)?)
+                unhex(hash_of(single_element(element)?)?)
             }
         }
     }
 }
 
 /// The one element of a list; none where there are more, or where quotes do not end.
-fn only_element(list: &[u8]) -> Option<&[u8]> {
+fn single_element(list: &[u8]) -> Option<&[u8]> {
     match *split(list, b',')? {
         [element] => Some(element),
         _ => None,
@@ -107,7 +107,7 @@ mod tests {
 
     fn forwarded(lines: &[&str]) -> Option<[u8; 32]> {
         let head = lines.iter().map(|line| ("x-forwarded-client-cert", line)).collect();
-        Certificate::Forwarded.shown(&head)
+        CertificateSource::Forwarded.fingerprint(&head)
     }
 
     #[test]

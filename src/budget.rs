@@ -5,7 +5,7 @@
 //! costs nothing here. It knows neither tokens nor proofs.
 
 use crate::io::Instant;
-use crate::jwk::{Algorithm, Key};
+use crate::jwk::{Algorithm, Jwk};
 use crate::signature::Verify;
 use crate::stats::Tally;
 use std::cell::Cell;
@@ -44,14 +44,14 @@ impl Budget {
 }
 
 /// A verifier within a budget, for one question.
-pub struct Budgeted<'a> {
+pub struct BudgetedVerifier<'a> {
     verifier: &'a dyn Verify,
     budget: &'a Budget,
     now: Instant,
     exceeded: Cell<bool>,
 }
 
-impl<'a> Budgeted<'a> {
+impl<'a> BudgetedVerifier<'a> {
     /// The verifier, as long as the budget lasts at this moment.
     pub fn new(verifier: &'a dyn Verify, budget: &'a Budget, now: Instant) -> Self {
         Self { verifier, budget, now, exceeded: Cell::new(false) }
@@ -63,8 +63,8 @@ impl<'a> Budgeted<'a> {
     }
 }
 
-impl Verify for Budgeted<'_> {
-    fn verify(&self, algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> bool {
+impl Verify for BudgetedVerifier<'_> {
+    fn verify(&self, algorithm: Algorithm, key: &Jwk, message: &[u8], signature: &[u8]) -> bool {
         if !self.budget.take(self.cost(algorithm, key), self.now) {
             self.exceeded.set(true);
             return false;
@@ -72,14 +72,14 @@ impl Verify for Budgeted<'_> {
         self.verifier.verify(algorithm, key, message, signature)
     }
 
-    fn cost(&self, algorithm: Algorithm, key: &Key) -> u32 {
+    fn cost(&self, algorithm: Algorithm, key: &Jwk) -> u32 {
         self.verifier.cost(algorithm, key)
     }
 }
 
-impl fmt::Debug for Budgeted<'_> {
+impl fmt::Debug for BudgetedVerifier<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Budgeted").field("budget", self.budget).finish_non_exhaustive()
+        f.debug_struct("BudgetedVerifier").field("budget", self.budget).finish_non_exhaustive()
     }
 }
 

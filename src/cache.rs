@@ -17,7 +17,7 @@ pub struct Capacity {
     pub key_bytes: usize,
 }
 
-/// A bounded map. The unit of `end` is the caller's (any number that grows with time).
+/// A bounded map. The unit of `expires_at` is the caller's (any number that grows with time).
 pub struct Cache<V> {
     young: Generation<V>,
     old: Generation<V>,
@@ -28,13 +28,13 @@ pub struct Cache<V> {
 
 /// Entries by the tail of their key; of two keys with one tail the later stays.
 struct Generation<V> {
-    map: HashMap<Tail, Entry<V>>,
+    map: HashMap<KeySuffix, Entry<V>>,
     key_bytes: usize,
 }
 
 struct Entry<V> {
     key: Box<[u8]>,
-    end: u64,
+    expires_at: u64,
     value: V,
 }
 
@@ -47,19 +47,19 @@ impl<V> Cache<V> {
 
     /// The value under `key`, unless it has ended.
     pub fn get(&mut self, key: &[u8], now: u64) -> Option<&V> {
-        let tail = tail(key);
+        let tail = key_suffix(key);
         if !self.young.holds(tail, key) {
             let entry = self.old.take(tail, key)?;
             self.write(tail, entry, now);
         }
-        self.young.map.get(&tail).filter(|entry| now < entry.end).map(|entry| &entry.value)
+        self.young.map.get(&tail).filter(|entry| now < entry.expires_at).map(|entry| &entry.value)
     }
 
-    /// Keeps `value` under `key` until `end`, dropping what was used longest ago if there is no room.
-    pub fn put(&mut self, key: &[u8], value: V, end: u64, now: u64) {
-        let tail = tail(key);
+    /// Keeps `value` under `key` until `expires_at`, dropping what was used longest ago if there is no room.
+    pub fn insert(&mut self, key: &[u8], value: V, end: u64, now: u64) {
+        let tail = key_suffix(key);
         self.old.take(tail, key);
-        self.write(tail, Entry { key: key.into(), end, value }, now);
+        self.write(tail, Entry { key: key.into(), expires_at: end, value }, now);
     }
 
     /// Forgets everything.
@@ -78,7 +78,7 @@ impl<V> Cache<V> {
         self.len() == 0
     }
 
-    fn write(&mut self, tail: Tail, entry: Entry<V>, now: u64) {
+    fn write(&mut self, tail: KeySuffix, entry: Entry<V>, now: u64) {
         let length = entry.key.len();
         if length > self.half.key_bytes || self.half.entries == 0 {
             self.dropped.add(1);
@@ -87,7 +87,7 @@ impl<V> Cache<V> {
         let full = self.young.map.len() >= self.half.entries
             || self.young.key_bytes.saturating_add(length) > self.half.key_bytes;
         if full {
-            let lost = self.old.map.values().filter(|entry| now < entry.end).count();
+            let lost = self.old.map.values().filter(|entry| now < entry.expires_at).count();
             self.dropped.add(u64::try_from(lost).unwrap_or_default());
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
@@ -109,11 +109,11 @@ impl<V> Generation<V> {
         Self { map: HashMap::new(), key_bytes: 0 }
     }
 
-    fn holds(&self, tail: Tail, key: &[u8]) -> bool {
-        self.map.get(&tail).is_some_and(|entry| same(&entry.key, key))
+    fn holds(&self, tail: KeySuffix, key: &[u8]) -> bool {
+        self.map.get(&tail).is_some_and(|entry| keys_equal(&entry.key, key))
     }
 
-    fn take(&mut self, tail: Tail, key: &[u8]) -> Option<Entry<V>> {
+    fn take(&mut self, tail: KeySuffix, key: &[u8]) -> Option<Entry<V>> {
         let entry = if self.holds(tail, key) { self.map.remove(&tail)? } else { return None };
         self.key_bytes = self.key_bytes.saturating_sub(entry.key.len());
         Some(entry)
@@ -129,14 +129,14 @@ impl<V> Generation<V> {
 ///
 /// Keys are whole tokens, and only tokens whose signature verified are ever written: the end of a signature spreads them
 /// well enough (48 bits of it in base64url), and hashing a whole token would cost more than all the rest of the look-up.
-type Tail = [u8; 8];
+type KeySuffix = [u8; 8];
 
-fn tail(key: &[u8]) -> Tail {
+fn key_suffix(key: &[u8]) -> KeySuffix {
     key.last_chunk().copied().unwrap_or_default()
 }
 
 /// Whether two keys are equal, a word at a time: the module's own `memcmp` goes byte by byte.
-fn same(a: &[u8], b: &[u8]) -> bool {
+fn keys_equal(a: &[u8], b: &[u8]) -> bool {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks(), b.as_chunks());
     let words = a.iter().zip(b).all(|(a, b)| u64::from_ne_bytes(*a) == u64::from_ne_bytes(*b));
     a.len() == b.len() && words && a_rest == b_rest
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn an_entry_is_gone_at_its_end_and_not_before() {
         let mut cache = Cache::new(ROOM);
-        cache.put(b"a", 1, 100, 0);
+        cache.insert(b"a", 1, 100, 0);
         assert_eq!(cache.get(b"a", 99), Some(&1));
         assert_eq!(cache.get(b"a", 100), None);
     }
@@ -160,9 +160,9 @@ mod tests {
     fn keys_with_the_same_tail_are_never_taken_for_each_other() {
         for (a, b) in [("a.12345678", "b.12345678"), ("12345678.12345678", "12345679.12345678"), ("x", "y")] {
             let mut cache = Cache::new(ROOM);
-            cache.put(a.as_bytes(), 1, 100, 0);
+            cache.insert(a.as_bytes(), 1, 100, 0);
             assert_eq!(cache.get(b.as_bytes(), 0), None);
-            cache.put(b.as_bytes(), 2, 100, 0);
+            cache.insert(b.as_bytes(), 2, 100, 0);
             assert_eq!(cache.get(a.as_bytes(), 0), None);
             assert_eq!(cache.get(b.as_bytes(), 0), Some(&2));
             assert_eq!(cache.len(), 1);
@@ -172,21 +172,21 @@ mod tests {
     #[test]
     fn equal_means_every_byte() {
         let key: Vec<u8> = (0..=40).collect();
-        assert!(same(&key, &key.clone()));
+        assert!(keys_equal(&key, &key.clone()));
         for place in 0..key.len() {
             let mut other = key.clone();
             other[place] ^= 1;
-            assert!(!same(&key, &other), "{place}");
-            assert!(!same(&key, &key[..place]), "{place}");
+            assert!(!keys_equal(&key, &other), "{place}");
+            assert!(!keys_equal(&key, &key[..place]), "{place}");
         }
     }
 
     #[test]
     fn what_is_used_stays_while_a_flood_passes() {
         let mut cache = Cache::new(ROOM);
-        cache.put(b"the used", 0, u64::MAX, 0);
+        cache.insert(b"the used", 0, u64::MAX, 0);
         for n in 0..1000_u64 {
-            cache.put(&n.to_be_bytes(), 1, u64::MAX, 0);
+            cache.insert(&n.to_be_bytes(), 1, u64::MAX, 0);
             assert_eq!(cache.get(b"the used", 0), Some(&0), "after {n}");
             assert!(cache.len() <= ROOM.entries);
         }
@@ -198,11 +198,11 @@ mod tests {
     fn only_what_had_not_ended_counts_as_dropped() {
         let mut cache = Cache::new(ROOM);
         for n in 0..100_u64 {
-            cache.put(&n.to_be_bytes(), 1, n + 1, n + 1);
+            cache.insert(&n.to_be_bytes(), 1, n + 1, n + 1);
         }
         assert_eq!(cache.dropped.take(), 0, "each had ended before the next came");
         for n in 0..12_u64 {
-            cache.put(&n.to_be_bytes(), 1, u64::MAX, 200);
+            cache.insert(&n.to_be_bytes(), 1, u64::MAX, 200);
         }
         assert_eq!((cache.dropped.take(), cache.dropped.take()), (4, 0), "told once");
     }
@@ -211,19 +211,19 @@ mod tests {
     fn bytes_are_bounded_too() {
         let mut cache = Cache::new(Capacity { entries: 1000, key_bytes: 100 });
         for n in 0..100_u8 {
-            cache.put(&[n; 20], n, u64::MAX, 0);
+            cache.insert(&[n; 20], n, u64::MAX, 0);
             assert!(cache.len() * 20 <= 100);
         }
-        cache.put(&[0; 51], 0, u64::MAX, 0);
+        cache.insert(&[0; 51], 0, u64::MAX, 0);
         assert_eq!(cache.get(&[0; 51], 0), None, "a key over half the room is not kept");
     }
 
     #[test]
     fn a_new_value_replaces_the_old_one_wherever_it_lies() {
         let mut cache = Cache::new(Capacity { entries: 2, key_bytes: 100 });
-        cache.put(b"the key a", 1, 100, 0);
-        cache.put(b"the key b", 1, 100, 0);
-        cache.put(b"the key a", 2, 100, 0);
+        cache.insert(b"the key a", 1, 100, 0);
+        cache.insert(b"the key b", 1, 100, 0);
+        cache.insert(b"the key a", 2, 100, 0);
         assert_eq!(cache.get(b"the key a", 0), Some(&2));
         assert_eq!(cache.len(), 2);
     }

@@ -8,26 +8,26 @@ use std::time::Duration;
 
 /// How far the clocks may part before the machine counts as having slept, or its wall clock as set: a time server that steps a
 /// clock corrects less, and a slower one slews both.
-pub const PARTED: Duration = Duration::from_secs(5);
+pub const SLEEP_THRESHOLD: Duration = Duration::from_secs(5);
 
 /// Both clocks, as they were read last.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    last: Reading,
+    last: ClockReading,
     /// What they are compared with.
-    reference: Reading,
+    reference: ClockReading,
     slept: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Reading {
+struct ClockReading {
     monotonic: Duration,
     wall: Duration,
 }
 
-impl Reading {
+impl ClockReading {
     /// The wall clock at a later time, if nothing has set it since.
-    fn carried_on(self, monotonic: Duration) -> Duration {
+    fn extrapolate(self, monotonic: Duration) -> Duration {
         self.wall.saturating_add(monotonic.saturating_sub(self.monotonic))
     }
 }
@@ -35,7 +35,7 @@ impl Reading {
 impl Clock {
     /// The clocks, as they are read for the first time; `wall` counts from 1970.
     pub fn start(monotonic: Duration, wall: Duration) -> Self {
-        let reading = Reading { monotonic, wall };
+        let reading = ClockReading { monotonic, wall };
         Self { last: reading, reference: reading, slept: Duration::ZERO }
     }
 
@@ -46,21 +46,21 @@ impl Clock {
 
     /// Both clocks are read. True when the machine has slept since, or its wall clock was set ahead.
     pub fn read(&mut self, monotonic: Duration, wall: Duration) -> bool {
-        self.last = Reading { monotonic, wall };
-        let expected = self.reference.carried_on(monotonic);
+        self.last = ClockReading { monotonic, wall };
+        let expected = self.reference.extrapolate(monotonic);
         let slept = wall.saturating_sub(expected);
-        if slept.max(expected.saturating_sub(wall)) > PARTED {
+        if slept.max(expected.saturating_sub(wall)) > SLEEP_THRESHOLD {
             // Set back, it changes nothing but what is compared from now on: nothing is kept longer for it.
             self.reference = self.last;
             self.slept = self.slept.saturating_add(slept);
         }
-        slept > PARTED
+        slept > SLEEP_THRESHOLD
     }
 
     /// The time by the last reading.
     pub fn now(&self, monotonic: Duration) -> Now {
         let instant = Instant(monotonic.saturating_add(self.slept));
-        Now { instant, unix: self.last.carried_on(monotonic).as_secs() }
+        Now { instant, unix: self.last.extrapolate(monotonic).as_secs() }
     }
 }
 

@@ -20,25 +20,28 @@ mod sharing;
 mod tokens;
 mod waiting;
 
-use crate::bearer::At;
+use crate::bearer::TokenSource;
 use crate::config::{self, AuthMethod, Config};
-use crate::jwt::Name;
-use crate::layout::Layout;
+use crate::jwt::IssuerName;
+use crate::layout::ClaimLayout;
 use crate::located::Path;
-use crate::mistake::{self, Mistake};
-use crate::policy::{Inbound, IssuerId, Policy, Require, Rule};
-use crate::route::Attributes;
-use access::{Conditions, layout};
-use names::{Names, rule_name};
+use crate::mistake::{self, ConfigError};
+use crate::policy::{Inbound, InboundRule, IssuerId, Policy, Require};
+use crate::route::InspectedAttributes;
+use access::{ConditionFields, layout};
+use names::{DeclaredNames, rule_name};
 use std::time::Duration;
 
 impl Policy {
     /// Reads and compiles a configuration.
-    pub fn read(document: &[u8], environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<Mistake>> {
+    pub fn read(
+        document: &[u8],
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<ConfigError>> {
         let read = mistake::read::<Config>(document)?;
-        let issuers = Names::of(&read, "issuers", read.value.issuers.names());
+        let issuers = DeclaredNames::of(&read, "issuers", read.value.issuers.names());
         let credentials = read.value.outbound.iter().flat_map(|outbound| outbound.credentials.names());
-        let credentials = Names::of(&read, "outbound.credentials", credentials);
+        let credentials = DeclaredNames::of(&read, "outbound.credentials", credentials);
         let verifies = read.value.inbound.is_some();
         let layouts =
             read.value.issuers.iter().map(|(name, issuer)| (name.to_owned(), layout(issuer.preset)));
@@ -49,16 +52,16 @@ impl Policy {
         let mut compiler = Compiler {
             environment,
             issuers,
-            tokens_of,
+            issuer_names: tokens_of,
             layouts,
             introspecting,
             credentials,
-            places: Vec::new(),
+            capture_names: Vec::new(),
             verifies,
-            mistakes: Vec::new(),
+            errors: Vec::new(),
         };
         let policy = compiler.policy(&read.value);
-        let mistakes = read.and_also(compiler.mistakes);
+        let mistakes = read.with_errors(compiler.errors);
         match policy {
             Some(policy) if mistakes.is_empty() => Ok(policy),
             _ => Err(mistakes),
@@ -89,36 +92,36 @@ const RESERVED_PARAMETERS: [&str; 12] = [
 /// of module, which Envoy compiles at every start.
 struct Compiler<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
-    issuers: Names,
+    issuers: DeclaredNames,
     /// How the tokens of each issuer are laid out.
-    layouts: Vec<(String, &'static Layout)>,
+    layouts: Vec<(String, &'static ClaimLayout)>,
     /// What the tokens of each issuer call it.
-    tokens_of: Vec<Vec<Name>>,
-    credentials: Names,
+    issuer_names: Vec<Vec<IssuerName>>,
+    credentials: DeclaredNames,
     /// The issuers that are asked about tokens.
     introspecting: Vec<String>,
     /// The names of the places in the path of the rule that is being compiled.
-    places: Vec<String>,
+    capture_names: Vec<String>,
     /// Whether there are callers whose tokens are verified.
     verifies: bool,
-    mistakes: Vec<Mistake>,
+    errors: Vec<ConfigError>,
 }
 
 impl Compiler<'_> {
     #[inline(never)]
-    fn wrong(&mut self, path: &Path, fault: &str) {
-        self.mistakes.push(Mistake::new(path, fault));
+    fn error(&mut self, path: &Path, fault: &str) {
+        self.errors.push(ConfigError::new(path, fault));
     }
 
     #[inline(never)]
-    fn wrong_if(&mut self, path: &Path, fault: Option<String>) {
-        self.mistakes.extend(fault.map(|fault| Mistake::new(path, fault)));
+    fn error_if(&mut self, path: &Path, fault: Option<String>) {
+        self.errors.extend(fault.map(|fault| ConfigError::new(path, fault)));
     }
 
     /// A mistake that may only follow from others: it is not told when something in one of these places could not be read.
     #[inline(never)]
-    fn wrong_unless(&mut self, unless: Vec<Path>, path: &Path, fault: &str) {
-        self.mistakes.push(Mistake { unless, ..Mistake::new(path, fault) });
+    fn error_unless(&mut self, unless: Vec<Path>, path: &Path, fault: &str) {
+        self.errors.push(ConfigError { explained_by: unless, ..ConfigError::new(path, fault) });
     }
 
     #[inline(never)]
@@ -126,12 +129,12 @@ impl Compiler<'_> {
         let root = Path::default();
         if config.inbound.is_none() && config.outbound.is_none() {
             let fault = "neither inbound nor outbound, expected at least one of them";
-            self.wrong_unless(vec![root.name("inbound"), root.name("outbound")], &root, fault);
+            self.error_unless(vec![root.name("inbound"), root.name("outbound")], &root, fault);
         }
-        let uses = Uses::of(config);
+        let uses = IssuerUses::of(config);
         let mut issuers = Vec::new();
         for (place, (name, issuer)) in config.issuers.iter().enumerate() {
-            let names = self.tokens_of.get(place).cloned().unwrap_or_default();
+            let names = self.issuer_names.get(place).cloned().unwrap_or_default();
             issuers.push(self.issuer(&root.name("issuers").name(name), name, names, issuer, &uses));
         }
         let inbound = config.inbound.as_ref().map(|inbound| self.inbound(config, inbound));
@@ -139,19 +142,19 @@ impl Compiler<'_> {
             Some(outbound) => self.outbound(outbound),
             None => Default::default(),
         };
-        let waiting = self.waiting(&config.waiting);
+        let waiting = self.pending_requests(&config.waiting);
         let sharing = self.sharing(config);
-        self.mistakes.is_empty().then_some(Policy {
+        self.errors.is_empty().then_some(Policy {
             issuers,
             inbound,
             credentials,
-            outbound_attributes: Attributes::of(
-                outbound.iter().map(|rule| &rule.matches),
+            outbound_attributes: InspectedAttributes::of(
+                outbound.iter().map(|rule| &rule.matcher),
                 config.outbound.as_ref().is_some_and(|outbound| outbound.danger_case_sensitive_paths),
             ),
-            outbound_headers: outbound::headers(&outbound),
+            outbound_headers: outbound::token_headers(&outbound),
             outbound,
-            waiting,
+            pending_requests: waiting,
             sharing,
             plugin_name: Vec::new(),
         })
@@ -160,54 +163,71 @@ impl Compiler<'_> {
     #[inline(never)]
     fn inbound(&mut self, config: &Config, inbound: &config::Inbound) -> Inbound {
         let path = Path::default().name("inbound");
-        let (manner, resource) = self.manner(&path, config, inbound);
+        let (manner, resource) = self.refusal_format(&path, config, inbound);
         if inbound.rules.is_empty() {
             let fault = "missing, expected at least one rule (a request that matches none is refused)";
-            self.wrong_unless(vec![path.name("rules")], &path.name("rules"), fault);
+            self.error_unless(vec![path.name("rules")], &path.name("rules"), fault);
         }
-        let places = self.places(&path.name("tokens"), inbound.tokens.as_deref());
+        let places = self.token_sources(&path.name("tokens"), inbound.tokens.as_deref());
         let mut rules = Vec::new();
         for (index, rule) in inbound.rules.iter().enumerate() {
             rules.extend(self.rule(&path.name("rules").index(index), index, rule, &places));
         }
         let proves =
             inbound.rules.iter().filter_map(|rule| rule.require.as_ref()?.bound).any(|bound| bound.dpop);
-        let terms = self.terms(&path.name("dpop"), inbound.dpop.as_ref(), proves);
-        let own_headers = handing::own_headers(&rules);
-        let judged_headers = handing::judged_headers(&rules);
-        self.distinct(&path.name("rules"), inbound.rules.iter().map(|rule| rule.name.as_deref()));
-        let attributes =
-            Attributes::of(rules.iter().map(|rule| &rule.matches), inbound.danger_case_sensitive_paths);
+        let terms = self.dpop_policy(&path.name("dpop"), inbound.dpop.as_ref(), proves);
+        let own_headers = handing::reserved_headers(&rules);
+        let judged_headers = handing::decision_headers(&rules);
+        self.check_distinct(&path.name("rules"), inbound.rules.iter().map(|rule| rule.name.as_deref()));
+        let attributes = InspectedAttributes::of(
+            rules.iter().map(|rule| &rule.matcher),
+            inbound.danger_case_sensitive_paths,
+        );
         let filter_state = inbound.filter_state;
-        Inbound { manner, resource, own_headers, judged_headers, terms, rules, attributes, filter_state }
+        Inbound {
+            refusal_format: manner,
+            resource,
+            reserved_headers: own_headers,
+            decision_headers: judged_headers,
+            dpop_policy: terms,
+            rules,
+            attributes,
+            filter_state,
+        }
     }
 
     #[inline(never)]
-    fn rule(&mut self, path: &Path, index: usize, rule: &config::InboundRule, places: &[At]) -> Option<Rule> {
-        let matches = self.matches_inbound(&path.name("match"), &rule.r#match);
+    fn rule(
+        &mut self,
+        path: &Path,
+        index: usize,
+        rule: &config::InboundRule,
+        places: &[TokenSource],
+    ) -> Option<InboundRule> {
+        let matches = self.inbound_matcher(&path.name("match"), &rule.r#match);
         if rule.require.is_some() == rule.allow {
             let found = if rule.allow { "both require and allow" } else { "neither require nor allow" };
             let unless = vec![path.name("require"), path.name("allow")];
-            self.wrong_unless(unless, path, &format!("{found}, expected exactly one of them"));
+            self.error_unless(unless, path, &format!("{found}, expected exactly one of them"));
         }
-        self.places = matches.names().map(str::to_owned).collect();
+        self.capture_names = matches.names().map(str::to_owned).collect();
         let require = rule.require.as_ref().map(|require| self.require(&path.name("require"), require));
         let claims_to_headers = self.claims_to_headers(path, rule);
         let payload_header = self.payload_header(path, rule);
         let name = rule_name(rule.name.as_deref(), index);
-        let tokens = self.tokens(path, rule, places);
+        let tokens = self.token_locations(path, rule, places);
         let require = match require {
             Some(require) => Some(require?),
             None => None,
         };
         let compared_captures = require.as_ref().map(|require| require.access.compared_captures());
-        Some(Rule {
+        Some(InboundRule {
             name,
-            matches,
+            matcher: matches,
             compared_captures: compared_captures.unwrap_or_default(),
             mode: rule.mode,
             require,
-            tokens,
+            token_locations: tokens,
             claims_to_headers,
             payload_header,
             cors_preflight: rule.cors_preflight,
@@ -217,18 +237,18 @@ impl Compiler<'_> {
     #[inline(never)]
     fn require(&mut self, path: &Path, require: &config::Require) -> Option<Require> {
         let issuers = self.issuers_of(path, require);
-        let demand = self.demand(path, require);
+        let demand = self.rule_requirements(path, require);
         let layouts = self.layouts_of(named(require));
-        let access = self.access(path, &Conditions::from(require), &layouts, 0);
-        let introspect = self.introspects(path, require);
-        let bound = self.bound(&path.name("bound"), require.bound);
-        Some(Require { issuers: issuers?, demand, bound, introspect, access })
+        let access = self.access(path, &ConditionFields::from(require), &layouts, 0);
+        let introspect = self.introspect_mode(path, require);
+        let bound = self.token_binding(&path.name("bound"), require.bound);
+        Some(Require { issuers: issuers?, requirements: demand, token_binding: bound, introspect, access })
     }
 
     #[inline(never)]
     fn issuer_named(&mut self, path: &Path, name: Option<&str>) -> Option<IssuerId> {
-        let place = self.issuers.place(name, "an issuer");
-        place.map(IssuerId).map_err(|fault| self.wrong_if(path, fault)).ok()
+        let place = self.issuers.index_of(name, "an issuer");
+        place.map(IssuerId).map_err(|fault| self.error_if(path, fault)).ok()
     }
 }
 
@@ -238,14 +258,14 @@ fn named(require: &config::Require) -> impl Iterator<Item = &str> + Clone {
 }
 
 /// Which issuers are used for what.
-struct Uses<'a> {
+struct IssuerUses<'a> {
     verifying: Vec<&'a str>,
     asking: Vec<&'a str>,
     /// Those that clients ask for tokens by a certificate.
     certified: Vec<&'a str>,
 }
 
-impl<'a> Uses<'a> {
+impl<'a> IssuerUses<'a> {
     fn of(config: &'a Config) -> Self {
         let rules = config.inbound.iter().flat_map(|inbound| &inbound.rules);
         let required = rules.filter_map(|rule| rule.require.as_ref());

@@ -36,7 +36,7 @@ pub struct Config {
     /// Whether the workers of an Envoy process share key sets and tokens, so that one of them fetches for all: `on`, `off` or
     /// `sealed`. Default: `on` where the plugin's `vm_config` has a `vm_id`, else `off`. The `vm_id` is all that keeps plugins
     /// apart there: with the empty one (which Istio gives every plugin) any other plugin of the proxy could read the tokens
-    /// or plant a key set. `sealed` shares there too, and believes only what was sealed with `sealing_key`.
+    /// or plant a key set. `sealed` shares there too, and believes only what was sealed with `sharing_key`.
     pub sharing: Option<Sharing>,
     /// The key for `sharing: sealed`, at least 32 characters, the same for every plugin that shares, e.g. from
     /// `openssl rand -base64 32`.
@@ -50,7 +50,7 @@ pub enum Sharing {
     Off,
     /// One worker fetches for all.
     On,
-    /// The same, under `sealing_key`.
+    /// The same, under `sharing_key`.
     Sealed,
 }
 
@@ -77,7 +77,7 @@ pub struct Issuer {
     /// The cluster that reaches its introspection endpoint. Default: `cluster`.
     pub introspection_cluster: Option<String>,
     /// Where its tokens say what: `keycloak` (the default), `auth0`, `entra`, `okta`, `cognito`, `google` or `kubernetes`.
-    /// `realm_roles` are then Auth0's `permissions`, Entra's `roles`, Okta's `groups`, Cognito's `cognito:groups`; `scopes` are
+    /// `roles` are then Auth0's `permissions`, Entra's `roles`, Okta's `groups`, Cognito's `cognito:groups`; `scopes` are
     /// `scope` or `scp`; the client in the audit log is `azp`, `client_id`, `cid`, `appid`, or Kubernetes' `sub`. Cognito's tokens
     /// must have `token_use: access`, since its ID tokens are signed alike. Google's and Kubernetes' have neither roles nor
     /// scopes, and rules that ask for some are refused; so are `client_roles`, which only Keycloak has.
@@ -400,7 +400,7 @@ pub struct Require {
     pub audiences: Audiences,
     /// Whether tokens must be bound to a key of the caller's, so that whoever steals a token alone cannot use it: `dpop`, to one that each
     /// request proves anew (RFC 9449), or `mtls`, to the certificate of the caller's connection (RFC 8705 section 3). An object says
-    /// more, see `Bound`. Default: tokens that are bound are refused, as nobody looks at the key.
+    /// more, see `TokenBinding`. Default: tokens that are bound are refused, as nobody looks at the key.
     pub bound: Option<Bound>,
     /// Which tokens the issuer is asked about (RFC 7662): `opaque`, those that are no JWT, or `always`, so that a revoked JWT
     /// stops within `introspection.cache`, for one request to the issuer per token and worker in that time. Default `opaque`
@@ -739,7 +739,7 @@ pub enum Existing {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Unavailable {
-    /// It waits, within the bounds of `waiting`, then 503 with `Retry-After`.
+    /// It waits, within the bounds of `pending_requests`, then 503 with `Retry-After`.
     #[default]
     Hold,
     /// 503 with `Retry-After` at once.

@@ -4,8 +4,8 @@
 //! In: the issuer's URL, or a reply. Out: calls to make, or endpoints that may be believed. A document that names another
 //! issuer, or an endpoint on a host that was not allowed, is refused: following it would be SSRF (CVE-2026-41413).
 
-use crate::io::{Call, Endpoint, Reply};
-use crate::lease::{Cause, Failure};
+use crate::io::{Endpoint, HttpCall, HttpReply};
+use crate::lease::{FetchError, FetchErrorKind};
 use crate::oauth::answer::{self, printable};
 use std::time::Duration;
 
@@ -44,13 +44,13 @@ impl Url {
     }
 
     /// For a log line: without the query.
-    fn shown(&self, scheme: &str) -> String {
+    fn for_log(&self, scheme: &str) -> String {
         let path = self.path.split('?').next().unwrap_or_default();
         printable(&format!("{scheme}://{}{path}", self.authority), QUOTED_CHARS)
     }
 
     /// The endpoint that `cluster` reaches.
-    pub fn through(self, cluster: &str) -> Endpoint {
+    pub fn via_cluster(self, cluster: &str) -> Endpoint {
         Endpoint {
             cluster: cluster.to_owned(),
             scheme: self.scheme,
@@ -78,7 +78,7 @@ pub struct Discovery {
     /// The cluster that reaches it.
     pub cluster: String,
     /// The clusters that reach what it names.
-    pub clusters: Clusters,
+    pub clusters: EndpointClusters,
     /// Further hosts that the document may name.
     pub allowed_hosts: Vec<String>,
     /// How long one call may take.
@@ -90,12 +90,12 @@ pub struct Discovery {
     /// Whether the document is asked for the introspection endpoint.
     pub for_introspection: bool,
     /// Which of them are asked by clients that authenticate by a certificate.
-    pub by_certificate: ByCertificate,
+    pub mtls_endpoints: MtlsEndpoints,
 }
 
 /// The clusters that reach a provider's endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Clusters {
+pub struct EndpointClusters {
     /// `jwks_uri`.
     pub keys: String,
     /// `token_endpoint`.
@@ -106,7 +106,7 @@ pub struct Clusters {
 
 /// The endpoints at which a client authenticates by a certificate, and which may have an alias for that (RFC 8705 section 5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ByCertificate {
+pub struct MtlsEndpoints {
     /// The token endpoint, for one client at least.
     pub tokens: bool,
     /// The introspection endpoint.
@@ -115,7 +115,7 @@ pub struct ByCertificate {
 
 /// Where a metadata document may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum MetadataLocation {
     /// After the issuer's path (`OpenID` Connect Discovery 1.0 section 4.1).
     #[default]
     OpenId,
@@ -123,7 +123,7 @@ pub enum Place {
     OAuth,
 }
 
-impl Place {
+impl MetadataLocation {
     /// The other one.
     pub fn other(self) -> Self {
         match self {
@@ -148,24 +148,26 @@ pub struct Metadata {
 
 impl Discovery {
     /// The call for the metadata document, at either of its places.
-    pub fn call(&self, place: Place) -> Call {
+    pub fn call(&self, place: MetadataLocation) -> HttpCall {
         let base = self.url.path.trim_end_matches('/');
         let path = match place {
-            Place::OpenId => format!("{base}/.well-known/openid-configuration"),
-            Place::OAuth => format!("/.well-known/oauth-authorization-server{base}"),
+            MetadataLocation::OpenId => format!("{base}/.well-known/openid-configuration"),
+            MetadataLocation::OAuth => format!("/.well-known/oauth-authorization-server{base}"),
         };
-        get(Url { path, ..self.url.clone() }.through(&self.cluster), "application/json", self.timeout)
+        get(Url { path, ..self.url.clone() }.via_cluster(&self.cluster), "application/json", self.timeout)
     }
 
     /// The endpoints, if the reply is the metadata of this issuer.
-    pub fn read(&self, reply: &Reply) -> Result<Metadata, Failure> {
-        let document = answer::object(answer::body_of(reply)?, &reply.head, "the metadata")?;
+    pub fn read(&self, reply: &HttpReply) -> Result<Metadata, FetchError> {
+        let document = answer::object(answer::success_body(reply)?, &reply.head, "the metadata")?;
         let text = |name: &str| document.get(name).and_then(serde_json::Value::as_str);
         self.check_issuer(text("issuer"))?;
-        let Clusters { keys, tokens, introspection } = &self.clusters;
+        let EndpointClusters { keys, tokens, introspection } = &self.clusters;
         let endpoint = |name: &str, cluster: &str, needed: bool| match text(name) {
             Some(uri) => self.endpoint(name, uri, cluster).map(Some),
-            None if needed => Err(Failure::new(Cause::Configuration, format!("the metadata has no {name}"))),
+            None if needed => {
+                Err(FetchError::new(FetchErrorKind::Configuration, format!("the metadata has no {name}")))
+            }
             None => Ok(None),
         };
         // RFC 8705 section 5: where there is an alias, a client that uses mutual TLS must use it.
@@ -176,12 +178,12 @@ impl Discovery {
         };
         let jwks_uri = endpoint("jwks_uri", keys, self.for_keys)?;
         let token_endpoint = endpoint("token_endpoint", tokens, self.for_tokens)?;
-        let by_certificate = self.for_tokens && self.by_certificate.tokens;
+        let by_certificate = self.for_tokens && self.mtls_endpoints.tokens;
         let token_endpoint_alias = if by_certificate { alias("token_endpoint", tokens)? } else { None };
         // Where nobody asks it, it may be anywhere.
         let introspection_endpoint = if self.for_introspection {
             let name = "introspection_endpoint";
-            let alias = if self.by_certificate.introspection { alias(name, introspection)? } else { None };
+            let alias = if self.mtls_endpoints.introspection { alias(name, introspection)? } else { None };
             if alias.is_some() { alias } else { endpoint(name, introspection, true)? }
         } else {
             None
@@ -190,7 +192,7 @@ impl Discovery {
     }
 
     /// RFC 8414 section 3.3: the document is of the issuer that was asked, by one of its names.
-    fn check_issuer(&self, named: Option<&str>) -> Result<(), Failure> {
+    fn check_issuer(&self, named: Option<&str>) -> Result<(), FetchError> {
         if named.is_some_and(|named| self.issuers.iter().any(|own| own == named)) {
             return Ok(());
         }
@@ -203,25 +205,25 @@ impl Discovery {
             ),
             None => format!("the metadata has no issuer, expected {expected}"),
         };
-        Err(Failure::new(Cause::Configuration, detail))
+        Err(FetchError::new(FetchErrorKind::Configuration, detail))
     }
 
-    fn endpoint(&self, name: &str, uri: &str, cluster: &str) -> Result<Endpoint, Failure> {
-        let refused = |detail: String| Failure::new(Cause::Configuration, detail);
+    fn endpoint(&self, name: &str, uri: &str, cluster: &str) -> Result<Endpoint, FetchError> {
+        let refused = |detail: String| FetchError::new(FetchErrorKind::Configuration, detail);
         let url =
             Url::parse(uri).ok_or_else(|| refused(format!("the metadata's {name} is not an http(s) URL")))?;
         let host = url.host();
         let own: Vec<Url> = self.issuers.iter().filter_map(|name| Url::parse(name)).collect();
         let same_host = own.iter().find(|own| own.host() == host);
         if own.iter().any(|own| own.host() == host && own.scheme == url.scheme) {
-            return Ok(Url { authority: host.to_owned(), ..url }.through(cluster));
+            return Ok(Url { authority: host.to_owned(), ..url }.via_cluster(cluster));
         }
         let is_host = |allowed: &String| {
             let allowed = without_default_port(allowed, url.scheme);
             allowed.eq_ignore_ascii_case(host) || allowed.eq_ignore_ascii_case(&url.authority)
         };
         if self.allowed_hosts.iter().any(is_host) {
-            return Ok(url.through(cluster));
+            return Ok(url.via_cluster(cluster));
         }
         let found = printable(&format!("{}://{}", url.scheme, url.authority), QUOTED_CHARS);
         let detail = match same_host {
@@ -232,7 +234,7 @@ impl Discovery {
                      be set instead",
                     own.scheme,
                     own.authority,
-                    url.shown(own.scheme)
+                    url.for_log(own.scheme)
                 )
             }
             None => format!(
@@ -253,14 +255,14 @@ fn quoted(named: &str) -> String {
 
 /// Whether this reply says that the document is not there (RFC 8414 section 3.2 leaves the status open): another location may
 /// have it. What asks to come back later says nothing of that.
-pub fn is_elsewhere(reply: &Reply) -> bool {
+pub fn is_not_found(reply: &HttpReply) -> bool {
     reply.status.is_some_and(|status| (300..500).contains(&status) && !matches!(status, 408 | 425 | 429))
 }
 
 /// A `GET` for a document of these media types.
-pub fn get(endpoint: Endpoint, accept: &str, timeout: Duration) -> Call {
+pub fn get(endpoint: Endpoint, accept: &str, timeout: Duration) -> HttpCall {
     let headers = vec![("accept", accept.to_owned())];
-    Call { endpoint, method: "GET", headers, body: Vec::new(), timeout }
+    HttpCall { endpoint, method: "GET", headers, body: Vec::new(), timeout }
 }
 
 #[cfg(test)]
@@ -278,7 +280,7 @@ mod tests {
             issuers,
             url,
             cluster: "idp".into(),
-            clusters: Clusters {
+            clusters: EndpointClusters {
                 keys: "keys".into(),
                 tokens: "tokens".into(),
                 introspection: "introspection".into(),
@@ -288,13 +290,13 @@ mod tests {
             for_keys: false,
             for_tokens: false,
             for_introspection: false,
-            by_certificate: ByCertificate::default(),
+            mtls_endpoints: MtlsEndpoints::default(),
         }
     }
 
-    fn read(document: &serde_json::Value) -> Result<Metadata, Failure> {
+    fn read(document: &serde_json::Value) -> Result<Metadata, FetchError> {
         let body = Some(document.to_string().into_bytes());
-        discovery().read(&Reply { status: Some(200), body, ..Reply::default() })
+        discovery().read(&HttpReply { status: Some(200), body, ..HttpReply::default() })
     }
 
     #[test]
@@ -322,11 +324,11 @@ mod tests {
     #[test]
     fn both_well_known_places_are_asked() {
         assert_eq!(
-            discovery().call(Place::OpenId).endpoint.path,
+            discovery().call(MetadataLocation::OpenId).endpoint.path,
             "/realms/r/.well-known/openid-configuration"
         );
         assert_eq!(
-            discovery().call(Place::OAuth).endpoint.path,
+            discovery().call(MetadataLocation::OAuth).endpoint.path,
             "/.well-known/oauth-authorization-server/realms/r"
         );
     }
@@ -345,7 +347,7 @@ mod tests {
             "file:///etc",
         ] {
             let failure = read(&json!({ "issuer": issuer, "token_endpoint": evil })).unwrap_err();
-            assert_eq!(failure.cause, Cause::Configuration, "{evil}");
+            assert_eq!(failure.kind, FetchErrorKind::Configuration, "{evil}");
         }
     }
 
@@ -356,19 +358,22 @@ mod tests {
             "issuer": issuer, "jwks_uri": "https://idp.example.com/k", "token_endpoint": "https://idp.example.com/t",
             "introspection_endpoint": "https://idp.example.com/i",
         });
-        let reply =
-            Reply { status: Some(200), body: Some(document.to_string().into_bytes()), ..Reply::default() };
+        let reply = HttpReply {
+            status: Some(200),
+            body: Some(document.to_string().into_bytes()),
+            ..HttpReply::default()
+        };
         let found = Discovery { for_introspection: true, ..discovery() }.read(&reply).unwrap();
         let all = [found.jwks_uri, found.token_endpoint, found.introspection_endpoint];
         assert_eq!(all.map(|endpoint| endpoint.unwrap().cluster), ["keys", "tokens", "introspection"]);
-        assert_eq!(discovery().call(Place::OpenId).endpoint.cluster, "idp");
+        assert_eq!(discovery().call(MetadataLocation::OpenId).endpoint.cluster, "idp");
     }
 
     #[test]
     fn a_default_port_names_the_same_host_and_no_other_port_does() {
         let read = |issuer: &str, uri: &str| {
             let document = json!({ "issuer": issuer, "jwks_uri": uri }).to_string().into_bytes();
-            let reply = Reply { status: Some(200), body: Some(document), ..Reply::default() };
+            let reply = HttpReply { status: Some(200), body: Some(document), ..HttpReply::default() };
             Discovery { issuers: vec![issuer.to_owned()], ..discovery() }.read(&reply)
         };
         for (issuer, uri, same) in [
@@ -450,11 +455,16 @@ mod tests {
                 },
             });
             let body = Some(document.to_string().into_bytes());
-            let reply = Reply { status: Some(200), body, ..Reply::default() };
-            Discovery { for_tokens: true, for_introspection: true, by_certificate, ..discovery() }
-                .read(&reply)
+            let reply = HttpReply { status: Some(200), body, ..HttpReply::default() };
+            Discovery {
+                for_tokens: true,
+                for_introspection: true,
+                mtls_endpoints: by_certificate,
+                ..discovery()
+            }
+            .read(&reply)
         };
-        let (none, both) = (ByCertificate::default(), ByCertificate { tokens: true, introspection: true });
+        let (none, both) = (MtlsEndpoints::default(), MtlsEndpoints { tokens: true, introspection: true });
         let path = |endpoint: Option<Endpoint>| endpoint.map(|endpoint| endpoint.path);
         let found = read("keys.example.com", both).unwrap();
         assert_eq!(path(found.token_endpoint).as_deref(), Some("/t"), "for the other clients");
@@ -474,10 +484,10 @@ mod tests {
 
     #[test]
     fn a_location_without_the_document_is_told_from_one_that_is_busy() {
-        let elsewhere = |status| is_elsewhere(&Reply { status: Some(status), ..Reply::default() });
+        let elsewhere = |status| is_not_found(&HttpReply { status: Some(status), ..HttpReply::default() });
         assert!([301, 302, 400, 401, 403, 404, 405, 406, 410, 451].into_iter().all(elsewhere));
         assert!(![200, 408, 425, 429, 500, 502, 503, 504].into_iter().any(elsewhere));
-        assert!(!is_elsewhere(&Reply::default()));
+        assert!(!is_not_found(&HttpReply::default()));
     }
 
     #[test]
@@ -487,7 +497,7 @@ mod tests {
         assert_eq!(read(&old).unwrap().jwks_uri.unwrap().authority, "old.example.com");
         let other =
             json!({ "issuer": "https://older.example.com/r", "jwks_uri": "https://old.example.com/keys" });
-        assert_eq!(read(&other).unwrap_err().cause, Cause::Configuration);
+        assert_eq!(read(&other).unwrap_err().kind, FetchErrorKind::Configuration);
     }
 
     #[test]
@@ -495,13 +505,13 @@ mod tests {
         let issuer = "https://idp.example.com/realms/r";
         let read = |document: &serde_json::Value, for_introspection| {
             let body = Some(document.to_string().into_bytes());
-            let reply = Reply { status: Some(200), body, ..Reply::default() };
+            let reply = HttpReply { status: Some(200), body, ..HttpReply::default() };
             Discovery { for_introspection, ..discovery() }.read(&reply)
         };
         let own = json!({ "issuer": issuer, "introspection_endpoint": "https://idp.example.com/introspect" });
         assert_eq!(read(&own, true).unwrap().introspection_endpoint.unwrap().path, "/introspect");
         let evil = json!({ "issuer": issuer, "introspection_endpoint": "https://evil.example.com/" });
-        assert_eq!(read(&evil, true).unwrap_err().cause, Cause::Configuration);
+        assert_eq!(read(&evil, true).unwrap_err().kind, FetchErrorKind::Configuration);
         assert_eq!(read(&evil, false).unwrap().introspection_endpoint, None);
         let none = json!({ "issuer": issuer });
         let failure = read(&none, true).unwrap_err().to_string();
@@ -512,7 +522,7 @@ mod tests {
     fn a_document_that_lacks_what_is_needed_is_refused() {
         let document = json!({ "issuer": "https://idp.example.com/realms/r" });
         let body = Some(document.to_string().into_bytes());
-        let reply = Reply { status: Some(200), body, ..Reply::default() };
+        let reply = HttpReply { status: Some(200), body, ..HttpReply::default() };
         assert!(discovery().read(&reply).is_ok());
         let failure = Discovery { for_keys: true, ..discovery() }.read(&reply).unwrap_err();
         assert_eq!(failure.to_string(), "configuration: the metadata has no jwks_uri");
@@ -523,6 +533,6 @@ mod tests {
         let failure = read(
             &json!({ "issuer": "https://idp.example.com/realms/r/", "jwks_uri": "https://idp.example.com/k" }),
         );
-        assert_eq!(failure.unwrap_err().cause, Cause::Configuration);
+        assert_eq!(failure.unwrap_err().kind, FetchErrorKind::Configuration);
     }
 }

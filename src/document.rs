@@ -15,15 +15,15 @@ pub fn read(bytes: &[u8]) -> Result<Value, serde_json::Error> {
 /// `Struct { map<string, Value> fields = 1; }`
 fn structure(bytes: &[u8], depth: usize) -> Option<Map<String, Value>> {
     let mut members = Map::new();
-    for field in Fields(bytes) {
-        let Field::Bytes(1, entry) = field? else {
+    for field in ProtoFields(bytes) {
+        let ProtoField::Bytes(1, entry) = field? else {
             return None;
         };
         let (mut name, mut member) = (String::new(), Value::Null);
-        for part in Fields(entry) {
+        for part in ProtoFields(entry) {
             match part? {
-                Field::Bytes(1, text) => name = String::from_utf8(text.to_vec()).ok()?,
-                Field::Bytes(2, inner) => member = value(inner, depth.checked_sub(1)?)?,
+                ProtoField::Bytes(1, text) => name = String::from_utf8(text.to_vec()).ok()?,
+                ProtoField::Bytes(2, inner) => member = value(inner, depth.checked_sub(1)?)?,
                 _ => return None,
             }
         }
@@ -35,16 +35,16 @@ fn structure(bytes: &[u8], depth: usize) -> Option<Map<String, Value>> {
 /// `Value { oneof kind { null = 1; double number = 2; string = 3; bool = 4; Struct = 5; ListValue = 6; } }`
 fn value(bytes: &[u8], depth: usize) -> Option<Value> {
     let inner = depth.checked_sub(1)?;
-    match Fields(bytes).next()?? {
-        Field::Varint(1, _) => Some(Value::Null),
-        Field::Fixed(2, bits) => number(f64::from_bits(bits)),
-        Field::Bytes(3, text) => String::from_utf8(text.to_vec()).ok().map(Value::String),
-        Field::Varint(4, flag) => Some(Value::Bool(flag != 0)),
-        Field::Bytes(5, []) => Some(Value::Object(Map::new())),
-        Field::Bytes(5, members) => structure(members, inner).map(Value::Object),
-        Field::Bytes(6, list) => {
-            let elements = Fields(list).map(|field| match field? {
-                Field::Bytes(1, element) => value(element, inner),
+    match ProtoFields(bytes).next()?? {
+        ProtoField::Varint(1, _) => Some(Value::Null),
+        ProtoField::Fixed(2, bits) => number(f64::from_bits(bits)),
+        ProtoField::Bytes(3, text) => String::from_utf8(text.to_vec()).ok().map(Value::String),
+        ProtoField::Varint(4, flag) => Some(Value::Bool(flag != 0)),
+        ProtoField::Bytes(5, []) => Some(Value::Object(Map::new())),
+        ProtoField::Bytes(5, members) => structure(members, inner).map(Value::Object),
+        ProtoField::Bytes(6, list) => {
+            let elements = ProtoFields(list).map(|field| match field? {
+                ProtoField::Bytes(1, element) => value(element, inner),
                 _ => None,
             });
             elements.collect::<Option<_>>().map(Value::Array)
@@ -61,17 +61,17 @@ fn number(double: f64) -> Option<Value> {
 }
 
 /// One field of a message: its number, and what it holds.
-enum Field<'a> {
+enum ProtoField<'a> {
     Varint(u64, u64),
     Fixed(u64, u64),
     Bytes(u64, &'a [u8]),
 }
 
 /// The fields of a message in turn; a broken one is the last.
-struct Fields<'a>(&'a [u8]);
+struct ProtoFields<'a>(&'a [u8]);
 
-impl<'a> Iterator for Fields<'a> {
-    type Item = Option<Field<'a>>;
+impl<'a> Iterator for ProtoFields<'a> {
+    type Item = Option<ProtoField<'a>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -85,15 +85,15 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-impl<'a> Fields<'a> {
-    fn field(&mut self) -> Option<Field<'a>> {
+impl<'a> ProtoFields<'a> {
+    fn field(&mut self) -> Option<ProtoField<'a>> {
         let key = self.varint()?;
         match key & 7 {
-            0 => Some(Field::Varint(key >> 3, self.varint()?)),
-            1 => Some(Field::Fixed(key >> 3, u64::from_le_bytes(self.bytes(8)?.try_into().ok()?))),
+            0 => Some(ProtoField::Varint(key >> 3, self.varint()?)),
+            1 => Some(ProtoField::Fixed(key >> 3, u64::from_le_bytes(self.bytes(8)?.try_into().ok()?))),
             2 => {
                 let length = usize::try_from(self.varint()?).ok()?;
-                Some(Field::Bytes(key >> 3, self.bytes(length)?))
+                Some(ProtoField::Bytes(key >> 3, self.bytes(length)?))
             }
             _ => None,
         }

@@ -7,7 +7,7 @@
 mod nonce;
 pub mod shown;
 
-use crate::io::{Head, Reply};
+use crate::io::{HttpReply, MessageHead};
 use crate::json;
 use crate::jwk::Algorithm;
 use crate::private_key::PrivateKey;
@@ -27,14 +27,14 @@ pub const HEADER: &str = "dpop";
 pub const SCHEME: &str = "DPoP";
 
 /// The key that proofs are made with.
-pub struct Key {
+pub struct ProofKey {
     private: PrivateKey,
     thumbprint: String,
     /// The proofs' header, encoded once.
     header: String,
 }
 
-impl Key {
+impl ProofKey {
     /// The key of this private half; none where its public half cannot be told.
     #[inline(never)]
     pub fn new(private: PrivateKey) -> Option<Self> {
@@ -47,7 +47,7 @@ impl Key {
     /// The key of a number that nobody can guess: P-256 for ES256, else Ed25519. None for the one number in 2^32 that is no
     /// key.
     #[inline(never)]
-    pub fn of(number: &[u8; 32], algorithm: Algorithm) -> Option<Self> {
+    pub fn from_seed(number: &[u8; 32], algorithm: Algorithm) -> Option<Self> {
         let (kind, curve) = if algorithm == Algorithm::Es256 { ("EC", "P-256") } else { ("OKP", "Ed25519") };
         let d = URL_SAFE_NO_PAD.encode(number);
         let jwk = format!("{{\"kty\":\"{kind}\",\"crv\":\"{curve}\",\"d\":\"{d}\"}}");
@@ -65,8 +65,8 @@ impl Key {
     }
 
     /// What is signed (RFC 9449 section 4.2).
-    pub fn message(&self, jti: &str, claims: &Claims<'_>) -> String {
-        let Claims { method, url, now, token, nonce } = claims;
+    pub fn signing_input(&self, jti: &str, claims: &ProofClaims<'_>) -> String {
+        let ProofClaims { method, url, now, token, nonce } = claims;
         let mut payload =
             format!("{{\"htm\":{},\"htu\":\"{url}\",\"iat\":{now},\"jti\":\"{jti}\"", Value::from(*method));
         for (name, value) in [("ath", *token), ("nonce", nonce.map(|nonce| &*nonce.0))] {
@@ -85,7 +85,7 @@ impl Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for ProofKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "key {}", self.thumbprint)
     }
@@ -93,7 +93,7 @@ impl fmt::Debug for Key {
 
 /// What a proof says of its request.
 #[derive(Clone, Copy, Debug)]
-pub struct Claims<'a> {
+pub struct ProofClaims<'a> {
     /// `htm`.
     pub method: &'a str,
     /// `htu`, as [`url`] spells it.
@@ -117,7 +117,7 @@ const MAX_NONCE_BYTES: usize = 1024;
 impl Nonce {
     /// The nonce of an answer; none where there is not exactly one, or one of other characters than RFC 9449 section 8.1 has.
     #[inline(never)]
-    pub fn of(head: &Head) -> Option<Self> {
+    pub fn from_head(head: &MessageHead) -> Option<Self> {
         let mut values = head.all("dpop-nonce");
         let value = values.next().filter(|_| values.next().is_none())?;
         let sound = (1..=MAX_NONCE_BYTES).contains(&value.len())
@@ -126,7 +126,7 @@ impl Nonce {
     }
 
     /// Whether an answer has one that is too long.
-    pub fn is_too_long(head: &Head) -> bool {
+    pub fn is_too_long(head: &MessageHead) -> bool {
         head.first("dpop-nonce").is_some_and(|value| value.len() > MAX_NONCE_BYTES)
     }
 }
@@ -139,14 +139,14 @@ impl fmt::Debug for Nonce {
 
 /// Whether a provider refuses a token request for nothing but its nonce (RFC 9449 section 8).
 #[inline(never)]
-pub fn wants_nonce(reply: &Reply) -> bool {
+pub fn requires_nonce(reply: &HttpReply) -> bool {
     let stated = || Some(json::parse_object(reply.body.as_deref()?).ok()?.get("error")? == USE_NONCE);
     matches!(reply.status, Some(400 | 401)) && stated().unwrap_or_default()
 }
 
 /// Whether a service's refusal is about the proof alone, and not about the token (RFC 9449 sections 7.1 and 9).
 #[inline(never)]
-pub fn refuses_proof(head: &Head) -> bool {
+pub fn rejects_proof(head: &MessageHead) -> bool {
     head.all("www-authenticate").any(|challenge| {
         // The codes of RFC 9449 mean nothing in another scheme's challenge.
         let challenge = String::from_utf8_lossy(challenge);
@@ -199,12 +199,12 @@ pub fn url(origin: &str, path: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::assertion::Signer;
-    use crate::signature::Compact;
+    use crate::signature::SoftwareCrypto;
     use m2m_auth_kit::key::{Alg, Key as OtherKey};
     use m2m_auth_kit::token::{decode, verifies, verifies_by_jwk};
     use serde_json::json;
 
-    const CLAIMS: Claims<'_> = Claims {
+    const CLAIMS: ProofClaims<'_> = ProofClaims {
         method: "POST",
         url: "https://server.example.com/token",
         now: 1_800_000_000,
@@ -213,16 +213,17 @@ mod tests {
     };
 
     fn signer() -> Signer {
-        Signer::new(Box::new(Compact), [7; 32]).proving(Key::of(&[7; 32], Algorithm::EdDsa).map(Rc::new))
+        Signer::new(Box::new(SoftwareCrypto), [7; 32])
+            .with_proof_key(ProofKey::from_seed(&[7; 32], Algorithm::EdDsa).map(Rc::new))
     }
 
-    fn answer(name: &str, values: &[&[u8]]) -> Head {
+    fn answer(name: &str, values: &[&[u8]]) -> MessageHead {
         values.iter().map(|value| (name, value)).collect()
     }
 
     #[test]
     fn a_proof_says_what_is_asked_and_by_which_key() {
-        let proof = signer().proof(&CLAIMS).unwrap();
+        let proof = signer().dpop_proof(&CLAIMS).unwrap();
         let (header, claims) = decode(&proof);
         let jwk = &header["jwk"];
         assert_eq!(header, json!({ "alg": "EdDSA", "typ": "dpop+jwt", "jwk": jwk }));
@@ -232,22 +233,22 @@ mod tests {
         let jti = &claims["jti"];
         assert_eq!(claims, json!({ "htm": "POST", "htu": url, "iat": 1_800_000_000, "jti": jti }));
         assert_eq!(jti.as_str().unwrap().len(), 22, "128 bits");
-        assert_ne!(decode(&signer().proof(&CLAIMS).unwrap()).1["jti"], json!(null));
+        assert_ne!(decode(&signer().dpop_proof(&CLAIMS).unwrap()).1["jti"], json!(null));
     }
 
     #[test]
     fn every_proof_is_good_once() {
         let mut signer = signer();
-        let [one, two] = [(); 2].map(|()| decode(&signer.proof(&CLAIMS).unwrap()).1["jti"].clone());
+        let [one, two] = [(); 2].map(|()| decode(&signer.dpop_proof(&CLAIMS).unwrap()).1["jti"].clone());
         assert_ne!(one, two);
     }
 
     #[test]
     fn a_proof_with_a_token_is_for_that_token_and_with_the_nonce() {
-        let nonce = Nonce::of(&answer("dpop-nonce", &[b"eyJ7S_zG.eyJH0-Z"])).unwrap();
+        let nonce = Nonce::from_head(&answer("dpop-nonce", &[b"eyJ7S_zG.eyJH0-Z"])).unwrap();
         let ath = digest(b"Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU");
-        let claims = Claims { token: Some(&ath), nonce: Some(&nonce), ..CLAIMS };
-        let (_, claims) = decode(&signer().proof(&claims).unwrap());
+        let claims = ProofClaims { token: Some(&ath), nonce: Some(&nonce), ..CLAIMS };
+        let (_, claims) = decode(&signer().dpop_proof(&claims).unwrap());
         // RFC 9449 section 7.1.
         assert_eq!(claims["ath"], "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo");
         assert_eq!(claims["nonce"], "eyJ7S_zG.eyJH0-Z");
@@ -256,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_method_of_any_characters_stays_a_text() {
-        let (_, claims) = decode(&signer().proof(&Claims { method: "G\"ET\\", ..CLAIMS }).unwrap());
+        let (_, claims) = decode(&signer().dpop_proof(&ProofClaims { method: "G\"ET\\", ..CLAIMS }).unwrap());
         assert_eq!(claims["htm"], "G\"ET\\");
     }
 
@@ -264,19 +265,23 @@ mod tests {
     fn the_thumbprint_is_that_of_the_public_key() {
         for alg in [Alg::Es256, Alg::EdDsa] {
             let other = OtherKey::new(alg);
-            let key = Key::new(PrivateKey::read(&other.private_jwk().to_string(), None).unwrap()).unwrap();
+            let key =
+                ProofKey::new(PrivateKey::read(&other.private_jwk().to_string(), None).unwrap()).unwrap();
             assert_eq!(key.thumbprint(), other.thumbprint());
             assert_eq!(format!("{key:?}"), format!("key {}", other.thumbprint()));
         }
-        assert!(Key::of(&[0xff; 32], Algorithm::Es256).is_none(), "beyond the order of the curve");
-        assert!(Key::of(&[0; 32], Algorithm::Es256).is_none());
+        assert!(
+            ProofKey::from_seed(&[0xff; 32], Algorithm::Es256).is_none(),
+            "beyond the order of the curve"
+        );
+        assert!(ProofKey::from_seed(&[0; 32], Algorithm::Es256).is_none());
     }
 
     #[test]
     fn a_proof_by_p256_is_what_es256_signs() {
         let other = OtherKey::new(Alg::Es256);
-        let key = Key::new(PrivateKey::read(&other.private_jwk().to_string(), None).unwrap()).unwrap();
-        let message = key.message("once", &CLAIMS);
+        let key = ProofKey::new(PrivateKey::read(&other.private_jwk().to_string(), None).unwrap()).unwrap();
+        let message = key.signing_input("once", &CLAIMS);
         let signature = other.sign(message.as_bytes());
         let proof = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
         let (header, _) = decode(&proof);
@@ -286,15 +291,16 @@ mod tests {
 
     #[test]
     fn without_a_key_or_a_signature_there_is_no_proof() {
-        let mut without = Signer::new(Box::new(Compact), [7; 32]);
-        assert_eq!(without.proof(&CLAIMS), None);
-        let mut unsigned = without.proving(Key::of(&[7; 32], Algorithm::Es256).map(Rc::new));
-        assert_eq!(unsigned.proof(&CLAIMS), None, "P-256 is the host's to sign with");
+        let mut without = Signer::new(Box::new(SoftwareCrypto), [7; 32]);
+        assert_eq!(without.dpop_proof(&CLAIMS), None);
+        let mut unsigned =
+            without.with_proof_key(ProofKey::from_seed(&[7; 32], Algorithm::Es256).map(Rc::new));
+        assert_eq!(unsigned.dpop_proof(&CLAIMS), None, "P-256 is the host's to sign with");
     }
 
     #[test]
     fn a_nonce_is_one_short_word() {
-        let of = |values: &[&[u8]]| Nonce::of(&answer("dpop-nonce", values));
+        let of = |values: &[&[u8]]| Nonce::from_head(&answer("dpop-nonce", values));
         assert!(of(&[b"n"]).is_some() && of(&[&[b'n'; 1024]]).is_some());
         let odd: [&[&[u8]]; 9] = [
             &[],
@@ -314,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_challenge_about_the_proof_is_told_from_one_about_the_token() {
-        let refuses = |lines: &[&[u8]]| refuses_proof(&answer("www-authenticate", lines));
+        let refuses = |lines: &[&[u8]]| rejects_proof(&answer("www-authenticate", lines));
         assert!(refuses(&[b"DPoP error=\"use_dpop_nonce\", error_description=\"nonce\""]));
         assert!(refuses(&[b"DPoP realm=\"x\",error=use_dpop_nonce"]));
         assert!(refuses(&[b"Bearer", b"DPoP algs=\"ES256\", error=\"invalid_dpop_proof\""]));
@@ -325,7 +331,11 @@ mod tests {
     #[test]
     fn a_provider_wants_a_nonce_where_it_says_so() {
         let wants = |status, body: &str| {
-            wants_nonce(&Reply { status: Some(status), body: Some(body.into()), ..Reply::default() })
+            requires_nonce(&HttpReply {
+                status: Some(status),
+                body: Some(body.into()),
+                ..HttpReply::default()
+            })
         };
         assert!(wants(400, r#"{"error":"use_dpop_nonce"}"#) && wants(401, r#"{"error":"use_dpop_nonce"}"#));
         assert!(!wants(200, r#"{"error":"use_dpop_nonce"}"#) && !wants(500, r#"{"error":"use_dpop_nonce"}"#));

@@ -2,11 +2,11 @@
 //!
 //! Plain data, and the one place that knows which claim can be a header's value. It does not decide what to change.
 
-use crate::access::EXACT;
-use crate::bearer::{self, Place};
+use crate::access::SAFE_INTEGER_LIMIT;
+use crate::bearer::{self, TokenLocation};
 use crate::dpop;
-use crate::io::{Head, Service, State};
-use crate::store::Want;
+use crate::io::{FilterState, MessageHead, Service};
+use crate::store::FetchKey;
 use serde_json::Value;
 use std::fmt;
 use std::rc::Rc;
@@ -17,11 +17,11 @@ pub struct Edits {
     /// Header changes, in order.
     pub headers: Vec<Edit>,
     /// What later filters and the access log are told, if they are.
-    pub state: State,
+    pub filter_state: FilterState,
     /// How many claims could not be handed on.
-    pub left_out: u32,
+    pub dropped_claims: u32,
     /// The token that was attached, so that its refusal by the upstream can be told apart from another's.
-    pub sent: Option<Sent>,
+    pub attached_token: Option<AttachedToken>,
 }
 
 /// The longest value that is handed on, in bytes: nginx takes header lines of 8 KiB, Apache of 8190 bytes, their names included.
@@ -38,9 +38,9 @@ pub enum Edit {
 
 /// Which token was attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sent {
+pub struct AttachedToken {
     /// What brought it.
-    pub want: Want,
+    pub fetch_key: FetchKey,
     /// Which of the tokens that it brought.
     pub serial: u64,
     /// The service that it is sent to.
@@ -51,24 +51,24 @@ pub struct Sent {
     pub grpc: bool,
 }
 
-impl Sent {
+impl AttachedToken {
     /// Whether a response, or its trailers, refuses the token: 401, or gRPC's `UNAUTHENTICATED`. A response that refuses only the
     /// proof says nothing against the token.
-    pub fn is_refused(&self, response: &Head) -> bool {
+    pub fn is_rejected(&self, response: &MessageHead) -> bool {
         let unauthenticated = self.grpc && response.first("grpc-status") == Some(UNAUTHENTICATED);
-        (unauthenticated || response.first(":status") == Some(b"401")) && !dpop::refuses_proof(response)
+        (unauthenticated || response.first(":status") == Some(b"401")) && !dpop::rejects_proof(response)
     }
 
     /// Whether it shows that the service has accepted the token. A 5xx may come before it has looked at it, and the headers of a
     /// gRPC response may come before its status.
-    pub fn is_accepted(&self, response: &Head) -> bool {
+    pub fn is_accepted(&self, response: &MessageHead) -> bool {
         let says_so = if self.grpc && matches!(response.first(":status"), Some(b"200") | None) {
             let unsaid = |status: &[u8]| status == UNAVAILABLE || status == UNAUTHENTICATED;
             response.first("grpc-status").is_some_and(|status| !unsaid(status))
         } else {
             response.first(":status").is_some_and(|status| !status.starts_with(b"5") && status != b"401")
         };
-        says_so && !dpop::refuses_proof(response)
+        says_so && !dpop::rejects_proof(response)
     }
 }
 
@@ -80,7 +80,7 @@ const UNAVAILABLE: &[u8] = b"14";
 
 impl Edits {
     /// Removes a header if the request has it, unless it is changed already: what was set is not the request's any more.
-    pub fn remove(&mut self, name: &Rc<str>, head: &Head) {
+    pub fn remove(&mut self, name: &Rc<str>, head: &MessageHead) {
         if head.first(name).is_some() && !self.changes(name) {
             self.headers.push(Edit::Remove(Rc::clone(name)));
         }
@@ -97,20 +97,20 @@ impl Edits {
     }
 
     /// Takes the tokens out that are not forwarded, and leaves everything else in the same header as it is.
-    pub fn take_out(&mut self, places: &[Place], head: &Head) {
+    pub fn strip_tokens(&mut self, places: &[TokenLocation], head: &MessageHead) {
         if places.iter().all(|place| place.forward) {
             return;
         }
-        for name in bearer::headers_without(head, places) {
+        for name in bearer::headers_to_strip(head, places) {
             self.remove(name, head);
         }
-        if places.iter().any(|place| !place.forward && place.at.is_dpop()) {
+        if places.iter().any(|place| !place.forward && place.source.is_dpop()) {
             self.remove(&Rc::from(dpop::HEADER), head); // a proof of nothing
         }
-        if let Some(path) = bearer::path_without(head, places) {
+        if let Some(path) = bearer::path_without_tokens(head, places) {
             self.set(&Rc::from(":path"), path);
         }
-        if let Some(left) = bearer::cookies_without(head, places) {
+        if let Some(left) = bearer::cookies_without_tokens(head, places) {
             let cookie = Rc::from("cookie");
             self.headers.retain(|edit| edit.name() != "cookie"); // what was left before, if fewer were taken out
             if left.is_empty() { self.remove(&cookie, head) } else { self.set(&cookie, left) }
@@ -118,14 +118,14 @@ impl Edits {
     }
 
     /// Removes every copy of a header that only we may set.
-    pub fn remove_own(&mut self, name: &Rc<str>, head: &Head) {
+    pub fn strip_reserved(&mut self, name: &Rc<str>, head: &MessageHead) {
         self.remove(name, head);
         self.remove_lookalikes(name, head);
     }
 
     /// Removes the headers whose names a server may take for this one: CGI, and what came after it, makes `HTTP_X_USER` of
     /// `x-user` and of `x_user`, and some servers of `x.user` too (RFC 3875 section 4.1.18).
-    pub fn remove_lookalikes(&mut self, name: &Rc<str>, head: &Head) {
+    pub fn remove_lookalikes(&mut self, name: &Rc<str>, head: &MessageHead) {
         let fold = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
         if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return;
@@ -142,7 +142,7 @@ impl Edits {
         match header_value(claim) {
             Some(value) => self.set(name, value),
             None if claim.is_null() => {}
-            None => self.left_out = self.left_out.saturating_add(1),
+            None => self.dropped_claims = self.dropped_claims.saturating_add(1),
         }
     }
 
@@ -184,17 +184,17 @@ pub fn header_value(claim: &Value) -> Option<Vec<u8>> {
         }
         // Beyond what a double holds exactly, two callers would have one value.
         Value::Number(number)
-            if number.is_f64() && number.as_f64().is_none_or(|value| value.abs() >= EXACT) =>
+            if number.is_f64() && number.as_f64().is_none_or(|value| value.abs() >= SAFE_INTEGER_LIMIT) =>
         {
             return None;
         }
         other => other.to_string(),
     };
-    is_sound(&text).then(|| text.into_bytes())
+    is_valid_header_value(&text).then(|| text.into_bytes())
 }
 
 /// Whether a header can hold this text.
-pub fn is_sound(text: &str) -> bool {
+pub fn is_valid_header_value(text: &str) -> bool {
     text.len() <= MAX_VALUE_BYTES
         && !text.bytes().any(|byte| byte < b' ' || byte == 0x7f)
         && text.trim() == text
@@ -208,10 +208,10 @@ mod tests {
 
     #[test]
     fn a_response_says_that_a_token_is_refused_or_accepted_or_nothing_of_it() {
-        let sent = |grpc| Sent {
-            want: Want::Token(CredentialId(0)),
+        let sent = |grpc| AttachedToken {
+            fetch_key: FetchKey::Token(CredentialId(0)),
             serial: 0,
-            service: Service::of(&Head::default()),
+            service: Service::of(&MessageHead::default()),
             origin: None,
             grpc,
         };
@@ -232,10 +232,10 @@ mod tests {
             (true, &[(":status", "503")], false, false),
             (true, &[(":status", "401")], true, false),
         ] {
-            let head: Head = response.iter().copied().collect();
+            let head: MessageHead = response.iter().copied().collect();
             let sent = sent(grpc);
             assert_eq!(
-                (sent.is_refused(&head), sent.is_accepted(&head)),
+                (sent.is_rejected(&head), sent.is_accepted(&head)),
                 (refused, accepted),
                 "{response:?}"
             );
@@ -275,16 +275,16 @@ mod tests {
         for claim in [json!("a\n"), json!("a".repeat(MAX_VALUE_BYTES + 1)), json!(null), json!("a")] {
             edits.set_claim(&"x-a".into(), &claim);
         }
-        assert_eq!((edits.left_out, edits.headers.len()), (2, 1));
+        assert_eq!((edits.dropped_claims, edits.headers.len()), (2, 1));
     }
 
     #[test]
     fn a_name_that_a_server_takes_for_ours_is_removed_too() {
         let names =
             ["x-user-id", "x_user_id", "x-user_id", "x-user-idx", "x.user!id", "xxuserxid", "x-user-id"];
-        let head: Head = names.map(|name| (name, "root")).into_iter().collect();
+        let head: MessageHead = names.map(|name| (name, "root")).into_iter().collect();
         let mut edits = Edits::default();
-        edits.remove_own(&"x-user-id".into(), &head);
+        edits.strip_reserved(&"x-user-id".into(), &head);
         let gone = ["x-user-id", "x_user_id", "x-user_id", "x.user!id"].map(|name| Edit::Remove(name.into()));
         assert_eq!(edits.headers, gone);
     }

@@ -42,16 +42,16 @@ pub struct Now {
 ///
 /// `SplitMix64` (Steele, Lea, Flood 2014): eight bytes of state, no dependency, the same sequence for the same seed.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub struct Rng(u64);
 
-impl Dice {
+impl Rng {
     /// A source that yields the same sequence for the same seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next 64 bits.
-    pub fn roll(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -60,15 +60,15 @@ impl Dice {
     }
 
     /// A span between zero and `most`, both included.
-    pub fn up_to(&mut self, most: Duration) -> Duration {
+    pub fn duration_up_to(&mut self, most: Duration) -> Duration {
         let millis = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
-        Duration::from_millis(self.roll() % millis.saturating_add(1))
+        Duration::from_millis(self.next_u64() % millis.saturating_add(1))
     }
 }
 
-/// Where one header field stands in the bytes of a [`Head`].
+/// Where one header field stands in the bytes of a [`MessageHead`].
 #[derive(Clone, Debug)]
-pub struct Field {
+pub struct HeaderField {
     /// The lower-case name.
     pub name: Range<usize>,
     /// The value, as the client sent it: any bytes.
@@ -77,12 +77,12 @@ pub struct Field {
 
 /// What the host is asked about a request, as each answer costs about 1 us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asks {
+pub struct RequestAttributes {
     /// For [`Route::cluster`].
     pub cluster: bool,
     /// For [`Route::credential`].
     pub credential: bool,
-    /// For [`Head::certificate`].
+    /// For [`MessageHead::certificate`].
     pub certificate: bool,
 }
 
@@ -106,12 +106,12 @@ pub struct Service {
 
 impl Service {
     /// The one that this request goes to.
-    pub fn of(head: &Head) -> Self {
+    pub fn of(head: &MessageHead) -> Self {
         Self { host: digest(head.host()), cluster: head.route.cluster.as_deref().map(digest) }
     }
 
     /// Whether both may be the same, as far as is known.
-    pub fn may_be(self, other: Self) -> bool {
+    pub fn may_equal(self, other: Self) -> bool {
         let clusters = self.cluster.zip(other.cluster);
         self.host == other.host && clusters.is_none_or(|(own, other)| own == other)
     }
@@ -125,41 +125,41 @@ fn digest(name: &[u8]) -> u64 {
 
 /// A request's header section, kept as the one buffer in which the host handed it over; and its route.
 #[derive(Clone, Default)]
-pub struct Head {
+pub struct MessageHead {
     bytes: Vec<u8>,
-    fields: Vec<Field>,
+    fields: Vec<HeaderField>,
     route: Route,
     certificate: Option<Vec<u8>>,
-    is_whole: bool,
+    has_no_body: bool,
 }
 
-impl Head {
+impl MessageHead {
     /// Header fields as they lie in `bytes`; a range outside of it reads as empty.
-    pub fn new(bytes: Vec<u8>, fields: Vec<Field>) -> Self {
+    pub fn new(bytes: Vec<u8>, fields: Vec<HeaderField>) -> Self {
         Self { bytes, fields, ..Self::default() }
     }
 
     /// The same request, on this route.
     #[must_use]
-    pub fn on(self, route: Route) -> Self {
+    pub fn with_route(self, route: Route) -> Self {
         Self { route, ..self }
     }
 
     /// The same request, on a connection whose client has shown this certificate.
     #[must_use]
-    pub fn shown_with(self, certificate: Option<Vec<u8>>) -> Self {
+    pub fn with_client_certificate(self, certificate: Option<Vec<u8>>) -> Self {
         Self { certificate, ..self }
     }
 
     /// The same request, after which no body comes.
     #[must_use]
     pub fn without_body(self) -> Self {
-        Self { is_whole: true, ..self }
+        Self { has_no_body: true, ..self }
     }
 
     /// Whether a body comes, as far as is known.
     pub fn has_body(&self) -> bool {
-        !self.is_whole
+        !self.has_no_body
     }
 
     /// How many bytes the names and values have.
@@ -222,7 +222,7 @@ impl Head {
     }
 }
 
-impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Head {
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for MessageHead {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         let mut head = Self::default();
         for (name, value) in pairs {
@@ -230,13 +230,13 @@ impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Head {
             head.bytes.extend_from_slice(name.as_ref());
             let middle = head.bytes.len();
             head.bytes.extend_from_slice(value.as_ref());
-            head.fields.push(Field { name: start..middle, value: middle..head.bytes.len() });
+            head.fields.push(HeaderField { name: start..middle, value: middle..head.bytes.len() });
         }
         head
     }
 }
 
-impl fmt::Debug for Head {
+impl fmt::Debug for MessageHead {
     /// Names only: values hold tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter().map(|(name, _)| String::from_utf8_lossy(name))).finish()
@@ -258,7 +258,7 @@ pub struct Endpoint {
 
 /// An HTTP request for the host to make.
 #[derive(Clone)]
-pub struct Call {
+pub struct HttpCall {
     /// Where to.
     pub endpoint: Endpoint,
     /// `:method`.
@@ -271,27 +271,27 @@ pub struct Call {
     pub timeout: Duration,
 }
 
-impl fmt::Debug for Call {
+impl fmt::Debug for HttpCall {
     /// Neither headers nor body: both may hold a client secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call")
+        f.debug_struct("HttpCall")
             .field("method", &self.method)
             .field("endpoint", &self.endpoint)
             .finish_non_exhaustive()
     }
 }
 
-/// What a [`Call`] came to.
+/// What a [`HttpCall`] came to.
 #[derive(Clone, Default)]
-pub struct Reply {
+pub struct HttpReply {
     /// `:status`; none when the host got no answer at all.
     pub status: Option<u16>,
     /// The header fields of the answer.
-    pub head: Head,
+    pub head: MessageHead,
     /// The body, or none when it was larger than [`MAX_REPLY_BYTES`].
     pub body: Option<Vec<u8>>,
     /// Why there is no status, if the host knows.
-    pub note: Cow<'static, str>,
+    pub detail: Cow<'static, str>,
     /// Whether it was not even called.
     pub no_connection: bool,
 }
@@ -300,16 +300,16 @@ pub struct Reply {
 /// certificates, of 2.5 KB. The largest key set of a common provider, Entra's, has 20 KB.
 pub const MAX_REPLY_BYTES: usize = 256 * 1024;
 
-impl fmt::Debug for Reply {
+impl fmt::Debug for HttpReply {
     /// No body: it may hold a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply").field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("HttpReply").field("status", &self.status).finish_non_exhaustive()
     }
 }
 
 /// An answer that we give instead of forwarding the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Response {
+pub struct LocalReply {
     /// HTTP status; for gRPC requests the host maps it (401 to 16, 403 to 7, 503 to 14), unless `grpc_status` is given.
     pub status: u16,
     /// What a gRPC client is told, where the host's choice is not the right one.
@@ -321,11 +321,11 @@ pub struct Response {
     /// Envoy's `%RESPONSE_CODE_DETAILS%`.
     pub details: &'static str,
     /// What the access log is told, if it is.
-    pub state: State,
+    pub filter_state: FilterState,
 }
 
 /// Names and values for Envoy's filter state.
-pub type State = Vec<(&'static str, String)>;
+pub type FilterState = Vec<(&'static str, String)>;
 
 /// Whom the shell's requests belong to; the host's stream id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -337,20 +337,20 @@ mod tests {
 
     #[test]
     fn a_head_prints_no_value() {
-        let head: Head = [("authorization", "Bearer hush")].into_iter().collect();
+        let head: MessageHead = [("authorization", "Bearer hush")].into_iter().collect();
         assert_eq!(format!("{head:?}"), r#"["authorization"]"#);
     }
 
     #[test]
     fn a_range_outside_the_buffer_reads_as_empty() {
-        let head = Head::new(vec![b'a'], vec![Field { name: 0..1, value: 5..9 }]);
+        let head = MessageHead::new(vec![b'a'], vec![HeaderField { name: 0..1, value: 5..9 }]);
         assert_eq!(head.first("a"), Some(&b""[..]));
     }
 
     #[test]
     fn the_same_seed_rolls_the_same_numbers() {
-        let (mut a, mut b) = (Dice::new(7), Dice::new(7));
-        assert_eq!(a.roll(), b.roll());
-        assert!(a.up_to(Duration::from_millis(10)) <= Duration::from_millis(10));
+        let (mut a, mut b) = (Rng::new(7), Rng::new(7));
+        assert_eq!(a.next_u64(), b.next_u64());
+        assert!(a.duration_up_to(Duration::from_millis(10)) <= Duration::from_millis(10));
     }
 }

@@ -70,13 +70,13 @@ impl Algorithm {
     }
 
     /// The one kind of key that may be used with it (RFC 8725 section 3.1).
-    fn kind(self) -> Kind {
+    fn key_type(self) -> KeyType {
         match self {
-            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => Kind::Rsa,
-            Self::Es256 => Kind::P256,
-            Self::Es384 => Kind::P384,
-            Self::Es512 => Kind::P521,
-            Self::EdDsa => Kind::Ed25519,
+            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => KeyType::Rsa,
+            Self::Es256 => KeyType::P256,
+            Self::Es384 => KeyType::P384,
+            Self::Es512 => KeyType::P521,
+            Self::EdDsa => KeyType::Ed25519,
         }
     }
 }
@@ -88,7 +88,7 @@ impl fmt::Display for Algorithm {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum KeyType {
     Rsa,
     P256,
     P384,
@@ -98,7 +98,7 @@ enum Kind {
 
 /// Public key material, big-endian, as it stands in the JWK.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Material {
+pub enum PublicKeyMaterial {
     /// RFC 7518 section 6.3.1.
     Rsa {
         /// Modulus, without leading zeros.
@@ -122,17 +122,17 @@ pub enum Material {
 
 /// One key that may verify signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct Jwk {
     kid: Option<String>,
     algorithm: Option<Algorithm>,
-    kind: Kind,
-    material: Material,
+    key_type: KeyType,
+    material: PublicKeyMaterial,
     spki: Vec<u8>,
 }
 
-impl Key {
+impl Jwk {
     /// The key itself.
-    pub fn material(&self) -> &Material {
+    pub fn material(&self) -> &PublicKeyMaterial {
         &self.material
     }
 
@@ -143,12 +143,12 @@ impl Key {
 
     /// Whether this key may be used with `algorithm` (RFC 8725 section 3.1, RFC 7517 section 4.4).
     pub fn fits(&self, algorithm: Algorithm) -> bool {
-        self.kind == algorithm.kind() && self.algorithm.is_none_or(|own| own == algorithm)
+        self.key_type == algorithm.key_type() && self.algorithm.is_none_or(|own| own == algorithm)
     }
 
     /// Whether the key itself says so: by its `alg`, or by its kind. Of an RSA key its kind says RS*, which is what the host
     /// verifies; PS* costs the worker up to a hundred times as much, which nobody is to choose by a token's header.
-    fn says(&self, algorithm: Algorithm) -> bool {
+    fn permits(&self, algorithm: Algorithm) -> bool {
         self.algorithm.is_some()
             || !matches!(algorithm, Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512)
     }
@@ -157,7 +157,7 @@ impl Key {
 /// The usable keys of one issuer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<Jwk>,
 }
 
 impl KeySet {
@@ -165,19 +165,19 @@ impl KeySet {
     ///
     /// With a `kid`: the keys of exactly this name (RFC 7515 section 4.1.4 leaves the match to us; nothing but the
     /// same text will do), else keys without a name. Without one: every key that fits, few of them. Where the operator has
-    /// not named the algorithm (`named`), only keys that themselves say PS* are for PS*.
+    /// not named the algorithm (`with_kid`), only keys that themselves say PS* are for PS*.
     pub fn candidates<'a>(
         &'a self,
         kid: Option<&'a str>,
         algorithm: Algorithm,
         named: bool,
-    ) -> impl Iterator<Item = &'a Key> {
-        self.fitting(kid, algorithm, named).take(MAX_TRIES)
+    ) -> impl Iterator<Item = &'a Jwk> {
+        self.fitting(kid, algorithm, named).take(MAX_CANDIDATES)
     }
 
     /// Whether there are more than those.
     pub fn are_too_many(&self, kid: Option<&str>, algorithm: Algorithm, named: bool) -> bool {
-        self.fitting(kid, algorithm, named).nth(MAX_TRIES).is_some()
+        self.fitting(kid, algorithm, named).nth(MAX_CANDIDATES).is_some()
     }
 
     fn fitting<'a>(
@@ -185,13 +185,14 @@ impl KeySet {
         kid: Option<&'a str>,
         algorithm: Algorithm,
         named: bool,
-    ) -> impl Iterator<Item = &'a Key> {
-        self.named(kid).filter(move |key| key.fits(algorithm) && (named || key.says(algorithm)))
+    ) -> impl Iterator<Item = &'a Jwk> {
+        self.with_kid(kid)
+            .filter(move |key| key.fits(algorithm) && (named || key.permits(algorithm)))
     }
 
     /// Whether there is any key, of whatever algorithm, that this `kid` can mean.
-    pub fn knows(&self, kid: Option<&str>) -> bool {
-        self.named(kid).next().is_some()
+    pub fn contains_kid(&self, kid: Option<&str>) -> bool {
+        self.with_kid(kid).next().is_some()
     }
 
     /// How many keys are usable.
@@ -204,7 +205,7 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    fn named<'a>(&'a self, kid: Option<&'a str>) -> impl Iterator<Item = &'a Key> {
+    fn with_kid<'a>(&'a self, kid: Option<&'a str>) -> impl Iterator<Item = &'a Jwk> {
         self.keys.iter().filter(move |key| match (kid, key.kid.as_deref()) {
             (Some(wanted), Some(own)) => wanted == own,
             _ => true,
@@ -214,17 +215,17 @@ impl KeySet {
 
 /// A key set, and why some of its keys are not in it.
 #[derive(Debug)]
-pub struct Parsed {
+pub struct ParsedKeySet {
     /// The usable keys.
     pub keys: KeySet,
     /// One line for each key left out.
-    pub left_out: Vec<String>,
+    pub skipped: Vec<String>,
 }
 
-impl Parsed {
+impl ParsedKeySet {
     /// How many of those are too large.
     pub fn too_large(&self) -> usize {
-        self.left_out.iter().filter(|line| line.ends_with(TOO_LARGE)).count()
+        self.skipped.iter().filter(|line| line.ends_with(TOO_LARGE)).count()
     }
 }
 
@@ -232,7 +233,7 @@ const TOO_LARGE: &str = "RSA of more than 8192 bits";
 
 /// Why a document is no key set. Never quotes the document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Error {
+pub enum KeySetError {
     /// Not JSON, or not strictly so.
     NotJson,
     /// A member that occurs twice.
@@ -247,7 +248,7 @@ pub enum Error {
     NoneUsable(Vec<String>),
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for KeySetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotJson => f.write_str("not a JSON object"),
@@ -262,40 +263,40 @@ impl fmt::Display for Error {
 }
 
 /// Reads a JWKS document.
-pub fn parse(document: &[u8]) -> Result<Parsed, Error> {
+pub fn parse(document: &[u8]) -> Result<ParsedKeySet, KeySetError> {
     let fault = |error: serde_json::Error| {
         if json::is_too_deep(&error) {
-            Error::TooDeep
+            KeySetError::TooDeep
         } else {
-            json::duplicate(&error).map_or(Error::NotJson, Error::Duplicate)
+            json::duplicate(&error).map_or(KeySetError::NotJson, KeySetError::Duplicate)
         }
     };
     parse_object(&json::parse_document(document).map_err(fault)?)
 }
 
 /// Reads a JWKS document that is already JSON.
-pub fn parse_object(document: &Map<String, Value>) -> Result<Parsed, Error> {
+pub fn parse_object(document: &Map<String, Value>) -> Result<ParsedKeySet, KeySetError> {
     let Some(Value::Array(entries)) = document.get("keys") else {
-        return Err(Error::NoKeys);
+        return Err(KeySetError::NoKeys);
     };
     if entries.len() > MAX_KEYS {
-        return Err(Error::TooMany(entries.len()));
+        return Err(KeySetError::TooMany(entries.len()));
     }
-    let mut parsed = Parsed { keys: KeySet::default(), left_out: Vec::new() };
+    let mut parsed = ParsedKeySet { keys: KeySet::default(), skipped: Vec::new() };
     for (index, entry) in entries.iter().enumerate() {
-        match entry.as_object().ok_or("not an object").and_then(key) {
+        match entry.as_object().ok_or("not an object").and_then(parse_key) {
             Ok(key) => parsed.keys.keys.push(key),
-            Err(unusable) => parsed.left_out.push(format!("key {index}: {unusable}")),
+            Err(unusable) => parsed.skipped.push(format!("key {index}: {unusable}")),
         }
     }
-    if parsed.keys.is_empty() { Err(Error::NoneUsable(parsed.left_out)) } else { Ok(parsed) }
+    if parsed.keys.is_empty() { Err(KeySetError::NoneUsable(parsed.skipped)) } else { Ok(parsed) }
 }
 
 /// Keys of one set, at most. Entra publishes about 10, Google 3; a document beyond this is not a provider's.
 pub const MAX_KEYS: usize = 100;
 
 /// Keys tried for one token, at most: native Envoy tries all 51 of a set of 51, at 1.5 ms a request.
-const MAX_TRIES: usize = 4;
+const MAX_CANDIDATES: usize = 4;
 
 /// RFC 7518 sections 3.3 and 3.5.
 pub(crate) const MIN_RSA_BITS: usize = 2048;
@@ -304,7 +305,7 @@ pub(crate) const MIN_RSA_BITS: usize = 2048;
 pub(crate) const MAX_RSA_BITS: usize = 8192;
 
 /// One public key (RFC 7517 section 4) that may verify signatures, or why it may not.
-pub fn key(entry: &Map<String, Value>) -> Result<Key, &'static str> {
+pub fn parse_key(entry: &Map<String, Value>) -> Result<Jwk, &'static str> {
     match member(entry, "use")? {
         None | Some("sig") => {}
         Some(_) => return Err("its use is not sig"),
@@ -315,33 +316,33 @@ pub fn key(entry: &Map<String, Value>) -> Result<Key, &'static str> {
         Some(_) => return Err("its key_ops do not hold verify"),
     }
     let kind = match (member(entry, "kty")?, member(entry, "crv")?) {
-        (Some("RSA"), _) => Kind::Rsa,
-        (Some("EC"), Some("P-256")) => Kind::P256,
-        (Some("EC"), Some("P-384")) => Kind::P384,
-        (Some("EC"), Some("P-521")) => Kind::P521,
-        (Some("OKP"), Some("Ed25519")) => Kind::Ed25519,
+        (Some("RSA"), _) => KeyType::Rsa,
+        (Some("EC"), Some("P-256")) => KeyType::P256,
+        (Some("EC"), Some("P-384")) => KeyType::P384,
+        (Some("EC"), Some("P-521")) => KeyType::P521,
+        (Some("OKP"), Some("Ed25519")) => KeyType::Ed25519,
         (Some("oct"), _) => return Err("symmetric"),
         _ => return Err("its kty or crv is not supported"),
     };
     let algorithm = member(entry, "alg")?
         .map(|name| Algorithm::from_name(name).ok_or("its alg is not a supported signature algorithm"))
         .transpose()?;
-    if algorithm.is_some_and(|algorithm| algorithm.kind() != kind) {
+    if algorithm.is_some_and(|algorithm| algorithm.key_type() != kind) {
         return Err("its alg does not fit its kty");
     }
     let material = match kind {
-        Kind::Rsa => rsa(entry)?,
-        Kind::P256 => ec(entry, 32)?,
-        Kind::P384 => ec(entry, 48)?,
-        Kind::P521 => ec(entry, 66)?,
-        Kind::Ed25519 => Material::Ed25519 { x: exactly(32, entry, "x")? },
+        KeyType::Rsa => rsa(entry)?,
+        KeyType::P256 => ec(entry, 32)?,
+        KeyType::P384 => ec(entry, 48)?,
+        KeyType::P521 => ec(entry, 66)?,
+        KeyType::Ed25519 => PublicKeyMaterial::Ed25519 { x: exactly(32, entry, "x")? },
     };
     let spki = der::spki(kind, &material);
     let kid = member(entry, "kid")?.map(str::to_owned);
-    Ok(Key { kid, algorithm, kind, material, spki })
+    Ok(Jwk { kid, algorithm, key_type: kind, material, spki })
 }
 
-fn rsa(entry: &Map<String, Value>) -> Result<Material, &'static str> {
+fn rsa(entry: &Map<String, Value>) -> Result<PublicKeyMaterial, &'static str> {
     let (n, e) = (number(entry, "n")?, number(entry, "e")?);
     let bits = bits(&n);
     if bits < MIN_RSA_BITS {
@@ -355,7 +356,7 @@ fn rsa(entry: &Map<String, Value>) -> Result<Material, &'static str> {
     if !odd(&n) || !odd(&e) || e == [1] || e.len() > 4 {
         return Err("an RSA number that cannot be right");
     }
-    Ok(Material::Rsa { n, e })
+    Ok(PublicKeyMaterial::Rsa { n, e })
 }
 
 /// How many bits a number without leading zeros has.
@@ -364,9 +365,9 @@ pub(crate) fn bits(number: &[u8]) -> usize {
     number.len().saturating_mul(8).saturating_sub(zeros)
 }
 
-fn ec(entry: &Map<String, Value>, length: usize) -> Result<Material, &'static str> {
+fn ec(entry: &Map<String, Value>, length: usize) -> Result<PublicKeyMaterial, &'static str> {
     // Whether the point is on the curve, the verifier checks.
-    Ok(Material::Ec { x: coordinate(length, entry, "x")?, y: coordinate(length, entry, "y")? })
+    Ok(PublicKeyMaterial::Ec { x: coordinate(length, entry, "x")?, y: coordinate(length, entry, "y")? })
 }
 
 /// A coordinate in its full size, as RFC 7518 section 6.2.1.2 has it. Libraries that write it as a number drop leading zeros,
@@ -433,7 +434,7 @@ mod tests {
         jwk
     }
 
-    fn parse(keys: &[Value]) -> Result<Parsed, Error> {
+    fn parse(keys: &[Value]) -> Result<ParsedKeySet, KeySetError> {
         super::parse(json!({ "keys": keys }).to_string().as_bytes())
     }
 
@@ -453,7 +454,7 @@ mod tests {
             rsa_jwk(2048),
         ])
         .unwrap();
-        assert_eq!((parsed.keys.len(), parsed.left_out.len()), (1, 10), "{:?}", parsed.left_out);
+        assert_eq!((parsed.keys.len(), parsed.skipped.len()), (1, 10), "{:?}", parsed.skipped);
     }
 
     #[test]
@@ -475,7 +476,7 @@ mod tests {
             let jwk = json!({ "kty": "EC", "crv": "P-256", "x": URL_SAFE_NO_PAD.encode(bytes),
                               "y": URL_SAFE_NO_PAD.encode([7; 32]) });
             parse(&[jwk]).map(|parsed| match parsed.keys.keys[0].material() {
-                Material::Ec { x, .. } => x.clone(),
+                PublicKeyMaterial::Ec { x, .. } => x.clone(),
                 other => panic!("{other:?}"),
             })
         };
@@ -494,9 +495,12 @@ mod tests {
         let error = parse(&[with(rsa_jwk(2048), "use", json!("enc"))]).unwrap_err();
         assert_eq!(error.to_string(), "no usable key (key 0: its use is not sig)");
         assert_eq!(parse(&[]).unwrap_err().to_string(), "the key set is empty");
-        assert_eq!(super::parse(b"<html>").unwrap_err(), Error::NotJson);
-        assert_eq!(super::parse(b"{}").unwrap_err(), Error::NoKeys);
-        assert_eq!(parse(&vec![rsa_jwk(2048); MAX_KEYS + 1]).unwrap_err(), Error::TooMany(MAX_KEYS + 1));
+        assert_eq!(super::parse(b"<html>").unwrap_err(), KeySetError::NotJson);
+        assert_eq!(super::parse(b"{}").unwrap_err(), KeySetError::NoKeys);
+        assert_eq!(
+            parse(&vec![rsa_jwk(2048); MAX_KEYS + 1]).unwrap_err(),
+            KeySetError::TooMany(MAX_KEYS + 1)
+        );
     }
 
     #[test]
@@ -522,7 +526,7 @@ mod tests {
         let count = |algorithm| keys.candidates(Some("r"), algorithm, true).count();
         assert_eq!((count(Algorithm::Rs256), count(Algorithm::Ps256), count(Algorithm::EdDsa)), (2, 1, 1));
         let many = parse(&vec![rsa_jwk(2048); 51]).unwrap().keys;
-        assert_eq!(many.candidates(Some("r"), Algorithm::Rs256, false).count(), MAX_TRIES);
+        assert_eq!(many.candidates(Some("r"), Algorithm::Rs256, false).count(), MAX_CANDIDATES);
     }
 
     #[test]
@@ -549,6 +553,6 @@ mod tests {
     #[test]
     fn few_keys_are_tried_for_a_token_without_a_kid() {
         let keys = parse(&vec![rsa_jwk(2048); 51]).unwrap().keys;
-        assert_eq!(keys.candidates(None, Algorithm::Rs256, false).count(), MAX_TRIES);
+        assert_eq!(keys.candidates(None, Algorithm::Rs256, false).count(), MAX_CANDIDATES);
     }
 }

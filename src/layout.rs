@@ -4,11 +4,11 @@
 
 /// Where a provider's access tokens say what this filter asks them.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Layout {
+pub struct ClaimLayout {
     /// `preset` in the configuration.
     pub name: &'static str,
     /// The array of the caller's roles (groups, permissions) that belong to no client; the first of these that is there.
-    pub realm_roles: &'static [&'static [&'static str]],
+    pub roles: &'static [&'static [&'static str]],
     /// The object of clients, and in each of them the array of the caller's roles there.
     pub client_roles: Option<(&'static str, &'static str)>,
     /// The scopes, a string with blanks or an array; the first of these that is there.
@@ -16,75 +16,75 @@ pub struct Layout {
     /// The client that the token was issued to; the first of these that is there.
     pub client: &'static [&'static str],
     /// A claim that every access token has, and its value; ID tokens have another.
-    pub kind: Option<(&'static str, &'static str)>,
+    pub access_token_marker: Option<(&'static str, &'static str)>,
 }
 
 /// Keycloak's. The default, and so it knows the names that others have for scopes and the client.
-pub const KEYCLOAK: Layout = Layout {
+pub const KEYCLOAK: ClaimLayout = ClaimLayout {
     name: "keycloak",
-    realm_roles: &[&["realm_access", "roles"]],
+    roles: &[&["realm_access", "roles"]],
     client_roles: Some(("resource_access", "roles")),
     scopes: &["scope", "scp"],
     client: &["azp", "client_id", "cid", "appid"],
-    kind: None,
+    access_token_marker: None,
 };
 
 /// Auth0's: `permissions` where RBAC is on; `client_id` in its RFC 9068 profile.
-pub const AUTH0: Layout = Layout {
+pub const AUTH0: ClaimLayout = ClaimLayout {
     name: "auth0",
-    realm_roles: &[&["permissions"]],
+    roles: &[&["permissions"]],
     client_roles: None,
     scopes: &["scope"],
     client: &["azp", "client_id"],
-    kind: None,
+    access_token_marker: None,
 };
 
 /// Microsoft Entra ID's: app roles; `scp` in tokens of users only; `azp` in version 2.0, `appid` in 1.0.
-pub const ENTRA: Layout = Layout {
+pub const ENTRA: ClaimLayout = ClaimLayout {
     name: "entra",
-    realm_roles: &[&["roles"]],
+    roles: &[&["roles"]],
     client_roles: None,
     scopes: &["scp"],
     client: &["azp", "appid"],
-    kind: None,
+    access_token_marker: None,
 };
 
 /// Okta's: groups, where they are configured; scopes as an array.
-pub const OKTA: Layout = Layout {
+pub const OKTA: ClaimLayout = ClaimLayout {
     name: "okta",
-    realm_roles: &[&["groups"]],
+    roles: &[&["groups"]],
     client_roles: None,
     scopes: &["scp"],
     client: &["cid"],
-    kind: None,
+    access_token_marker: None,
 };
 
 /// Amazon Cognito's: groups of users; its ID tokens are signed alike, and differ in `token_use`.
-pub const COGNITO: Layout = Layout {
+pub const COGNITO: ClaimLayout = ClaimLayout {
     name: "cognito",
-    realm_roles: &[&["cognito:groups"]],
+    roles: &[&["cognito:groups"]],
     client_roles: None,
     scopes: &["scope"],
     client: &["client_id"],
-    kind: Some(("token_use", "access")),
+    access_token_marker: Some(("token_use", "access")),
 };
 
 /// Google's service accounts': ID tokens, with neither roles nor scopes; who calls is `email` and `sub`.
-pub const GOOGLE: Layout = Layout {
+pub const GOOGLE: ClaimLayout = ClaimLayout {
     name: "google",
-    realm_roles: &[],
+    roles: &[],
     client_roles: None,
     scopes: &[],
     client: &["azp"],
-    kind: None,
+    access_token_marker: None,
 };
 
 /// Kubernetes' service accounts': neither roles nor scopes; `sub` is `system:serviceaccount:<namespace>:<name>`.
-pub const KUBERNETES: Layout = Layout {
+pub const KUBERNETES: ClaimLayout = ClaimLayout {
     name: "kubernetes",
-    realm_roles: &[],
+    roles: &[],
     client_roles: None,
     scopes: &[],
     client: &["sub"],
-    kind: None,
+    access_token_marker: None,
 };

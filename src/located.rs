@@ -16,7 +16,7 @@ use std::fmt;
 
 /// One step into a JSON document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PathSegment {
     /// Into a member of an object.
     Name(String),
     /// Into an element of an array.
@@ -25,46 +25,46 @@ pub enum Step {
 
 /// Where in a configuration something stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Path(Vec<Step>);
+pub struct Path(Vec<PathSegment>);
 
 impl Path {
     /// The member `name` of what stands here.
     #[inline(never)]
     pub fn name(&self, name: &str) -> Self {
-        self.step(Step::Name(name.to_owned()))
+        self.step(PathSegment::Name(name.to_owned()))
     }
 
     /// The element `index` of what stands here.
     #[inline(never)]
     pub fn index(&self, index: usize) -> Self {
-        self.step(Step::Index(index))
+        self.step(PathSegment::Index(index))
     }
 
     /// This, seen from one member further out.
     pub fn prepend_name(&mut self, name: &str) {
-        self.0.insert(0, Step::Name(name.to_owned()));
+        self.0.insert(0, PathSegment::Name(name.to_owned()));
     }
 
     /// This, seen from one element further out.
     pub fn prepend_index(&mut self, index: usize) {
-        self.0.insert(0, Step::Index(index));
+        self.0.insert(0, PathSegment::Index(index));
     }
 
     /// What `step` leads to from here.
-    pub fn step(&self, step: Step) -> Self {
+    pub fn step(&self, step: PathSegment) -> Self {
         Self(self.0.iter().cloned().chain([step]).collect())
     }
 
     /// The index, if this is directly an element of `array`.
     pub fn element_of(&self, array: &Self) -> Option<usize> {
         match self.0.split_last() {
-            Some((Step::Index(index), parent)) if parent == array.0 => Some(*index),
+            Some((PathSegment::Index(index), parent)) if parent == array.0 => Some(*index),
             _ => None,
         }
     }
 
     /// The steps, outermost first.
-    pub fn steps(&self) -> &[Step] {
+    pub fn steps(&self) -> &[PathSegment] {
         &self.0
     }
 
@@ -74,18 +74,19 @@ impl Path {
     }
 
     /// Whether this is the object at that dotted path, or one that it stands in.
-    pub fn holds(&self, object: &str) -> bool {
+    pub fn contains(&self, object: &str) -> bool {
         let mut names = object.split('.');
-        self.0.iter().all(|step| matches!(step, Step::Name(name) if names.next() == Some(name)))
+        self.0.iter().all(|step| matches!(step, PathSegment::Name(name) if names.next() == Some(name)))
     }
 
     /// The name, if this is directly a member of the object at that dotted path.
     pub fn member_of(&self, object: &str) -> Option<&str> {
-        let (Step::Name(name), parents) = self.0.split_last()? else {
+        let (PathSegment::Name(name), parents) = self.0.split_last()? else {
             return None;
         };
         let mut names = object.split('.');
-        let same = parents.iter().all(|step| matches!(step, Step::Name(name) if names.next() == Some(name)));
+        let same =
+            parents.iter().all(|step| matches!(step, PathSegment::Name(name) if names.next() == Some(name)));
         (same && names.next().is_none()).then_some(name)
     }
 }
@@ -94,8 +95,8 @@ impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, step) in self.0.iter().enumerate() {
             match step {
-                Step::Index(index) => write!(f, "[{index}]")?,
-                Step::Name(name) => {
+                PathSegment::Index(index) => write!(f, "[{index}]")?,
+                PathSegment::Name(name) => {
                     let dot = if position == 0 { "" } else { "." };
                     let plain = !name.is_empty()
                         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
@@ -115,17 +116,17 @@ impl fmt::Display for Path {
 ///
 /// An error type of its own, since `serde_json`'s brings the formatting of floating-point numbers along: 20 KB of module.
 #[derive(Debug)]
-pub struct Fault(pub String);
+pub struct DeserializeError(pub String);
 
-impl fmt::Display for Fault {
+impl fmt::Display for DeserializeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for DeserializeError {}
 
-impl de::Error for Fault {
+impl de::Error for DeserializeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self(message.to_string())
     }
@@ -162,9 +163,9 @@ impl de::Error for Fault {
 }
 
 /// Reads `value`; a fault comes with its place.
-pub fn read<'de, T: de::Deserialize<'de>>(value: &'de Value) -> Result<T, (Path, Fault)> {
+pub fn read<'de, T: de::Deserialize<'de>>(value: &'de Value) -> Result<T, (Path, DeserializeError)> {
     let (place, may_be_empty) = (RefCell::default(), Cell::new(false));
-    let located = Located { value, place: &place, may_be_empty: &may_be_empty, free: false };
+    let located = PathDeserializer { value, path: &place, may_be_empty: &may_be_empty, free: false };
     T::deserialize(located).map_err(|error| (place.take(), error))
 }
 
@@ -174,19 +175,19 @@ pub const MAY_BE_EMPTY: &str = "$may_be_empty";
 
 /// A value, and the place that is told when something in it is wrong.
 #[derive(Clone, Copy)]
-struct Located<'de, 'place> {
+struct PathDeserializer<'de, 'place> {
     value: &'de Value,
-    place: &'place RefCell<Path>,
+    path: &'place RefCell<Path>,
     /// Set by the type that reads a value, if it takes an empty one.
     may_be_empty: &'place Cell<bool>,
     /// Whether this stands within such a value.
     free: bool,
 }
 
-impl<'de, 'place> Located<'de, 'place> {
+impl<'de, 'place> PathDeserializer<'de, 'place> {
     /// The error has just passed this step on its way out.
     fn failed_in_name(self, name: &str) {
-        self.place.borrow_mut().prepend_name(name);
+        self.path.borrow_mut().prepend_name(name);
     }
 
     /// Reads a value that stands in this one, which is refused if it says nothing; `kind` is what can be removed then.
@@ -195,10 +196,10 @@ impl<'de, 'place> Located<'de, 'place> {
         value: &'de Value,
         seed: T,
         kind: &str,
-    ) -> Result<T::Value, Fault> {
+    ) -> Result<T::Value, DeserializeError> {
         self.may_be_empty.set(self.free);
-        let read = seed.deserialize(Located { value, ..self });
-        match self.says_nothing(value, kind, read.as_ref().err()) {
+        let read = seed.deserialize(PathDeserializer { value, ..self });
+        match self.empty_value_error(value, kind, read.as_ref().err()) {
             Some(fault) => Err(fault),
             None => read,
         }
@@ -206,22 +207,27 @@ impl<'de, 'place> Located<'de, 'place> {
 
     /// What is wrong with a value that says nothing. Apart from [`Self::inner`], which is compiled once for every type.
     #[inline(never)]
-    fn says_nothing(self, value: &Value, kind: &str, failed: Option<&Fault>) -> Option<Fault> {
-        let empty = nothing(value)?;
+    fn empty_value_error(
+        self,
+        value: &Value,
+        kind: &str,
+        failed: Option<&DeserializeError>,
+    ) -> Option<DeserializeError> {
+        let empty = empty_value(value)?;
         let fault = match failed {
             None if self.may_be_empty.get() && !value.is_null() => return None,
             None => empty,
             Some(fault) => &fault.0,
         };
-        Some(Fault(format!("{fault}; remove the {kind} if nothing is meant")))
+        Some(DeserializeError(format!("{fault}; remove the {kind} if nothing is meant")))
     }
 
-    fn members(self, members: &'de Map<String, Value>) -> Members<'de, 'place> {
-        Members { outer: self, rest: members.iter(), present: None }
+    fn members(self, members: &'de Map<String, Value>) -> ObjectAccess<'de, 'place> {
+        ObjectAccess { outer: self, rest: members.iter(), present: None }
     }
 
-    fn elements(self, elements: &'de [Value]) -> Elements<'de, 'place> {
-        Elements { outer: self, rest: elements.iter(), next: 0 }
+    fn elements(self, elements: &'de [Value]) -> ArrayAccess<'de, 'place> {
+        ArrayAccess { outer: self, rest: elements.iter(), next: 0 }
     }
 }
 
@@ -229,7 +235,7 @@ impl<'de, 'place> Located<'de, 'place> {
 pub const EMPTY_OBJECT: &str = "an empty object, expected at least one field";
 
 /// What is wrong with a value that says nothing.
-fn nothing(value: &Value) -> Option<&'static str> {
+fn empty_value(value: &Value) -> Option<&'static str> {
     match value {
         Value::Null => Some("null, expected a value"),
         Value::String(text) if text.is_empty() => Some("an empty string, expected at least one character"),
@@ -260,19 +266,19 @@ fn unexpected(value: &Value) -> de::Unexpected<'_> {
 macro_rules! strictly {
     ($($method:ident: $pattern:pat => $visit:expr,)*) => {
         $(#[inline(never)]
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
             match self.value {
                 $pattern => $visit(self, visitor),
-                other => Err(Fault::invalid_type(unexpected(other), &visitor)),
+                other => Err(DeserializeError::invalid_type(unexpected(other), &visitor)),
             }
         })*
     };
 }
 
-impl<'de> Deserializer<'de> for Located<'de, '_> {
-    type Error = Fault;
+impl<'de> Deserializer<'de> for PathDeserializer<'de, '_> {
+    type Error = DeserializeError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         match self.value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
@@ -288,7 +294,7 @@ impl<'de> Deserializer<'de> for Located<'de, '_> {
     }
 
     /// What is absent is not read at all, so that there is always something here.
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         visitor.visit_some(self)
     }
 
@@ -296,7 +302,7 @@ impl<'de> Deserializer<'de> for Located<'de, '_> {
         self,
         name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, DeserializeError> {
         let free = self.free || name == MAY_BE_EMPTY;
         self.may_be_empty.set(free);
         Self { free, ..self }.deserialize_any(visitor)
@@ -308,7 +314,7 @@ impl<'de> Deserializer<'de> for Located<'de, '_> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, DeserializeError> {
         self.deserialize_map(visitor)
     }
 
@@ -318,10 +324,10 @@ impl<'de> Deserializer<'de> for Located<'de, '_> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, DeserializeError> {
         match self.value {
             Value::String(name) => visitor.visit_enum(name.as_str().into_deserializer()),
-            other => Err(Fault::invalid_type(unexpected(other), &visitor)),
+            other => Err(DeserializeError::invalid_type(unexpected(other), &visitor)),
         }
     }
 
@@ -339,16 +345,19 @@ impl<'de> Deserializer<'de> for Located<'de, '_> {
     }
 }
 
-struct Elements<'de, 'place> {
-    outer: Located<'de, 'place>,
+struct ArrayAccess<'de, 'place> {
+    outer: PathDeserializer<'de, 'place>,
     rest: std::slice::Iter<'de, Value>,
     next: usize,
 }
 
-impl<'de> SeqAccess<'de> for Elements<'de, '_> {
-    type Error = Fault;
+impl<'de> SeqAccess<'de> for ArrayAccess<'de, '_> {
+    type Error = DeserializeError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, DeserializeError> {
         let Some(value) = self.rest.next() else {
             return Ok(None);
         };
@@ -356,28 +365,33 @@ impl<'de> SeqAccess<'de> for Elements<'de, '_> {
         self.next = index.saturating_add(1);
         let read = self.outer.inner(value, seed, "element");
         if read.is_err() {
-            self.outer.place.borrow_mut().prepend_index(index);
+            self.outer.path.borrow_mut().prepend_index(index);
         }
         read.map(Some)
     }
 }
 
-struct Members<'de, 'place> {
-    outer: Located<'de, 'place>,
+struct ObjectAccess<'de, 'place> {
+    outer: PathDeserializer<'de, 'place>,
     rest: serde_json::map::Iter<'de>,
     present: Option<(&'de str, &'de Value)>,
 }
 
-impl<'de> MapAccess<'de> for Members<'de, '_> {
-    type Error = Fault;
+impl<'de> MapAccess<'de> for ObjectAccess<'de, '_> {
+    type Error = DeserializeError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, DeserializeError> {
         let Some((name, value)) = self.rest.next() else {
             return Ok(None);
         };
         self.present = Some((name, value));
         let read = match name.as_str() {
-            "" if !self.outer.free => Err(Fault::custom("an empty name, expected at least one character")),
+            "" if !self.outer.free => {
+                Err(DeserializeError::custom("an empty name, expected at least one character"))
+            }
             name => seed.deserialize(name.into_deserializer()),
         };
         if read.is_err() {
@@ -386,8 +400,9 @@ impl<'de> MapAccess<'de> for Members<'de, '_> {
         read.map(Some)
     }
 
-    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Fault> {
-        let (name, value) = self.present.take().ok_or_else(|| Fault::custom("a value without a name"))?;
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, DeserializeError> {
+        let (name, value) =
+            self.present.take().ok_or_else(|| DeserializeError::custom("a value without a name"))?;
         let read = self.outer.inner(value, seed, "field");
         if read.is_err() {
             self.outer.failed_in_name(name);

@@ -4,77 +4,77 @@
 //! does not know what a configuration means.
 
 use crate::document;
-use crate::located::{self, Path, Step};
+use crate::located::{self, Path, PathSegment};
 use serde::Deserialize;
 use serde_json::Value;
 use std::fmt;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
+pub struct ConfigError {
     /// Where.
     pub path: Path,
     /// What stands there, and what was expected.
-    pub fault: String,
+    pub message: String,
     /// Places that could explain it: it is not told when something in one of them could not be read.
-    pub unless: Vec<Path>,
+    pub explained_by: Vec<Path>,
 }
 
-impl Mistake {
-    /// `fault` stands at `path`.
+impl ConfigError {
+    /// `message` stands at `path`.
     pub fn new(path: &Path, fault: impl Into<String>) -> Self {
-        Self { path: path.clone(), fault: fault.into(), unless: Vec::new() }
+        Self { path: path.clone(), message: fault.into(), explained_by: Vec::new() }
     }
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.fault)
+        write!(f, "{}: {}", self.path, self.message)
     }
 }
 
 /// What could be read, and what could not.
 #[derive(Debug)]
-pub struct Read<T> {
+pub struct ReadConfig<T> {
     /// Everything that was sound.
     pub value: T,
     /// The mistakes, in the order of the document.
-    pub mistakes: Vec<Mistake>,
+    pub errors: Vec<ConfigError>,
     removed: Vec<Path>,
 }
 
 /// More mistakes than this are not told at once.
-const MOST: usize = 50;
+const MAX_ERRORS: usize = 50;
 
 /// Reads a document in which every member may be absent.
-pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<Read<T>, Vec<Mistake>> {
+pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<ReadConfig<T>, Vec<ConfigError>> {
     let root = Path::default();
-    let mut json =
-        document::read(document).map_err(|error| vec![Mistake::new(&root, format!("not JSON: {error}"))])?;
+    let mut json = document::read(document)
+        .map_err(|error| vec![ConfigError::new(&root, format!("not JSON: {error}"))])?;
     let (mut mistakes, mut removed) = (Vec::new(), Vec::new());
     loop {
         let (place, fault) = match located::read(&json) {
             Ok(value) => {
-                return Ok(Read { value, mistakes, removed });
+                return Ok(ReadConfig { value, errors: mistakes, removed });
             }
             Err(found) => found,
         };
-        let path = original(place.steps(), &removed);
+        let path = original_path(place.steps(), &removed);
         // What is wrong with the rest of a value, such as that it is empty now, follows from what was taken out of it.
         if !removed.iter().any(|gone: &Path| gone.is_in(&path)) {
-            mistakes.push(Mistake::new(&path, fault.0));
+            mistakes.push(ConfigError::new(&path, fault.0));
         }
-        if place.steps().is_empty() || mistakes.len() >= MOST || !remove(&mut json, place.steps()) {
+        if place.steps().is_empty() || mistakes.len() >= MAX_ERRORS || !remove(&mut json, place.steps()) {
             return Err(mistakes);
         }
         removed.push(path);
     }
 }
 
-impl<T> Read<T> {
+impl<T> ReadConfig<T> {
     /// Whether that object itself, or what it stands in, was taken out.
-    pub fn has_lost(&self, object: &str) -> bool {
-        self.removed.iter().any(|gone| gone.holds(object))
+    pub fn was_removed(&self, object: &str) -> bool {
+        self.removed.iter().any(|gone| gone.contains(object))
     }
 
     /// The members that were taken out of the object at this dotted path.
@@ -83,15 +83,15 @@ impl<T> Read<T> {
     }
 
     /// Adds the mistakes that a later look found, unless they only follow from what is already known.
-    pub fn and_also(self, found: Vec<Mistake>) -> Vec<Mistake> {
-        let Self { mut mistakes, removed, .. } = self;
+    pub fn with_errors(self, found: Vec<ConfigError>) -> Vec<ConfigError> {
+        let Self { errors: mut mistakes, removed, .. } = self;
         for mistake in found {
-            let path = original(mistake.path.steps(), &removed);
+            let path = original_path(mistake.path.steps(), &removed);
             let unless: Vec<Path> =
-                mistake.unless.iter().map(|place| original(place.steps(), &removed)).collect();
+                mistake.explained_by.iter().map(|place| original_path(place.steps(), &removed)).collect();
             let explained = |gone: &Path| path.is_in(gone) || unless.iter().any(|place| gone.is_in(place));
             if !removed.iter().any(explained) {
-                mistakes.push(Mistake { path, ..mistake });
+                mistakes.push(ConfigError { path, ..mistake });
             }
         }
         mistakes
@@ -99,12 +99,12 @@ impl<T> Read<T> {
 }
 
 /// The place in the document as it was written, before elements were taken out of its arrays.
-fn original(steps: &[Step], removed: &[Path]) -> Path {
+fn original_path(steps: &[PathSegment], removed: &[Path]) -> Path {
     let mut path = Path::default();
     for step in steps {
         let step = match step {
-            Step::Name(_) => step.clone(),
-            Step::Index(index) => {
+            PathSegment::Name(_) => step.clone(),
+            PathSegment::Index(index) => {
                 let gone =
                     |index: &usize| removed.iter().any(|removed| removed.element_of(&path) == Some(*index));
                 // Each element that is gone moved the later ones forward by one.
@@ -114,7 +114,7 @@ fn original(steps: &[Step], removed: &[Path]) -> Path {
                     original = original.saturating_add(gone(&before).into());
                     before = before.saturating_add(1);
                 }
-                Step::Index(original)
+                PathSegment::Index(original)
             }
         };
         path = path.step(step);
@@ -122,9 +122,9 @@ fn original(steps: &[Step], removed: &[Path]) -> Path {
     path
 }
 
-fn remove(json: &mut Value, steps: &[Step]) -> bool {
+fn remove(json: &mut Value, steps: &[PathSegment]) -> bool {
     match (steps, json) {
-        ([Step::Name(name)], Value::Object(members)) => {
+        ([PathSegment::Name(name)], Value::Object(members)) => {
             // `remove` of a tree costs several kilobytes of module.
             let before = members.len();
             for (member, value) in std::mem::take(members) {
@@ -134,17 +134,17 @@ fn remove(json: &mut Value, steps: &[Step]) -> bool {
             }
             members.len() < before
         }
-        ([Step::Index(index)], Value::Array(elements)) => {
+        ([PathSegment::Index(index)], Value::Array(elements)) => {
             let there = *index < elements.len();
             if there {
                 elements.remove(*index);
             }
             there
         }
-        ([Step::Name(name), rest @ ..], Value::Object(members)) => {
+        ([PathSegment::Name(name), rest @ ..], Value::Object(members)) => {
             members.get_mut(name).is_some_and(|value| remove(value, rest))
         }
-        ([Step::Index(index), rest @ ..], Value::Array(elements)) => {
+        ([PathSegment::Index(index), rest @ ..], Value::Array(elements)) => {
             elements.get_mut(*index).is_some_and(|value| remove(value, rest))
         }
         _ => false,

@@ -1,4 +1,4 @@
-//! OAuth 2.0 as data: a [`Grant`] to the [`Call`] that asks for its token, and the [`Reply`] to a [`Token`] or a fault.
+//! OAuth 2.0 as data: a [`Grant`] to the [`HttpCall`] that asks for its token, and the [`HttpReply`] to a [`AccessToken`] or a fault.
 //!
 //! RFC 6749 sections 2.3.1, 4.4, 5.1 and 5.2, RFC 7523, RFC 8693, RFC 8705 section 2, RFC 8707. It keeps no state, retries nothing,
 //! and never puts a secret or a body into an error. What the answers mean is [`answer`]'s.
@@ -8,12 +8,12 @@ pub mod answer;
 mod client;
 mod introspection;
 
-use crate::assertion::{Claims, Signer};
-use crate::io::{Call, Dice, Endpoint, Reply};
-use crate::lease::{Cause, Failure, Fresh};
+use crate::assertion::{AssertionClaims, Signer};
+use crate::io::{Endpoint, HttpCall, HttpReply, Rng};
+use crate::lease::{FetchError, FetchErrorKind, Fetched};
 use crate::private_key::PrivateKey;
 use client::{Client, Form};
-pub use introspection::Introspection;
+pub use introspection::IntrospectionClient;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -42,9 +42,9 @@ impl fmt::Debug for Secret {
 
 /// An access token.
 #[derive(Clone)]
-pub struct Token(Rc<str>);
+pub struct AccessToken(Rc<str>);
 
-impl Token {
+impl AccessToken {
     /// Keeps a token out of sight.
     fn new(token: &str) -> Self {
         Self(token.into())
@@ -56,7 +56,7 @@ impl Token {
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for AccessToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("redacted")
     }
@@ -83,7 +83,7 @@ pub enum ClientAuth {
 #[derive(Clone, Debug)]
 pub struct Grant {
     /// What entitles to the token.
-    pub kind: Kind,
+    pub grant_type: GrantType,
     /// `client_id`.
     pub client_id: String,
     /// How the client authenticates. Of several the next is tried where the provider does not take one.
@@ -93,9 +93,9 @@ pub struct Grant {
     /// The life of a token whose answer does not say.
     pub default_lifetime: Duration,
     /// What `token_type` of the answer may be.
-    pub types: TokenTypes,
+    pub token_types: TokenTypes,
     /// Whether the token is bound to this worker's key (RFC 9449).
-    pub bound: bool,
+    pub dpop_bound: bool,
 }
 
 /// What `token_type` of an answer may be (RFC 6749 section 7.1).
@@ -119,7 +119,7 @@ impl TokenTypes {
         Self { names: vec![name.to_owned()], absent: false }
     }
 
-    fn hold(&self, kind: &str) -> bool {
+    fn accepts(&self, kind: &str) -> bool {
         self.names.iter().any(|name| name.eq_ignore_ascii_case(kind))
     }
 }
@@ -134,7 +134,7 @@ impl fmt::Display for TokenTypes {
 
 /// What entitles to a token.
 #[derive(Clone, Debug)]
-pub enum Kind {
+pub enum GrantType {
     /// The client itself (RFC 6749 section 4.4).
     ClientCredentials,
     /// A token of somebody else, of these types (RFC 8693 section 2.1).
@@ -145,12 +145,12 @@ pub enum Kind {
         requested: Option<String>,
     },
     /// An assertion of the client's own (RFC 7523 section 2.1).
-    JwtBearer(Box<Assertion>),
+    JwtBearer(Box<AssertionGrant>),
 }
 
 /// The assertion that a client asks with.
 #[derive(Clone, Debug)]
-pub struct Assertion {
+pub struct AssertionGrant {
     /// What it is signed with.
     pub key: PrivateKey,
     /// `sub`.
@@ -158,19 +158,19 @@ pub struct Assertion {
     /// `aud`.
     pub audience: String,
     /// Further claims, as JSON text, each behind a comma.
-    pub more: String,
+    pub extra_claims: String,
     /// Whether an ID token is asked for (`target_audience`), so that an answer may hold nothing else.
     pub wants_id_token: bool,
 }
 
 /// One attempt at a token.
-pub struct Asking<'a> {
+pub struct TokenRequest<'a> {
     /// Where.
     pub endpoint: Endpoint,
     /// How long the answer may take.
     pub timeout: Duration,
     /// In which of its ways the client authenticates.
-    pub turn: usize,
+    pub auth_index: usize,
     /// `subject_token`, for an exchange.
     pub subject: Option<&'a str>,
     /// Seconds since 1970.
@@ -179,22 +179,23 @@ pub struct Asking<'a> {
 
 impl Grant {
     /// The request for a token, or why there is none.
-    pub fn call(&self, asking: Asking<'_>, signer: &mut Signer) -> Result<Call, Failure> {
-        let Asking { endpoint, timeout, turn, subject, now } = asking;
-        let mut form = Form::new("grant_type", self.kind.grant_type());
-        match &self.kind {
-            Kind::ClientCredentials => {}
-            Kind::TokenExchange { subject: subject_type, requested } => {
+    pub fn call(&self, asking: TokenRequest<'_>, signer: &mut Signer) -> Result<HttpCall, FetchError> {
+        let TokenRequest { endpoint, timeout, auth_index: turn, subject, now } = asking;
+        let mut form = Form::new("grant_type", self.grant_type.parameter());
+        match &self.grant_type {
+            GrantType::ClientCredentials => {}
+            GrantType::TokenExchange { subject: subject_type, requested } => {
                 form.add("subject_token", subject.unwrap_or_default());
                 form.add("subject_token_type", subject_type);
                 if let Some(requested) = requested {
                     form.add("requested_token_type", requested);
                 }
             }
-            Kind::JwtBearer(assertion) => {
-                let Assertion { key, subject, audience, more, .. } = &**assertion;
-                let claims = Claims { issuer: &self.client_id, subject, audience, more, now };
-                form.add("assertion", &signer.by_key(key, &claims).ok_or_else(|| cannot_sign(key))?);
+            GrantType::JwtBearer(assertion) => {
+                let AssertionGrant { key, subject, audience, extra_claims: more, .. } = &**assertion;
+                let claims =
+                    AssertionClaims { issuer: &self.client_id, subject, audience, extra_claims: more, now };
+                form.add("assertion", &signer.sign_with_key(key, &claims).ok_or_else(|| cannot_sign(key))?);
             }
         }
         for (name, value) in &self.parameters {
@@ -209,14 +210,14 @@ impl Grant {
 
     /// All that decides which tokens it brings, the secret among it. To be hashed, and nothing else.
     pub fn fingerprint(&self) -> Vec<&[u8]> {
-        let mut parts = vec![self.kind.grant_type().as_bytes(), self.client_id.as_bytes()];
-        match &self.kind {
-            Kind::ClientCredentials => {}
-            Kind::TokenExchange { subject, requested } => {
+        let mut parts = vec![self.grant_type.parameter().as_bytes(), self.client_id.as_bytes()];
+        match &self.grant_type {
+            GrantType::ClientCredentials => {}
+            GrantType::TokenExchange { subject, requested } => {
                 parts.extend([subject.as_bytes(), requested.as_deref().unwrap_or_default().as_bytes()]);
             }
-            Kind::JwtBearer(own) => {
-                let texts = [&own.subject, &own.audience, &own.more].map(String::as_bytes);
+            GrantType::JwtBearer(own) => {
+                let texts = [&own.subject, &own.audience, &own.extra_claims].map(String::as_bytes);
                 parts.push(own.key.pkcs8());
                 parts.extend(texts);
             }
@@ -234,8 +235,8 @@ impl Grant {
             };
             parts.extend(proof);
         }
-        parts.extend(self.types.names.iter().map(String::as_bytes));
-        parts.push(if self.types.absent { b"absent" } else { b"with" });
+        parts.extend(self.token_types.names.iter().map(String::as_bytes));
+        parts.push(if self.token_types.absent { b"absent" } else { b"with" });
         parts.extend(self.parameters.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
         parts
     }
@@ -244,27 +245,27 @@ impl Grant {
     /// exchanged for, which ends in so long.
     pub fn read(
         &self,
-        reply: &Reply,
+        reply: &HttpReply,
         subject: Option<(&str, Option<Duration>)>,
-        dice: &mut Dice,
-    ) -> Result<Fresh<Token>, Failure> {
+        dice: &mut Rng,
+    ) -> Result<Fetched<AccessToken>, FetchError> {
         let is_secret = |text: &str| {
-            self.client().repeats_secret(text)
+            self.client().contains_secret(text)
                 || subject.is_some_and(|(token, _)| client::repeats(text, token))
         };
-        let answer = answer::members(reply, &is_secret).map_err(|failure| match self.kind {
-            Kind::TokenExchange { .. } => answer::blame(reply, failure),
-            Kind::ClientCredentials | Kind::JwtBearer(_) => failure,
+        let answer = answer::members(reply, &is_secret).map_err(|failure| match self.grant_type {
+            GrantType::TokenExchange { .. } => answer::classify_exchange_error(reply, failure),
+            GrantType::ClientCredentials | GrantType::JwtBearer(_) => failure,
         })?;
         let lifetime = answer::lifetime(&answer, self.default_lifetime)?;
         let left = subject.and_then(|(_, left)| left).unwrap_or(Duration::MAX);
         let token = answer::token(&answer, self, &is_secret)?;
-        Ok(answer::for_its_life(token, lifetime.min(left), dice))
+        Ok(answer::fetched_token(token, lifetime.min(left), dice))
     }
 }
 
-impl Kind {
-    fn grant_type(&self) -> &'static str {
+impl GrantType {
+    fn parameter(&self) -> &'static str {
         match self {
             Self::ClientCredentials => "client_credentials",
             Self::TokenExchange { .. } => "urn:ietf:params:oauth:grant-type:token-exchange",
@@ -274,12 +275,12 @@ impl Kind {
 }
 
 /// Nobody here signs with this key; only an operator can mend it.
-fn cannot_sign(key: &PrivateKey) -> Failure {
+fn cannot_sign(key: &PrivateKey) -> FetchError {
     let algorithm = key.algorithm();
     let detail = format!(
         "Envoy does not sign {algorithm} with this key, which is broken unless this Envoy is older than 1.37"
     );
-    Failure::new(Cause::Configuration, detail)
+    FetchError::new(FetchErrorKind::Configuration, detail)
 }
 
 fn form_pair(name: &str, value: &str) -> String {
@@ -305,7 +306,7 @@ fn form_encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signature::Compact;
+    use crate::signature::SoftwareCrypto;
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use m2m_auth_kit::key::{Alg, Key};
@@ -316,29 +317,29 @@ mod tests {
         let parameters =
             vec![("scope".to_owned(), "a b".to_owned()), ("resource".to_owned(), "https://x/?y".to_owned())];
         Grant {
-            kind: Kind::ClientCredentials,
+            grant_type: GrantType::ClientCredentials,
             client_id: "a:b c".into(),
             auth: vec![auth],
             parameters,
             default_lifetime: Duration::from_secs(300),
-            types: TokenTypes::default(),
-            bound: false,
+            token_types: TokenTypes::default(),
+            dpop_bound: false,
         }
     }
 
-    fn call(auth: ClientAuth) -> Call {
+    fn call(auth: ClientAuth) -> HttpCall {
         let endpoint =
             Endpoint { cluster: "c".into(), scheme: "https", authority: "idp".into(), path: "/t".into() };
         grant(auth).call(asking(endpoint), &mut signer()).unwrap()
     }
 
-    fn asking(endpoint: Endpoint) -> Asking<'static> {
+    fn asking(endpoint: Endpoint) -> TokenRequest<'static> {
         let timeout = Duration::from_secs(5);
-        Asking { endpoint, timeout, turn: 0, subject: None, now: 1_800_000_000 }
+        TokenRequest { endpoint, timeout, auth_index: 0, subject: None, now: 1_800_000_000 }
     }
 
     fn signer() -> Signer {
-        Signer::new(Box::new(Compact), [7; 32])
+        Signer::new(Box::new(SoftwareCrypto), [7; 32])
     }
 
     fn body(auth: ClientAuth) -> String {
@@ -347,10 +348,10 @@ mod tests {
         String::from_utf8(call.body).unwrap()
     }
 
-    fn token() -> Token {
+    fn token() -> AccessToken {
         let body = Some(br#"{"access_token":"hush","token_type":"bearer"}"#.to_vec());
-        let reply = Reply { status: Some(200), body, ..Reply::default() };
-        grant(ClientAuth::Cluster).read(&reply, None, &mut Dice::new(1)).unwrap().value
+        let reply = HttpReply { status: Some(200), body, ..HttpReply::default() };
+        grant(ClientAuth::Cluster).read(&reply, None, &mut Rng::new(1)).unwrap().value
     }
 
     #[test]

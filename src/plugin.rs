@@ -7,35 +7,35 @@ mod upstream;
 mod waiters;
 
 use crate::assertion::Signer;
-use crate::audit::Audit;
-use crate::dpop::shown::Used;
+use crate::audit::AuditLog;
+use crate::dpop::shown::ReplayKey;
 use crate::edits::Edits;
-use crate::filter::{Request, Seen, Stop, ran_out};
-use crate::io::{Call, Dice, Head, Instant, Now, Reply, RequestId, Response};
-use crate::lease::Cause;
+use crate::filter::{DecisionRecord, Interrupt, Request, timeout_refusal};
+use crate::io::{HttpCall, HttpReply, Instant, LocalReply, MessageHead, Now, RequestId, Rng};
+use crate::lease::FetchErrorKind;
 use crate::policy::{Mode, Policy};
-use crate::reply::{Manner, Refusal};
-use crate::share::{Alone, Board};
+use crate::reply::{Refusal, RefusalFormat};
+use crate::share::{NoSharing, SharedStore};
 use crate::signature::Verify;
 use crate::state;
-use crate::stats::{Event, Stats};
-use crate::store::{Outcome, Store, Ticket, Want};
+use crate::stats::{Metric, Metrics};
+use crate::store::{FetchId, FetchKey, FetchOutcome, Store};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
-use waiters::{Full, PORTION, Waiter, Waiters};
+use waiters::{MAX_PER_TICK, PendingRequest, QueueFull, RequestQueue};
 
 /// From one portion to the next: as soon as the host can.
 const NEXT_PORTION: Duration = Duration::from_millis(1);
 
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum RequestOutcome {
     /// It goes on, with these changes.
     Forward(Edits),
     /// It is answered.
-    Answer(Response),
-    /// It stays where it is; an [`Effect::Settle`] follows.
+    Respond(LocalReply),
+    /// It stays where it is; an [`Effect::Resume`] follows.
     Wait,
 }
 
@@ -43,9 +43,9 @@ pub enum Step {
 #[derive(Debug)]
 pub enum Effect {
     /// Make this call; its reply comes back with the ticket.
-    Call(Ticket, Call),
+    Call(FetchId, HttpCall),
     /// A request that waited waits no more.
-    Settle(RequestId, Step),
+    Resume(RequestId, RequestOutcome),
     /// Tell the operator.
     Log(log::Level, String),
 }
@@ -57,25 +57,25 @@ pub struct Plugin {
     verifier: Box<dyn Verify>,
     signer: Signer,
     /// Usually none.
-    waiters: Waiters,
+    queue: RequestQueue,
     /// How many of them may be decided before the next tick.
-    turns: usize,
+    remaining_turns: usize,
     effects: VecDeque<Effect>,
-    stats: Stats,
-    audit: Audit,
+    metrics: Metrics,
+    audit: AuditLog,
     /// Lines about requests that went on all the same take no room from those about refusals.
-    spared: Audit,
+    suppressed_audit: AuditLog,
     /// Nor do those about tokens, of which callers who exchange theirs can cause many.
-    tokens: Audit,
+    tokens: AuditLog,
     /// Nor do those about introspection, of which anybody can cause many.
-    introspections: Audit,
-    dice: Dice,
+    introspections: AuditLog,
+    rng: Rng,
 }
 
 impl Plugin {
     /// A worker that has learnt nothing yet, and has no others beside it.
     pub fn new(policy: Policy, verifier: Box<dyn Verify>, signer: Signer, seed: u64) -> Self {
-        Self::sharing(policy, verifier, signer, Box::new(Alone), seed)
+        Self::sharing(policy, verifier, signer, Box::new(NoSharing), seed)
     }
 
     /// A worker that shares what it fetches with those at the same board; their seeds must differ.
@@ -83,34 +83,34 @@ impl Plugin {
         policy: Policy,
         verifier: Box<dyn Verify>,
         signer: Signer,
-        board: Box<dyn Board>,
+        board: Box<dyn SharedStore>,
         seed: u64,
     ) -> Self {
-        let (policy, mut dice) = (Rc::new(policy), Dice::new(seed));
-        let store = Store::sharing(Rc::clone(&policy), board, dice.roll().max(1), signer.thumbprint());
+        let (policy, mut dice) = (Rc::new(policy), Rng::new(seed));
+        let store = Store::sharing(Rc::clone(&policy), board, dice.next_u64().max(1), signer.thumbprint());
         Self {
             policy,
             store,
             verifier,
             signer,
-            waiters: Waiters::default(),
-            turns: PORTION,
+            queue: RequestQueue::default(),
+            remaining_turns: MAX_PER_TICK,
             effects: VecDeque::new(),
-            stats: Stats::default(),
-            audit: Audit::default(),
-            spared: Audit::default(),
-            tokens: Audit::default(),
-            introspections: Audit::default(),
-            dice,
+            metrics: Metrics::default(),
+            audit: AuditLog::default(),
+            suppressed_audit: AuditLog::default(),
+            tokens: AuditLog::default(),
+            introspections: AuditLog::default(),
+            rng: dice,
         }
     }
 
     /// A request came.
-    pub fn request(&mut self, id: RequestId, head: Head, now: Now) -> Step {
+    pub fn request(&mut self, id: RequestId, head: MessageHead, now: Now) -> RequestOutcome {
         if head.iter().next().is_none() {
-            return Step::Answer(Refusal::NotReady.plain()); // the host has handed over no request
+            return RequestOutcome::Respond(Refusal::NotReady.plain()); // the host has handed over no request
         }
-        let (since, deadline) = (now.instant, now.instant + self.policy.waiting.timeout);
+        let (since, deadline) = (now.instant, now.instant + self.policy.pending_requests.timeout);
         let mut spent = None;
         let (decision, seen) = self.decide(&head, since, now, false, &mut spent);
         let (want, seen) = match self.step(decision, seen, &head, now) {
@@ -118,80 +118,89 @@ impl Plugin {
             Err(waits) => waits,
         };
         let (is_known, unknown_key) = (seen.caller.is_some(), seen.unknown_key);
-        let waiter =
-            Waiter { id, head, want, since, deadline, spent, is_known, unknown_key, dismissed: false };
+        let waiter = PendingRequest {
+            id,
+            head,
+            waiting_for: want,
+            arrived_at: since,
+            deadline,
+            consumed_proof: spent,
+            is_verified: is_known,
+            unknown_key,
+            drained: false,
+        };
         self.hold(None, waiter, &seen, now).unwrap_or_else(|| {
-            self.stats.count(Event::Held, &self.store.describe(want), "");
-            Step::Wait
+            self.metrics.count(Metric::Pending, &self.store.describe(want), "");
+            RequestOutcome::Wait
         })
     }
 
     /// A call ended.
-    pub fn reply(&mut self, ticket: Ticket, reply: &Reply, now: Now) {
-        let outcome = self.store.finish(ticket, reply, now, &mut self.dice);
+    pub fn reply(&mut self, ticket: FetchId, reply: &HttpReply, now: Now) {
+        let outcome = self.store.finish(ticket, reply, now, &mut self.rng);
         self.conclude(outcome.as_ref(), now);
     }
 
     /// A fetch ended; whoever waited for it is decided again.
-    fn conclude(&mut self, outcome: Option<&Outcome>, now: Now) {
+    fn conclude(&mut self, outcome: Option<&FetchOutcome>, now: Now) {
         if let Some(outcome) = outcome {
-            self.tell(outcome, now.instant);
-            self.waiters.release(outcome.want);
-            self.take_turns(now);
+            self.report(outcome, now.instant);
+            self.queue.release(outcome.key);
+            self.decide_released(now);
         }
     }
 
     /// The timer has run out. Never inside another callback: so another portion of those that wait may be answered.
     pub fn tick(&mut self, now: Now) {
-        self.turns = PORTION;
-        self.take_turns(now);
-        self.proceed(now);
+        self.remaining_turns = MAX_PER_TICK;
+        self.decide_released(now);
+        self.run_due(now);
     }
 
     /// What is due is done.
-    pub fn proceed(&mut self, now: Now) {
-        for outcome in self.store.give_up_lost(now.instant, &mut self.dice) {
+    pub fn run_due(&mut self, now: Now) {
+        for outcome in self.store.give_up_lost(now.instant, &mut self.rng) {
             self.conclude(Some(&outcome), now);
         }
-        for (want, news) in self.store.look(now, &mut self.dice) {
+        for (want, news) in self.store.poll(now, &mut self.rng) {
             if let Some(news) = news {
                 let what = self.store.describe(want);
-                self.stats.count(Event::Fetch, &what, "shared");
+                self.metrics.count(Metric::Fetch, &what, "shared");
                 let line = format!("{what}: {news}, fetched by another worker");
                 self.effects.push_back(Effect::Log(log::Level::Info, line));
             }
-            self.waiters.release(want);
+            self.queue.release(want);
         }
         for want in self.store.ended_holds(now.instant) {
-            self.waiters.release(want);
+            self.queue.release(want);
         }
-        self.take_turns(now);
+        self.decide_released(now);
         while let Some((ticket, call)) = self.store.begin(now, &mut self.signer) {
             match call {
                 Ok(call) => self.effects.push_back(Effect::Call(ticket, call)),
                 Err(failure) => {
-                    let outcome = self.store.fail(ticket, failure, now, &mut self.dice);
+                    let outcome = self.store.fail(ticket, failure, now, &mut self.rng);
                     self.conclude(outcome.as_ref(), now);
                 }
             }
         }
-        self.waiters.release_due(now.instant);
-        self.take_turns(now);
+        self.queue.release_due(now.instant);
+        self.decide_released(now);
     }
 
     /// A request is over, whether it waited or not.
-    pub fn forget(&mut self, id: RequestId) {
-        if let Some(want) = self.waiters.forget(id) {
+    pub fn cancel(&mut self, id: RequestId) {
+        if let Some(want) = self.queue.cancel(id) {
             self.abandon(want);
         }
     }
 
     /// This worker is replaced: whoever waits is answered, and those that are too many for one callback are left to
     /// [`Plugin::succeed`].
-    pub fn dismiss(&mut self, now: Now) {
+    pub fn drain(&mut self, now: Now) {
         self.retire(now);
-        self.waiters.dismiss();
-        self.take_turns(now);
+        self.queue.drain();
+        self.decide_released(now);
     }
 
     /// The host ends this worker's calls: another worker may fetch at once what it was fetching.
@@ -200,17 +209,17 @@ impl Plugin {
     }
 
     /// This worker, which is new, answers those that a dismissed one has left behind.
-    pub fn succeed(&mut self, dismissed: &mut Self) {
-        self.waiters = std::mem::take(&mut dismissed.waiters);
+    pub fn take_over(&mut self, dismissed: &mut Self) {
+        self.queue = std::mem::take(&mut dismissed.queue);
     }
 
     /// The machine has slept, as the wall clock says.
-    pub fn slept(&mut self, now: Now) {
-        self.store.slept(now.instant, &mut self.dice);
+    pub fn on_wake(&mut self, now: Now) {
+        self.store.on_wake(now.instant, &mut self.rng);
     }
 
     /// The next thing to do, if there is one.
-    pub fn poll(&mut self) -> Option<Effect> {
+    pub fn next_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
@@ -221,242 +230,284 @@ impl Plugin {
     }
 
     /// This worker is over: no token of its credentials stays behind where others could read it.
-    pub fn vacate(&mut self, is_used: impl Fn(&str) -> bool, now: Now) {
-        self.store.vacate(is_used, now);
+    pub fn remove_records(&mut self, is_used: impl Fn(&str) -> bool, now: Now) {
+        self.store.remove_records(is_used, now);
     }
 
     /// When to call [`Plugin::tick`] next.
     pub fn deadline(&self, now: Now) -> Option<Instant> {
-        if self.waiters.has_turns() {
+        if self.queue.has_released() {
             return Some(now.instant + NEXT_PORTION);
         }
-        let fetches = self.store.next_event(now.instant, |want| self.waiters.waits_for(want));
-        fetches.into_iter().chain(self.waiters.deadline()).min()
+        let fetches = self.store.next_event(now.instant, |want| self.queue.waits_for(want));
+        fetches.into_iter().chain(self.queue.deadline()).min()
     }
 
     /// What has been counted.
-    pub fn stats(&mut self) -> &mut Stats {
-        let Self { store, stats, audit, spared, .. } = self;
+    pub fn metrics(&mut self) -> &mut Metrics {
+        let Self { store, metrics: stats, audit, suppressed_audit: spared, .. } = self;
         let mut told = |whose: &str, which, count| {
             if count > 0 {
-                stats.add(Event::Limit, whose, which, count);
+                stats.add(Metric::LimitReached, whose, which, count);
             }
         };
-        store.crossed(&mut told);
+        store.limit_metrics(&mut told);
         for audit in [audit, spared] {
-            told("", "audit_text", audit.cut.take());
+            told("", "audit_text", audit.truncated.take());
         }
         stats
     }
 
     fn decide(
         &mut self,
-        head: &Head,
+        head: &MessageHead,
         since: Instant,
         now: Now,
         in_hurry: bool,
-        spent: &mut Option<Used>,
-    ) -> (Result<Edits, Stop>, Seen) {
-        let mut seen = Seen::default();
+        spent: &mut Option<ReplayKey>,
+    ) -> (Result<Edits, Interrupt>, DecisionRecord) {
+        let mut seen = DecisionRecord::default();
         let Self { policy, store, verifier, signer, .. } = self;
         let verifier = verifier.as_ref();
         let seen_here = &mut seen;
-        let request =
-            Request { head, now, since, policy, store, verifier, signer, in_hurry, spent, seen: seen_here };
+        let request = Request {
+            head,
+            now,
+            arrived_at: since,
+            policy,
+            store,
+            verifier,
+            signer,
+            cannot_wait: in_hurry,
+            consumed_proof: spent,
+            record: seen_here,
+        };
         (request.decide(), seen)
     }
 
     /// Those that need not wait any more are decided again, with what is known by now: first come, first served, and no more
     /// between two ticks than the host bears.
-    fn take_turns(&mut self, now: Now) {
-        while self.turns > 0
-            && let Some((number, waiter)) = self.waiters.next_turn()
+    fn decide_released(&mut self, now: Now) {
+        while self.remaining_turns > 0
+            && let Some((number, waiter)) = self.queue.pop_released()
         {
-            self.turns = self.turns.saturating_sub(1);
+            self.remaining_turns = self.remaining_turns.saturating_sub(1);
             let id = waiter.id;
             if let Some(step) = self.decide_again(number, waiter, now) {
-                self.effects.push_back(Effect::Settle(id, step));
+                self.effects.push_back(Effect::Resume(id, step));
             }
         }
     }
 
     /// What becomes of a request that has waited; nothing yet, if it has to wait for something else.
-    fn decide_again(&mut self, number: u64, mut waiter: Waiter, now: Now) -> Option<Step> {
-        if waiter.dismissed {
-            return Some(self.refuse(&Refusal::NotReady, &Seen::default(), &waiter.head, now));
+    fn decide_again(&mut self, number: u64, mut waiter: PendingRequest, now: Now) -> Option<RequestOutcome> {
+        if waiter.drained {
+            return Some(self.refuse(&Refusal::NotReady, &DecisionRecord::default(), &waiter.head, now));
         }
         // Whose time is up takes the token that is there.
         let in_hurry = waiter.deadline <= now.instant;
-        let (decision, seen) = self.decide(&waiter.head, waiter.since, now, in_hurry, &mut waiter.spent);
+        let (decision, seen) =
+            self.decide(&waiter.head, waiter.arrived_at, now, in_hurry, &mut waiter.consumed_proof);
         let (want, seen) = match self.step(decision, seen, &waiter.head, now) {
             Ok(step) => return Some(step),
             Err(waits) => waits,
         };
         if in_hurry {
             self.abandon(want);
-            return Some(self.refuse(&ran_out(want), &seen, &waiter.head, now));
+            return Some(self.refuse(&timeout_refusal(want), &seen, &waiter.head, now));
         }
         let (is_known, unknown_key) = (seen.caller.is_some(), seen.unknown_key);
-        self.hold(Some(number), Waiter { want, is_known, unknown_key, ..waiter }, &seen, now)
+        self.hold(
+            Some(number),
+            PendingRequest { waiting_for: want, is_verified: is_known, unknown_key, ..waiter },
+            &seen,
+            now,
+        )
     }
 
     /// What becomes of a request, or what it waits for.
     fn step(
         &mut self,
-        decision: Result<Edits, Stop>,
-        seen: Seen,
-        head: &Head,
+        decision: Result<Edits, Interrupt>,
+        seen: DecisionRecord,
+        head: &MessageHead,
         now: Now,
-    ) -> Result<Step, (Want, Seen)> {
+    ) -> Result<RequestOutcome, (FetchKey, DecisionRecord)> {
         match decision {
             Ok(edits) => Ok(self.forward(edits, &seen, head, now)),
-            Err(Stop::Refuse(refusal)) => Ok(self.refuse(&refusal, &seen, head, now)),
-            Err(Stop::Answer(response)) => Ok(self.answer(response)),
-            Err(Stop::Wait(want)) => Err((want, seen)),
+            Err(Interrupt::Refuse(refusal)) => Ok(self.refuse(&refusal, &seen, head, now)),
+            Err(Interrupt::Respond(response)) => Ok(self.answer(response)),
+            Err(Interrupt::Wait(want)) => Err((want, seen)),
         }
     }
 
     /// The request waits, at the place that it had if it had one. Where there is no room, it leaves with a token that a service
     /// has refused, if there is one that has not ended; else it is refused.
-    fn hold(&mut self, number: Option<u64>, mut waiter: Waiter, seen: &Seen, now: Now) -> Option<Step> {
-        let full = match (self.waiters.room(&waiter, &self.policy.waiting), number) {
+    fn hold(
+        &mut self,
+        number: Option<u64>,
+        mut waiter: PendingRequest,
+        seen: &DecisionRecord,
+        now: Now,
+    ) -> Option<RequestOutcome> {
+        let full = match (self.queue.check_capacity(&waiter, &self.policy.pending_requests), number) {
             (Ok(()), Some(number)) => {
-                self.waiters.hold_as(number, waiter);
+                self.queue.requeue(number, waiter);
                 return None;
             }
             (Ok(()), None) => {
-                self.waiters.hold(waiter);
+                self.queue.enqueue(waiter);
                 return None;
             }
             (Err(full), _) => full,
         };
-        self.abandon(waiter.want);
-        if self.store.has_token(waiter.want, now.instant) {
-            let (decision, seen) = self.decide(&waiter.head, waiter.since, now, true, &mut waiter.spent);
+        self.abandon(waiter.waiting_for);
+        if self.store.has_token(waiter.waiting_for, now.instant) {
+            let (decision, seen) =
+                self.decide(&waiter.head, waiter.arrived_at, now, true, &mut waiter.consumed_proof);
             if let Ok(step) = self.step(decision, seen, &waiter.head, now) {
                 return Some(step);
             }
         }
-        Some(self.refuse_one_too_many(full, &waiter, seen, now))
+        Some(self.refuse_over_limit(full, &waiter, seen, now))
     }
 
-    fn refuse_one_too_many(&mut self, full: Full, waiter: &Waiter, seen: &Seen, now: Now) -> Step {
+    fn refuse_over_limit(
+        &mut self,
+        full: QueueFull,
+        waiter: &PendingRequest,
+        seen: &DecisionRecord,
+        now: Now,
+    ) -> RequestOutcome {
         let (whose, which) = match full {
-            Full::Requests => (self.store.describe(waiter.want), "waiting_requests"),
-            Full::UnknownKeys => (self.store.describe(waiter.want), "waiting_unknown_keys"),
-            Full::Bytes => (String::new(), "waiting_bytes"),
+            QueueFull::Requests => (self.store.describe(waiter.waiting_for), "waiting_requests"),
+            QueueFull::UnknownKeys => (self.store.describe(waiter.waiting_for), "waiting_unknown_keys"),
+            QueueFull::Bytes => (String::new(), "waiting_bytes"),
         };
-        self.stats.count(Event::Limit, &whose, which);
-        self.refuse(&Refusal::TooManyWaiting, seen, &waiter.head, now)
+        self.metrics.count(Metric::LimitReached, &whose, which);
+        self.refuse(&Refusal::TooManyPending, seen, &waiter.head, now)
     }
 
     /// A request waits for this no more; perhaps it was the last one that did.
-    fn abandon(&mut self, want: Want) {
-        let of_one = matches!(want, Want::Exchanged(..) | Want::Introspection(..));
-        if of_one && !self.waiters.waits_for(want) {
+    fn abandon(&mut self, want: FetchKey) {
+        let of_one = matches!(want, FetchKey::Exchanged(..) | FetchKey::Introspection(..));
+        if of_one && !self.queue.waits_for(want) {
             self.store.abandon(want);
         }
     }
 
-    fn forward(&mut self, mut edits: Edits, seen: &Seen, head: &Head, now: Now) -> Step {
-        if self.policy.tells_state() {
+    fn forward(
+        &mut self,
+        mut edits: Edits,
+        seen: &DecisionRecord,
+        head: &MessageHead,
+        now: Now,
+    ) -> RequestOutcome {
+        if self.policy.writes_filter_state() {
             let (state, left_out) = state::forwarded(seen);
-            edits.left_out = edits.left_out.saturating_add(left_out);
-            edits.state = state;
+            edits.dropped_claims = edits.dropped_claims.saturating_add(left_out);
+            edits.filter_state = state;
         }
-        self.count_left_out(edits.left_out, seen);
+        self.count_dropped_claims(edits.dropped_claims, seen);
         if let Some(rule) = &seen.rule {
             let event = match seen.mode {
-                Mode::Enforce | Mode::Optional => Event::Inbound,
-                Mode::DangerPermissive => Event::Permissive,
-                Mode::DangerDryRun => Event::DryRun,
+                Mode::Enforce | Mode::Optional => Metric::Inbound,
+                Mode::DangerPermissive => Metric::Permissive,
+                Mode::DangerDryRun => Metric::DryRun,
             };
-            let decision = seen.spared.as_ref().map(Refusal::reason).or(seen.without);
-            self.stats.count(event, rule, decision.unwrap_or("allowed"));
+            let decision =
+                seen.suppressed_refusal.as_ref().map(Refusal::reason).or(seen.unauthenticated_because);
+            self.metrics.count(event, rule, decision.unwrap_or("allowed"));
             self.count_lookup(seen);
         }
-        if let Some(refusal) = &seen.spared {
-            let line = self.spared.line("would_refuse", refusal, seen, head, now.instant);
-            self.tell_audit(log::Level::Info, line);
+        if let Some(refusal) = &seen.suppressed_refusal {
+            let line = self.suppressed_audit.refusal_line("would_refuse", refusal, seen, head, now.instant);
+            self.log_audit(log::Level::Info, line);
         }
         if seen.stripped {
-            self.stats.count(Event::Outbound, "none", "token_removed");
+            self.metrics.count(Metric::Outbound, "none", "token_removed");
         }
-        if let Some(rule) = &seen.attach {
-            let detail = if edits.sent.is_some() { "attached" } else { "passed" };
-            self.stats.count(Event::Outbound, rule, detail);
+        if let Some(rule) = &seen.outbound_rule {
+            let detail = if edits.attached_token.is_some() { "attached" } else { "passed" };
+            self.metrics.count(Metric::Outbound, rule, detail);
         }
-        Step::Forward(edits)
+        RequestOutcome::Forward(edits)
     }
 
-    fn refuse(&mut self, refusal: &Refusal, seen: &Seen, head: &Head, now: Now) -> Step {
-        let (event, rule) = match (&seen.attach, &seen.rule) {
-            (Some(rule), _) => (Event::Outbound, rule.as_ref()),
-            (None, Some(rule)) => (Event::Inbound, rule.as_ref()),
-            (None, None) => (Event::Inbound, "none"),
+    fn refuse(
+        &mut self,
+        refusal: &Refusal,
+        seen: &DecisionRecord,
+        head: &MessageHead,
+        now: Now,
+    ) -> RequestOutcome {
+        let (event, rule) = match (&seen.outbound_rule, &seen.rule) {
+            (Some(rule), _) => (Metric::Outbound, rule.as_ref()),
+            (None, Some(rule)) => (Metric::Inbound, rule.as_ref()),
+            (None, None) => (Metric::Inbound, "none"),
         };
-        self.stats.count(event, rule, refusal.reason());
+        self.metrics.count(event, rule, refusal.reason());
         self.count_lookup(seen);
-        let line = self.audit.line("refused", refusal, seen, head, now.instant);
-        self.tell_audit(log::Level::Info, line);
-        let plain = Manner::default();
-        let manner = self.policy.inbound.as_ref().map_or(&plain, |inbound| &inbound.manner);
+        let line = self.audit.refusal_line("refused", refusal, seen, head, now.instant);
+        self.log_audit(log::Level::Info, line);
+        let plain = RefusalFormat::default();
+        let manner = self.policy.inbound.as_ref().map_or(&plain, |inbound| &inbound.refusal_format);
         let mut response = refusal.response(manner, seen.schemes, head.is_grpc());
-        if self.policy.tells_state() {
+        if self.policy.writes_filter_state() {
             let (state, left_out) = state::refused(seen, refusal.reason());
-            response.state = state;
-            self.count_left_out(left_out, seen);
+            response.filter_state = state;
+            self.count_dropped_claims(left_out, seen);
         }
-        Step::Answer(response)
+        RequestOutcome::Respond(response)
     }
 
-    fn count_left_out(&mut self, count: u32, seen: &Seen) {
+    fn count_dropped_claims(&mut self, count: u32, seen: &DecisionRecord) {
         for _ in 0..count {
-            self.stats.count(Event::LeftOut, seen.rule.as_deref().unwrap_or_default(), "");
+            self.metrics.count(Metric::ClaimsDropped, seen.rule.as_deref().unwrap_or_default(), "");
         }
     }
 
-    fn tell_audit(&mut self, level: log::Level, line: Option<String>) {
+    fn log_audit(&mut self, level: log::Level, line: Option<String>) {
         match line {
             Some(line) => self.effects.push_back(Effect::Log(level, line)),
-            None => self.stats.count(Event::AuditSuppressed, "", ""),
+            None => self.metrics.count(Metric::AuditSuppressed, "", ""),
         }
     }
 
     /// What the resource says of itself.
-    fn answer(&mut self, response: Response) -> Step {
-        self.stats.count(Event::Inbound, "resource_metadata", "answered");
-        Step::Answer(response)
+    fn answer(&mut self, response: LocalReply) -> RequestOutcome {
+        self.metrics.count(Metric::Inbound, "resource_metadata", "answered");
+        RequestOutcome::Respond(response)
     }
 
-    fn count_lookup(&mut self, seen: &Seen) {
+    fn count_lookup(&mut self, seen: &DecisionRecord) {
         if seen.caller.is_some() {
-            self.stats.count(Event::Verified, "", if seen.known { "hit" } else { "miss" });
+            self.metrics.count(Metric::TokenCache, "", if seen.cache_hit { "hit" } else { "miss" });
         }
     }
 
-    fn tell(&mut self, outcome: &Outcome, now: Instant) {
-        let what = self.store.describe(outcome.want);
+    fn report(&mut self, outcome: &FetchOutcome, now: Instant) {
+        let what = self.store.describe(outcome.key);
         let (level, detail, text) = match &outcome.result {
             Ok(news) => (log::Level::Info, "ok", format!("{what}: {news}")),
             Err(failure) => {
-                let by_design = matches!(failure.cause, Cause::Nonce | Cause::Elsewhere);
+                let by_design = matches!(failure.kind, FetchErrorKind::Nonce | FetchErrorKind::NotFound);
                 let level = if by_design { log::Level::Info } else { log::Level::Warn };
-                (level, failure.cause.label(), format!("{what}: {failure}"))
+                (level, failure.kind.label(), format!("{what}: {failure}"))
             }
         };
-        self.stats.count(Event::Fetch, &what, detail);
-        if let Some(id) = outcome.want.credential() {
-            let line = self.tokens.token(self.store.credential_name(id), detail, text, now);
-            self.tell_audit(level, line);
+        self.metrics.count(Metric::Fetch, &what, detail);
+        if let Some(id) = outcome.key.credential() {
+            let line = self.tokens.token_line(self.store.credential_name(id), detail, text, now);
+            self.log_audit(level, line);
             return;
         }
         // What comes of one caller's token is as frequent as callers are, and no news.
-        if !matches!(outcome.want, Want::Introspection(..)) {
+        if !matches!(outcome.key, FetchKey::Introspection(..)) {
             self.effects.push_back(Effect::Log(level, text));
         } else if outcome.result.is_err() {
-            let line = self.introspections.plain(text, now);
-            self.tell_audit(level, line);
+            let line = self.introspections.text_line(text, now);
+            self.log_audit(level, line);
         }
     }
 }

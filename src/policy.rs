@@ -3,19 +3,19 @@
 //! `compile` makes it from the configuration; from then on it is only read.
 
 use crate::access::{Captures, Requirement};
-use crate::bearer::Place;
-use crate::bound::{Bound, Certificate};
+use crate::bearer::TokenLocation;
+use crate::bound::{BindingRequirement, CertificateSource};
 pub use crate::config::Mode;
 use crate::config::{Existing, Introspect, Unavailable};
 use crate::discovery::Discovery;
-use crate::dpop::shown::Terms;
-use crate::io::{Asks, Endpoint, Route};
+use crate::dpop::shown::DpopPolicy;
+use crate::io::{Endpoint, RequestAttributes, Route};
 use crate::jwk::KeySet;
-use crate::jwt::{Demand, Expect};
-use crate::oauth::{Grant, Introspection};
-use crate::reply::{Manner, Schemes};
+use crate::jwt::{IssuerProfile, RuleRequirements};
+use crate::oauth::{Grant, IntrospectionClient};
+use crate::reply::{RefusalFormat, Schemes};
 use crate::resource::Resource;
-use crate::route::{Ambiguity, Attributes, Fit, Match, Target};
+use crate::route::{Ambiguity, InspectedAttributes, MatchResult, RequestMatcher, Target};
 use crate::trace;
 use std::fmt;
 use std::rc::Rc;
@@ -39,13 +39,13 @@ pub struct Policy {
     /// The clients as which tokens are fetched.
     pub credentials: Vec<Credential>,
     /// Which requests get whose token.
-    pub outbound: Vec<Attach>,
+    pub outbound: Vec<OutboundRule>,
     /// What those rules look at.
-    pub outbound_attributes: Attributes,
+    pub outbound_attributes: InspectedAttributes,
     /// The headers in which those rules attach tokens.
     pub outbound_headers: Vec<Rc<str>>,
     /// The bounds of waiting.
-    pub waiting: Waiting,
+    pub pending_requests: PendingRequests,
     /// Whether workers share what they fetch.
     pub sharing: Sharing,
     /// What Envoy calls this filter among those of the process; the host knows it. Empty where nobody does.
@@ -64,21 +64,21 @@ pub struct UnknownCredential;
 
 impl Policy {
     /// What the host must be asked about a request before it can be decided.
-    pub fn asks(&self) -> Asks {
-        let cluster = self.outbound.iter().any(|rule| rule.matches.cluster.is_some());
+    pub fn request_attributes(&self) -> RequestAttributes {
+        let cluster = self.outbound.iter().any(|rule| rule.matcher.cluster.is_some());
         let credential = self.outbound.iter().any(|rule| rule.credential.is_none());
         let rules = self.inbound.iter().flat_map(|inbound| &inbound.rules);
-        let mut bound = rules.filter_map(|rule| rule.require.as_ref()?.bound);
-        let certificate = bound.any(|bound| bound.certificate == Some(Certificate::Connection));
-        Asks { cluster, credential, certificate }
+        let mut bound = rules.filter_map(|rule| rule.require.as_ref()?.token_binding);
+        let certificate = bound.any(|bound| bound.certificate == Some(CertificateSource::Connection));
+        RequestAttributes { cluster, credential, certificate }
     }
 
     /// The one of these issuers that a token says it is from.
     pub fn issuer_named(&self, among: &[IssuerId], iss: &str) -> Option<(IssuerId, &Issuer)> {
         let mut known = among.iter().filter_map(|id| Some((*id, self.issuers.get(id.0)?)));
-        let found = known.find(|(_, issuer)| issuer.expect.is_named(iss));
+        let found = known.find(|(_, issuer)| issuer.profile.has_name(iss));
         if found.is_none() {
-            trace::tell("issuer", false, || format!("iss {iss:?} is none of the rule's"));
+            trace::record("issuer", false, || format!("iss {iss:?} is none of the rule's"));
         }
         found
     }
@@ -90,23 +90,23 @@ impl Policy {
     }
 
     /// Whether any rule takes proofs.
-    pub fn takes_proofs(&self) -> bool {
-        self.inbound.as_ref().is_some_and(|inbound| inbound.terms.is_some())
+    pub fn accepts_dpop(&self) -> bool {
+        self.inbound.as_ref().is_some_and(|inbound| inbound.dpop_policy.is_some())
     }
 
     /// Whether later filters and the access log are told what was decided.
-    pub fn tells_state(&self) -> bool {
+    pub fn writes_filter_state(&self) -> bool {
         self.inbound.as_ref().is_some_and(|inbound| inbound.filter_state)
     }
 
     /// The outbound rule for a request.
-    pub fn attach(&self, target: Target<'_>) -> Result<Option<&Attach>, Ambiguity> {
+    pub fn outbound_rule(&self, target: Target<'_>) -> Result<Option<&OutboundRule>, Ambiguity> {
         if self.outbound.is_empty() {
             return Ok(None);
         }
         let names = target.route().credential.is_some();
-        let chosen = target.readings(self.outbound_attributes)?.choose(&self.outbound, |rule, view| {
-            if rule.credential.is_some() || names { rule.matches.fit(view) } else { Fit::No }
+        let chosen = target.readings(self.outbound_attributes)?.select(&self.outbound, |rule, view| {
+            if rule.credential.is_some() || names { rule.matcher.fit(view) } else { MatchResult::No }
         })?;
         Ok(chosen.and_then(|place| self.outbound.get(place)))
     }
@@ -114,7 +114,7 @@ impl Policy {
     /// Whose token that rule attaches on this route; none, if the route wants none.
     pub fn credential(
         &self,
-        rule: &Attach,
+        rule: &OutboundRule,
         route: &Route,
     ) -> Result<Option<CredentialId>, UnknownCredential> {
         match (rule.credential, &route.credential) {
@@ -139,25 +139,25 @@ pub enum Sharing {
     /// Yes.
     On,
     /// Yes, and what others write is not believed.
-    Sealed(SealingKey),
+    Sealed(SharingKey),
 }
 
 /// How far sharing reaches.
 #[derive(Clone, Debug)]
-pub enum Reach {
+pub enum SharingScope {
     /// The configurations of one worker, the old and the new one.
     Vm,
     /// All workers of the process, and every plugin with the same `vm_id`.
     Process,
     /// The same, under a key.
-    Sealed(SealingKey),
+    Sealed(SharingKey),
 }
 
 /// The key under which shared records are sealed: it has no `Display`, and its `Debug` says nothing.
 #[derive(Clone)]
-pub struct SealingKey(String);
+pub struct SharingKey(String);
 
-impl SealingKey {
+impl SharingKey {
     /// Keeps a key out of sight.
     pub fn new(key: String) -> Self {
         Self(key)
@@ -169,7 +169,7 @@ impl SealingKey {
     }
 }
 
-impl fmt::Debug for SealingKey {
+impl fmt::Debug for SharingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("redacted")
     }
@@ -177,13 +177,13 @@ impl fmt::Debug for SealingKey {
 
 /// The most that waiting may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Waiting {
+pub struct PendingRequests {
     /// For one request.
     pub timeout: Duration,
     /// Requests that wait for one thing.
-    pub requests: usize,
+    pub max: usize,
     /// What all take up that wait and whose callers are not known, in bytes.
-    pub bytes: usize,
+    pub max_bytes: usize,
 }
 
 /// An identity provider.
@@ -192,7 +192,7 @@ pub struct Issuer {
     /// Its name in the configuration.
     pub name: String,
     /// What its tokens must look like.
-    pub expect: Expect,
+    pub profile: IssuerProfile,
     /// Its key set, if it is given.
     pub jwks: Option<KeySet>,
     /// Its key set's place, if it is given.
@@ -202,13 +202,13 @@ pub struct Issuer {
     /// The place where it tells about tokens, if it is given.
     pub introspection_endpoint: Option<Endpoint>,
     /// As whom it is asked about tokens, if it is.
-    pub introspection: Option<Introspection>,
+    pub introspection: Option<IntrospectionClient>,
     /// How to find what is not given.
     pub discovery: Option<Discovery>,
     /// How long keys are used before they are renewed; none: as the provider says, within bounds.
-    pub refresh: Option<Duration>,
+    pub jwks_refresh_interval: Option<Duration>,
     /// How long keys are used when they cannot be renewed.
-    pub max_stale: Duration,
+    pub jwks_max_stale: Duration,
     /// How long one call may take.
     pub timeout: Duration,
     /// The longest pause between two attempts while it is down.
@@ -218,20 +218,20 @@ pub struct Issuer {
 }
 
 /// How long keys are used where neither the operator nor the provider says: it bounds how long a withdrawn key is believed.
-pub const REFRESH: Duration = Duration::from_secs(300);
+pub const DEFAULT_REFRESH: Duration = Duration::from_secs(300);
 
 /// The least that a provider's `max-age` counts for: Auth0 says 15 s, and a key that is missing is looked for at once anyway.
-const SHORTEST_REFRESH: Duration = Duration::from_secs(60);
+const REFRESH_FLOOR: Duration = Duration::from_secs(60);
 
 /// The most: Google says hours, and Okta has said weeks, in which a withdrawn key would be believed. Native Envoy keeps keys
 /// for 10 minutes by default.
-const LONGEST_REFRESH: Duration = Duration::from_secs(600);
+const REFRESH_CEILING: Duration = Duration::from_secs(600);
 
 impl Issuer {
     /// How long keys are used before they are renewed, if the provider says that they are good for `max_age`.
     pub fn renew_after(&self, max_age: Option<Duration>) -> Duration {
-        let said = max_age.map_or(REFRESH, |age| age.clamp(SHORTEST_REFRESH, LONGEST_REFRESH));
-        self.refresh.unwrap_or(said)
+        let said = max_age.map_or(DEFAULT_REFRESH, |age| age.clamp(REFRESH_FLOOR, REFRESH_CEILING));
+        self.jwks_refresh_interval.unwrap_or(said)
     }
 }
 
@@ -239,19 +239,19 @@ impl Issuer {
 #[derive(Debug)]
 pub struct Inbound {
     /// How callers are refused.
-    pub manner: Manner,
+    pub refusal_format: RefusalFormat,
     /// What is said of the resource, if it is.
     pub resource: Option<Resource>,
     /// Headers that only we may set; a client's copies are removed.
-    pub own_headers: Vec<Rc<str>>,
+    pub reserved_headers: Vec<Rc<str>>,
     /// Headers that decisions depend on; others whose names a server may take for theirs are removed.
-    pub judged_headers: Vec<Rc<str>>,
+    pub decision_headers: Vec<Rc<str>>,
     /// How proofs are judged, if any are asked for.
-    pub terms: Option<Terms>,
+    pub dpop_policy: Option<DpopPolicy>,
     /// In order.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<InboundRule>,
     /// What they look at.
-    pub attributes: Attributes,
+    pub attributes: InspectedAttributes,
     /// Whether later filters and the access log are told.
     pub filter_state: bool,
 }
@@ -261,14 +261,14 @@ impl Inbound {
     pub fn rule(&self, target: Target<'_>) -> Result<Option<MatchedRule<'_>>, Ambiguity> {
         let preflight = target.preflight();
         let readings = target.readings(self.attributes)?;
-        let chosen = readings.choose(&self.rules, |rule, view| match preflight {
-            Some(announced) if rule.cors_preflight => rule.matches.fit(&view.announcing(announced)),
-            _ => rule.matches.fit(view),
+        let chosen = readings.select(&self.rules, |rule, view| match preflight {
+            Some(announced) if rule.cors_preflight => rule.matcher.fit(&view.announcing(announced)),
+            _ => rule.matcher.fit(view),
         })?;
         let Some(rule) = chosen.and_then(|place| self.rules.get(place)) else {
             return Ok(None);
         };
-        let capture = |name: &Rc<str>| Ok((Rc::clone(name), readings.captured(&rule.matches, name)?));
+        let capture = |name: &Rc<str>| Ok((Rc::clone(name), readings.captured(&rule.matcher, name)?));
         let captures = rule.compared_captures.iter().map(capture).collect::<Result<_, Ambiguity>>()?;
         Ok(Some(MatchedRule { rule, captures, preflight: preflight.is_some() && rule.cors_preflight }))
     }
@@ -277,7 +277,7 @@ impl Inbound {
 /// The rule for a request.
 pub struct MatchedRule<'p> {
     /// The rule.
-    pub rule: &'p Rule,
+    pub rule: &'p InboundRule,
     /// What the request's path has in those places of the rule's path that conditions compare with, decoded once.
     pub captures: Captures,
     /// Whether the request only asks, as a CORS preflight, whether another one may be sent.
@@ -286,11 +286,11 @@ pub struct MatchedRule<'p> {
 
 /// Requests, and what they need.
 #[derive(Debug)]
-pub struct Rule {
+pub struct InboundRule {
     /// Its name in metrics and logs.
     pub name: Rc<str>,
     /// Which requests.
-    pub matches: Match,
+    pub matcher: RequestMatcher,
     /// The names of places in the path that conditions compare with.
     pub compared_captures: Vec<Rc<str>>,
     /// What becomes of the decision.
@@ -298,7 +298,7 @@ pub struct Rule {
     /// What the caller must show; none: nothing.
     pub require: Option<Require>,
     /// Where the token stands, and whether it stays there.
-    pub tokens: Vec<Place>,
+    pub token_locations: Vec<TokenLocation>,
     /// Header and claim path.
     pub claims_to_headers: Vec<(Rc<str>, Vec<String>)>,
     /// The header for the whole payload.
@@ -313,9 +313,9 @@ pub struct Require {
     /// Who may have signed the token; its `iss` chooses among them.
     pub issuers: Vec<IssuerId>,
     /// What the token must be.
-    pub demand: Demand,
+    pub requirements: RuleRequirements,
     /// To which keys it must be bound; none: to none.
-    pub bound: Option<Bound>,
+    pub token_binding: Option<BindingRequirement>,
     /// Which tokens are asked about; none, if nobody is asked.
     pub introspect: Option<Introspect>,
     /// What the caller must be allowed.
@@ -325,9 +325,9 @@ pub struct Require {
 impl Require {
     /// How its callers may show their tokens.
     pub fn schemes(&self) -> Schemes {
-        let by_key = self.bound.is_some_and(|bound| bound.key);
-        let otherwise = self.bound.is_none_or(|bound| bound.optional || bound.certificate.is_some());
-        Schemes { bearer: otherwise, dpop: by_key, by_dpop: false }
+        let by_key = self.token_binding.is_some_and(|bound| bound.dpop);
+        let otherwise = self.token_binding.is_none_or(|bound| bound.optional || bound.certificate.is_some());
+        Schemes { bearer: otherwise, dpop: by_key, used_dpop: false }
     }
 }
 
@@ -341,7 +341,7 @@ pub struct Credential {
     /// What it asks for.
     pub grant: Grant,
     /// Whose token it is exchanged for, if it is.
-    pub subject: Option<Subject>,
+    pub subject: Option<SubjectToken>,
     /// Whether that one is forwarded beside it.
     pub forward_subject: bool,
     /// Of how many unknown subject tokens a second the provider is asked by one worker, if that is bounded.
@@ -350,7 +350,7 @@ pub struct Credential {
 
 /// Where the token stands that is exchanged for another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub enum SubjectToken {
     /// The verified caller's.
     Caller,
     /// Whatever this header holds; the provider judges it.
@@ -359,11 +359,11 @@ pub enum Subject {
 
 /// Requests, and whose token they get.
 #[derive(Debug)]
-pub struct Attach {
+pub struct OutboundRule {
     /// Its name in metrics and logs.
     pub name: Rc<str>,
     /// Which requests.
-    pub matches: Match,
+    pub matcher: RequestMatcher,
     /// Whose token; none: of the credential that the route names.
     pub credential: Option<CredentialId>,
     /// The header.
@@ -375,7 +375,7 @@ pub struct Attach {
     /// The header of a proof, where the token stands in the place of a credential that may have brought its own.
     pub proof_header: Option<Rc<str>>,
     /// The proof that the token needs.
-    pub proof: Option<Proof>,
+    pub dpop_target: Option<DpopTarget>,
     /// What happens to a header of that name.
     pub existing: Existing,
     /// What happens while there is no token.
@@ -384,7 +384,7 @@ pub struct Attach {
 
 /// What a bound token's proof claims beside the request itself.
 #[derive(Debug)]
-pub struct Proof {
+pub struct DpopTarget {
     /// The origin that the called service believes to be called as; none: the request's own.
     pub origin: Option<Rc<str>>,
 }

@@ -17,12 +17,12 @@ pub struct PrivateKey {
     algorithm: Algorithm,
     kid: Option<String>,
     pkcs8: Vec<u8>,
-    material: Material,
+    material: PrivateKeyMaterial,
 }
 
 /// The key, for those who sign in the module itself.
 #[derive(Clone)]
-pub(crate) enum Material {
+pub(crate) enum PrivateKeyMaterial {
     /// Only the host signs with these two.
     Rsa,
     P256,
@@ -71,7 +71,7 @@ impl PrivateKey {
         &self.pkcs8
     }
 
-    pub(crate) fn material(&self) -> &Material {
+    pub(crate) fn material(&self) -> &PrivateKeyMaterial {
         &self.material
     }
 
@@ -80,14 +80,14 @@ impl PrivateKey {
     #[inline(never)]
     pub fn public_jwk(&self) -> Option<String> {
         match &self.material {
-            Material::Rsa => None,
-            Material::P256 => {
+            PrivateKeyMaterial::Rsa => None,
+            PrivateKeyMaterial::P256 => {
                 let (secret, _) = der::read_sec1(der::read_pkcs8(&self.pkcs8)?.1)?;
                 let point = p256::SecretKey::from_slice(secret).ok()?.public_key().to_encoded_point(false);
                 let [x, y] = [point.x()?, point.y()?].map(|half| URL_SAFE_NO_PAD.encode(half));
                 Some(format!("{{\"crv\":\"P-256\",\"kty\":\"EC\",\"x\":\"{x}\",\"y\":\"{y}\"}}"))
             }
-            Material::Ed25519(key) => {
+            PrivateKeyMaterial::Ed25519(key) => {
                 let x = URL_SAFE_NO_PAD.encode(key.public_key().as_slice());
                 Some(format!("{{\"crv\":\"Ed25519\",\"kty\":\"OKP\",\"x\":\"{x}\"}}"))
             }
@@ -103,7 +103,7 @@ impl fmt::Debug for PrivateKey {
 
 /// The key within PKCS#8, and the algorithm that it has unless told otherwise.
 #[inline(never)]
-fn material(pkcs8: &[u8]) -> Result<(Algorithm, Material), &'static str> {
+fn material(pkcs8: &[u8]) -> Result<(Algorithm, PrivateKeyMaterial), &'static str> {
     const BROKEN: &str = "a key that is broken";
     let (algorithm, key) = der::read_pkcs8(pkcs8).ok_or(BROKEN)?;
     if algorithm == der::RSA {
@@ -111,17 +111,17 @@ fn material(pkcs8: &[u8]) -> Result<(Algorithm, Material), &'static str> {
         if jwk::bits(der::read_pkcs1(key).ok_or(BROKEN)?) < jwk::MIN_RSA_BITS {
             return Err("an RSA key of fewer than 2048 bits");
         }
-        return Ok((Algorithm::Rs256, Material::Rsa));
+        return Ok((Algorithm::Rs256, PrivateKeyMaterial::Rsa));
     }
     if algorithm == der::P256 {
         let (secret, _) = der::read_sec1(key).ok_or(BROKEN)?;
         let sound = secret.len() == 32 && secret.iter().any(|byte| *byte != 0);
-        return if sound { Ok((Algorithm::Es256, Material::P256)) } else { Err(BROKEN) };
+        return if sound { Ok((Algorithm::Es256, PrivateKeyMaterial::P256)) } else { Err(BROKEN) };
     }
     if algorithm == der::ED25519 {
         let seed = der::read_seed(key).and_then(|seed| Seed::from_slice(seed).ok()).ok_or(BROKEN)?;
         let pair = KeyPair::try_from_seed(seed).map_err(|_| BROKEN)?;
-        return Ok((Algorithm::EdDsa, Material::Ed25519(Box::new(pair.sk))));
+        return Ok((Algorithm::EdDsa, PrivateKeyMaterial::Ed25519(Box::new(pair.sk))));
     }
     Err("a key of a kind other than RSA, P-256 and Ed25519")
 }

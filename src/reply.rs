@@ -3,11 +3,11 @@
 //! Two faults stay apart: the caller's (400, 401, 403) and ours or the identity provider's (503 with `Retry-After`). An
 //! answer never holds a token, a URL, or anything else that the request brought.
 
-use crate::access::Deny;
-use crate::dpop::shown::Fault;
+use crate::access::AccessDenied;
+use crate::dpop::shown::ProofError;
 use crate::dpop::{self, shown};
-use crate::io::Response;
-use crate::jwt::{Authentication, Demand, Reject};
+use crate::io::LocalReply;
+use crate::jwt::{AuthenticationRequirement, RuleRequirements, TokenError};
 use crate::route::Ambiguity;
 use serde_json::json;
 use std::rc::Rc;
@@ -23,17 +23,17 @@ pub enum Refusal {
     /// No token, and one is needed.
     NoToken,
     /// More than one credential (RFC 6750 section 2).
-    SeveralTokens,
+    MultipleCredentials,
     /// A token that is not good.
-    Token(Reject),
+    Token(TokenError),
     /// A good token of a caller that has not authenticated as is asked here (RFC 9470).
-    Authentication(Reject, Rc<Authentication>),
+    Authentication(TokenError, Rc<AuthenticationRequirement>),
     /// A good token of a caller that may not do this.
-    Access(Rc<Deny>),
+    Access(Rc<AccessDenied>),
     /// The issuer's keys could not be had.
-    NoKeys(Duration),
+    JwksUnavailable(Duration),
     /// The issuer could not be asked about the token.
-    NoIntrospection(Duration),
+    IntrospectionUnavailable(Duration),
     /// A token for the request could not be had.
     NoOutboundToken(Duration),
     /// The identity provider does not take the request's token in exchange for another.
@@ -43,9 +43,9 @@ pub enum Refusal {
     /// The route names a credential that the configuration does not have.
     UnknownCredential,
     /// The proof that a bound token needs could not be made.
-    NoProof,
+    DpopSigningFailed,
     /// A proof that is not good (RFC 9449 section 4.3).
-    Proof(Fault),
+    Proof(ProofError),
     /// A proof that needs this nonce of ours (RFC 9449 section 9).
     ProofNonce(String),
     /// No more proofs can be remembered.
@@ -53,7 +53,7 @@ pub enum Refusal {
     /// More signatures are to be verified than the worker has time for.
     TooManySignatures,
     /// As many requests wait as may.
-    TooManyWaiting,
+    TooManyPending,
     /// The plugin is not ready to decide.
     NotReady,
 }
@@ -66,19 +66,19 @@ pub struct Schemes {
     /// `DPoP`.
     pub dpop: bool,
     /// It came as `DPoP`.
-    pub by_dpop: bool,
+    pub used_dpop: bool,
 }
 
 impl Default for Schemes {
     /// `Bearer` alone.
     fn default() -> Self {
-        Self { bearer: true, dpop: false, by_dpop: false }
+        Self { bearer: true, dpop: false, used_dpop: false }
     }
 }
 
 /// How the caller is told.
 #[derive(Clone, Debug)]
-pub struct Manner {
+pub struct RefusalFormat {
     /// `realm` of the challenge.
     pub realm: String,
     /// Whether bodies are problems (RFC 9457), or JSON in our own words.
@@ -87,7 +87,7 @@ pub struct Manner {
     pub resource_metadata: Option<String>,
 }
 
-impl Default for Manner {
+impl Default for RefusalFormat {
     /// As it is done where nothing else is said.
     fn default() -> Self {
         Self { realm: "m2m".to_owned(), problem: false, resource_metadata: None }
@@ -96,9 +96,9 @@ impl Default for Manner {
 
 impl Refusal {
     /// Of a token that is not what the rule demands.
-    pub fn of_demand(reject: Reject, demand: &Demand) -> Self {
+    pub fn for_requirement(reject: TokenError, demand: &RuleRequirements) -> Self {
         match reject {
-            Reject::Acr | Reject::AuthTime | Reject::Age => {
+            TokenError::Acr | TokenError::AuthTime | TokenError::TooOld => {
                 Self::Authentication(reject, Rc::clone(&demand.authentication))
             }
             _ => Self::Token(reject),
@@ -114,21 +114,21 @@ impl Refusal {
             Self::Ambiguous(Ambiguity::Header) => "ambiguous_header",
             Self::NoRule => "no_rule",
             Self::NoToken => "no_token",
-            Self::SeveralTokens => "several_tokens",
+            Self::MultipleCredentials => "several_tokens",
             Self::Token(reject) | Self::Authentication(reject, _) => reject.label(),
-            Self::Access(deny) => deny.label,
-            Self::NoKeys(_) => "no_keys",
-            Self::NoIntrospection(_) => "no_introspection",
+            Self::Access(deny) => deny.reason,
+            Self::JwksUnavailable(_) => "no_keys",
+            Self::IntrospectionUnavailable(_) => "no_introspection",
             Self::NoOutboundToken(_) => "no_outbound_token",
             Self::SubjectToken => "subject_token",
             Self::ExchangeDenied => "exchange_denied",
             Self::UnknownCredential => "unknown_credential",
-            Self::NoProof => "no_proof",
+            Self::DpopSigningFailed => "no_proof",
             Self::Proof(fault) => fault.label(),
-            Self::ProofNonce(_) => Fault::Nonce.label(),
+            Self::ProofNonce(_) => ProofError::Nonce.label(),
             Self::TooManyProofs => "too_many_proofs",
             Self::TooManySignatures => "too_many_signatures",
-            Self::TooManyWaiting => "too_many_waiting",
+            Self::TooManyPending => "too_many_waiting",
             Self::NotReady => "not_ready",
         }
     }
@@ -140,15 +140,15 @@ impl Refusal {
 
     /// What may have to change where the refusal surprises, for the audit log alone: callers are told nothing of the provider's
     /// set-up. In Keycloak's words, since its defaults are what surprises most.
-    pub fn advice(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Token(Reject::Audience) => Some(
+            Self::Token(TokenError::Audience) => Some(
                 "aud holds none of the rule's audiences; in Keycloak an Audience mapper in a client scope of the caller adds one",
             ),
-            Self::Token(Reject::Issuer) => Some(
+            Self::Token(TokenError::Issuer) => Some(
                 "iss must be the configured issuer to the letter; in Keycloak it is the URL that the token was asked for by, unless KC_HOSTNAME is set",
             ),
-            Self::Access(deny) if matches!(deny.label, "client_role" | "realm_role") => Some(
+            Self::Access(deny) if matches!(deny.reason, "client_role" | "realm_role") => Some(
                 "in Keycloak the role is assigned on the Service account roles tab of the caller's client",
             ),
             _ => None,
@@ -156,14 +156,14 @@ impl Refusal {
     }
 
     /// The answer; a gRPC client gets the sentence alone, as Envoy puts the body into `grpc-message`.
-    pub fn response(&self, manner: &Manner, schemes: Schemes, grpc: bool) -> Response {
+    pub fn response(&self, manner: &RefusalFormat, schemes: Schemes, grpc: bool) -> LocalReply {
         let Facts { status, error, message, challenge, details } = self.facts();
         let (kind, body) = if grpc {
             ("text/plain", message.clone())
         } else if manner.problem {
             // RFC 9457 section 4.2.1: without a page that explains it, the type is blank and the title the status's.
             let body = json!({
-                "type": "about:blank", "title": phrase(status), "status": status, "detail": message, "reason": self.reason(),
+                "type": "about:blank", "title": reason_phrase(status), "status": status, "detail": message, "reason": self.reason(),
             });
             ("application/problem+json", body.to_string())
         } else {
@@ -191,7 +191,7 @@ impl Refusal {
             }
             // RFC 9470 section 3: all that is asked, since a token that has only what this one lacked would be refused too.
             Challenge::Authentication(asked) => {
-                let Authentication { max_age, acr_values } = &*asked;
+                let AuthenticationRequirement { max_age, acr_values } = &*asked;
                 let (values, seconds) = (acr_values.join(" "), max_age.map(|age| age.to_string()));
                 let code = "insufficient_user_authentication";
                 let mut parameters = vec![("error", code), ("error_description", message.as_str())];
@@ -203,12 +203,12 @@ impl Refusal {
         }
         // Envoy makes 13 of 400, which is a fault of the server.
         let grpc_status = (status == 400).then_some(INVALID_ARGUMENT);
-        Response { status, grpc_status, headers, body, details, state: Vec::new() }
+        LocalReply { status, grpc_status, headers, body, details, filter_state: Vec::new() }
     }
 
     /// The answer where nothing is known of how answers are given here.
-    pub fn plain(&self) -> Response {
-        self.response(&Manner::default(), Schemes::default(), false)
+    pub fn plain(&self) -> LocalReply {
+        self.response(&RefusalFormat::default(), Schemes::default(), false)
     }
 
     fn facts(&self) -> Facts {
@@ -229,7 +229,7 @@ impl Refusal {
                 };
                 facts(400, "Invalid request", message, Challenge::None, details)
             }
-            Self::SeveralTokens => facts(
+            Self::MultipleCredentials => facts(
                 400,
                 "Invalid request",
                 "more than one credential",
@@ -240,7 +240,7 @@ impl Refusal {
                 facts(401, "Missing token", "a bearer token is needed", Challenge::Bare, "m2m_auth_no_token")
             }
             // A good token, of somebody who may not: another token of the same client would not help.
-            Self::Token(reject @ (Reject::Client | Reject::Subject)) => facts(
+            Self::Token(reject @ (TokenError::ClientNotAllowed | TokenError::SubjectNotAllowed)) => facts(
                 403,
                 "Insufficient permissions",
                 &reject.to_string(),
@@ -264,21 +264,21 @@ impl Refusal {
             Self::Access(deny) => facts(
                 403,
                 "Insufficient permissions",
-                &deny.sentence,
+                &deny.message,
                 deny.scope.clone().map_or(Challenge::Error("insufficient_scope"), Challenge::Scope),
                 "m2m_auth_insufficient_permissions",
             ),
             Self::NoRule => {
                 facts(403, "Forbidden", "no rule is for this request", Challenge::None, "m2m_auth_no_rule")
             }
-            Self::NoKeys(wait) => facts(
+            Self::JwksUnavailable(wait) => facts(
                 503,
                 "Identity provider unavailable",
                 "the issuer's keys cannot be fetched",
                 Challenge::RetryAfter(*wait),
                 "m2m_auth_no_keys",
             ),
-            Self::NoIntrospection(wait) => facts(
+            Self::IntrospectionUnavailable(wait) => facts(
                 503,
                 "Identity provider unavailable",
                 "the issuer cannot be asked about the token",
@@ -313,7 +313,7 @@ impl Refusal {
                 Challenge::RetryAfter(MISCONFIGURED),
                 "m2m_auth_unknown_credential",
             ),
-            Self::NoProof => facts(
+            Self::DpopSigningFailed => facts(
                 503,
                 "Not ready",
                 "the proof that goes with the request's token cannot be made",
@@ -330,7 +330,7 @@ impl Refusal {
             Self::ProofNonce(nonce) => facts(
                 401,
                 "Invalid proof",
-                &Fault::Nonce.to_string(),
+                &ProofError::Nonce.to_string(),
                 Challenge::Nonce(nonce.clone()),
                 "m2m_auth_invalid_proof",
             ),
@@ -348,7 +348,7 @@ impl Refusal {
                 Challenge::RetryAfter(Duration::from_secs(1)),
                 "m2m_auth_too_many_signatures",
             ),
-            Self::TooManyWaiting => facts(
+            Self::TooManyPending => facts(
                 503,
                 "Overloaded",
                 "too many requests wait for the identity provider",
@@ -386,7 +386,7 @@ enum Challenge {
     Error(&'static str),
     Nonce(String),
     Scope(String),
-    Authentication(Rc<Authentication>),
+    Authentication(Rc<AuthenticationRequirement>),
     RetryAfter(Duration),
 }
 
@@ -395,7 +395,7 @@ fn seconds(wait: Duration) -> u64 {
     wait.as_millis().div_ceil(1000).clamp(1, 300).try_into().unwrap_or(300)
 }
 
-impl Manner {
+impl RefusalFormat {
     /// A challenge for each scheme in which a token may come; what was wrong is told in that in which it came (RFC 9449
     /// section 7.1).
     fn challenges(
@@ -403,7 +403,7 @@ impl Manner {
         schemes: Schemes,
         parameters: &[(&str, &str)],
     ) -> impl Iterator<Item = (&'static str, String)> {
-        let tells_dpop = schemes.by_dpop || !schemes.bearer;
+        let tells_dpop = schemes.used_dpop || !schemes.bearer;
         let of = |tells: bool| if tells { parameters } else { &[] };
         let bearer = schemes.bearer.then(|| self.challenge("Bearer", of(!tells_dpop)));
         let dpop = schemes.dpop.then(|| {
@@ -428,7 +428,7 @@ impl Manner {
 }
 
 /// RFC 9110 section 15.
-fn phrase(status: u16) -> &'static str {
+fn reason_phrase(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
         401 => "Unauthorized",
@@ -446,25 +446,27 @@ fn quotable(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    fn header<'a>(response: &'a LocalReply, name: &str) -> Option<&'a str> {
         response.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
     }
 
-    fn authentication(reject: Reject, acr_values: &[&str], max_age: Option<u64>) -> Refusal {
+    fn authentication(reject: TokenError, acr_values: &[&str], max_age: Option<u64>) -> Refusal {
         let acr_values = acr_values.iter().map(ToString::to_string).collect();
-        let authentication = Rc::new(Authentication { max_age, acr_values });
-        Refusal::of_demand(reject, &Demand { authentication, ..Demand::default() })
+        let authentication = Rc::new(AuthenticationRequirement { max_age, acr_values });
+        Refusal::for_requirement(reject, &RuleRequirements { authentication, ..RuleRequirements::default() })
     }
 
     #[test]
     fn the_status_table() {
         let wait = Duration::from_millis(1500);
-        let scopes = Deny { sentence: "required scope: a".into(), label: "scope", scope: Some("a".into()) };
-        let role = Deny { sentence: "required realm role: r".into(), label: "realm_role", scope: None };
+        let scopes =
+            AccessDenied { message: "required scope: a".into(), reason: "scope", scope: Some("a".into()) };
+        let role =
+            AccessDenied { message: "required realm role: r".into(), reason: "realm_role", scope: None };
         for (refusal, status, error, challenge) in [
             (Refusal::NoToken, 401, "Missing token", Some("Bearer realm=\"m2m\"")),
             (
-                Refusal::Token(Reject::Expired),
+                Refusal::Token(TokenError::Expired),
                 401,
                 "Invalid token",
                 Some(
@@ -488,7 +490,7 @@ mod tests {
                 ),
             ),
             (
-                Refusal::Token(Reject::Client),
+                Refusal::Token(TokenError::ClientNotAllowed),
                 403,
                 "Insufficient permissions",
                 Some(
@@ -496,7 +498,7 @@ mod tests {
                 ),
             ),
             (
-                authentication(Reject::AuthTime, &[], Some(300)),
+                authentication(TokenError::AuthTime, &[], Some(300)),
                 401,
                 "Insufficient authentication",
                 Some(
@@ -504,7 +506,7 @@ mod tests {
                 ),
             ),
             (
-                authentication(Reject::Age, &[], Some(60)),
+                authentication(TokenError::TooOld, &[], Some(60)),
                 401,
                 "Insufficient authentication",
                 Some(
@@ -512,7 +514,7 @@ mod tests {
                 ),
             ),
             (
-                authentication(Reject::Acr, &["gold", "silver"], None),
+                authentication(TokenError::Acr, &["gold", "silver"], None),
                 401,
                 "Insufficient authentication",
                 Some(
@@ -520,7 +522,7 @@ mod tests {
                 ),
             ),
             (
-                authentication(Reject::Acr, &["gold"], Some(0)),
+                authentication(TokenError::Acr, &["gold"], Some(0)),
                 401,
                 "Insufficient authentication",
                 Some(
@@ -528,7 +530,7 @@ mod tests {
                 ),
             ),
             (
-                Refusal::SeveralTokens,
+                Refusal::MultipleCredentials,
                 400,
                 "Invalid request",
                 Some(
@@ -540,8 +542,8 @@ mod tests {
             (Refusal::Ambiguous(Ambiguity::Host), 400, "Invalid request", None),
             (Refusal::Ambiguous(Ambiguity::Header), 400, "Invalid request", None),
             (Refusal::NoRule, 403, "Forbidden", None),
-            (Refusal::NoKeys(wait), 503, "Identity provider unavailable", None),
-            (Refusal::NoIntrospection(wait), 503, "Identity provider unavailable", None),
+            (Refusal::JwksUnavailable(wait), 503, "Identity provider unavailable", None),
+            (Refusal::IntrospectionUnavailable(wait), 503, "Identity provider unavailable", None),
             (Refusal::NoOutboundToken(wait), 503, "Identity provider unavailable", None),
             (
                 Refusal::SubjectToken,
@@ -560,7 +562,7 @@ mod tests {
                 ),
             ),
             (
-                Refusal::Proof(Fault::Url),
+                Refusal::Proof(ProofError::Url),
                 401,
                 "Invalid proof",
                 Some(
@@ -578,10 +580,10 @@ mod tests {
             (Refusal::TooManyProofs, 503, "Overloaded", None),
             (Refusal::TooManySignatures, 503, "Overloaded", None),
             (Refusal::UnknownCredential, 503, "Misconfigured", None),
-            (Refusal::TooManyWaiting, 503, "Overloaded", None),
+            (Refusal::TooManyPending, 503, "Overloaded", None),
             (Refusal::NotReady, 503, "Not ready", None),
         ] {
-            let response = refusal.response(&Manner::default(), Schemes::default(), false);
+            let response = refusal.response(&RefusalFormat::default(), Schemes::default(), false);
             assert_eq!(response.status, status, "{refusal:?}");
             assert_eq!(header(&response, "www-authenticate"), challenge, "{refusal:?}");
             assert_eq!(header(&response, "retry-after").is_some(), status == 503, "{refusal:?}");
@@ -592,7 +594,11 @@ mod tests {
         }
         assert_eq!(
             header(
-                &Refusal::NoKeys(wait).response(&Manner::default(), Schemes::default(), false),
+                &Refusal::JwksUnavailable(wait).response(
+                    &RefusalFormat::default(),
+                    Schemes::default(),
+                    false
+                ),
                 "retry-after"
             ),
             Some("2")
@@ -606,15 +612,15 @@ mod tests {
             format!("DPoP realm=\"m2m\", algs=\"{}\"", shown::ALGORITHMS),
         ];
         let told = |bearer: bool, dpop: bool, by_dpop: bool, refusal: &Refusal| {
-            let schemes = Schemes { bearer, dpop, by_dpop };
-            let headers = refusal.response(&Manner::default(), schemes, false).headers;
+            let schemes = Schemes { bearer, dpop, used_dpop: by_dpop };
+            let headers = refusal.response(&RefusalFormat::default(), schemes, false).headers;
             let challenges = headers.into_iter().filter(|(name, _)| *name == "www-authenticate");
             challenges.map(|(_, value)| value).collect::<Vec<_>>()
         };
         let missing = Refusal::NoToken;
         assert_eq!(told(true, true, false, &missing), bare);
         assert_eq!(told(false, true, false, &missing), bare[1..]);
-        let expired = Refusal::Token(Reject::Expired);
+        let expired = Refusal::Token(TokenError::Expired);
         for (bearer, by_dpop, in_bearer, in_dpop) in
             [(true, false, true, false), (true, true, false, true), (false, false, false, true)]
         {
@@ -628,12 +634,13 @@ mod tests {
 
     #[test]
     fn nothing_breaks_out_of_a_challenge() {
-        let deny =
-            Deny {
-                sentence: "x\"\r\nset-cookie: a=b\\ü".into(), label: "scope", scope: Some("\"\n".into())
-            };
+        let deny = AccessDenied {
+            message: "x\"\r\nset-cookie: a=b\\ü".into(),
+            reason: "scope",
+            scope: Some("\"\n".into()),
+        };
         let response = Refusal::Access(Rc::new(deny)).response(
-            &Manner { realm: "r\"\r\nx".into(), ..Manner::default() },
+            &RefusalFormat { realm: "r\"\r\nx".into(), ..RefusalFormat::default() },
             Schemes::default(),
             false,
         );
@@ -646,16 +653,16 @@ mod tests {
 
     #[test]
     fn a_problem_says_the_same_in_the_words_of_rfc_9457() {
-        let manner = Manner { problem: true, ..Manner::default() };
+        let manner = RefusalFormat { problem: true, ..RefusalFormat::default() };
         for (refusal, status, title) in [
             (Refusal::Ambiguous(Ambiguity::Path), 400, "Bad Request"),
-            (Refusal::Token(Reject::Expired), 401, "Unauthorized"),
+            (Refusal::Token(TokenError::Expired), 401, "Unauthorized"),
             (Refusal::NoRule, 403, "Forbidden"),
             (Refusal::NotReady, 503, "Service Unavailable"),
         ] {
             let (problem, plain) = (
                 refusal.response(&manner, Schemes::default(), false),
-                refusal.response(&Manner::default(), Schemes::default(), false),
+                refusal.response(&RefusalFormat::default(), Schemes::default(), false),
             );
             assert_eq!(header(&problem, "content-type"), Some("application/problem+json"));
             assert_eq!(problem.headers[1..], plain.headers[1..]);
@@ -670,9 +677,9 @@ mod tests {
     #[test]
     fn a_grpc_client_is_told_the_sentence_and_that_a_bad_request_is_its_own_fault() {
         for problem in [false, true] {
-            let manner = Manner { problem, ..Manner::default() };
+            let manner = RefusalFormat { problem, ..RefusalFormat::default() };
             for (refusal, grpc_status) in [
-                (Refusal::SeveralTokens, Some(3)),
+                (Refusal::MultipleCredentials, Some(3)),
                 (Refusal::Ambiguous(Ambiguity::Path), Some(3)),
                 (Refusal::NoToken, None),
                 (Refusal::NoRule, None),
@@ -691,7 +698,7 @@ mod tests {
     #[test]
     fn a_challenge_names_the_metadata_of_the_resource() {
         let url = "https://api.example.com/.well-known/oauth-protected-resource";
-        let manner = Manner { resource_metadata: Some(url.into()), ..Manner::default() };
+        let manner = RefusalFormat { resource_metadata: Some(url.into()), ..RefusalFormat::default() };
         let challenge = |refusal: Refusal| {
             header(&refusal.response(&manner, Schemes::default(), false), "www-authenticate")
                 .map(str::to_owned)
@@ -700,7 +707,7 @@ mod tests {
             challenge(Refusal::NoToken),
             Some(format!("Bearer realm=\"m2m\", resource_metadata=\"{url}\""))
         );
-        let expired = challenge(Refusal::Token(Reject::Expired)).unwrap();
+        let expired = challenge(Refusal::Token(TokenError::Expired)).unwrap();
         assert!(
             expired.contains("error=\"invalid_token\"")
                 && expired.ends_with(&format!(", resource_metadata=\"{url}\""))

@@ -3,7 +3,7 @@
 //! In: a request's path and method. Out: the document, if that is what was asked for. It is made from the policy alone, and
 //! needs no token (RFC 9728 section 3.1).
 
-use crate::io::Response;
+use crate::io::LocalReply;
 use crate::route::Target;
 
 /// Between the host and the path of the resource's own identifier (RFC 9728 section 3).
@@ -24,44 +24,53 @@ const CACHE_CONTROL: &str = "public, max-age=3600";
 impl Resource {
     /// The answer, if the request asks for the document by its plain path: at its own place, or at that of a resource that is
     /// the whole host.
-    pub fn answer(&self, target: Target<'_>) -> Option<Response> {
+    pub fn answer(&self, target: Target<'_>) -> Option<LocalReply> {
         let rest = target.path().strip_prefix(WELL_KNOWN.as_bytes())?;
         let asked = rest.is_empty() || rest == self.path.as_bytes();
-        asked.then(|| if matches!(target.method(), b"GET" | b"HEAD") { self.document() } else { only_read() })
+        asked.then(|| {
+            if matches!(target.method(), b"GET" | b"HEAD") { self.document() } else { method_not_allowed() }
+        })
     }
 
-    fn document(&self) -> Response {
+    fn document(&self) -> LocalReply {
         let headers = vec![
             ("content-type", "application/json".to_owned()),
             ("cache-control", CACHE_CONTROL.to_owned()),
         ];
         let body = self.document.clone();
-        Response {
+        LocalReply {
             status: 200,
             grpc_status: None,
             headers,
             body,
             details: "m2m_auth_resource_metadata",
-            state: Vec::new(),
+            filter_state: Vec::new(),
         }
     }
 }
 
 /// RFC 9110 section 15.5.6.
-fn only_read() -> Response {
+fn method_not_allowed() -> LocalReply {
     let headers = vec![("allow", "GET, HEAD".to_owned()), ("cache-control", "no-store".to_owned())];
     let details = "m2m_auth_resource_metadata_method";
-    Response { status: 405, grpc_status: None, headers, body: String::new(), details, state: Vec::new() }
+    LocalReply {
+        status: 405,
+        grpc_status: None,
+        headers,
+        body: String::new(),
+        details,
+        filter_state: Vec::new(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::Head;
+    use crate::io::MessageHead;
 
     fn status(method: &str, path: &str) -> Option<u16> {
         let resource = Resource { path: "/inventory".into(), document: "{}".into() };
-        let head: Head = [(":method", method), (":path", path)].into_iter().collect();
+        let head: MessageHead = [(":method", method), (":path", path)].into_iter().collect();
         resource.answer(Target::of(&head)).map(|response| response.status)
     }
 

@@ -10,20 +10,20 @@ mod path;
 mod readings;
 mod template;
 
-use crate::io::{Head, Route};
+use crate::io::{MessageHead, Route};
 use crate::trace;
-pub use normal::{Ambiguous, normal};
+pub use normal::{AmbiguousPath, normal};
 pub use path::{MAX_READING_BYTES, MAX_READINGS, PathReading, PathReadings};
-pub use readings::{Ambiguity, Attributes, Readings, View};
+pub use readings::{Ambiguity, InspectedAttributes, Readings, View};
 use std::borrow::Cow;
 use std::rc::Rc;
-pub use template::{Segment, Template};
+pub use template::{Template, TemplateSegment};
 
 /// A condition on requests; what is not given holds for all.
 #[derive(Clone, Debug, Default)]
-pub struct Match {
+pub struct RequestMatcher {
     /// Host, in lower case.
-    pub host: Option<Host>,
+    pub host: Option<HostMatch>,
     /// Path, in the form in which paths are written down.
     pub path: Option<PathMatch>,
     /// Methods; empty means all.
@@ -47,7 +47,7 @@ pub enum HeaderMatch {
 
 /// A condition on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Host {
+pub enum HostMatch {
     /// This host, with any port unless one is given.
     Exact(String),
     /// Any host that ends in this, which starts with a dot.
@@ -68,18 +68,18 @@ pub enum PathMatch {
 /// A request as rules see it.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
-    head: &'a Head,
+    head: &'a MessageHead,
     path: &'a [u8],
 }
 
 /// Whether a request is one of a rule's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
+pub enum MatchResult {
     /// It is not.
     No,
     /// It is for some servers, and is not for others: the path has another case than the rule's, or a header's lines say
     /// different things.
-    Disputed(Ambiguity),
+    Ambiguous(Ambiguity),
     /// It is.
     Yes,
 }
@@ -109,11 +109,11 @@ impl Case {
 
 impl<'a> Target<'a> {
     /// What rules may look at.
-    pub fn of(head: &'a Head) -> Self {
+    pub fn of(head: &'a MessageHead) -> Self {
         let path = head.path();
         let end = path.iter().position(|byte| *byte == b'?').unwrap_or(path.len());
         let path = path.get(..end).unwrap_or_default();
-        trace::tell("path", true, || String::from_utf8_lossy(path).into_owned());
+        trace::record("path", true, || String::from_utf8_lossy(path).into_owned());
         Self { head, path }
     }
 
@@ -141,7 +141,7 @@ impl<'a> Target<'a> {
     }
 
     /// The host, without its port.
-    pub fn host_alone(&self) -> &'a [u8] {
+    pub fn host_without_port(&self) -> &'a [u8] {
         without_port(self.head.host())
     }
 
@@ -187,34 +187,36 @@ impl<'a> Target<'a> {
 /// ASP.NET, Google's and Microsoft's APIs.
 pub const OVERRIDE_HEADERS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
-impl Match {
+impl RequestMatcher {
     /// Whether the request, read in this way, is one of these.
-    pub fn fit(&self, view: &View<'_>) -> Fit {
-        let (misses, fit) = self.misses(view);
+    pub fn fit(&self, view: &View<'_>) -> MatchResult {
+        let (misses, fit) = self.first_mismatch(view);
         if view.is_first() {
-            trace::tell("match", misses.is_none() && fit == Fit::Yes, || {
-                misses.unwrap_or(if fit == Fit::Yes { "" } else { "for some servers only" }).to_owned()
+            trace::record("match", misses.is_none() && fit == MatchResult::Yes, || {
+                misses
+                    .unwrap_or(if fit == MatchResult::Yes { "" } else { "for some servers only" })
+                    .to_owned()
             });
         }
-        if misses.is_some() { Fit::No } else { fit }
+        if misses.is_some() { MatchResult::No } else { fit }
     }
 
     /// The first condition that does not hold for the request, if there is one; else how it fits.
-    fn misses(&self, view: &View<'_>) -> (Option<&'static str>, Fit) {
+    fn first_mismatch(&self, view: &View<'_>) -> (Option<&'static str>, MatchResult) {
         let target = view.target();
         if self.host.as_ref().is_some_and(|host| !host.holds(view.host())) {
-            return (Some("host"), Fit::No);
+            return (Some("host"), MatchResult::No);
         }
-        let fit = self.path.as_ref().map_or(Fit::Yes, |path| path.fit(view.path(), view.case()));
-        if fit == Fit::No {
-            return (Some("path"), Fit::No);
+        let fit = self.path.as_ref().map_or(MatchResult::Yes, |path| path.fit(view.path(), view.case()));
+        if fit == MatchResult::No {
+            return (Some("path"), MatchResult::No);
         }
         if !self.methods.is_empty() && !self.methods.iter().any(|own| own.as_bytes() == view.method()) {
-            return (Some("method"), Fit::No);
+            return (Some("method"), MatchResult::No);
         }
         let fit = self.headers.iter().fold(fit, |fit, (name, header)| fit.and(header.fit(target, name)));
-        if fit == Fit::No {
-            return (Some("headers"), Fit::No);
+        if fit == MatchResult::No {
+            return (Some("headers"), MatchResult::No);
         }
         let own = self.cluster.as_ref();
         let cluster = target.route().cluster.as_ref();
@@ -240,7 +242,7 @@ impl Match {
     }
 }
 
-impl Fit {
+impl MatchResult {
     fn of(holds: bool) -> Self {
         if holds { Self::Yes } else { Self::No }
     }
@@ -249,7 +251,7 @@ impl Fit {
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::No, _) | (_, Self::No) => Self::No,
-            (Self::Disputed(by), _) | (_, Self::Disputed(by)) => Self::Disputed(by),
+            (Self::Ambiguous(by), _) | (_, Self::Ambiguous(by)) => Self::Ambiguous(by),
             (Self::Yes, Self::Yes) => Self::Yes,
         }
     }
@@ -257,17 +259,17 @@ impl Fit {
 
 impl HeaderMatch {
     /// Several lines are one value, and some servers read the first or the last of them.
-    fn fit(&self, target: Target<'_>, name: &str) -> Fit {
+    fn fit(&self, target: Target<'_>, name: &str) -> MatchResult {
         let mut lines = target.head.all(name);
         let (first, more) = (lines.next(), lines.next().is_some());
-        let fit = Fit::of(self.holds(first));
-        let agree = |value: Option<&[u8]>| Fit::of(self.holds(value)) == fit;
+        let fit = MatchResult::of(self.holds(first));
+        let agree = |value: Option<&[u8]>| MatchResult::of(self.holds(value)) == fit;
         if !more
             || (agree(target.header(name).as_deref()) && target.head.all(name).all(|line| agree(Some(line))))
         {
             return fit;
         }
-        Fit::Disputed(Ambiguity::Header)
+        MatchResult::Ambiguous(Ambiguity::Header)
     }
 
     fn holds(&self, value: Option<&[u8]>) -> bool {
@@ -279,7 +281,7 @@ impl HeaderMatch {
     }
 }
 
-impl Host {
+impl HostMatch {
     fn holds(&self, host: &[u8]) -> bool {
         match self {
             Self::Exact(own) => {
@@ -298,11 +300,13 @@ impl Host {
 }
 
 impl PathMatch {
-    fn fit(&self, path: &[u8], case: Case) -> Fit {
+    fn fit(&self, path: &[u8], case: Case) -> MatchResult {
         match (self.holds(path, case), case) {
-            (false, _) => Fit::No,
-            (true, Case::Ignored) if !self.holds(path, Case::Exact) => Fit::Disputed(Ambiguity::Path),
-            (true, _) => Fit::Yes,
+            (false, _) => MatchResult::No,
+            (true, Case::Ignored) if !self.holds(path, Case::Exact) => {
+                MatchResult::Ambiguous(Ambiguity::Path)
+            }
+            (true, _) => MatchResult::Yes,
         }
     }
 
@@ -337,16 +341,16 @@ mod tests {
     use super::*;
 
     fn holds(rule: &PathMatch, path: &str) -> bool {
-        rule.fit(path.as_bytes(), Case::Exact) == Fit::Yes
+        rule.fit(path.as_bytes(), Case::Exact) == MatchResult::Yes
     }
 
     /// The rule for a request, if all of its readings lead to it.
-    fn chosen(rules: &[Match], head: &Head) -> Result<Option<usize>, Ambiguity> {
-        let attributes = Attributes::of(rules.iter(), false);
-        Target::of(head).readings(attributes)?.choose(rules, Match::fit)
+    fn chosen(rules: &[RequestMatcher], head: &MessageHead) -> Result<Option<usize>, Ambiguity> {
+        let attributes = InspectedAttributes::of(rules.iter(), false);
+        Target::of(head).readings(attributes)?.select(rules, RequestMatcher::fit)
     }
 
-    fn is_for(rule: &Match, head: &Head) -> bool {
+    fn is_for(rule: &RequestMatcher, head: &MessageHead) -> bool {
         chosen(std::slice::from_ref(rule), head) == Ok(Some(0))
     }
 
@@ -369,12 +373,14 @@ mod tests {
 
     #[test]
     fn a_place_holds_what_every_server_reads_there() {
-        let template =
-            Template::new(vec![Segment::Literal(b"orders".to_vec()), Segment::One(Some("id".into()))]);
-        let rule = Match { path: Some(PathMatch::Template(template)), ..Match::default() };
-        let attributes = Attributes::of(std::iter::once(&rule), false);
+        let template = Template::new(vec![
+            TemplateSegment::Literal(b"orders".to_vec()),
+            TemplateSegment::One(Some("id".into())),
+        ]);
+        let rule = RequestMatcher { path: Some(PathMatch::Template(template)), ..RequestMatcher::default() };
+        let attributes = InspectedAttributes::of(std::iter::once(&rule), false);
         let captured = |path: &str, name: &str| {
-            let head: Head = [(":path", path)].into_iter().collect();
+            let head: MessageHead = [(":path", path)].into_iter().collect();
             Target::of(&head).readings(attributes).unwrap().captured(&rule, name)
         };
         for (path, value) in [
@@ -401,15 +407,18 @@ mod tests {
         assert_eq!(rule.names().collect::<Vec<_>>(), ["id"]);
     }
 
-    fn prefix(path: &str) -> Match {
-        Match { path: Some(PathMatch::Prefix(path.trim_end_matches('/').into())), ..Match::default() }
+    fn prefix(path: &str) -> RequestMatcher {
+        RequestMatcher {
+            path: Some(PathMatch::Prefix(path.trim_end_matches('/').into())),
+            ..RequestMatcher::default()
+        }
     }
 
     #[test]
     fn strange_spellings_are_refused_only_where_they_lead_to_different_rules() {
         let rules = [prefix("/health"), prefix("/public"), prefix("/admin"), prefix("/")];
         let rule = |path: &str| {
-            let head: Head = [(":path", path)].into_iter().collect();
+            let head: MessageHead = [(":path", path)].into_iter().collect();
             chosen(&rules, &head)
         };
         for (path, place) in [
@@ -445,9 +454,10 @@ mod tests {
     fn case_counts_where_the_operator_says_that_it_does() {
         let rules = [prefix("/Admin"), prefix("/")];
         let rule = |path: &str, case_sensitive: bool| {
-            let head: Head = [(":path", path)].into_iter().collect();
-            let readings = Target::of(&head).readings(Attributes::of(rules.iter(), case_sensitive)).unwrap();
-            readings.choose(&rules, Match::fit)
+            let head: MessageHead = [(":path", path)].into_iter().collect();
+            let readings =
+                Target::of(&head).readings(InspectedAttributes::of(rules.iter(), case_sensitive)).unwrap();
+            readings.select(&rules, RequestMatcher::fit)
         };
         assert_eq!(rule("/Admin/x", false), Ok(Some(0)));
         assert_eq!(rule("/admin/x", false), Err(Ambiguity::Path));
@@ -456,17 +466,21 @@ mod tests {
 
     #[test]
     fn what_no_rule_looks_at_is_not_ambiguous() {
-        let head: Head = [(":method", "delete"), (":path", "/a/..%2f..%2fb"), (":authority", "x:y@z:")]
-            .into_iter()
-            .collect();
-        let header = Match { headers: vec![("x".into(), HeaderMatch::Present(true))], ..Match::default() };
-        assert_eq!(chosen(&[header.clone(), Match::default()], &head), Ok(Some(1)));
+        let head: MessageHead =
+            [(":method", "delete"), (":path", "/a/..%2f..%2fb"), (":authority", "x:y@z:")]
+                .into_iter()
+                .collect();
+        let header = RequestMatcher {
+            headers: vec![("x".into(), HeaderMatch::Present(true))],
+            ..RequestMatcher::default()
+        };
+        assert_eq!(chosen(&[header.clone(), RequestMatcher::default()], &head), Ok(Some(1)));
         assert_eq!(chosen(&[header, prefix("/a")], &head), Err(Ambiguity::Path));
         for method in ["OPTIONS", "CONNECT"] {
-            let head: Head = [(":method", method), (":path", "*")].into_iter().collect();
-            assert_eq!(chosen(&[Match::default()], &head), Ok(Some(0)));
+            let head: MessageHead = [(":method", method), (":path", "*")].into_iter().collect();
+            assert_eq!(chosen(&[RequestMatcher::default()], &head), Ok(Some(0)));
             assert_eq!(
-                chosen(&[prefix("/a"), Match::default()], &head),
+                chosen(&[prefix("/a"), RequestMatcher::default()], &head),
                 Ok(Some(1)),
                 "no server takes it for /a"
             );
@@ -482,12 +496,12 @@ mod tests {
 
     #[test]
     fn hosts_are_compared_without_case_and_port() {
-        let exact = Host::Exact("svc.example.com".into());
+        let exact = HostMatch::Exact("svc.example.com".into());
         assert!(exact.holds(b"SVC.example.com") && exact.holds(b"svc.example.com:8080"));
         assert!(!exact.holds(b"svc.example.com.evil.org") && !exact.holds(b"xsvc.example.com"));
-        let with_port = Host::Exact("svc:8080".into());
+        let with_port = HostMatch::Exact("svc:8080".into());
         assert!(with_port.holds(b"svc:8080") && !with_port.holds(b"svc:9090") && !with_port.holds(b"svc"));
-        let suffix = Host::Suffix(".example.com".into());
+        let suffix = HostMatch::Suffix(".example.com".into());
         assert!(
             suffix.holds(b"a.example.com:1")
                 && !suffix.holds(b"example.com")
@@ -497,10 +511,10 @@ mod tests {
 
     #[test]
     fn every_method_that_a_server_may_take_it_for_counts() {
-        let delete = Match { methods: vec!["DELETE".into()], ..Match::default() };
+        let delete = RequestMatcher { methods: vec!["DELETE".into()], ..RequestMatcher::default() };
         let of = |method: &str, fields: &[(&str, &str)]| {
             let pairs = [(":method", method), (":path", "/")].into_iter().chain(fields.iter().copied());
-            chosen(&[delete.clone(), Match::default()], &pairs.collect())
+            chosen(&[delete.clone(), RequestMatcher::default()], &pairs.collect())
         };
         assert_eq!(
             (of("DELETE", &[]), of("GET", &[]), of("get", &[])),
@@ -521,10 +535,13 @@ mod tests {
 
     #[test]
     fn every_host_that_a_server_may_take_it_for_counts() {
-        let admin = Match { host: Some(Host::Exact("admin.example.com".into())), ..Match::default() };
+        let admin = RequestMatcher {
+            host: Some(HostMatch::Exact("admin.example.com".into())),
+            ..RequestMatcher::default()
+        };
         let of = |host: &str| {
-            let head: Head = [(":authority", host), (":path", "/")].into_iter().collect();
-            chosen(&[admin.clone(), Match::default()], &head)
+            let head: MessageHead = [(":authority", host), (":path", "/")].into_iter().collect();
+            chosen(&[admin.clone(), RequestMatcher::default()], &head)
         };
         assert_eq!((of("admin.example.com:8080"), of("Admin.example.com")), (Ok(Some(0)), Ok(Some(0))));
         assert_eq!((of("x.example.com"), of("x.example.com.:y")), (Ok(Some(1)), Ok(Some(1))));
@@ -544,9 +561,9 @@ mod tests {
     fn a_preflight_has_no_body_and_no_other_method() {
         let of = |fields: &[(&str, &str)]| {
             let pairs = [(":method", "OPTIONS"), ("origin", "a"), ("access-control-request-method", "PUT")];
-            pairs.into_iter().chain(fields.iter().copied()).collect::<Head>()
+            pairs.into_iter().chain(fields.iter().copied()).collect::<MessageHead>()
         };
-        let announced = |head: &Head| Target::of(head).preflight().map(<[u8]>::to_vec);
+        let announced = |head: &MessageHead| Target::of(head).preflight().map(<[u8]>::to_vec);
         assert_eq!(announced(&of(&[]).without_body()), Some(b"PUT".to_vec()));
         assert_eq!(announced(&of(&[])), None);
         for field in [("x-http-method-override", "PUT"), ("origin", "b")] {
@@ -556,15 +573,16 @@ mod tests {
 
     #[test]
     fn a_request_that_is_to_be_upgraded_may_become_a_get() {
-        let get = Match { methods: vec!["GET".into()], ..Match::default() };
-        let rules = [get, Match::default()];
+        let get = RequestMatcher { methods: vec!["GET".into()], ..RequestMatcher::default() };
+        let rules = [get, RequestMatcher::default()];
         for (method, upgrade, rule) in [
             ("POST", None, Ok(Some(1))),
             ("POST", Some("websocket"), Err(Ambiguity::Method)),
             ("GET", Some("websocket"), Ok(Some(0))),
         ] {
             let fields = [(":method", method), (":path", "/")];
-            let head: Head = fields.into_iter().chain(upgrade.map(|value| ("upgrade", value))).collect();
+            let head: MessageHead =
+                fields.into_iter().chain(upgrade.map(|value| ("upgrade", value))).collect();
             assert_eq!(chosen(&rules, &head), rule, "{method} {upgrade:?}");
             assert_eq!(chosen(&rules[1..], &head), Ok(Some(0)), "{method} {upgrade:?}: no rule looks at it");
         }
@@ -575,7 +593,7 @@ mod tests {
         let drops = |upgrade: &[(&str, &str)], connection: &str| {
             let fields =
                 upgrade.iter().copied().chain([("connection", "keep-alive"), ("connection", connection)]);
-            let head: Head = fields.collect();
+            let head: MessageHead = fields.collect();
             Target::of(&head).drops_any(&["x-caller".into(), "x-tenant".into()])
         };
         let upgrade = [("upgrade", "websocket")];
@@ -589,54 +607,66 @@ mod tests {
 
     #[test]
     fn a_cluster_is_matched_exactly_and_one_that_is_not_known_matches_no_rule_that_names_one() {
-        let rule = Match { cluster: Some("outbound|443||api".into()), ..Match::default() };
+        let rule = RequestMatcher { cluster: Some("outbound|443||api".into()), ..RequestMatcher::default() };
         let head = |cluster: Option<&str>| {
-            let head: Head = [(":path", "/")].into_iter().collect();
-            head.on(Route { cluster: cluster.map(|name| name.as_bytes().to_vec()), credential: None })
+            let head: MessageHead = [(":path", "/")].into_iter().collect();
+            head.with_route(Route { cluster: cluster.map(|name| name.as_bytes().to_vec()), credential: None })
         };
-        let holds = |rule: &Match, cluster| is_for(rule, &head(cluster));
+        let holds = |rule: &RequestMatcher, cluster| is_for(rule, &head(cluster));
         assert!(holds(&rule, Some("outbound|443||api")));
         for other in
             [None, Some(""), Some("outbound|443||API"), Some("outbound|443||ap"), Some("outbound|443||api.")]
         {
             assert!(!holds(&rule, other), "{other:?}");
-            assert!(holds(&Match::default(), other), "{other:?}");
+            assert!(holds(&RequestMatcher::default(), other), "{other:?}");
         }
         let path = Some(PathMatch::Exact(b"/other".to_vec()));
-        assert!(!holds(&Match { path, ..rule }, Some("outbound|443||api")), "all that is given must hold");
+        assert!(
+            !holds(&RequestMatcher { path, ..rule }, Some("outbound|443||api")),
+            "all that is given must hold"
+        );
     }
 
     #[test]
     fn a_header_whose_lines_say_different_things_is_ambiguous() {
-        let rule = |wanted| Match { headers: vec![("x-tenant".into(), wanted)], ..Match::default() };
+        let rule = |wanted| RequestMatcher {
+            headers: vec![("x-tenant".into(), wanted)],
+            ..RequestMatcher::default()
+        };
         for (wanted, lines) in [
             (HeaderMatch::Exact(b"blue".to_vec()), ["blue", "red"]),
             (HeaderMatch::Exact(b"blue".to_vec()), ["red", "blue"]),
             (HeaderMatch::Exact(b"blue,red".to_vec()), ["blue", "red"]),
             (HeaderMatch::Prefix(b"blue-".to_vec()), ["blue-1", "red"]),
         ] {
-            let head: Head =
+            let head: MessageHead =
                 [(":path", "/"), ("x-tenant", lines[0]), ("x-tenant", lines[1])].into_iter().collect();
-            assert_eq!(chosen(&[rule(wanted), Match::default()], &head), Err(Ambiguity::Header), "{lines:?}");
+            assert_eq!(
+                chosen(&[rule(wanted), RequestMatcher::default()], &head),
+                Err(Ambiguity::Header),
+                "{lines:?}"
+            );
         }
     }
 
     #[test]
     fn a_host_that_is_empty_and_a_list_of_methods_are_ambiguous() {
-        let head: Head = [(":path", "/x"), (":authority", "")].into_iter().collect();
-        assert_eq!(chosen(&[prefix("/admin"), Match::default()], &head), Err(Ambiguity::Host));
+        let head: MessageHead = [(":path", "/x"), (":authority", "")].into_iter().collect();
+        assert_eq!(chosen(&[prefix("/admin"), RequestMatcher::default()], &head), Err(Ambiguity::Host));
         let methods = (0..20_000).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
-        let head: Head = [(":path", "/"), ("x-http-method-override", methods.as_str())].into_iter().collect();
-        let post = Match { methods: vec!["POST".into()], ..Match::default() };
-        assert_eq!(chosen(&[post, Match::default()], &head), Err(Ambiguity::Method));
+        let head: MessageHead =
+            [(":path", "/"), ("x-http-method-override", methods.as_str())].into_iter().collect();
+        let post = RequestMatcher { methods: vec!["POST".into()], ..RequestMatcher::default() };
+        assert_eq!(chosen(&[post, RequestMatcher::default()], &head), Err(Ambiguity::Method));
     }
 
     #[test]
     fn a_header_is_matched_exactly_by_prefix_or_by_presence() {
         let holds = |wanted: HeaderMatch, lines: &[&str]| {
             let pairs = [(":path", "/")].into_iter().chain(lines.iter().map(|line| ("x-tenant", *line)));
-            let head: Head = pairs.collect();
-            let rule = Match { headers: vec![("x-tenant".into(), wanted)], ..Match::default() };
+            let head: MessageHead = pairs.collect();
+            let rule =
+                RequestMatcher { headers: vec![("x-tenant".into(), wanted)], ..RequestMatcher::default() };
             is_for(&rule, &head)
         };
         let exact = |text: &str| HeaderMatch::Exact(text.into());

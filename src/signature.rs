@@ -1,12 +1,12 @@
 //! Is this signature of this key over these bytes? The one question behind every accepted token.
 //!
-//! A trait with two implementors, chosen once at start: the host's `BoringSSL` (in the shell) and [`Compact`], which is
+//! A trait with two implementors, chosen once at start: the host's `BoringSSL` (in the shell) and [`SoftwareCrypto`], which is
 //! jwt-compact in the module itself. The caller has already made sure that key and algorithm fit each other.
 //!
 //! ECDSA is the host's alone: every Envoy that is still supported has it, jwt-compact lacks two of the three curves, and
 //! the third would cost 28 KB of module that no supported host ever runs.
 
-use crate::jwk::{Algorithm, Key, MAX_RSA_BITS, Material, bits};
+use crate::jwk::{Algorithm, Jwk, MAX_RSA_BITS, PublicKeyMaterial, bits};
 use jwt_compact::AlgorithmSignature as _;
 use jwt_compact::alg::{Ed25519, Rsa};
 use jwt_compact::jwk::JsonWebKey;
@@ -16,19 +16,19 @@ use std::borrow::Cow;
 /// Verifies signatures.
 pub trait Verify {
     /// Whether `signature` is one of `key` over `message` under `algorithm`. Anything odd is simply not one.
-    fn verify(&self, algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> bool;
+    fn verify(&self, algorithm: Algorithm, key: &Jwk, message: &[u8], signature: &[u8]) -> bool;
 
-    /// What that takes of the worker's time, in units of [`work`]. Nothing by default: somebody else does it, or time is no
+    /// What that takes of the worker's time, in units of [`verification_cost`]. Nothing by default: somebody else does it, or time is no
     /// matter, as in the command-line tool.
-    fn cost(&self, _algorithm: Algorithm, _key: &Key) -> u32 {
+    fn cost(&self, _algorithm: Algorithm, _key: &Jwk) -> u32 {
         0
     }
 }
 
 /// What a signature of this key costs where the module verifies it: 1 for Ed25519 and for RSA of up to 4096 bits, which is
 /// 2.6 ms at most; more for larger keys and for unusual exponents, by the multiplications that they take.
-pub fn work(key: &Key) -> u32 {
-    let Material::Rsa { n, e } = key.material() else {
+pub fn verification_cost(key: &Jwk) -> u32 {
+    let PublicKeyMaterial::Rsa { n, e } = key.material() else {
         return 1;
     };
     // One for each bit of the exponent and one more for each that is set, so 19 for 65537.
@@ -40,22 +40,22 @@ pub fn work(key: &Key) -> u32 {
 }
 
 /// The length that a signature of `algorithm` must have under this key (RFC 7518 sections 3.3 to 3.5, RFC 8032).
-pub fn length(algorithm: Algorithm, key: &Key) -> usize {
+pub fn length(algorithm: Algorithm, key: &Jwk) -> usize {
     match (algorithm, key.material()) {
         (Algorithm::Es256 | Algorithm::EdDsa, _) => 64,
         (Algorithm::Es384, _) => 96,
         (Algorithm::Es512, _) => 132,
-        (_, Material::Rsa { n, .. }) => n.len(),
+        (_, PublicKeyMaterial::Rsa { n, .. }) => n.len(),
         _ => 0,
     }
 }
 
 /// jwt-compact: RSA and Ed25519, in the module itself.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Compact;
+pub struct SoftwareCrypto;
 
-impl Verify for Compact {
-    fn verify(&self, algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> bool {
+impl Verify for SoftwareCrypto {
+    fn verify(&self, algorithm: Algorithm, key: &Jwk, message: &[u8], signature: &[u8]) -> bool {
         // jwt-compact panics at an Ed25519 signature of another length.
         if signature.len() != length(algorithm, key) {
             return false;
@@ -74,8 +74,8 @@ impl Verify for Compact {
 }
 
 /// By a key of any size that a key set may hold: jwt-compact reads JWKs of up to 4096 bits.
-fn rsa(algorithm: Rsa, key: &Key, message: &[u8], signature: &[u8]) -> bool {
-    let Material::Rsa { n, e } = key.material() else {
+fn rsa(algorithm: Rsa, key: &Jwk, message: &[u8], signature: &[u8]) -> bool {
+    let PublicKeyMaterial::Rsa { n, e } = key.material() else {
         return false;
     };
     let [n, e] = [n, e].map(|number| BigUint::from_bytes_be(number));
@@ -83,8 +83,8 @@ fn rsa(algorithm: Rsa, key: &Key, message: &[u8], signature: &[u8]) -> bool {
         .is_ok_and(|key| verifies(&algorithm, &key, message, signature))
 }
 
-fn ed25519(key: &Key, message: &[u8], signature: &[u8]) -> bool {
-    let Material::Ed25519 { x } = key.material() else {
+fn ed25519(key: &Jwk, message: &[u8], signature: &[u8]) -> bool {
+    let PublicKeyMaterial::Ed25519 { x } = key.material() else {
         return false;
     };
     let jwk = JsonWebKey::KeyPair { curve: "Ed25519".into(), x: Cow::Borrowed(x), secret: None };
@@ -117,14 +117,18 @@ mod tests {
     #[test]
     fn a_right_signature_is_right_whatever_size_its_key_may_have() {
         for set in large() {
-            let key = jwk::key(set["jwk"].as_object().unwrap()).unwrap();
+            let key = jwk::parse_key(set["jwk"].as_object().unwrap()).unwrap();
             for (name, signature) in set["signatures"].as_object().unwrap() {
                 let algorithm = Algorithm::from_name(name).unwrap();
                 let mut signature = URL_SAFE_NO_PAD.decode(signature.as_str().unwrap()).unwrap();
-                assert!(Compact.verify(algorithm, &key, b"text", &signature), "{name}, {} bits", set["bits"]);
-                assert!(!Compact.verify(algorithm, &key, b"other text", &signature), "{name}");
+                assert!(
+                    SoftwareCrypto.verify(algorithm, &key, b"text", &signature),
+                    "{name}, {} bits",
+                    set["bits"]
+                );
+                assert!(!SoftwareCrypto.verify(algorithm, &key, b"other text", &signature), "{name}");
                 *signature.last_mut().unwrap() ^= 1;
-                assert!(!Compact.verify(algorithm, &key, b"text", &signature), "{name}");
+                assert!(!SoftwareCrypto.verify(algorithm, &key, b"text", &signature), "{name}");
             }
         }
     }
@@ -133,7 +137,9 @@ mod tests {
     fn the_work_of_a_signature_grows_with_its_key() {
         let rsa = |bits: usize, e: &str| {
             let n = URL_SAFE_NO_PAD.encode(vec![0xff; bits / 8]);
-            work(&jwk::key(json!({ "kty": "RSA", "n": n, "e": e }).as_object().unwrap()).unwrap())
+            verification_cost(
+                &jwk::parse_key(json!({ "kty": "RSA", "n": n, "e": e }).as_object().unwrap()).unwrap(),
+            )
         };
         let of = [
             (2048, "AQAB"),

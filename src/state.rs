@@ -4,8 +4,8 @@
 
 use crate::access;
 use crate::edits;
-use crate::filter::Seen;
-use crate::io::State;
+use crate::filter::DecisionRecord;
+use crate::io::FilterState;
 use crate::jwt::Caller;
 use std::fmt::Write as _;
 
@@ -23,25 +23,27 @@ const SCOPES: &str = "m2m_auth.scopes";
 
 /// The state of a request that goes on, and how many of its values could not be handed on. Where its rule's mode spared it, no
 /// caller was admitted, and none is told of.
-pub fn forwarded(seen: &Seen) -> (State, u32) {
-    match &seen.spared {
-        None => told(seen, "allowed", None),
-        Some(refusal) => told(&Seen { caller: None, ..seen.clone() }, "spared", Some(refusal.reason())),
+pub fn forwarded(seen: &DecisionRecord) -> (FilterState, u32) {
+    match &seen.suppressed_refusal {
+        None => entries(seen, "allowed", None),
+        Some(refusal) => {
+            entries(&DecisionRecord { caller: None, ..seen.clone() }, "spared", Some(refusal.reason()))
+        }
     }
 }
 
 /// The state of a request that is answered, and why.
-pub fn refused(seen: &Seen, reason: &'static str) -> (State, u32) {
-    told(seen, "refused", Some(reason))
+pub fn refused(seen: &DecisionRecord, reason: &'static str) -> (FilterState, u32) {
+    entries(seen, "refused", Some(reason))
 }
 
-fn told(seen: &Seen, decision: &str, reason: Option<&str>) -> (State, u32) {
+fn entries(seen: &DecisionRecord, decision: &str, reason: Option<&str>) -> (FilterState, u32) {
     let mut state = vec![(DECISION, decision.to_owned())];
     state.extend(reason.map(|reason| (REASON, reason.to_owned())));
     state.extend(seen.rule.as_ref().map(|rule| (RULE, rule.to_string())));
     let mut left_out = 0;
     for (name, value) in seen.caller.iter().flat_map(of_caller) {
-        if edits::is_sound(&value) {
+        if edits::is_valid_header_value(&value) {
             state.push((name, value));
         } else {
             left_out += 1;

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum Metric {
     /// A request was decided inbound; the detail is `allowed`, `anonymous`, `preflight` or the reason of its refusal.
     Inbound,
     /// A request of a permissive rule was decided; the detail is `allowed` or the reason of the refusal that it was spared.
@@ -18,18 +18,18 @@ pub enum Event {
     /// A fetch ended; the detail is `ok` or the cause of its failure.
     Fetch,
     /// A token was looked up among those verified; the detail is `hit` or `miss`.
-    Verified,
+    TokenCache,
     /// An upstream answered 401 to a token of ours.
-    RefusedUpstream,
+    UpstreamRejected,
     /// A request began to wait.
-    Held,
+    Pending,
     /// A claim could not be handed on: no header can hold it.
-    LeftOut,
+    ClaimsDropped,
     /// An audit line was left out, as there were too many.
     AuditSuppressed,
     /// A bound was reached that refuses nobody: something was dropped, cut, or made to wait. The detail says which, and
     /// `docs/operations.md` what that means. Bounds that refuse a request or a fetch are told by its reason or outcome.
-    Limit,
+    LimitReached,
 }
 
 /// How often something happened since that was last told. It is counted where it happens, and told when all counters are, so
@@ -53,7 +53,7 @@ impl Tally {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counter {
     /// What is counted.
-    pub event: Event,
+    pub event: Metric,
     /// For which rule, issuer or credential; empty where there is none.
     pub subject: String,
     /// How it ended; empty where there is nothing to tell.
@@ -64,17 +64,17 @@ impl fmt::Display for Counter {
     /// Envoy's spelling, dots between the parts: `m2m_auth_inbound.rule.items.decision.allowed`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, subject, detail) = match self.event {
-            Event::Inbound => ("inbound", "rule", "decision"),
-            Event::Permissive => ("permissive", "rule", "decision"),
-            Event::DryRun => ("dry_run", "rule", "decision"),
-            Event::Outbound => ("outbound", "rule", "decision"),
-            Event::Fetch => ("fetch", "of", "outcome"),
-            Event::Verified => ("verified", "", "lookup"),
-            Event::RefusedUpstream => ("refused_upstream", "of", ""),
-            Event::Held => ("held", "for", ""),
-            Event::LeftOut => ("left_out", "rule", ""),
-            Event::AuditSuppressed => ("audit_suppressed", "", ""),
-            Event::Limit => ("limit", "of", "reached"),
+            Metric::Inbound => ("inbound", "rule", "decision"),
+            Metric::Permissive => ("permissive", "rule", "decision"),
+            Metric::DryRun => ("dry_run", "rule", "decision"),
+            Metric::Outbound => ("outbound", "rule", "decision"),
+            Metric::Fetch => ("fetch", "of", "outcome"),
+            Metric::TokenCache => ("verified", "", "lookup"),
+            Metric::UpstreamRejected => ("refused_upstream", "of", ""),
+            Metric::Pending => ("held", "for", ""),
+            Metric::ClaimsDropped => ("left_out", "rule", ""),
+            Metric::AuditSuppressed => ("audit_suppressed", "", ""),
+            Metric::LimitReached => ("limit", "of", "reached"),
         };
         write!(f, "m2m_auth_{name}")?;
         if !self.subject.is_empty() {
@@ -89,18 +89,18 @@ impl fmt::Display for Counter {
 
 /// Sums since the last report. There are few of them: rules times reasons that occur.
 #[derive(Debug, Default)]
-pub struct Stats {
+pub struct Metrics {
     sums: Vec<(Counter, u64)>,
 }
 
-impl Stats {
+impl Metrics {
     /// Counts one.
-    pub fn count(&mut self, event: Event, subject: &str, detail: &'static str) {
+    pub fn count(&mut self, event: Metric, subject: &str, detail: &'static str) {
         self.add(event, subject, detail, 1);
     }
 
     /// Counts several.
-    pub fn add(&mut self, event: Event, subject: &str, detail: &'static str, count: u64) {
+    pub fn add(&mut self, event: Metric, subject: &str, detail: &'static str, count: u64) {
         let same = |counter: &Counter| {
             counter.event == event && counter.detail == detail && counter.subject == subject
         };
@@ -129,10 +129,10 @@ mod tests {
 
     #[test]
     fn sums_are_reported_once() {
-        let mut stats = Stats::default();
-        stats.count(Event::Inbound, "items.v2", "allowed");
-        stats.count(Event::Inbound, "items.v2", "allowed");
-        stats.count(Event::Verified, "", "hit");
+        let mut stats = Metrics::default();
+        stats.count(Metric::Inbound, "items.v2", "allowed");
+        stats.count(Metric::Inbound, "items.v2", "allowed");
+        stats.count(Metric::TokenCache, "", "hit");
         let mut told = Vec::new();
         stats.report(|number, counter, sum| told.push((number, counter.to_string(), sum)));
         let expected = [

@@ -26,39 +26,39 @@ mod workers;
 
 use crate::assertion::Signer;
 use crate::budget::Budget;
-use crate::io::{Call, Dice, Instant, Now, Reply};
+use crate::io::{HttpCall, HttpReply, Instant, Now, Rng};
 use crate::jwk::KeySet;
 use crate::jwt::Caller;
-use crate::lease::{Attempt, Cause, Failure, Lease, Outlook};
-use crate::oauth::Token;
+use crate::lease::{Attempt, Availability, FetchError, FetchErrorKind, Lease};
+use crate::oauth::AccessToken;
 use crate::policy::{CredentialId, IssuerId, Policy};
-use crate::share::{Alone, Board, Seat};
+use crate::share::{FetchLock, NoSharing, SharedStore};
 use crate::stats::Tally;
-pub use exchanged::Subject;
-use issuer::{IssuerState, issuer_pace};
+pub use exchanged::ExchangeSubject;
+use issuer::{IssuerState, issuer_retry_policy};
 use keys::Keys;
-use proofs::Proofs;
-use replays::Replays;
-use replies::Read;
-pub use slots::Entry;
+use proofs::DpopNonces;
+use replays::ReplayCache;
+use replies::FetchResult;
+pub use slots::CacheEntryId;
 use std::fmt;
 use std::hash::RandomState;
 use std::rc::Rc;
 use std::time::Duration;
 use tokens::CredentialState;
-pub use want::{Missing, Outcome, Ticket, Want};
+pub use want::{FetchId, FetchKey, FetchOutcome, LookupError};
 
 /// A token, and which one of its credential it is.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct IssuedToken {
     /// The token.
-    pub token: Token,
+    pub token: AccessToken,
     /// What brought it.
-    pub want: Want,
+    pub fetch_key: FetchKey,
     /// Which of the tokens that it brought, so that a refusal of an old one does not cost the new one.
     pub serial: u64,
     /// By which the token is known again, without another look at it: a hash under a key of this worker.
-    pub mark: u64,
+    pub hash: u64,
     /// The token's digest, if it is bound to a key: each of its proofs says it.
     pub digest: Option<Rc<str>>,
 }
@@ -69,71 +69,79 @@ pub struct Store {
     issuers: Vec<IssuerState>,
     credentials: Vec<CredentialState>,
     /// What the workers of this process leave for each other.
-    board: Box<dyn Board>,
-    seats: Vec<(Want, Seat)>,
+    shared: Box<dyn SharedStore>,
+    locks: Vec<(FetchKey, FetchLock)>,
     /// This worker, among them.
-    me: u64,
-    proofs: Proofs,
+    worker_id: u64,
+    dpop_nonces: DpopNonces,
     /// Proofs that callers have used.
-    replays: Replays,
+    replays: ReplayCache,
     /// For signatures of tokens, which anybody can make up.
     pub token_budget: Budget,
     /// For those of proofs, which only callers with a good token can: no flood of tokens takes anything from it.
     pub proof_budget: Budget,
     /// What providers said of their answers, and is too long for the board.
-    unsaid: Tally,
-    /// The key of [`Held::mark`].
-    marks: RandomState,
+    dropped_headers: Tally,
+    /// The key of [`IssuedToken::hash`].
+    token_hasher: RandomState,
     /// Until when requests wait for the renewal of a token that one service has refused.
-    holds: Vec<(Want, Instant)>,
+    holds: Vec<(FetchKey, Instant)>,
     /// When a service refused a token last.
     refused_at: Option<Instant>,
 }
 
 /// The least time between two fetches of a key set for the sake of unknown names. A request with a new key waits that
 /// long at most, which is less than a request waits by default; a flood of made-up names costs one fetch per interval.
-const KEYS_APART: Duration = Duration::from_secs(3);
+const UNKNOWN_KID_INTERVAL: Duration = Duration::from_secs(3);
 
 /// For how long the requests to a service that has refused a token wait for the next one. One that is refused in its first second
 /// has to wait for it too: the least time between two fetches of any kind.
-const VERY_SOON: Duration = Duration::from_secs(1);
+const REJECTION_HOLD: Duration = Duration::from_secs(1);
 
 /// The least time between two renewals of a token for the sake of any 401.
-const TOKENS_APART: Duration = Duration::from_secs(10);
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Store {
     /// A store that has learnt nothing yet, of a worker that has no others.
     pub fn new(policy: Rc<Policy>) -> Self {
-        Self::sharing(policy, Box::new(Alone), 1, None)
+        Self::sharing(policy, Box::new(NoSharing), 1, None)
     }
 
-    /// A store that has learnt nothing yet; `me` is this worker's own number among those at the board, and not 0, and
+    /// A store that has learnt nothing yet; `worker_id` is this worker's own number among those at the board, and not 0, and
     /// `thumbprint` that of its key for proofs.
-    pub fn sharing(policy: Rc<Policy>, board: Box<dyn Board>, me: u64, thumbprint: Option<&str>) -> Self {
-        let patience = policy.waiting.timeout;
+    pub fn sharing(
+        policy: Rc<Policy>,
+        board: Box<dyn SharedStore>,
+        me: u64,
+        thumbprint: Option<&str>,
+    ) -> Self {
+        let patience = policy.pending_requests.timeout;
         let issuers = policy.issuers.iter().map(|issuer| IssuerState::new(issuer, patience)).collect();
         let credentials =
             policy.credentials.iter().map(|credential| CredentialState::new(&policy, credential)).collect();
-        let (seats, proofs) = (Vec::new(), Proofs::of(thumbprint));
-        let (replays, unsaid) = (Replays::of(&policy, &*board, me), Tally::default());
+        let (seats, proofs) = (Vec::new(), DpopNonces::of(thumbprint));
+        let (replays, unsaid) = (ReplayCache::of(&policy, &*board, me), Tally::default());
         let (token_budget, proof_budget) = (Budget::default(), Budget::default());
         let mut store = Self {
             policy,
             issuers,
             credentials,
-            board,
-            seats,
-            me,
-            proofs,
+            shared: board,
+            locks: seats,
+            worker_id: me,
+            dpop_nonces: proofs,
             replays,
             token_budget,
             proof_budget,
-            unsaid,
-            marks: RandomState::new(),
+            dropped_headers: unsaid,
+            token_hasher: RandomState::new(),
             holds: Vec::new(),
             refused_at: None,
         };
-        store.seats = store.wants().map(|want| (want, Seat::new(store.name(want), &*store.board))).collect();
+        store.locks = store
+            .fetch_keys()
+            .map(|want| (want, FetchLock::new(store.record_name(want), &*store.shared)))
+            .collect();
         store
     }
 
@@ -148,7 +156,7 @@ impl Store {
     /// Keeps a verified caller until its token ends.
     pub fn remember(&mut self, issuer: IssuerId, token: &[u8], caller: &Caller, now: Now) {
         if let Some(state) = self.issuers.get_mut(issuer.0) {
-            state.verified.put(token, caller.clone(), caller.end(), now.unix);
+            state.verified.insert(token, caller.clone(), caller.accepted_until(), now.unix);
         }
     }
 
@@ -165,175 +173,198 @@ impl Store {
         kid: Option<&str>,
         since: Instant,
         now: Now,
-    ) -> Result<Rc<KeySet>, Missing> {
-        let unavailable = Missing::Unavailable(Duration::from_secs(1));
-        let patience = self.patience(since, now.instant);
+    ) -> Result<Rc<KeySet>, LookupError> {
+        let unavailable = LookupError::Unavailable(Duration::from_secs(1));
+        let patience = self.remaining_wait(since, now.instant);
         let (Some(state), Some(policy)) = (self.issuers.get_mut(issuer.0), self.policy.issuers.get(issuer.0))
         else {
             return Err(unavailable);
         };
         if state.keys.value(now.instant).is_none() {
-            state.keys.urge();
+            state.keys.expedite_retry();
         }
-        let keys = match state.keys.outlook(now.instant, patience) {
-            Outlook::Good(keys) => Rc::clone(&keys.set),
-            Outlook::Failing(wait) => return Err(Missing::Unavailable(wait)),
-            Outlook::Coming => return Err(state.until_keys(policy, issuer, now.instant, patience)),
+        let keys = match state.keys.availability(now.instant, patience) {
+            Availability::Ready(keys) => Rc::clone(&keys.set),
+            Availability::Unavailable(wait) => return Err(LookupError::Unavailable(wait)),
+            Availability::Pending => return Err(state.until_keys(policy, issuer, now.instant, patience)),
         };
-        let Some(name) = kid.filter(|_| policy.jwks.is_none() && !keys.knows(kid)) else {
+        let Some(name) = kid.filter(|_| policy.jwks.is_none() && !keys.contains_kid(kid)) else {
             return Ok(keys);
         };
         if state.keys.fetched_at() >= Some(since) {
-            state.unknown.remember(name, now.instant);
+            state.unknown_kids.remember(name, now.instant);
             return Ok(keys);
         }
-        if state.unknown.holds(name, now.instant) {
+        if state.unknown_kids.contains(name, now.instant) {
             return Ok(keys);
         }
         if state.keys.failures() > 0 {
             // The provider cannot say whether it knows this key, so neither can we.
-            state.keys.urge();
-            return Err(Missing::Unavailable(state.keys.next_event().since(now.instant)));
+            state.keys.expedite_retry();
+            return Err(LookupError::Unavailable(state.keys.next_event().since(now.instant)));
         }
         let last = state.keys.fetched_at().unwrap_or_default();
-        state.keys.doubt(now.instant.max(last + KEYS_APART));
-        Err(Missing::Wait(Want::Keys(issuer)))
+        state.keys.refresh_soon(now.instant.max(last + UNKNOWN_KID_INTERVAL));
+        Err(LookupError::Wait(FetchKey::Keys(issuer)))
     }
 
     /// How much longer a request can wait that came at `since`.
-    pub fn patience(&self, since: Instant, now: Instant) -> Duration {
-        (since + self.policy.waiting.timeout).since(now)
+    pub fn remaining_wait(&self, since: Instant, now: Instant) -> Duration {
+        (since + self.policy.pending_requests.timeout).since(now)
     }
 
     /// Begins a fetch that is due, if there is one that no other worker has begun. Where the call cannot be made, the failure
     /// ends it.
-    pub fn begin(&mut self, now: Now, signer: &mut Signer) -> Option<(Ticket, Result<Call, Failure>)> {
-        let due: Vec<Want> = self.wants().filter(|want| self.is_due(*want, now.instant)).collect();
+    pub fn begin(
+        &mut self,
+        now: Now,
+        signer: &mut Signer,
+    ) -> Option<(FetchId, Result<HttpCall, FetchError>)> {
+        let due: Vec<FetchKey> = self.fetch_keys().filter(|want| self.is_due(*want, now.instant)).collect();
         due.into_iter().find_map(|want| {
             let call = self.call(want, now, signer)?;
             let timeout = self.fetch_timeout(want, now.instant);
-            let call = call.map(|call| Call { timeout: timeout.unwrap_or(call.timeout), ..call });
-            if !self.take_seat(want, now.instant) {
+            let call = call.map(|call| HttpCall { timeout: timeout.unwrap_or(call.timeout), ..call });
+            if !self.acquire_lock(want, now.instant) {
                 return None;
             }
             let attempt = match want {
-                Want::Metadata(id) => self.issuers.get_mut(id.0)?.metadata.begin(now.instant),
-                Want::Keys(id) => self.issuers.get_mut(id.0)?.keys.begin(now.instant),
-                Want::Token(_) => self.token_state_mut(want)?.lease.begin(now.instant),
-                Want::Exchanged(_, entry) => {
-                    self.exchanges(want)?.begun(entry, now.instant);
+                FetchKey::Metadata(id) => self.issuers.get_mut(id.0)?.metadata.begin(now.instant),
+                FetchKey::Keys(id) => self.issuers.get_mut(id.0)?.keys.begin(now.instant),
+                FetchKey::Token(_) => self.token_state_mut(want)?.lease.begin(now.instant),
+                FetchKey::Exchanged(_, entry) => {
+                    self.exchanges(want)?.mark_running(entry, now.instant);
                     self.token_state_mut(want)?.lease.begin(now.instant)
                 }
-                Want::Introspection(id, entry) => {
-                    let answers = &mut self.introspections_mut(id)?.answers;
-                    answers.begun(entry, now.instant);
-                    answers.kept_mut(entry)?.begin(now.instant)
+                FetchKey::Introspection(id, entry) => {
+                    let answers = &mut self.introspections_mut(id)?.cache;
+                    answers.mark_running(entry, now.instant);
+                    answers.cached_mut(entry)?.begin(now.instant)
                 }
             };
-            attempt.map(|attempt| (Ticket { want, attempt, secret: self.secret(want) }, call))
+            attempt.map(|attempt| (FetchId { key: want, attempt, secret: self.secret_index(want) }, call))
         })
     }
 
     /// A fetch ended. None when nobody waits for this answer any more.
-    pub fn finish(&mut self, ticket: Ticket, reply: &Reply, now: Now, dice: &mut Dice) -> Option<Outcome> {
+    pub fn finish(
+        &mut self,
+        ticket: FetchId,
+        reply: &HttpReply,
+        now: Now,
+        dice: &mut Rng,
+    ) -> Option<FetchOutcome> {
         if let Some(failure) = self.moved(ticket, reply, now.instant) {
-            return Some(Outcome { want: ticket.want, result: Err(failure) });
+            return Some(FetchOutcome { key: ticket.key, result: Err(failure) });
         }
-        let cluster = self.cluster_of(ticket.want, now.instant);
-        let Outcome { want, result } = self.conclude(ticket, reply, now, dice)?;
-        Some(Outcome { want, result: result.map_err(|failure| self.closed_again(want, &cluster, failure)) })
+        let cluster = self.cluster_of(ticket.key, now.instant);
+        let FetchOutcome { key: want, result } = self.conclude(ticket, reply, now, dice)?;
+        Some(FetchOutcome {
+            key: want,
+            result: result.map_err(|failure| self.closed_again(want, &cluster, failure)),
+        })
     }
 
-    fn conclude(&mut self, ticket: Ticket, reply: &Reply, now: Now, dice: &mut Dice) -> Option<Outcome> {
-        let Ticket { want, attempt, secret } = ticket;
+    fn conclude(
+        &mut self,
+        ticket: FetchId,
+        reply: &HttpReply,
+        now: Now,
+        dice: &mut Rng,
+    ) -> Option<FetchOutcome> {
+        let FetchId { key: want, attempt, secret } = ticket;
         let at = now.instant;
         let result = match want {
-            Want::Metadata(id) => {
+            FetchKey::Metadata(id) => {
                 let read = self.read_metadata(id, reply, dice);
                 let state = self.issuers.get_mut(id.0)?;
                 if let Some(failure) = state.other_location(attempt, reply, read.as_ref().err()) {
                     // The seat is kept: no other worker need find out by itself.
-                    return Some(Outcome { want, result: Err(failure) });
+                    return Some(FetchOutcome { key: want, result: Err(failure) });
                 }
-                let result = settle(&mut state.metadata, attempt, at, read, dice)?;
+                let result = finish_lease(&mut state.metadata, attempt, at, read, dice)?;
                 state.moved_until = Instant::default();
                 result
             }
-            Want::Keys(id) => {
+            FetchKey::Keys(id) => {
                 let read = self.read_keys(id, reply, at, dice);
-                self.issuers.get_mut(id.0)?.change_keys(at, |lease| settle(lease, attempt, at, read, dice))?
+                self.issuers
+                    .get_mut(id.0)?
+                    .change_keys(at, |lease| finish_lease(lease, attempt, at, read, dice))?
             }
-            Want::Introspection(..) => return self.finish_introspection(ticket, reply, now, dice),
-            Want::Token(id) | Want::Exchanged(id, _) => {
-                if let Some(failure) = self.another(ticket, reply, now, dice) {
+            FetchKey::Introspection(..) => return self.finish_introspection(ticket, reply, now, dice),
+            FetchKey::Token(id) | FetchKey::Exchanged(id, _) => {
+                if let Some(failure) = self.restart_with_nonce_or_secret(ticket, reply, now, dice) {
                     // The seat is kept: no other worker need find out by itself.
-                    return Some(Outcome { want, result: Err(failure) });
+                    return Some(FetchOutcome { key: want, result: Err(failure) });
                 }
                 let read = self.read_token(want, reply, now.unix, dice);
-                let by = self.by(id, secret);
+                let by = self.secret_label(id, secret);
                 let state = self.token_state_mut(want)?;
-                let result = state.change(|lease| settle(lease, attempt, at, read, dice))?;
-                self.ended(want, result.as_ref().err(), reply.status, at, dice);
+                let result = state.update(|lease| finish_lease(lease, attempt, at, read, dice))?;
+                self.finish_exchange(want, result.as_ref().err(), reply.status, at, dice);
                 result.map(|news| news + &by)
             }
         };
-        self.leave_seat(want, result.is_ok().then_some(reply), at);
-        Some(Outcome { want, result })
+        self.publish(want, result.is_ok().then_some(reply), at);
+        Some(FetchOutcome { key: want, result })
     }
 
     /// Nobody waits for this any more. What is fetched for the sake of one caller is not fetched for nobody.
-    pub fn abandon(&mut self, want: Want) {
-        if let Want::Exchanged(_, entry) = want
+    pub fn abandon(&mut self, want: FetchKey) {
+        if let FetchKey::Exchanged(_, entry) = want
             && let Some(exchanges) = self.exchanges(want)
         {
             exchanges.abandon(entry);
         }
-        if let Want::Introspection(id, entry) = want
+        if let FetchKey::Introspection(id, entry) = want
             && let Some(introspections) = self.introspections_mut(id)
         {
-            introspections.answers.abandon(entry);
+            introspections.cache.abandon(entry);
         }
     }
 
     /// Ends fetches whose answer never came.
-    pub fn give_up_lost(&mut self, now: Instant, dice: &mut Dice) -> Vec<Outcome> {
-        let wants: Vec<Want> = self.wants().collect();
+    pub fn give_up_lost(&mut self, now: Instant, dice: &mut Rng) -> Vec<FetchOutcome> {
+        let wants: Vec<FetchKey> = self.fetch_keys().collect();
         let lost = wants.into_iter().filter(|want| match *want {
-            Want::Metadata(id) => {
+            FetchKey::Metadata(id) => {
                 self.issuers.get_mut(id.0).is_some_and(|s| s.metadata.give_up_lost(now, dice))
             }
-            Want::Keys(id) => self.issuers.get_mut(id.0).is_some_and(|s| s.keys.give_up_lost(now, dice)),
-            Want::Token(_) | Want::Exchanged(..) => self
+            FetchKey::Keys(id) => self.issuers.get_mut(id.0).is_some_and(|s| s.keys.give_up_lost(now, dice)),
+            FetchKey::Token(_) | FetchKey::Exchanged(..) => self
                 .token_state_mut(*want)
-                .is_some_and(|s| s.lease.in_flight() && s.change(|lease| lease.give_up_lost(now, dice))),
-            Want::Introspection(id, entry) => self.lost_introspection(id, entry, now, dice),
+                .is_some_and(|s| s.lease.in_flight() && s.update(|lease| lease.give_up_lost(now, dice))),
+            FetchKey::Introspection(id, entry) => self.lost_introspection(id, entry, now, dice),
         });
-        let lost: Vec<Want> = lost.collect();
-        let failure = Failure::new(Cause::Timeout, "the answer never came");
+        let lost: Vec<FetchKey> = lost.collect();
+        let failure = FetchError::new(FetchErrorKind::Timeout, "the answer never came");
         for want in &lost {
-            self.ended(*want, Some(&failure), None, now, dice);
-            self.leave_seat(*want, None, now);
+            self.finish_exchange(*want, Some(&failure), None, now, dice);
+            self.publish(*want, None, now);
         }
-        lost.into_iter().map(|want| Outcome { want, result: Err(failure.clone()) }).collect()
+        lost.into_iter().map(|want| FetchOutcome { key: want, result: Err(failure.clone()) }).collect()
     }
 
     /// When to look for due fetches again; `waited` tells what requests wait for.
-    pub fn next_event(&self, now: Instant, waited: impl Fn(Want) -> bool) -> Option<Instant> {
+    pub fn next_event(&self, now: Instant, waited: impl Fn(FetchKey) -> bool) -> Option<Instant> {
         let next =
-            |want| Some(self.next_look(want, now, waited(want)).unwrap_or(self.next_event_of(want, now)?));
+            |want| Some(self.next_poll(want, now, waited(want)).unwrap_or(self.next_event_of(want, now)?));
         let holds = self.holds.iter().filter(|(want, _)| waited(*want)).map(|(_, until)| *until);
-        self.wants().filter_map(next).chain(holds).min()
+        self.fetch_keys().filter_map(next).chain(holds).min()
     }
 
     /// A name for logs: what, of whom.
-    pub fn describe(&self, want: Want) -> String {
+    pub fn describe(&self, want: FetchKey) -> String {
         let issuer = |id: IssuerId| self.policy.issuers.get(id.0).map_or("?", |issuer| issuer.name.as_str());
         match want {
-            Want::Metadata(id) => format!("metadata of issuer {}", issuer(id)),
-            Want::Keys(id) => format!("keys of issuer {}", issuer(id)),
-            Want::Token(id) => format!("token of credential {}", self.credential_name(id)),
-            Want::Exchanged(id, _) => format!("exchanged token of credential {}", self.credential_name(id)),
-            Want::Introspection(id, _) => format!("introspection by issuer {}", issuer(id)),
+            FetchKey::Metadata(id) => format!("metadata of issuer {}", issuer(id)),
+            FetchKey::Keys(id) => format!("keys of issuer {}", issuer(id)),
+            FetchKey::Token(id) => format!("token of credential {}", self.credential_name(id)),
+            FetchKey::Exchanged(id, _) => {
+                format!("exchanged token of credential {}", self.credential_name(id))
+            }
+            FetchKey::Introspection(id, _) => format!("introspection by issuer {}", issuer(id)),
         }
     }
 
@@ -343,45 +374,45 @@ impl Store {
     }
 
     /// Everything that this policy fetches, and what requests need beside it.
-    fn wants(&self) -> impl Iterator<Item = Want> + use<> {
+    fn fetch_keys(&self) -> impl Iterator<Item = FetchKey> + use<> {
         let policy = Rc::clone(&self.policy);
         let issuers = (0..policy.issuers.len()).map(IssuerId);
         let own = policy.credentials.iter().zip(0..).filter(|(credential, _)| credential.subject.is_none());
-        let own: Vec<Want> = own.map(|(_, id)| Want::Token(CredentialId(id))).collect();
+        let own: Vec<FetchKey> = own.map(|(_, id)| FetchKey::Token(CredentialId(id))).collect();
         let exchanged = self.credentials.iter().zip(0..).flat_map(|(state, id)| {
-            state.exchanges.asked().map(move |entry| Want::Exchanged(CredentialId(id), entry))
+            state.exchanges.queued().map(move |entry| FetchKey::Exchanged(CredentialId(id), entry))
         });
-        let exchanged: Vec<Want> = exchanged.collect();
-        let introspected: Vec<Want> = self.asked_of_issuers().collect();
+        let exchanged: Vec<FetchKey> = exchanged.collect();
+        let introspected: Vec<FetchKey> = self.queued_introspections().collect();
         let of_issuers = issuers.flat_map(move |id| {
             let issuer = policy.issuers.get(id.0);
-            let metadata = issuer.filter(|issuer| issuer.discovery.is_some()).map(|_| Want::Metadata(id));
+            let metadata = issuer.filter(|issuer| issuer.discovery.is_some()).map(|_| FetchKey::Metadata(id));
             let keys =
-                issuer.filter(|issuer| issuer.verifies && issuer.jwks.is_none()).map(|_| Want::Keys(id));
+                issuer.filter(|issuer| issuer.verifies && issuer.jwks.is_none()).map(|_| FetchKey::Keys(id));
             metadata.into_iter().chain(keys)
         });
         of_issuers.chain(own).chain(exchanged).chain(introspected)
     }
 
     /// A fetch is due when its lease says so and its endpoint is known.
-    fn is_due(&self, want: Want, now: Instant) -> bool {
+    fn is_due(&self, want: FetchKey, now: Instant) -> bool {
         let due = self.next_event_of(want, now).is_some_and(|at| at <= now);
-        due && !self.in_flight(want) && !self.is_taken(want, now)
+        due && !self.in_flight(want) && !self.is_locked_by_other(want, now)
     }
 
-    fn next_event_of(&self, want: Want, now: Instant) -> Option<Instant> {
+    fn next_event_of(&self, want: FetchKey, now: Instant) -> Option<Instant> {
         match want {
-            Want::Metadata(id) => self.issuers.get(id.0).map(|state| state.metadata.next_event()),
-            Want::Keys(id) => {
+            FetchKey::Metadata(id) => self.issuers.get(id.0).map(|state| state.metadata.next_event()),
+            FetchKey::Keys(id) => {
                 let state = self.issuers.get(id.0)?;
                 (state.keys.in_flight() || self.jwks_uri(id, now).is_some()).then(|| state.keys.next_event())
             }
-            Want::Token(id) => {
+            FetchKey::Token(id) => {
                 let state = self.token_state(want)?;
                 (state.lease.in_flight() || self.until_token_endpoint(id, now, Duration::ZERO).is_none())
                     .then(|| state.lease.next_event())
             }
-            Want::Exchanged(id, entry) => {
+            FetchKey::Exchanged(id, entry) => {
                 let state = self.token_state(want)?;
                 if state.lease.in_flight() {
                     return Some(state.lease.next_event());
@@ -391,41 +422,41 @@ impl Store {
                     .is_none()
                     .then(|| state.lease.next_event().max(not_before))
             }
-            Want::Introspection(id, entry) => self.next_event_of_answer(id, entry, now),
+            FetchKey::Introspection(id, entry) => self.next_event_of_answer(id, entry, now),
         }
     }
 
     /// How long a fetch that begins now may take; none if that is the issuer's `timeout` in any case.
-    fn fetch_timeout(&self, want: Want, now: Instant) -> Option<Duration> {
+    fn fetch_timeout(&self, want: FetchKey, now: Instant) -> Option<Duration> {
         Some(match want {
-            Want::Metadata(id) => self.issuers.get(id.0)?.metadata.fetch_timeout(now),
-            Want::Keys(id) => self.issuers.get(id.0)?.keys.fetch_timeout(now),
-            Want::Token(_) => self.token_state(want)?.lease.fetch_timeout(now),
-            Want::Exchanged(..) | Want::Introspection(..) => return None,
+            FetchKey::Metadata(id) => self.issuers.get(id.0)?.metadata.fetch_timeout(now),
+            FetchKey::Keys(id) => self.issuers.get(id.0)?.keys.fetch_timeout(now),
+            FetchKey::Token(_) => self.token_state(want)?.lease.fetch_timeout(now),
+            FetchKey::Exchanged(..) | FetchKey::Introspection(..) => return None,
         })
     }
 
-    fn in_flight(&self, want: Want) -> bool {
+    fn in_flight(&self, want: FetchKey) -> bool {
         match want {
-            Want::Metadata(id) => self.issuers.get(id.0).is_some_and(|state| state.metadata.in_flight()),
-            Want::Keys(id) => self.issuers.get(id.0).is_some_and(|state| state.keys.in_flight()),
-            Want::Token(_) | Want::Exchanged(..) => {
+            FetchKey::Metadata(id) => self.issuers.get(id.0).is_some_and(|state| state.metadata.in_flight()),
+            FetchKey::Keys(id) => self.issuers.get(id.0).is_some_and(|state| state.keys.in_flight()),
+            FetchKey::Token(_) | FetchKey::Exchanged(..) => {
                 self.token_state(want).is_some_and(|state| state.lease.in_flight())
             }
-            Want::Introspection(id, entry) => self.answer(id, entry).is_some_and(Lease::in_flight),
+            FetchKey::Introspection(id, entry) => self.answer(id, entry).is_some_and(Lease::in_flight),
         }
     }
 
-    fn call(&self, want: Want, at: Now, signer: &mut Signer) -> Option<Result<Call, Failure>> {
+    fn call(&self, want: FetchKey, at: Now, signer: &mut Signer) -> Option<Result<HttpCall, FetchError>> {
         let Now { instant: now, unix } = at;
         match want {
-            Want::Introspection(id, entry) => self.introspection_call(id, entry, at, signer),
-            Want::Metadata(id) => {
-                let place = self.issuers.get(id.0)?.place;
+            FetchKey::Introspection(id, entry) => self.introspection_call(id, entry, at, signer),
+            FetchKey::Metadata(id) => {
+                let place = self.issuers.get(id.0)?.metadata_location;
                 Some(Ok(self.policy.issuers.get(id.0)?.discovery.as_ref()?.call(place)))
             }
-            Want::Keys(id) => Some(Ok(self.keys_call(id, now)?)),
-            Want::Token(id) | Want::Exchanged(id, _) => self.token_call(want, id, now, unix, signer),
+            FetchKey::Keys(id) => Some(Ok(self.keys_call(id, now)?)),
+            FetchKey::Token(id) | FetchKey::Exchanged(id, _) => self.token_call(want, id, now, unix, signer),
         }
     }
 }
@@ -440,13 +471,13 @@ impl fmt::Debug for Store {
 }
 
 /// Ends a fetch with what its answer brings; tells the news, or the failure.
-fn settle<T>(
+fn finish_lease<T>(
     lease: &mut Lease<T>,
     attempt: Attempt,
     now: Instant,
-    read: Read<T>,
-    dice: &mut Dice,
-) -> Option<Result<String, Failure>> {
+    read: FetchResult<T>,
+    dice: &mut Rng,
+) -> Option<Result<String, FetchError>> {
     let (outcome, told) = match read {
         Ok((fresh, news)) => (Ok(fresh), Ok(news)),
         Err(failure) => (Err(failure.clone()), Err(failure)),

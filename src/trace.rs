@@ -7,26 +7,26 @@ use std::cell::RefCell;
 
 /// One step of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct DecisionStep {
     /// What was looked at.
-    pub what: &'static str,
+    pub check: &'static str,
     /// Whether it was as it has to be.
-    pub holds: bool,
+    pub passed: bool,
     /// What was found, and what it was compared with. Never a token.
     pub detail: String,
 }
 
 thread_local! {
-    static STEPS: RefCell<Option<Vec<Step>>> = const { RefCell::new(None) };
+    static STEPS: RefCell<Option<Vec<DecisionStep>>> = const { RefCell::new(None) };
 }
 
 /// A step has been taken.
 #[inline]
-pub fn tell(what: &'static str, holds: bool, detail: impl FnOnce() -> String) {
+pub fn record(what: &'static str, holds: bool, detail: impl FnOnce() -> String) {
     if cfg!(not(target_family = "wasm")) {
         STEPS.with_borrow_mut(|steps| {
             if let Some(steps) = steps {
-                steps.push(Step { what, holds, detail: detail() });
+                steps.push(DecisionStep { check: what, passed: holds, detail: detail() });
             }
         });
     }
@@ -34,14 +34,14 @@ pub fn tell(what: &'static str, holds: bool, detail: impl FnOnce() -> String) {
 
 /// Something is not as it has to be, if it is not; nothing is told if it is.
 #[inline]
-pub fn tell_if(fails: bool, what: &'static str, detail: impl FnOnce() -> String) {
+pub fn record_if(fails: bool, what: &'static str, detail: impl FnOnce() -> String) {
     if fails {
-        tell(what, false, detail);
+        record(what, false, detail);
     }
 }
 
 /// Runs something, and returns the steps that it told.
-pub fn listen<R>(run: impl FnOnce() -> R) -> (R, Vec<Step>) {
+pub fn capture<R>(run: impl FnOnce() -> R) -> (R, Vec<DecisionStep>) {
     STEPS.set(Some(Vec::new()));
     let result = run();
     (result, STEPS.take().unwrap_or_default())
@@ -53,12 +53,12 @@ mod tests {
 
     #[test]
     fn steps_are_told_to_whoever_listens_and_cost_nobody_else_a_text() {
-        tell("path", true, || panic!("nobody listens"));
-        let (result, steps) = listen(|| {
-            tell("path", false, || "/a".to_owned());
+        record("path", true, || panic!("nobody listens"));
+        let (result, steps) = capture(|| {
+            record("path", false, || "/a".to_owned());
             7
         });
         assert_eq!(result, 7);
-        assert_eq!(steps, [Step { what: "path", holds: false, detail: "/a".to_owned() }]);
+        assert_eq!(steps, [DecisionStep { check: "path", passed: false, detail: "/a".to_owned() }]);
     }
 }

@@ -1,12 +1,12 @@
 //! Roles and scopes: sets of names, found where the caller's provider writes them.
 
-use super::{Deny, glob};
+use super::{AccessDenied, glob};
 use crate::jwt::Caller;
 use serde_json::Value;
 
 /// Names that must stand, or must not stand, in one of a caller's sets.
 #[derive(Clone, Debug)]
-pub struct Names {
+pub struct NameCheck {
     /// Which set.
     pub source: Source,
     /// How many of them.
@@ -21,7 +21,7 @@ pub struct Names {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Roles that belong to no client: `realm_access.roles` (Keycloak).
-    RealmRoles,
+    Roles,
     /// Roles at this client: `resource_access.<client>.roles` (Keycloak).
     ClientRoles(String),
     /// Scopes (RFC 8693 section 4.2): a string of names with blanks between, or an array.
@@ -39,15 +39,15 @@ pub enum Quantifier {
     None,
 }
 
-impl Names {
-    pub(super) fn hold(&self, caller: &Caller) -> bool {
-        let set = self.source.of(caller);
+impl NameCheck {
+    pub(super) fn holds(&self, caller: &Caller) -> bool {
+        let set = self.source.lookup(caller);
         let has = |name: &String| set.is_some_and(|set| self.is_in(name, set));
         match self.quantifier {
             Quantifier::All => self.names.iter().all(has),
             Quantifier::Any => self.names.iter().any(has),
             // What cannot be read may hold any name.
-            Quantifier::None => set.is_none_or(|set| self.source.can_be(set)) && !self.names.iter().any(has),
+            Quantifier::None => set.is_none_or(|set| self.source.accepts(set)) && !self.names.iter().any(has),
         }
     }
 
@@ -61,9 +61,9 @@ impl Names {
     }
 
     #[inline(never)]
-    pub(super) fn deny(&self) -> Deny {
+    pub(super) fn denied(&self) -> AccessDenied {
         let (label, what) = match &self.source {
-            Source::RealmRoles => ("realm_role", "realm role".to_owned()),
+            Source::Roles => ("realm_role", "realm role".to_owned()),
             Source::ClientRoles(client) => ("client_role", format!("role of client {client}")),
             Source::Scopes => ("scope", "scope".to_owned()),
         };
@@ -76,12 +76,12 @@ impl Names {
         };
         // A pattern is nothing that can be asked for.
         let asked = self.source == Source::Scopes && self.quantifier != Quantifier::None && !self.glob;
-        Deny { sentence, label, scope: asked.then(|| self.names.join(" ")) }
+        AccessDenied { message: sentence, reason: label, scope: asked.then(|| self.names.join(" ")) }
     }
 }
 
 impl Source {
-    fn can_be(&self, set: &Value) -> bool {
+    fn accepts(&self, set: &Value) -> bool {
         match set {
             Value::Array(list) => list.iter().all(Value::is_string),
             Value::String(_) => *self == Self::Scopes,
@@ -90,10 +90,10 @@ impl Source {
     }
 
     /// The first that is there, as the caller's provider writes them.
-    fn of<'c>(&self, caller: &'c Caller) -> Option<&'c Value> {
+    fn lookup<'c>(&self, caller: &'c Caller) -> Option<&'c Value> {
         let layout = caller.layout();
         match self {
-            Self::RealmRoles => layout.realm_roles.iter().find_map(|path| caller.claim(path)),
+            Self::Roles => layout.roles.iter().find_map(|path| caller.claim(path)),
             Self::ClientRoles(client) => {
                 let (clients, roles) = layout.client_roles?;
                 caller.claim(&[clients, client, roles])
@@ -105,7 +105,7 @@ impl Source {
 
 /// Every role of a caller, and the client that it is a role of; realm roles are none's.
 pub fn roles(caller: &Caller) -> Vec<(Option<&str>, &str)> {
-    let mut roles: Vec<_> = listed(Source::RealmRoles.of(caller)).map(|role| (None, role)).collect();
+    let mut roles: Vec<_> = listed(Source::Roles.lookup(caller)).map(|role| (None, role)).collect();
     let Some((clients, member)) = caller.layout().client_roles else {
         return roles;
     };
@@ -117,7 +117,7 @@ pub fn roles(caller: &Caller) -> Vec<(Option<&str>, &str)> {
 
 /// Every scope of a caller.
 pub fn scopes(caller: &Caller) -> Vec<&str> {
-    match Source::Scopes.of(caller) {
+    match Source::Scopes.lookup(caller) {
         Some(Value::String(words)) => words.split(' ').filter(|word| !word.is_empty()).collect(),
         set => listed(set).collect(),
     }

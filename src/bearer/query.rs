@@ -1,73 +1,75 @@
 //! The query of a path: a parameter's value, and the path without some parameters, every other byte as it was.
 
-use super::{Absent, MAX_BYTES};
+use super::{ExtractError, MAX_BYTES};
 use std::borrow::Cow;
 
 /// The value of the one parameter of this name, decoded as forms are (RFC 6750 section 2.3).
-pub(super) fn value<'a>(path: &'a [u8], name: &str) -> Result<Cow<'a, [u8]>, Absent> {
-    let (_, query, _) = parts(path).ok_or(Absent::None)?;
+pub(super) fn value<'a>(path: &'a [u8], name: &str) -> Result<Cow<'a, [u8]>, ExtractError> {
+    let (_, query, _) = split_at_query(path).ok_or(ExtractError::Missing)?;
     if query.len() > MAX_BYTES {
-        return Err(Absent::TooLarge);
+        return Err(ExtractError::TooLarge);
     }
     let others = query.split(|byte| matches!(byte, b'&' | b';'));
-    if others.filter(|piece| !is(piece, name)).any(|piece| looks_like(piece, name)) || hides(query, name) {
-        return Err(Absent::Several);
+    if others.filter(|piece| !has_name(piece, name)).any(|piece| may_be_read_as(piece, name))
+        || may_hide(query, name)
+    {
+        return Err(ExtractError::Multiple);
     }
-    let mut values = pieces(query).filter(|piece| is(piece, name)).map(|piece| divided(piece).1);
-    let value = values.next().ok_or(Absent::None)?;
+    let mut values = parameters(query).filter(|piece| has_name(piece, name)).map(|piece| split_pair(piece).1);
+    let value = values.next().ok_or(ExtractError::Missing)?;
     if values.next().is_some() {
-        return Err(Absent::Several);
+        return Err(ExtractError::Multiple);
     }
     match value {
-        [] => Err(Absent::None),
+        [] => Err(ExtractError::Missing),
         value if value.iter().any(|byte| matches!(byte, b'%' | b'+')) => Ok(decoded(value).collect()),
         value => Ok(value.into()),
     }
 }
 
 /// Whether a parameter has this name, in whatever spelling.
-pub(super) fn is(piece: &[u8], name: &str) -> bool {
-    decoded(divided(piece).0).eq(name.bytes())
+pub(super) fn has_name(piece: &[u8], name: &str) -> bool {
+    decoded(split_pair(piece).0).eq(name.bytes())
 }
 
 /// Whether a parameter of this name stands behind a `;`, at which some servers divide too (HTML 4.01, appendix B.2.2).
-fn hides(query: &[u8], name: &str) -> bool {
-    pieces(query).any(|piece| piece.split(|byte| *byte == b';').skip(1).any(|part| is(part, name)))
+fn may_hide(query: &[u8], name: &str) -> bool {
+    parameters(query).any(|piece| piece.split(|byte| *byte == b';').skip(1).any(|part| has_name(part, name)))
 }
 
 /// Whether some server takes it for this parameter: PHP makes `access_token` of `access.token`, of `access[token`, and of
 /// ` access_token`; ASP.NET does not tell cases apart.
-fn looks_like(piece: &[u8], name: &str) -> bool {
+fn may_be_read_as(piece: &[u8], name: &str) -> bool {
     let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'_' };
-    let own: Vec<u8> = decoded(divided(piece).0).take_while(|byte| *byte != 0).collect();
+    let own: Vec<u8> = decoded(split_pair(piece).0).take_while(|byte| *byte != 0).collect();
     own.trim_ascii().iter().copied().map(fold).eq(name.bytes().map(fold))
 }
 
 /// The path without those parameters, and without the `?` if no other is left; none if there is none of them.
 pub(super) fn without(path: &[u8], gone: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
-    let (before, query, behind) = parts(path)?;
-    if !pieces(query).any(&gone) {
+    let (before, query, behind) = split_at_query(path)?;
+    if !parameters(query).any(&gone) {
         return None;
     }
-    let left = pieces(query).filter(|piece| !gone(piece)).collect::<Vec<_>>().join(&b'&');
+    let left = parameters(query).filter(|piece| !gone(piece)).collect::<Vec<_>>().join(&b'&');
     let mark: &[u8] = if left.is_empty() { b"" } else { b"?" };
     Some([before, mark, left.as_slice(), behind].concat())
 }
 
 /// What stands before the query's `?`, the query, and what stands behind it; none without a query.
-fn parts(path: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+fn split_at_query(path: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let end = path.iter().position(|byte| *byte == b'#').unwrap_or(path.len());
     let (path, behind) = path.split_at(end);
     let (before, query) = path.split_at(path.iter().position(|byte| *byte == b'?')?);
     Some((before, query.get(1..)?, behind))
 }
 
-fn pieces(query: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn parameters(query: &[u8]) -> impl Iterator<Item = &[u8]> {
     query.split(|byte| *byte == b'&')
 }
 
 /// Name and value.
-fn divided(piece: &[u8]) -> (&[u8], &[u8]) {
+fn split_pair(piece: &[u8]) -> (&[u8], &[u8]) {
     let end = piece.iter().position(|byte| *byte == b'=').unwrap_or(piece.len());
     let (name, value) = piece.split_at(end);
     (name, value.get(1..).unwrap_or_default())

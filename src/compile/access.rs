@@ -1,9 +1,11 @@
 //! What callers must be allowed: roles, scopes, conditions on claims, and how they go together.
 
 use super::Compiler;
-use crate::access::{EXACT, Names, Part, Quantifier, Requirement, Source, Test};
+use crate::access::{
+    ClaimTest, NameCheck, Quantifier, RequestAttribute, Requirement, SAFE_INTEGER_LIMIT, Source,
+};
 use crate::config::{self, Operand, Preset};
-use crate::layout::{self, Layout};
+use crate::layout::{self, ClaimLayout};
 use crate::located::{EMPTY_OBJECT, Path};
 use serde_json::{Number, Value};
 
@@ -12,7 +14,7 @@ use serde_json::{Number, Value};
 const MAX_NESTING: usize = 4;
 
 /// The same members of a rule's `require`, and of the objects in `any` and `all`.
-pub(super) struct Conditions<'a> {
+pub(super) struct ConditionFields<'a> {
     realm_roles: Option<&'a config::Names>,
     client_roles: &'a config::Entries<config::Names>,
     scopes: Option<&'a config::Names>,
@@ -21,7 +23,7 @@ pub(super) struct Conditions<'a> {
     all: Option<&'a [config::Conditions]>,
 }
 
-impl<'a> From<&'a config::Require> for Conditions<'a> {
+impl<'a> From<&'a config::Require> for ConditionFields<'a> {
     fn from(require: &'a config::Require) -> Self {
         let config::Require { realm_roles, client_roles, scopes, claims, any, all, .. } = require;
         let (realm_roles, scopes) = (realm_roles.as_ref(), scopes.as_ref());
@@ -30,7 +32,7 @@ impl<'a> From<&'a config::Require> for Conditions<'a> {
     }
 }
 
-impl<'a> From<&'a config::Conditions> for Conditions<'a> {
+impl<'a> From<&'a config::Conditions> for ConditionFields<'a> {
     fn from(conditions: &'a config::Conditions) -> Self {
         let config::Conditions { realm_roles, client_roles, scopes, claims, any, all } = conditions;
         let (realm_roles, scopes) = (realm_roles.as_ref(), scopes.as_ref());
@@ -40,7 +42,7 @@ impl<'a> From<&'a config::Conditions> for Conditions<'a> {
 }
 
 /// The layout that a preset means.
-pub(super) fn layout(preset: Preset) -> &'static Layout {
+pub(super) fn layout(preset: Preset) -> &'static ClaimLayout {
     match preset {
         Preset::Keycloak => &layout::KEYCLOAK,
         Preset::Auth0 => &layout::AUTH0,
@@ -55,7 +57,7 @@ pub(super) fn layout(preset: Preset) -> &'static Layout {
 impl Compiler<'_> {
     /// The layouts of those of these issuers that there are.
     #[inline(never)]
-    pub(super) fn layouts_of<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<&'static Layout> {
+    pub(super) fn layouts_of<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<&'static ClaimLayout> {
         let of = |name: &str| self.layouts.iter().find(|(own, _)| own == name).map(|(_, layout)| *layout);
         names.filter_map(of).collect()
     }
@@ -64,24 +66,24 @@ impl Compiler<'_> {
     pub(super) fn access(
         &mut self,
         path: &Path,
-        asked: &Conditions<'_>,
-        layouts: &[&'static Layout],
+        asked: &ConditionFields<'_>,
+        layouts: &[&'static ClaimLayout],
         depth: usize,
     ) -> Requirement {
         let mut access = Requirement::default();
         if let Some(names) = asked.realm_roles {
             let path = path.name("realm_roles");
-            self.known(&path, "realm roles", layouts, |layout| !layout.realm_roles.is_empty());
-            self.names(&path, &Source::RealmRoles, names, &mut access);
+            self.check_layouts(&path, "realm roles", layouts, |layout| !layout.roles.is_empty());
+            self.names(&path, &Source::Roles, names, &mut access);
         }
         for (client, names) in asked.client_roles.iter() {
             let path = path.name("client_roles");
-            self.known(&path, "client roles", layouts, |layout| layout.client_roles.is_some());
+            self.check_layouts(&path, "client roles", layouts, |layout| layout.client_roles.is_some());
             self.names(&path.name(client), &Source::ClientRoles(client.to_owned()), names, &mut access);
         }
         if let Some(names) = asked.scopes {
             let path = path.name("scopes");
-            self.known(&path, "scopes", layouts, |layout| !layout.scopes.is_empty());
+            self.check_layouts(&path, "scopes", layouts, |layout| !layout.scopes.is_empty());
             self.names(&path, &Source::Scopes, names, &mut access);
         }
         let claims = path.name("claims");
@@ -103,12 +105,12 @@ impl Compiler<'_> {
         &mut self,
         path: &Path,
         list: Option<&[config::Conditions]>,
-        layouts: &[&'static Layout],
+        layouts: &[&'static ClaimLayout],
         depth: usize,
     ) -> Vec<Requirement> {
         let list = list.unwrap_or_default();
         if depth >= MAX_NESTING && !list.is_empty() {
-            self.wrong(
+            self.error(
                 path,
                 &format!("nested deeper than {MAX_NESTING}, expected any and all at most so deep"),
             );
@@ -116,11 +118,12 @@ impl Compiler<'_> {
         }
         let mut requirements = Vec::new();
         for (index, conditions) in list.iter().enumerate() {
-            let (path, before) = (path.index(index), self.mistakes.len());
-            let access = self.access(&path, &Conditions::from(conditions), layouts, depth.saturating_add(1));
-            if access.is_empty() && self.mistakes.len() == before {
+            let (path, before) = (path.index(index), self.errors.len());
+            let access =
+                self.access(&path, &ConditionFields::from(conditions), layouts, depth.saturating_add(1));
+            if access.is_empty() && self.errors.len() == before {
                 // It would let everybody in. Nobody can write that, but much depends on it.
-                self.wrong_unless(vec![path.clone()], &path, EMPTY_OBJECT);
+                self.error_unless(vec![path.clone()], &path, EMPTY_OBJECT);
             }
             requirements.push(access);
         }
@@ -129,11 +132,17 @@ impl Compiler<'_> {
 
     /// One of the issuers must write down what is asked for.
     #[inline(never)]
-    fn known(&mut self, path: &Path, what: &str, layouts: &[&'static Layout], has: fn(&Layout) -> bool) {
+    fn check_layouts(
+        &mut self,
+        path: &Path,
+        what: &str,
+        layouts: &[&'static ClaimLayout],
+        has: fn(&ClaimLayout) -> bool,
+    ) {
         if let Some(layout) = layouts.first().filter(|_| !layouts.iter().any(|layout| has(layout))) {
             let fault =
                 format!("the preset {} has no {what}, expected claims, or another preset", layout.name);
-            self.wrong(path, &fault);
+            self.error(path, &fault);
         }
     }
 
@@ -148,11 +157,16 @@ impl Compiler<'_> {
         for (quantifier, list) in lists {
             let Some(list) = list else { continue };
             any = true;
-            access.names(Names { source: source.clone(), quantifier, names: list.clone(), glob: names.glob });
+            access.names(NameCheck {
+                source: source.clone(),
+                quantifier,
+                names: list.clone(),
+                glob: names.glob,
+            });
         }
         if !any {
             let fault = "empty, expected a list of names, or all_of, any_of, none_of";
-            self.wrong_unless(vec![path.clone()], path, fault);
+            self.error_unless(vec![path.clone()], path, fault);
         }
     }
 
@@ -161,15 +175,15 @@ impl Compiler<'_> {
         let claim = condition.claim.as_ref().map(|claim| claim.0.clone()).unwrap_or_default();
         if claim.is_empty() || claim.iter().any(String::is_empty) {
             let fault = "missing, or an empty name in it, expected a claim such as \"tenant\" or [\"kubernetes.io\", \"namespace\"]";
-            self.wrong_unless(vec![path.name("claim")], &path.name("claim"), fault);
+            self.error_unless(vec![path.name("claim")], &path.name("claim"), fault);
         }
         let tests = self.tests(path, condition);
         if tests.is_empty() {
             let fault = "no condition, expected one of equals, one_of, contains, prefix, glob, exists, at_least, at_most";
-            self.wrong_unless(vec![path.clone()], path, fault);
+            self.error_unless(vec![path.clone()], path, fault);
         }
-        if tests.len() > 1 && tests.contains(&Test::Exists(false)) {
-            self.wrong(path, "exists: false beside another condition, expected it alone");
+        if tests.len() > 1 && tests.contains(&ClaimTest::Exists(false)) {
+            self.error(path, "exists: false beside another condition, expected it alone");
         }
         for test in tests {
             access.claim(claim.clone(), test);
@@ -177,7 +191,7 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn tests(&mut self, path: &Path, condition: &config::ClaimCondition) -> Vec<Test> {
+    fn tests(&mut self, path: &Path, condition: &config::ClaimCondition) -> Vec<ClaimTest> {
         let mut tests = Vec::new();
         let number = |number: &Number| Value::Number(number.clone());
         let literals: [(&str, Vec<Value>); 5] = [
@@ -190,35 +204,35 @@ impl Compiler<'_> {
         for (member, values) in literals {
             if values.iter().any(is_inexact) {
                 let fault = "a number that cannot be told from its neighbours, expected a whole one, or a fraction below 2^53";
-                self.wrong(&path.name(member), fault);
+                self.error(&path.name(member), fault);
             }
         }
         match &condition.equals {
-            Some(Operand::Literal(value)) => tests.push(Test::Equals(value.clone())),
+            Some(Operand::Literal(value)) => tests.push(ClaimTest::Equals(value.clone())),
             Some(Operand::Header(name)) => {
-                tests.push(Test::Same(Part::Header(
+                tests.push(ClaimTest::EqualsAttribute(RequestAttribute::Header(
                     self.header_to_compare(&path.name("equals").name("header"), name),
                 )));
             }
             Some(Operand::Path(name)) => {
-                if !self.places.contains(name) {
+                if !self.capture_names.contains(name) {
                     let fault = format!("{name:?}, expected the name of a place in the rule's path_template");
-                    self.wrong(&path.name("equals").name("path"), &fault);
+                    self.error(&path.name("equals").name("path"), &fault);
                 }
-                tests.push(Test::Same(Part::Path(name.as_str().into())));
+                tests.push(ClaimTest::EqualsAttribute(RequestAttribute::Path(name.as_str().into())));
             }
-            Some(Operand::Host) => tests.push(Test::Same(Part::Host)),
+            Some(Operand::Host) => tests.push(ClaimTest::EqualsAttribute(RequestAttribute::Host)),
             None => {}
         }
         if let Some(list) = &condition.one_of {
-            tests.push(Test::OneOf(list.iter().map(|scalar| scalar.0.clone()).collect()));
+            tests.push(ClaimTest::OneOf(list.iter().map(|scalar| scalar.0.clone()).collect()));
         }
-        tests.extend(condition.contains.clone().map(|scalar| Test::Contains(scalar.0)));
-        tests.extend(condition.prefix.clone().map(Test::Prefix));
-        tests.extend(condition.glob.clone().map(Test::Glob));
-        tests.extend(condition.exists.map(Test::Exists));
-        tests.extend(condition.at_least.clone().map(Test::AtLeast));
-        tests.extend(condition.at_most.clone().map(Test::AtMost));
+        tests.extend(condition.contains.clone().map(|scalar| ClaimTest::Contains(scalar.0)));
+        tests.extend(condition.prefix.clone().map(ClaimTest::Prefix));
+        tests.extend(condition.glob.clone().map(ClaimTest::Glob));
+        tests.extend(condition.exists.map(ClaimTest::Exists));
+        tests.extend(condition.at_least.clone().map(ClaimTest::AtLeast));
+        tests.extend(condition.at_most.clone().map(ClaimTest::AtMost));
         tests
     }
 }
@@ -232,7 +246,7 @@ fn literal(operand: &Operand) -> Option<&Value> {
 
 /// A double that may stand for several numbers.
 fn is_inexact(value: &Value) -> bool {
-    value
-        .as_number()
-        .is_some_and(|number| number.is_f64() && number.as_f64().is_none_or(|value| value.abs() >= EXACT))
+    value.as_number().is_some_and(|number| {
+        number.is_f64() && number.as_f64().is_none_or(|value| value.abs() >= SAFE_INTEGER_LIMIT)
+    })
 }

@@ -1,39 +1,39 @@
 //! How callers are refused, and what the resource says of itself.
 
 use super::issuer::names_of;
-use super::{Compiler, Uses};
+use super::{Compiler, IssuerUses};
 use crate::config::{self, Config};
 use crate::discovery::Url;
 use crate::dpop::shown;
 use crate::located::Path;
-use crate::reply::Manner;
+use crate::reply::RefusalFormat;
 use crate::resource::{Resource, WELL_KNOWN};
 use crate::route;
 use serde_json::{Map, Value, json};
 
 impl Compiler<'_> {
     #[inline(never)]
-    pub(super) fn manner(
+    pub(super) fn refusal_format(
         &mut self,
         path: &Path,
         config: &Config,
         inbound: &config::Inbound,
-    ) -> (Manner, Option<Resource>) {
-        let default = Manner::default();
+    ) -> (RefusalFormat, Option<Resource>) {
+        let default = RefusalFormat::default();
         let realm = inbound.realm.clone().unwrap_or(default.realm);
         if !realm.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte)) {
-            self.wrong(
+            self.error(
                 &path.name("realm"),
                 "characters that a header cannot quote, expected printable ASCII without \" and \\",
             );
         }
         let problem = inbound.answers == config::Answers::Problem;
         let metadata = inbound.resource_metadata.as_ref();
-        let bound = bindings(inbound);
+        let bound = binding_metadata(inbound);
         let resource = metadata
             .and_then(|metadata| self.resource(&path.name("resource_metadata"), config, metadata, bound));
         let (resource_metadata, resource) = resource.unzip();
-        (Manner { realm, problem, resource_metadata }, resource)
+        (RefusalFormat { realm, problem, resource_metadata }, resource)
     }
 
     /// The place of the document, and what is there.
@@ -54,17 +54,17 @@ impl Compiler<'_> {
             let fault = format!(
                 "{identifier:?}, expected the resource's https URL, without a query, its path in normal form"
             );
-            self.wrong_unless(vec![path.clone()], &path.name("resource"), &fault);
+            self.error_unless(vec![path.clone()], &path.name("resource"), &fault);
         }
         let mut servers = metadata.authorization_servers.clone();
         for (index, server) in servers.iter().enumerate() {
             if Url::parse(server).is_none() {
                 let fault = format!("{server:?}, expected the http(s) URL of an issuer");
-                self.wrong(&path.name("authorization_servers").index(index), &fault);
+                self.error(&path.name("authorization_servers").index(index), &fault);
             }
         }
         if servers.is_empty() {
-            let uses = Uses::of(config);
+            let uses = IssuerUses::of(config);
             let verifying = config.issuers.iter().filter(|(name, _)| uses.verifying.contains(name));
             servers.extend(verifying.flat_map(|(_, issuer)| names_of(issuer)).map(|name| name.iss));
         }
@@ -91,7 +91,7 @@ impl Compiler<'_> {
 
 /// What is said of tokens that are bound to keys (RFC 9728 section 2).
 #[inline(never)]
-fn bindings(inbound: &config::Inbound) -> Vec<(&'static str, Value)> {
+fn binding_metadata(inbound: &config::Inbound) -> Vec<(&'static str, Value)> {
     let requires = inbound.rules.iter().filter_map(|rule| rule.require.as_ref());
     let bound: Vec<_> = requires.map(|require| require.bound.unwrap_or_default()).collect();
     let mut members = Vec::new();

@@ -16,7 +16,7 @@ impl Compiler<'_> {
         written: &config::Credential,
         issuer: Option<&str>,
     ) -> Option<Vec<ClientAuth>> {
-        self.idle(path, written);
+        self.reject_unused_fields(path, written);
         let audience = written.assertion_audience.as_deref().or(issuer).unwrap_or_default();
         let by: fn(Secret, &str) -> ClientAuth = match written.auth_method {
             AuthMethod::ClientSecretBasic => |secret, _| ClientAuth::Basic(secret),
@@ -37,7 +37,7 @@ impl Compiler<'_> {
 
     /// What was written for another way to authenticate would be forgotten without a word.
     #[inline(never)]
-    fn idle(&mut self, path: &Path, written: &config::Credential) {
+    fn reject_unused_fields(&mut self, path: &Path, written: &config::Credential) {
         let (by_secret, by_key) = match written.auth_method {
             AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost | AuthMethod::ClientSecretJwt => {
                 (true, false)
@@ -61,7 +61,7 @@ impl Compiler<'_> {
         ] {
             if idle {
                 let fault = format!("not for this grant_type, expected {grant_type}");
-                self.wrong_unless(vec![path.name("grant_type")], &path.name(member), &fault);
+                self.error_unless(vec![path.name("grant_type")], &path.name(member), &fault);
             }
         }
         for (member, idle, methods) in [
@@ -82,7 +82,7 @@ impl Compiler<'_> {
             if idle {
                 let fault = format!("not for this auth_method, expected {methods}");
                 let unless = vec![path.name("auth_method"), path.name("grant_type")];
-                self.wrong_unless(unless, &path.name(member), &fault);
+                self.error_unless(unless, &path.name(member), &fault);
             }
         }
     }
@@ -93,17 +93,21 @@ impl Compiler<'_> {
         match written {
             None => {
                 let fault = "missing, expected {\"env\": \"NAME\"}";
-                self.wrong_unless(vec![path.name("auth_method")], &place, fault);
+                self.error_unless(vec![path.name("auth_method")], &place, fault);
                 None
             }
-            Some(config::Secrets::One(secret)) => self.text(&place, secret).map(|secret| vec![secret]),
+            Some(config::Secrets::One(secret)) => {
+                self.secret_value(&place, secret).map(|secret| vec![secret])
+            }
             Some(config::Secrets::AnyOf(list)) => {
                 if list.len() > MAX_SECRETS {
                     let fault = format!("{} secrets, expected at most {MAX_SECRETS}", list.len());
-                    self.wrong(&place, &fault);
+                    self.error(&place, &fault);
                 }
-                let texts =
-                    list.iter().enumerate().map(|(index, secret)| self.text(&place.index(index), secret));
+                let texts = list
+                    .iter()
+                    .enumerate()
+                    .map(|(index, secret)| self.secret_value(&place.index(index), secret));
                 // All of them, so that every mistake is told.
                 texts.collect::<Vec<_>>().into_iter().collect()
             }
@@ -115,7 +119,7 @@ impl Compiler<'_> {
         let place = path.name("private_key");
         if matches!(written.assertion_algorithm, Some(config::AssertionAlgorithm::PS256)) {
             let fault = "PS256, which Envoy does not sign, expected RS256 for an RSA key";
-            self.wrong(&path.name("assertion_algorithm"), fault);
+            self.error(&path.name("assertion_algorithm"), fault);
             return None;
         }
         let algorithm = written.assertion_algorithm.map(|algorithm| match algorithm {
@@ -124,15 +128,15 @@ impl Compiler<'_> {
             config::AssertionAlgorithm::EdDSA => Algorithm::EdDsa,
         });
         let Some(key) = &written.private_key else {
-            self.wrong(&place, "missing, expected {\"env\": \"NAME\"} of a key in PEM or as a JWK");
+            self.error(&place, "missing, expected {\"env\": \"NAME\"} of a key in PEM or as a JWK");
             return None;
         };
-        let text = self.text(&place, key)?;
+        let text = self.secret_value(&place, key)?;
         match PrivateKey::read(&text, algorithm) {
             Ok(key) => Some(key.named(written.kid.clone())),
             Err(error) => {
                 let fault = format!("{error}, expected an RSA, P-256 or Ed25519 key in PEM or as a JWK");
-                self.wrong(&place, &fault);
+                self.error(&place, &fault);
                 None
             }
         }
@@ -140,7 +144,7 @@ impl Compiler<'_> {
 
     /// What a secret stands for.
     #[inline(never)]
-    pub(super) fn text(&mut self, path: &Path, written: &config::Secret) -> Option<String> {
+    pub(super) fn secret_value(&mut self, path: &Path, written: &config::Secret) -> Option<String> {
         match written {
             config::Secret::Inline(secret) => Some(secret.clone()),
             config::Secret::Env(name) => self.variable(path, name),
@@ -149,7 +153,7 @@ impl Compiler<'_> {
 
     /// What a text that may stand in the environment is; of one that is empty there is nothing.
     #[inline(never)]
-    pub(super) fn setting(&mut self, path: &Path, written: Option<&config::Setting>) -> Option<String> {
+    pub(super) fn setting_value(&mut self, path: &Path, written: Option<&config::Setting>) -> Option<String> {
         match written? {
             config::Setting::Text(text) => Some(text.clone()),
             config::Setting::Env(name) => self.variable(path, name),
@@ -164,7 +168,7 @@ impl Compiler<'_> {
             let fault = format!(
                 "environment variable {name} is not set, expected it in Envoy's environment and in the plugin's host_env_keys"
             );
-            self.wrong(&path.name("env"), &fault);
+            self.error(&path.name("env"), &fault);
         }
         value
     }
@@ -179,9 +183,9 @@ impl Compiler<'_> {
     ) -> Option<String> {
         let path = path.name("client_id");
         let by_cluster = method == AuthMethod::None;
-        let id = self.setting(&path, written);
+        let id = self.setting_value(&path, written);
         if id.is_none() && !by_cluster && !matches!(written, Some(config::Setting::Env(_))) {
-            self.wrong(&path, "missing, expected the client's id at the issuer");
+            self.error(&path, "missing, expected the client's id at the issuer");
         }
         id
     }

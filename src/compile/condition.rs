@@ -1,28 +1,30 @@
 //! Which requests a rule is for: hosts, paths and methods in the form in which requests are compared with them.
 
 use super::Compiler;
-use crate::bearer::is_token;
+use crate::bearer::is_tchar;
 use crate::config;
 use crate::located::Path;
-use crate::route::{self, HeaderMatch, Host, Match, PathMatch, PathReadings, Segment, Template};
+use crate::route::{
+    self, HeaderMatch, HostMatch, PathMatch, PathReadings, RequestMatcher, Template, TemplateSegment,
+};
 use std::rc::Rc;
 
 impl Compiler<'_> {
     #[inline(never)]
-    pub(super) fn matches_inbound(&mut self, path: &Path, written: &config::Match) -> Match {
+    pub(super) fn inbound_matcher(&mut self, path: &Path, written: &config::Match) -> RequestMatcher {
         if written.cluster.is_some() {
             let fault = "not for inbound rules, expected a host, a path or headers (Envoy may change the cluster later)";
-            self.wrong(&path.name("cluster"), fault);
+            self.error(&path.name("cluster"), fault);
         }
-        self.matches(path, written)
+        self.request_matcher(path, written)
     }
 
     #[inline(never)]
-    pub(super) fn matches(&mut self, path: &Path, written: &config::Match) -> Match {
+    pub(super) fn request_matcher(&mut self, path: &Path, written: &config::Match) -> RequestMatcher {
         let host = written.host.as_deref().and_then(|host| self.host(&path.name("host"), host));
         let paths = [&written.path, &written.path_prefix, &written.path_template];
         if paths.into_iter().flatten().count() > 1 {
-            self.wrong(path, "several of path, path_prefix and path_template, expected one of them");
+            self.error(path, "several of path, path_prefix and path_template, expected one of them");
         }
         let exact = written.path.as_deref().and_then(|text| self.literal(&path.name("path"), text));
         let prefix =
@@ -32,7 +34,7 @@ impl Compiler<'_> {
         for (index, method) in written.methods.iter().enumerate() {
             if !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
                 let fault = format!("{method:?}, expected an upper-case method such as \"GET\"");
-                self.wrong(&path.name("methods").index(index), &fault);
+                self.error(&path.name("methods").index(index), &fault);
             }
         }
         let mut headers = Vec::new();
@@ -55,21 +57,21 @@ impl Compiler<'_> {
         if has(&methods, "GET") && !has(&methods, "HEAD") {
             methods.push("HEAD".to_owned());
         }
-        Match { host, path, methods, headers, cluster }
+        RequestMatcher { host, path, methods, headers, cluster }
     }
 
     /// A header that a request may have, in lower case.
     #[inline(never)]
     pub(super) fn header_to_compare(&mut self, path: &Path, name: &str) -> Rc<str> {
         let pseudo = matches!(name, ":authority" | ":method" | ":path" | "host");
-        if pseudo || name.is_empty() || !name.bytes().all(is_token) {
-            self.wrong(path, "no header that can be matched, expected the name of one other than host");
+        if pseudo || name.is_empty() || !name.bytes().all(is_tchar) {
+            self.error(path, "no header that can be matched, expected the name of one other than host");
         }
         name.to_ascii_lowercase().into()
     }
 
     #[inline(never)]
-    fn host(&mut self, path: &Path, text: &str) -> Option<Host> {
+    fn host(&mut self, path: &Path, text: &str) -> Option<HostMatch> {
         let lower = text.to_ascii_lowercase();
         let suffix = lower.strip_prefix('*');
         let name = suffix.unwrap_or(&lower);
@@ -77,10 +79,15 @@ impl Compiler<'_> {
             && name.starts_with('.') == suffix.is_some()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
         if !sound {
-            self.wrong(path, &format!("{text:?}, expected a host such as \"svc\" or \"*.example.com\""));
+            self.error(path, &format!("{text:?}, expected a host such as \"svc\" or \"*.example.com\""));
             return None;
         }
-        Some(suffix.map_or_else(|| Host::Exact(lower.clone()), |suffix| Host::Suffix(suffix.to_owned())))
+        Some(
+            suffix.map_or_else(
+                || HostMatch::Exact(lower.clone()),
+                |suffix| HostMatch::Suffix(suffix.to_owned()),
+            ),
+        )
     }
 
     /// A path of a rule must be in normal form itself, or it would never match. The slash at its end is left out.
@@ -90,18 +97,18 @@ impl Compiler<'_> {
             Ok(normal) if *normal == *text.as_bytes() => {
                 if PathReadings::of(text.as_bytes()).is_ok_and(|readings| readings.count() > 1) {
                     let fault = format!("{text:?}, expected a path that all servers read alike");
-                    self.wrong(path, &fault);
+                    self.error(path, &fault);
                 }
                 return Some(normal.strip_suffix(b"/").unwrap_or(&normal).to_vec());
             }
             Ok(normal) => {
-                self.wrong(
+                self.error(
                     path,
                     &format!("{text:?}, expected its normal form {:?}", String::from_utf8_lossy(&normal)),
                 );
             }
-            Err(route::Ambiguous) => self
-                .wrong(path, &format!("{text:?}, expected a path that starts with / and needs no encoding")),
+            Err(route::AmbiguousPath) => self
+                .error(path, &format!("{text:?}, expected a path that starts with / and needs no encoding")),
         }
         None
     }
@@ -110,7 +117,7 @@ impl Compiler<'_> {
     #[inline(never)]
     fn literal(&mut self, path: &Path, text: &str) -> Option<Vec<u8>> {
         if text.contains(['{', '}']) {
-            self.wrong(path, &format!("{text:?}, expected path_template for a path with places"));
+            self.error(path, &format!("{text:?}, expected path_template for a path with places"));
         }
         self.path(path, text)
     }
@@ -136,29 +143,29 @@ impl Compiler<'_> {
                         let fault = format!(
                             "{literal:?}, expected a text, a name in braces, * or, at the end, ** between slashes"
                         );
-                        self.wrong(path, &fault);
+                        self.error(path, &fault);
                     }
-                    segments.push(Segment::Literal(literal.into()));
+                    segments.push(TemplateSegment::Literal(literal.into()));
                     continue;
                 }
             };
             if rest && written.peek().is_some() {
-                self.wrong(path, &format!("{segment:?} in the middle, expected it at the end only"));
+                self.error(path, &format!("{segment:?} in the middle, expected it at the end only"));
             }
             if let Some(name) = name {
                 let sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
                 if name.is_empty() || !name.bytes().all(sound) {
                     let fault =
                         format!("{segment:?}, expected a name of letters, digits and _ in the braces");
-                    self.wrong(path, &fault);
+                    self.error(path, &fault);
                 }
                 if names.contains(&name) {
-                    self.wrong(path, &format!("{segment:?}, expected another name, as this one is taken"));
+                    self.error(path, &format!("{segment:?}, expected another name, as this one is taken"));
                 }
                 names.push(name);
             }
             let name = name.map(Rc::from);
-            segments.push(if rest { Segment::Rest(name) } else { Segment::One(name) });
+            segments.push(if rest { TemplateSegment::Rest(name) } else { TemplateSegment::One(name) });
         }
         Some(Template::new(segments))
     }
@@ -168,10 +175,10 @@ impl Compiler<'_> {
         // Envoy's pseudo headers are not ours to set.
         let reserved = ["host", "content-length", "transfer-encoding", "connection", "te", "upgrade"];
         if text.is_empty()
-            || !text.bytes().all(is_token)
+            || !text.bytes().all(is_tchar)
             || reserved.contains(&text.to_ascii_lowercase().as_str())
         {
-            self.wrong(path, &format!("{text:?}, expected the name of a header that may be set"));
+            self.error(path, &format!("{text:?}, expected the name of a header that may be set"));
         }
         text.to_ascii_lowercase().into()
     }

@@ -1,10 +1,10 @@
 //! What a service is told of its caller, and in which headers.
 
 use super::Compiler;
-use crate::bound::{Certificate, XFCC};
+use crate::bound::{CertificateSource, XFCC};
 use crate::config;
 use crate::located::Path;
-use crate::policy::{DECISION, Mode, Rule};
+use crate::policy::{DECISION, InboundRule, Mode};
 use crate::route::OVERRIDE_HEADERS;
 use std::rc::Rc;
 
@@ -19,17 +19,17 @@ impl Compiler<'_> {
         for (header, claim) in rule.claims_to_headers.iter() {
             let path = path.name("claims_to_headers").name(header);
             if claim.0.iter().any(String::is_empty) || claim.0.is_empty() {
-                self.wrong(&path, "an empty name in the claim's path, expected a claim such as \"sub\"");
+                self.error(&path, "an empty name in the claim's path, expected a claim such as \"sub\"");
             }
             if rule.allow {
-                self.wrong(
+                self.error(
                     &path,
                     "a rule with allow has no caller, expected claims_to_headers beside require only",
                 );
             }
             let header = self.header(&path, header);
             if *header == *DECISION {
-                self.wrong(&path, "a header that tells of decisions, expected another one");
+                self.error(&path, "a header that tells of decisions, expected another one");
             }
             claims_to_headers.push((header, claim.0.clone()));
         }
@@ -41,16 +41,16 @@ impl Compiler<'_> {
         let own = path.name("payload_header");
         let header = self.header(&own, rule.payload_header.as_deref()?);
         if rule.allow {
-            self.wrong(&own, "a rule with allow has no caller, expected payload_header beside require only");
+            self.error(&own, "a rule with allow has no caller, expected payload_header beside require only");
         }
         if *header == *"authorization" {
-            self.wrong(&own, "the token's own header, expected another one");
+            self.error(&own, "the token's own header, expected another one");
         }
         if *header == *DECISION {
-            self.wrong(&own, "a header that tells of decisions, expected another one");
+            self.error(&own, "a header that tells of decisions, expected another one");
         }
         if rule.claims_to_headers.names().any(|name| name.eq_ignore_ascii_case(&header)) {
-            self.wrong(&own, &format!("{header:?} is one of claims_to_headers, expected another one"));
+            self.error(&own, &format!("{header:?} is one of claims_to_headers, expected another one"));
         }
         Some(header)
     }
@@ -58,18 +58,21 @@ impl Compiler<'_> {
 
 /// The headers that decisions depend on, each once.
 #[inline(never)]
-pub(super) fn judged_headers(rules: &[Rule]) -> Vec<Rc<str>> {
+pub(super) fn decision_headers(rules: &[InboundRule]) -> Vec<Rc<str>> {
     let mut judged: Vec<Rc<str>> = Vec::new();
     for rule in rules {
-        judged.extend(rule.matches.headers.iter().map(|(name, _)| Rc::clone(name)));
-        judged.extend(rule.tokens.iter().filter_map(|place| place.at.header().cloned()));
+        judged.extend(rule.matcher.headers.iter().map(|(name, _)| Rc::clone(name)));
+        judged.extend(rule.token_locations.iter().filter_map(|place| place.source.header().cloned()));
         if let Some(require) = &rule.require {
             judged.extend(require.access.compared_headers());
-            if require.bound.is_some_and(|bound| bound.certificate == Some(Certificate::Forwarded)) {
+            if require
+                .token_binding
+                .is_some_and(|bound| bound.certificate == Some(CertificateSource::Forwarded))
+            {
                 judged.push(Rc::from(XFCC));
             }
         }
-        if !rule.matches.methods.is_empty() || rule.cors_preflight {
+        if !rule.matcher.methods.is_empty() || rule.cors_preflight {
             judged.extend(OVERRIDE_HEADERS.map(Rc::from));
         }
     }
@@ -80,7 +83,7 @@ pub(super) fn judged_headers(rules: &[Rule]) -> Vec<Rc<str>> {
 
 /// The headers that only we may set, each once.
 #[inline(never)]
-pub(super) fn own_headers(rules: &[Rule]) -> Vec<Rc<str>> {
+pub(super) fn reserved_headers(rules: &[InboundRule]) -> Vec<Rc<str>> {
     let mut own: Vec<Rc<str>> = Vec::new();
     for rule in rules {
         let claims = rule.claims_to_headers.iter().map(|(header, _)| header);

@@ -7,33 +7,34 @@ use crate::mistake;
 use std::rc::Rc;
 
 /// Names that others may refer to.
-pub(super) struct Names {
-    known: Vec<String>,
+pub(super) struct DeclaredNames {
+    declared: Vec<String>,
     /// Those whose own mistake has been told: a reference to them is not another one.
-    broken: Vec<String>,
+    invalid: Vec<String>,
     /// Not even the names could be read.
-    lost: bool,
+    unreadable: bool,
 }
 
-impl Names {
+impl DeclaredNames {
     pub(super) fn of<'n>(
-        read: &mistake::Read<Config>,
+        read: &mistake::ReadConfig<Config>,
         object: &str,
         known: impl Iterator<Item = &'n str>,
     ) -> Self {
-        let (broken, lost) = (read.removed_from(object), read.has_lost(object));
-        Self { known: known.map(str::to_owned).collect(), broken, lost }
+        let (broken, lost) = (read.removed_from(object), read.was_removed(object));
+        Self { declared: known.map(str::to_owned).collect(), invalid: broken, unreadable: lost }
     }
 
     /// The place of a name, or what is wrong with it.
-    pub(super) fn place(&self, name: Option<&str>, kind: &str) -> Result<usize, Option<String>> {
-        if let Some(place) = name.and_then(|name| self.known.iter().position(|known| known == name)) {
+    pub(super) fn index_of(&self, name: Option<&str>, kind: &str) -> Result<usize, Option<String>> {
+        if let Some(place) = name.and_then(|name| self.declared.iter().position(|known| known == name)) {
             return Ok(place);
         }
-        let told = self.lost || name.is_some_and(|name| self.broken.iter().any(|broken| broken == name));
+        let told =
+            self.unreadable || name.is_some_and(|name| self.invalid.iter().any(|broken| broken == name));
         Err((!told).then(|| {
             let found = name.map_or_else(|| "missing".to_owned(), |name| format!("{name:?} is not {kind}"));
-            let known = self.known.join(", ").replace(|c: char| c.is_ascii_control(), "?");
+            let known = self.declared.join(", ").replace(|c: char| c.is_ascii_control(), "?");
             format!("{found}, expected one of: {known}")
         }))
     }
@@ -42,7 +43,7 @@ impl Names {
 impl Compiler<'_> {
     /// Names that the operator gave, or that follow from positions.
     #[inline(never)]
-    pub(super) fn distinct<'n>(&mut self, path: &Path, names: impl Iterator<Item = Option<&'n str>>) {
+    pub(super) fn check_distinct<'n>(&mut self, path: &Path, names: impl Iterator<Item = Option<&'n str>>) {
         let mut seen: Vec<(Rc<str>, bool)> = Vec::new();
         for (index, written) in names.enumerate() {
             let name = rule_name(written, index);
@@ -52,7 +53,7 @@ impl Compiler<'_> {
             let unless = if twice == Some(true) { Vec::new() } else { vec![path.clone()] };
             if twice.is_some() {
                 let fault = format!("{name:?} twice, expected distinct names");
-                self.wrong_unless(unless, &path.index(index).name("name"), &fault);
+                self.error_unless(unless, &path.index(index).name("name"), &fault);
             }
             seen.push((name, written.is_some()));
         }

@@ -5,19 +5,24 @@ use crate::config;
 use crate::discovery::Url;
 use crate::dpop;
 use crate::located::Path;
-use crate::policy::Proof;
+use crate::policy::DpopTarget;
 use std::rc::Rc;
 
 impl Compiler<'_> {
     /// A bound token has one place and one scheme (RFC 9449 section 7.1), and is of no use anywhere without its proof.
     #[inline(never)]
-    pub(super) fn proof(&mut self, path: &Path, rule: &config::OutboundRule, dpop: bool) -> Option<Proof> {
+    pub(super) fn dpop_target(
+        &mut self,
+        path: &Path,
+        rule: &config::OutboundRule,
+        dpop: bool,
+    ) -> Option<DpopTarget> {
         // Of a rule that leaves the choice to the route, `dpop` says that it may choose one that has it.
         let origin = rule.dpop_origin.as_deref();
         if !dpop {
             if origin.is_some() {
                 let fault = "the credential has no dpop, expected dpop: true there, or no dpop_origin";
-                self.wrong_unless(vec![path.name("credential")], &path.name("dpop_origin"), fault);
+                self.error_unless(vec![path.name("credential")], &path.name("dpop_origin"), fault);
             }
             return None;
         }
@@ -28,7 +33,7 @@ impl Compiler<'_> {
         ] {
             if contrary {
                 let fault = "the credential has dpop, expected its token in Authorization: DPoP alone";
-                self.wrong(&path.name(member), fault);
+                self.error(&path.name(member), fault);
             }
         }
         let parsed = origin.map(|text| origin_of(text).map(Rc::from));
@@ -37,9 +42,9 @@ impl Compiler<'_> {
                 "{:?}, expected an origin such as \"https://api.example.com\"",
                 origin.unwrap_or_default()
             );
-            self.wrong(&path.name("dpop_origin"), &fault);
+            self.error(&path.name("dpop_origin"), &fault);
         }
-        Some(Proof { origin: parsed.flatten() })
+        Some(DpopTarget { origin: parsed.flatten() })
     }
 }
 

@@ -3,8 +3,8 @@
 use super::Compiler;
 use crate::config::{self, Config};
 use crate::located::Path;
-use crate::mistake::Mistake;
-use crate::policy::{Policy, Reach, SealingKey, Sharing};
+use crate::mistake::ConfigError;
+use crate::policy::{Policy, Sharing, SharingKey, SharingScope};
 
 /// 256 bits in hexadecimal are 64 characters, in base64 44; 32 of either are at least 128 bits.
 pub(super) const MIN_SECRET: usize = 32;
@@ -16,18 +16,21 @@ impl Compiler<'_> {
         match (config.sharing, &config.sealing_key) {
             (Some(config::Sharing::Sealed), written) => {
                 if written.is_none() {
-                    self.wrong(&path, "missing, expected {\"env\": \"NAME\"}");
+                    self.error(&path, "missing, expected {\"env\": \"NAME\"}");
                 }
-                let key = written.as_ref().and_then(|written| self.text(&path, written)).unwrap_or_default();
+                let key = written
+                    .as_ref()
+                    .and_then(|written| self.secret_value(&path, written))
+                    .unwrap_or_default();
                 if written.is_some() && !key.is_empty() && key.len() < MIN_SECRET {
-                    self.wrong(
+                    self.error(
                         &path,
                         "too short, expected at least 32 characters (`openssl rand -base64 32`)",
                     );
                 }
-                return Sharing::Sealed(SealingKey::new(key));
+                return Sharing::Sealed(SharingKey::new(key));
             }
-            (_, Some(_)) => self.wrong(&path, "without sharing: sealed, expected both or neither"),
+            (_, Some(_)) => self.error(&path, "without sharing: sealed, expected both or neither"),
             (_, None) => {}
         }
         match config.sharing {
@@ -40,15 +43,17 @@ impl Compiler<'_> {
 
 impl Policy {
     /// How far sharing reaches in a VM of this id; none: the host does not tell it, and sharing stays within the VM.
-    pub fn reach(&self, vm_id: Option<&[u8]>) -> Result<Reach, Mistake> {
+    pub fn sharing_scope(&self, vm_id: Option<&[u8]>) -> Result<SharingScope, ConfigError> {
         match &self.sharing {
-            Sharing::Sealed(key) => Ok(Reach::Sealed(key.clone())),
-            Sharing::On | Sharing::WhereSafe if vm_id.is_some_and(|id| !id.is_empty()) => Ok(Reach::Process),
+            Sharing::Sealed(key) => Ok(SharingScope::Sealed(key.clone())),
+            Sharing::On | Sharing::WhereSafe if vm_id.is_some_and(|id| !id.is_empty()) => {
+                Ok(SharingScope::Process)
+            }
             Sharing::On if vm_id.is_some() => {
                 let fault = "on, expected a vm_id in the plugin's vm_config (any other plugin shares the empty one), or sealed";
-                Err(Mistake::new(&Path::default().name("sharing"), fault))
+                Err(ConfigError::new(&Path::default().name("sharing"), fault))
             }
-            Sharing::Off | Sharing::On | Sharing::WhereSafe => Ok(Reach::Vm),
+            Sharing::Off | Sharing::On | Sharing::WhereSafe => Ok(SharingScope::Vm),
         }
     }
 }

@@ -3,11 +3,12 @@
 use super::Compiler;
 use crate::config;
 use crate::located::Path;
-use crate::policy::Waiting;
+use crate::policy::PendingRequests;
 use std::time::Duration;
 
 /// Defaults, each with its reason in `config`.
-const WAITING: Waiting = Waiting { timeout: Duration::from_secs(5), requests: 1000, bytes: 64 * 1024 * 1024 };
+const DEFAULTS: PendingRequests =
+    PendingRequests { timeout: Duration::from_secs(5), max: 1000, max_bytes: 64 * 1024 * 1024 };
 
 /// The longest `waiting.timeout`: callers give up before, and who is held longer only fills the lines.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
@@ -20,29 +21,27 @@ const MAX_BYTES: usize = 1024 * 1024 * 1024;
 
 impl Compiler<'_> {
     #[inline(never)]
-    pub(super) fn waiting(&mut self, waiting: &config::Waiting) -> Waiting {
+    pub(super) fn pending_requests(&mut self, waiting: &config::Waiting) -> PendingRequests {
         let path = Path::default().name("waiting");
-        let bounds = Waiting {
-            timeout: waiting.timeout.map_or(WAITING.timeout, |span| span.0),
-            requests: waiting.requests.unwrap_or(WAITING.requests),
-            bytes: waiting.max_bytes.unwrap_or(WAITING.bytes),
+        let bounds = PendingRequests {
+            timeout: waiting.timeout.map_or(DEFAULTS.timeout, |span| span.0),
+            max: waiting.requests.unwrap_or(DEFAULTS.max),
+            max_bytes: waiting.max_bytes.unwrap_or(DEFAULTS.max_bytes),
         };
         if bounds.timeout > MAX_TIMEOUT {
-            self.wrong(&path.name("timeout"), "above 60s, expected at most 60s: callers give up before");
+            self.error(&path.name("timeout"), "above 60s, expected at most 60s: callers give up before");
         }
-        if bounds.requests > MAX_REQUESTS {
-            let fault = format!(
-                "{}, expected at most 10000: each waiting request holds its headers",
-                bounds.requests
-            );
-            self.wrong(&path.name("requests"), &fault);
+        if bounds.max > MAX_REQUESTS {
+            let fault =
+                format!("{}, expected at most 10000: each waiting request holds its headers", bounds.max);
+            self.error(&path.name("requests"), &fault);
         }
-        if bounds.bytes > MAX_BYTES {
+        if bounds.max_bytes > MAX_BYTES {
             let fault = format!(
                 "{}, expected at most 1073741824 (1 GiB): each worker may hold so much of bodies",
-                bounds.bytes
+                bounds.max_bytes
             );
-            self.wrong(&path.name("max_bytes"), &fault);
+            self.error(&path.name("max_bytes"), &fault);
         }
         bounds
     }

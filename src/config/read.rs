@@ -20,9 +20,9 @@ const LONGEST_SPAN: Duration = Duration::from_secs(366 * 86_400);
 pub(super) fn free_form<'de, D: Deserializer<'de>, T: From<Map<String, Value>>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
-    struct Free;
+    struct FreeFormVisitor;
 
-    impl<'de> Visitor<'de> for Free {
+    impl<'de> Visitor<'de> for FreeFormVisitor {
         type Value = Map<String, Value>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,14 +38,14 @@ pub(super) fn free_form<'de, D: Deserializer<'de>, T: From<Map<String, Value>>>(
         }
     }
 
-    deserializer.deserialize_newtype_struct(MAY_BE_EMPTY, Free).map(T::from)
+    deserializer.deserialize_newtype_struct(MAY_BE_EMPTY, FreeFormVisitor).map(T::from)
 }
 
 /// A string that means something when it is empty.
 pub(super) fn maybe_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    struct Text;
+    struct MaybeEmptyVisitor;
 
-    impl Visitor<'_> for Text {
+    impl Visitor<'_> for MaybeEmptyVisitor {
         type Value = String;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,14 +57,14 @@ pub(super) fn maybe_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         }
     }
 
-    deserializer.deserialize_newtype_struct(MAY_BE_EMPTY, Text).map(Some)
+    deserializer.deserialize_newtype_struct(MAY_BE_EMPTY, MaybeEmptyVisitor).map(Some)
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members<T>(std::marker::PhantomData<T>);
+        struct EntriesVisitor<T>(std::marker::PhantomData<T>);
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for EntriesVisitor<T> {
             type Value = Entries<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,15 +80,15 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
             }
         }
 
-        deserializer.deserialize_map(Members(std::marker::PhantomData))
+        deserializer.deserialize_map(EntriesVisitor(std::marker::PhantomData))
     }
 }
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
+        struct DurationVisitor;
 
-        impl Visitor<'_> for Text {
+        impl Visitor<'_> for DurationVisitor {
             type Value = Span;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -126,13 +126,13 @@ impl<'de> Deserialize<'de> for Span {
             }
         }
 
-        impl Text {
+        impl DurationVisitor {
             fn bounded(span: Duration) -> Option<Span> {
                 (span <= LONGEST_SPAN).then_some(Span(span))
             }
         }
 
-        deserializer.deserialize_any(Text)
+        deserializer.deserialize_any(DurationVisitor)
     }
 }
 
@@ -140,15 +140,15 @@ impl<'de> Deserialize<'de> for Names {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Default, Deserialize)]
         #[serde(default, deny_unknown_fields, expecting = "an object")]
-        struct Full {
+        struct NamesObject {
             all_of: Option<Vec<String>>,
             any_of: Option<Vec<String>>,
             none_of: Option<Vec<String>>,
             glob: bool,
         }
-        struct Either;
+        struct NamesVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for NamesVisitor {
             type Value = Names;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -161,13 +161,13 @@ impl<'de> Deserialize<'de> for Names {
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<Names, A::Error> {
-                let Full { all_of, any_of, none_of, glob } =
-                    Full::deserialize(de::value::MapAccessDeserializer::new(members))?;
+                let NamesObject { all_of, any_of, none_of, glob } =
+                    NamesObject::deserialize(de::value::MapAccessDeserializer::new(members))?;
                 Ok(Names { all_of, any_of, none_of, glob })
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(NamesVisitor)
     }
 }
 
@@ -175,13 +175,13 @@ impl<'de> Deserialize<'de> for Audiences {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Default, Deserialize)]
         #[serde(default, deny_unknown_fields, expecting = "an object")]
-        struct Full {
+        struct AudiencesObject {
             any_of: Option<Vec<String>>,
             all_of: Option<Vec<String>>,
         }
-        struct Either;
+        struct AudiencesVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for AudiencesVisitor {
             type Value = Audiences;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,13 +194,13 @@ impl<'de> Deserialize<'de> for Audiences {
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<Audiences, A::Error> {
-                let Full { any_of, all_of } =
-                    Full::deserialize(de::value::MapAccessDeserializer::new(members))?;
+                let AudiencesObject { any_of, all_of } =
+                    AudiencesObject::deserialize(de::value::MapAccessDeserializer::new(members))?;
                 Ok(Audiences { any_of, all_of })
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(AudiencesVisitor)
     }
 }
 
@@ -212,15 +212,15 @@ impl<'de> Deserialize<'de> for Bound {
             clippy::struct_excessive_bools,
             reason = "each is a switch of its own in what operators write"
         )]
-        struct Full {
+        struct TokenBindingObject {
             dpop: bool,
             mtls: bool,
             danger_xfcc: bool,
             optional: bool,
         }
-        struct Either;
+        struct TokenBindingVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for TokenBindingVisitor {
             type Value = Bound;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -236,21 +236,21 @@ impl<'de> Deserialize<'de> for Bound {
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<Bound, A::Error> {
-                let Full { dpop, mtls, danger_xfcc, optional } =
-                    Full::deserialize(de::value::MapAccessDeserializer::new(members))?;
+                let TokenBindingObject { dpop, mtls, danger_xfcc, optional } =
+                    TokenBindingObject::deserialize(de::value::MapAccessDeserializer::new(members))?;
                 Ok(Bound { dpop, mtls, danger_xfcc, optional })
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(TokenBindingVisitor)
     }
 }
 
 impl<'de> Deserialize<'de> for Sharing {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Switch;
+        struct SharingVisitor;
 
-        impl Visitor<'_> for Switch {
+        impl Visitor<'_> for SharingVisitor {
             type Value = Sharing;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -272,15 +272,15 @@ impl<'de> Deserialize<'de> for Sharing {
             }
         }
 
-        deserializer.deserialize_any(Switch)
+        deserializer.deserialize_any(SharingVisitor)
     }
 }
 
 impl<'de> Deserialize<'de> for HeaderValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct HeaderValueVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for HeaderValueVisitor {
             type Value = HeaderValue;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -305,15 +305,15 @@ impl<'de> Deserialize<'de> for HeaderValue {
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(HeaderValueVisitor)
     }
 }
 
 impl<'de> Deserialize<'de> for SubjectToken {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct SubjectTokenVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for SubjectTokenVisitor {
             type Value = SubjectToken;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -337,15 +337,15 @@ impl<'de> Deserialize<'de> for SubjectToken {
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(SubjectTokenVisitor)
     }
 }
 
 impl<'de> Deserialize<'de> for Texts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct StringOrListVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for StringOrListVisitor {
             type Value = Texts;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -361,15 +361,15 @@ impl<'de> Deserialize<'de> for Texts {
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(StringOrListVisitor)
     }
 }
 
 impl<'de> Deserialize<'de> for ClaimPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct ClaimPathVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for ClaimPathVisitor {
             type Value = ClaimPath;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -385,7 +385,7 @@ impl<'de> Deserialize<'de> for ClaimPath {
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(ClaimPathVisitor)
     }
 }
 

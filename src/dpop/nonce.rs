@@ -12,7 +12,7 @@ pub struct NonceKey(String);
 
 /// Seconds that a nonce is good. A caller pays one more round trip in that time; whoever has stolen proofs that were made ahead has
 /// no longer for them.
-const LIFE: u64 = 300;
+const LIFETIME_SECONDS: u64 = 300;
 
 /// Seconds by which the clocks of a service's proxies may differ.
 const SKEW: u64 = 10;
@@ -35,13 +35,13 @@ impl NonceKey {
     }
 
     /// Until when this nonce is good; none if it is not, or is none of ours.
-    pub(super) fn good_until(&self, nonce: &str, now: u64) -> Option<u64> {
+    pub(super) fn valid_until(&self, nonce: &str, now: u64) -> Option<u64> {
         let bytes: [u8; TIME_BYTES + TAG_BYTES] = URL_SAFE_NO_PAD.decode(nonce).ok()?.try_into().ok()?;
         let (time, tag) = bytes.split_first_chunk::<TIME_BYTES>()?;
         // Every byte is looked at, whichever is wrong: how long this takes tells nothing.
         let differs = self.tag(*time).iter().zip(tag).fold(0, |differs, (own, byte)| differs | (own ^ byte));
         let time = u64::from_be_bytes(*time);
-        let until = time.saturating_add(LIFE);
+        let until = time.saturating_add(LIFETIME_SECONDS);
         (differs == 0 && time <= now.saturating_add(SKEW) && now <= until).then_some(until)
     }
 
@@ -68,12 +68,12 @@ mod tests {
     fn a_nonce_is_good_for_its_time_and_for_whoever_has_the_key() {
         let [key, same, other] = ["a", "a", "b"].map(|text| NonceKey::new(text.repeat(32)));
         let nonce = key.nonce(NOW);
-        assert_eq!(same.good_until(&nonce, NOW), Some(NOW + LIFE));
-        assert_eq!(same.good_until(&nonce, NOW + LIFE), Some(NOW + LIFE));
-        assert_eq!(same.good_until(&nonce, NOW + LIFE + 1), None);
-        assert_eq!(same.good_until(&nonce, NOW - SKEW), Some(NOW + LIFE));
-        assert_eq!(same.good_until(&nonce, NOW - SKEW - 1), None);
-        assert_eq!(other.good_until(&nonce, NOW), None);
+        assert_eq!(same.valid_until(&nonce, NOW), Some(NOW + LIFETIME_SECONDS));
+        assert_eq!(same.valid_until(&nonce, NOW + LIFETIME_SECONDS), Some(NOW + LIFETIME_SECONDS));
+        assert_eq!(same.valid_until(&nonce, NOW + LIFETIME_SECONDS + 1), None);
+        assert_eq!(same.valid_until(&nonce, NOW - SKEW), Some(NOW + LIFETIME_SECONDS));
+        assert_eq!(same.valid_until(&nonce, NOW - SKEW - 1), None);
+        assert_eq!(other.valid_until(&nonce, NOW), None);
         assert_eq!(format!("{key:?}"), "redacted");
     }
 
@@ -84,11 +84,11 @@ mod tests {
         let mut bytes = URL_SAFE_NO_PAD.decode(&nonce).unwrap();
         for place in 0..bytes.len() {
             bytes[place] ^= 1;
-            assert_eq!(key.good_until(&URL_SAFE_NO_PAD.encode(&bytes), NOW), None, "byte {place}");
+            assert_eq!(key.valid_until(&URL_SAFE_NO_PAD.encode(&bytes), NOW), None, "byte {place}");
             bytes[place] ^= 1;
         }
         for odd in ["", "x", &nonce[1..], &format!("{nonce}="), &format!("{nonce}AAAA")] {
-            assert_eq!(key.good_until(odd, NOW), None, "{odd}");
+            assert_eq!(key.valid_until(odd, NOW), None, "{odd}");
         }
     }
 }

@@ -4,8 +4,8 @@
 //! that is wrong with it. Whether it has been used before, others know.
 
 use super::{NonceKey, origin};
-use crate::io::Head;
-use crate::jwk::{self, Key};
+use crate::io::MessageHead;
+use crate::jwk::{self, Jwk};
 use crate::jws::{self, Jws, media_type};
 use crate::route;
 use crate::signature::{self, Verify};
@@ -25,7 +25,7 @@ const MAX_JTI_BYTES: usize = 256;
 
 /// What is wrong with a proof. The name is the reason in metrics and in the audit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum ProofError {
     /// Not a compact JWS of the right type with a public key, or without one of its claims.
     Malformed,
     /// For another method.
@@ -37,7 +37,7 @@ pub enum Fault {
     /// Used before.
     Replayed,
     /// More than one.
-    Several,
+    Multiple,
     /// Not signed by the key that it brings.
     Signature,
     /// Made too long ago, or in the future.
@@ -48,7 +48,7 @@ pub enum Fault {
     Url,
 }
 
-impl Fault {
+impl ProofError {
     /// The reason in metrics and in the audit log.
     pub fn label(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ impl Fault {
             Self::Missing => "proof_missing",
             Self::Nonce => "proof_nonce",
             Self::Replayed => "proof_replayed",
-            Self::Several => "proof_several",
+            Self::Multiple => "proof_several",
             Self::Signature => "proof_signature",
             Self::Time => "proof_time",
             Self::Token => "proof_token",
@@ -66,7 +66,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ProofError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed => "the proof is not a signed JWT as it should be",
@@ -74,7 +74,7 @@ impl fmt::Display for Fault {
             Self::Missing => "a proof of the token's key is needed",
             Self::Nonce => "the proof needs the nonce that is given here",
             Self::Replayed => "the proof has been used before",
-            Self::Several => "more than one proof",
+            Self::Multiple => "more than one proof",
             Self::Signature => "the proof's signature is wrong",
             Self::Time => "the proof was made too long ago, or in the future",
             Self::Token => "the proof is for another token",
@@ -85,7 +85,7 @@ impl fmt::Display for Fault {
 
 /// How proofs are judged here.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub struct DpopPolicy {
     /// The origins by which callers know this service; empty is that of the request.
     pub origins: Vec<String>,
     /// Seconds that a proof's `iat` may lie away from now.
@@ -95,110 +95,120 @@ pub struct Terms {
 }
 
 /// A proof taken apart. Nothing in it is believed yet, but that it names a key.
-pub struct Shown<'a> {
+pub struct PresentedProof<'a> {
     jws: Jws<'a>,
-    key: Key,
+    key: Jwk,
     thumbprint: [u8; 32],
     claims: Map<String, Value>,
 }
 
 /// A proof that has been used, and until when nobody may use it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Used {
+pub struct ReplayKey {
     /// Of the key and its `jti`.
     pub digest: [u8; 32],
     /// Seconds since 1970 after which it is refused anyway.
-    pub until: u64,
+    pub expires_at: u64,
 }
 
 /// The one proof of a request.
-pub fn find(head: &Head) -> Result<Shown<'_>, Fault> {
+pub fn extract(head: &MessageHead) -> Result<PresentedProof<'_>, ProofError> {
     let mut proofs = head.all(super::HEADER);
-    let proof = proofs.next().ok_or(Fault::Missing)?;
+    let proof = proofs.next().ok_or(ProofError::Missing)?;
     if proofs.next().is_some() || proof.contains(&b',') {
-        return Err(Fault::Several); // no JWT has a comma: a list is what proxies make of several lines
+        return Err(ProofError::Multiple); // no JWT has a comma: a list is what proxies make of several lines
     }
     read(proof)
 }
 
-fn read(proof: &[u8]) -> Result<Shown<'_>, Fault> {
+fn read(proof: &[u8]) -> Result<PresentedProof<'_>, ProofError> {
     if proof.len() > MAX_BYTES {
-        return Err(Fault::Malformed);
+        return Err(ProofError::Malformed);
     }
-    let jws = jws::read(proof).map_err(|_| Fault::Malformed)?;
+    let jws = jws::read(proof).map_err(|_| ProofError::Malformed)?;
     let typ = jws.header.get("typ").and_then(Value::as_str).map(media_type);
     let jwk = jws.header.get("jwk").and_then(Value::as_object);
     let (Some("dpop+jwt"), Some(jwk)) = (typ.as_deref(), jwk) else {
-        return Err(Fault::Malformed);
+        return Err(ProofError::Malformed);
     };
     // RFC 9449 section 4.3: a private key that was sent to us is nobody's any more.
     if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|member| jwk.contains_key(*member)) {
-        return Err(Fault::Malformed);
+        return Err(ProofError::Malformed);
     }
-    let key = jwk::key(jwk).map_err(|_| Fault::Malformed)?;
+    let key = jwk::parse_key(jwk).map_err(|_| ProofError::Malformed)?;
     if !key.fits(jws.algorithm) {
-        return Err(Fault::Malformed);
+        return Err(ProofError::Malformed);
     }
-    let claims = jws::object(jws.payload).map_err(|_| Fault::Malformed)?;
+    let claims = jws::object(jws.payload).map_err(|_| ProofError::Malformed)?;
     let thumbprint = key.thumbprint();
-    Ok(Shown { jws, key, thumbprint, claims })
+    Ok(PresentedProof { jws, key, thumbprint, claims })
 }
 
-impl Shown<'_> {
+impl PresentedProof<'_> {
     /// Whether it was made by the key with this thumbprint, if its signature is right.
-    pub fn is_by(&self, thumbprint: &[u8; 32]) -> bool {
+    pub fn has_thumbprint(&self, thumbprint: &[u8; 32]) -> bool {
         self.thumbprint == *thumbprint
     }
 
     /// Whether it is signed by the key that it brings.
-    pub fn is_signed(&self, verifier: &dyn Verify) -> bool {
-        let Jws { signed, algorithm, signature, .. } = &self.jws;
+    pub fn has_valid_signature(&self, verifier: &dyn Verify) -> bool {
+        let Jws { signing_input: signed, algorithm, signature, .. } = &self.jws;
         signature.len() == signature::length(*algorithm, &self.key)
             && verifier.verify(*algorithm, &self.key, signed, signature)
     }
 
     /// Whether it is for this request with this token, now. `token` is the token's digest.
-    pub fn is_for(&self, head: &Head, token: &str, terms: &Terms, now: u64) -> Result<Used, Fault> {
-        let (jti, htm, htu, ath) =
-            (self.text("jti")?, self.text("htm")?, self.text("htu")?, self.text("ath")?);
+    pub fn check_request(
+        &self,
+        head: &MessageHead,
+        token: &str,
+        terms: &DpopPolicy,
+        now: u64,
+    ) -> Result<ReplayKey, ProofError> {
+        let (jti, htm, htu, ath) = (
+            self.string_claim("jti")?,
+            self.string_claim("htm")?,
+            self.string_claim("htu")?,
+            self.string_claim("ath")?,
+        );
         if !(1..=MAX_JTI_BYTES).contains(&jti.len()) {
-            return Err(Fault::Malformed);
+            return Err(ProofError::Malformed);
         }
         if htm.as_bytes() != head.method() {
-            return Err(Fault::Method);
+            return Err(ProofError::Method);
         }
         if !is_url_of(htu, head, terms) {
-            return Err(Fault::Url);
+            return Err(ProofError::Url);
         }
         if ath != token {
-            return Err(Fault::Token);
+            return Err(ProofError::Token);
         }
-        let until = self.good_until(terms, now)?;
+        let until = self.valid_until(terms, now)?;
         let digest = Sha256::new().chain_update(self.thumbprint).chain_update(jti).finalize().into();
-        Ok(Used { digest, until })
+        Ok(ReplayKey { digest, expires_at: until })
     }
 
     /// RFC 9449 section 11.1. Where the service gives nonces, it is their time that counts, and no clock of a caller's.
-    fn good_until(&self, terms: &Terms, now: u64) -> Result<u64, Fault> {
+    fn valid_until(&self, terms: &DpopPolicy, now: u64) -> Result<u64, ProofError> {
         // Seconds; a fraction is dropped (RFC 7519 section 2).
-        let iat = self.claims.get("iat").and_then(Value::as_number).ok_or(Fault::Malformed)?;
+        let iat = self.claims.get("iat").and_then(Value::as_number).ok_or(ProofError::Malformed)?;
         let iat = iat.as_u64().or_else(|| u64::try_from(crate::json::floor(iat.as_f64()?)).ok());
         if let Some(key) = &terms.nonce_key {
             let nonce = self.claims.get("nonce").and_then(Value::as_str).unwrap_or_default();
-            return key.good_until(nonce, now).ok_or(Fault::Nonce);
+            return key.valid_until(nonce, now).ok_or(ProofError::Nonce);
         }
-        let iat = iat.filter(|iat| iat.abs_diff(now) <= terms.window).ok_or(Fault::Time)?;
+        let iat = iat.filter(|iat| iat.abs_diff(now) <= terms.window).ok_or(ProofError::Time)?;
         Ok(iat.saturating_add(terms.window))
     }
 
-    fn text(&self, name: &str) -> Result<&str, Fault> {
-        self.claims.get(name).and_then(Value::as_str).ok_or(Fault::Malformed)
+    fn string_claim(&self, name: &str) -> Result<&str, ProofError> {
+        self.claims.get(name).and_then(Value::as_str).ok_or(ProofError::Malformed)
     }
 }
 
 /// Whether `htu` is this request's URL, both without query and fragment, in the one form that URLs have (RFC 3986 section
 /// 6.2). Parameters (`;x`) are no part of that form here, and must be the same to the letter.
-fn is_url_of(htu: &str, head: &Head, terms: &Terms) -> bool {
+fn is_url_of(htu: &str, head: &MessageHead, terms: &DpopPolicy) -> bool {
     let Some((scheme, rest)) = htu.split_once("://") else {
         return false;
     };
@@ -229,7 +239,7 @@ fn without_query(path: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signature::Compact;
+    use crate::signature::SoftwareCrypto;
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use m2m_auth_kit::key::{Alg, Key as OtherKey};
@@ -241,8 +251,8 @@ mod tests {
     /// The digest of the token in RFC 9449 section 7.1.
     const ATH: &str = "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo";
 
-    fn terms() -> Terms {
-        Terms { origins: Vec::new(), window: 60, nonce_key: None }
+    fn terms() -> DpopPolicy {
+        DpopPolicy { origins: Vec::new(), window: 60, nonce_key: None }
     }
 
     fn proof(key: &OtherKey) -> Mint {
@@ -256,21 +266,21 @@ mod tests {
             .header("jwk", key.bare_jwk())
     }
 
-    fn head(path: &str, proofs: &[String]) -> Head {
+    fn head(path: &str, proofs: &[String]) -> MessageHead {
         let request =
             [(":method", "GET"), (":scheme", "https"), (":authority", "api.example.com"), (":path", path)];
         request.into_iter().chain(proofs.iter().map(|proof| ("dpop", proof.as_str()))).collect()
     }
 
     /// What comes of that proof for that path, by these terms.
-    fn judge(path: &str, proofs: &[String], terms: &Terms) -> Result<Used, Fault> {
+    fn judge(path: &str, proofs: &[String], terms: &DpopPolicy) -> Result<ReplayKey, ProofError> {
         let head = head(path, proofs);
-        let shown = find(&head)?;
-        let used = shown.is_for(&head, ATH, terms, NOW)?;
-        if shown.is_signed(&Compact) { Ok(used) } else { Err(Fault::Signature) }
+        let shown = extract(&head)?;
+        let used = shown.check_request(&head, ATH, terms, NOW)?;
+        if shown.has_valid_signature(&SoftwareCrypto) { Ok(used) } else { Err(ProofError::Signature) }
     }
 
-    fn read(proof: &Mint, key: &OtherKey) -> Result<Used, Fault> {
+    fn read(proof: &Mint, key: &OtherKey) -> Result<ReplayKey, ProofError> {
         judge("/items", &[proof.sign(key)], &terms())
     }
 
@@ -280,11 +290,11 @@ mod tests {
             let key = OtherKey::new(alg);
             let signed = proof(&key).sign(&key);
             let used = judge("/items", std::slice::from_ref(&signed), &terms()).unwrap();
-            assert_eq!(used.until, NOW + 60);
+            assert_eq!(used.expires_at, NOW + 60);
             let head = head("/items", &[signed]);
             let thumbprint = URL_SAFE_NO_PAD.decode(key.thumbprint()).unwrap().try_into().unwrap();
-            assert!(find(&head).unwrap().is_by(&thumbprint));
-            assert!(!find(&head).unwrap().is_by(&[0; 32]));
+            assert!(extract(&head).unwrap().has_thumbprint(&thumbprint));
+            assert!(!extract(&head).unwrap().has_thumbprint(&[0; 32]));
             let other = read(&proof(&key).claim("jti", "another"), &key).unwrap();
             assert_ne!(other.digest, used.digest);
             let of_another_key = OtherKey::new(alg);
@@ -302,36 +312,36 @@ mod tests {
         for (proof, fault) in [
             (good(), None),
             (good().header("typ", "application/DPoP+JWT"), None),
-            (good().header("typ", "JWT"), Some(Fault::Malformed)),
-            (good().header("typ", "at+jwt"), Some(Fault::Malformed)),
-            (good().without_header("typ"), Some(Fault::Malformed)),
-            (good().without_header("jwk"), Some(Fault::Malformed)),
-            (good().header("jwk", private), Some(Fault::Malformed)),
-            (good().header("jwk", json!({ "kty": "oct", "k": "AAAA" })), Some(Fault::Malformed)),
-            (good().header("jwk", "AAAA"), Some(Fault::Malformed)),
-            (good().header("crit", json!(["x"])), Some(Fault::Malformed)),
-            (good().unsigned().alg("none"), Some(Fault::Malformed)),
-            (good().secret("AAAA").alg("HS256"), Some(Fault::Malformed)),
-            (good().alg("RS256"), Some(Fault::Malformed)),
-            (good().key(&other).without_header("kid").alg("EdDSA"), Some(Fault::Signature)),
-            (good().claim("jti", json!(null)), Some(Fault::Malformed)),
-            (good().claim("jti", ""), Some(Fault::Malformed)),
+            (good().header("typ", "JWT"), Some(ProofError::Malformed)),
+            (good().header("typ", "at+jwt"), Some(ProofError::Malformed)),
+            (good().without_header("typ"), Some(ProofError::Malformed)),
+            (good().without_header("jwk"), Some(ProofError::Malformed)),
+            (good().header("jwk", private), Some(ProofError::Malformed)),
+            (good().header("jwk", json!({ "kty": "oct", "k": "AAAA" })), Some(ProofError::Malformed)),
+            (good().header("jwk", "AAAA"), Some(ProofError::Malformed)),
+            (good().header("crit", json!(["x"])), Some(ProofError::Malformed)),
+            (good().unsigned().alg("none"), Some(ProofError::Malformed)),
+            (good().secret("AAAA").alg("HS256"), Some(ProofError::Malformed)),
+            (good().alg("RS256"), Some(ProofError::Malformed)),
+            (good().key(&other).without_header("kid").alg("EdDSA"), Some(ProofError::Signature)),
+            (good().claim("jti", json!(null)), Some(ProofError::Malformed)),
+            (good().claim("jti", ""), Some(ProofError::Malformed)),
             (good().claim("jti", "j".repeat(256)), None),
-            (good().claim("jti", "j".repeat(257)), Some(Fault::Malformed)),
-            (good().claim("htm", "POST"), Some(Fault::Method)),
-            (good().claim("htm", "get"), Some(Fault::Method)),
-            (good().claim("htm", json!(["GET"])), Some(Fault::Malformed)),
-            (good().claim("htu", "https://api.example.com/other"), Some(Fault::Url)),
-            (good().claim("ath", "x"), Some(Fault::Token)),
-            (good().claim("ath", json!(null)), Some(Fault::Malformed)),
+            (good().claim("jti", "j".repeat(257)), Some(ProofError::Malformed)),
+            (good().claim("htm", "POST"), Some(ProofError::Method)),
+            (good().claim("htm", "get"), Some(ProofError::Method)),
+            (good().claim("htm", json!(["GET"])), Some(ProofError::Malformed)),
+            (good().claim("htu", "https://api.example.com/other"), Some(ProofError::Url)),
+            (good().claim("ath", "x"), Some(ProofError::Token)),
+            (good().claim("ath", json!(null)), Some(ProofError::Malformed)),
             (good().claim("iat", NOW - 60), None),
             (good().claim("iat", NOW + 60), None),
             (good().claim("iat", json!(1_799_999_940.9)), None),
-            (good().claim("iat", NOW - 61), Some(Fault::Time)),
-            (good().claim("iat", NOW + 61), Some(Fault::Time)),
-            (good().claim("iat", -1), Some(Fault::Time)),
-            (good().claim("iat", json!(1e300)), Some(Fault::Time)),
-            (good().claim("iat", "1800000000"), Some(Fault::Malformed)),
+            (good().claim("iat", NOW - 61), Some(ProofError::Time)),
+            (good().claim("iat", NOW + 61), Some(ProofError::Time)),
+            (good().claim("iat", -1), Some(ProofError::Time)),
+            (good().claim("iat", json!(1e300)), Some(ProofError::Time)),
+            (good().claim("iat", "1800000000"), Some(ProofError::Malformed)),
             (good().claim("nonce", "of another service"), None),
         ] {
             assert_eq!(read(&proof, &key).err(), fault, "{}", proof.sign(&key));
@@ -343,20 +353,20 @@ mod tests {
         let key = OtherKey::new(Alg::EdDsa);
         let signed = proof(&key).sign(&key);
         let of = |proofs: &[String]| judge("/items", proofs, &terms()).err();
-        assert_eq!(of(&[]), Some(Fault::Missing));
-        assert_eq!(of(&[signed.clone(), signed.clone()]), Some(Fault::Several));
-        assert_eq!(of(&[format!("{signed},{signed}")]), Some(Fault::Several));
-        assert_eq!(of(&[String::new()]), Some(Fault::Malformed));
-        assert_eq!(of(&["a.b.c".to_owned()]), Some(Fault::Malformed));
+        assert_eq!(of(&[]), Some(ProofError::Missing));
+        assert_eq!(of(&[signed.clone(), signed.clone()]), Some(ProofError::Multiple));
+        assert_eq!(of(&[format!("{signed},{signed}")]), Some(ProofError::Multiple));
+        assert_eq!(of(&[String::new()]), Some(ProofError::Malformed));
+        assert_eq!(of(&["a.b.c".to_owned()]), Some(ProofError::Malformed));
         let large = |bytes: usize| proof(&key).claim("x", "x".repeat(bytes)).sign(&key);
         assert_eq!(of(&[large(5000)]), None);
-        assert_eq!(of(&[large(6000)]), Some(Fault::Malformed), "more than 8 KiB");
+        assert_eq!(of(&[large(6000)]), Some(ProofError::Malformed), "more than 8 KiB");
         let twice = sign_bytes(
             &key,
             json!({ "typ": "dpop+jwt", "alg": "EdDSA", "jwk": key.bare_jwk() }).to_string().as_bytes(),
             br#"{"jti":"a","jti":"b"}"#,
         );
-        assert_eq!(of(&[twice]), Some(Fault::Malformed));
+        assert_eq!(of(&[twice]), Some(ProofError::Malformed));
     }
 
     #[test]
@@ -389,26 +399,26 @@ mod tests {
             ("/items;x=1", "https://api.example.com/items;x=2"),
             ("/a%2Fb", "https://api.example.com/a/b"),
         ] {
-            assert_eq!(fault(path, htu), Some(Fault::Url), "{path} {htu}");
+            assert_eq!(fault(path, htu), Some(ProofError::Url), "{path} {htu}");
         }
-        let known = Terms { origins: vec!["https://public.example.com".to_owned()], ..terms() };
+        let known = DpopPolicy { origins: vec!["https://public.example.com".to_owned()], ..terms() };
         let at = |htu: &str| judge("/items", &[proof(&key).claim("htu", htu).sign(&key)], &known).err();
         assert_eq!(at("https://public.example.com/items"), None);
-        assert_eq!(at("https://api.example.com/items"), Some(Fault::Url));
+        assert_eq!(at("https://api.example.com/items"), Some(ProofError::Url));
     }
 
     #[test]
     fn with_nonces_their_time_counts_and_none_but_ours_will_do() {
         let key = OtherKey::new(Alg::EdDsa);
         let own = NonceKey::new("n".repeat(32));
-        let terms = Terms { nonce_key: Some(own.clone()), ..terms() };
+        let terms = DpopPolicy { nonce_key: Some(own.clone()), ..terms() };
         let of = |proof: Mint| judge("/items", &[proof.sign(&key)], &terms);
-        assert_eq!(of(proof(&key)), Err(Fault::Nonce));
-        assert_eq!(of(proof(&key).claim("nonce", "x")), Err(Fault::Nonce));
-        assert_eq!(of(proof(&key).claim("nonce", own.nonce(NOW - 301))), Err(Fault::Nonce));
+        assert_eq!(of(proof(&key)), Err(ProofError::Nonce));
+        assert_eq!(of(proof(&key).claim("nonce", "x")), Err(ProofError::Nonce));
+        assert_eq!(of(proof(&key).claim("nonce", own.nonce(NOW - 301))), Err(ProofError::Nonce));
         let late = proof(&key).claim("nonce", own.nonce(NOW - 10)).claim("iat", NOW - 5000);
-        assert_eq!(of(late).map(|used| used.until), Ok(NOW + 290));
+        assert_eq!(of(late).map(|used| used.expires_at), Ok(NOW + 290));
         let other = NonceKey::new("o".repeat(32));
-        assert_eq!(of(proof(&key).claim("nonce", other.nonce(NOW))), Err(Fault::Nonce));
+        assert_eq!(of(proof(&key).claim("nonce", other.nonce(NOW))), Err(ProofError::Nonce));
     }
 }

@@ -2,44 +2,44 @@
 //!
 //! The second half of a decision, in the same manner as the first: what is missing is waited for, and then decided again.
 
-use super::{Authenticated, Request, Stop, wait_or};
-use crate::bearer::{self, Place};
+use super::{Authenticated, Interrupt, Request, wait_or_refuse};
+use crate::bearer::{self, TokenLocation};
 use crate::config::{Existing, Unavailable};
 use crate::dpop;
 use crate::edits::Edits;
 use crate::io::Service;
-use crate::jwt::{self, Reject};
-use crate::lease::Cause;
-use crate::policy::{self, Attach, CredentialId, UnknownCredential};
+use crate::jwt::{self, TokenError};
+use crate::lease::FetchErrorKind;
+use crate::policy::{self, CredentialId, OutboundRule, UnknownCredential};
 use crate::reply::Refusal;
-use crate::store::{Held, Missing, Subject};
+use crate::store::{ExchangeSubject, IssuedToken, LookupError};
 use crate::trace;
 use std::rc::Rc;
 use std::time::Duration;
 
 impl<'a> Request<'a> {
     /// Attaches the token of the rule's credential, or of the one that the route names; `caller` and its token are there if a rule required them.
-    pub(super) fn attach(
+    pub(super) fn attach_token(
         &mut self,
-        rule: &Attach,
+        rule: &OutboundRule,
         caller: Option<&Authenticated<'a>>,
         edits: &mut Edits,
-    ) -> Result<(), Stop> {
-        trace::tell("outbound rule", true, || rule.name.to_string());
-        self.seen.attach = Some(Rc::clone(&rule.name));
+    ) -> Result<(), Interrupt> {
+        trace::record("outbound rule", true, || rule.name.to_string());
+        self.record.outbound_rule = Some(Rc::clone(&rule.name));
         let whose = self.policy.credential(rule, self.head.route());
-        trace::tell_if(whose.is_err(), "credential", || {
+        trace::record_if(whose.is_err(), "credential", || {
             "the one that the route names is not known".to_owned()
         });
         let Some(id) = whose.map_err(|UnknownCredential| Refusal::UnknownCredential)? else {
-            trace::tell("credential", true, || "none, says the route".to_owned());
+            trace::record("credential", true, || "none, says the route".to_owned());
             return Ok(());
         };
-        trace::tell("credential", true, || self.store.credential_name(id).to_owned());
-        self.strip_subject(id, rule, caller, edits);
+        trace::record("credential", true, || self.store.credential_name(id).to_owned());
+        self.strip_subject_token(id, rule, caller, edits);
         let existing = self.head.first(&rule.header).filter(|value| !self.store.has_issued(value));
         if rule.existing == Existing::Keep && existing.is_some() {
-            trace::tell("existing", true, || format!("the request's own {} is kept", rule.header));
+            trace::record("existing", true, || format!("the request's own {} is kept", rule.header));
             return Ok(());
         }
         let missing = match self.token(id, rule.unavailable, caller)? {
@@ -52,12 +52,12 @@ impl<'a> Request<'a> {
                     edits.remove_lookalikes(second, self.head);
                     edits.set(second, held.token.reveal().as_bytes().to_vec());
                 }
-                return self.prove(rule, &held, edits);
+                return self.add_dpop_proof(rule, &held, edits);
             }
             Err(missing) => missing,
         };
         match (missing, rule.unavailable) {
-            (Missing::Denied(cause), _) => Err(denied(cause).into()),
+            (LookupError::Denied(cause), _) => Err(exchange_refusal(cause).into()),
             (_, Unavailable::DangerPass) => {
                 let further = rule.second_header.iter().chain(&rule.proof_header);
                 for header in std::iter::once(&rule.header).chain(further) {
@@ -65,34 +65,35 @@ impl<'a> Request<'a> {
                 }
                 Ok(())
             }
-            (Missing::Wait(_), Unavailable::Fail) => Err(Refusal::NoOutboundToken(Duration::ZERO).into()),
+            (LookupError::Wait(_), Unavailable::Fail) => Err(Refusal::NoOutboundToken(Duration::ZERO).into()),
             (missing, Unavailable::Hold | Unavailable::Fail) => {
-                Err(wait_or(Refusal::NoOutboundToken)(missing))
+                Err(wait_or_refuse(Refusal::NoOutboundToken)(missing))
             }
         }
     }
 
     /// Takes out the token that is exchanged: it is for us and the provider, not for the called service. A header that the rule
     /// sets, or keeps, is the rule's.
-    fn strip_subject(
+    fn strip_subject_token(
         &self,
         id: CredentialId,
-        rule: &Attach,
+        rule: &OutboundRule,
         caller: Option<&Authenticated<'a>>,
         edits: &mut Edits,
     ) {
         let credential = self.policy.credentials.get(id.0).filter(|credential| !credential.forward_subject);
         let is_rules = |name: &Rc<str>| *name == rule.header || rule.second_header.as_ref() == Some(name);
         match credential.and_then(|credential| credential.subject.as_ref()) {
-            Some(policy::Subject::Header(name)) if !is_rules(name) => edits.remove(name, self.head),
-            Some(policy::Subject::Caller) => {
-                let places = caller.map_or(&[][..], |caller| caller.places).iter();
-                let others = places.filter(|place| !place.at.header().is_some_and(is_rules));
-                let others: Vec<_> =
-                    others.map(|place| Place { at: place.at.clone(), forward: false }).collect();
-                edits.take_out(&others, self.head);
+            Some(policy::SubjectToken::Header(name)) if !is_rules(name) => edits.remove(name, self.head),
+            Some(policy::SubjectToken::Caller) => {
+                let places = caller.map_or(&[][..], |caller| caller.locations).iter();
+                let others = places.filter(|place| !place.source.header().is_some_and(is_rules));
+                let others: Vec<_> = others
+                    .map(|place| TokenLocation { source: place.source.clone(), forward: false })
+                    .collect();
+                edits.strip_tokens(&others, self.head);
             }
-            Some(policy::Subject::Header(_)) | None => {}
+            Some(policy::SubjectToken::Header(_)) | None => {}
         }
     }
 
@@ -104,8 +105,8 @@ impl<'a> Request<'a> {
             let Some(value) = self.head.first(name).filter(|_| !edits.changes(name)) else { continue };
             let is_callers = caller.is_some_and(|caller| value.ends_with(&caller.token));
             if !is_callers && self.store.has_issued(value) {
-                trace::tell("token of another rule", true, || format!("taken out of {name}"));
-                self.seen.stripped = true;
+                trace::record("token of another rule", true, || format!("taken out of {name}"));
+                self.record.stripped = true;
                 edits.remove(name, self.head);
                 if **name == *"authorization" && !edits.sets(dpop::HEADER) {
                     edits.remove(&Rc::from(dpop::HEADER), self.head); // a proof of nothing
@@ -120,9 +121,11 @@ impl<'a> Request<'a> {
         id: CredentialId,
         unavailable: Unavailable,
         caller: Option<&Authenticated<'a>>,
-    ) -> Result<Result<Held, Missing>, Stop> {
+    ) -> Result<Result<IssuedToken, LookupError>, Interrupt> {
         let patience = match unavailable {
-            Unavailable::Hold if !self.in_hurry => self.store.patience(self.since, self.now.instant),
+            Unavailable::Hold if !self.cannot_wait => {
+                self.store.remaining_wait(self.arrived_at, self.now.instant)
+            }
             Unavailable::Hold | Unavailable::Fail | Unavailable::DangerPass => Duration::ZERO,
         };
         let service = Service::of(self.head);
@@ -131,30 +134,30 @@ impl<'a> Request<'a> {
             return Ok(self.store.token(id, self.now.instant, patience, service));
         };
         let (token, ends) = match subject {
-            policy::Subject::Caller => {
-                trace::tell_if(caller.is_none(), "subject token", || {
+            policy::SubjectToken::Caller => {
+                trace::record_if(caller.is_none(), "subject token", || {
                     "no rule has asked for a caller".to_owned()
                 });
                 let Authenticated { token, caller, .. } = caller.ok_or(Refusal::NoToken)?;
                 (&**token, caller.expires())
             }
-            policy::Subject::Header(name) => {
+            policy::SubjectToken::Header(name) => {
                 let token = bearer::in_header(self.head, name)?;
-                (token, jwt::claimed_end(token))
+                (token, jwt::unverified_exp(token))
             }
         };
-        let token = bearer::text(token).ok_or(Refusal::Token(Reject::Malformed))?;
+        let token = bearer::token_str(token).ok_or(Refusal::Token(TokenError::Malformed))?;
         if ends.is_some_and(|ends| ends <= self.now.unix) {
-            return Err(Refusal::Token(Reject::Expired).into()); // there is nothing to be had for it
+            return Err(Refusal::Token(TokenError::Expired).into()); // there is nothing to be had for it
         }
-        Ok(self.store.exchanged(id, Subject { token, ends }, self.now, patience, service))
+        Ok(self.store.exchanged(id, ExchangeSubject { token, expires_at: ends }, self.now, patience, service))
     }
 }
 
 /// The provider does not exchange the request's token: its owner's fault, not ours.
-fn denied(cause: Cause) -> Refusal {
+fn exchange_refusal(cause: FetchErrorKind) -> Refusal {
     match cause {
-        Cause::Denied => Refusal::ExchangeDenied,
+        FetchErrorKind::Denied => Refusal::ExchangeDenied,
         _ => Refusal::SubjectToken,
     }
 }

@@ -1,24 +1,24 @@
 //! Whose a token is: by its signature, by what its issuer says of it, or by both.
 
-use super::{Request, Stop, wait_or};
-use crate::bearer::Place;
-use crate::budget::Budgeted;
+use super::{Interrupt, Request, wait_or_refuse};
+use crate::bearer::TokenLocation;
+use crate::budget::BudgetedVerifier;
 use crate::config::Introspect;
-use crate::jwt::{self, Caller, Reject};
+use crate::jwt::{self, Caller, TokenError};
 use crate::policy::{IssuerId, Require};
 use crate::reply::Refusal;
 use crate::trace;
 use std::borrow::Cow;
 
 /// Of a token in which there is nothing to verify.
-const NO_JWT: Stop = Stop::Refuse(Refusal::Token(Reject::Malformed));
+const NOT_A_JWT: Interrupt = Interrupt::Refuse(Refusal::Token(TokenError::Malformed));
 
 /// A caller, and the token by which it was known.
 pub(super) struct Authenticated<'a> {
     pub(super) token: Cow<'a, [u8]>,
     pub(super) caller: Caller,
     /// Where a token may stand in the request.
-    pub(super) places: &'a [Place],
+    pub(super) locations: &'a [TokenLocation],
 }
 
 impl Request<'_> {
@@ -28,7 +28,7 @@ impl Request<'_> {
         &mut self,
         require: &Require,
         token: &'t [u8],
-    ) -> Result<(Caller, Option<&'t [u8]>), Stop> {
+    ) -> Result<(Caller, Option<&'t [u8]>), Interrupt> {
         match self.verify(require, token) {
             Ok((id, caller)) => {
                 let caller = match require.introspect {
@@ -37,7 +37,7 @@ impl Request<'_> {
                 };
                 Ok((caller, jwt::payload(token)))
             }
-            Err(stop) if stop == NO_JWT && require.introspect.is_some() => {
+            Err(stop) if stop == NOT_A_JWT && require.introspect.is_some() => {
                 // It does not say whose it is.
                 let id = self.policy.introspecting(&require.issuers).ok_or(stop)?;
                 Ok((self.introspect(id, token, None)?, None))
@@ -47,23 +47,23 @@ impl Request<'_> {
     }
 
     /// The caller of a JWT, and the issuer whose keys have signed it.
-    fn verify(&mut self, require: &Require, token: &[u8]) -> Result<(IssuerId, Caller), Stop> {
+    fn verify(&mut self, require: &Require, token: &[u8]) -> Result<(IssuerId, Caller), Interrupt> {
         let mut issuers = require.issuers.iter();
         let known = issuers.find_map(|id| Some((*id, self.store.verified(*id, token, self.now)?)));
         if let Some(known) = known {
-            trace::tell("remembered", true, String::new);
-            self.seen.known = true;
+            trace::record("remembered", true, String::new);
+            self.record.cache_hit = true;
             return Ok(known);
         }
         let claimed = jwt::read(token).map_err(Refusal::Token)?; // shape only; nothing in it is believed yet
         let iss = claimed.issuer().map_err(Refusal::Token)?; // it chooses whose keys are tried, and nothing else
         let named = self.policy.issuer_named(&require.issuers, iss);
-        let (id, issuer) = named.ok_or(Refusal::Token(Reject::Issuer))?;
-        let keys = self.store.keys(id, claimed.kid(), self.since, self.now);
-        self.seen.unknown_key = keys.is_err() && self.store.has_keys(id, self.now);
-        let keys = keys.map_err(wait_or(Refusal::NoKeys))?;
-        let verifier = Budgeted::new(self.verifier, &self.store.token_budget, self.now.instant);
-        let verified = claimed.verify(&keys, &verifier, &issuer.expect, self.now.unix);
+        let (id, issuer) = named.ok_or(Refusal::Token(TokenError::Issuer))?;
+        let keys = self.store.keys(id, claimed.kid(), self.arrived_at, self.now);
+        self.record.unknown_key = keys.is_err() && self.store.has_keys(id, self.now);
+        let keys = keys.map_err(wait_or_refuse(Refusal::JwksUnavailable))?;
+        let verifier = BudgetedVerifier::new(self.verifier, &self.store.token_budget, self.now.instant);
+        let verified = claimed.verify(&keys, &verifier, &issuer.profile, self.now.unix);
         if verified.is_err() && verifier.is_exceeded() {
             return Err(Refusal::TooManySignatures.into()); // nobody has looked at it, so it is not called wrong
         }

@@ -3,7 +3,7 @@
 //! It writes what the host's crypto takes, and reads what it gives and what tools write. It does not know what is signed.
 //! Nothing here is inlined: it runs once a configuration or a signature, and inlined it is 5 KB more of module.
 
-use super::{Kind, Material};
+use super::{KeyType, PublicKeyMaterial};
 
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
@@ -33,19 +33,19 @@ const P521: &[u8] = &[
 /// Ed25519 1.3.101.112 (RFC 8410 section 3).
 pub(crate) const ED25519: &[u8] = &[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70];
 
-pub(super) fn spki(kind: Kind, material: &Material) -> Vec<u8> {
+pub(super) fn spki(kind: KeyType, material: &PublicKeyMaterial) -> Vec<u8> {
     let algorithm = match kind {
-        Kind::Rsa => RSA,
-        Kind::P256 => P256,
-        Kind::P384 => P384,
-        Kind::P521 => P521,
-        Kind::Ed25519 => ED25519,
+        KeyType::Rsa => RSA,
+        KeyType::P256 => P256,
+        KeyType::P384 => P384,
+        KeyType::P521 => P521,
+        KeyType::Ed25519 => ED25519,
     };
     let key = match material {
-        Material::Rsa { n, e } => element(SEQUENCE, &[integer(n), integer(e)].concat()),
+        PublicKeyMaterial::Rsa { n, e } => element(SEQUENCE, &[integer(n), integer(e)].concat()),
         // SEC 1 section 2.3.3: 04 marks an uncompressed point.
-        Material::Ec { x, y } => [&[0x04], x.as_slice(), y].concat(),
-        Material::Ed25519 { x } => x.clone(),
+        PublicKeyMaterial::Ec { x, y } => [&[0x04], x.as_slice(), y].concat(),
+        PublicKeyMaterial::Ed25519 { x } => x.clone(),
     };
     // The first byte of a BIT STRING counts unused bits.
     let bits = element(BIT_STRING, &[&[0x00], key.as_slice()].concat());

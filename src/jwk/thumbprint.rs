@@ -1,29 +1,29 @@
 //! The thumbprint of a public key (RFC 7638): a name that depends on nothing but the key.
 
-use super::{Key, Kind, Material};
+use super::{Jwk, KeyType, PublicKeyMaterial};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-impl Key {
+impl Jwk {
     /// SHA-256 of its required members, in the order of their names.
     pub fn thumbprint(&self) -> [u8; 32] {
-        let [crv, kty] = match self.kind {
-            Kind::Rsa => ["", "RSA"],
-            Kind::P256 => ["P-256", "EC"],
-            Kind::P384 => ["P-384", "EC"],
-            Kind::P521 => ["P-521", "EC"],
-            Kind::Ed25519 => ["Ed25519", "OKP"],
+        let [crv, kty] = match self.key_type {
+            KeyType::Rsa => ["", "RSA"],
+            KeyType::P256 => ["P-256", "EC"],
+            KeyType::P384 => ["P-384", "EC"],
+            KeyType::P521 => ["P-521", "EC"],
+            KeyType::Ed25519 => ["Ed25519", "OKP"],
         };
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let members = match &self.material {
-            Material::Rsa { n, e } => {
+            PublicKeyMaterial::Rsa { n, e } => {
                 format!("{{\"e\":\"{}\",\"kty\":\"{kty}\",\"n\":\"{}\"}}", text(e), text(n))
             }
-            Material::Ec { x, y } => {
+            PublicKeyMaterial::Ec { x, y } => {
                 format!("{{\"crv\":\"{crv}\",\"kty\":\"{kty}\",\"x\":\"{}\",\"y\":\"{}\"}}", text(x), text(y))
             }
-            Material::Ed25519 { x } => {
+            PublicKeyMaterial::Ed25519 { x } => {
                 format!("{{\"crv\":\"{crv}\",\"kty\":\"{kty}\",\"x\":\"{}\"}}", text(x))
             }
         };
@@ -39,7 +39,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn of(jwk: &Value) -> String {
-        URL_SAFE_NO_PAD.encode(jwk::key(jwk.as_object().unwrap()).unwrap().thumbprint())
+        URL_SAFE_NO_PAD.encode(jwk::parse_key(jwk.as_object().unwrap()).unwrap().thumbprint())
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 /// Whose key must be shown together with a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Binding {
+pub enum Confirmation {
     /// Nobody's: whoever has it may use it.
     None,
     /// That of the certificate with this SHA-256 (RFC 8705 section 3.1).
@@ -16,13 +16,15 @@ pub enum Binding {
     /// Both: that of the certificate, and the key.
     Both([u8; 32], [u8; 32]),
     /// A key that is named in a way which is not understood.
-    Other,
+    Unsupported,
 }
 
-impl Binding {
+impl Confirmation {
     /// What `cnf` says. What is not understood is no reason to take a token for one that is not bound.
-    pub(super) fn of(claims: &Map<String, Value>) -> Self {
-        claims.get("cnf").map_or(Self::None, |confirmation| Self::read(confirmation).unwrap_or(Self::Other))
+    pub(super) fn from_claims(claims: &Map<String, Value>) -> Self {
+        claims
+            .get("cnf")
+            .map_or(Self::None, |confirmation| Self::read(confirmation).unwrap_or(Self::Unsupported))
     }
 
     fn read(confirmation: &Value) -> Option<Self> {
@@ -48,7 +50,7 @@ impl Binding {
     pub fn certificate(&self) -> Option<&[u8; 32]> {
         match self {
             Self::Certificate(digest) | Self::Both(digest, _) => Some(digest),
-            Self::None | Self::Key(_) | Self::Other => None,
+            Self::None | Self::Key(_) | Self::Unsupported => None,
         }
     }
 
@@ -56,7 +58,7 @@ impl Binding {
     pub fn key(&self) -> Option<&[u8; 32]> {
         match self {
             Self::Key(thumbprint) | Self::Both(_, thumbprint) => Some(thumbprint),
-            Self::None | Self::Certificate(_) | Self::Other => None,
+            Self::None | Self::Certificate(_) | Self::Unsupported => None,
         }
     }
 }
@@ -71,19 +73,19 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn of(cnf: &Value) -> Binding {
-        Binding::of(json!({ "cnf": cnf }).as_object().unwrap())
+    fn of(cnf: &Value) -> Confirmation {
+        Confirmation::from_claims(json!({ "cnf": cnf }).as_object().unwrap())
     }
 
     #[test]
     fn a_certificate_and_a_key_are_known_by_their_digests() {
         let [seven, eight] = [7, 8].map(|byte| URL_SAFE_NO_PAD.encode([byte; 32]));
-        assert_eq!(of(&json!({ "x5t#S256": seven })), Binding::Certificate([7; 32]));
-        assert_eq!(of(&json!({ "x5t#S256": seven, "x": 1 })), Binding::Certificate([7; 32]));
-        assert_eq!(of(&json!({ "jkt": eight })), Binding::Key([8; 32]));
+        assert_eq!(of(&json!({ "x5t#S256": seven })), Confirmation::Certificate([7; 32]));
+        assert_eq!(of(&json!({ "x5t#S256": seven, "x": 1 })), Confirmation::Certificate([7; 32]));
+        assert_eq!(of(&json!({ "jkt": eight })), Confirmation::Key([8; 32]));
         let both = of(&json!({ "x5t#S256": seven, "jkt": eight }));
         assert_eq!((both.certificate(), both.key()), (Some(&[7; 32]), Some(&[8; 32])));
-        assert_eq!(Binding::of(&Map::new()), Binding::None);
+        assert_eq!(Confirmation::from_claims(&Map::new()), Confirmation::None);
     }
 
     #[test]
@@ -105,7 +107,7 @@ mod tests {
             json!({ "X5T#S256": digest }),
             json!({ "jkt": format!("{digest}AA") }),
         ] {
-            assert_eq!(of(&odd), Binding::Other, "{odd}");
+            assert_eq!(of(&odd), Confirmation::Unsupported, "{odd}");
         }
     }
 }

@@ -2,28 +2,28 @@
 //!
 //! It is asked for every request, since a caller that was verified before may come to another rule, or later.
 
-use super::expect::shown;
-use super::{Caller, Reject, date};
+use super::expect::for_log;
+use super::{Caller, TokenError, numeric_date};
 use crate::trace;
 use serde_json::Value;
 use std::rc::Rc;
 
 /// What a rule asks of a token.
 #[derive(Clone, Debug, Default)]
-pub struct Demand {
+pub struct RuleRequirements {
     /// For whom it must be.
-    pub audiences: Audiences,
+    pub audiences: AudienceRequirement,
     /// Whose it may be (`sub`); empty is anybody's.
     pub subjects: Vec<String>,
     /// To whom it may have been issued; empty is anybody.
     pub clients: Vec<String>,
     /// How and when its caller must have authenticated; a refusal takes it along, to tell the caller.
-    pub authentication: Rc<Authentication>,
+    pub authentication: Rc<AuthenticationRequirement>,
 }
 
 /// How and when a caller must have authenticated (RFC 9470).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Authentication {
+pub struct AuthenticationRequirement {
     /// The most seconds since its caller authenticated (`auth_time`), else since it was issued (`iat`).
     pub max_age: Option<u64>,
     /// How its caller may have authenticated (`acr`), the best way first; empty is anyhow.
@@ -32,20 +32,20 @@ pub struct Authentication {
 
 /// For whom a token must be (RFC 7519 section 4.1.3). Nobody named: for nobody in particular.
 #[derive(Clone, Debug, Default)]
-pub struct Audiences {
+pub struct AudienceRequirement {
     /// At least one of these, if there are any.
     pub any_of: Vec<String>,
     /// All of these.
     pub all_of: Vec<String>,
 }
 
-impl Demand {
+impl RuleRequirements {
     /// Whether the token of this caller is what is asked for, now.
-    pub fn holds(&self, caller: &Caller, now: u64) -> Result<(), Reject> {
-        let for_us = self.audiences.hold(caller);
-        trace::tell("audience", for_us, || {
-            let Audiences { any_of, all_of } = &self.audiences;
-            let aud = shown(&caller.0.claims, "aud");
+    pub fn check(&self, caller: &Caller, now: u64) -> Result<(), TokenError> {
+        let for_us = self.audiences.matches(caller);
+        trace::record("audience", for_us, || {
+            let AudienceRequirement { any_of, all_of } = &self.audiences;
+            let aud = for_log(&caller.0.claims, "aud");
             match (any_of.as_slice(), all_of.as_slice()) {
                 ([], []) => format!("aud {aud}, none is needed"),
                 (any, []) => format!("aud {aud}, one of {} is needed", any.join(", ")),
@@ -56,35 +56,35 @@ impl Demand {
             }
         });
         if !for_us {
-            return Err(Reject::Audience);
+            return Err(TokenError::Audience);
         }
-        let Authentication { max_age, acr_values } = &*self.authentication;
+        let AuthenticationRequirement { max_age, acr_values } = &*self.authentication;
         for (what, names, own, reject) in [
-            ("client", &self.clients, caller.client(), Reject::Client),
-            ("subject", &self.subjects, caller.subject(), Reject::Subject),
-            ("acr", acr_values, caller.text("acr"), Reject::Acr),
+            ("client", &self.clients, caller.client(), TokenError::ClientNotAllowed),
+            ("subject", &self.subjects, caller.subject(), TokenError::SubjectNotAllowed),
+            ("acr", acr_values, caller.text("acr"), TokenError::Acr),
         ] {
             if names.is_empty() {
                 continue;
             }
             let holds = own.is_some_and(|own| names.iter().any(|name| name == own));
-            trace::tell(what, holds, || {
+            trace::record(what, holds, || {
                 format!("{}, one of {} is needed", own.unwrap_or("missing"), names.join(", "))
             });
             if !holds {
                 return Err(reject);
             }
         }
-        max_age.map_or(Ok(()), |most| is_young(caller, most, now))
+        max_age.map_or(Ok(()), |most| check_age(caller, most, now))
     }
 }
 
-impl Audiences {
+impl AudienceRequirement {
     /// RFC 7519 section 4.1.3: exact, no folding of any kind; and a token that names others is not for those who name nobody.
-    fn hold(&self, caller: &Caller) -> bool {
+    fn matches(&self, caller: &Caller) -> bool {
         let aud = caller.0.claims.get("aud");
         if self.any_of.is_empty() && self.all_of.is_empty() {
-            return names_nobody(aud);
+            return is_empty_audience(aud);
         }
         let has = |own: &String| match aud {
             Some(Value::Array(names)) => names.iter().any(|name| name == own),
@@ -96,7 +96,7 @@ impl Audiences {
 }
 
 /// Whether this `aud` names nobody: Ory Hydra writes an empty list for a client without audiences.
-pub(super) fn names_nobody(aud: Option<&Value>) -> bool {
+pub(super) fn is_empty_audience(aud: Option<&Value>) -> bool {
     match aud {
         None | Some(Value::Null) => true,
         Some(aud) => aud.as_array().is_some_and(Vec::is_empty),
@@ -104,18 +104,18 @@ pub(super) fn names_nobody(aud: Option<&Value>) -> bool {
 }
 
 /// RFC 9470 section 4: what counts is when the caller authenticated. Tokens of services do not say; theirs counts from `iat`.
-fn is_young(caller: &Caller, most: u64, now: u64) -> Result<(), Reject> {
+fn check_age(caller: &Caller, most: u64, now: u64) -> Result<(), TokenError> {
     let claims = &caller.0.claims;
-    let (since, reject) = if let Some(since) = date(claims, "auth_time")? {
-        (since, Reject::AuthTime)
+    let (since, reject) = if let Some(since) = numeric_date(claims, "auth_time")? {
+        (since, TokenError::AuthTime)
     } else {
-        let issued = date(claims, "iat")?;
-        trace::tell_if(issued.is_none(), "age", || "neither auth_time nor iat".to_owned());
-        (issued.ok_or(Reject::Claim)?, Reject::Age)
+        let issued = numeric_date(claims, "iat")?;
+        trace::record_if(issued.is_none(), "age", || "neither auth_time nor iat".to_owned());
+        (issued.ok_or(TokenError::InvalidClaim)?, TokenError::TooOld)
     };
     let [now, most] = [now, most].map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
     let young = now.saturating_sub(since) <= most;
-    trace::tell("age", young, || format!("since {since}, now {now}, at most {most} s"));
+    trace::record("age", young, || format!("since {since}, now {now}, at most {most} s"));
     if young { Ok(()) } else { Err(reject) }
 }
 
@@ -135,18 +135,18 @@ mod tests {
         names.iter().map(ToString::to_string).collect()
     }
 
-    fn authenticated(authentication: Authentication) -> Demand {
-        Demand { authentication: Rc::new(authentication), ..Demand::default() }
+    fn authenticated(authentication: AuthenticationRequirement) -> RuleRequirements {
+        RuleRequirements { authentication: Rc::new(authentication), ..RuleRequirements::default() }
     }
 
     #[test]
     fn an_audience_is_one_exact_text_or_in_a_list() {
         let any = |own: &[&str], aud: Value| {
-            let demand = Demand {
-                audiences: Audiences { any_of: names(own), ..Audiences::default() },
-                ..Demand::default()
+            let demand = RuleRequirements {
+                audiences: AudienceRequirement { any_of: names(own), ..AudienceRequirement::default() },
+                ..RuleRequirements::default()
             };
-            demand.holds(&caller(&json!({ "aud": aud })), NOW).is_ok()
+            demand.check(&caller(&json!({ "aud": aud })), NOW).is_ok()
         };
         assert!(any(&["x", "svc"], json!("svc")) && any(&["svc"], json!(["a", "svc"])));
         for odd in [
@@ -165,8 +165,8 @@ mod tests {
 
     #[test]
     fn all_audiences_means_every_one_of_them() {
-        let all = Audiences { all_of: names(&["a", "b"]), any_of: Vec::new() };
-        let both = Audiences { all_of: names(&["a"]), any_of: names(&["x", "y"]) };
+        let all = AudienceRequirement { all_of: names(&["a", "b"]), any_of: Vec::new() };
+        let both = AudienceRequirement { all_of: names(&["a"]), any_of: names(&["x", "y"]) };
         for (audiences, aud, holds) in [
             (&all, json!(["b", "c", "a"]), true),
             (&all, json!(["a"]), false),
@@ -175,60 +175,75 @@ mod tests {
             (&both, json!(["a"]), false),
             (&both, json!(["x", "y"]), false),
         ] {
-            assert_eq!(audiences.hold(&caller(&json!({ "aud": aud }))), holds, "{aud}");
+            assert_eq!(audiences.matches(&caller(&json!({ "aud": aud }))), holds, "{aud}");
         }
     }
 
     #[test]
     fn a_token_that_names_others_is_not_for_those_who_name_nobody() {
-        let nobody = Audiences::default();
-        assert!(nobody.hold(&caller(&json!({}))));
+        let nobody = AudienceRequirement::default();
+        assert!(nobody.matches(&caller(&json!({}))));
         for aud in [json!([]), json!(null)] {
-            assert!(nobody.hold(&caller(&json!({ "aud": aud }))), "{aud} names nobody either");
+            assert!(nobody.matches(&caller(&json!({ "aud": aud }))), "{aud} names nobody either");
         }
         for aud in
             [json!("other"), json!(["other"]), json!([null]), json!(""), json!({}), json!(0), json!(false)]
         {
-            assert!(!nobody.hold(&caller(&json!({ "aud": aud }))), "{aud}");
+            assert!(!nobody.matches(&caller(&json!({ "aud": aud }))), "{aud}");
         }
     }
 
     #[test]
     fn clients_are_known_under_every_providers_name_and_subjects_under_one() {
-        let demand = Demand { clients: names(&["a", "b"]), ..Demand::default() };
+        let demand = RuleRequirements { clients: names(&["a", "b"]), ..RuleRequirements::default() };
         for name in ["azp", "client_id", "cid", "appid"] {
-            assert_eq!(demand.holds(&caller(&json!({ name: "b" })), NOW), Ok(()), "{name}");
-            assert_eq!(demand.holds(&caller(&json!({ name: "c" })), NOW), Err(Reject::Client), "{name}");
-            assert_eq!(demand.holds(&caller(&json!({ name: ["a"] })), NOW), Err(Reject::Client), "{name}");
+            assert_eq!(demand.check(&caller(&json!({ name: "b" })), NOW), Ok(()), "{name}");
+            assert_eq!(
+                demand.check(&caller(&json!({ name: "c" })), NOW),
+                Err(TokenError::ClientNotAllowed),
+                "{name}"
+            );
+            assert_eq!(
+                demand.check(&caller(&json!({ name: ["a"] })), NOW),
+                Err(TokenError::ClientNotAllowed),
+                "{name}"
+            );
         }
-        assert_eq!(demand.holds(&caller(&json!({ "sub": "a" })), NOW), Err(Reject::Client));
-        let demand = Demand { subjects: names(&["a"]), ..Demand::default() };
-        assert_eq!(demand.holds(&caller(&json!({ "sub": "a", "azp": "x" })), NOW), Ok(()));
-        assert_eq!(demand.holds(&caller(&json!({ "sub": "x", "azp": "a" })), NOW), Err(Reject::Subject));
-        assert_eq!(demand.holds(&caller(&json!({})), NOW), Err(Reject::Subject));
+        assert_eq!(demand.check(&caller(&json!({ "sub": "a" })), NOW), Err(TokenError::ClientNotAllowed));
+        let demand = RuleRequirements { subjects: names(&["a"]), ..RuleRequirements::default() };
+        assert_eq!(demand.check(&caller(&json!({ "sub": "a", "azp": "x" })), NOW), Ok(()));
+        assert_eq!(
+            demand.check(&caller(&json!({ "sub": "x", "azp": "a" })), NOW),
+            Err(TokenError::SubjectNotAllowed)
+        );
+        assert_eq!(demand.check(&caller(&json!({})), NOW), Err(TokenError::SubjectNotAllowed));
     }
 
     #[test]
     fn age_counts_from_auth_time_and_where_there_is_none_from_iat() {
-        let demand = authenticated(Authentication { max_age: Some(60), ..Authentication::default() });
-        let holds = |claims: Value| demand.holds(&caller(&claims), NOW);
+        let demand = authenticated(AuthenticationRequirement {
+            max_age: Some(60),
+            ..AuthenticationRequirement::default()
+        });
+        let holds = |claims: Value| demand.check(&caller(&claims), NOW);
         assert_eq!(holds(json!({ "iat": NOW - 60 })), Ok(()));
-        assert_eq!(holds(json!({ "iat": NOW - 61 })), Err(Reject::Age));
-        assert_eq!(holds(json!({ "iat": NOW, "auth_time": NOW - 61 })), Err(Reject::AuthTime));
+        assert_eq!(holds(json!({ "iat": NOW - 61 })), Err(TokenError::TooOld));
+        assert_eq!(holds(json!({ "iat": NOW, "auth_time": NOW - 61 })), Err(TokenError::AuthTime));
         assert_eq!(holds(json!({ "iat": NOW - 600, "auth_time": NOW - 60 })), Ok(()));
-        assert_eq!(holds(json!({ "iat": NOW, "auth_time": "0" })), Err(Reject::Claim));
-        assert_eq!(holds(json!({ "iat": i64::MIN })), Err(Reject::Age));
-        assert_eq!(holds(json!({})), Err(Reject::Claim));
+        assert_eq!(holds(json!({ "iat": NOW, "auth_time": "0" })), Err(TokenError::InvalidClaim));
+        assert_eq!(holds(json!({ "iat": i64::MIN })), Err(TokenError::TooOld));
+        assert_eq!(holds(json!({})), Err(TokenError::InvalidClaim));
     }
 
     #[test]
     fn a_way_of_authenticating_is_one_of_those_named() {
         let acr_values = names(&["gold", "silver"]);
-        let demand = authenticated(Authentication { acr_values, ..Authentication::default() });
-        assert_eq!(demand.holds(&caller(&json!({ "acr": "silver" })), NOW), Ok(()));
+        let demand =
+            authenticated(AuthenticationRequirement { acr_values, ..AuthenticationRequirement::default() });
+        assert_eq!(demand.check(&caller(&json!({ "acr": "silver" })), NOW), Ok(()));
         for odd in [json!("bronze"), json!("gold silver"), json!(["gold"]), json!(1)] {
-            assert_eq!(demand.holds(&caller(&json!({ "acr": odd })), NOW), Err(Reject::Acr), "{odd}");
+            assert_eq!(demand.check(&caller(&json!({ "acr": odd })), NOW), Err(TokenError::Acr), "{odd}");
         }
-        assert_eq!(demand.holds(&caller(&json!({})), NOW), Err(Reject::Acr));
+        assert_eq!(demand.check(&caller(&json!({})), NOW), Err(TokenError::Acr));
     }
 }

@@ -1,39 +1,39 @@
 //! What an issuer's tokens must be like, whatever they are used for: a token's claims to when it ends, or to what is wrong.
 //!
-//! Everything here is the issuer's; what a rule asks beside that is a [`Demand`](super::Demand).
+//! Everything here is the issuer's; what a rule asks beside that is a [`RuleRequirements`](super::Demand).
 
-use super::Reject;
-use super::demand::names_nobody;
+use super::TokenError;
+use super::demand::is_empty_audience;
 use crate::json;
 use crate::jwk::Algorithm;
-use crate::layout::{self, Layout};
+use crate::layout::{self, ClaimLayout};
 use crate::trace;
 use serde_json::{Map, Value};
 
 /// What an issuer's tokens must look like.
 #[derive(Clone, Debug)]
-pub struct Expect {
+pub struct IssuerProfile {
     /// Its names; a token has one of them.
-    pub names: Vec<Name>,
+    pub names: Vec<IssuerName>,
     /// Algorithms that may be used (RFC 8725 section 3.1).
     pub algorithms: Vec<Algorithm>,
     /// Whether the operator names them. Where not, keys say themselves whether they are for PS*.
     pub names_algorithms: bool,
     /// Where its tokens say what.
-    pub layout: &'static Layout,
+    pub layout: &'static ClaimLayout,
     /// The header's `typ`.
-    pub types: Types,
+    pub types: AcceptedTypes,
     /// Tolerance for `exp`, `nbf` and `iat` in seconds; 0 means 0.
     pub clock_skew: u64,
     /// The most seconds from `iat` to `exp`.
     pub max_lifetime: Option<u64>,
     /// Whether every claim must be there that RFC 9068 section 2.2 requires.
-    pub profile: bool,
+    pub rfc9068: bool,
 }
 
 /// A name of an issuer: `iss`, exact (RFC 7519 section 4.1.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
+pub struct IssuerName {
     /// `iss`.
     pub iss: String,
     /// What `tid` must be beside it, where each tenant has a name of its own.
@@ -42,14 +42,14 @@ pub struct Name {
 
 /// What the header's `typ` may be.
 #[derive(Clone, Debug)]
-pub struct Types {
+pub struct AcceptedTypes {
     /// Whether there need not be any.
     pub absent: bool,
     /// Media types in lower case, without `application/`, as [`media_type`](crate::jws::media_type) makes them.
     pub names: Vec<String>,
 }
 
-impl Default for Expect {
+impl Default for IssuerProfile {
     /// A token of nobody, with nothing else asked of it.
     fn default() -> Self {
         Self {
@@ -57,117 +57,121 @@ impl Default for Expect {
             algorithms: Algorithm::ALL.to_vec(),
             names_algorithms: true,
             layout: &layout::KEYCLOAK,
-            types: Types::default(),
+            types: AcceptedTypes::default(),
             clock_skew: 0,
             max_lifetime: None,
-            profile: false,
+            rfc9068: false,
         }
     }
 }
 
-impl From<&str> for Name {
+impl From<&str> for IssuerName {
     fn from(iss: &str) -> Self {
         Self { iss: iss.to_owned(), tenant: None }
     }
 }
 
-impl Default for Types {
+impl Default for AcceptedTypes {
     /// What access tokens of common providers have: Okta and Cognito none, Keycloak and Entra `JWT`, RFC 9068 `at+jwt`.
     fn default() -> Self {
         Self { absent: true, names: vec!["jwt".to_owned(), "at+jwt".to_owned()] }
     }
 }
 
-impl Types {
+impl AcceptedTypes {
     /// Those of RFC 9068 section 4.
-    pub fn of_profile() -> Self {
+    pub fn rfc9068() -> Self {
         Self { absent: false, names: vec!["at+jwt".to_owned()] }
     }
 
-    /// Whether this is one of them, in the form that [`Types::names`] have.
-    pub(super) fn hold(&self, typ: Option<&str>) -> bool {
+    /// Whether this is one of them, in the form that [`AcceptedTypes::names`] have.
+    pub(super) fn accepts(&self, typ: Option<&str>) -> bool {
         typ.map_or(self.absent, |typ| self.names.iter().any(|name| name == typ))
     }
 }
 
-impl Expect {
+impl IssuerProfile {
     /// Whether this is a name of the issuer. A list would pass a membership test, so it is a text (CVE-2026-75509).
-    pub fn is_named(&self, iss: &str) -> bool {
+    pub fn has_name(&self, iss: &str) -> bool {
         self.name(iss).is_some()
     }
 
-    fn name(&self, iss: &str) -> Option<&Name> {
+    fn name(&self, iss: &str) -> Option<&IssuerName> {
         self.names.iter().find(|name| name.iss == iss)
     }
 
     /// Checks every claim that says whether this token may be used at all; returns when it ends.
-    pub(super) fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, Reject> {
+    pub(super) fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, TokenError> {
         self.check_name(claims)?;
-        check_kind(claims)?;
+        check_is_access_token(claims)?;
         let is_other = |(name, kind): &(&str, &str)| claims.get(*name).is_none_or(|own| own != *kind);
-        if let Some((name, kind)) = self.layout.kind.filter(is_other) {
-            trace::tell("kind", false, || format!("{name} {}, {kind} is needed", shown(claims, name)));
-            return Err(Reject::Kind);
+        if let Some((name, kind)) = self.layout.access_token_marker.filter(is_other) {
+            trace::record("kind", false, || format!("{name} {}, {kind} is needed", for_log(claims, name)));
+            return Err(TokenError::NotAccessToken);
         }
         let absent = |name: &&str| !claims.get(*name).is_some_and(Value::is_string);
         let profile = ["sub", "client_id", "jti"];
-        if self.profile && (profile.iter().any(absent) || names_nobody(claims.get("aud"))) {
-            trace::tell("claims", false, || "sub, client_id, jti and aud are needed (RFC 9068)".to_owned());
-            return Err(Reject::Claim);
+        if self.rfc9068 && (profile.iter().any(absent) || is_empty_audience(claims.get("aud"))) {
+            trace::record("claims", false, || "sub, client_id, jti and aud are needed (RFC 9068)".to_owned());
+            return Err(TokenError::InvalidClaim);
         }
         let end = self.check_times(claims, now)?;
-        trace::tell_if(end.is_none(), "expiry", || "no exp".to_owned());
-        let end = end.ok_or(Reject::Claim)?;
-        if self.profile && !claims.contains_key("iat") {
-            trace::tell("claims", false, || "iat is needed (RFC 9068)".to_owned());
-            return Err(Reject::Claim);
+        trace::record_if(end.is_none(), "expiry", || "no exp".to_owned());
+        let end = end.ok_or(TokenError::InvalidClaim)?;
+        if self.rfc9068 && !claims.contains_key("iat") {
+            trace::record("claims", false, || "iat is needed (RFC 9068)".to_owned());
+            return Err(TokenError::InvalidClaim);
         }
         Ok(end)
     }
 
     /// Whether it is one of the issuer's names, beside that name's tenant.
-    pub(super) fn check_name(&self, claims: &Map<String, Value>) -> Result<(), Reject> {
+    pub(super) fn check_name(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
         let name = text("iss").and_then(|iss| self.name(iss));
-        trace::tell("issuer", name.is_some(), || {
+        trace::record("issuer", name.is_some(), || {
             let names: Vec<&str> = self.names.iter().map(|name| name.iss.as_str()).collect();
-            format!("iss {}, one of {} is needed", shown(claims, "iss"), names.join(", "))
+            format!("iss {}, one of {} is needed", for_log(claims, "iss"), names.join(", "))
         });
-        let name = name.ok_or(Reject::Issuer)?;
+        let name = name.ok_or(TokenError::Issuer)?;
         if name.tenant.is_some() && name.tenant.as_deref() != text("tid") {
-            trace::tell("tenant", false, || format!("tid {}", shown(claims, "tid")));
-            return Err(Reject::Tenant);
+            trace::record("tenant", false, || format!("tid {}", for_log(claims, "tid")));
+            return Err(TokenError::Tenant);
         }
         Ok(())
     }
 
     /// Whether the time is right; returns when the token ends, if it does.
-    pub(super) fn check_times(&self, claims: &Map<String, Value>, now: u64) -> Result<Option<u64>, Reject> {
+    pub(super) fn check_times(
+        &self,
+        claims: &Map<String, Value>,
+        now: u64,
+    ) -> Result<Option<u64>, TokenError> {
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         let skew = i64::try_from(self.clock_skew).unwrap_or(i64::MAX);
-        let exp = date(claims, "exp")?;
+        let exp = numeric_date(claims, "exp")?;
         let end = exp.map(|exp| exp.saturating_add(skew));
         if let Some((exp, end)) = exp.zip(end) {
-            trace::tell("expiry", now < end, || format!("exp {exp}, clock_skew {skew} s, now {now}"));
+            trace::record("expiry", now < end, || format!("exp {exp}, clock_skew {skew} s, now {now}"));
         }
         if end.is_some_and(|end| now >= end) {
-            return Err(Reject::Expired);
+            return Err(TokenError::Expired);
         }
-        let issued = date(claims, "iat")?;
-        for (name, start) in [("nbf", date(claims, "nbf")?), ("iat", issued)] {
+        let issued = numeric_date(claims, "iat")?;
+        for (name, start) in [("nbf", numeric_date(claims, "nbf")?), ("iat", issued)] {
             let Some(start) = start else { continue };
             let begun = now >= start.saturating_sub(skew);
-            trace::tell("start", begun, || format!("{name} {start}, clock_skew {skew} s, now {now}"));
+            trace::record("start", begun, || format!("{name} {start}, clock_skew {skew} s, now {now}"));
             if !begun {
-                return Err(Reject::NotYetValid);
+                return Err(TokenError::NotYetValid);
             }
         }
         if let Some(most) = self.max_lifetime {
-            trace::tell_if(exp.zip(issued).is_none(), "lifetime", || "exp and iat are needed".to_owned());
-            let (exp, issued) = exp.zip(issued).ok_or(Reject::Claim)?;
+            trace::record_if(exp.zip(issued).is_none(), "lifetime", || "exp and iat are needed".to_owned());
+            let (exp, issued) = exp.zip(issued).ok_or(TokenError::InvalidClaim)?;
             if exp.saturating_sub(issued) > i64::try_from(most).unwrap_or(i64::MAX) {
-                trace::tell("lifetime", false, || format!("more than {most} s from iat to exp"));
-                return Err(Reject::Lifetime);
+                trace::record("lifetime", false, || format!("more than {most} s from iat to exp"));
+                return Err(TokenError::Lifetime);
             }
         }
         Ok(end.map(|end| u64::try_from(end).unwrap_or_default()))
@@ -175,7 +179,7 @@ impl Expect {
 }
 
 /// Whether these are the claims of an access token that anybody may carry.
-pub(super) fn check_kind(claims: &Map<String, Value>) -> Result<(), Reject> {
+pub(super) fn check_is_access_token(claims: &Map<String, Value>) -> Result<(), TokenError> {
     // The kinds of tokens tell themselves apart by these (RFC 8725 section 3.12): Keycloak writes `typ` Bearer, ID,
     // Refresh, Offline, …; Cognito writes `token_use` access or id. Where they stand, they must name an access token.
     // Keycloak's `typ` is DPoP in tokens that are bound to a key (RFC 9449 section 6.1), and only there.
@@ -185,33 +189,33 @@ pub(super) fn check_kind(claims: &Map<String, Value>) -> Result<(), Reject> {
         let holds = claim.as_str().is_some_and(|own| {
             own.eq_ignore_ascii_case(kind) || (by_key && name == "typ" && own.eq_ignore_ascii_case("DPoP"))
         });
-        trace::tell("kind", holds, || format!("{name} {}, {kind} is needed", shown(claims, name)));
+        trace::record("kind", holds, || format!("{name} {}, {kind} is needed", for_log(claims, name)));
         if !holds {
-            return Err(Reject::Kind);
+            return Err(TokenError::NotAccessToken);
         }
     }
     if ["sub", "jti"].iter().any(|name| claims.get(*name).is_some_and(|value| !value.is_string())) {
-        trace::tell("claims", false, || "sub and jti are texts, where they are there".to_owned());
-        return Err(Reject::Claim);
+        trace::record("claims", false, || "sub and jti are texts, where they are there".to_owned());
+        return Err(TokenError::InvalidClaim);
     }
     Ok(())
 }
 
 /// A claim for people; none is a secret, but one may be long.
-pub(super) fn shown(claims: &Map<String, Value>, name: &str) -> String {
+pub(super) fn for_log(claims: &Map<String, Value>, name: &str) -> String {
     claims
         .get(name)
         .map_or_else(|| "missing".to_owned(), |value| value.to_string().chars().take(128).collect())
 }
 
 /// RFC 7519 section 2, `NumericDate`: seconds, possibly with a fraction, which is dropped; none that lies [beyond](LAST_SECOND).
-pub(super) fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, Reject> {
+pub(super) fn numeric_date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, TokenError> {
     let Some(claim) = claims.get(name) else { return Ok(None) };
     let number = claim.as_number();
     let seconds = number.and_then(|own| own.as_i64().or_else(|| own.as_f64().map(json::floor)));
     let seconds = seconds.filter(|seconds| *seconds <= LAST_SECOND);
-    trace::tell_if(seconds.is_none(), "date", || format!("{name} {} is none", shown(claims, name)));
-    seconds.map(Some).ok_or(Reject::Claim)
+    trace::record_if(seconds.is_none(), "date", || format!("{name} {} is none", for_log(claims, name)));
+    seconds.map(Some).ok_or(TokenError::InvalidClaim)
 }
 
 /// 9999-12-31T23:59:59Z, the last second that a date can say (RFC 3339 section 5.6). What counts milliseconds, as clocks of programs
@@ -230,31 +234,32 @@ mod tests {
         json!({ "iss": "https://idp", "aud": "svc", "exp": NOW + 300, "iat": NOW, "sub": "s", "client_id": "c", "jti": "j" })
     }
 
-    fn check(expect: &Expect, edit: impl FnOnce(&mut Map<String, Value>)) -> Result<u64, Reject> {
+    fn check(expect: &IssuerProfile, edit: impl FnOnce(&mut Map<String, Value>)) -> Result<u64, TokenError> {
         let mut claims = claims().as_object().unwrap().clone();
         edit(&mut claims);
         expect.check(&claims, NOW)
     }
 
-    fn idp() -> Expect {
-        Expect { names: vec!["https://idp".into()], ..Expect::default() }
+    fn idp() -> IssuerProfile {
+        IssuerProfile { names: vec!["https://idp".into()], ..IssuerProfile::default() }
     }
 
     #[test]
     fn any_name_of_the_issuer_will_do_and_no_other() {
-        let expect = Expect { names: vec!["https://new".into(), "https://old".into()], ..idp() };
+        let expect = IssuerProfile { names: vec!["https://new".into(), "https://old".into()], ..idp() };
         for iss in ["https://new", "https://old"] {
             assert!(check(&expect, |c| c["iss"] = json!(iss)).is_ok());
         }
         for odd in [json!("https://idp"), json!("https://new/"), json!(["https://new"]), json!(null)] {
-            assert_eq!(check(&expect, |c| c["iss"] = odd.clone()), Err(Reject::Issuer), "{odd}");
+            assert_eq!(check(&expect, |c| c["iss"] = odd.clone()), Err(TokenError::Issuer), "{odd}");
         }
     }
 
     #[test]
     fn a_tenants_name_counts_only_beside_its_own_tid() {
-        let tenant = |tid: &str| Name { iss: format!("https://idp/{tid}"), tenant: Some(tid.to_owned()) };
-        let expect = Expect { names: vec![tenant("a"), tenant("b")], ..idp() };
+        let tenant =
+            |tid: &str| IssuerName { iss: format!("https://idp/{tid}"), tenant: Some(tid.to_owned()) };
+        let expect = IssuerProfile { names: vec![tenant("a"), tenant("b")], ..idp() };
         let of = |iss: &str, tid: Value| {
             check(&expect, |c| {
                 c["iss"] = json!(iss);
@@ -264,20 +269,20 @@ mod tests {
         assert!(of("https://idp/a", json!("a")).is_ok());
         assert!(of("https://idp/b", json!("b")).is_ok());
         for odd in [json!("b"), json!("A"), json!(["a"]), json!(null)] {
-            assert_eq!(of("https://idp/a", odd.clone()), Err(Reject::Tenant), "{odd}");
+            assert_eq!(of("https://idp/a", odd.clone()), Err(TokenError::Tenant), "{odd}");
         }
-        assert_eq!(check(&expect, |c| c["iss"] = json!("https://idp/a")), Err(Reject::Tenant), "no tid");
-        assert_eq!(of("https://idp/c", json!("c")), Err(Reject::Issuer), "not in the list");
+        assert_eq!(check(&expect, |c| c["iss"] = json!("https://idp/a")), Err(TokenError::Tenant), "no tid");
+        assert_eq!(of("https://idp/c", json!("c")), Err(TokenError::Issuer), "not in the list");
     }
 
     #[test]
     fn a_lifetime_is_kept_to_the_second_and_needs_an_iat() {
-        let expect = Expect { max_lifetime: Some(300), ..idp() };
+        let expect = IssuerProfile { max_lifetime: Some(300), ..idp() };
         assert!(check(&expect, |_| {}).is_ok());
-        assert_eq!(check(&expect, |c| c["exp"] = json!(NOW + 301)), Err(Reject::Lifetime));
-        assert_eq!(check(&expect, |c| c["iat"] = json!(NOW - 1)), Err(Reject::Lifetime));
-        assert_eq!(check(&expect, |c| c["iat"] = json!(i64::MIN)), Err(Reject::Lifetime));
-        assert_eq!(check(&expect, |c| drop(c.remove("iat"))), Err(Reject::Claim));
+        assert_eq!(check(&expect, |c| c["exp"] = json!(NOW + 301)), Err(TokenError::Lifetime));
+        assert_eq!(check(&expect, |c| c["iat"] = json!(NOW - 1)), Err(TokenError::Lifetime));
+        assert_eq!(check(&expect, |c| c["iat"] = json!(i64::MIN)), Err(TokenError::Lifetime));
+        assert_eq!(check(&expect, |c| drop(c.remove("iat"))), Err(TokenError::InvalidClaim));
         assert!(check(&idp(), |c| c["exp"] = json!(LAST_SECOND)).is_ok(), "without a bound any life will do");
     }
 
@@ -290,40 +295,40 @@ mod tests {
             {
                 assert_eq!(
                     check(&idp(), |c| drop(c.insert(name.to_owned(), odd.clone()))),
-                    Err(Reject::Claim),
+                    Err(TokenError::InvalidClaim),
                     "{name} {odd}"
                 );
             }
         }
         assert_eq!(check(&idp(), |c| c["exp"] = json!(LAST_SECOND)), Ok(253_402_300_799));
-        assert_eq!(check(&idp(), |c| c["iat"] = json!(LAST_SECOND)), Err(Reject::NotYetValid));
+        assert_eq!(check(&idp(), |c| c["iat"] = json!(LAST_SECOND)), Err(TokenError::NotYetValid));
     }
 
     #[test]
     fn the_strict_profile_misses_every_claim_that_it_requires() {
-        let expect = Expect { profile: true, ..idp() };
+        let expect = IssuerProfile { rfc9068: true, ..idp() };
         assert!(check(&expect, |_| {}).is_ok());
         for (name, reject) in [
-            ("iss", Reject::Issuer),
-            ("exp", Reject::Claim),
-            ("aud", Reject::Claim),
-            ("sub", Reject::Claim),
-            ("client_id", Reject::Claim),
-            ("iat", Reject::Claim),
-            ("jti", Reject::Claim),
+            ("iss", TokenError::Issuer),
+            ("exp", TokenError::InvalidClaim),
+            ("aud", TokenError::InvalidClaim),
+            ("sub", TokenError::InvalidClaim),
+            ("client_id", TokenError::InvalidClaim),
+            ("iat", TokenError::InvalidClaim),
+            ("jti", TokenError::InvalidClaim),
         ] {
             assert_eq!(check(&expect, |c| drop(c.remove(name))), Err(reject), "{name}");
         }
         for name in ["client_id", "aud", "sub", "iat", "jti"] {
             assert!(check(&idp(), |c| drop(c.remove(name))).is_ok(), "{name}");
         }
-        assert_eq!(check(&expect, |c| c["client_id"] = json!(["c"])), Err(Reject::Claim));
+        assert_eq!(check(&expect, |c| c["client_id"] = json!(["c"])), Err(TokenError::InvalidClaim));
     }
 
     #[test]
     fn a_type_is_one_of_those_named_whatever_its_case() {
-        let hold = |types: &Types, typ: Option<&str>| types.hold(typ.map(media_type).as_deref());
-        let standard = Types::default();
+        let hold = |types: &AcceptedTypes, typ: Option<&str>| types.accepts(typ.map(media_type).as_deref());
+        let standard = AcceptedTypes::default();
         for typ in [
             None,
             Some("JWT"),
@@ -339,7 +344,7 @@ mod tests {
         {
             assert!(!hold(&standard, Some(typ)), "{typ:?}");
         }
-        let profile = Types::of_profile();
+        let profile = AcceptedTypes::rfc9068();
         assert!(hold(&profile, Some("at+jwt")) && hold(&profile, Some("application/at+jwt")));
         assert!(!hold(&profile, None) && !hold(&profile, Some("JWT")));
     }

@@ -45,7 +45,7 @@ const KEYCLOAK: &[(&str, &str, &str)] = &[
 ];
 
 /// The sentence for these words, if they are known.
-pub(super) fn of(error: &str, description: &str) -> Option<&'static str> {
+pub(super) fn hint(error: &str, description: &str) -> Option<&'static str> {
     let fits = |(of, words, _): &&(&str, &str, &str)| {
         (of.is_empty() || *of == error) && description.starts_with(words)
     };
@@ -59,15 +59,15 @@ mod tests {
     #[test]
     fn a_wrong_secret_and_an_unknown_client_are_told_apart() {
         let words = "Invalid client or Invalid client credentials";
-        assert!(of("unauthorized_client", words).unwrap().contains("client_secret"));
-        assert!(of("invalid_client", words).unwrap().contains("client_id"));
-        assert_eq!(of("invalid_request", words), None);
+        assert!(hint("unauthorized_client", words).unwrap().contains("client_secret"));
+        assert!(hint("invalid_client", words).unwrap().contains("client_id"));
+        assert_eq!(hint("invalid_request", words), None);
     }
 
     #[test]
     fn what_is_not_known_gets_no_advice() {
-        assert_eq!(of("invalid_scope", "no such scope"), None);
-        assert_eq!(of("", ""), None);
-        assert!(of("invalid_scope", "Invalid scopes: nope").is_some());
+        assert_eq!(hint("invalid_scope", "no such scope"), None);
+        assert_eq!(hint("", ""), None);
+        assert!(hint("invalid_scope", "Invalid scopes: nope").is_some());
     }
 }

@@ -1,22 +1,22 @@
-//! A provider's answers: a [`Reply`] to the token in it, or to the one fault that it is.
+//! A provider's answers: a [`HttpReply`] to the token in it, or to the one fault that it is.
 //!
 //! RFC 6749 sections 5.1 and 5.2, RFC 8693 section 2.2, RFC 9110 section 10.2.3. What is not understood is no token, and no body is ever told.
 
-use super::{Grant, Kind, Token, advice};
-use crate::io::{Dice, Head, MAX_REPLY_BYTES, Reply};
+use super::{AccessToken, Grant, GrantType, advice};
+use crate::io::{HttpReply, MAX_REPLY_BYTES, MessageHead, Rng};
 use crate::json;
-use crate::lease::{Cause, Failure, Fresh};
+use crate::lease::{FetchError, FetchErrorKind, Fetched};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::time::Duration;
 
 /// Whether the provider says that it does not take the client for who it says it is (RFC 6749 section 5.2): with 401, or in
 /// the words of the standard, or in Keycloak's, which says `unauthorized_client` of a wrong secret.
-pub fn denies_client(reply: &Reply) -> bool {
+pub fn rejects_client(reply: &HttpReply) -> bool {
     match reply.status {
         Some(401) => true,
         // Keycloak says `invalid_client` of the audience of an exchange too, when there is none or it is disabled.
-        Some(400) => stated(reply, |error, description| {
+        Some(400) => is_error_response(reply, |error, description| {
             let of_audience = matches!(description, "Audience not found" | "Client disabled");
             matches!(error, "invalid_client" | "unauthorized_client") && !of_audience
         }),
@@ -26,30 +26,30 @@ pub fn denies_client(reply: &Reply) -> bool {
 
 /// Whose fault a refused exchange is. RFC 8693 section 2.2.2 has one code, `invalid_request`, for whatever is wrong with a
 /// request, so that the provider's words must tell a subject token that is not good from a request that never is.
-pub(super) fn blame(reply: &Reply, failure: Failure) -> Failure {
+pub(super) fn classify_exchange_error(reply: &HttpReply, failure: FetchError) -> FetchError {
     let of_subject = |description: &str| {
         let words = ["invalid token", "invalid subject", "expired", "revoked", "not active"];
         words.iter().any(|word| description.to_ascii_lowercase().contains(word))
     };
-    if failure.cause != Cause::Configuration {
+    if failure.kind != FetchErrorKind::Configuration {
         return failure;
     }
-    let bad_subject = stated(reply, |error, description| match error {
+    let bad_subject = is_error_response(reply, |error, description| match error {
         "invalid_grant" | "invalid_token" => true,
         "invalid_request" => of_subject(description),
         _ => false,
     });
-    let denied = stated(reply, |error, _| error == "access_denied");
+    let denied = is_error_response(reply, |error, _| error == "access_denied");
     let cause = match (bad_subject, denied) {
-        (true, _) => Cause::Subject,
-        (false, true) => Cause::Denied,
-        (false, false) => failure.cause,
+        (true, _) => FetchErrorKind::Subject,
+        (false, true) => FetchErrorKind::Denied,
+        (false, false) => failure.kind,
     };
-    Failure { cause, ..failure }
+    FetchError { kind: cause, ..failure }
 }
 
 /// Whether the provider states an `error` of this kind, with this `error_description`.
-fn stated(reply: &Reply, is: impl Fn(&str, &str) -> bool) -> bool {
+fn is_error_response(reply: &HttpReply, is: impl Fn(&str, &str) -> bool) -> bool {
     let answer = reply.body.as_deref().and_then(|body| json::parse_document(body).ok()).unwrap_or_default();
     let text = |name: &str| answer.get(name).and_then(Value::as_str);
     text("error").is_some_and(|error| is(error, text("error_description").unwrap_or_default()))
@@ -68,35 +68,45 @@ const MAX_TOKEN_BYTES: usize = 16 * 1024;
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// The body of a good reply, or the fault that the reply is.
-pub fn body_of(reply: &Reply) -> Result<&[u8], Failure> {
-    let status = reply.status.ok_or_else(|| Failure {
+pub fn success_body(reply: &HttpReply) -> Result<&[u8], FetchError> {
+    let status = reply.status.ok_or_else(|| FetchError {
         no_connection: reply.no_connection,
-        ..Failure::new(Cause::Unreachable, reply.note.clone())
+        ..FetchError::new(FetchErrorKind::Unreachable, reply.detail.clone())
     })?;
     if !(200..300).contains(&status) {
-        let fault = own_fault(reply).unwrap_or_else(|| status_fault(status, reply));
-        return Err(Failure { retry_after: retry_after(reply), ..fault });
+        let fault = envoy_error(reply).unwrap_or_else(|| status_error(status, reply));
+        return Err(FetchError { retry_after: retry_after(reply), ..fault });
     }
-    let too_large =
-        || Failure::new(Cause::TooLarge, format!("the answer is larger than {MAX_REPLY_BYTES} bytes"));
+    let too_large = || {
+        FetchError::new(
+            FetchErrorKind::TooLarge,
+            format!("the answer is larger than {MAX_REPLY_BYTES} bytes"),
+        )
+    };
     reply.body.as_deref().ok_or_else(too_large)
 }
 
 /// The members of a body, which is `what` for the log.
-pub fn object(body: &[u8], head: &Head, what: &str) -> Result<Map<String, Value>, Failure> {
+pub fn object(body: &[u8], head: &MessageHead, what: &str) -> Result<Map<String, Value>, FetchError> {
     json::parse_document(body).map_err(|error| {
         if json::is_too_deep(&error) {
-            Failure::new(Cause::TooLarge, format!("{what} is nested deeper than {}", json::MAX_DEPTH))
+            FetchError::new(
+                FetchErrorKind::TooLarge,
+                format!("{what} is nested deeper than {}", json::MAX_DEPTH),
+            )
         } else if let Some(duplicate) = json::duplicate(&error) {
-            Failure::new(Cause::Unreadable, format!("{what} has a {duplicate}"))
+            FetchError::new(FetchErrorKind::Unreadable, format!("{what} has a {duplicate}"))
         } else {
-            Failure::new(Cause::Unreadable, format!("{what} is not a JSON object{}", coding(head)))
+            FetchError::new(
+                FetchErrorKind::Unreadable,
+                format!("{what} is not a JSON object{}", content_coding(head)),
+            )
         }
     })
 }
 
 /// For the log: the content coding of an answer (RFC 9110 section 8.4), if it has one. None is asked for, and none is undone.
-pub fn coding(head: &Head) -> String {
+pub fn content_coding(head: &MessageHead) -> String {
     let coding = head.first("content-encoding").map(String::from_utf8_lossy).unwrap_or_default();
     let coding = printable(&coding, QUOTED_CHARS);
     if coding.is_empty() || coding.eq_ignore_ascii_case("identity") {
@@ -109,7 +119,7 @@ pub fn coding(head: &Head) -> String {
 const QUOTED_CHARS: usize = 120;
 
 /// Where a redirect leads, for the log: without the query, which may hold what nobody should see.
-fn target(head: &Head) -> String {
+fn redirect_target(head: &MessageHead) -> String {
     let location = head.first("location").map(String::from_utf8_lossy).unwrap_or_default();
     let location = location.split(['?', '#']).next().unwrap_or_default();
     if location.is_empty() || location.contains('@') || location.contains("eyJ") {
@@ -119,7 +129,7 @@ fn target(head: &Head) -> String {
 }
 
 /// Whether a server that expects TLS got plain HTTP, in the words of nginx and of Go.
-fn expects_tls(reply: &Reply) -> bool {
+fn expects_tls(reply: &HttpReply) -> bool {
     let body = reply.body.as_deref().unwrap_or_default();
     let words = [&b"plain HTTP request was sent to HTTPS port"[..], b"HTTP request to an HTTPS server"];
     let says = |words: &[u8]| body.windows(words.len()).any(|part| part == words);
@@ -128,72 +138,73 @@ fn expects_tls(reply: &Reply) -> bool {
 
 /// The fault that a 503 of Envoy itself is. Envoy answers a call in plain words and adds nothing, while a provider's answer has
 /// a `date` (RFC 9110 section 6.6.1), and from Envoy the time that it took. Of a gateway before the provider nothing is concluded.
-fn own_fault(reply: &Reply) -> Option<Failure> {
+fn envoy_error(reply: &HttpReply) -> Option<FetchError> {
     let marks = ["date", "server", "via", "x-envoy-upstream-service-time"];
     let body = reply.body.as_deref().and_then(|body| std::str::from_utf8(body).ok())?;
     if reply.status != Some(503) || marks.iter().any(|name| reply.head.first(name).is_some()) {
         return None;
     }
-    let unreachable = |detail| Failure::new(Cause::Unreachable, detail);
+    let unreachable = |detail| FetchError::new(FetchErrorKind::Unreachable, detail);
     if body.starts_with("no healthy upstream") {
-        return Some(Failure { no_connection: true, ..unreachable("no healthy host") });
+        return Some(FetchError { no_connection: true, ..unreachable("no healthy host") });
     }
     let (_, reason) =
         body.split_once("reset reason: ").filter(|_| body.starts_with("upstream connect error"))?;
     Some(if reason.starts_with("connection termination") {
         // A kept connection turned out to be closed (Envoy issue 27311).
-        Failure::new(Cause::Stale, "the connection was closed")
+        FetchError::new(FetchErrorKind::ConnectionClosed, "the connection was closed")
     } else if reason.starts_with("connection timeout") {
         // Of a full queue of connections this is a sign too.
-        Failure::new(Cause::Timeout, "no connection in time")
+        FetchError::new(FetchErrorKind::Timeout, "no connection in time")
     } else if reason.starts_with("remote connection failure") && !reason.contains("TLS") {
-        Failure { no_connection: true, ..unreachable("connection refused") }
+        FetchError { no_connection: true, ..unreachable("connection refused") }
     } else {
         unreachable("the connection failed")
     })
 }
 
 /// What a status that is not 2xx means for the client that asked.
-fn status_fault(status: u16, reply: &Reply) -> Failure {
+fn status_error(status: u16, reply: &HttpReply) -> FetchError {
     let cause = match status {
-        504 => Cause::Timeout,
+        504 => FetchErrorKind::Timeout,
         // 404 is what a provider that is not there yet says, or a proxy before it; 3xx, 403 and 405 without an OAuth `error`
         // are those of a maintenance page or a web application firewall.
-        300..=399 | 403 | 404 | 405 | 408 | 425 | 429 | 500..=599 => Cause::Status,
-        _ => Cause::Configuration,
+        300..=399 | 403 | 404 | 405 | 408 | 425 | 429 | 500..=599 => FetchErrorKind::ServerError,
+        _ => FetchErrorKind::Configuration,
     };
     let more = match status {
-        300..400 => target(&reply.head),
+        300..400 => redirect_target(&reply.head),
         _ if expects_tls(reply) => ", the server expects TLS".to_owned(),
         _ => String::new(),
     };
-    Failure::new(cause, format!("status {status}{more}"))
+    FetchError::new(cause, format!("status {status}{more}"))
 }
 
 /// RFC 6749 section 5: the members of a token answer, or the fault that it states.
 pub(super) fn members(
-    reply: &Reply,
+    reply: &HttpReply,
     is_secret: &dyn Fn(&str) -> bool,
-) -> Result<Map<String, Value>, Failure> {
-    let reply = &*presentable(reply, is_secret);
-    match body_of(reply) {
+) -> Result<Map<String, Value>, FetchError> {
+    let reply = &*redacted(reply, is_secret);
+    match success_body(reply) {
         Ok(body) => {
             let answer = object(body, &reply.head, "the answer").map_err(|failure| {
                 let quoted = failure.detail.split('"').nth(1).is_some_and(is_secret);
                 if quoted {
-                    Failure::new(failure.cause, "the answer has a duplicate member")
+                    FetchError::new(failure.kind, "the answer has a duplicate member")
                 } else {
                     failure
                 }
             })?;
-            stated_fault(&answer, is_secret).map_or(Ok(answer), Err)
+            error_response(&answer, is_secret).map_or(Ok(answer), Err)
         }
         Err(failure) if matches!(reply.status, Some(400..500)) => {
             let body = reply.body.as_deref().unwrap_or_default();
-            let stated = json::parse_document(body).ok().and_then(|answer| stated_fault(&answer, is_secret));
+            let stated =
+                json::parse_document(body).ok().and_then(|answer| error_response(&answer, is_secret));
             let judged = matches!(reply.status, Some(403 | 405));
-            Err(stated.map_or(failure.clone(), |stated| Failure {
-                cause: if judged { stated.cause } else { failure.cause },
+            Err(stated.map_or(failure.clone(), |stated| FetchError {
+                kind: if judged { stated.kind } else { failure.kind },
                 detail: format!("{}, {}", failure.detail, stated.detail),
                 ..failure
             }))
@@ -203,7 +214,7 @@ pub(super) fn members(
 }
 
 /// The answer, without the headers that a log line may quote where they repeat a secret.
-fn presentable<'a>(reply: &'a Reply, is_secret: &dyn Fn(&str) -> bool) -> Cow<'a, Reply> {
+fn redacted<'a>(reply: &'a HttpReply, is_secret: &dyn Fn(&str) -> bool) -> Cow<'a, HttpReply> {
     let repeats = |name: &&str| {
         let value = reply.head.first(name).map(String::from_utf8_lossy);
         value.is_some_and(|value| is_secret(&value))
@@ -212,11 +223,11 @@ fn presentable<'a>(reply: &'a Reply, is_secret: &dyn Fn(&str) -> bool) -> Cow<'a
         return Cow::Borrowed(reply);
     }
     let head = reply.head.iter().filter(|(name, _)| !matches!(*name, b"location" | b"content-encoding"));
-    Cow::Owned(Reply { head: head.collect(), ..reply.clone() })
+    Cow::Owned(HttpReply { head: head.collect(), ..reply.clone() })
 }
 
 /// RFC 6749 section 5.2: `error`, and `error_description` cut to what may stand in a log line.
-fn stated_fault(answer: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool) -> Option<Failure> {
+fn error_response(answer: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool) -> Option<FetchError> {
     let code =
         |code: &&str| code.len() <= 40 && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     let error = answer.get("error")?.as_str().filter(code).filter(|code| !is_secret(code)).unwrap_or("error");
@@ -225,12 +236,12 @@ fn stated_fault(answer: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool) -
         if is_secret(description) { "(not shown, as it repeats the secret)" } else { description };
     let detail = format!("{error}: {}", printable(description, 160));
     let mut detail = detail.trim_end_matches([':', ' ']).to_owned();
-    if let Some(advice) = advice::of(error, description) {
+    if let Some(advice) = advice::hint(error, description) {
         for text in [" (", advice, ")"] {
             detail.push_str(text);
         }
     }
-    Some(Failure::new(Cause::Configuration, detail))
+    Some(FetchError::new(FetchErrorKind::Configuration, detail))
 }
 
 /// The printable ASCII of a text, cut short.
@@ -244,12 +255,12 @@ pub(super) fn token(
     answer: &Map<String, Value>,
     grant: &Grant,
     is_secret: &dyn Fn(&str) -> bool,
-) -> Result<Token, Failure> {
-    let unusable = |detail: &str| Failure::new(Cause::Unusable, detail);
+) -> Result<AccessToken, FetchError> {
+    let unusable = |detail: &str| FetchError::new(FetchErrorKind::Unusable, detail);
     let given = |name: &str| answer.get(name).filter(|value| !value.is_null());
     // Google answers an assertion with `target_audience` with an ID token alone.
-    if let (Kind::JwtBearer(assertion), None, Some(Value::String(token))) =
-        (&grant.kind, given("access_token"), given("id_token"))
+    if let (GrantType::JwtBearer(assertion), None, Some(Value::String(token))) =
+        (&grant.grant_type, given("access_token"), given("id_token"))
         && assertion.wants_id_token
     {
         return attachable("id_token", token);
@@ -270,23 +281,23 @@ fn check_type(
     token: Option<&Value>,
     grant: &Grant,
     is_secret: &dyn Fn(&str) -> bool,
-) -> Result<(), Failure> {
+) -> Result<(), FetchError> {
     // RFC 8693 section 2.2.1: what is no access token is `N_A`, which only they get who asked for something else.
-    let other = !grant.bound
-        && matches!(&grant.kind, Kind::TokenExchange { requested: Some(requested), .. } if *requested != ACCESS_TOKEN);
-    let hint = if grant.bound { "" } else { "; `token_types` can allow it" };
-    let expected = grant.types.to_string();
+    let other = !grant.dpop_bound
+        && matches!(&grant.grant_type, GrantType::TokenExchange { requested: Some(requested), .. } if *requested != ACCESS_TOKEN);
+    let hint = if grant.dpop_bound { "" } else { "; `token_types` can allow it" };
+    let expected = grant.token_types.to_string();
     let detail = match found {
-        None if grant.types.absent => return Ok(()),
+        None if grant.token_types.absent => return Ok(()),
         None => format!("the answer has no token_type, expected {expected}{hint}"),
-        Some(Value::String(kind)) if grant.types.hold(kind) => return Ok(()),
+        Some(Value::String(kind)) if grant.token_types.accepts(kind) => return Ok(()),
         Some(Value::String(kind)) if other && kind.eq_ignore_ascii_case("N_A") => return Ok(()),
-        Some(Value::String(kind)) if is_name(kind) && is_apart(token, kind) && !is_secret(kind) => {
+        Some(Value::String(kind)) if is_name(kind) && is_not_part_of(token, kind) && !is_secret(kind) => {
             format!("token_type is {kind}, expected {expected}{hint}")
         }
         Some(_) => format!("token_type is not {expected}"),
     };
-    Err(Failure::new(Cause::Unusable, detail))
+    Err(FetchError::new(FetchErrorKind::Unusable, detail))
 }
 
 /// Whether this is the name of a type (RFC 6749 section 7.1), which a log line may quote: a word, or a registered URN. A provider
@@ -300,26 +311,26 @@ fn is_name(kind: &str) -> bool {
 }
 
 /// Whether there is a token, and this is not a part of it.
-fn is_apart(token: Option<&Value>, kind: &str) -> bool {
+fn is_not_part_of(token: Option<&Value>, kind: &str) -> bool {
     token.and_then(Value::as_str).is_some_and(|token| !token.contains(kind) && !kind.contains(token))
 }
 
 /// A token that a header can hold.
-fn attachable(name: &str, token: &str) -> Result<Token, Failure> {
+fn attachable(name: &str, token: &str) -> Result<AccessToken, FetchError> {
     // RFC 6749 appendix A.12 allows printable ASCII; a blank would end a Bearer credential (RFC 6750 section 2.1).
     if token.len() > MAX_TOKEN_BYTES {
         let detail = format!("{name} is longer than {MAX_TOKEN_BYTES} bytes");
-        return Err(Failure::new(Cause::TooLarge, detail));
+        return Err(FetchError::new(FetchErrorKind::TooLarge, detail));
     }
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         let detail = format!("{name} is empty, or holds characters that a header cannot");
-        return Err(Failure::new(Cause::Unusable, detail));
+        return Err(FetchError::new(FetchErrorKind::Unusable, detail));
     }
-    Ok(Token::new(token))
+    Ok(AccessToken::new(token))
 }
 
 /// Of the body of a good answer what is read of it: no refresh token or ID token, which nobody here has a use for.
-pub fn essence(body: &[u8]) -> Vec<u8> {
+pub fn minimal_body(body: &[u8]) -> Vec<u8> {
     const READ: [&str; 4] = ["access_token", "token_type", "expires_in", "issued_token_type"];
     let mut members = json::parse_object(body).unwrap_or_default();
     members.retain(|name, _| READ.contains(&name.as_str()));
@@ -327,7 +338,7 @@ pub fn essence(body: &[u8]) -> Vec<u8> {
 }
 
 /// `expires_in`: a number or a numeric text, fractions dropped; absent means `default`; above a day means a day.
-pub(super) fn lifetime(answer: &Map<String, Value>, default: Duration) -> Result<Duration, Failure> {
+pub(super) fn lifetime(answer: &Map<String, Value>, default: Duration) -> Result<Duration, FetchError> {
     let seconds = match answer.get("expires_in") {
         None | Some(Value::Null) => return Ok(default.min(MAX_LIFETIME)),
         Some(Value::Number(number)) => number.as_f64(),
@@ -339,34 +350,36 @@ pub(super) fn lifetime(answer: &Map<String, Value>, default: Duration) -> Result
             let capped = seconds.floor().min(MAX_LIFETIME.as_secs_f64());
             Ok(Duration::from_secs_f64(capped))
         }
-        Some(_) => Err(Failure::new(Cause::Unusable, "expires_in says that the token has ended already")),
-        None => Err(Failure::new(Cause::Unusable, "expires_in is not a number")),
+        Some(_) => {
+            Err(FetchError::new(FetchErrorKind::Unusable, "expires_in says that the token has ended already"))
+        }
+        None => Err(FetchError::new(FetchErrorKind::Unusable, "expires_in is not a number")),
     }
 }
 
 /// A token, to be renewed and ended in time.
-pub(super) fn for_its_life(value: Token, lifetime: Duration, dice: &mut Dice) -> Fresh<Token> {
-    Fresh { value, renew_after: renewal(lifetime, dice), end_after: end(lifetime) }
+pub(super) fn fetched_token(value: AccessToken, lifetime: Duration, dice: &mut Rng) -> Fetched<AccessToken> {
+    Fetched { value, renew_after: renew_after(lifetime, dice), end_after: local_expiry(lifetime) }
 }
 
 /// Whether a token that ends so late for us was said to live as long as is believed, or longer.
 pub fn is_capped(end_after: Duration) -> bool {
-    end_after >= end(MAX_LIFETIME)
+    end_after >= local_expiry(MAX_LIFETIME)
 }
 
 /// A token ends for us a little before it ends for its provider: the lesser of 10 s (x/oauth2) and a tenth of its life,
 /// so that it does not end on its way.
-fn end(lifetime: Duration) -> Duration {
+fn local_expiry(lifetime: Duration) -> Duration {
     lifetime.saturating_sub((lifetime / 10).min(Duration::from_secs(10)))
 }
 
 /// At 80 % of its life, less up to a tenth of it: a share, since a fixed margin may exceed the life.
-fn renewal(lifetime: Duration, dice: &mut Dice) -> Duration {
-    (lifetime / 5 * 4).saturating_sub(dice.up_to(lifetime / 10))
+fn renew_after(lifetime: Duration, dice: &mut Rng) -> Duration {
+    (lifetime / 5 * 4).saturating_sub(dice.duration_up_to(lifetime / 10))
 }
 
 /// RFC 9110 section 10.2.3, as seconds or as a date, which counts from the answer's own `Date`: a skewed clock does no harm.
-pub fn retry_after(reply: &Reply) -> Option<Duration> {
+pub fn retry_after(reply: &HttpReply) -> Option<Duration> {
     let text = std::str::from_utf8(reply.head.first("retry-after")?).ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
@@ -401,20 +414,20 @@ mod tests {
 
     fn grant() -> Grant {
         Grant {
-            kind: Kind::ClientCredentials,
+            grant_type: GrantType::ClientCredentials,
             client_id: "a".into(),
             auth: vec![ClientAuth::Post(Secret::new("s".into()))],
             parameters: Vec::new(),
             default_lifetime: Duration::from_secs(300),
-            types: TokenTypes::default(),
-            bound: false,
+            token_types: TokenTypes::default(),
+            dpop_bound: false,
         }
     }
 
-    fn read(answer: &Value) -> Result<Fresh<Token>, Failure> {
+    fn read(answer: &Value) -> Result<Fetched<AccessToken>, FetchError> {
         let body = Some(answer.to_string().into_bytes());
-        let reply = Reply { status: Some(200), body, ..Reply::default() };
-        grant().read(&reply, None, &mut Dice::new(1))
+        let reply = HttpReply { status: Some(200), body, ..HttpReply::default() };
+        grant().read(&reply, None, &mut Rng::new(1))
     }
 
     fn good() -> Value {
@@ -424,10 +437,10 @@ mod tests {
     #[test]
     fn a_client_is_denied_by_401_and_by_the_words_of_the_standard() {
         let denies = |status, body: &str| {
-            denies_client(&Reply {
+            rejects_client(&HttpReply {
                 status: Some(status),
                 body: Some(body.as_bytes().to_vec()),
-                ..Reply::default()
+                ..HttpReply::default()
             })
         };
         for error in ["invalid_client", "unauthorized_client"] {
@@ -436,7 +449,7 @@ mod tests {
         }
         assert!(denies(401, "<html>") && denies(401, r#"{"error":"access_denied"}"#));
         assert!(!denies(400, r#"{"error":"invalid_scope"}"#) && !denies(400, "") && !denies(403, ""));
-        assert!(!denies_client(&Reply::default()));
+        assert!(!rejects_client(&HttpReply::default()));
     }
 
     #[test]
@@ -460,7 +473,7 @@ mod tests {
         let life = |expires_in: Value| {
             let mut answer = good();
             answer["expires_in"] = expires_in;
-            read(&answer).map(|fresh| fresh.end_after.as_secs()).map_err(|failure| failure.cause)
+            read(&answer).map(|fresh| fresh.end_after.as_secs()).map_err(|failure| failure.kind)
         };
         assert_eq!(life(json!("300")), Ok(290));
         assert_eq!(life(json!(300.9)), Ok(290));
@@ -468,7 +481,7 @@ mod tests {
         assert_eq!(life(json!(u64::MAX)), Ok(86_390));
         assert_eq!(life(json!(1e300)), Ok(86_390));
         for odd in [json!(0), json!(-5), json!("soon"), json!([300]), json!("NaN"), json!(0.5), json!(true)] {
-            assert_eq!(life(odd.clone()), Err(Cause::Unusable), "{odd}");
+            assert_eq!(life(odd.clone()), Err(FetchErrorKind::Unusable), "{odd}");
         }
         let mut absent = good();
         absent.as_object_mut().unwrap().remove("expires_in");
@@ -489,29 +502,29 @@ mod tests {
         ] {
             let mut answer = good();
             answer[name] = value.clone();
-            assert_eq!(read(&answer).unwrap_err().cause, Cause::Unusable, "{name} {value}");
+            assert_eq!(read(&answer).unwrap_err().kind, FetchErrorKind::Unusable, "{name} {value}");
         }
         let mut answer = good();
         answer["access_token"] = json!("x".repeat(MAX_TOKEN_BYTES));
         assert!(read(&answer).is_ok());
         answer["access_token"] = json!("x".repeat(MAX_TOKEN_BYTES + 1));
-        assert_eq!(read(&answer).unwrap_err().cause, Cause::TooLarge);
+        assert_eq!(read(&answer).unwrap_err().kind, FetchErrorKind::TooLarge);
     }
 
     fn exchange(requested: Option<&str>) -> Grant {
         let requested = requested.map(str::to_owned);
-        Grant { kind: Kind::TokenExchange { subject: ACCESS_TOKEN.into(), requested }, ..grant() }
+        Grant { grant_type: GrantType::TokenExchange { subject: ACCESS_TOKEN.into(), requested }, ..grant() }
     }
 
-    fn reply_of(status: u16, body: &Value) -> Reply {
-        Reply { status: Some(status), body: Some(body.to_string().into_bytes()), ..Reply::default() }
+    fn reply_of(status: u16, body: &Value) -> HttpReply {
+        HttpReply { status: Some(status), body: Some(body.to_string().into_bytes()), ..HttpReply::default() }
     }
 
     #[test]
     fn an_exchanged_token_ends_before_its_subject() {
         let end = |left| {
             let subject = ("s", left);
-            exchange(None).read(&reply_of(200, &good()), Some(subject), &mut Dice::new(1)).unwrap().end_after
+            exchange(None).read(&reply_of(200, &good()), Some(subject), &mut Rng::new(1)).unwrap().end_after
         };
         assert_eq!(end(None), Duration::from_secs(290));
         assert_eq!(end(Some(Duration::from_secs(1000))), Duration::from_secs(290));
@@ -524,7 +537,7 @@ mod tests {
         let read = |requested: Option<&str>, changes: Value| {
             let mut answer = good();
             answer.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-            exchange(requested).read(&reply_of(200, &answer), Some(("s", None)), &mut Dice::new(1)).is_ok()
+            exchange(requested).read(&reply_of(200, &answer), Some(("s", None)), &mut Rng::new(1)).is_ok()
         };
         let (none, transaction) =
             (json!({ "token_type": "N_A" }), "urn:ietf:params:oauth:token-type:txn_token");
@@ -538,7 +551,7 @@ mod tests {
     fn whose_fault_a_refused_exchange_is_says_the_provider() {
         let cause = |grant: &Grant, status, error: &str, description: &str| {
             let reply = reply_of(status, &json!({ "error": error, "error_description": description }));
-            grant.read(&reply, Some(("opaque-subject", None)), &mut Dice::new(1)).unwrap_err().cause
+            grant.read(&reply, Some(("opaque-subject", None)), &mut Rng::new(1)).unwrap_err().kind
         };
         let ours = [
             (400, "invalid_client", "Audience not found"),
@@ -548,44 +561,59 @@ mod tests {
             (401, "invalid_client", "Invalid token"),
         ];
         for (status, error, description) in ours {
-            assert_eq!(cause(&exchange(None), status, error, description), Cause::Configuration, "{error}");
+            assert_eq!(
+                cause(&exchange(None), status, error, description),
+                FetchErrorKind::Configuration,
+                "{error}"
+            );
         }
         for (error, description) in [
             ("invalid_request", "Invalid token"),
             ("invalid_grant", ""),
             ("invalid_request", "The token has expired"),
         ] {
-            assert_eq!(cause(&exchange(None), 400, error, description), Cause::Subject, "{error}");
-            assert_eq!(cause(&exchange(None), 500, error, description), Cause::Status, "a fault of its own");
-            assert_eq!(cause(&grant(), 400, error, description), Cause::Configuration, "nobody else's token");
+            assert_eq!(cause(&exchange(None), 400, error, description), FetchErrorKind::Subject, "{error}");
+            assert_eq!(
+                cause(&exchange(None), 500, error, description),
+                FetchErrorKind::ServerError,
+                "a fault of its own"
+            );
+            assert_eq!(
+                cause(&grant(), 400, error, description),
+                FetchErrorKind::Configuration,
+                "nobody else's token"
+            );
         }
-        assert_eq!(cause(&exchange(None), 403, "access_denied", ""), Cause::Denied);
+        assert_eq!(cause(&exchange(None), 403, "access_denied", ""), FetchErrorKind::Denied);
         let told = reply_of(400, &json!({ "error": "x", "error_description": "no opaque-subject" }));
         let failure =
-            exchange(None).read(&told, Some(("opaque-subject", None)), &mut Dice::new(1)).unwrap_err();
+            exchange(None).read(&told, Some(("opaque-subject", None)), &mut Rng::new(1)).unwrap_err();
         assert!(!failure.detail.contains("opaque"), "{failure}");
     }
 
     #[test]
     fn faults_tell_what_the_provider_said_and_no_more() {
-        let reply = |status: u16, body: &str| Reply {
+        let reply = |status: u16, body: &str| HttpReply {
             status: Some(status),
             body: Some(body.as_bytes().to_vec()),
-            ..Reply::default()
+            ..HttpReply::default()
         };
-        let fault = |reply: &Reply| grant().read(reply, None, &mut Dice::new(1)).unwrap_err();
+        let fault = |reply: &HttpReply| grant().read(reply, None, &mut Rng::new(1)).unwrap_err();
         let wrong = fault(&reply(
             401,
             r#"{"error":"unauthorized_client","error_description":"Invalid client\r\nx"}"#,
         ));
-        assert_eq!(wrong.cause, Cause::Configuration);
+        assert_eq!(wrong.kind, FetchErrorKind::Configuration);
         assert_eq!(wrong.detail, "status 401, unauthorized_client: Invalid clientx");
-        assert_eq!(fault(&reply(200, r#"{"error":"invalid_scope"}"#)).cause, Cause::Configuration);
+        assert_eq!(fault(&reply(200, r#"{"error":"invalid_scope"}"#)).kind, FetchErrorKind::Configuration);
         assert_eq!(fault(&reply(200, "<html>token</html>")).detail, "the answer is not a JSON object");
-        assert_eq!(fault(&reply(429, "")).cause, Cause::Status);
-        assert_eq!(fault(&reply(500, "")).cause, Cause::Status);
-        assert_eq!(fault(&Reply::default()).cause, Cause::Unreachable);
-        assert_eq!(fault(&Reply { status: Some(200), ..Reply::default() }).cause, Cause::TooLarge);
+        assert_eq!(fault(&reply(429, "")).kind, FetchErrorKind::ServerError);
+        assert_eq!(fault(&reply(500, "")).kind, FetchErrorKind::ServerError);
+        assert_eq!(fault(&HttpReply::default()).kind, FetchErrorKind::Unreachable);
+        assert_eq!(
+            fault(&HttpReply { status: Some(200), ..HttpReply::default() }).kind,
+            FetchErrorKind::TooLarge
+        );
     }
 
     #[test]
@@ -594,13 +622,13 @@ mod tests {
             |secret: &str| Grant { auth: vec![ClientAuth::Post(Secret::new(secret.to_owned()))], ..grant() };
         let told = |status: u16, headers: &[(&str, &str)], body: &str| {
             let head = headers.iter().copied().collect();
-            let reply = Reply {
+            let reply = HttpReply {
                 status: Some(status),
                 head,
                 body: Some(body.as_bytes().to_vec()),
-                ..Reply::default()
+                ..HttpReply::default()
             };
-            client("hush").read(&reply, None, &mut Dice::new(1)).unwrap_err().to_string()
+            client("hush").read(&reply, None, &mut Rng::new(1)).unwrap_err().to_string()
         };
         let to = |location: &str| told(302, &[("location", location)], "");
         assert_eq!(
@@ -657,7 +685,9 @@ mod tests {
         let accepts = |types: TokenTypes, kind: Value| {
             let mut answer = good();
             answer["token_type"] = kind;
-            Grant { types, ..grant() }.read(&reply_of(200, &answer), None, &mut Dice::new(1)).is_ok()
+            Grant { token_types: types, ..grant() }
+                .read(&reply_of(200, &answer), None, &mut Rng::new(1))
+                .is_ok()
         };
         assert!(accepts(types(&["BearerToken"], false), json!("bearertoken")));
         assert!(!accepts(types(&["BearerToken"], false), json!("Bearer")));
@@ -676,54 +706,61 @@ mod tests {
         let refused = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
         let of = |headers: &[(&str, &str)], body: &str| {
             let head = headers.iter().copied().collect();
-            let reply =
-                Reply { status: Some(503), head, body: Some(body.as_bytes().to_vec()), ..Reply::default() };
-            let failure = body_of(&reply).unwrap_err();
-            (failure.cause, failure.no_connection)
+            let reply = HttpReply {
+                status: Some(503),
+                head,
+                body: Some(body.as_bytes().to_vec()),
+                ..HttpReply::default()
+            };
+            let failure = success_body(&reply).unwrap_err();
+            (failure.kind, failure.no_connection)
         };
         let own = |reason: &str| of(&[], &refused.replace("remote connection failure", reason));
-        assert_eq!(of(&[], "no healthy upstream"), (Cause::Unreachable, true));
+        assert_eq!(of(&[], "no healthy upstream"), (FetchErrorKind::Unreachable, true));
         assert_eq!(
             own("remote connection failure, transport failure reason: delayed connect error: 111"),
-            (Cause::Unreachable, true)
+            (FetchErrorKind::Unreachable, true)
         );
         assert_eq!(
             own("remote connection failure, transport failure reason: TLS_error:|x"),
-            (Cause::Unreachable, false)
+            (FetchErrorKind::Unreachable, false)
         );
         for reason in ["overflow", "local connection failure", "remote reset", ""] {
-            assert_eq!(own(reason), (Cause::Unreachable, false), "{reason}");
+            assert_eq!(own(reason), (FetchErrorKind::Unreachable, false), "{reason}");
         }
-        assert_eq!(own("connection timeout"), (Cause::Timeout, false));
-        assert_eq!(own("connection termination"), (Cause::Stale, false));
+        assert_eq!(own("connection timeout"), (FetchErrorKind::Timeout, false));
+        assert_eq!(own("connection termination"), (FetchErrorKind::ConnectionClosed, false));
         for mark in ["date", "server", "via", "x-envoy-upstream-service-time"] {
             for body in ["no healthy upstream", refused, ""] {
-                assert_eq!(of(&[(mark, "x")], body), (Cause::Status, false), "{mark}: {body}");
+                assert_eq!(of(&[(mark, "x")], body), (FetchErrorKind::ServerError, false), "{mark}: {body}");
             }
         }
-        assert_eq!(of(&[], "busy"), (Cause::Status, false));
+        assert_eq!(of(&[], "busy"), (FetchErrorKind::ServerError, false));
     }
 
     #[test]
     fn only_an_oauth_error_makes_a_redirect_or_a_403_a_fault_of_configuration() {
         for status in [302, 403, 405] {
             let cause = |body: &Value| {
-                grant().read(&reply_of(status, body), None, &mut Dice::new(1)).unwrap_err().cause
+                grant().read(&reply_of(status, body), None, &mut Rng::new(1)).unwrap_err().kind
             };
-            assert_eq!(cause(&json!({ "message": "blocked" })), Cause::Status, "{status}");
-            let judged = if status == 302 { Cause::Status } else { Cause::Configuration };
+            assert_eq!(cause(&json!({ "message": "blocked" })), FetchErrorKind::ServerError, "{status}");
+            let judged =
+                if status == 302 { FetchErrorKind::ServerError } else { FetchErrorKind::Configuration };
             assert_eq!(cause(&json!({ "error": "unauthorized_client" })), judged, "{status}");
         }
         assert_eq!(
-            grant().read(&reply_of(401, &json!({})), None, &mut Dice::new(1)).unwrap_err().cause,
-            Cause::Configuration
+            grant().read(&reply_of(401, &json!({})), None, &mut Rng::new(1)).unwrap_err().kind,
+            FetchErrorKind::Configuration
         );
     }
 
     #[test]
     fn retry_after_counts_from_the_answers_own_date() {
-        let reply =
-            |headers: &[(&str, &str)]| Reply { head: headers.iter().copied().collect(), ..Reply::default() };
+        let reply = |headers: &[(&str, &str)]| HttpReply {
+            head: headers.iter().copied().collect(),
+            ..HttpReply::default()
+        };
         let seconds = |headers: &[(&str, &str)]| retry_after(&reply(headers)).map(|span| span.as_secs());
         assert_eq!(seconds(&[("retry-after", "7")]), Some(7));
         let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");

@@ -2,9 +2,9 @@
 
 use super::answer::printable;
 use super::{ClientAuth, Secret, cannot_sign, form_encoded, form_pair};
-use crate::assertion::{self, Claims, Signer};
-use crate::io::{Call, Endpoint};
-use crate::lease::Failure;
+use crate::assertion::{self, AssertionClaims, Signer};
+use crate::io::{Endpoint, HttpCall};
+use crate::lease::FetchError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeSet;
@@ -63,8 +63,8 @@ impl Client<'_> {
         turn: usize,
         now: u64,
         signer: &mut Signer,
-    ) -> Result<Call, Failure> {
-        let claims = |audience| Claims::of_client(self.id, audience, now);
+    ) -> Result<HttpCall, FetchError> {
+        let claims = |audience| AssertionClaims::for_client(self.id, audience, now);
         let assertion = match self.auth.get(turn) {
             Some(ClientAuth::Basic(secret)) => {
                 form.headers.push(("authorization", self.basic(secret)));
@@ -76,10 +76,10 @@ impl Client<'_> {
                 None
             }
             Some(ClientAuth::SecretJwt(secret, audience)) => {
-                Some(signer.by_secret(secret.reveal(), &claims(audience)))
+                Some(signer.sign_with_secret(secret.reveal(), &claims(audience)))
             }
             Some(ClientAuth::PrivateKey(key, audience)) => {
-                let signed = signer.by_key(key, &claims(audience));
+                let signed = signer.sign_with_key(key, &claims(audience));
                 Some(signed.ok_or_else(|| cannot_sign(key))?)
             }
             Some(ClientAuth::Tls) => {
@@ -91,15 +91,15 @@ impl Client<'_> {
         if let Some(assertion) = assertion {
             // RFC 7521 section 4.2 leaves `client_id` to us, and some providers (Entra) ask for it.
             form.add("client_id", self.id);
-            form.add("client_assertion_type", assertion::TYPE);
+            form.add("client_assertion_type", assertion::ASSERTION_TYPE);
             form.add("client_assertion", &assertion);
         }
         let Form { headers, body } = form;
-        Ok(Call { endpoint, method: "POST", headers, body: body.into_bytes(), timeout })
+        Ok(HttpCall { endpoint, method: "POST", headers, body: body.into_bytes(), timeout })
     }
 
     /// Whether a provider's text holds what it was told and nobody else may know, in any form in which it was told.
-    pub(super) fn repeats_secret(self, text: &str) -> bool {
+    pub(super) fn contains_secret(self, text: &str) -> bool {
         let holds = |sent: &str| repeats(text, sent);
         self.auth.iter().any(|auth| match auth {
             ClientAuth::Basic(secret) | ClientAuth::Post(secret) | ClientAuth::SecretJwt(secret, _) => {
@@ -126,7 +126,7 @@ mod tests {
 
     fn says(text: &str) -> bool {
         let auth = [ClientAuth::Basic(Secret::new(SECRET.to_owned()))];
-        Client { id: "order-service", auth: &auth }.repeats_secret(text)
+        Client { id: "order-service", auth: &auth }.contains_secret(text)
     }
 
     #[test]

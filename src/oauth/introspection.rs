@@ -1,16 +1,16 @@
-//! What an issuer says of a token (RFC 7662): the question as a [`Call`], and the [`Reply`] to the members of its answer.
+//! What an issuer says of a token (RFC 7662): the question as a [`HttpCall`], and the [`HttpReply`] to the members of its answer.
 
 use super::client::{Client, Form, repeats};
 use super::{ClientAuth, answer};
 use crate::assertion::Signer;
-use crate::io::{Call, Endpoint, Reply};
-use crate::lease::{Cause, Failure};
+use crate::io::{Endpoint, HttpCall, HttpReply};
+use crate::lease::{FetchError, FetchErrorKind};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// As whom an issuer is asked about tokens, and how often.
 #[derive(Clone, Debug)]
-pub struct Introspection {
+pub struct IntrospectionClient {
     /// `client_id`.
     pub client_id: String,
     /// How the client authenticates. Of several the next is tried where the provider does not take one.
@@ -23,7 +23,7 @@ pub struct Introspection {
     pub requests_per_second: u32,
 }
 
-impl Introspection {
+impl IntrospectionClient {
     /// The question (RFC 7662 section 2.1).
     pub fn call(
         &self,
@@ -33,19 +33,19 @@ impl Introspection {
         turn: usize,
         now: u64,
         signer: &mut Signer,
-    ) -> Result<Call, Failure> {
+    ) -> Result<HttpCall, FetchError> {
         let mut form = Form::new("token", token);
         form.add("token_type_hint", "access_token");
         self.client().call(endpoint, timeout, form, turn, now, signer)
     }
 
     /// The members of the answer, one of which says whether the token is active (RFC 7662 section 2.2).
-    pub fn read(&self, reply: &Reply, token: &str) -> Result<Map<String, Value>, Failure> {
-        let is_secret = |text: &str| self.client().repeats_secret(text) || repeats(text, token);
+    pub fn read(&self, reply: &HttpReply, token: &str) -> Result<Map<String, Value>, FetchError> {
+        let is_secret = |text: &str| self.client().contains_secret(text) || repeats(text, token);
         let members = answer::members(reply, &is_secret)?;
         if members.get("active").is_none_or(|active| !active.is_boolean()) {
             let detail = "the answer does not say whether the token is active";
-            return Err(Failure::new(Cause::Unreadable, detail));
+            return Err(FetchError::new(FetchErrorKind::Unreadable, detail));
         }
         Ok(members)
     }

@@ -2,15 +2,15 @@
 //!
 //! It holds them and counts them. What a request waits for, and what becomes of it, is decided elsewhere.
 
-use crate::dpop::shown::Used;
-use crate::io::{Head, Instant, RequestId};
+use crate::dpop::shown::ReplayKey;
+use crate::io::{Instant, MessageHead, RequestId};
 use crate::policy;
-use crate::store::Want;
+use crate::store::FetchKey;
 use std::collections::VecDeque;
 
 /// Requests that are answered or resumed between two ticks. The host answers each of them inside the callback that answered the
 /// one before: about 300 such answers are as many as the VM's stack holds, and fewer behind many other filters.
-pub(super) const PORTION: usize = 64;
+pub(super) const MAX_PER_TICK: usize = 64;
 
 /// Requests of one issuer that wait for a key that is not among its keys: more than a provider's rotation brings in the
 /// milliseconds of a fetch, and each of them may be made up.
@@ -20,25 +20,25 @@ pub(super) const MAX_UNKNOWN_KEYS: usize = 64;
 const BUFFER_BYTES: usize = 1024 * 1024;
 
 /// One request that waits.
-pub(super) struct Waiter {
+pub(super) struct PendingRequest {
     pub(super) id: RequestId,
-    pub(super) head: Head,
-    pub(super) want: Want,
-    pub(super) since: Instant,
+    pub(super) head: MessageHead,
+    pub(super) waiting_for: FetchKey,
+    pub(super) arrived_at: Instant,
     pub(super) deadline: Instant,
     /// The proof that it has used.
-    pub(super) spent: Option<Used>,
+    pub(super) consumed_proof: Option<ReplayKey>,
     /// Whether its caller has been verified.
-    pub(super) is_known: bool,
+    pub(super) is_verified: bool,
     /// Whether it waits for a key that is not among those that are there.
     pub(super) unknown_key: bool,
     /// Whether the worker that it came to was replaced.
-    pub(super) dismissed: bool,
+    pub(super) drained: bool,
 }
 
 /// A bound that leaves no room for one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(super) enum QueueFull {
     /// As many wait for this thing as may.
     Requests,
     /// As many wait for unknown keys of this issuer as may.
@@ -49,17 +49,17 @@ pub(super) enum Full {
 
 /// All that are held.
 #[derive(Default)]
-pub(super) struct Waiters {
+pub(super) struct RequestQueue {
     /// The number of the last that came.
     last: u64,
     /// In the order of their numbers.
-    held: VecDeque<Held>,
+    entries: VecDeque<QueueEntry>,
     /// In the order of their turns; those that have gone since are left out then.
     released: VecDeque<u64>,
     /// How many wait for each thing, in each line, and for unknown keys.
-    wants: Counts,
-    lines: Counts,
-    unknown_keys: Counts,
+    by_key: FetchCounts,
+    by_queue: FetchCounts,
+    unknown_keys: FetchCounts,
     /// What those take up whose callers are not known.
     bytes: usize,
     /// Of that, their bodies.
@@ -68,34 +68,38 @@ pub(super) struct Waiters {
     unknown_bytes: usize,
 }
 
-struct Held {
+struct QueueEntry {
     number: u64,
-    waiter: Waiter,
+    request: PendingRequest,
     bytes: usize,
     released: bool,
 }
 
-impl Waiter {
+impl PendingRequest {
     /// What it takes up: its headers, and of its body what the host reads while it is held.
     fn bytes(&self) -> usize {
-        if self.is_known { 0 } else { self.head.size().saturating_add(self.body_bytes()) }
+        if self.is_verified { 0 } else { self.head.size().saturating_add(self.body_bytes()) }
     }
 
     fn body_bytes(&self) -> usize {
-        if self.is_known { 0 } else { body_bytes(&self.head) }
+        if self.is_verified { 0 } else { body_bytes(&self.head) }
     }
 }
 
-impl Waiters {
+impl RequestQueue {
     /// Whether this one may wait, beside all that do.
-    pub(super) fn room(&self, waiter: &Waiter, bounds: &policy::Waiting) -> Result<(), Full> {
+    pub(super) fn check_capacity(
+        &self,
+        waiter: &PendingRequest,
+        bounds: &policy::PendingRequests,
+    ) -> Result<(), QueueFull> {
         // Those who wait for tokens of one credential wait in one line, whomever the tokens are for.
-        if self.lines.of(waiter.want.line()) >= bounds.requests {
-            Err(Full::Requests)
-        } else if waiter.unknown_key && self.unknown_keys.of(waiter.want) >= MAX_UNKNOWN_KEYS {
-            Err(Full::UnknownKeys)
-        } else if !waiter.is_known && !self.bytes_for(waiter, bounds.bytes) {
-            Err(Full::Bytes)
+        if self.by_queue.of(waiter.waiting_for.queue_key()) >= bounds.max {
+            Err(QueueFull::Requests)
+        } else if waiter.unknown_key && self.unknown_keys.of(waiter.waiting_for) >= MAX_UNKNOWN_KEYS {
+            Err(QueueFull::UnknownKeys)
+        } else if !waiter.is_verified && !self.bytes_for(waiter, bounds.max_bytes) {
+            Err(QueueFull::Bytes)
         } else {
             Ok(())
         }
@@ -104,7 +108,7 @@ impl Waiters {
     /// Whether the budget has room for this one. Bodies get three quarters of it, so that those without one still wait beside
     /// them. Those that wait for unknown keys get a quarter, so that a flood of made-up ones leaves the rest to the callers of
     /// other issuers.
-    fn bytes_for(&self, waiter: &Waiter, most: usize) -> bool {
+    fn bytes_for(&self, waiter: &PendingRequest, most: usize) -> bool {
         let bytes = waiter.bytes();
         let unknown = self.unknown_bytes.saturating_add(if waiter.unknown_key { bytes } else { 0 });
         let own_body = waiter.body_bytes();
@@ -113,13 +117,13 @@ impl Waiters {
     }
 
     /// It waits, behind all that do.
-    pub(super) fn hold(&mut self, waiter: Waiter) {
+    pub(super) fn enqueue(&mut self, waiter: PendingRequest) {
         self.last = self.last.wrapping_add(1);
-        self.hold_as(self.last, waiter);
+        self.requeue(self.last, waiter);
     }
 
     /// It waits, at the place that it had.
-    pub(super) fn hold_as(&mut self, number: u64, waiter: Waiter) {
+    pub(super) fn requeue(&mut self, number: u64, waiter: PendingRequest) {
         let bytes = waiter.bytes();
         self.bytes = self.bytes.saturating_add(bytes);
         self.body_bytes = self.body_bytes.saturating_add(waiter.body_bytes());
@@ -127,107 +131,107 @@ impl Waiters {
             self.unknown_bytes = self.unknown_bytes.saturating_add(bytes);
         }
         self.count(&waiter, 1);
-        let place = self.held.partition_point(|held| held.number < number);
-        self.held.insert(place, Held { number, waiter, bytes, released: false });
+        let place = self.entries.partition_point(|held| held.number < number);
+        self.entries.insert(place, QueueEntry { number, request: waiter, bytes, released: false });
     }
 
     /// Those that wait for this need not wait any more.
-    pub(super) fn release(&mut self, want: Want) {
+    pub(super) fn release(&mut self, want: FetchKey) {
         if self.waits_for(want) {
-            self.release_those(|waiter| waiter.want == want);
+            self.release_matching(|waiter| waiter.waiting_for == want);
         }
     }
 
     /// Those whose time is up do not wait any more.
     pub(super) fn release_due(&mut self, now: Instant) {
         if self.deadline().is_some_and(|first| first <= now) {
-            self.release_those(|waiter| waiter.deadline <= now);
+            self.release_matching(|waiter| waiter.deadline <= now);
         }
     }
 
     /// Nobody waits any more: the worker is replaced.
-    pub(super) fn dismiss(&mut self) {
-        self.release_those(|_| true);
-        for held in &mut self.held {
-            held.waiter.dismissed = true;
+    pub(super) fn drain(&mut self) {
+        self.release_matching(|_| true);
+        for held in &mut self.entries {
+            held.request.drained = true;
         }
     }
 
-    fn release_those(&mut self, concerned: impl Fn(&Waiter) -> bool) {
-        let mut held = std::mem::take(&mut self.held);
-        for held in held.iter_mut().filter(|held| !held.released && concerned(&held.waiter)) {
+    fn release_matching(&mut self, concerned: impl Fn(&PendingRequest) -> bool) {
+        let mut held = std::mem::take(&mut self.entries);
+        for held in held.iter_mut().filter(|held| !held.released && concerned(&held.request)) {
             held.released = true;
             self.released.push_back(held.number);
-            self.count(&held.waiter, -1);
+            self.count(&held.request, -1);
         }
-        self.held = held;
+        self.entries = held;
     }
 
     /// Whose turn it is, and the place that it had.
-    pub(super) fn next_turn(&mut self) -> Option<(u64, Waiter)> {
+    pub(super) fn pop_released(&mut self) -> Option<(u64, PendingRequest)> {
         while let Some(number) = self.released.pop_front() {
-            let place = self.held.binary_search_by_key(&number, |held| held.number).ok();
-            if let Some(held) = place.and_then(|place| self.held.remove(place)) {
+            let place = self.entries.binary_search_by_key(&number, |held| held.number).ok();
+            if let Some(held) = place.and_then(|place| self.entries.remove(place)) {
                 self.release_bytes(&held);
-                return Some((number, held.waiter));
+                return Some((number, held.request));
             }
         }
         None
     }
 
     /// It has gone, and does not wait for this any more.
-    pub(super) fn forget(&mut self, id: RequestId) -> Option<Want> {
-        let place = self.held.iter().position(|held| held.waiter.id == id);
-        let held = place.and_then(|place| self.held.remove(place))?;
+    pub(super) fn cancel(&mut self, id: RequestId) -> Option<FetchKey> {
+        let place = self.entries.iter().position(|held| held.request.id == id);
+        let held = place.and_then(|place| self.entries.remove(place))?;
         self.release_bytes(&held);
         if !held.released {
-            self.count(&held.waiter, -1);
+            self.count(&held.request, -1);
         }
-        Some(held.waiter.want)
+        Some(held.request.waiting_for)
     }
 
-    fn release_bytes(&mut self, held: &Held) {
+    fn release_bytes(&mut self, held: &QueueEntry) {
         self.bytes = self.bytes.saturating_sub(held.bytes);
-        self.body_bytes = self.body_bytes.saturating_sub(held.waiter.body_bytes());
-        if held.waiter.unknown_key {
+        self.body_bytes = self.body_bytes.saturating_sub(held.request.body_bytes());
+        if held.request.unknown_key {
             self.unknown_bytes = self.unknown_bytes.saturating_sub(held.bytes);
         }
     }
 
     /// Whether anybody waits for this.
-    pub(super) fn waits_for(&self, want: Want) -> bool {
-        self.wants.of(want) > 0
+    pub(super) fn waits_for(&self, want: FetchKey) -> bool {
+        self.by_key.of(want) > 0
     }
 
     /// Whether it is somebody's turn.
-    pub(super) fn has_turns(&self) -> bool {
+    pub(super) fn has_released(&self) -> bool {
         !self.released.is_empty()
     }
 
     /// When the time of the first is up; in the order of their coming, as each has the same time.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.held.iter().find(|held| !held.released).map(|held| held.waiter.deadline)
+        self.entries.iter().find(|held| !held.released).map(|held| held.request.deadline)
     }
 
-    fn count(&mut self, waiter: &Waiter, by: isize) {
-        self.wants.add(waiter.want, by);
-        self.lines.add(waiter.want.line(), by);
+    fn count(&mut self, waiter: &PendingRequest, by: isize) {
+        self.by_key.add(waiter.waiting_for, by);
+        self.by_queue.add(waiter.waiting_for.queue_key(), by);
         if waiter.unknown_key {
-            self.unknown_keys.add(waiter.want, by);
+            self.unknown_keys.add(waiter.waiting_for, by);
         }
     }
 }
 
 /// How many wait for each thing; few things.
 #[derive(Default)]
-struct Counts(Vec<(Want, usize)>);
+struct FetchCounts(Vec<(FetchKey, usize)>);
 
-impl Counts {
-    fn of(&self, want: Want) -> usize {
+impl FetchCounts {
+    fn of(&self, want: FetchKey) -> usize {
         self.0.iter().find(|(own, _)| *own == want).map_or(0, |(_, count)| *count)
     }
 
-    fn add(&mut self, want: Want, by: isize) {
+    fn add(&mut self, want: FetchKey, by: isize) {
         let Some(place) = self.0.iter().position(|(own, _)| *own == want) else {
             self.0.push((want, usize::try_from(by).unwrap_or_default()));
             return;
@@ -242,7 +246,7 @@ impl Counts {
 }
 
 /// What the host reads of a body: all of it, up to its limit. Where the length is not declared, the limit.
-fn body_bytes(head: &Head) -> usize {
+fn body_bytes(head: &MessageHead) -> usize {
     if !head.has_body() {
         return 0;
     }
@@ -260,52 +264,62 @@ mod tests {
     use crate::policy::{CredentialId, IssuerId};
     use std::time::Duration;
 
-    const KEYS: Want = Want::Keys(IssuerId(0));
-    const TOKEN: Want = Want::Token(CredentialId(0));
-    const BOUNDS: policy::Waiting =
-        policy::Waiting { timeout: Duration::from_secs(5), requests: 100, bytes: 4 * 1024 * 1024 };
+    const KEYS: FetchKey = FetchKey::Keys(IssuerId(0));
+    const TOKEN: FetchKey = FetchKey::Token(CredentialId(0));
+    const BOUNDS: policy::PendingRequests =
+        policy::PendingRequests { timeout: Duration::from_secs(5), max: 100, max_bytes: 4 * 1024 * 1024 };
 
-    fn waiter(id: u32, want: Want) -> Waiter {
+    fn waiter(id: u32, want: FetchKey) -> PendingRequest {
         let (since, deadline) = (Instant::default(), Instant(Duration::from_secs(u64::from(id))));
-        let head = Head::default().without_body();
+        let head = MessageHead::default().without_body();
         let (id, spent, is_known) = (RequestId(id), None, false);
-        Waiter { id, head, want, since, deadline, spent, is_known, unknown_key: false, dismissed: false }
+        PendingRequest {
+            id,
+            head,
+            waiting_for: want,
+            arrived_at: since,
+            deadline,
+            consumed_proof: spent,
+            is_verified: is_known,
+            unknown_key: false,
+            drained: false,
+        }
     }
 
-    fn turns(waiters: &mut Waiters) -> Vec<u32> {
-        std::iter::from_fn(|| waiters.next_turn()).map(|(_, waiter)| waiter.id.0).collect()
+    fn turns(waiters: &mut RequestQueue) -> Vec<u32> {
+        std::iter::from_fn(|| waiters.pop_released()).map(|(_, waiter)| waiter.id.0).collect()
     }
 
     #[test]
     fn turns_are_taken_in_the_order_of_coming_and_those_that_have_gone_are_left_out() {
-        let mut waiters = Waiters::default();
+        let mut waiters = RequestQueue::default();
         for id in 1..=6 {
-            waiters.hold(waiter(id, if id % 2 == 0 { KEYS } else { TOKEN }));
+            waiters.enqueue(waiter(id, if id % 2 == 0 { KEYS } else { TOKEN }));
         }
         waiters.release(KEYS);
         waiters.release(TOKEN);
-        waiters.forget(RequestId(4));
-        waiters.forget(RequestId(99));
-        assert!(waiters.has_turns());
+        waiters.cancel(RequestId(4));
+        waiters.cancel(RequestId(99));
+        assert!(waiters.has_released());
         assert_eq!(turns(&mut waiters), [2, 6, 1, 3, 5]);
         assert!(
-            !waiters.has_turns()
+            !waiters.has_released()
                 && waiters.bytes == 0
-                && waiters.held.is_empty()
-                && waiters.wants.0.is_empty()
+                && waiters.entries.is_empty()
+                && waiters.by_key.0.is_empty()
         );
     }
 
     #[test]
     fn the_one_that_waits_again_keeps_its_place() {
-        let mut waiters = Waiters::default();
+        let mut waiters = RequestQueue::default();
         for id in 1..=3 {
-            waiters.hold(waiter(id, KEYS));
+            waiters.enqueue(waiter(id, KEYS));
         }
         waiters.release(KEYS);
-        let (number, first) = waiters.next_turn().unwrap();
-        waiters.hold_as(number, Waiter { want: TOKEN, ..first });
-        waiters.hold(waiter(4, TOKEN));
+        let (number, first) = waiters.pop_released().unwrap();
+        waiters.requeue(number, PendingRequest { waiting_for: TOKEN, ..first });
+        waiters.enqueue(waiter(4, TOKEN));
         assert_eq!(turns(&mut waiters), [2, 3]);
         waiters.release(TOKEN);
         assert_eq!(turns(&mut waiters), [1, 4]);
@@ -313,9 +327,9 @@ mod tests {
 
     #[test]
     fn those_whose_time_is_up_are_released_and_the_others_go_on_waiting() {
-        let mut waiters = Waiters::default();
+        let mut waiters = RequestQueue::default();
         for id in 1..=3 {
-            waiters.hold(waiter(id, KEYS));
+            waiters.enqueue(waiter(id, KEYS));
         }
         assert_eq!(waiters.deadline(), Some(Instant(Duration::from_secs(1))));
         waiters.release_due(Instant(Duration::from_secs(2)));
@@ -326,42 +340,50 @@ mod tests {
 
     #[test]
     fn few_wait_for_unknown_keys_and_whoever_goes_gives_its_place_free() {
-        let mut waiters = Waiters::default();
-        let unknown = |id| Waiter { unknown_key: true, ..waiter(id, KEYS) };
+        let mut waiters = RequestQueue::default();
+        let unknown = |id| PendingRequest { unknown_key: true, ..waiter(id, KEYS) };
         for id in 0..64 {
-            assert_eq!(waiters.room(&unknown(id), &BOUNDS), Ok(()));
-            waiters.hold(unknown(id));
+            assert_eq!(waiters.check_capacity(&unknown(id), &BOUNDS), Ok(()));
+            waiters.enqueue(unknown(id));
         }
-        assert_eq!(waiters.room(&unknown(64), &BOUNDS), Err(Full::UnknownKeys));
-        assert_eq!(waiters.room(&waiter(64, KEYS), &BOUNDS), Ok(()), "whose key may be among those to come");
-        let other = Waiter { unknown_key: true, ..waiter(64, Want::Keys(IssuerId(1))) };
-        assert_eq!(waiters.room(&other, &BOUNDS), Ok(()), "of another issuer");
-        waiters.forget(RequestId(7));
-        assert_eq!(waiters.room(&unknown(64), &BOUNDS), Ok(()));
+        assert_eq!(waiters.check_capacity(&unknown(64), &BOUNDS), Err(QueueFull::UnknownKeys));
+        assert_eq!(
+            waiters.check_capacity(&waiter(64, KEYS), &BOUNDS),
+            Ok(()),
+            "whose key may be among those to come"
+        );
+        let other = PendingRequest { unknown_key: true, ..waiter(64, FetchKey::Keys(IssuerId(1))) };
+        assert_eq!(waiters.check_capacity(&other, &BOUNDS), Ok(()), "of another issuer");
+        waiters.cancel(RequestId(7));
+        assert_eq!(waiters.check_capacity(&unknown(64), &BOUNDS), Ok(()));
     }
 
     #[test]
     fn those_whose_callers_are_not_known_share_one_budget_of_bytes_until_their_turn() {
-        let mut waiters = Waiters::default();
+        let mut waiters = RequestQueue::default();
         let large = |id, is_known| {
-            let head: Head = [("content-length", "5000000")].into_iter().collect();
-            Waiter { head, is_known, ..waiter(id, KEYS) }
+            let head: MessageHead = [("content-length", "5000000")].into_iter().collect();
+            PendingRequest { head, is_verified: is_known, ..waiter(id, KEYS) }
         };
         for id in 0..3 {
-            assert_eq!(waiters.room(&large(id, false), &BOUNDS), Ok(()));
-            waiters.hold(large(id, false));
+            assert_eq!(waiters.check_capacity(&large(id, false), &BOUNDS), Ok(()));
+            waiters.enqueue(large(id, false));
         }
         assert_eq!(
-            waiters.room(&large(3, false), &BOUNDS),
-            Err(Full::Bytes),
+            waiters.check_capacity(&large(3, false), &BOUNDS),
+            Err(QueueFull::Bytes),
             "three quarters are for bodies"
         );
-        assert_eq!(waiters.room(&large(3, true), &BOUNDS), Ok(()));
-        assert_eq!(waiters.room(&waiter(3, KEYS), &BOUNDS), Ok(()));
+        assert_eq!(waiters.check_capacity(&large(3, true), &BOUNDS), Ok(()));
+        assert_eq!(waiters.check_capacity(&waiter(3, KEYS), &BOUNDS), Ok(()));
         waiters.release(KEYS);
-        assert_eq!(waiters.room(&large(3, false), &BOUNDS), Err(Full::Bytes), "it is not their turn yet");
-        while waiters.next_turn().is_some() {}
-        assert_eq!(waiters.room(&large(3, false), &BOUNDS), Ok(()));
+        assert_eq!(
+            waiters.check_capacity(&large(3, false), &BOUNDS),
+            Err(QueueFull::Bytes),
+            "it is not their turn yet"
+        );
+        while waiters.pop_released().is_some() {}
+        assert_eq!(waiters.check_capacity(&large(3, false), &BOUNDS), Ok(()));
         assert_eq!((waiters.bytes, waiters.body_bytes), (0, 0));
     }
 
@@ -381,7 +403,7 @@ mod tests {
         ] {
             assert_eq!(of(all), BUFFER_BYTES, "{all:?}");
         }
-        let head: Head = [("content-length", "1000")].into_iter().collect();
+        let head: MessageHead = [("content-length", "1000")].into_iter().collect();
         assert_eq!(body_bytes(&head.without_body()), 0);
     }
 }

@@ -3,7 +3,7 @@
 //! In: the host of a request, with its port if it has one. Out: what is left where a server takes user information, a
 //! malformed port, a dot at the end or an encoding away. A plain host has one reading.
 
-use super::path::{MAX_READINGS, Step, Unreadable, decoded, fold_unicode};
+use super::path::{MAX_READINGS, Transform, Unreadable, decoded, fold_unicode};
 use std::borrow::Cow;
 
 /// The readings of a host; the first is the host as it was sent.
@@ -16,7 +16,7 @@ pub(super) fn readings(host: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, Unreadable> {
     loop {
         let reading = if next == 0 { Some(host) } else { readings.get(next - 1).map(AsRef::as_ref) };
         let Some(reading) = reading else { return Ok(readings) };
-        let further: Vec<Vec<u8>> = STEPS.iter().filter_map(|step| step(reading)).collect();
+        let further: Vec<Vec<u8>> = TRANSFORMS.iter().filter_map(|step| step(reading)).collect();
         for read in further {
             if host != read && readings.iter().all(|known| **known != *read) {
                 readings.push(Cow::Owned(read));
@@ -30,7 +30,8 @@ pub(super) fn readings(host: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, Unreadable> {
 }
 
 /// What servers do to a host.
-const STEPS: [Step; 6] = [decoded, fold_unicode, without_port, without_user, without_end, without_dot];
+const TRANSFORMS: [Transform; 6] =
+    [decoded, fold_unicode, without_port, without_user, without_end, without_dot];
 
 /// RFC 3986 `reg-name` without encodings, with a port of digits or none.
 fn is_plain(host: &[u8]) -> bool {

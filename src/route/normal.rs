@@ -5,17 +5,17 @@ use std::borrow::Cow;
 
 /// The path has no single normal form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ambiguous;
+pub struct AmbiguousPath;
 
 /// The normal form of a path, without its query: decoded, without parameters, empty segments and dot segments.
-pub fn normal(path: &[u8]) -> Result<Cow<'_, [u8]>, Ambiguous> {
+pub fn normal(path: &[u8]) -> Result<Cow<'_, [u8]>, AmbiguousPath> {
     let end = path.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
     let path = path.get(..end).unwrap_or_default();
     if path.first() != Some(&b'/') {
-        return Err(Ambiguous);
+        return Err(AmbiguousPath);
     }
     if path.iter().any(|byte| *byte < b' ' || matches!(byte, b'\\' | 0x7f)) {
-        return Err(Ambiguous);
+        return Err(AmbiguousPath);
     }
     if is_normal(path) {
         return is_utf8(path).map(|()| Cow::Borrowed(path));
@@ -29,7 +29,7 @@ pub fn normal(path: &[u8]) -> Result<Cow<'_, [u8]>, Ambiguous> {
         ends_in_slash = matches!(name, b"" | b"." | b"..");
         match name {
             b"" | b"." => {}
-            b".." => drop(segments.pop().ok_or(Ambiguous)?),
+            b".." => drop(segments.pop().ok_or(AmbiguousPath)?),
             _ => segments.push(name),
         }
     }
@@ -45,8 +45,8 @@ pub fn normal(path: &[u8]) -> Result<Cow<'_, [u8]>, Ambiguous> {
 }
 
 /// RFC 3629 section 10: a lenient reader takes `%c0%af` for a slash and `%c0%ae` for a dot, a strict one takes neither.
-fn is_utf8(path: &[u8]) -> Result<(), Ambiguous> {
-    std::str::from_utf8(path).map(drop).map_err(|_| Ambiguous)
+fn is_utf8(path: &[u8]) -> Result<(), AmbiguousPath> {
+    std::str::from_utf8(path).map(drop).map_err(|_| AmbiguousPath)
 }
 
 /// No percent, no parameter, no empty segment, and no segment that starts with a dot (some of which are fine).
@@ -56,7 +56,7 @@ fn is_normal(path: &[u8]) -> bool {
 }
 
 /// Percent-decoding, once. What servers disagree about (an encoded slash, a path that is encoded twice) has no one meaning.
-fn decode(path: &[u8]) -> Result<Vec<u8>, Ambiguous> {
+fn decode(path: &[u8]) -> Result<Vec<u8>, AmbiguousPath> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
     while let Some((byte, tail)) = rest.split_first() {
@@ -66,14 +66,14 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, Ambiguous> {
             continue;
         }
         let ([high, low, ..], Some(tail)) = (tail, tail.get(2..)) else {
-            return Err(Ambiguous);
+            return Err(AmbiguousPath);
         };
-        let byte = hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low).ok_or(Ambiguous)?;
+        let byte = hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low).ok_or(AmbiguousPath)?;
         if byte < b' ' || matches!(byte, b'/' | b'\\' | 0x7f) {
-            return Err(Ambiguous);
+            return Err(AmbiguousPath);
         }
         if byte == b'%' && matches!(tail, [high, low, ..] if hex(*high).is_some() && hex(*low).is_some()) {
-            return Err(Ambiguous);
+            return Err(AmbiguousPath);
         }
         decoded.push(byte);
         rest = tail;
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn a_path_that_is_no_text_is_refused() {
         for path in [&b"/x/\xc0\xae\xc0\xae/admin"[..], b"/caf\xe9", b"/\xff", b"/%61/\xc0\xaf"] {
-            assert_eq!(normal(path), Err(Ambiguous), "{}", path.escape_ascii());
+            assert_eq!(normal(path), Err(AmbiguousPath), "{}", path.escape_ascii());
         }
         assert_eq!(normal("/café".as_bytes()).as_deref(), Ok("/café".as_bytes()));
     }

@@ -61,7 +61,7 @@ impl<'a> PathReadings<'a> {
         loop {
             let reading = if next == 0 { Some(&first) } else { others.get(next - 1) };
             let Some(reading) = reading else { return Ok(Self { first, others }) };
-            let reading_climbs = climbs(&reading.path);
+            let reading_climbs = leaves_root(&reading.path);
             for read in reading.read_on() {
                 if first.path != read.path && others.iter().all(|known| known.path != read.path) {
                     bytes = bytes.saturating_add(read.path.len());
@@ -110,7 +110,7 @@ impl PathReading<'_> {
             let but_slashes = if next == Decoded::Once { Decoded::ButSlashes } else { next };
             add(decode(path, |byte, _| !is_slash(byte)), but_slashes);
         }
-        for step in STEPS {
+        for step in TRANSFORMS {
             add(step(path), self.decoded);
         }
         further
@@ -128,10 +128,10 @@ impl PathReading<'_> {
 }
 
 /// Something that servers do to a path; none where it changes nothing.
-pub(super) type Step = fn(&[u8]) -> Option<Vec<u8>>;
+pub(super) type Transform = fn(&[u8]) -> Option<Vec<u8>>;
 
 /// What servers do to a path beside decoding it.
-const STEPS: [Step; 12] = [
+const TRANSFORMS: [Transform; 12] = [
     fold_unicode,
     slashes_for_backslashes,
     without_parameters,
@@ -139,7 +139,7 @@ const STEPS: [Step; 12] = [
     without_dot_segments,
     without_empty_segments,
     without_authority,
-    without_blanks_at_ends,
+    without_spaces_at_ends,
     without_dots_at_ends,
     up_to_query,
     up_to_control,
@@ -274,7 +274,7 @@ fn up_to_semicolon(path: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Whether it leads above its root.
-fn climbs(path: &[u8]) -> bool {
+fn leaves_root(path: &[u8]) -> bool {
     let mut depth = 0_usize;
     path.strip_prefix(b"/").unwrap_or(path).split(|byte| *byte == b'/').any(|segment| match segment {
         b".." => {
@@ -341,7 +341,7 @@ fn without_authority(path: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// As Windows names files.
-fn without_blanks_at_ends(path: &[u8]) -> Option<Vec<u8>> {
+fn without_spaces_at_ends(path: &[u8]) -> Option<Vec<u8>> {
     if !path.contains(&b' ') {
         return None;
     }

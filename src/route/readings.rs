@@ -3,7 +3,7 @@
 //! In: a request, and what a set of rules looks at. What no rule looks at has one reading, whatever it is.
 
 use super::path::{MAX_READINGS, PathReading, PathReadings, Unreadable};
-use super::{Case, Fit, Match, Target, host};
+use super::{Case, MatchResult, RequestMatcher, Target, host};
 use crate::trace;
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ const MAX_METHODS: usize = 4;
 
 /// What the rules of one direction look at.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Attributes {
+pub struct InspectedAttributes {
     path: bool,
     method: bool,
     host: bool,
@@ -56,9 +56,9 @@ pub struct View<'v> {
     differs: Option<Ambiguity>,
 }
 
-impl Attributes {
+impl InspectedAttributes {
     /// What these rules look at.
-    pub fn of<'m>(rules: impl Iterator<Item = &'m Match>, case_sensitive: bool) -> Self {
+    pub fn of<'m>(rules: impl Iterator<Item = &'m RequestMatcher>, case_sensitive: bool) -> Self {
         let case = if case_sensitive { Case::Exact } else { Case::Ignored };
         rules.fold(Self { case, ..Self::default() }, |own, rule| Self {
             path: own.path || rule.path.is_some(),
@@ -71,7 +71,7 @@ impl Attributes {
 
 impl<'a> Target<'a> {
     /// Its readings, as far as rules that look at these attributes can tell them apart.
-    pub fn readings(self, looked_at: Attributes) -> Result<Readings<'a>, Ambiguity> {
+    pub fn readings(self, looked_at: InspectedAttributes) -> Result<Readings<'a>, Ambiguity> {
         let paths = if looked_at.path {
             PathReadings::of(self.path).map_err(|Unreadable| unreadable(Ambiguity::Path))?
         } else {
@@ -111,7 +111,7 @@ impl<'a> Target<'a> {
 }
 
 fn unreadable(by: Ambiguity) -> Ambiguity {
-    trace::tell(by.attribute(), false, || match by {
+    trace::record(by.attribute(), false, || match by {
         Ambiguity::Path => "it leads above its root, or can be read in too many ways".to_owned(),
         _ => "it is empty, or can be read in too many ways".to_owned(),
     });
@@ -132,24 +132,24 @@ impl Ambiguity {
 
 impl Readings<'_> {
     /// The first rule that is for the request, by its place; the same one for every reading.
-    pub fn choose<R>(
+    pub fn select<R>(
         &self,
         rules: &[R],
-        fit: impl Fn(&R, &View<'_>) -> Fit,
+        fit: impl Fn(&R, &View<'_>) -> MatchResult,
     ) -> Result<Option<usize>, Ambiguity> {
         let mut chosen = None;
         for view in self.views() {
             let mut fits = rules.iter().map(|rule| fit(rule, &view)).enumerate();
-            let found = fits.find(|(_, fit)| *fit != Fit::No);
-            if let Some((place, Fit::Disputed(by))) = found {
-                trace::tell(by.attribute(), false, || {
+            let found = fits.find(|(_, fit)| *fit != MatchResult::No);
+            if let Some((place, MatchResult::Ambiguous(by))) = found {
+                trace::record(by.attribute(), false, || {
                     format!("some servers read it as one for which rules[{place}] decides, others do not")
                 });
                 return Err(by);
             }
             let found = found.map(|(place, _)| place);
             if *chosen.get_or_insert(found) != found {
-                view.tell(found);
+                view.record(found);
                 return Err(view.differs.unwrap_or(Ambiguity::Path));
             }
         }
@@ -157,7 +157,7 @@ impl Readings<'_> {
     }
 
     /// What stands in the place of that name in the rule's path, decoded once; the same for every reading.
-    pub fn captured(&self, rule: &Match, name: &str) -> Result<Option<Vec<u8>>, Ambiguity> {
+    pub fn captured(&self, rule: &RequestMatcher, name: &str) -> Result<Option<Vec<u8>>, Ambiguity> {
         let value = |reading: &PathReading<'_>| {
             Some(reading.decoded_once(rule.captured(&reading.path, name)?).into_owned())
         };
@@ -166,7 +166,7 @@ impl Readings<'_> {
         if values.all(|other| other == first) {
             return Ok(first);
         }
-        trace::tell("path", false, || format!("servers read {{{name}}} in different ways"));
+        trace::record("path", false, || format!("servers read {{{name}}} in different ways"));
         Err(Ambiguity::Path)
     }
 
@@ -230,18 +230,18 @@ impl<'v> View<'v> {
     }
 
     /// Why the request is ambiguous, for `explain`.
-    fn tell(&self, place: Option<usize>) {
+    fn record(&self, place: Option<usize>) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let rule = || place.map_or_else(|| "no rule".to_owned(), |place| format!("rules[{place}]"));
         match self.differs {
             None | Some(Ambiguity::Header) => {}
-            Some(Ambiguity::Path) => trace::tell("path", false, || {
+            Some(Ambiguity::Path) => trace::record("path", false, || {
                 format!("some servers read it as {:?}, for which {} decides", text(self.path), rule())
             }),
-            Some(Ambiguity::Method) => trace::tell("method", false, || {
+            Some(Ambiguity::Method) => trace::record("method", false, || {
                 format!("some servers read it as {:?}, for which {} decides", text(self.method), rule())
             }),
-            Some(Ambiguity::Host) => trace::tell("host", false, || {
+            Some(Ambiguity::Host) => trace::record("host", false, || {
                 format!("some servers read it as {:?}, for which {} decides", text(self.host), rule())
             }),
         }

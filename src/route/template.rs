@@ -9,12 +9,12 @@ use std::rc::Rc;
 /// A path, segment by segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
-    segments: Vec<Segment>,
+    segments: Vec<TemplateSegment>,
 }
 
 /// What stands between two slashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Segment {
+pub enum TemplateSegment {
     /// This text.
     Literal(Vec<u8>),
     /// Any one segment that is not empty; `{name}`, or `*` without a name.
@@ -24,8 +24,8 @@ pub enum Segment {
 }
 
 impl Template {
-    /// A path of these segments; after [`Segment::Rest`] nothing counts.
-    pub fn new(segments: Vec<Segment>) -> Self {
+    /// A path of these segments; after [`TemplateSegment::Rest`] nothing counts.
+    pub fn new(segments: Vec<TemplateSegment>) -> Self {
         Self { segments }
     }
 
@@ -33,13 +33,13 @@ impl Template {
     pub fn holds(&self, path: &[u8], case: Case) -> bool {
         let mut rest = path;
         for own in &self.segments {
-            if matches!(own, Segment::Rest(_)) {
+            if matches!(own, TemplateSegment::Rest(_)) {
                 return true;
             }
             let Some((segment, behind)) = first(rest) else {
                 return false;
             };
-            if matches!(own, Segment::Literal(text) if !case.same(text, segment)) {
+            if matches!(own, TemplateSegment::Literal(text) if !case.same(text, segment)) {
                 return false;
             }
             rest = behind;
@@ -52,12 +52,12 @@ impl Template {
         let mut rest = path;
         for own in &self.segments {
             let is_it = |own: &Option<Rc<str>>| own.as_deref() == Some(name);
-            if let Segment::Rest(own) = own {
+            if let TemplateSegment::Rest(own) = own {
                 let rest = rest.strip_prefix(b"/").unwrap_or(rest);
                 return is_it(own).then(|| rest.strip_suffix(b"/").unwrap_or(rest));
             }
             let (segment, behind) = first(rest)?;
-            if matches!(own, Segment::One(own) if is_it(own)) {
+            if matches!(own, TemplateSegment::One(own) if is_it(own)) {
                 return Some(segment);
             }
             rest = behind;
@@ -68,8 +68,8 @@ impl Template {
     /// The names of its places.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(|segment| match segment {
-            Segment::Literal(_) => None,
-            Segment::One(name) | Segment::Rest(name) => name.as_deref(),
+            TemplateSegment::Literal(_) => None,
+            TemplateSegment::One(name) | TemplateSegment::Rest(name) => name.as_deref(),
         })
     }
 }
@@ -84,22 +84,22 @@ fn first(path: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use super::*;
 
-    fn literal(text: &str) -> Segment {
-        Segment::Literal(text.into())
+    fn literal(text: &str) -> TemplateSegment {
+        TemplateSegment::Literal(text.into())
     }
 
-    fn one(name: &str) -> Segment {
-        Segment::One(Some(name.into()))
+    fn one(name: &str) -> TemplateSegment {
+        TemplateSegment::One(Some(name.into()))
     }
 
     /// `/orders/{id}/items/*`
     fn items() -> Template {
-        Template::new(vec![literal("orders"), one("id"), literal("items"), Segment::One(None)])
+        Template::new(vec![literal("orders"), one("id"), literal("items"), TemplateSegment::One(None)])
     }
 
     /// `/tenants/{tenant}/{rest=**}`
     fn tenants() -> Template {
-        Template::new(vec![literal("tenants"), one("tenant"), Segment::Rest(Some("rest".into()))])
+        Template::new(vec![literal("tenants"), one("tenant"), TemplateSegment::Rest(Some("rest".into()))])
     }
 
     #[test]
@@ -141,7 +141,7 @@ mod tests {
         for path in ["/tenants", "/tenants/", "/tenantsx/a/b", "/"] {
             assert!(!tenants().holds(path.as_bytes(), Case::Exact), "{path}");
         }
-        assert!(Template::new(vec![Segment::Rest(None)]).holds(b"/", Case::Exact));
+        assert!(Template::new(vec![TemplateSegment::Rest(None)]).holds(b"/", Case::Exact));
     }
 
     #[test]

@@ -7,21 +7,21 @@ use super::keyed;
 use super::{CredentialId, Store};
 
 /// The names of one kind of values that are fetched for callers' own tokens.
-struct Names {
+struct LimitNames {
     dropped: &'static str,
     queued: &'static str,
     paced: &'static str,
     no_room: &'static str,
 }
 
-const EXCHANGED: Names = Names {
+const EXCHANGED: LimitNames = LimitNames {
     dropped: "exchanged_tokens",
     queued: "exchanges_at_once",
     paced: "exchange_rate",
     no_room: "exchanges_in_line",
 };
 
-const INTROSPECTED: Names = Names {
+const INTROSPECTED: LimitNames = LimitNames {
     dropped: "introspections",
     queued: "introspections_at_once",
     paced: "introspection_rate",
@@ -31,37 +31,37 @@ const INTROSPECTED: Names = Names {
 impl Store {
     /// Tells whose bound was reached, which one it is, and how often since that was last told.
     #[inline(never)]
-    pub fn crossed(&self, tell: &mut dyn FnMut(&str, &'static str, u64)) {
+    pub fn limit_metrics(&self, tell: &mut dyn FnMut(&str, &'static str, u64)) {
         for (state, id) in self.issuers.iter().zip(0..) {
             let issuer = self.policy.issuers.get(id).map_or("?", |issuer| issuer.name.as_str());
             tell(issuer, "verified_tokens", state.verified.dropped.take());
-            tell(issuer, "unknown_keys", state.unknown.dropped.take());
-            tell(issuer, "etag", state.keys_crossed.etag.take());
-            tell(issuer, "rsa_bits", state.keys_crossed.rsa.take());
+            tell(issuer, "unknown_keys", state.unknown_kids.dropped.take());
+            tell(issuer, "etag", state.key_limits.etag.take());
+            tell(issuer, "rsa_bits", state.key_limits.rsa.take());
             if let Some(introspections) = &state.introspections {
-                tell_of(issuer, &INTROSPECTED, &introspections.answers.crossed, tell);
+                report_limits(issuer, &INTROSPECTED, &introspections.cache.limits, tell);
             }
         }
         for (state, id) in self.credentials.iter().zip(0..) {
             let credential = self.credential_name(CredentialId(id));
             tell(credential, "token_lifetime", state.capped.take());
-            tell_of(credential, &EXCHANGED, &state.exchanges.crossed, tell);
+            report_limits(credential, &EXCHANGED, &state.exchanges.limits, tell);
         }
         tell("", "token_signatures", self.token_budget.exceeded.take());
         tell("", "proof_signatures", self.proof_budget.exceeded.take());
-        tell("", "nonces", self.proofs.dropped.take());
-        tell("", "nonce_bytes", self.proofs.too_long.take());
-        tell("", "shared_header", self.unsaid.take());
-        for (_, seat) in &self.seats {
-            tell("", "shared_record", seat.unsound.take());
+        tell("", "nonces", self.dpop_nonces.dropped.take());
+        tell("", "nonce_bytes", self.dpop_nonces.too_long.take());
+        tell("", "shared_header", self.dropped_headers.take());
+        for (_, seat) in &self.locks {
+            tell("", "shared_record", seat.invalid.take());
         }
     }
 }
 
-fn tell_of(
+fn report_limits(
     whose: &str,
-    names: &Names,
-    crossed: &keyed::Crossed,
+    names: &LimitNames,
+    crossed: &keyed::LimitCounts,
     tell: &mut dyn FnMut(&str, &'static str, u64),
 ) {
     tell(whose, names.dropped, crossed.dropped.take());

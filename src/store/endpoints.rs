@@ -1,9 +1,9 @@
 //! Where an issuer's things are: as it was given, else as it was discovered; and what is done when they are no longer there.
 
-use super::{IssuerState, Missing, Store, TOKENS_APART, Ticket, Want};
+use super::{FetchId, FetchKey, IssuerState, LookupError, RENEWAL_INTERVAL, Store};
 use crate::discovery::{self, Metadata};
-use crate::io::{Endpoint, Instant, Reply};
-use crate::lease::{Attempt, Cause, Failure, Lease, Outlook};
+use crate::io::{Endpoint, HttpReply, Instant};
+use crate::lease::{Attempt, Availability, FetchError, FetchErrorKind, Lease};
 use crate::oauth::ClientAuth;
 use crate::policy::{self, IssuerId};
 use std::time::Duration;
@@ -41,15 +41,15 @@ impl Store {
     }
 
     /// What is not given is found in the metadata: what waits for that waits for this.
-    pub(super) fn until_metadata(&self, id: IssuerId, now: Instant, patience: Duration) -> Missing {
+    pub(super) fn until_metadata(&self, id: IssuerId, now: Instant, patience: Duration) -> LookupError {
         let Some(state) = self.issuers.get(id.0) else {
-            return Missing::Unavailable(Duration::from_secs(1));
+            return LookupError::Unavailable(Duration::from_secs(1));
         };
-        match state.metadata.outlook(now, patience) {
-            Outlook::Good(_) if now < state.moved_until => Missing::Wait(Want::Metadata(id)),
-            Outlook::Coming => Missing::Wait(Want::Metadata(id)),
-            Outlook::Failing(wait) => Missing::Unavailable(wait),
-            Outlook::Good(_) => Missing::Unavailable(Duration::from_secs(1)),
+        match state.metadata.availability(now, patience) {
+            Availability::Ready(_) if now < state.moved_until => LookupError::Wait(FetchKey::Metadata(id)),
+            Availability::Pending => LookupError::Wait(FetchKey::Metadata(id)),
+            Availability::Unavailable(wait) => LookupError::Unavailable(wait),
+            Availability::Ready(_) => LookupError::Unavailable(Duration::from_secs(1)),
         }
     }
 
@@ -72,15 +72,15 @@ impl Store {
     }
 
     /// The cluster that this is fetched through, for the log.
-    pub(super) fn cluster_of(&self, want: Want, now: Instant) -> String {
+    pub(super) fn cluster_of(&self, want: FetchKey, now: Instant) -> String {
         let endpoint = match want {
-            Want::Metadata(id) => {
+            FetchKey::Metadata(id) => {
                 let discovery = self.policy.issuers.get(id.0).and_then(|issuer| issuer.discovery.as_ref());
                 return discovery.map(|discovery| discovery.cluster.clone()).unwrap_or_default();
             }
-            Want::Keys(id) => self.jwks_uri(id, now),
-            Want::Introspection(id, _) => self.introspection_endpoint(id, now),
-            Want::Token(id) | Want::Exchanged(id, _) => {
+            FetchKey::Keys(id) => self.jwks_uri(id, now),
+            FetchKey::Introspection(id, _) => self.introspection_endpoint(id, now),
+            FetchKey::Token(id) | FetchKey::Exchanged(id, _) => {
                 let credential = self.policy.credentials.get(id.0);
                 credential.and_then(|credential| self.token_endpoint_for(credential, now))
             }
@@ -89,70 +89,73 @@ impl Store {
     }
 
     /// Failures of this since its last success.
-    pub(super) fn failures(&self, want: Want) -> u32 {
+    pub(super) fn failures(&self, want: FetchKey) -> u32 {
         let failures = match want {
-            Want::Metadata(id) => self.issuers.get(id.0).map(|state| state.metadata.failures()),
-            Want::Keys(id) => self.issuers.get(id.0).map(|state| state.keys.failures()),
-            Want::Token(_) | Want::Exchanged(..) => {
+            FetchKey::Metadata(id) => self.issuers.get(id.0).map(|state| state.metadata.failures()),
+            FetchKey::Keys(id) => self.issuers.get(id.0).map(|state| state.keys.failures()),
+            FetchKey::Token(_) | FetchKey::Exchanged(..) => {
                 self.token_state(want).map(|state| state.lease.failures())
             }
-            Want::Introspection(id, entry) => self.answer(id, entry).map(Lease::failures),
+            FetchKey::Introspection(id, entry) => self.answer(id, entry).map(Lease::failures),
         };
         failures.unwrap_or_default()
     }
 
     /// A connection that is closed once was a kept one; each that follows was new.
-    pub(super) fn closed_again(&self, want: Want, cluster: &str, failure: Failure) -> Failure {
-        if failure.cause != Cause::Stale || self.failures(want) < 2 {
+    pub(super) fn closed_again(&self, want: FetchKey, cluster: &str, failure: FetchError) -> FetchError {
+        if failure.kind != FetchErrorKind::ConnectionClosed || self.failures(want) < 2 {
             return failure;
         }
         let detail = format!(
             "the connection was closed before an answer, again; is TLS missing on cluster {cluster:?}?"
         );
-        Failure { cause: Cause::Unreachable, detail, ..failure }
+        FetchError { kind: FetchErrorKind::Unreachable, detail, ..failure }
     }
 
     /// The endpoint is no longer where the metadata said: the metadata is asked at once, and then it is asked again. What else
     /// is discovered waits for that too, for as long as the answer may take. Nothing is done where the metadata is new, or
     /// cannot be had.
     #[inline(never)]
-    pub(super) fn moved(&mut self, ticket: Ticket, reply: &Reply, now: Instant) -> Option<Failure> {
+    pub(super) fn moved(&mut self, ticket: FetchId, reply: &HttpReply, now: Instant) -> Option<FetchError> {
         let status = reply.status.filter(|status| is_moved(*status))?;
-        let Ticket { want, attempt, .. } = ticket;
+        let FetchId { key: want, attempt, .. } = ticket;
         let id = match want {
-            Want::Metadata(_) => return None,
-            Want::Keys(id) | Want::Introspection(id, _) => id,
-            Want::Token(id) | Want::Exchanged(id, _) => self.policy.credentials.get(id.0)?.issuer,
+            FetchKey::Metadata(_) => return None,
+            FetchKey::Keys(id) | FetchKey::Introspection(id, _) => id,
+            FetchKey::Token(id) | FetchKey::Exchanged(id, _) => self.policy.credentials.get(id.0)?.issuer,
         };
         let issuer = self.policy.issuers.get(id.0)?;
         let given = match want {
-            Want::Keys(_) => &issuer.jwks_uri,
-            Want::Introspection(..) => &issuer.introspection_endpoint,
+            FetchKey::Keys(_) => &issuer.jwks_uri,
+            FetchKey::Introspection(..) => &issuer.introspection_endpoint,
             _ => &issuer.token_endpoint,
         };
         let state = self.issuers.get(id.0).filter(|_| given.is_none())?;
         let fetched_at = state.metadata.fetched_at()?;
-        if state.metadata.failures() > 0 || now < fetched_at + TOKENS_APART || !self.again(want, attempt) {
+        if state.metadata.failures() > 0
+            || now < fetched_at + RENEWAL_INTERVAL
+            || !self.restart(want, attempt)
+        {
             return None;
         }
         let state = self.issuers.get_mut(id.0)?;
-        state.metadata.doubt(now);
+        state.metadata.refresh_soon(now);
         state.moved_until = now + state.metadata.longest_fetch(now);
         let detail = format!("status {status}; the metadata is asked whether it has moved");
-        Some(Failure::new(Cause::Elsewhere, detail))
+        Some(FetchError::new(FetchErrorKind::NotFound, detail))
     }
 
     /// The fetch ended, and is to begin once more without a backoff. False when it is not the running one.
-    fn again(&mut self, want: Want, attempt: Attempt) -> bool {
+    fn restart(&mut self, want: FetchKey, attempt: Attempt) -> bool {
         let again = match want {
-            Want::Metadata(id) => self.issuers.get_mut(id.0).map(|state| state.metadata.again(attempt)),
-            Want::Keys(id) => self.issuers.get_mut(id.0).map(|state| state.keys.again(attempt)),
-            Want::Token(_) | Want::Exchanged(..) => {
-                self.token_state_mut(want).map(|state| state.lease.again(attempt))
+            FetchKey::Metadata(id) => self.issuers.get_mut(id.0).map(|state| state.metadata.restart(attempt)),
+            FetchKey::Keys(id) => self.issuers.get_mut(id.0).map(|state| state.keys.restart(attempt)),
+            FetchKey::Token(_) | FetchKey::Exchanged(..) => {
+                self.token_state_mut(want).map(|state| state.lease.restart(attempt))
             }
-            Want::Introspection(id, entry) => {
+            FetchKey::Introspection(id, entry) => {
                 let introspections = self.introspections_mut(id);
-                introspections.and_then(|own| own.answers.kept_mut(entry)).map(|own| own.again(attempt))
+                introspections.and_then(|own| own.cache.cached_mut(entry)).map(|own| own.restart(attempt))
             }
         };
         again.unwrap_or_default()
@@ -164,19 +167,19 @@ impl IssuerState {
     pub(super) fn other_location(
         &mut self,
         attempt: Attempt,
-        reply: &Reply,
-        failure: Option<&Failure>,
-    ) -> Option<Failure> {
-        let failure = failure.filter(|_| discovery::is_elsewhere(reply) && self.metadata.is_running(attempt));
-        let asked_other = std::mem::take(&mut self.asked_other);
+        reply: &HttpReply,
+        failure: Option<&FetchError>,
+    ) -> Option<FetchError> {
+        let failure = failure.filter(|_| discovery::is_not_found(reply) && self.metadata.is_running(attempt));
+        let asked_other = std::mem::take(&mut self.tried_other_location);
         let failure = failure?;
-        self.place = self.place.other();
-        if asked_other || !self.metadata.again(attempt) {
+        self.metadata_location = self.metadata_location.other();
+        if asked_other || !self.metadata.restart(attempt) {
             return None;
         }
-        self.asked_other = true;
+        self.tried_other_location = true;
         let detail = format!("{}; the other location is asked", failure.detail);
-        Some(Failure::new(Cause::Elsewhere, detail))
+        Some(FetchError::new(FetchErrorKind::NotFound, detail))
     }
 }
 

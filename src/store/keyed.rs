@@ -2,14 +2,14 @@
 //!
 //! Bounded in number, bytes and rate, and kept in this worker alone: a credential of the configuration is worth renewing by
 //! itself, what a caller brings is not. What a provider says of one token, and what it fails with, holds for that one; where many
-//! fail in a row the [`Gate`] has it probed with few of them. It does not know what the values are.
+//! fail in a row the [`CircuitBreaker`] has it probed with few of them. It does not know what the values are.
 
 use super::flight::{AT_ONCE, Count, Flight};
-use super::gate::{Blow, Gate};
-use super::rate::{Rate, Throughput};
-use super::slots::{Entry, Kept, Slots};
-use crate::io::{Dice, Instant};
-use crate::lease::{Cause, Failure, Outlook, Pace};
+use super::gate::{CircuitBreaker, ProbeFailure};
+use super::rate::{RateLimit, Throughput};
+use super::slots::{CacheEntryId, CachedValue, Slots};
+use crate::io::{Instant, Rng};
+use crate::lease::{Availability, FetchError, FetchErrorKind, RetryPolicy};
 use crate::stats::Tally;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,24 +17,24 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// What is kept, by token; `W` is what a fetch needs beside the token.
-pub(super) struct Keyed<K, W> {
-    pace: Pace,
+pub(super) struct PerTokenCache<K, W> {
+    policy: RetryPolicy,
     slots: Slots<K>,
     /// What requests need and is not here yet, in the order of [`Rank`].
-    asked: Vec<Asked<W>>,
-    gate: Gate,
-    rate: Option<Rate>,
+    queue: Vec<QueuedFetch<W>>,
+    circuit_breaker: CircuitBreaker,
+    rate: Option<RateLimit>,
     throughput: Throughput,
     /// How long a request is held.
     patience: Duration,
     /// Who is admitted to a line that is nearly full.
-    dice: Dice,
-    pub(super) crossed: Crossed,
+    dice: Rng,
+    pub(super) limits: LimitCounts,
 }
 
 /// How often each bound was reached.
 #[derive(Debug, Default)]
-pub(super) struct Crossed {
+pub(super) struct LimitCounts {
     /// Values that were dropped for want of room before their end.
     pub(super) dropped: Tally,
     /// Fetches that wait for others to end.
@@ -45,8 +45,8 @@ pub(super) struct Crossed {
     pub(super) no_room: Tally,
 }
 
-struct Asked<W> {
-    entry: Entry,
+struct QueuedFetch<W> {
+    entry: CacheEntryId,
     token: Rc<str>,
     with: W,
     flight: Option<Flight>,
@@ -70,102 +70,102 @@ enum Rank {
 }
 
 /// Unknown tokens wait in line for as long as their requests do, less what the answer takes.
-const MOST_SECONDS_IN_LINE: usize = 3;
+const MAX_SECONDS_IN_QUEUE: usize = 3;
 
 /// Fetches at one time of tokens whose last fetch failed: trying those again leaves the others their places.
-const MOST_SUSPECTS: usize = 5;
+const MAX_SUSPECTS: usize = 5;
 
 /// `Retry-After` is obeyed for that long where it is about one token: it slows down, and does not stop, so that a token in use
 /// is renewed in time.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Why a value is not here.
-pub(super) enum NotHere {
-    Asked(Entry),
+pub(super) enum CacheMiss {
+    Queued(CacheEntryId),
     Failing(Duration),
-    Denied(Cause),
-    NoRoom,
+    Denied(FetchErrorKind),
+    Full,
 }
 
-impl<K: Kept, W> Keyed<K, W> {
+impl<K: CachedValue, W> PerTokenCache<K, W> {
     /// Nothing yet. Of unknown tokens no more than `per_second` are asked about, if that is bounded; requests are held for
     /// `patience`.
-    pub(super) fn new(pace: Pace, per_second: Option<u32>, patience: Duration) -> Self {
+    pub(super) fn new(pace: RetryPolicy, per_second: Option<u32>, patience: Duration) -> Self {
         // What is wrong with one token passes with it, whatever the provider calls it.
-        let own = Pace { config_base: pace.base, config_cap: pace.cap, ..pace };
+        let own = RetryPolicy { config_base: pace.base, config_cap: pace.cap, ..pace };
         // Nobody waits that long for what is fetched for one caller.
         let recovery_timeout = pace.timeout;
-        let pace = Pace { retry_after_cap: LONGEST_RETRY_AFTER, recovery_timeout, ..own };
+        let pace = RetryPolicy { retry_after_cap: MAX_RETRY_AFTER, recovery_timeout, ..own };
         Self {
-            pace,
+            policy: pace,
             slots: Slots::default(),
-            asked: Vec::new(),
-            gate: Gate::default(),
-            rate: per_second.map(Rate::of),
+            queue: Vec::new(),
+            circuit_breaker: CircuitBreaker::default(),
+            rate: per_second.map(RateLimit::of),
             throughput: Throughput::default(),
             patience,
-            dice: Dice::new(0),
-            crossed: Crossed::default(),
+            dice: Rng::new(0),
+            limits: LimitCounts::default(),
         }
     }
 
     /// What is being fetched, and the next of what is to be.
-    pub(super) fn asked(&self) -> impl Iterator<Item = Entry> {
-        let next = self.asked.iter().filter(|asked| asked.flight.is_none()).take(AT_ONCE);
-        self.asked.iter().filter(|asked| asked.flight.is_some()).chain(next).map(|asked| asked.entry)
+    pub(super) fn queued(&self) -> impl Iterator<Item = CacheEntryId> {
+        let next = self.queue.iter().filter(|asked| asked.flight.is_none()).take(AT_ONCE);
+        self.queue.iter().filter(|asked| asked.flight.is_some()).chain(next).map(|asked| asked.entry)
     }
 
     /// All that is kept.
     pub(super) fn all(&self) -> impl Iterator<Item = &K> {
-        self.slots.values().map(|slot| &slot.kept)
+        self.slots.values().map(|slot| &slot.value)
     }
 
-    pub(super) fn kept(&self, entry: Entry) -> Option<&K> {
-        self.slots.get(self.token(entry)?).map(|slot| &slot.kept)
+    pub(super) fn cached(&self, entry: CacheEntryId) -> Option<&K> {
+        self.slots.get(self.token(entry)?).map(|slot| &slot.value)
     }
 
-    pub(super) fn kept_mut(&mut self, entry: Entry) -> Option<&mut K> {
+    pub(super) fn cached_mut(&mut self, entry: CacheEntryId) -> Option<&mut K> {
         let token = Rc::clone(self.token(entry)?);
-        self.slots.get_mut(&token).map(|slot| &mut slot.kept)
+        self.slots.get_mut(&token).map(|slot| &mut slot.value)
     }
 
-    fn token(&self, entry: Entry) -> Option<&Rc<str>> {
-        let asked = self.asked.iter().find(|asked| asked.entry == entry).map(|asked| &asked.token);
+    fn token(&self, entry: CacheEntryId) -> Option<&Rc<str>> {
+        let asked = self.queue.iter().find(|asked| asked.entry == entry).map(|asked| &asked.token);
         asked.or_else(|| self.slots.token(entry))
     }
 
     /// The token of a fetch, and what goes with it.
-    pub(super) fn asking(&self, entry: Entry) -> Option<(&str, &W)> {
-        let asked = self.asked.iter().find(|asked| asked.entry == entry)?;
+    pub(super) fn queued_fetch(&self, entry: CacheEntryId) -> Option<(&str, &W)> {
+        let asked = self.queue.iter().find(|asked| asked.entry == entry)?;
         Some((&asked.token, &asked.with))
     }
 
     /// When this fetch may begin, as far as the others let it; none: not before one of them has ended.
-    pub(super) fn not_before(&self, entry: Entry) -> Option<Instant> {
-        let own = self.asked.iter().find(|asked| asked.entry == entry)?;
+    pub(super) fn not_before(&self, entry: CacheEntryId) -> Option<Instant> {
+        let own = self.queue.iter().find(|asked| asked.entry == entry)?;
         let is_suspect = own.rank == Rank::Suspect;
         let others =
             || self.running().filter(|(other, ..)| *other != entry).map(|(_, rank, flight)| (rank, flight));
         let suspects = || others().filter(|(rank, _)| *rank == Rank::Suspect).count();
-        let probes = || others().filter(|(_, flight)| self.gate.is_probe(flight.since)).count();
+        let probes = || others().filter(|(_, flight)| self.circuit_breaker.is_probe(flight.since)).count();
         // One that has been good proves best whether the provider works.
-        let yields = || own.rank > Rank::Known && self.asked.iter().any(|asked| asked.rank == Rank::Known);
-        if (self.gate.is_for_one() && yields())
+        let yields = || own.rank > Rank::Known && self.queue.iter().any(|asked| asked.rank == Rank::Known);
+        if (self.circuit_breaker.is_for_one() && yields())
             || Count::of(others().map(|(_, flight)| flight)).is_full()
-            || (self.gate.is_shut() && !self.gate.has_room_beside(probes()))
-            || (is_suspect && suspects() >= MOST_SUSPECTS.min(self.gate.most_suspects()))
+            || (self.circuit_breaker.is_open() && !self.circuit_breaker.has_room_beside(probes()))
+            || (is_suspect && suspects() >= MAX_SUSPECTS.min(self.circuit_breaker.most_suspects()))
         {
             return None;
         }
-        let in_turn = self.rate.as_ref().filter(|_| !own.known).map_or(Instant::default(), Rate::next);
-        Some(self.gate.not_before(is_suspect).max(in_turn))
+        let in_turn = self.rate.as_ref().filter(|_| !own.known).map_or(Instant::default(), RateLimit::next);
+        Some(self.circuit_breaker.not_before(is_suspect).max(in_turn))
     }
 
     /// The fetch of this entry has begun.
-    pub(super) fn begun(&mut self, entry: Entry, now: Instant) {
-        if let Some(asked) = self.asked.iter_mut().find(|asked| asked.entry == entry) {
+    pub(super) fn mark_running(&mut self, entry: CacheEntryId, now: Instant) {
+        if let Some(asked) = self.queue.iter_mut().find(|asked| asked.entry == entry) {
             asked.flight = Some(Flight::begun(now));
-            self.gate.begun(now);
+            self.circuit_breaker.begun(now);
             if let Some(rate) = self.rate.as_mut().filter(|_| !asked.known) {
                 rate.take(now);
             }
@@ -175,8 +175,8 @@ impl<K: Kept, W> Keyed<K, W> {
         }
     }
 
-    fn running(&self) -> impl Iterator<Item = (Entry, Rank, Flight)> {
-        self.asked.iter().filter_map(|asked| Some((asked.entry, asked.rank, asked.flight?)))
+    fn running(&self) -> impl Iterator<Item = (CacheEntryId, Rank, Flight)> {
+        self.queue.iter().filter_map(|asked| Some((asked.entry, asked.rank, asked.flight?)))
     }
 
     fn count(&self) -> Count {
@@ -184,159 +184,166 @@ impl<K: Kept, W> Keyed<K, W> {
     }
 
     /// A fetch of this entry ended so; `status` is the provider's. It is made again if somebody may still wait for it.
-    pub(super) fn ended(
+    pub(super) fn finish(
         &mut self,
-        entry: Entry,
-        failure: Option<&Failure>,
+        entry: CacheEntryId,
+        failure: Option<&FetchError>,
         status: Option<u16>,
         now: Instant,
-        dice: &mut Dice,
+        dice: &mut Rng,
     ) {
         // What nobody outside can foresee.
-        self.dice = Dice::new(dice.roll());
-        self.judge(entry, failure, status, now, dice);
+        self.dice = Rng::new(dice.next_u64());
+        self.update_circuit_breaker(entry, failure, status, now, dice);
         self.make_room_for(entry, now);
         if !self.count().is_full() {
             self.throughput.idle();
         }
         self.throughput.ended(now);
-        let again = self.kept(entry).is_some_and(|kept| {
-            matches!(kept.lease().brief_outlook(now), Outlook::Coming) && kept.denied(now).is_none()
+        let again = self.cached(entry).is_some_and(|kept| {
+            matches!(kept.lease().short_availability(now), Availability::Pending)
+                && kept.denied(now).is_none()
         });
-        let Some(place) = self.asked.iter().position(|asked| asked.entry == entry) else {
+        let Some(place) = self.queue.iter().position(|asked| asked.entry == entry) else {
             return;
         };
-        let asked = self.asked.remove(place);
+        let asked = self.queue.remove(place);
         if again {
             // Behind the others, so that those which fail cannot keep them from their turn.
-            self.line_up(Asked { flight: None, rank: Rank::Suspect, renewal: false, ..asked });
+            self.enqueue(QueuedFetch { flight: None, rank: Rank::Suspect, renewal: false, ..asked });
         }
-        self.forget_late(now);
+        self.drop_late(now);
     }
 
     /// What the end of a fetch says of the provider.
-    fn judge(
+    fn update_circuit_breaker(
         &mut self,
-        entry: Entry,
-        failure: Option<&Failure>,
+        entry: CacheEntryId,
+        failure: Option<&FetchError>,
         status: Option<u16>,
         now: Instant,
-        dice: &mut Dice,
+        dice: &mut Rng,
     ) {
-        let flight = self.asked.iter().find(|asked| asked.entry == entry).and_then(|asked| asked.flight);
+        let flight = self.queue.iter().find(|asked| asked.entry == entry).and_then(|asked| asked.flight);
         let Some(failure) = failure else {
             self.works(flight, now);
             return;
         };
-        match (failure.cause, status) {
+        match (failure.kind, status) {
             // It has judged the token, so it works.
-            (Cause::Subject | Cause::Denied, _) => self.works(flight, now),
+            (FetchErrorKind::Subject | FetchErrorKind::Denied, _) => self.works(flight, now),
             // What it says of a request in particular; and a connection that ended of age.
-            (_, Some(400 | 403)) | (Cause::Stale, _) => {}
+            (_, Some(400 | 403)) | (FetchErrorKind::ConnectionClosed, _) => {}
             _ if flight.is_some_and(|flight| flight.stuck) => {}
             _ => {
-                let first = self.kept(entry).is_some_and(|kept| kept.lease().failures() == 1);
+                let first = self.cached(entry).is_some_and(|kept| kept.lease().failures() == 1);
                 let retry_after = failure.retry_after.unwrap_or_default();
                 let alike = failure.no_connection || status == Some(401);
-                let blow = Blow { first, alike, retry_after };
-                self.gate.fails(&blow, self.pace.cap.min(self.pace.widest), now, dice);
+                let blow = ProbeFailure { first, alike, retry_after };
+                self.circuit_breaker.record_failure(
+                    &blow,
+                    self.policy.cap.min(self.policy.max_gap),
+                    now,
+                    dice,
+                );
             }
         }
     }
 
     /// The provider answered this fetch: so it works, and those that it hangs at are stuck.
     fn works(&mut self, flight: Option<Flight>, now: Instant) {
-        self.gate.works();
+        self.circuit_breaker.record_success();
         let Some(answered) = flight else { return };
-        for flight in self.asked.iter_mut().filter_map(|asked| asked.flight.as_mut()) {
+        for flight in self.queue.iter_mut().filter_map(|asked| asked.flight.as_mut()) {
             flight.compare(answered.since, now);
         }
     }
 
-    fn line_up(&mut self, asked: Asked<W>) {
-        let place = self.asked.iter().take_while(|own| own.rank <= asked.rank).count();
-        self.asked.insert(place, asked);
+    fn enqueue(&mut self, asked: QueuedFetch<W>) {
+        let place = self.queue.iter().take_while(|own| own.rank <= asked.rank).count();
+        self.queue.insert(place, asked);
     }
 
     /// Nobody waits for this one any more: it is not fetched, unless that has begun.
-    pub(super) fn abandon(&mut self, entry: Entry) {
-        self.asked.retain(|asked| asked.entry != entry || asked.flight.is_some() || asked.renewal);
+    pub(super) fn abandon(&mut self, entry: CacheEntryId) {
+        self.queue.retain(|asked| asked.entry != entry || asked.flight.is_some() || asked.renewal);
     }
 
     /// Those that could not be served in time any more leave the line to the others.
-    fn forget_late(&mut self, now: Instant) {
+    fn drop_late(&mut self, now: Instant) {
         let longest = (self.patience / 5 * 4).max(Duration::from_secs(1));
-        self.asked.retain(|asked| asked.flight.is_some() || asked.renewal || now < asked.at + longest);
+        self.queue.retain(|asked| asked.flight.is_some() || asked.renewal || now < asked.at + longest);
     }
 
     /// How much memory a value takes that is about to come.
-    pub(super) fn weigh(&mut self, entry: Entry, bytes: usize) {
+    pub(super) fn set_size(&mut self, entry: CacheEntryId, bytes: usize) {
         if let Some(token) = self.token(entry).cloned() {
-            self.slots.weigh(&token, bytes);
+            self.slots.set_size(&token, bytes);
         }
     }
 
     /// Makes the entry of a token if there is none and there is room for it.
     fn slot(&mut self, token: &str, now: Instant) -> Option<()> {
         if !self.slots.touch(token, now) {
-            if self.is_line_full() {
+            if self.is_queue_full() {
                 return None;
             }
             while !self.slots.fit(false, 1, token.len()) {
                 // The new ones in line keep their turn.
                 self.evict(false, now, |asked| asked.flight.is_some() || asked.rank != Rank::Suspect)?;
             }
-            self.slots.insert(token, self.pace, now);
+            self.slots.insert(token, self.policy, now);
         }
         Some(())
     }
 
     /// A fetch for this entry ended: its token is known by now, or takes no more than itself.
-    fn make_room_for(&mut self, entry: Entry, now: Instant) {
-        if self.kept(entry).is_some_and(Kept::is_known) {
-            let stays = |asked: &Asked<W>| asked.flight.is_some() || asked.entry == entry;
+    fn make_room_for(&mut self, entry: CacheEntryId, now: Instant) {
+        if self.cached(entry).is_some_and(CachedValue::is_known) {
+            let stays = |asked: &QueuedFetch<W>| asked.flight.is_some() || asked.entry == entry;
             while !self.slots.fit(true, 0, 0) && self.evict(true, now, stays).is_some() {}
         } else {
-            self.weigh(entry, 0);
+            self.set_size(entry, 0);
         }
     }
 
     /// Evicts an entry of that kind. None if each of them is one of those in line that stay.
-    fn evict(&mut self, known: bool, now: Instant, stays: impl Fn(&Asked<W>) -> bool) -> Option<()> {
-        let staying = self.asked.iter().filter(|asked| stays(asked));
-        let staying: BTreeSet<Entry> = staying.map(|asked| asked.entry).collect();
+    fn evict(&mut self, known: bool, now: Instant, stays: impl Fn(&QueuedFetch<W>) -> bool) -> Option<()> {
+        let staying = self.queue.iter().filter(|asked| stays(asked));
+        let staying: BTreeSet<CacheEntryId> = staying.map(|asked| asked.entry).collect();
         let slot = self.slots.evict(known, |entry| !staying.contains(&entry))?;
-        self.asked.retain(|asked| asked.entry != slot.entry);
-        self.crossed.dropped.add(u64::from(slot.kept.lease().value(now).is_some()));
+        self.queue.retain(|asked| asked.entry != slot.entry);
+        self.limits.dropped.add(u64::from(slot.value.lease().value(now).is_some()));
         Some(())
     }
 
     /// Whether one more unknown token would not have its turn in time.
-    fn is_line_full(&self) -> bool {
-        let line = self.asked.iter().filter(|asked| asked.flight.is_none() && !asked.known).count();
-        let by_rate = self.rate.as_ref().map(|rate| rate.longest_line(MOST_SECONDS_IN_LINE));
-        let by_provider = self.throughput.longest_line(self.patience / 2);
+    fn is_queue_full(&self) -> bool {
+        let line = self.queue.iter().filter(|asked| asked.flight.is_none() && !asked.known).count();
+        let by_rate = self.rate.as_ref().map(|rate| rate.max_queue_length(MAX_SECONDS_IN_QUEUE));
+        let by_provider = self.throughput.max_queue_length(self.patience / 2);
         by_rate.into_iter().chain(by_provider).any(|longest| line >= longest)
     }
 
     /// How long one who needs this should stay away, where the provider fails and it would not be probed with this in time.
     fn refused_by_gate(
         &mut self,
-        entry: Entry,
+        entry: CacheEntryId,
         known: bool,
         suspect: bool,
         now: Instant,
     ) -> Option<Duration> {
-        if let Some(wait) = self.gate.refuses(now) {
+        if let Some(wait) = self.circuit_breaker.rejects_for(now) {
             return Some(wait);
         }
-        if (known && !suspect) || self.asked.iter().any(|own| own.entry == entry) {
+        if (known && !suspect) || self.queue.iter().any(|own| own.entry == entry) {
             return None;
         }
         let rank = if suspect { Rank::Suspect } else { Rank::New };
-        let is_before = |own: &&Asked<W>| own.flight.is_none() && own.rank > Rank::Known && own.rank <= rank;
-        let line = self.asked.iter().filter(is_before).count();
-        let admitted = self.gate.admits(line, self.patience / 5 * 3, now, &mut self.dice);
+        let is_before =
+            |own: &&QueuedFetch<W>| own.flight.is_none() && own.rank > Rank::Known && own.rank <= rank;
+        let line = self.queue.iter().filter(is_before).count();
+        let admitted = self.circuit_breaker.admits(line, self.patience / 5 * 3, now, &mut self.dice);
         (!admitted).then_some(Duration::from_secs(1))
     }
 
@@ -348,67 +355,67 @@ impl<K: Kept, W> Keyed<K, W> {
         with: W,
         now: Instant,
         is_refused: impl FnOnce(&K) -> bool,
-    ) -> Result<K::Value, NotHere> {
-        self.forget_late(now);
+    ) -> Result<K::Value, CacheMiss> {
+        self.drop_late(now);
         if self.slot(token, now).is_none() {
-            self.crossed.no_room.add(1);
+            self.limits.no_room.add(1);
         }
-        let full = self.is_line_full();
-        let probes = self.gate.is_shut() && !self.asked.iter().any(|own| own.rank == Rank::Known);
-        let slot = self.slots.get_mut(token).ok_or(NotHere::NoRoom)?;
+        let full = self.is_queue_full();
+        let probes = self.circuit_breaker.is_open() && !self.queue.iter().any(|own| own.rank == Rank::Known);
+        let slot = self.slots.get_mut(token).ok_or(CacheMiss::Full)?;
         let entry = slot.entry;
-        let replaced = is_refused(&slot.kept);
-        let known = slot.kept.is_known();
-        let lease = slot.kept.lease_mut();
+        let replaced = is_refused(&slot.value);
+        let known = slot.value.is_known();
+        let lease = slot.value.lease_mut();
         let suspect = lease.failures() > 0;
         let probes = probes && known && !suspect && lease.value(now).is_some();
         if probes {
-            lease.doubt(now);
+            lease.refresh_soon(now);
         }
         let due = probes || lease.is_due(now);
-        let (found, wanted) = match slot.kept.lease().brief_outlook(now) {
-            Outlook::Good(value) => {
-                (if replaced { Err(NotHere::Asked(entry)) } else { Ok(value.clone()) }, due)
+        let (found, wanted) = match slot.value.lease().short_availability(now) {
+            Availability::Ready(value) => {
+                (if replaced { Err(CacheMiss::Queued(entry)) } else { Ok(value.clone()) }, due)
             }
-            Outlook::Coming => (Err(NotHere::Asked(entry)), true),
-            Outlook::Failing(wait) if wait.is_zero() => (Err(NotHere::Asked(entry)), true),
-            Outlook::Failing(wait) => (Err(NotHere::Failing(wait)), false),
+            Availability::Pending => (Err(CacheMiss::Queued(entry)), true),
+            Availability::Unavailable(wait) if wait.is_zero() => (Err(CacheMiss::Queued(entry)), true),
+            Availability::Unavailable(wait) => (Err(CacheMiss::Failing(wait)), false),
         };
-        if let (Err(_), Some(cause)) = (&found, slot.kept.denied(now)) {
-            return Err(NotHere::Denied(cause));
+        if let (Err(_), Some(cause)) = (&found, slot.value.denied(now)) {
+            return Err(CacheMiss::Denied(cause));
         }
         if found.is_err()
             && let Some(wait) = self.refused_by_gate(entry, known, suspect, now)
         {
-            return Err(NotHere::Failing(wait));
+            return Err(CacheMiss::Failing(wait));
         }
         let renewal = found.is_ok();
-        if let Some(asked) = self.asked.iter_mut().find(|own| own.entry == entry) {
+        if let Some(asked) = self.queue.iter_mut().find(|own| own.entry == entry) {
             asked.at = now;
             asked.renewal &= renewal;
         } else if wanted || replaced {
             if full && !known {
-                self.crossed.no_room.add(1);
-                return Err(NotHere::NoRoom);
+                self.limits.no_room.add(1);
+                return Err(CacheMiss::Full);
             }
             let paced = !known && self.rate.as_ref().is_some_and(|rate| now < rate.next());
-            self.crossed.paced.add(u64::from(paced));
-            self.crossed.queued.add(u64::from(self.asked.len() >= AT_ONCE));
+            self.limits.paced.add(u64::from(paced));
+            self.limits.queued.add(u64::from(self.queue.len() >= AT_ONCE));
             let rank = match (suspect, known) {
                 (true, _) => Rank::Suspect,
                 (false, true) => Rank::Known,
                 (false, false) => Rank::New,
             };
             let token = token.into();
-            self.line_up(Asked { entry, token, with, flight: None, known, rank, at: now, renewal });
+            self.enqueue(QueuedFetch { entry, token, with, flight: None, known, rank, at: now, renewal });
         }
         found
     }
 }
 
-impl<K, W> fmt::Debug for Keyed<K, W> {
+impl<K, W> fmt::Debug for PerTokenCache<K, W> {
     /// Tokens are the keys here.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keyed").field("len", &self.slots.len()).finish_non_exhaustive()
+        f.debug_struct("PerTokenCache").field("len", &self.slots.len()).finish_non_exhaustive()
     }
 }

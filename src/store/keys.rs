@@ -1,11 +1,11 @@
 //! One issuer's key set: how it is asked for, what an answer brings, and how long that is good.
 
-use super::replies::{Read, fresh, gone};
+use super::replies::{FetchResult, fetched, gone};
 use super::{IssuerState, Store};
 use crate::discovery;
-use crate::io::{Call, Dice, Endpoint, Head, Instant, Reply};
+use crate::io::{Endpoint, HttpCall, HttpReply, Instant, MessageHead, Rng};
 use crate::jwk::{self, KeySet};
-use crate::lease::{Cause, Failure, Lease};
+use crate::lease::{FetchError, FetchErrorKind, Lease};
 use crate::oauth::answer;
 use crate::policy::IssuerId;
 use crate::stats::Tally;
@@ -22,8 +22,8 @@ pub(super) struct Keys {
 /// What the provider calls this version of what is at this place (RFC 9110 section 8.8.3).
 #[derive(Clone, Debug)]
 struct Etag {
-    of: Endpoint,
-    text: String,
+    endpoint: Endpoint,
+    value: String,
 }
 
 /// The longest `ETag` that is sent back. Those of common providers have up to 66 characters, a SHA-256 in hexadecimal with its
@@ -36,7 +36,7 @@ const KEY_SET: &str = "application/jwk-set+json, application/json";
 
 /// How often a bound on what a provider says of its keys was reached.
 #[derive(Debug, Default)]
-pub(super) struct KeysCrossed {
+pub(super) struct KeyLimitCounts {
     /// An `ETag` was too long to be sent back.
     pub(super) etag: Tally,
     /// A key was too large to be used.
@@ -51,7 +51,7 @@ impl Keys {
 
     /// Its `ETag`; empty when it has none.
     pub(super) fn etag(&self) -> &[u8] {
-        self.etag.as_ref().map_or(&[], |etag| etag.text.as_bytes())
+        self.etag.as_ref().map_or(&[], |etag| etag.value.as_bytes())
     }
 
     /// The next question is for the whole set.
@@ -60,22 +60,28 @@ impl Keys {
     }
 
     fn etag_of(&self, endpoint: &Endpoint) -> Option<&str> {
-        self.etag.as_ref().filter(|etag| etag.of == *endpoint).map(|etag| etag.text.as_str())
+        self.etag.as_ref().filter(|etag| etag.endpoint == *endpoint).map(|etag| etag.value.as_str())
     }
 }
 
 impl Store {
     /// The call for an issuer's key set, if it is known where it is.
-    pub(super) fn keys_call(&self, id: IssuerId, now: Instant) -> Option<Call> {
+    pub(super) fn keys_call(&self, id: IssuerId, now: Instant) -> Option<HttpCall> {
         let endpoint = self.jwks_uri(id, now)?;
-        let held = self.issuers.get(id.0)?.keys.held();
+        let held = self.issuers.get(id.0)?.keys.last_value();
         let etag = held.and_then(|keys| keys.etag_of(&endpoint)).map(str::to_owned);
         let mut call = discovery::get(endpoint, KEY_SET, self.policy.issuers.get(id.0)?.timeout);
         call.headers.extend(etag.map(|etag| ("if-none-match", etag)));
         Some(call)
     }
 
-    pub(super) fn read_keys(&self, id: IssuerId, reply: &Reply, now: Instant, dice: &mut Dice) -> Read<Keys> {
+    pub(super) fn read_keys(
+        &self,
+        id: IssuerId,
+        reply: &HttpReply,
+        now: Instant,
+        dice: &mut Rng,
+    ) -> FetchResult<Keys> {
         let issuer = self.policy.issuers.get(id.0).ok_or_else(gone)?;
         let endpoint = self.jwks_uri(id, now);
         let (keys, news) = match self.unchanged(id, reply, endpoint.as_ref()) {
@@ -83,16 +89,16 @@ impl Store {
                 let news = format!("{} usable keys, unchanged", keys.set.len());
                 (keys, news)
             }
-            None => parsed(reply, endpoint, &self.issuers.get(id.0).ok_or_else(gone)?.keys_crossed)?,
+            None => parsed(reply, endpoint, &self.issuers.get(id.0).ok_or_else(gone)?.key_limits)?,
         };
         // Never longer than they may be used at all, or there would be none in between.
-        let refresh = issuer.renew_after(max_age(&reply.head)).min(issuer.max_stale);
-        Ok((fresh(keys, refresh, issuer.max_stale, dice), news))
+        let refresh = issuer.renew_after(max_age(&reply.head)).min(issuer.jwks_max_stale);
+        Ok((fetched(keys, refresh, issuer.jwks_max_stale, dice), news))
     }
 
     /// The keys that are held, if the provider says that it has no others (RFC 9110 section 15.4.5), and was asked so.
-    fn unchanged(&self, id: IssuerId, reply: &Reply, endpoint: Option<&Endpoint>) -> Option<Keys> {
-        let held = self.issuers.get(id.0)?.keys.held().filter(|_| reply.status == Some(304))?;
+    fn unchanged(&self, id: IssuerId, reply: &HttpReply, endpoint: Option<&Endpoint>) -> Option<Keys> {
+        let held = self.issuers.get(id.0)?.keys.last_value().filter(|_| reply.status == Some(304))?;
         held.etag_of(endpoint?).is_some().then(|| held.clone())
     }
 }
@@ -104,44 +110,49 @@ impl IssuerState {
         let result = change(&mut self.keys);
         if before.as_ref() != self.keys.value(now).map(|keys| &keys.set) {
             self.verified.clear();
-            self.unknown.clear();
+            self.unknown_kids.clear();
         }
         result
     }
 }
 
 fn parsed(
-    reply: &Reply,
+    reply: &HttpReply,
     endpoint: Option<Endpoint>,
-    crossed: &KeysCrossed,
-) -> Result<(Keys, String), Failure> {
-    let parsed = jwk::parse(answer::body_of(reply)?).map_err(|error| {
-        let coding = if error == jwk::Error::NotJson { answer::coding(&reply.head) } else { String::new() };
-        Failure::new(cause(&error), format!("the key set: {error}{coding}"))
+    crossed: &KeyLimitCounts,
+) -> Result<(Keys, String), FetchError> {
+    let parsed = jwk::parse(answer::success_body(reply)?).map_err(|error| {
+        let coding = if error == jwk::KeySetError::NotJson {
+            answer::content_coding(&reply.head)
+        } else {
+            String::new()
+        };
+        FetchError::new(cause(&error), format!("the key set: {error}{coding}"))
     })?;
     let mut news = format!("{} usable keys", parsed.keys.len());
-    for left_out in &parsed.left_out {
+    for left_out in &parsed.skipped {
         news.push_str("; ");
         news.push_str(left_out);
     }
     crossed.rsa.add(u64::try_from(parsed.too_large()).unwrap_or_default());
     let long = reply.head.first("etag").is_some_and(|etag| etag.len() > MAX_ETAG_BYTES);
     crossed.etag.add(u64::from(long));
-    let etag = endpoint.zip(etag(&reply.head)).map(|(of, text)| Etag { of, text });
+    let etag = endpoint.zip(etag(&reply.head)).map(|(of, text)| Etag { endpoint: of, value: text });
     Ok((Keys { set: Rc::new(parsed.keys), etag }, news))
 }
 
-fn cause(error: &jwk::Error) -> Cause {
+fn cause(error: &jwk::KeySetError) -> FetchErrorKind {
     match error {
-        jwk::Error::TooMany(_) | jwk::Error::TooDeep => Cause::TooLarge,
-        jwk::Error::NotJson | jwk::Error::Duplicate(_) | jwk::Error::NoKeys | jwk::Error::NoneUsable(_) => {
-            Cause::Unreadable
-        }
+        jwk::KeySetError::TooMany(_) | jwk::KeySetError::TooDeep => FetchErrorKind::TooLarge,
+        jwk::KeySetError::NotJson
+        | jwk::KeySetError::Duplicate(_)
+        | jwk::KeySetError::NoKeys
+        | jwk::KeySetError::NoneUsable(_) => FetchErrorKind::Unreadable,
     }
 }
 
 /// RFC 9110 section 8.8.3: quoted, weak or not; what is anything else is not sent back.
-fn etag(head: &Head) -> Option<String> {
+fn etag(head: &MessageHead) -> Option<String> {
     let text = std::str::from_utf8(head.first("etag")?).ok()?;
     let quoted = text.strip_prefix("W/").unwrap_or(text);
     let inside = quoted.strip_prefix('"')?.strip_suffix('"')?;
@@ -152,7 +163,7 @@ fn etag(head: &Head) -> Option<String> {
 
 /// RFC 9111 section 5.2.2.1: for how long an answer is good, if it says so. `no-cache`, which Keycloak says of its keys, and 0
 /// are no length of time: whoever asks again for each request would ask it thousands of times a second.
-fn max_age(head: &Head) -> Option<Duration> {
+fn max_age(head: &MessageHead) -> Option<Duration> {
     let words = || {
         head.all("cache-control").flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
     };
@@ -171,7 +182,7 @@ fn max_age(head: &Head) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn head(name: &str, values: &[&str]) -> Head {
+    fn head(name: &str, values: &[&str]) -> MessageHead {
         values.iter().map(|value| (name, value)).collect()
     }
 
@@ -197,7 +208,7 @@ mod tests {
         ] {
             assert_eq!(seconds(&[odd]), None, "{odd}");
         }
-        assert_eq!(max_age(&Head::default()), None);
+        assert_eq!(max_age(&MessageHead::default()), None);
     }
 
     #[test]

@@ -1,18 +1,18 @@
 //! Bound tokens: what proofs need that servers tell, and the call for a token with its proof (RFC 9449 sections 5, 8, 9).
 
-use super::{Store, Want};
+use super::{FetchKey, Store};
 use crate::assertion::Signer;
-use crate::dpop::{self, Claims, Nonce};
-use crate::io::{Call, Head, Instant, Reply};
-use crate::lease::{Attempt, Cause, Failure};
-use crate::oauth::Asking;
+use crate::dpop::{self, Nonce, ProofClaims};
+use crate::io::{HttpCall, HttpReply, Instant, MessageHead};
+use crate::lease::{Attempt, FetchError, FetchErrorKind};
+use crate::oauth::TokenRequest;
 use crate::policy::CredentialId;
 use crate::stats::Tally;
 use std::rc::Rc;
 
 /// What this worker knows for its proofs.
 #[derive(Debug, Default)]
-pub(super) struct Proofs {
+pub(super) struct DpopNonces {
     /// Of the key to which this worker's bound tokens are bound.
     thumbprint: Option<Box<str>>,
     /// What services want in the next proof, by origin, the newest origin last.
@@ -25,12 +25,12 @@ pub(super) struct Proofs {
 
 /// Origins whose nonces are kept. Clients choose the hosts where `dpop_origin` is not given: what they make up is bounded,
 /// and what is dropped costs one more 401.
-const MOST_NONCES: usize = 64;
+const MAX_NONCES: usize = 64;
 
 /// The longest of those origins: scheme, a name of 253 characters (RFC 1035 section 2.3.4), a port, and room.
 const MAX_ORIGIN_BYTES: usize = 1024;
 
-impl Proofs {
+impl DpopNonces {
     pub(super) fn of(thumbprint: Option<&str>) -> Self {
         Self { thumbprint: thumbprint.map(Into::into), ..Self::default() }
     }
@@ -43,29 +43,29 @@ impl Proofs {
 impl Store {
     /// The nonce that the services of this origin want.
     pub fn nonce(&self, origin: &str) -> Option<Nonce> {
-        self.proofs.nonces.iter().find(|(own, _)| **own == *origin).map(|(_, nonce)| nonce.clone())
+        self.dpop_nonces.nonces.iter().find(|(own, _)| **own == *origin).map(|(_, nonce)| nonce.clone())
     }
 
     /// A service of this origin has answered, perhaps with a nonce.
     #[inline(never)]
-    pub fn learn_nonce(&mut self, origin: Rc<str>, answer: &Head) {
+    pub fn record_nonce(&mut self, origin: Rc<str>, answer: &MessageHead) {
         let Some(nonce) = self.nonce_of(answer) else { return };
-        if let Some((_, own)) = self.proofs.nonces.iter_mut().find(|(own, _)| *own == origin) {
+        if let Some((_, own)) = self.dpop_nonces.nonces.iter_mut().find(|(own, _)| *own == origin) {
             *own = nonce;
         } else if origin.len() <= MAX_ORIGIN_BYTES {
-            if self.proofs.nonces.len() >= MOST_NONCES {
-                self.proofs.nonces.remove(0);
-                self.proofs.dropped.add(1);
+            if self.dpop_nonces.nonces.len() >= MAX_NONCES {
+                self.dpop_nonces.nonces.remove(0);
+                self.dpop_nonces.dropped.add(1);
             }
-            self.proofs.nonces.push((origin, nonce));
+            self.dpop_nonces.nonces.push((origin, nonce));
         } else {
-            self.proofs.too_long.add(1);
+            self.dpop_nonces.too_long.add(1);
         }
     }
 
-    fn nonce_of(&self, answer: &Head) -> Option<Nonce> {
-        let told = Nonce::of(answer);
-        self.proofs.too_long.add(u64::from(told.is_none() && Nonce::is_too_long(answer)));
+    fn nonce_of(&self, answer: &MessageHead) -> Option<Nonce> {
+        let told = Nonce::from_head(answer);
+        self.dpop_nonces.too_long.add(u64::from(told.is_none() && Nonce::is_too_long(answer)));
         told
     }
 
@@ -73,23 +73,23 @@ impl Store {
     #[inline(never)]
     pub(super) fn token_call(
         &self,
-        want: Want,
+        want: FetchKey,
         id: CredentialId,
         now: Instant,
         unix: u64,
         signer: &mut Signer,
-    ) -> Option<Result<Call, Failure>> {
+    ) -> Option<Result<HttpCall, FetchError>> {
         let (credential, state) = (self.policy.credentials.get(id.0)?, self.credentials.get(id.0)?);
-        let asking = Asking {
+        let asking = TokenRequest {
             endpoint: self.token_endpoint_for(credential, now)?,
             timeout: self.policy.issuers.get(credential.issuer.0)?.timeout,
-            turn: state.turn.place(),
+            auth_index: state.secret_rotation.index(),
             subject: self.subject(want, unix).map(|(token, _)| token),
             now: unix,
         };
         let call = credential.grant.call(asking, signer);
-        Some(if credential.grant.bound {
-            call.and_then(|call| proven(call, state.nonce.as_ref(), signer, unix))
+        Some(if credential.grant.dpop_bound {
+            call.and_then(|call| with_proof(call, state.nonce.as_ref(), signer, unix))
         } else {
             call
         })
@@ -98,35 +98,40 @@ impl Store {
     /// The provider's nonce, if its answer brings one. Where it wants the request again for the sake of that alone, this is
     /// done at once, and once in a row; whoever waits goes on waiting.
     #[inline(never)]
-    pub(super) fn heed_nonce(
+    pub(super) fn handle_nonce(
         &mut self,
-        want: Want,
+        want: FetchKey,
         id: CredentialId,
         attempt: Attempt,
-        reply: &Reply,
-    ) -> Option<Failure> {
-        self.policy.credentials.get(id.0).filter(|credential| credential.grant.bound)?;
+        reply: &HttpReply,
+    ) -> Option<FetchError> {
+        self.policy.credentials.get(id.0).filter(|credential| credential.grant.dpop_bound)?;
         let told = self.nonce_of(&reply.head);
-        let wanted = told.is_some() && dpop::wants_nonce(reply);
+        let wanted = told.is_some() && dpop::requires_nonce(reply);
         if told.is_some() {
             self.credentials.get_mut(id.0)?.nonce = told;
         }
         let state = self.token_state_mut(want)?;
-        state.asked_again = wanted && !state.asked_again;
-        (state.asked_again && state.lease.again(attempt))
-            .then(|| Failure::new(Cause::Nonce, "asked again with the provider's nonce"))
+        state.retried_with_nonce = wanted && !state.retried_with_nonce;
+        (state.retried_with_nonce && state.lease.restart(attempt))
+            .then(|| FetchError::new(FetchErrorKind::Nonce, "asked again with the provider's nonce"))
     }
 }
 
 #[inline(never)]
-fn proven(mut call: Call, nonce: Option<&Nonce>, signer: &mut Signer, now: u64) -> Result<Call, Failure> {
+fn with_proof(
+    mut call: HttpCall,
+    nonce: Option<&Nonce>,
+    signer: &mut Signer,
+    now: u64,
+) -> Result<HttpCall, FetchError> {
     let origin = dpop::origin(call.endpoint.scheme.as_bytes(), call.endpoint.authority.as_bytes());
     let proof = origin.and_then(|origin| {
         let url = dpop::url(&origin, call.endpoint.path.as_bytes());
-        signer.proof(&Claims { method: call.method, url: &url, now, token: None, nonce })
+        signer.dpop_proof(&ProofClaims { method: call.method, url: &url, now, token: None, nonce })
     });
     let detail = "no proof can be signed for the token request";
-    let proof = proof.ok_or_else(|| Failure::new(Cause::Configuration, detail))?;
+    let proof = proof.ok_or_else(|| FetchError::new(FetchErrorKind::Configuration, detail))?;
     call.headers.push((dpop::HEADER, proof));
     Ok(call)
 }

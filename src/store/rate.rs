@@ -6,7 +6,7 @@ use crate::io::Instant;
 use std::time::Duration;
 
 /// How often a provider may be asked about tokens of which nothing good is known. Bursts of one second's worth are allowed.
-pub(super) struct Rate {
+pub(super) struct RateLimit {
     per_second: u32,
     /// When the next one would come if they came evenly (the virtual scheduling of GCRA, ITU-T I.371).
     even: Instant,
@@ -14,7 +14,7 @@ pub(super) struct Rate {
 
 const BURST: Duration = Duration::from_secs(1);
 
-impl Rate {
+impl RateLimit {
     pub(super) fn of(per_second: u32) -> Self {
         Self { per_second, even: Instant::default() }
     }
@@ -28,7 +28,7 @@ impl Rate {
     }
 
     /// The longest line of those that have their turn within that many seconds.
-    pub(super) fn longest_line(&self, seconds: usize) -> usize {
+    pub(super) fn max_queue_length(&self, seconds: usize) -> usize {
         usize::try_from(self.per_second).unwrap_or(usize::MAX).saturating_mul(seconds)
     }
 }
@@ -71,7 +71,7 @@ impl Throughput {
     }
 
     /// The longest line of those that have their turn within that time; none while the provider's limit is not known.
-    pub(super) fn longest_line(&self, within: Duration) -> Option<usize> {
+    pub(super) fn max_queue_length(&self, within: Duration) -> Option<usize> {
         let (count, span) = self.found?;
         let times = within.as_millis().saturating_mul(u128::from(count));
         let line = times.checked_div(span.as_millis()).unwrap_or(u128::MAX);
@@ -91,16 +91,16 @@ mod tests {
     fn a_line_is_as_long_as_the_provider_can_shorten_it_in_time() {
         let mut throughput = Throughput::default();
         throughput.ended(at(0));
-        assert_eq!(throughput.longest_line(Duration::from_secs(3)), None, "it could do more");
+        assert_eq!(throughput.max_queue_length(Duration::from_secs(3)), None, "it could do more");
         throughput.busy(at(0));
         for n in 1..=50 {
             throughput.ended(at(n * 20));
         }
-        assert_eq!(throughput.longest_line(Duration::from_secs(3)), Some(150));
+        assert_eq!(throughput.max_queue_length(Duration::from_secs(3)), Some(150));
         // A provider that hangs shortens no line; that one may stand there tells how it goes on.
         throughput.ended(at(61_000));
-        assert_eq!(throughput.longest_line(Duration::from_secs(3)), Some(1));
+        assert_eq!(throughput.max_queue_length(Duration::from_secs(3)), Some(1));
         throughput.idle();
-        assert_eq!(throughput.longest_line(Duration::from_secs(3)), None);
+        assert_eq!(throughput.max_queue_length(Duration::from_secs(3)), None);
     }
 }

@@ -10,27 +10,27 @@
 //! older ones back, gains no more than without sharing.
 
 use super::Store;
-use crate::dpop::shown::Used;
+use crate::dpop::shown::ReplayKey;
 use crate::policy::Policy;
-use crate::share::Board;
+use crate::share::SharedStore;
 use sha2::{Digest as _, Sha256};
 use std::fmt::{self, Write as _};
 
 /// There is no room for one more, or others were faster too often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoRoom;
+pub struct ReplayCacheFull;
 
 /// None where no rule takes proofs.
 #[derive(Debug)]
-pub(super) struct Replays(Option<Records>);
+pub(super) struct ReplayCache(Option<ReplayRecords>);
 
-struct Records {
+struct ReplayRecords {
     /// The name of each record, but for its number.
     name: String,
     /// What decides, together with a proof's digest, in which record it stands.
     secret: Vec<u8>,
     /// What this worker itself has taken, by record.
-    own: Vec<Vec<u8>>,
+    local: Vec<Vec<u8>>,
 }
 
 /// The layout of a record; another version of this module may be in the same process.
@@ -41,7 +41,7 @@ const RECORDS: u8 = u8::MAX;
 
 /// Proofs in a record, so 2^20 in all, of 12 bytes each: 12 MB if there are so many. With a window of 60 s that is room for
 /// 17,000 requests per second.
-const MOST: usize = 4096;
+const MAX_PROOFS: usize = 4096;
 
 /// How much of a digest is kept. Of 2^20 proofs one is taken for another once in 2^44 times, and its caller makes a new one.
 const DIGEST_BYTES: usize = 8;
@@ -50,15 +50,15 @@ const DIGEST_BYTES: usize = 8;
 const ENTRY_BYTES: usize = DIGEST_BYTES + 4;
 
 /// Attempts at a record that other workers change at the same time.
-const MOST_ATTEMPTS: u8 = 16;
+const MAX_ATTEMPTS: u8 = 16;
 
 /// Of the secret: 128 bits are beyond guessing.
 const SECRET_BYTES: usize = 16;
 
-impl Replays {
+impl ReplayCache {
     /// Makes the records, since only one that is there can be swapped. `me` is this worker's random number.
-    pub(super) fn of(policy: &Policy, board: &dyn Board, me: u64) -> Self {
-        if !policy.takes_proofs() {
+    pub(super) fn of(policy: &Policy, board: &dyn SharedStore, me: u64) -> Self {
+        if !policy.accepts_dpop() {
             return Self(None);
         }
         // Two filters that a request passes, one behind the other, each see its proof for the first time: their names in Envoy
@@ -68,7 +68,8 @@ impl Replays {
             let _ = write!(name, "{byte:02x}");
         }
         let secret = secret(&format!("{name} secret"), board, me);
-        let records = Records { name, secret, own: vec![Vec::new(); usize::from(RECORDS).saturating_add(1)] };
+        let records =
+            ReplayRecords { name, secret, local: vec![Vec::new(); usize::from(RECORDS).saturating_add(1)] };
         for record in (0..=RECORDS).map(|record| records.name(record)) {
             if board.read(&record).is_none() {
                 board.write(&record, LAYOUT, 0);
@@ -79,7 +80,7 @@ impl Replays {
 }
 
 /// What the first worker of the process has made up, for all of them and as long as the process lives.
-fn secret(name: &str, board: &dyn Board, me: u64) -> Vec<u8> {
+fn secret(name: &str, board: &dyn SharedStore, me: u64) -> Vec<u8> {
     let digest = Sha256::new().chain_update("m2m-auth secret of used proofs").chain_update(me.to_le_bytes());
     let own = digest.finalize().iter().copied().take(SECRET_BYTES).collect::<Vec<u8>>();
     let known = || board.read(name).filter(|(secret, _)| secret.len() == SECRET_BYTES);
@@ -89,47 +90,47 @@ fn secret(name: &str, board: &dyn Board, me: u64) -> Vec<u8> {
     known().map_or(own, |(secret, _)| secret)
 }
 
-impl Records {
+impl ReplayRecords {
     fn name(&self, record: u8) -> String {
         format!("{} {record}", self.name)
     }
 }
 
-impl fmt::Debug for Records {
+impl fmt::Debug for ReplayRecords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Records").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ReplayRecords").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
 impl Store {
     /// Whether this proof is used for the first time. From now on it has been used.
     #[inline(never)]
-    pub fn spend(&mut self, proof: Used, now: u64) -> Result<bool, NoRoom> {
-        let Self { replays: Replays(Some(records)), board, .. } = self else {
-            return Err(NoRoom);
+    pub fn check_and_insert(&mut self, proof: ReplayKey, now: u64) -> Result<bool, ReplayCacheFull> {
+        let Self { replays: ReplayCache(Some(records)), shared: board, .. } = self else {
+            return Err(ReplayCacheFull);
         };
         let digest: [u8; 32] =
             Sha256::new().chain_update(&records.secret).chain_update(proof.digest).finalize().into();
         let ([record, ..], Some(entry)) = (digest, digest.last_chunk::<DIGEST_BYTES>()) else {
-            return Err(NoRoom);
+            return Err(ReplayCacheFull);
         };
         let name = records.name(record);
-        let own = records.own.get_mut(usize::from(record)).ok_or(NoRoom)?;
-        let until = u32::try_from(proof.until).unwrap_or(u32::MAX);
+        let own = records.local.get_mut(usize::from(record)).ok_or(ReplayCacheFull)?;
+        let until = u32::try_from(proof.expires_at).unwrap_or(u32::MAX);
         let mut left_of_own = Vec::with_capacity(own.len());
         if !keep(own, *entry, now, &mut left_of_own) {
             return Ok(false);
         }
-        for _ in 0..MOST_ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let (known, version) = board.read(&name).unwrap_or_default();
             let mut left = LAYOUT.to_vec();
             left.reserve(known.len());
             if !keep(known.strip_prefix(LAYOUT).unwrap_or_default(), *entry, now, &mut left) {
                 return Ok(false);
             }
-            let is_full = |entries: &[u8]| entries.len() / ENTRY_BYTES >= MOST;
+            let is_full = |entries: &[u8]| entries.len() / ENTRY_BYTES >= MAX_PROOFS;
             if is_full(&left) || is_full(&left_of_own) {
-                return Err(NoRoom);
+                return Err(ReplayCacheFull);
             }
             push(&mut left, *entry, until);
             if board.write(&name, &left, version) {
@@ -138,7 +139,7 @@ impl Store {
                 return Ok(true);
             }
         }
-        Err(NoRoom)
+        Err(ReplayCacheFull)
     }
 }
 

@@ -1,48 +1,66 @@
 //! What a provider's reply brings, whoever asked for it.
 
-use super::{Held, Store, Want};
+use super::{FetchKey, IssuedToken, Store};
 use crate::discovery::Metadata;
 use crate::dpop;
-use crate::io::{Dice, Reply};
-use crate::lease::{Cause, Failure, Fresh};
+use crate::io::{HttpReply, Rng};
+use crate::lease::{FetchError, FetchErrorKind, Fetched};
 use crate::oauth::answer;
 use crate::policy::IssuerId;
 use std::time::Duration;
 
 /// What a reply brings, and the news for the log.
-pub(super) type Read<T> = Result<(Fresh<T>, String), Failure>;
+pub(super) type FetchResult<T> = Result<(Fetched<T>, String), FetchError>;
 
 /// Metadata changes when a provider is rebuilt; an hour is what most clients take.
 const METADATA_REFRESH: Duration = Duration::from_secs(3600);
 
 impl Store {
-    pub(super) fn read_metadata(&self, id: IssuerId, reply: &Reply, dice: &mut Dice) -> Read<Metadata> {
+    pub(super) fn read_metadata(
+        &self,
+        id: IssuerId,
+        reply: &HttpReply,
+        dice: &mut Rng,
+    ) -> FetchResult<Metadata> {
         let discovery = self.policy.issuers.get(id.0).and_then(|issuer| issuer.discovery.as_ref());
         let metadata = discovery.ok_or_else(gone)?.read(reply)?;
-        Ok((fresh(metadata, METADATA_REFRESH, Duration::MAX, dice), "endpoints found".to_owned()))
+        Ok((fetched(metadata, METADATA_REFRESH, Duration::MAX, dice), "endpoints found".to_owned()))
     }
 
-    pub(super) fn read_token(&self, want: Want, reply: &Reply, unix: u64, dice: &mut Dice) -> Read<Held> {
+    pub(super) fn read_token(
+        &self,
+        want: FetchKey,
+        reply: &HttpReply,
+        unix: u64,
+        dice: &mut Rng,
+    ) -> FetchResult<IssuedToken> {
         let credential =
             want.credential().and_then(|id| self.policy.credentials.get(id.0)).ok_or_else(gone)?;
         let fresh = credential.grant.read(reply, self.subject(want, unix), dice)?;
-        let Fresh { value: token, renew_after, end_after } = fresh;
+        let Fetched { value: token, renew_after, end_after } = fresh;
         let state = want.credential().and_then(|id| self.credentials.get(id.0)).ok_or_else(gone)?;
         state.capped.add(u64::from(answer::is_capped(end_after)));
         let serial = self.token_state(want).map_or(0, |state| state.serial.wrapping_add(1));
-        let digest = credential.grant.bound.then(|| dpop::digest(token.reveal().as_bytes()).into());
+        let digest = credential.grant.dpop_bound.then(|| dpop::digest(token.reveal().as_bytes()).into());
         let news = format!("token received, good for {} s", end_after.as_secs());
-        let mark = self.mark(token.reveal().as_bytes());
-        Ok((Fresh { value: Held { token, want, serial, mark, digest }, renew_after, end_after }, news))
+        let mark = self.token_hash(token.reveal().as_bytes());
+        Ok((
+            Fetched {
+                value: IssuedToken { token, fetch_key: want, serial, hash: mark, digest },
+                renew_after,
+                end_after,
+            },
+            news,
+        ))
     }
 }
 
 /// The policy has no such thing; nobody asks for it.
-pub(super) fn gone() -> Failure {
-    Failure::new(Cause::Configuration, "not configured")
+pub(super) fn gone() -> FetchError {
+    FetchError::new(FetchErrorKind::Configuration, "not configured")
 }
 
 /// Renewed after `refresh`, less up to a tenth of it, so that workers and proxies do not ask in step.
-pub(super) fn fresh<T>(value: T, refresh: Duration, end_after: Duration, dice: &mut Dice) -> Fresh<T> {
-    Fresh { value, renew_after: refresh.saturating_sub(dice.up_to(refresh / 10)), end_after }
+pub(super) fn fetched<T>(value: T, refresh: Duration, end_after: Duration, dice: &mut Rng) -> Fetched<T> {
+    Fetched { value, renew_after: refresh.saturating_sub(dice.duration_up_to(refresh / 10)), end_after }
 }

@@ -4,26 +4,26 @@
 //! room: an unproven token (new, inactive or failed) evicts unproven ones only, and a known one known ones only.
 
 use crate::io::Instant;
-use crate::lease::{Cause, Lease, Pace};
+use crate::lease::{FetchErrorKind, Lease, RetryPolicy};
 use std::collections::HashMap;
 use std::rc::Rc;
 
 /// One token's place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Entry(u64);
+pub struct CacheEntryId(u64);
 
 /// What is kept for one token.
-pub(super) trait Kept {
+pub(super) trait CachedValue {
     type Value: Clone;
 
-    fn new(pace: Pace) -> Self;
+    fn new(pace: RetryPolicy) -> Self;
 
     fn lease(&self) -> &Lease<Self::Value>;
 
     fn lease_mut(&mut self) -> &mut Lease<Self::Value>;
 
     /// Why the provider is not to be asked again yet.
-    fn denied(&self, _now: Instant) -> Option<Cause> {
+    fn denied(&self, _now: Instant) -> Option<FetchErrorKind> {
         None
     }
 
@@ -32,16 +32,16 @@ pub(super) trait Kept {
 }
 
 /// Known tokens of one kind and worker. Two strings of about 1 KB each: some 2 MB.
-const MOST: usize = 1024;
+const MAX_KNOWN: usize = 1024;
 
 /// The most that known tokens and their values may take together.
-const MOST_BYTES: usize = 4 * 1024 * 1024;
+const MAX_KNOWN_BYTES: usize = 4 * 1024 * 1024;
 
 /// Unproven tokens: as many as requests wait by default, and never more than half of all entries.
-const MOST_UNPROVEN: usize = 1024;
+const MAX_UNPROVEN: usize = 1024;
 
 /// The most that unproven tokens may take together; they have no values.
-const MOST_UNPROVEN_BYTES: usize = 2 * 1024 * 1024;
+const MAX_UNPROVEN_BYTES: usize = 2 * 1024 * 1024;
 
 /// The entries of one cache.
 pub(super) struct Slots<K> {
@@ -51,8 +51,8 @@ pub(super) struct Slots<K> {
 
 /// The entry of one token.
 pub(super) struct Slot<K> {
-    pub(super) entry: Entry,
-    pub(super) kept: K,
+    pub(super) entry: CacheEntryId,
+    pub(super) value: K,
     /// Of the value, beside the token; 0 without a value.
     bytes: usize,
     used: Instant,
@@ -81,7 +81,7 @@ impl<K> Slots<K> {
         self.by_token.values()
     }
 
-    pub(super) fn token(&self, entry: Entry) -> Option<&Rc<str>> {
+    pub(super) fn token(&self, entry: CacheEntryId) -> Option<&Rc<str>> {
         self.by_token.iter().find(|(_, slot)| slot.entry == entry).map(|(token, _)| token)
     }
 
@@ -91,15 +91,15 @@ impl<K> Slots<K> {
     }
 }
 
-impl<K: Kept> Slots<K> {
-    pub(super) fn insert(&mut self, token: &str, pace: Pace, now: Instant) {
+impl<K: CachedValue> Slots<K> {
+    pub(super) fn insert(&mut self, token: &str, pace: RetryPolicy, now: Instant) {
         self.last = self.last.wrapping_add(1);
-        let entry = Entry(self.last);
-        self.by_token.insert(token.into(), Slot { entry, kept: K::new(pace), bytes: 0, used: now });
+        let entry = CacheEntryId(self.last);
+        self.by_token.insert(token.into(), Slot { entry, value: K::new(pace), bytes: 0, used: now });
     }
 
     /// How much memory the value of a known token takes.
-    pub(super) fn weigh(&mut self, token: &str, bytes: usize) {
+    pub(super) fn set_size(&mut self, token: &str, bytes: usize) {
         if let Some(slot) = self.by_token.get_mut(token) {
             slot.bytes = bytes;
         }
@@ -108,8 +108,8 @@ impl<K: Kept> Slots<K> {
     /// Whether the entries of that kind are within their room, this many new ones of so many bytes included.
     pub(super) fn fit(&self, known: bool, new: usize, new_bytes: usize) -> bool {
         let (most, most_bytes) =
-            if known { (MOST, MOST_BYTES) } else { (MOST_UNPROVEN, MOST_UNPROVEN_BYTES) };
-        let own = self.by_token.iter().filter(|(_, slot)| slot.kept.is_known() == known);
+            if known { (MAX_KNOWN, MAX_KNOWN_BYTES) } else { (MAX_UNPROVEN, MAX_UNPROVEN_BYTES) };
+        let own = self.by_token.iter().filter(|(_, slot)| slot.value.is_known() == known);
         let (entries, bytes) = own.fold((new, new_bytes), |(entries, bytes), (token, slot)| {
             (entries.saturating_add(1), bytes.saturating_add(token.len()).saturating_add(slot.bytes))
         });
@@ -117,9 +117,9 @@ impl<K: Kept> Slots<K> {
     }
 
     /// Removes the entry of that kind that was used longest ago, of those that may go.
-    pub(super) fn evict(&mut self, known: bool, may_go: impl Fn(Entry) -> bool) -> Option<Slot<K>> {
+    pub(super) fn evict(&mut self, known: bool, may_go: impl Fn(CacheEntryId) -> bool) -> Option<Slot<K>> {
         let own =
-            self.by_token.iter().filter(|(_, slot)| slot.kept.is_known() == known && may_go(slot.entry));
+            self.by_token.iter().filter(|(_, slot)| slot.value.is_known() == known && may_go(slot.entry));
         let token = Rc::clone(own.min_by_key(|(_, slot)| slot.used)?.0);
         self.by_token.remove(&token)
     }

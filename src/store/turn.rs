@@ -2,22 +2,22 @@
 //!
 //! In: what the provider answered to which one. Out: which one to try, and whether at once. It does not know the secrets.
 
-use super::{Outcome, Store, Ticket, Want, settle};
-use crate::io::{Dice, Now, Reply};
-use crate::lease::Failure;
+use super::{FetchId, FetchKey, FetchOutcome, Store, finish_lease};
+use crate::io::{HttpReply, Now, Rng};
+use crate::lease::FetchError;
 use crate::oauth::answer;
 use crate::policy::CredentialId;
 
 /// A place in a list.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Turn {
-    place: usize,
+pub(super) struct SecretRotation {
+    index: usize,
 }
 
-impl Turn {
+impl SecretRotation {
     /// The one to try.
-    pub(super) fn place(self) -> usize {
-        self.place
+    pub(super) fn index(self) -> usize {
+        self.index
     }
 
     /// For the log: which one, unless there is only one.
@@ -26,10 +26,10 @@ impl Turn {
     }
 
     /// That one was refused: it is the next one's turn, if it was not already. Several fetches may have used it at one time.
-    pub(super) fn refused(&mut self, used: usize, of: usize) {
-        if used == self.place {
+    pub(super) fn advance(&mut self, used: usize, of: usize) {
+        if used == self.index {
             let next = used.saturating_add(1);
-            self.place = if next < of { next } else { 0 };
+            self.index = if next < of { next } else { 0 };
         }
     }
 
@@ -43,62 +43,70 @@ impl Store {
     /// The provider wants its nonce first, or does not take the client with this secret and there is one that was not tried in
     /// this round yet: it is tried at once, and whoever waits goes on waiting.
     #[inline(never)]
-    pub(super) fn another(
+    pub(super) fn restart_with_nonce_or_secret(
         &mut self,
-        ticket: Ticket,
-        reply: &Reply,
+        ticket: FetchId,
+        reply: &HttpReply,
         now: Now,
-        dice: &mut Dice,
-    ) -> Option<Failure> {
-        let Ticket { want, attempt, secret } = ticket;
+        dice: &mut Rng,
+    ) -> Option<FetchError> {
+        let FetchId { key: want, attempt, secret } = ticket;
         if !self.token_state(want)?.lease.is_running(attempt) {
             return None;
         }
         let id = want.credential()?;
-        if let Some(failure) = self.heed_nonce(want, id, attempt, reply) {
+        if let Some(failure) = self.handle_nonce(want, id, attempt, reply) {
             return Some(failure);
         }
-        if !answer::denies_client(reply) {
+        if !answer::rejects_client(reply) {
             return None;
         }
         let ways = self.policy.credentials.get(id.0)?.grant.auth.len();
-        self.credentials.get_mut(id.0)?.turn.refused(secret, ways);
-        if !Turn::has_more(self.token_state(want)?.lease.others(), ways) {
+        self.credentials.get_mut(id.0)?.secret_rotation.advance(secret, ways);
+        if !SecretRotation::has_more(self.token_state(want)?.lease.secret_retries(), ways) {
             return None;
         }
         let failure = self.read_token(want, reply, now.unix, dice).err()?;
-        self.token_state_mut(want)?.lease.again_by_another(attempt);
-        Some(Failure { detail: format!("{}; the next secret is tried", failure.detail), ..failure })
+        self.token_state_mut(want)?.lease.restart_with_next_secret(attempt);
+        Some(FetchError { detail: format!("{}; the next secret is tried", failure.detail), ..failure })
     }
 
     /// Which secret a fetch that begins now tries.
-    pub(super) fn secret(&self, want: Want) -> usize {
+    pub(super) fn secret_index(&self, want: FetchKey) -> usize {
         let turn = match want {
-            Want::Token(id) | Want::Exchanged(id, _) => self.credentials.get(id.0).map(|state| state.turn),
-            Want::Introspection(id, _) => self.introspections(id).map(|own| own.turn),
-            Want::Metadata(_) | Want::Keys(_) => None,
+            FetchKey::Token(id) | FetchKey::Exchanged(id, _) => {
+                self.credentials.get(id.0).map(|state| state.secret_rotation)
+            }
+            FetchKey::Introspection(id, _) => self.introspections(id).map(|own| own.secret_rotation),
+            FetchKey::Metadata(_) | FetchKey::Keys(_) => None,
         };
-        turn.unwrap_or_default().place()
+        turn.unwrap_or_default().index()
     }
 
     /// Which secret brought the token, for the log.
-    pub(super) fn by(&self, id: CredentialId, secret: usize) -> String {
+    pub(super) fn secret_label(&self, id: CredentialId, secret: usize) -> String {
         let credential = self.policy.credentials.get(id.0);
-        credential.map(|own| Turn::describe(secret, own.grant.auth.len())).unwrap_or_default()
+        credential.map(|own| SecretRotation::describe(secret, own.grant.auth.len())).unwrap_or_default()
     }
 
     /// A fetch ended before there was a call, as only those can that need something signed.
     #[inline(never)]
-    pub fn fail(&mut self, ticket: Ticket, failure: Failure, now: Now, dice: &mut Dice) -> Option<Outcome> {
-        if matches!(ticket.want, Want::Introspection(..)) {
+    pub fn fail(
+        &mut self,
+        ticket: FetchId,
+        failure: FetchError,
+        now: Now,
+        dice: &mut Rng,
+    ) -> Option<FetchOutcome> {
+        if matches!(ticket.key, FetchKey::Introspection(..)) {
             return self.fail_introspection(ticket, failure, now.instant, dice);
         }
-        let Ticket { want, attempt, .. } = ticket;
+        let FetchId { key: want, attempt, .. } = ticket;
         let state = self.token_state_mut(want)?;
-        let result = settle(&mut state.lease, attempt, now.instant, Err(failure), dice)?;
-        self.ended(want, result.as_ref().err(), None, now.instant, dice);
-        self.leave_seat(want, None, now.instant);
-        Some(Outcome { want, result })
+        let result = finish_lease(&mut state.lease, attempt, now.instant, Err(failure), dice)?;
+        self.finish_exchange(want, result.as_ref().err(), None, now.instant, dice);
+        self.publish(want, None, now.instant);
+        Some(FetchOutcome { key: want, result })
     }
 }
 
@@ -108,22 +116,25 @@ mod tests {
 
     #[test]
     fn the_one_that_is_refused_is_passed_on_once_whoever_used_it() {
-        let mut turn = Turn::default();
-        turn.refused(0, 3);
-        turn.refused(0, 3);
-        assert_eq!(turn.place(), 1, "two fetches had used the first");
-        turn.refused(1, 3);
-        turn.refused(2, 3);
-        assert_eq!(turn.place(), 0, "the next round begins where this one did");
+        let mut turn = SecretRotation::default();
+        turn.advance(0, 3);
+        turn.advance(0, 3);
+        assert_eq!(turn.index(), 1, "two fetches had used the first");
+        turn.advance(1, 3);
+        turn.advance(2, 3);
+        assert_eq!(turn.index(), 0, "the next round begins where this one did");
         assert_eq!(
-            (Turn::describe(1, 3).as_str(), Turn::describe(0, 1).as_str()),
+            (SecretRotation::describe(1, 3).as_str(), SecretRotation::describe(0, 1).as_str()),
             (", by secret 2 of 3", "")
         );
     }
 
     #[test]
     fn each_fetch_tries_each_once() {
-        assert!(Turn::has_more(0, 2) && !Turn::has_more(1, 2));
-        assert!(!Turn::has_more(0, 1) && !Turn::has_more(0, 0), "one alone is never tried again at once");
+        assert!(SecretRotation::has_more(0, 2) && !SecretRotation::has_more(1, 2));
+        assert!(
+            !SecretRotation::has_more(0, 1) && !SecretRotation::has_more(0, 0),
+            "one alone is never tried again at once"
+        );
     }
 }

@@ -1,13 +1,13 @@
 //! What is fetched, why it is not here yet, and how its fetch ended.
 
-use super::Entry;
-use crate::lease::{Attempt, Cause, Failure};
+use super::CacheEntryId;
+use crate::lease::{Attempt, FetchError, FetchErrorKind};
 use crate::policy::{CredentialId, IssuerId};
 use std::time::Duration;
 
 /// Something that is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Want {
+pub enum FetchKey {
     /// An issuer's metadata document.
     Metadata(IssuerId),
     /// An issuer's key set.
@@ -15,12 +15,12 @@ pub enum Want {
     /// A credential's own token.
     Token(CredentialId),
     /// A token that a credential gets in exchange for another one.
-    Exchanged(CredentialId, Entry),
+    Exchanged(CredentialId, CacheEntryId),
     /// What an issuer says of a token.
-    Introspection(IssuerId, Entry),
+    Introspection(IssuerId, CacheEntryId),
 }
 
-impl Want {
+impl FetchKey {
     /// Whose token this is, if it is one.
     pub fn credential(self) -> Option<CredentialId> {
         match self {
@@ -31,10 +31,10 @@ impl Want {
 
     /// What stands for this where it is all the same for whom it is fetched.
     #[must_use]
-    pub fn line(self) -> Self {
+    pub fn queue_key(self) -> Self {
         match self {
             Self::Exchanged(id, _) => Self::Token(id),
-            Self::Introspection(id, _) => Self::Introspection(id, Entry::default()),
+            Self::Introspection(id, _) => Self::Introspection(id, CacheEntryId::default()),
             Self::Metadata(_) | Self::Keys(_) | Self::Token(_) => self,
         }
     }
@@ -42,9 +42,9 @@ impl Want {
 
 /// One running fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket {
+pub struct FetchId {
     /// What is fetched.
-    pub want: Want,
+    pub key: FetchKey,
     pub(super) attempt: Attempt,
     /// Which of the client's secrets it tries.
     pub(super) secret: usize,
@@ -52,22 +52,22 @@ pub struct Ticket {
 
 /// Why something is not here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub enum LookupError {
     /// It is on its way: ask again when this has arrived.
-    Wait(Want),
+    Wait(FetchKey),
     /// The provider fails; the next attempt is this far away.
     Unavailable(Duration),
     /// The provider does not exchange this token, for this reason.
-    Denied(Cause),
+    Denied(FetchErrorKind),
     /// There is no room for one more.
-    NoRoom,
+    Full,
 }
 
 /// How a fetch ended.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct FetchOutcome {
     /// What was fetched.
-    pub want: Want,
+    pub key: FetchKey,
     /// What to tell the operator: the good news, or the failure.
-    pub result: Result<String, Failure>,
+    pub result: Result<String, FetchError>,
 }

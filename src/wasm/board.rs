@@ -1,8 +1,8 @@
 //! The boards of this host: for the workers of a process Envoy's shared data, else what lies within one VM.
 
-use super::host::{self, Refused};
-use crate::policy::{Reach, SealingKey};
-use crate::share::Board;
+use super::host::{self, HostError};
+use crate::policy::{SharingKey, SharingScope};
+use crate::share::SharedStore;
 use chacha20poly1305::aead::{Aead as _, AeadCore as _, KeyInit as _, OsRng, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use sha2::{Digest as _, Sha256};
@@ -11,11 +11,11 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 /// The board that reaches as far as this.
-pub(super) fn reaching(reach: &Reach) -> Box<dyn Board> {
+pub(super) fn store_for(reach: &SharingScope) -> Box<dyn SharedStore> {
     match reach {
-        Reach::Vm => Box::new(WithinVm::here()),
-        Reach::Process => Box::new(SharedData),
-        Reach::Sealed(key) => Box::new(Sealed::new(key, SharedData)),
+        SharingScope::Vm => Box::new(VmLocalStore::here()),
+        SharingScope::Process => Box::new(SharedData),
+        SharingScope::Sealed(key) => Box::new(SealedStore::new(key, SharedData)),
     }
 }
 
@@ -26,7 +26,7 @@ struct SharedData;
 /// The version that no record has: Envoy counts them from 1, by one for each write of any record.
 const NO_VERSION: u32 = u32::MAX;
 
-impl Board for SharedData {
+impl SharedStore for SharedData {
     fn read(&self, name: &str) -> Option<(Vec<u8>, u32)> {
         host::shared_data(name).ok()
     }
@@ -36,7 +36,7 @@ impl Board for SharedData {
         // would destroy what the other has written meanwhile. Any other version is compared with that of a record that is
         // there, and passes where there is none.
         let version = if version == 0 { NO_VERSION } else { version };
-        host::set_shared_data(name, record, version) != Err(Refused(host::CAS_MISMATCH))
+        host::set_shared_data(name, record, version) != Err(HostError(host::CAS_MISMATCH))
     }
 }
 
@@ -46,12 +46,12 @@ thread_local! {
 }
 
 /// A worker uses these records from now on.
-pub(super) fn enlist(names: Vec<String>) {
+pub(super) fn register(names: Vec<String>) {
     let _ = USED.try_with(|used| used.borrow_mut().extend(names));
 }
 
 /// A worker uses these records no more.
-pub(super) fn withdraw(names: &[String]) {
+pub(super) fn unregister(names: &[String]) {
     let _ = USED.try_with(|used| {
         let mut used = used.borrow_mut();
         for name in names {
@@ -67,17 +67,17 @@ pub(super) fn is_used(name: &str) -> bool {
     USED.try_with(|used| used.borrow().iter().any(|own| own == name)).unwrap_or(true)
 }
 
-type Records = RefCell<HashMap<String, (Vec<u8>, u32)>>;
+type VmRecords = RefCell<HashMap<String, (Vec<u8>, u32)>>;
 
 thread_local! {
     /// Goes with the last worker that uses it.
-    static RECORDS: RefCell<Weak<Records>> = const { RefCell::new(Weak::new()) };
+    static RECORDS: RefCell<Weak<VmRecords>> = const { RefCell::new(Weak::new()) };
 }
 
 /// What the workers of one VM share: a new configuration finds here what the old one has fetched.
-struct WithinVm(Rc<Records>);
+struct VmLocalStore(Rc<VmRecords>);
 
-impl WithinVm {
+impl VmLocalStore {
     fn here() -> Self {
         RECORDS.with_borrow_mut(|records| {
             let own = records.upgrade().unwrap_or_default();
@@ -87,7 +87,7 @@ impl WithinVm {
     }
 }
 
-impl Board for WithinVm {
+impl SharedStore for VmLocalStore {
     fn read(&self, name: &str) -> Option<(Vec<u8>, u32)> {
         self.0.borrow().get(name).cloned()
     }
@@ -104,24 +104,24 @@ impl Board for WithinVm {
 
 /// A board on which others write too: what is not sealed with the operator's key, or was sealed for another record, counts
 /// as empty.
-struct Sealed<B> {
+struct SealedStore<B> {
     cipher: XChaCha20Poly1305,
-    board: B,
+    inner: B,
 }
 
 /// A nonce of XChaCha20-Poly1305, long enough to be picked at random (draft-irtf-cfrg-xchacha section 3.1).
 const NONCE_BYTES: usize = 24;
 
-impl<B> Sealed<B> {
-    fn new(key: &SealingKey, board: B) -> Self {
+impl<B> SealedStore<B> {
+    fn new(key: &SharingKey, board: B) -> Self {
         let key = Sha256::digest(["m2m-auth sealing ".as_bytes(), key.reveal()].concat());
-        Self { cipher: XChaCha20Poly1305::new(&key), board }
+        Self { cipher: XChaCha20Poly1305::new(&key), inner: board }
     }
 }
 
-impl<B: Board> Board for Sealed<B> {
+impl<B: SharedStore> SharedStore for SealedStore<B> {
     fn read(&self, name: &str) -> Option<(Vec<u8>, u32)> {
-        let (sealed, version) = self.board.read(name)?;
+        let (sealed, version) = self.inner.read(name)?;
         let record = sealed.split_first_chunk::<NONCE_BYTES>().and_then(|(nonce, text)| {
             let text = Payload { msg: text, aad: name.as_bytes() };
             self.cipher.decrypt(&XNonce::from(*nonce), text).ok()
@@ -135,7 +135,7 @@ impl<B: Board> Board for Sealed<B> {
         let Ok(text) = self.cipher.encrypt(&nonce, text) else {
             return false;
         };
-        self.board.write(name, &[&*nonce, &text].concat(), version)
+        self.inner.write(name, &[&*nonce, &text].concat(), version)
     }
 }
 
@@ -143,13 +143,13 @@ impl<B: Board> Board for Sealed<B> {
 mod tests {
     use super::*;
 
-    fn sealed(key: &str) -> Sealed<WithinVm> {
-        Sealed::new(&SealingKey::new(key.to_owned()), WithinVm::here())
+    fn sealed(key: &str) -> SealedStore<VmLocalStore> {
+        SealedStore::new(&SharingKey::new(key.to_owned()), VmLocalStore::here())
     }
 
     #[test]
     fn a_version_is_swapped_once() {
-        let board = WithinVm::here();
+        let board = VmLocalStore::here();
         assert!(board.write("a", b"1", 0));
         let (_, version) = board.read("a").unwrap();
         assert!(board.write("a", b"2", version));
@@ -160,16 +160,16 @@ mod tests {
 
     #[test]
     fn what_the_last_worker_left_is_gone_with_it() {
-        let board = WithinVm::here();
+        let board = VmLocalStore::here();
         board.write("b", b"1", 0);
-        assert!(WithinVm::here().read("b").is_some());
+        assert!(VmLocalStore::here().read("b").is_some());
         drop(board);
-        assert!(WithinVm::here().read("b").is_none());
+        assert!(VmLocalStore::here().read("b").is_none());
     }
 
     #[test]
     fn only_what_was_sealed_for_this_record_with_this_key_is_read() {
-        let plain = WithinVm::here();
+        let plain = VmLocalStore::here();
         let (own, other) = (sealed("own key"), sealed("other key"));
         assert!(own.write("token", b"hush", 0));
         let (bytes, version) = plain.read("token").unwrap();

@@ -6,9 +6,9 @@
 
 use super::host::{self, BAD_ARGUMENT};
 use crate::dpop;
-use crate::jwk::{Algorithm, Key, der};
+use crate::jwk::{Algorithm, Jwk, der};
 use crate::private_key::PrivateKey;
-use crate::signature::{self, Compact, Verify};
+use crate::signature::{self, SoftwareCrypto, Verify};
 use crate::signing::Sign;
 use chacha20poly1305::aead::OsRng;
 use chacha20poly1305::aead::rand_core::RngCore as _;
@@ -31,12 +31,12 @@ pub(super) struct Verifier {
 impl Verifier {
     /// Asks the host whether it has the function, and may be asked: without arguments it complains of just these.
     pub(super) fn probe() -> Self {
-        Self { host_verifies: host::foreign(VERIFY, &[]) == Err(BAD_ARGUMENT) }
+        Self { host_verifies: host::call_foreign_function(VERIFY, &[]) == Err(BAD_ARGUMENT) }
     }
 }
 
 impl Verify for Verifier {
-    fn verify(&self, algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> bool {
+    fn verify(&self, algorithm: Algorithm, key: &Jwk, message: &[u8], signature: &[u8]) -> bool {
         // DER has no fixed length: what is too long or too short as `r || s` would pass as DER.
         if signature.len() != signature::length(algorithm, key) {
             return false;
@@ -46,11 +46,11 @@ impl Verify for Verifier {
             Algorithm::Rs384 | Algorithm::Es384 => "sha384",
             Algorithm::Rs512 | Algorithm::Es512 => "sha512",
             Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 | Algorithm::EdDsa => {
-                return Compact.verify(algorithm, key, message, signature);
+                return SoftwareCrypto.verify(algorithm, key, message, signature);
             }
         };
         if !self.host_verifies {
-            return Compact.verify(algorithm, key, message, signature);
+            return SoftwareCrypto.verify(algorithm, key, message, signature);
         }
         let der_signature;
         let signature = match algorithm {
@@ -62,13 +62,13 @@ impl Verify for Verifier {
         };
         let arguments =
             fields(&[(0x0a, hash.as_bytes()), (0x12, key.spki()), (0x1a, signature), (0x22, message)]);
-        host::foreign(VERIFY, &arguments).is_ok_and(|result| result == YES)
+        host::call_foreign_function(VERIFY, &arguments).is_ok_and(|result| result == YES)
     }
 
-    fn cost(&self, algorithm: Algorithm, key: &Key) -> u32 {
+    fn cost(&self, algorithm: Algorithm, key: &Jwk) -> u32 {
         let by_host =
             !matches!(algorithm, Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 | Algorithm::EdDsa);
-        if self.host_verifies && by_host { 0 } else { signature::work(key) }
+        if self.host_verifies && by_host { 0 } else { signature::verification_cost(key) }
     }
 }
 
@@ -81,18 +81,18 @@ pub(super) struct HostSigner {
 impl HostSigner {
     /// The same question as to the verifier.
     pub(super) fn probe() -> Self {
-        Self { host_signs: host::foreign(SIGN, &[]) == Err(BAD_ARGUMENT) }
+        Self { host_signs: host::call_foreign_function(SIGN, &[]) == Err(BAD_ARGUMENT) }
     }
 }
 
 thread_local! {
     /// Goes with the last worker that uses it.
-    static KEY: RefCell<Weak<dpop::Key>> = const { RefCell::new(Weak::new()) };
+    static KEY: RefCell<Weak<dpop::ProofKey>> = const { RefCell::new(Weak::new()) };
 }
 
 /// This VM's key for proofs: a new configuration finds here the key to which the tokens of the old one are bound. It is made
 /// of the host's randomness, and nobody else ever learns it. None where the host gives no randomness.
-pub(super) fn proof_key(signer: &HostSigner) -> Option<Rc<dpop::Key>> {
+pub(super) fn proof_key(signer: &HostSigner) -> Option<Rc<dpop::ProofKey>> {
     // Ten times faster where the host signs; elsewhere nobody signs with P-256.
     let algorithm = if signer.host_signs { Algorithm::Es256 } else { Algorithm::EdDsa };
     KEY.with_borrow_mut(|known| {
@@ -101,7 +101,7 @@ pub(super) fn proof_key(signer: &HostSigner) -> Option<Rc<dpop::Key>> {
             // One number in 2^32 is no key.
             (0..3).find_map(|_| {
                 OsRng.try_fill_bytes(&mut number).ok()?;
-                dpop::Key::of(&number, algorithm).map(Rc::new)
+                dpop::ProofKey::from_seed(&number, algorithm).map(Rc::new)
             })
         })?;
         *known = Rc::downgrade(&key);
@@ -113,10 +113,10 @@ impl Sign for HostSigner {
     fn sign(&self, key: &PrivateKey, message: &[u8]) -> Option<Vec<u8>> {
         let by_host = self.host_signs && matches!(key.algorithm(), Algorithm::Rs256 | Algorithm::Es256);
         if !by_host {
-            return Compact.sign(key, message);
+            return SoftwareCrypto.sign(key, message);
         }
         let arguments = fields(&[(0x0a, b"sha256"), (0x12, key.pkcs8()), (0x1a, message)]);
-        let result = host::foreign(SIGN, &arguments).ok()?;
+        let result = host::call_foreign_function(SIGN, &arguments).ok()?;
         let signature = signature_of(&result)?;
         match key.algorithm() {
             Algorithm::Es256 => der::raw_ecdsa_signature(signature, 32),

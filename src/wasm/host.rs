@@ -9,7 +9,7 @@
     reason = "host functions are foreign functions; each block says why its pointers are good"
 )]
 
-use crate::io::{Call, Field, Head, Response};
+use crate::io::{HeaderField, HttpCall, LocalReply, MessageHead};
 use std::ptr;
 use std::time::Duration;
 
@@ -105,16 +105,16 @@ mod import {
 
 /// A status of the host other than 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refused(pub(super) u32);
+pub(super) struct HostError(pub(super) u32);
 
 /// What the host says of what it does not know.
-const NOT_FOUND: Refused = Refused(1);
+const NOT_FOUND: HostError = HostError(1);
 
 /// What the host says of arguments that it cannot use.
-pub(super) const BAD_ARGUMENT: Refused = Refused(2);
+pub(super) const BAD_ARGUMENT: HostError = HostError(2);
 
 /// What the host says of a call that it could not even begin.
-pub(super) const INTERNAL_FAILURE: Refused = Refused(10);
+pub(super) const INTERNAL_FAILURE: HostError = HostError(10);
 
 /// What the host says when somebody else has written meanwhile.
 pub(super) const CAS_MISMATCH: u32 = 8;
@@ -128,12 +128,12 @@ const PLUGIN_CONFIGURATION: u32 = 7;
 const REQUEST_STREAM: u32 = 0;
 const COUNTER: u32 = 0;
 
-fn checked(status: u32) -> Result<(), Refused> {
-    if status == 0 { Ok(()) } else { Err(Refused(status)) }
+fn checked(status: u32) -> Result<(), HostError> {
+    if status == 0 { Ok(()) } else { Err(HostError(status)) }
 }
 
 /// Takes over what the host has written.
-fn received(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, Refused> {
+fn received(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, HostError> {
     let (mut data, mut size) = (ptr::null_mut(), 0);
     checked(call(&raw mut data, &raw mut size))?;
     if data.is_null() {
@@ -145,22 +145,22 @@ fn received(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8
 }
 
 /// The header section of the request of the effective context.
-pub(super) fn request_head() -> Result<Head, Refused> {
+pub(super) fn request_head() -> Result<MessageHead, HostError> {
     header_map(REQUEST_HEADERS)
 }
 
 /// The header section of the response of the effective context.
-pub(super) fn response_head() -> Result<Head, Refused> {
+pub(super) fn response_head() -> Result<MessageHead, HostError> {
     header_map(RESPONSE_HEADERS)
 }
 
 /// The trailers of the response of the effective context.
-pub(super) fn response_trailers() -> Result<Head, Refused> {
+pub(super) fn response_trailers() -> Result<MessageHead, HostError> {
     header_map(RESPONSE_TRAILERS)
 }
 
 /// The status of the response of the effective context.
-pub(super) fn response_status() -> Result<Vec<u8>, Refused> {
+pub(super) fn response_status() -> Result<Vec<u8>, HostError> {
     let name = ":status";
     // SAFETY: the host reads the name during the call only; the others are locals of `received`.
     received(|data, size| unsafe {
@@ -169,35 +169,35 @@ pub(super) fn response_status() -> Result<Vec<u8>, Refused> {
 }
 
 /// The header section of the answer that is being delivered.
-pub(super) fn call_response_head() -> Result<Head, Refused> {
+pub(super) fn call_response_head() -> Result<MessageHead, HostError> {
     header_map(CALL_RESPONSE_HEADERS)
 }
 
 /// The body of the answer that is being delivered.
-pub(super) fn call_response_body(most: usize) -> Result<Vec<u8>, Refused> {
+pub(super) fn call_response_body(most: usize) -> Result<Vec<u8>, HostError> {
     buffer(CALL_RESPONSE_BODY, most)
 }
 
 /// The plugin's configuration.
-pub(super) fn configuration(size: usize) -> Result<Vec<u8>, Refused> {
+pub(super) fn configuration(size: usize) -> Result<Vec<u8>, HostError> {
     if size == 0 { Ok(Vec::new()) } else { buffer(PLUGIN_CONFIGURATION, size) }
 }
 
-fn buffer(which: u32, most: usize) -> Result<Vec<u8>, Refused> {
+fn buffer(which: u32, most: usize) -> Result<Vec<u8>, HostError> {
     // SAFETY: both pointers are to locals of `received` that outlive the call.
     received(|data, size| unsafe { import::proxy_get_buffer_bytes(which, 0, most, data, size) })
 }
 
-fn header_map(which: u32) -> Result<Head, Refused> {
+fn header_map(which: u32) -> Result<MessageHead, HostError> {
     // SAFETY: both pointers are to locals of `received` that outlive the call.
     let bytes = received(|data, size| unsafe { import::proxy_get_header_map_pairs(which, data, size) })?;
     let fields = fields(&bytes).unwrap_or_default();
-    Ok(Head::new(bytes, fields))
+    Ok(MessageHead::new(bytes, fields))
 }
 
 /// Where the pairs of a serialised header map stand: a count, the lengths of each name and value, then each name and value
 /// with a zero byte behind it; all numbers 32 bits, little-endian.
-fn fields(bytes: &[u8]) -> Option<Vec<Field>> {
+fn fields(bytes: &[u8]) -> Option<Vec<HeaderField>> {
     let number = |at: usize| {
         let digits = bytes.get(at..at.checked_add(4)?)?;
         usize::try_from(u32::from_le_bytes(digits.try_into().ok()?)).ok()
@@ -214,7 +214,7 @@ fn fields(bytes: &[u8]) -> Option<Vec<Field>> {
         let value_start = name.end.checked_add(1)?;
         let value = value_start..value_start.checked_add(number(lengths.checked_add(4)?)?)?;
         at = value.end.checked_add(1)?;
-        fields.push(Field { name, value });
+        fields.push(HeaderField { name, value });
     }
     (at <= bytes.len()).then_some(fields)
 }
@@ -237,7 +237,7 @@ fn serialised<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Ve
 }
 
 /// Sets a request header to this value alone.
-pub(super) fn set_request_header(name: &str, value: &[u8]) -> Result<(), Refused> {
+pub(super) fn set_request_header(name: &str, value: &[u8]) -> Result<(), HostError> {
     // SAFETY: the host reads the two slices during the call only.
     checked(unsafe {
         import::proxy_replace_header_map_value(
@@ -251,20 +251,20 @@ pub(super) fn set_request_header(name: &str, value: &[u8]) -> Result<(), Refused
 }
 
 /// Removes a request header, every line of it.
-pub(super) fn remove_request_header(name: &str) -> Result<(), Refused> {
+pub(super) fn remove_request_header(name: &str) -> Result<(), HostError> {
     // SAFETY: the host reads the slice during the call only.
     checked(unsafe { import::proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len()) })
 }
 
 /// Lets the paused request of the effective context go on.
-pub(super) fn resume() -> Result<(), Refused> {
+pub(super) fn resume() -> Result<(), HostError> {
     // SAFETY: no pointers.
     checked(unsafe { import::proxy_continue_stream(REQUEST_STREAM) })
 }
 
 /// Answers the request of the effective context.
-pub(super) fn answer(response: &Response) -> Result<(), Refused> {
-    let Response { status, grpc_status, headers, body, details, .. } = response;
+pub(super) fn answer(response: &LocalReply) -> Result<(), HostError> {
+    let LocalReply { status, grpc_status, headers, body, details, .. } = response;
     let headers = serialised(headers.iter().map(|(name, value)| (*name, value.as_str())));
     let by_http_status = -1;
     // SAFETY: the host reads the slices during the call only.
@@ -283,19 +283,19 @@ pub(super) fn answer(response: &Response) -> Result<(), Refused> {
 }
 
 /// Makes the following calls concern this context; refused when it is gone.
-pub(super) fn enter(context: u32) -> Result<(), Refused> {
+pub(super) fn set_effective_context(context: u32) -> Result<(), HostError> {
     // SAFETY: no pointers.
     checked(unsafe { import::proxy_set_effective_context(context) })
 }
 
 /// Calls the root's `on_tick` every so often.
-pub(super) fn set_tick(period_millis: u32) -> Result<(), Refused> {
+pub(super) fn set_tick(period_millis: u32) -> Result<(), HostError> {
     // SAFETY: no pointers.
     checked(unsafe { import::proxy_set_tick_period_milliseconds(period_millis) })
 }
 
 /// An attribute of the request or the connection; none if the host does not know it.
-pub(super) fn property(path: &[&str]) -> Result<Option<Vec<u8>>, Refused> {
+pub(super) fn property(path: &[&str]) -> Result<Option<Vec<u8>>, HostError> {
     let path = path.join("\0");
     // SAFETY: the host reads the path during the call only; the others are locals of `received`.
     let read =
@@ -307,21 +307,21 @@ pub(super) fn property(path: &[&str]) -> Result<Option<Vec<u8>>, Refused> {
 }
 
 /// Says that a property of our own is a text, which CEL then compares with texts. For the root context, as it starts.
-pub(super) fn declare_text(name: &str) -> Result<(), Refused> {
+pub(super) fn declare_string_property(name: &str) -> Result<(), HostError> {
     // Envoy's `DeclarePropertyArguments`, as protobuf: `name` is field 1, `type` is field 3, and 1 is a text.
     let length = u8::try_from(name.len()).map_err(|_| BAD_ARGUMENT)?;
     let arguments = [&[0x0a, length], name.as_bytes(), &[0x18, 1]].concat();
-    foreign("declare_property", &arguments).map(drop)
+    call_foreign_function("declare_property", &arguments).map(drop)
 }
 
 /// Tells the filters behind us, and the access log, of the request of the effective context: `wasm.` and the name.
-pub(super) fn set_property(name: &str, value: &str) -> Result<(), Refused> {
+pub(super) fn set_property(name: &str, value: &str) -> Result<(), HostError> {
     // SAFETY: the host reads the slices during the call only.
     checked(unsafe { import::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
 }
 
 /// What stands in the process's shared data under a name, and its version.
-pub(super) fn shared_data(name: &str) -> Result<(Vec<u8>, u32), Refused> {
+pub(super) fn shared_data(name: &str) -> Result<(Vec<u8>, u32), HostError> {
     let mut cas = 0;
     // SAFETY: the host reads the name during the call only; the others are locals that outlive the call.
     let bytes = received(|data, size| unsafe {
@@ -331,7 +331,7 @@ pub(super) fn shared_data(name: &str) -> Result<(Vec<u8>, u32), Refused> {
 }
 
 /// Writes to the process's shared data if the version is still `cas`; 0 writes in any case.
-pub(super) fn set_shared_data(name: &str, bytes: &[u8], cas: u32) -> Result<(), Refused> {
+pub(super) fn set_shared_data(name: &str, bytes: &[u8], cas: u32) -> Result<(), HostError> {
     // SAFETY: the host reads the slices during the call only.
     checked(unsafe {
         import::proxy_set_shared_data(name.as_ptr(), name.len(), bytes.as_ptr(), bytes.len(), cas)
@@ -358,7 +358,7 @@ pub(super) fn monotonic() -> Duration {
 }
 
 /// The identity of a counter.
-pub(super) fn define_counter(name: &str) -> Result<u32, Refused> {
+pub(super) fn define_counter(name: &str) -> Result<u32, HostError> {
     let mut id = 0;
     // SAFETY: the host reads the name during the call only, and writes to a local.
     checked(unsafe { import::proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &raw mut id) })
@@ -366,7 +366,7 @@ pub(super) fn define_counter(name: &str) -> Result<u32, Refused> {
 }
 
 /// Adds to a counter.
-pub(super) fn increment(id: u32, by: u64) -> Result<(), Refused> {
+pub(super) fn increment(id: u32, by: u64) -> Result<(), HostError> {
     // SAFETY: no pointers.
     checked(unsafe { import::proxy_increment_metric(id, i64::try_from(by).unwrap_or(i64::MAX)) })
 }
@@ -385,7 +385,7 @@ pub(super) fn log(level: log::Level, message: &str) {
 }
 
 /// Calls a function that the host registered by name.
-pub(super) fn foreign(name: &str, argument: &[u8]) -> Result<Vec<u8>, Refused> {
+pub(super) fn call_foreign_function(name: &str, argument: &[u8]) -> Result<Vec<u8>, HostError> {
     // SAFETY: the host reads the slices during the call only; the others are locals of `received`.
     received(|result, size| unsafe {
         import::proxy_call_foreign_function(
@@ -401,7 +401,7 @@ pub(super) fn foreign(name: &str, argument: &[u8]) -> Result<Vec<u8>, Refused> {
 
 /// Makes an HTTP call on behalf of the context whose callback is running, which must be the root: a call of a stream would
 /// be lost with it. Refused when the host does not know the cluster.
-pub(super) fn dispatch(call: &Call) -> Result<u32, Refused> {
+pub(super) fn dispatch(call: &HttpCall) -> Result<u32, HostError> {
     let endpoint = &call.endpoint;
     let mut headers = vec![
         (":method", call.method),
@@ -431,7 +431,7 @@ mod tests {
         let pairs = [(":path", "/a"), ("x", ""), ("x", "\u{fc}")];
         let bytes = serialised(pairs.iter().copied());
         let fields = fields(&bytes).unwrap();
-        let head = Head::new(bytes, fields);
+        let head = MessageHead::new(bytes, fields);
         let read: Vec<_> = head.iter().collect();
         assert_eq!(read, pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
     }

@@ -14,13 +14,16 @@ mod host;
 
 use crate::assertion::Signer;
 use crate::clock::Clock;
-use crate::edits::{Edit, Edits, Sent};
-use crate::io::{Asks, Head, MAX_REPLY_BYTES, Now, Reply, RequestId, Response, Route, State};
-use crate::plugin::{Effect, Plugin, Step};
-use crate::policy::{Policy, Reach};
+use crate::edits::{AttachedToken, Edit, Edits};
+use crate::io::{
+    FilterState, HttpReply, LocalReply, MAX_REPLY_BYTES, MessageHead, Now, RequestAttributes, RequestId,
+    Route,
+};
+use crate::plugin::{Effect, Plugin, RequestOutcome};
+use crate::policy::{Policy, SharingScope};
 use crate::reply::Refusal;
 use crate::state;
-use crate::store::Ticket;
+use crate::store::FetchId;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 use std::cell::RefCell;
@@ -31,16 +34,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// What the host runs first.
 #[expect(missing_docs, reason = "the SDK's macro writes the function")]
 pub mod entry {
-    use super::{LogLevel, Root, Shared};
+    use super::{LogLevel, Root, SharedWorker};
 
     proxy_wasm::main! {{
         proxy_wasm::set_log_level(LogLevel::Info);
-        proxy_wasm::set_root_context(|id| Box::new(Root { id, worker: Shared::default() }));
+        proxy_wasm::set_root_context(|id| Box::new(Root { id, worker: SharedWorker::default() }));
     }}
 }
 
 /// The worker, once its configuration has been accepted. Callbacks of one VM never overlap.
-type Shared = Rc<RefCell<Option<Worker>>>;
+type SharedWorker = Rc<RefCell<Option<Worker>>>;
 
 /// The longest time between two ticks: metrics are reported at least this often.
 const IDLE_TICK: Duration = Duration::from_secs(1);
@@ -64,26 +67,26 @@ const CODE_DETAILS: [&str; 2] = ["response", "code_details"];
 /// Envoy's plugin instance on one worker.
 struct Root {
     id: u32,
-    worker: Shared,
+    worker: SharedWorker,
 }
 
 /// One request.
-struct Stream {
+struct StreamContext {
     id: u32,
-    worker: Shared,
-    sent: Option<Sent>,
+    worker: SharedWorker,
+    attached_token: Option<AttachedToken>,
 }
 
 /// The plugin, and what the host needs to know of it.
 struct Worker {
     root: u32,
     plugin: Plugin,
-    asks: Asks,
+    request_attributes: RequestAttributes,
     clock: Clock,
     /// What the host is calling for us; few.
-    calls: Vec<(u32, Ticket)>,
+    calls: Vec<(u32, FetchId)>,
     /// What was attached to requests that had waited, by context.
-    settled: Vec<(u32, Sent)>,
+    attached: Vec<(u32, AttachedToken)>,
     metrics: Vec<Option<u32>>,
     tick: Duration,
 }
@@ -104,15 +107,16 @@ impl RootContext for Root {
         };
         let vm_id = || host::property(&["plugin_vm_id"]).ok().flatten();
         let read = Policy::read(&document, &environment);
-        match read.and_then(|policy| Ok((policy.reach(vm_id().as_deref()).map_err(|own| vec![own])?, policy)))
-        {
+        match read.and_then(|policy| {
+            Ok((policy.sharing_scope(vm_id().as_deref()).map_err(|own| vec![own])?, policy))
+        }) {
             Ok((reach, mut policy)) => {
-                if policy.takes_proofs() {
+                if policy.accepts_dpop() {
                     policy.plugin_name = host::property(&["plugin_name"]).ok().flatten().unwrap_or_default();
                 }
-                with(&self.worker, Worker::dismiss);
+                with(&self.worker, Worker::drain);
                 let mut worker = Worker::new(self.id, policy, &reach);
-                with(&self.worker, |old| worker.succeed(old));
+                with(&self.worker, |old| worker.take_over(old));
                 // Callbacks of one VM never overlap, so this cannot fail; if it did, the old worker would go on.
                 self.worker.try_borrow_mut().map(|mut shared| *shared = Some(worker)).is_ok()
             }
@@ -132,7 +136,7 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream { id, worker: Rc::clone(&self.worker), sent: None }))
+        Some(Box::new(StreamContext { id, worker: Rc::clone(&self.worker), attached_token: None }))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -140,83 +144,84 @@ impl RootContext for Root {
     }
 }
 
-impl Context for Stream {}
+impl Context for StreamContext {}
 
-impl HttpContext for Stream {
+impl HttpContext for StreamContext {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let step = with(&self.worker, |worker| worker.request(self.id, end_of_stream));
-        match step.unwrap_or_else(|| Step::Answer(Refusal::NotReady.plain())) {
-            Step::Forward(edits) => match change(&edits) {
+        match step.unwrap_or_else(|| RequestOutcome::Respond(Refusal::NotReady.plain())) {
+            RequestOutcome::Forward(edits) => match apply_edits(&edits) {
                 Ok(()) => {
-                    self.sent = edits.sent;
+                    self.attached_token = edits.attached_token;
                     Action::Continue
                 }
-                Err(host::Refused(_)) => not_ready(),
+                Err(host::HostError(_)) => not_ready(),
             },
-            Step::Answer(response) => answer(&response),
-            Step::Wait => Action::Pause,
+            RequestOutcome::Respond(response) => answer(&response),
+            RequestOutcome::Wait => Action::Pause,
         }
     }
 
     /// Of interest only to requests that got a token; as an upstream filter, before Envoy tries them again.
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
-        let own = self.sent.take();
-        self.sent = with(&self.worker, |worker| worker.answered(self.id, own, end_of_stream)).flatten();
+        let own = self.attached_token.take();
+        self.attached_token =
+            with(&self.worker, |worker| worker.answered(self.id, own, end_of_stream)).flatten();
         Action::Continue
     }
 
     /// Of interest only to gRPC calls that got a token. Envoy makes this call for responses that have trailers, and for no others.
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        if let Some(sent) = self.sent.take() {
+        if let Some(sent) = self.attached_token.take() {
             with(&self.worker, |worker| worker.ended(&sent));
         }
         Action::Continue
     }
 }
 
-impl Drop for Stream {
+impl Drop for StreamContext {
     fn drop(&mut self) {
-        with(&self.worker, |worker| worker.end(self.id));
+        with(&self.worker, |worker| worker.finish(self.id));
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        board::withdraw(&self.plugin.records());
+        board::unregister(&self.plugin.records());
         let now = self.now();
         self.plugin.retire(now);
-        self.plugin.vacate(board::is_used, now);
+        self.plugin.remove_records(board::is_used, now);
     }
 }
 
 impl Worker {
-    fn new(root: u32, policy: Policy, reach: &Reach) -> Self {
+    fn new(root: u32, policy: Policy, reach: &SharingScope) -> Self {
         let verifier = Box::new(crypto::Verifier::probe());
         let host = crypto::HostSigner::probe();
-        let proves = policy.credentials.iter().any(|credential| credential.grant.bound);
+        let proves = policy.credentials.iter().any(|credential| credential.grant.dpop_bound);
         let key = if proves { crypto::proof_key(&host) } else { None };
-        let signer = Signer::new(Box::new(host), crypto::secret_seed()).proving(key);
+        let signer = Signer::new(Box::new(host), crypto::secret_seed()).with_proof_key(key);
         let seed = RandomState::new().hash_one(root);
-        if policy.tells_state() {
+        if policy.writes_filter_state() {
             // A host that knows no types takes bytes, which say the same to all but CEL.
             for name in state::NAMES {
-                let _ = host::declare_text(name);
+                let _ = host::declare_string_property(name);
             }
         }
-        let asks = policy.asks();
-        let plugin = Plugin::sharing(policy, verifier, signer, board::reaching(reach), seed);
-        board::enlist(plugin.records());
+        let asks = policy.request_attributes();
+        let plugin = Plugin::sharing(policy, verifier, signer, board::store_for(reach), seed);
+        board::register(plugin.records());
         // Nothing may be fetched in `on_configure`, but very soon after.
         let tick = Duration::from_millis(1);
         let _ = host::set_tick(1);
         let (clock, calls, settled, metrics) =
             (Clock::start(host::monotonic(), wall_clock()), Vec::new(), Vec::new(), Vec::new());
-        Self { root, plugin, asks, clock, calls, settled, metrics, tick }
+        Self { root, plugin, request_attributes: asks, clock, calls, attached: settled, metrics, tick }
     }
 
     /// This one comes in place of another.
-    fn succeed(&mut self, old: &mut Self) {
-        self.plugin.succeed(&mut old.plugin);
+    fn take_over(&mut self, old: &mut Self) {
+        self.plugin.take_over(&mut old.plugin);
         self.clock = old.clock;
     }
 
@@ -227,21 +232,21 @@ impl Worker {
         let slept = is_due && self.clock.read(monotonic, wall_clock());
         let now = self.clock.now(monotonic);
         if slept {
-            self.plugin.slept(now);
+            self.plugin.on_wake(now);
         }
         now
     }
 
-    fn request(&mut self, id: u32, end_of_stream: bool) -> Step {
-        let Ok(head) = request_head(self.asks, self.plugin.remembers_refusals()) else {
-            return Step::Answer(Refusal::NotReady.plain());
+    fn request(&mut self, id: u32, end_of_stream: bool) -> RequestOutcome {
+        let Ok(head) = request_head(self.request_attributes, self.plugin.has_recent_rejections()) else {
+            return RequestOutcome::Respond(Refusal::NotReady.plain());
         };
         let head = if end_of_stream { head.without_body() } else { head };
         let now = self.now();
         let step = self.plugin.request(RequestId(id), head, now);
-        self.work(now);
-        if step == Step::Wait {
-            self.sleep(now);
+        self.drain_effects(now);
+        if step == RequestOutcome::Wait {
+            self.arm_timer(now);
         }
         step
     }
@@ -254,69 +259,74 @@ impl Worker {
         self.plugin.reply(ticket, &received(body_size), now);
         // What has arrived may be what another fetch needed to begin. This is no tick: Envoy may deliver an answer inside another
         // callback.
-        self.plugin.proceed(now);
-        self.work(now);
-        self.sleep(now);
+        self.plugin.run_due(now);
+        self.drain_effects(now);
+        self.arm_timer(now);
     }
 
     fn tick(&mut self) {
         let now = self.now();
         self.plugin.tick(now);
-        self.work(now);
+        self.drain_effects(now);
         self.report();
-        self.sleep(now);
+        self.arm_timer(now);
     }
 
     /// The request was answered. Of a gRPC call whose status comes behind its messages, what it was sent with is given back.
-    fn answered(&mut self, id: u32, own: Option<Sent>, end_of_stream: bool) -> Option<Sent> {
-        let sent = own.or_else(|| take(&mut self.settled, id))?;
+    fn answered(
+        &mut self,
+        id: u32,
+        own: Option<AttachedToken>,
+        end_of_stream: bool,
+    ) -> Option<AttachedToken> {
+        let sent = own.or_else(|| take(&mut self.attached, id))?;
         let response = if sent.origin.is_some() || sent.grpc {
             host::response_head().ok()
         } else {
             host::response_status().ok().map(|status| [(":status", status)].into_iter().collect())
         };
-        let refused = response.as_ref().is_some_and(|response| sent.is_refused(response));
-        let tells = refused || sent.origin.is_some() || self.plugin.remembers_refusals();
+        let refused = response.as_ref().is_some_and(|response| sent.is_rejected(response));
+        let tells = refused || sent.origin.is_some() || self.plugin.has_recent_rejections();
         if let Some(response) = response.filter(|_| tells) {
             let now = self.now();
-            self.plugin.answered(&sent, &response, now, code_details);
-            self.sleep(now);
+            self.plugin.on_upstream_response(&sent, &response, now, code_details);
+            self.arm_timer(now);
         }
         (sent.grpc && !refused && !end_of_stream).then_some(sent)
     }
 
     /// The trailers of a gRPC call have come.
-    fn ended(&mut self, sent: &Sent) {
+    fn ended(&mut self, sent: &AttachedToken) {
         if let Ok(trailers) = host::response_trailers() {
             let now = self.now();
-            self.plugin.judged(sent, &trailers, now, code_details);
-            self.sleep(now);
+            self.plugin.on_token_verdict(sent, &trailers, now, code_details);
+            self.arm_timer(now);
         }
     }
 
     /// The request is over, answered or not.
-    fn end(&mut self, id: u32) {
-        self.plugin.forget(RequestId(id));
-        take(&mut self.settled, id);
+    fn finish(&mut self, id: u32) {
+        self.plugin.cancel(RequestId(id));
+        take(&mut self.attached, id);
     }
 
     /// Another worker takes over: nobody must be left waiting. It answers those that are too many for this callback.
-    fn dismiss(&mut self) {
+    fn drain(&mut self) {
         let now = self.now();
-        self.plugin.dismiss(now);
-        self.work(now);
+        self.plugin.drain(now);
+        self.drain_effects(now);
     }
 
-    fn work(&mut self, now: Now) {
-        while let Some(effect) = self.plugin.poll() {
+    fn drain_effects(&mut self, now: Now) {
+        while let Some(effect) = self.plugin.next_effect() {
             match effect {
                 Effect::Log(level, line) => host::log(level, &format!("m2m-auth: {line}")),
-                Effect::Settle(RequestId(id), step) => self.settle(id, step),
+                Effect::Resume(RequestId(id), step) => self.resume(id, step),
                 Effect::Call(ticket, call) => match host::dispatch(&call) {
                     Ok(token) => self.calls.push((token, ticket)),
                     Err(refused) => {
                         let note = why_not_called(&refused, &call.endpoint.cluster).into();
-                        let reply = Reply { note, no_connection: true, ..Reply::default() };
+                        let reply = HttpReply { detail: note, no_connection: true, ..HttpReply::default() };
                         self.plugin.reply(ticket, &reply, now);
                     }
                 },
@@ -325,27 +335,27 @@ impl Worker {
     }
 
     /// Headers first, then resume, then nothing: after that the host takes no change.
-    fn settle(&mut self, id: u32, step: Step) {
-        if host::enter(id).is_err() {
+    fn resume(&mut self, id: u32, step: RequestOutcome) {
+        if host::set_effective_context(id).is_err() {
             return; // its client has gone
         }
         match step {
-            Step::Forward(edits) => match change(&edits) {
+            RequestOutcome::Forward(edits) => match apply_edits(&edits) {
                 Ok(()) => {
-                    self.settled.extend(edits.sent.map(|sent| (id, sent)));
+                    self.attached.extend(edits.attached_token.map(|sent| (id, sent)));
                     let _ = host::resume();
                 }
-                Err(host::Refused(_)) => drop(not_ready()),
+                Err(host::HostError(_)) => drop(not_ready()),
             },
-            Step::Answer(response) => drop(answer(&response)),
-            Step::Wait => {}
+            RequestOutcome::Respond(response) => drop(answer(&response)),
+            RequestOutcome::Wait => {}
         }
-        let _ = host::enter(self.root);
+        let _ = host::set_effective_context(self.root);
     }
 
     fn report(&mut self) {
         let metrics = &mut self.metrics;
-        self.plugin.stats().report(|number, counter, sum| {
+        self.plugin.metrics().report(|number, counter, sum| {
             // Counters are numbered in the order of their first event, and so are the host's.
             if metrics.len() <= number {
                 metrics.resize(number.saturating_add(1), None);
@@ -361,7 +371,7 @@ impl Worker {
     }
 
     /// Arms the timer for the plugin's next deadline, if that is not how it stands already.
-    fn sleep(&mut self, now: Now) {
+    fn arm_timer(&mut self, now: Now) {
         let until = self.plugin.deadline(now).map_or(IDLE_TICK, |at| at.since(now.instant));
         let tick = until.clamp(Duration::from_millis(1), IDLE_TICK);
         let millis = u32::try_from(tick.as_millis()).unwrap_or(1).max(1);
@@ -377,7 +387,7 @@ fn code_details() -> Option<Vec<u8>> {
 }
 
 /// Why the host has made no call to this cluster.
-fn why_not_called(refused: &host::Refused, cluster: &str) -> String {
+fn why_not_called(refused: &host::HostError, cluster: &str) -> String {
     if *refused == host::INTERNAL_FAILURE {
         format!("cluster {cluster:?} has no healthy host")
     } else {
@@ -392,14 +402,14 @@ fn take<T>(pairs: &mut Vec<(u32, T)>, key: u32) -> Option<T> {
 }
 
 /// Runs with the worker; none when there is none yet.
-fn with<T>(worker: &Shared, run: impl FnOnce(&mut Worker) -> T) -> Option<T> {
+fn with<T>(worker: &SharedWorker, run: impl FnOnce(&mut Worker) -> T) -> Option<T> {
     worker.try_borrow_mut().ok()?.as_mut().map(run)
 }
 
 /// The request, with what must be known of its route and its connection. Before any header is changed: after that Envoy chooses it anew.
 ///
 /// Where no rule is for a cluster, it is good to know which one a request goes to while some service refuses tokens.
-fn request_head(asks: Asks, to_which_service: bool) -> Result<Head, host::Refused> {
+fn request_head(asks: RequestAttributes, to_which_service: bool) -> Result<MessageHead, host::HostError> {
     let ask = |asked: bool, path: &[&str]| if asked { host::property(path) } else { Ok(None) };
     let cluster = match ask(asks.cluster, &CLUSTER)? {
         None if to_which_service && !asks.cluster => host::property(&CLUSTER).unwrap_or_default(),
@@ -409,25 +419,25 @@ fn request_head(asks: Asks, to_which_service: bool) -> Result<Head, host::Refuse
     let credential = ask(asks.credential, &ROUTE_CREDENTIAL).unwrap_or_else(|_| Some(Vec::new()));
     // One that cannot be handed over is none.
     let certificate = ask(asks.certificate, &CLIENT_CERTIFICATE).unwrap_or_default();
-    Ok(host::request_head()?.on(Route { cluster, credential }).shown_with(certificate))
+    Ok(host::request_head()?.with_route(Route { cluster, credential }).with_client_certificate(certificate))
 }
 
-fn change(edits: &Edits) -> Result<(), host::Refused> {
+fn apply_edits(edits: &Edits) -> Result<(), host::HostError> {
     // What a later filter decides by must not be missing there, no more than a header.
-    tell(&edits.state)?;
+    write_filter_state(&edits.filter_state)?;
     edits.headers.iter().try_for_each(|edit| match edit {
         Edit::Remove(name) => host::remove_request_header(name),
         Edit::Set(name, value) => host::set_request_header(name, value),
     })
 }
 
-fn tell(state: &State) -> Result<(), host::Refused> {
+fn write_filter_state(state: &FilterState) -> Result<(), host::HostError> {
     state.iter().try_for_each(|(name, value)| host::set_property(name, value))
 }
 
 /// Answers, and stops the request even if the host should refuse the answer.
-fn answer(response: &Response) -> Action {
-    let _ = tell(&response.state);
+fn answer(response: &LocalReply) -> Action {
+    let _ = write_filter_state(&response.filter_state);
     let _ = host::answer(response);
     Action::Pause
 }
@@ -437,12 +447,18 @@ fn not_ready() -> Action {
 }
 
 /// The answer that the host is delivering.
-fn received(body_size: usize) -> Reply {
+fn received(body_size: usize) -> HttpReply {
     let head = host::call_response_head().unwrap_or_default();
     let status = head.first(":status").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
     let body =
         (body_size <= MAX_REPLY_BYTES).then(|| host::call_response_body(body_size).unwrap_or_default());
-    Reply { status, head, body, note: "the connection ended before the answer".into(), no_connection: false }
+    HttpReply {
+        status,
+        head,
+        body,
+        detail: "the connection ended before the answer".into(),
+        no_connection: false,
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]

@@ -12,10 +12,10 @@ mod conditions;
 mod presets;
 
 use m2m_auth::assertion::Signer;
-use m2m_auth::io::{Head, Instant, Now, RequestId, Response};
-use m2m_auth::plugin::{Effect, Plugin, Step};
+use m2m_auth::io::{Instant, LocalReply, MessageHead, Now, RequestId};
+use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
-use m2m_auth::signature::Compact;
+use m2m_auth::signature::SoftwareCrypto;
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::Mint;
 use serde_json::{Value, json};
@@ -57,27 +57,27 @@ impl Gate {
     fn new(configuration: &Value) -> Self {
         let policy = Policy::read(configuration.to_string().as_bytes(), &|_| None);
         let policy = policy.unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-        let signer = Signer::new(Box::new(Compact), [1; 32]);
-        Self { plugin: Plugin::new(policy, Box::new(Compact), signer, 1), logs: Vec::new() }
+        let signer = Signer::new(Box::new(SoftwareCrypto), [1; 32]);
+        Self { plugin: Plugin::new(policy, Box::new(SoftwareCrypto), signer, 1), logs: Vec::new() }
     }
 
-    fn send(&mut self, head: Head) -> Result<(), Response> {
+    fn send(&mut self, head: MessageHead) -> Result<(), LocalReply> {
         let now = Now { instant: Instant(Duration::from_secs(1)), unix: NOW };
         let step = self.plugin.request(RequestId(1), head, now);
-        while let Some(effect) = self.plugin.poll() {
+        while let Some(effect) = self.plugin.next_effect() {
             if let Effect::Log(_, line) = effect {
                 self.logs.push(line);
             }
         }
         match step {
-            Step::Forward(_) => Ok(()),
-            Step::Answer(response) => Err(response),
-            Step::Wait => panic!("nothing is fetched here"),
+            RequestOutcome::Forward(_) => Ok(()),
+            RequestOutcome::Respond(response) => Err(response),
+            RequestOutcome::Wait => panic!("nothing is fetched here"),
         }
     }
 
     /// A request with a token of these claims, beside those that every token has.
-    fn ask(&mut self, claims: &Value, headers: &[(&str, &str)]) -> Result<(), Response> {
+    fn ask(&mut self, claims: &Value, headers: &[(&str, &str)]) -> Result<(), LocalReply> {
         let mut all = json!({ "iss": "https://idp.example.com", "aud": "svc", "exp": NOW + 300, "iat": NOW });
         extend(&mut all, claims);
         let bearer = format!("Bearer {}", Mint::of(all).sign(&KEY));

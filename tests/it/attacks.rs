@@ -21,10 +21,10 @@ mod tokens;
 
 use crate::vectors::Host;
 use m2m_auth::assertion::Signer;
-use m2m_auth::io::{Call, Head, Instant, Now, Reply, RequestId};
-use m2m_auth::plugin::{Effect, Plugin, Step};
+use m2m_auth::io::{HttpCall, HttpReply, Instant, MessageHead, Now, RequestId};
+use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
-use m2m_auth::signature::{Compact, Verify};
+use m2m_auth::signature::{SoftwareCrypto, Verify};
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::Mint;
 use serde_json::{Value, json};
@@ -40,10 +40,10 @@ struct World {
     /// How long the world has existed.
     age: Duration,
     /// What is served, by authority and path; everything else cannot be reached.
-    web: BTreeMap<String, Reply>,
-    asked: Vec<Call>,
+    web: BTreeMap<String, HttpReply>,
+    asked: Vec<HttpCall>,
     logs: Vec<String>,
-    settled: BTreeMap<RequestId, Step>,
+    settled: BTreeMap<RequestId, RequestOutcome>,
     requests: u32,
 }
 
@@ -55,7 +55,8 @@ impl World {
     fn verifying_by(verifier: Box<dyn Verify>, configuration: &Value) -> Self {
         let environment = |name: &str| (name == "SECRET").then(|| "hush-secret".to_owned());
         let policy = Policy::read(configuration.to_string().as_bytes(), &environment);
-        let plugin = Plugin::new(policy.unwrap(), verifier, Signer::new(Box::new(Compact), [1; 32]), 1);
+        let plugin =
+            Plugin::new(policy.unwrap(), verifier, Signer::new(Box::new(SoftwareCrypto), [1; 32]), 1);
         let (web, settled) = (BTreeMap::new(), BTreeMap::new());
         Self { plugin, age: Duration::ZERO, web, asked: Vec::new(), logs: Vec::new(), settled, requests: 0 }
     }
@@ -86,24 +87,24 @@ impl World {
     }
 
     fn serve(&mut self, place: &str, body: impl Into<Vec<u8>>) {
-        let reply = Reply { status: Some(200), body: Some(body.into()), ..Reply::default() };
+        let reply = HttpReply { status: Some(200), body: Some(body.into()), ..HttpReply::default() };
         self.web.insert(place.to_owned(), reply);
     }
 
     /// Makes the calls that are due and drains every effect.
     fn run(&mut self) {
         self.plugin.tick(self.now());
-        while let Some(effect) = self.plugin.poll() {
+        while let Some(effect) = self.plugin.next_effect() {
             match effect {
                 Effect::Call(ticket, call) => {
                     let place = format!("{}{}", call.endpoint.authority, call.endpoint.path);
                     self.asked.push(call);
-                    let nobody = Reply { note: "connection refused".into(), ..Reply::default() };
+                    let nobody = HttpReply { detail: "connection refused".into(), ..HttpReply::default() };
                     let reply = self.web.get(&place).cloned().unwrap_or(nobody);
                     self.plugin.reply(ticket, &reply, self.now());
                     self.plugin.tick(self.now());
                 }
-                Effect::Settle(id, step) => drop(self.settled.insert(id, step)),
+                Effect::Resume(id, step) => drop(self.settled.insert(id, step)),
                 Effect::Log(_, line) => self.logs.push(line),
             }
         }
@@ -128,15 +129,15 @@ impl World {
     }
 
     /// A request, and its end, however long that takes.
-    fn ask(&mut self, head: Head) -> End {
+    fn ask(&mut self, head: MessageHead) -> End {
         let (id, step) = self.begin(head);
         match step {
-            Step::Wait => self.end_of(id),
+            RequestOutcome::Wait => self.end_of(id),
             step => End::of(&step),
         }
     }
 
-    fn begin(&mut self, head: Head) -> (RequestId, Step) {
+    fn begin(&mut self, head: MessageHead) -> (RequestId, RequestOutcome) {
         self.requests += 1;
         let id = RequestId(self.requests);
         let step = self.plugin.request(id, head, self.now());
@@ -170,7 +171,7 @@ impl World {
     fn count(&mut self, name: &str) -> u64 {
         let mut count = 0;
         self.plugin
-            .stats()
+            .metrics()
             .report(|_, counter, sum| count += if counter.to_string() == name { sum } else { 0 });
         count
     }
@@ -188,11 +189,11 @@ struct End {
 }
 
 impl End {
-    fn of(step: &Step) -> Self {
+    fn of(step: &RequestOutcome) -> Self {
         match step {
-            Step::Forward(_) => Self { status: 200, reason: String::new() },
-            Step::Wait => panic!("not an end"),
-            Step::Answer(response) => {
+            RequestOutcome::Forward(_) => Self { status: 200, reason: String::new() },
+            RequestOutcome::Wait => panic!("not an end"),
+            RequestOutcome::Respond(response) => {
                 let body: Value = serde_json::from_str(&response.body).unwrap();
                 Self { status: response.status, reason: body["reason"].as_str().unwrap().to_owned() }
             }
@@ -208,7 +209,7 @@ impl End {
     }
 }
 
-fn head(path: &str, more: &[(&str, &str)]) -> Head {
+fn head(path: &str, more: &[(&str, &str)]) -> MessageHead {
     let pseudo = [(":method", "GET"), (":scheme", "https"), (":authority", "orders"), (":path", path)];
     pseudo.into_iter().chain(more.iter().copied()).collect()
 }

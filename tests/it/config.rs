@@ -10,13 +10,13 @@
 mod nothing;
 
 use m2m_auth::assertion::Signer;
-use m2m_auth::bearer::{At, Place as TokenPlace};
+use m2m_auth::bearer::{TokenLocation as TokenPlace, TokenSource};
 use m2m_auth::config::{Existing, Mode, Unavailable};
-use m2m_auth::discovery::Place;
-use m2m_auth::io::{Asks, Dice};
-use m2m_auth::oauth::{Asking, ClientAuth};
-use m2m_auth::policy::{Policy, Reach};
-use m2m_auth::signature::Compact;
+use m2m_auth::discovery::MetadataLocation;
+use m2m_auth::io::{RequestAttributes, Rng};
+use m2m_auth::oauth::{ClientAuth, TokenRequest};
+use m2m_auth::policy::{Policy, SharingScope};
+use m2m_auth::signature::SoftwareCrypto;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -140,7 +140,7 @@ fn the_configuration_of_the_readme_is_sound() {
     assert_eq!((policy.issuers.len(), policy.credentials.len(), policy.outbound.len()), (1, 1, 1));
     let discovery = policy.issuers[0].discovery.as_ref().unwrap();
     assert_eq!(
-        discovery.call(Place::OpenId).endpoint.path,
+        discovery.call(MetadataLocation::OpenId).endpoint.path,
         "/realms/my-realm/.well-known/openid-configuration"
     );
     assert_eq!(policy.credentials[0].grant.parameters, [("scope".to_owned(), "inventory-api".to_owned())]);
@@ -169,19 +169,19 @@ fn a_credential_that_no_rule_uses_is_for_routes_to_name() {
 
 #[test]
 fn the_host_is_asked_about_routes_and_certificates_only_where_it_matters() {
-    let asks = |changes: &[(&str, Value)]| policy(&with(changes)).asks();
+    let asks = |changes: &[(&str, Value)]| policy(&with(changes)).request_attributes();
     let all = [
         ("/outbound/rules/1", json!({ "route_metadata": true })),
         ("/outbound/rules/0/match/cluster", json!("a")),
     ];
-    assert_eq!(asks(&[]), Asks::default());
-    assert_eq!(asks(&all), Asks { cluster: true, credential: true, certificate: false });
-    assert_eq!(asks(&all[1..]), Asks { cluster: true, ..Asks::default() });
-    assert_eq!(asks(&all[..1]), Asks { credential: true, ..Asks::default() });
+    assert_eq!(asks(&[]), RequestAttributes::default());
+    assert_eq!(asks(&all), RequestAttributes { cluster: true, credential: true, certificate: false });
+    assert_eq!(asks(&all[1..]), RequestAttributes { cluster: true, ..RequestAttributes::default() });
+    assert_eq!(asks(&all[..1]), RequestAttributes { credential: true, ..RequestAttributes::default() });
     let bound = |bound: Value| asks(&[("/inbound/rules/0/require/bound", bound)]).certificate;
     assert!(bound(json!("mtls")) && bound(json!({ "mtls": true, "optional": true })));
     assert!(!bound(json!({ "danger_xfcc": true })) && !bound(json!("dpop")));
-    assert_eq!(asks(&[("/outbound", Value::Null)]), Asks::default());
+    assert_eq!(asks(&[("/outbound", Value::Null)]), RequestAttributes::default());
 }
 
 #[test]
@@ -252,10 +252,10 @@ fn sharing_with_everybody() -> String {
     let mut configuration = sound();
     put(&mut configuration, "/sharing", json!("on"));
     let policy = policy(&configuration);
-    assert!(matches!(policy.reach(Some(b"m2m")), Ok(Reach::Process)));
+    assert!(matches!(policy.sharing_scope(Some(b"m2m")), Ok(SharingScope::Process)));
     // A host that does not tell on one worker alone must not make that worker refuse: its requests would go unchecked.
-    assert!(matches!(policy.reach(None), Ok(Reach::Vm)));
-    policy.reach(Some(b"")).unwrap_err().to_string()
+    assert!(matches!(policy.sharing_scope(None), Ok(SharingScope::Vm)));
+    policy.sharing_scope(Some(b"")).unwrap_err().to_string()
 }
 
 #[test]
@@ -266,14 +266,14 @@ fn workers_share_by_themselves_only_where_nobody_else_can_write() {
         if sharing == "sealed" {
             put(&mut configuration, "/sealing_key", json!({ "inline": "0123456789abcdef0123456789abcdef" }));
         }
-        policy(&configuration).reach(Some(vm_id)).unwrap()
+        policy(&configuration).sharing_scope(Some(vm_id)).unwrap()
     };
-    assert!(matches!(reach(Value::Null, b"m2m"), Reach::Process));
-    assert!(matches!(reach(Value::Null, b""), Reach::Vm));
-    assert!(matches!(reach(json!("off"), b"m2m"), Reach::Vm));
-    assert!(matches!(reach(json!(false), b"m2m"), Reach::Vm), "what Envoy makes of off");
-    assert!(matches!(reach(json!(true), b"m2m"), Reach::Process), "what Envoy makes of on");
-    assert!(matches!(reach(json!("sealed"), b""), Reach::Sealed(_)));
+    assert!(matches!(reach(Value::Null, b"m2m"), SharingScope::Process));
+    assert!(matches!(reach(Value::Null, b""), SharingScope::Vm));
+    assert!(matches!(reach(json!("off"), b"m2m"), SharingScope::Vm));
+    assert!(matches!(reach(json!(false), b"m2m"), SharingScope::Vm), "what Envoy makes of off");
+    assert!(matches!(reach(json!(true), b"m2m"), SharingScope::Process), "what Envoy makes of on");
+    assert!(matches!(reach(json!("sealed"), b""), SharingScope::Sealed(_)));
     assert_eq!(
         sharing_with_everybody(),
         "sharing: on, expected a vm_id in the plugin's vm_config (any other plugin shares the empty one), or sealed"
@@ -594,9 +594,10 @@ fn nobody_prints_the_secret_of_a_sound_configuration() {
 fn the_newline_at_the_end_of_a_secrets_file_is_no_part_of_the_secret() {
     let environment = |_: &str| Some("s3cret\r\n".to_owned());
     let policy = Policy::read(sound().to_string().as_bytes(), &environment).unwrap();
-    let endpoint = policy.issuers[0].discovery.as_ref().unwrap().call(Place::OpenId).endpoint;
-    let mut signer = Signer::new(Box::new(Compact), [1; 32]);
-    let asking = Asking { endpoint, timeout: Duration::from_secs(5), turn: 0, subject: None, now: 0 };
+    let endpoint = policy.issuers[0].discovery.as_ref().unwrap().call(MetadataLocation::OpenId).endpoint;
+    let mut signer = Signer::new(Box::new(SoftwareCrypto), [1; 32]);
+    let asking =
+        TokenRequest { endpoint, timeout: Duration::from_secs(5), auth_index: 0, subject: None, now: 0 };
     let call = policy.credentials[0].grant.call(asking, &mut signer).unwrap();
     let (_, basic) = call.headers.iter().find(|(name, _)| *name == "authorization").unwrap();
     assert_eq!(basic, "Basic b3JkZXItc2VydmljZTpzM2NyZXQ=", "order-service:s3cret");
@@ -644,20 +645,20 @@ fn a_client_authenticates_as_it_is_told() {
 fn the_defaults_are_the_documented_ones() {
     let policy = policy(&sound());
     let issuer = &policy.issuers[0];
-    assert_eq!(issuer.expect.clock_skew, 60);
-    assert_eq!(issuer.expect.algorithms.len(), 10);
+    assert_eq!(issuer.profile.clock_skew, 60);
+    assert_eq!(issuer.profile.algorithms.len(), 10);
     assert_eq!(issuer.renew_after(None), Duration::from_mins(5));
-    assert_eq!(issuer.max_stale, Duration::from_hours(24));
+    assert_eq!(issuer.jwks_max_stale, Duration::from_hours(24));
     assert_eq!(issuer.timeout, Duration::from_secs(5));
-    assert_eq!(policy.waiting.timeout, Duration::from_secs(5));
-    assert_eq!(policy.waiting.requests, 1000);
+    assert_eq!(policy.pending_requests.timeout, Duration::from_secs(5));
+    assert_eq!(policy.pending_requests.max, 1000);
     let inbound = policy.inbound.as_ref().unwrap();
-    assert_eq!(inbound.manner.realm, "m2m");
+    assert_eq!(inbound.refusal_format.realm, "m2m");
     assert_eq!((&*inbound.rules[0].name, &*inbound.rules[1].name), ("rule-0", "rule-1"));
-    let bearer = At::Scheme("authorization".into(), "Bearer".to_owned());
-    assert_eq!(inbound.rules[0].tokens, [TokenPlace { at: bearer, forward: true }]);
+    let bearer = TokenSource::Scheme("authorization".into(), "Bearer".to_owned());
+    assert_eq!(inbound.rules[0].token_locations, [TokenPlace { source: bearer, forward: true }]);
     assert_eq!((inbound.rules[0].mode, inbound.rules[0].cors_preflight), (Mode::Enforce, false));
-    assert!(inbound.own_headers.is_empty());
+    assert!(inbound.reserved_headers.is_empty());
     let attach = &policy.outbound[0];
     assert_eq!(
         (&*attach.name, &*attach.header, attach.prefix.as_str()),
@@ -686,15 +687,21 @@ fn a_rule_says_where_its_tokens_stand_else_all_rules_do_and_only_authorization_i
         rule(json!({ "forward_token": false })),
     ]);
     let inbound = policy(&with(&[("/inbound/tokens", api), ("/inbound/rules", rules)])).inbound.unwrap();
-    let tokens = |index: usize| -> Vec<(At, bool)> {
-        inbound.rules[index].tokens.iter().map(|place| (place.at.clone(), place.forward)).collect()
+    let tokens = |index: usize| -> Vec<(TokenSource, bool)> {
+        inbound.rules[index]
+            .token_locations
+            .iter()
+            .map(|place| (place.source.clone(), place.forward))
+            .collect()
     };
-    let (prefixed, scheme) =
-        (At::Header("x-api-token".into(), "tok:".into()), At::Scheme("authorization".into(), "Token".into()));
+    let (prefixed, scheme) = (
+        TokenSource::Header("x-api-token".into(), "tok:".into()),
+        TokenSource::Scheme("authorization".into(), "Token".into()),
+    );
     let (cookie, query, bare) = (
-        At::Cookie("session".into()),
-        At::Query("access_token".into()),
-        At::Header("x-token".into(), String::new()),
+        TokenSource::Cookie("session".into()),
+        TokenSource::Query("access_token".into()),
+        TokenSource::Header("x-token".into(), String::new()),
     );
     assert_eq!(tokens(0), [(prefixed.clone(), false), (scheme.clone(), true)]);
     assert_eq!(tokens(1), [(cookie.clone(), false), (query.clone(), false), (bare.clone(), false)]);
@@ -706,7 +713,7 @@ fn a_rule_says_where_its_tokens_stand_else_all_rules_do_and_only_authorization_i
 fn the_header_that_tells_of_decisions_is_ours_where_a_rule_sets_it() {
     let own = |mode: &str| {
         let inbound = policy(&with(&[("/inbound/rules/0/mode", json!(mode))])).inbound.unwrap();
-        inbound.own_headers.iter().map(ToString::to_string).collect::<Vec<_>>()
+        inbound.reserved_headers.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(own("danger_permissive"), ["m2m-auth-decision"]);
     assert_eq!(own("danger_dry_run"), [""; 0]);
@@ -715,7 +722,7 @@ fn the_header_that_tells_of_decisions_is_ours_where_a_rule_sets_it() {
 #[test]
 fn a_clock_skew_of_zero_is_zero() {
     for zero in [json!(0), json!("0s"), json!("0ms"), json!(0.0)] {
-        assert_eq!(policy(&with(&[("/issuers/idp/clock_skew", zero)])).issuers[0].expect.clock_skew, 0);
+        assert_eq!(policy(&with(&[("/issuers/idp/clock_skew", zero)])).issuers[0].profile.clock_skew, 0);
     }
 }
 
@@ -732,7 +739,7 @@ fn a_header_other_than_authorization_gets_the_bare_token() {
 #[test]
 fn keys_are_kept_at_least_as_long_as_they_are_not_refreshed() {
     let policy = policy(&with(&[("/issuers/idp/refresh", json!("48h"))]));
-    assert_eq!(policy.issuers[0].max_stale, Duration::from_hours(48));
+    assert_eq!(policy.issuers[0].jwks_max_stale, Duration::from_hours(48));
 }
 
 #[test]
@@ -745,14 +752,15 @@ fn headers_that_are_ours_are_named_once_and_in_lower_case() {
         ]),
     )]));
     let inbound = policy.inbound.unwrap();
-    assert_eq!(inbound.own_headers.iter().map(|name| &**name).collect::<Vec<_>>(), ["x-sub", "x-b"]);
+    assert_eq!(inbound.reserved_headers.iter().map(|name| &**name).collect::<Vec<_>>(), ["x-sub", "x-b"]);
     assert_eq!(inbound.rules[1].claims_to_headers[0].1, ["a.b"], "a list holds names with dots");
 }
 
 #[test]
 fn a_span_of_time_is_a_number_with_its_unit_or_a_number_of_seconds() {
-    let refresh =
-        |value: Value| policy(&with(&[("/issuers/idp/refresh", value)])).issuers[0].refresh.unwrap();
+    let refresh = |value: Value| {
+        policy(&with(&[("/issuers/idp/refresh", value)])).issuers[0].jwks_refresh_interval.unwrap()
+    };
     for (written, millis) in [
         (json!("5000ms"), 5000),
         (json!("60s"), 60_000),
@@ -838,14 +846,15 @@ fn a_struct_means_what_the_same_json_means_and_has_the_same_mistakes() {
 }
 
 /// A configuration with one of its values, wherever it stands, replaced by another.
-fn spoil(value: &mut Value, dice: &mut Dice) {
+fn spoil(value: &mut Value, dice: &mut Rng) {
     let children = match value {
         Value::Array(elements) => elements.len(),
         Value::Object(members) => members.len(),
         _ => 0,
     };
-    let choice =
-        |dice: &mut Dice, sides: usize| usize::try_from(dice.roll() % u64::try_from(sides).unwrap()).unwrap();
+    let choice = |dice: &mut Rng, sides: usize| {
+        usize::try_from(dice.next_u64() % u64::try_from(sides).unwrap()).unwrap()
+    };
     if children > 0 && choice(dice, 5) > 0 {
         let which = choice(dice, children);
         let child = match value {
@@ -864,9 +873,9 @@ fn spoil(value: &mut Value, dice: &mut Dice) {
 #[test]
 fn no_configuration_panics_and_every_mistake_is_one_line() {
     for seed in 0..3000 {
-        let mut dice = Dice::new(seed);
+        let mut dice = Rng::new(seed);
         let mut configuration = sound();
-        for _ in 0..=dice.roll() % 6 {
+        for _ in 0..=dice.next_u64() % 6 {
             spoil(&mut configuration, &mut dice);
         }
         if let Err(told) = read(configuration.to_string().as_bytes()) {

@@ -11,11 +11,11 @@
 use crate::sim::provider::ISSUER;
 use crate::sim::world::{World, inbound, items, signer, without_discovery};
 use crate::tree::{code, read, root, rows, tests};
-use m2m_auth::access::Deny;
+use m2m_auth::access::AccessDenied;
 use m2m_auth::io::Endpoint;
-use m2m_auth::jwt::{Authentication, Demand, Reject};
+use m2m_auth::jwt::{AuthenticationRequirement, RuleRequirements, TokenError};
 use m2m_auth::policy::Policy;
-use m2m_auth::reply::{Manner, Refusal, Schemes};
+use m2m_auth::reply::{Refusal, RefusalFormat, Schemes};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -96,27 +96,31 @@ fn no_switch_that_weakens_is_left_out() {
 fn challenges() -> Vec<String> {
     let odd = "a\"b\\c\r\nü\u{7f}é,=".to_owned();
     let deny = |scope: Option<&str>| {
-        Refusal::Access(Rc::new(Deny {
-            sentence: odd.clone(),
-            label: "scope",
+        Refusal::Access(Rc::new(AccessDenied {
+            message: odd.clone(),
+            reason: "scope",
             scope: scope.map(str::to_owned),
         }))
     };
-    let authentication = Authentication { max_age: Some(1), acr_values: vec!["urn:x".into(), odd.clone()] };
-    let demand = Demand { authentication: Rc::new(authentication), ..Demand::default() };
+    let authentication =
+        AuthenticationRequirement { max_age: Some(1), acr_values: vec!["urn:x".into(), odd.clone()] };
+    let demand = RuleRequirements { authentication: Rc::new(authentication), ..RuleRequirements::default() };
     let refusals = [
         Refusal::NoToken,
-        Refusal::SeveralTokens,
-        Refusal::Token(Reject::Expired),
-        Refusal::Token(Reject::Client),
-        Refusal::of_demand(Reject::Acr, &demand),
+        Refusal::MultipleCredentials,
+        Refusal::Token(TokenError::Expired),
+        Refusal::Token(TokenError::ClientNotAllowed),
+        Refusal::for_requirement(TokenError::Acr, &demand),
         Refusal::SubjectToken,
         Refusal::ExchangeDenied,
         deny(None),
         deny(Some(&odd)),
     ];
-    let manner =
-        Manner { realm: odd.clone(), problem: false, resource_metadata: Some("https://a/\"x\"".to_owned()) };
+    let manner = RefusalFormat {
+        realm: odd.clone(),
+        problem: false,
+        resource_metadata: Some("https://a/\"x\"".to_owned()),
+    };
     let challenge = |refusal: &Refusal| {
         let headers = refusal.response(&manner, Schemes::default(), false).headers;
         let mut found = headers.into_iter().filter(|(name, _)| *name == "www-authenticate");

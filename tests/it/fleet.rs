@@ -19,7 +19,7 @@ mod recovery;
 use crate::sim::provider::{Endpoint, ISSUER, Key, Mode};
 use crate::sim::world::{inbound, outbound, secs, without_discovery};
 use drive::{Fleet, Requests};
-use m2m_auth::io::Head;
+use m2m_auth::io::MessageHead;
 use serde_json::{Value, json};
 use std::fmt;
 use std::sync::LazyLock;
@@ -102,7 +102,7 @@ fn row(scenario: &str) -> &'static Row {
 }
 
 /// A request that needs a token of ours.
-fn outgoing() -> Head {
+fn outgoing() -> MessageHead {
     [(":method", "GET"), (":path", "/public/pay"), (":authority", "payment")].into_iter().collect()
 }
 
@@ -195,7 +195,7 @@ fn rotations() -> Vec<Row> {
 }
 
 /// A request that shows a token of this key.
-fn guarded(key: &Key) -> Head {
+fn guarded(key: &Key) -> MessageHead {
     let claims: Value = json!({
         "iss": ISSUER, "sub": "someone", "aud": "inventory-service", "exp": 1_800_100_000,
         "resource_access": { "inventory-service": { "roles": ["inventory:read"] } },

@@ -14,22 +14,22 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use m2m_auth::assertion::Signer;
 use m2m_auth::cache::{Cache, Capacity};
 use m2m_auth::config::{self, Config, Secrets};
-use m2m_auth::dpop::shown::Terms;
+use m2m_auth::dpop::shown::DpopPolicy;
 use m2m_auth::dpop::{Nonce, NonceKey};
 use m2m_auth::edits::Edits;
-use m2m_auth::filter::{Seen, Stop};
-use m2m_auth::io::{Call, Dice, Head, Instant, Now, Reply, RequestId, Service};
+use m2m_auth::filter::{DecisionRecord, Interrupt};
+use m2m_auth::io::{HttpCall, HttpReply, Instant, MessageHead, Now, RequestId, Rng, Service};
 use m2m_auth::jwt::{self, Caller};
-use m2m_auth::lease::{Failure, Fresh, Lease};
+use m2m_auth::lease::{FetchError, Fetched, Lease};
 use m2m_auth::mistake;
-use m2m_auth::oauth::{Asking, Assertion, ClientAuth, Kind, Secret, Token};
-use m2m_auth::plugin::{Effect, Step};
-use m2m_auth::policy::{CredentialId, IssuerId, Policy, Reach, SealingKey, Sharing};
+use m2m_auth::oauth::{AccessToken, AssertionGrant, ClientAuth, GrantType, Secret, TokenRequest};
+use m2m_auth::plugin::{Effect, RequestOutcome};
+use m2m_auth::policy::{CredentialId, IssuerId, Policy, Sharing, SharingKey, SharingScope};
 use m2m_auth::private_key::PrivateKey;
 use m2m_auth::reply::Refusal;
-use m2m_auth::signature::Compact;
-use m2m_auth::signing::Nonces;
-use m2m_auth::store::{Held, Store};
+use m2m_auth::signature::SoftwareCrypto;
+use m2m_auth::signing::UniqueBytes;
+use m2m_auth::store::{IssuedToken, Store};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -59,8 +59,12 @@ fn caller() -> Caller {
     let keys = m2m_auth::jwk::parse(key_set().as_bytes()).unwrap().keys;
     let policy = policy();
     let token = token();
-    let caller =
-        jwt::read(token.as_bytes()).unwrap().verify(&keys, &Compact, &policy.issuers[0].expect, now().unix);
+    let caller = jwt::read(token.as_bytes()).unwrap().verify(
+        &keys,
+        &SoftwareCrypto,
+        &policy.issuers[0].profile,
+        now().unix,
+    );
     caller.unwrap()
 }
 
@@ -78,9 +82,9 @@ fn policy() -> Policy {
     Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap()
 }
 
-fn reply(body: &str) -> Reply {
+fn reply(body: &str) -> HttpReply {
     let head = [("set-cookie", MARK), ("x", &token())].into_iter().collect();
-    Reply { status: Some(200), head, body: Some(body.as_bytes().to_vec()), ..Reply::default() }
+    HttpReply { status: Some(200), head, body: Some(body.as_bytes().to_vec()), ..HttpReply::default() }
 }
 
 fn answer() -> String {
@@ -88,14 +92,14 @@ fn answer() -> String {
         .to_string()
 }
 
-fn head() -> Head {
+fn head() -> MessageHead {
     let bearer = format!("Bearer {}", token());
     let path = format!("/inventory?access_token={MARK}");
     [(":path", path.as_str()), ("authorization", &bearer), ("cookie", MARK)].into_iter().collect()
 }
 
 fn signer() -> Signer {
-    Signer::new(Box::new(Compact), [7; 32])
+    Signer::new(Box::new(SoftwareCrypto), [7; 32])
 }
 
 /// A key that holds the mark, as far as a key can.
@@ -105,22 +109,22 @@ fn private_key() -> PrivateKey {
     PrivateKey::read(&jwk.to_string(), None).unwrap()
 }
 
-fn assertion() -> Assertion {
+fn assertion() -> AssertionGrant {
     let [subject, audience, more] = [(); 3].map(|()| String::new());
-    Assertion { key: private_key(), subject, audience, more, wants_id_token: false }
+    AssertionGrant { key: private_key(), subject, audience, extra_claims: more, wants_id_token: false }
 }
 
-fn call() -> Call {
+fn call() -> HttpCall {
     let policy = policy();
     let issuer = &policy.issuers[0];
     let grant = &policy.credentials[0].grant;
     let (endpoint, timeout) = (issuer.token_endpoint.clone().unwrap(), issuer.timeout);
-    let asking = Asking { endpoint, timeout, turn: 0, subject: Some(MARK), now: now().unix };
+    let asking = TokenRequest { endpoint, timeout, auth_index: 0, subject: Some(MARK), now: now().unix };
     grant.call(asking, &mut signer()).unwrap()
 }
 
-fn received() -> Fresh<Token> {
-    policy().credentials[0].grant.read(&reply(&answer()), None, &mut Dice::new(1)).unwrap()
+fn received() -> Fetched<AccessToken> {
+    policy().credentials[0].grant.read(&reply(&answer()), None, &mut Rng::new(1)).unwrap()
 }
 
 fn edits() -> Edits {
@@ -134,7 +138,7 @@ fn store() -> Store {
     let mut store = Store::new(Rc::new(policy()));
     while let Some((ticket, call)) = store.begin(now(), &mut signer()) {
         let body = if call.unwrap().method == "POST" { answer() } else { key_set() };
-        store.finish(ticket, &reply(&body), now(), &mut Dice::new(1)).unwrap().result.unwrap();
+        store.finish(ticket, &reply(&body), now(), &mut Rng::new(1)).unwrap().result.unwrap();
     }
     let (token, caller) = (token(), caller());
     store.remember(IssuerId(0), token.as_bytes(), &caller, now());
@@ -142,19 +146,19 @@ fn store() -> Store {
     store
 }
 
-fn held() -> Held {
-    let service = Service::of(&Head::default());
+fn held() -> IssuedToken {
+    let service = Service::of(&MessageHead::default());
     store().token(CredentialId(0), now().instant, std::time::Duration::ZERO, service).unwrap()
 }
 
 fn cache() -> Cache<Caller> {
     let mut cache = Cache::new(Capacity { entries: 8, key_bytes: 8000 });
-    cache.put(token().as_bytes(), caller(), u64::MAX, 0);
+    cache.insert(token().as_bytes(), caller(), u64::MAX, 0);
     cache
 }
 
-fn seen() -> Seen {
-    Seen { caller: Some(caller()), ..Seen::default() }
+fn seen() -> DecisionRecord {
+    DecisionRecord { caller: Some(caller()), ..DecisionRecord::default() }
 }
 
 /// What holds secrets, each filled with them, as `Debug` prints it.
@@ -162,7 +166,7 @@ fn printed() -> Vec<(&'static str, String)> {
     fn both(value: &impl Debug) -> String {
         format!("{value:?} {value:#?}")
     }
-    let settled = Effect::Settle(RequestId(1), Step::Forward(edits()));
+    let settled = Effect::Resume(RequestId(1), RequestOutcome::Forward(edits()));
     let credential = json!({ "client_id": "c", "client_secret": { "inline": MARK } });
     let configuration = json!({ "outbound": { "credentials": { "c": credential } } }).to_string();
     let read = mistake::read::<Config>(configuration.as_bytes()).unwrap();
@@ -171,13 +175,13 @@ fn printed() -> Vec<(&'static str, String)> {
     let keys = m2m_auth::jwk::parse(key_set().as_bytes()).unwrap();
     let later = Now { instant: Instant(secs(400)), ..now() };
     let attempt = store().begin(later, &mut signer());
-    let outcome = Stop::Refuse(Refusal::NoToken);
+    let outcome = Interrupt::Refuse(Refusal::NoToken);
     vec![
-        ("Secret", both(&written.client_secret)),
-        ("Secret", both(&Secret::new(MARK.to_owned()))),
-        ("Secrets", both(&Secrets::AnyOf(vec![config::Secret::Inline(MARK.to_owned())]))),
+        ("SecretSource", both(&written.client_secret)),
+        ("SecretSource", both(&Secret::new(MARK.to_owned()))),
+        ("SecretSources", both(&Secrets::AnyOf(vec![config::Secret::Inline(MARK.to_owned())]))),
         ("Config", both(&read.value)),
-        ("Read", both(&read)),
+        ("FetchResult", both(&read)),
         ("Outbound", both(outbound)),
         ("Credential", both(written)),
         ("Entries", both(&outbound.credentials)),
@@ -190,37 +194,41 @@ fn printed() -> Vec<(&'static str, String)> {
         ("ClientAuth", both(&ClientAuth::PrivateKey(Box::new(private_key()), "idp".to_owned()))),
         ("PrivateKey", both(&private_key())),
         ("Signer", both(&signer())),
-        ("Nonce", both(&Nonce::of(&[("dpop-nonce", MARK)].into_iter().collect()))),
-        ("Nonces", both(&Nonces::new(*b"hushhushhushhushhushhushhushhush"))),
-        ("SealingKey", both(&SealingKey::new(MARK.to_owned()))),
-        ("Sharing", both(&Sharing::Sealed(SealingKey::new(MARK.to_owned())))),
-        ("Reach", both(&Reach::Sealed(SealingKey::new(MARK.to_owned())))),
-        ("Token", both(&received().value)),
-        ("Fresh", both(&received())),
-        ("Held", both(&held())),
+        ("Nonce", both(&Nonce::from_head(&[("dpop-nonce", MARK)].into_iter().collect()))),
+        ("UniqueBytes", both(&UniqueBytes::new(*b"hushhushhushhushhushhushhushhush"))),
+        ("SharingKey", both(&SharingKey::new(MARK.to_owned()))),
+        ("Sharing", both(&Sharing::Sealed(SharingKey::new(MARK.to_owned())))),
+        ("SharingScope", both(&SharingScope::Sealed(SharingKey::new(MARK.to_owned())))),
+        ("AccessToken", both(&received().value)),
+        ("Fetched", both(&received())),
+        ("IssuedToken", both(&held())),
         ("Store", both(&store())),
         ("Lease", both(&Lease::fixed(held()))),
         ("Cache", both(&cache())),
-        ("Call", both(&call())),
-        ("Reply", both(&reply(&answer()))),
-        ("Head", both(&head())),
+        ("HttpCall", both(&call())),
+        ("HttpReply", both(&reply(&answer()))),
+        ("MessageHead", both(&head())),
         ("Edits", both(&edits())),
         ("Edit", both(&edits().headers)),
-        ("Step", both(&Step::Forward(edits()))),
+        ("DecisionStep", both(&RequestOutcome::Forward(edits()))),
         ("Effect", both(&settled)),
         ("Effect", both(&attempt.map(|(ticket, call)| Effect::Call(ticket, call.unwrap())))),
         ("Caller", both(&caller())),
-        ("Seen", both(&seen())),
-        ("Stop", both(&outcome)),
+        ("DecisionRecord", both(&seen())),
+        ("Interrupt", both(&outcome)),
         ("KeySet", both(&keys.keys)),
-        ("Parsed", both(&keys)),
-        ("Kind", both(&Kind::JwtBearer(Box::new(assertion())))),
-        ("Assertion", both(&assertion())),
-        ("Introspection", both(&policy().issuers[0].introspection)),
+        ("ParsedKeySet", both(&keys)),
+        ("GrantType", both(&GrantType::JwtBearer(Box::new(assertion())))),
+        ("AssertionGrant", both(&assertion())),
+        ("IntrospectionClient", both(&policy().issuers[0].introspection)),
         ("NonceKey", both(&NonceKey::new(MARK.to_owned()))),
         (
-            "Terms",
-            both(&Terms { origins: Vec::new(), window: 0, nonce_key: Some(NonceKey::new(MARK.to_owned())) }),
+            "DpopPolicy",
+            both(&DpopPolicy {
+                origins: Vec::new(),
+                window: 0,
+                nonce_key: Some(NonceKey::new(MARK.to_owned())),
+            }),
         ),
         (
             "Dpop",
@@ -318,7 +326,9 @@ fn what_is_displayed_holds_nothing_of_a_token() {
     for text in spoilt {
         let rejected = match jwt::read(text.as_bytes()) {
             Err(reject) => reject,
-            Ok(read) => read.verify(&keys, &Compact, &policy().issuers[0].expect, now().unix).unwrap_err(),
+            Ok(read) => {
+                read.verify(&keys, &SoftwareCrypto, &policy().issuers[0].profile, now().unix).unwrap_err()
+            }
         };
         let refusal = Refusal::Token(rejected);
         let texts =
@@ -333,8 +343,8 @@ fn a_failure_holds_nothing_of_the_body_but_what_the_provider_says_is_its_error()
     let policy = policy();
     let grant = &policy.credentials[0].grant;
     let told = |status: u16, body: &str| -> String {
-        let reply = Reply { status: Some(status), ..reply(body) };
-        let failure: Failure = grant.read(&reply, None, &mut Dice::new(1)).unwrap_err();
+        let reply = HttpReply { status: Some(status), ..reply(body) };
+        let failure: FetchError = grant.read(&reply, None, &mut Rng::new(1)).unwrap_err();
         format!("{failure} {failure:?}")
     };
     for status in [200, 302, 400, 401, 404, 429, 500, 503] {

@@ -7,7 +7,7 @@
 //! | Wycheproof, signatures | through [`Verify`] itself |
 //! | Wycheproof, JWS and JWK | at the signature layer: shape, choice of the key, signature |
 //!
-//! Each set runs under both ways of verifying: [`Compact`], and [`Host`], which stands for Envoy's `BoringSSL` and so
+//! Each set runs under both ways of verifying: [`SoftwareCrypto`], and [`Host`], which stands for Envoy's `BoringSSL` and so
 //! proves what is sent there. The Wycheproof files are not in this repository; without them their tests say so and pass.
 
 #![allow(
@@ -25,9 +25,9 @@ mod rfcs;
 mod wycheproof;
 
 use aws_lc_rs::signature as lc;
-use m2m_auth::jwk::{self, Algorithm, Key, der};
-use m2m_auth::jwt::{self, Expect, Reject};
-use m2m_auth::signature::{Compact, Verify};
+use m2m_auth::jwk::{self, Algorithm, Jwk, der};
+use m2m_auth::jwt::{self, IssuerProfile, TokenError};
+use m2m_auth::signature::{SoftwareCrypto, Verify};
 use serde_json::Value;
 
 /// Plays the host: the same choices as `wasm::crypto`, and in place of the foreign function AWS-LC, which descends from
@@ -36,7 +36,7 @@ use serde_json::Value;
 pub(crate) struct Host;
 
 impl Verify for Host {
-    fn verify(&self, algorithm: Algorithm, key: &Key, message: &[u8], signature: &[u8]) -> bool {
+    fn verify(&self, algorithm: Algorithm, key: &Jwk, message: &[u8], signature: &[u8]) -> bool {
         let how: &'static dyn lc::VerificationAlgorithm = match algorithm {
             Algorithm::Rs256 => &lc::RSA_PKCS1_2048_8192_SHA256,
             Algorithm::Rs384 => &lc::RSA_PKCS1_2048_8192_SHA384,
@@ -45,7 +45,7 @@ impl Verify for Host {
             Algorithm::Es384 => &lc::ECDSA_P384_SHA384_ASN1,
             Algorithm::Es512 => &lc::ECDSA_P521_SHA512_ASN1,
             Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 | Algorithm::EdDsa => {
-                return Compact.verify(algorithm, key, message, signature);
+                return SoftwareCrypto.verify(algorithm, key, message, signature);
             }
         };
         let signature = match algorithm {
@@ -73,7 +73,7 @@ impl Way {
 
     fn verifier(self) -> Box<dyn Verify> {
         match self {
-            Self::Compact => Box::new(Compact),
+            Self::Compact => Box::new(SoftwareCrypto),
             Self::Host => Box::new(Host),
         }
     }
@@ -86,16 +86,19 @@ impl Way {
 
 /// What the signature layer makes of a token: everything before the first look at a claim.
 ///
-/// [`jwt::read`] looks at shape and header. Of what [`jwt::Unverified::verify`] then refuses, these reasons come
+/// [`jwt::read`] looks at shape and header. Of what [`jwt::UnverifiedToken::verify`] then refuses, these reasons come
 /// before the signature holds; every other one comes after, so it tells that the signature did hold.
 fn signature_holds(token: &str, jwks: &Value, verifier: &dyn Verify) -> Result<(), String> {
     let keys = jwk::parse(jwks.to_string().as_bytes()).map_err(|error| format!("key set: {error}"))?.keys;
     let token = jwt::read(token.as_bytes()).map_err(|reject| format!("shape: {reject:?}"))?;
-    let expect = Expect::default();
+    let expect = IssuerProfile::default();
     match token.verify(&keys, verifier, &expect, 0) {
-        Err(reject @ (Reject::Type | Reject::Algorithm | Reject::Key | Reject::Signature)) => {
-            Err(format!("signature: {reject:?}"))
-        }
+        Err(
+            reject @ (TokenError::InvalidTyp
+            | TokenError::Algorithm
+            | TokenError::UnknownKey
+            | TokenError::Signature),
+        ) => Err(format!("signature: {reject:?}")),
         Ok(_) | Err(_) => Ok(()),
     }
 }

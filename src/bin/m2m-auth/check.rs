@@ -1,12 +1,12 @@
 //! `check`: every error of every configuration, and what its deployment does to it, with file, plugin and path.
 
-use crate::deployment::Deployed;
-use crate::document::{self, Plugin};
+use crate::deployment::DeployedPlugin;
+use crate::document::{self, PluginConfig};
 use crate::environment;
-use crate::finding::{Finding, Name, Severity};
-use crate::{Done, Failed, Format, UNDONE, read};
+use crate::finding::{Finding, FindingName, Severity};
+use crate::{CommandError, CommandOutput, EXIT_UNDETERMINED, Format, read};
 use m2m_auth::located::Path;
-use m2m_auth::mistake::Mistake;
+use m2m_auth::mistake::ConfigError;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 ///
 /// Exit code: 0 OK, 1 there are errors, 2 a file cannot be read or has no configuration of this filter.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct CheckArguments {
     /// The files; `-` is the standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     strict: bool,
     /// Accept this finding; may be given several times.
     #[arg(long, value_name = "NAME")]
-    allow: Vec<Name>,
+    allow: Vec<FindingName>,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -41,17 +41,17 @@ struct File<'a> {
 }
 
 struct Checked {
-    plugin: Plugin,
-    mistakes: Vec<Mistake>,
+    plugin: PluginConfig,
+    errors: Vec<ConfigError>,
     findings: Vec<Finding>,
     needs: Vec<String>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Done {
+pub(crate) fn run(arguments: &CheckArguments) -> CommandOutput {
     let files: Vec<File<'_>> = arguments.files.iter().map(|name| file(name, arguments)).collect();
     let undone = files.iter().any(|file| file.plugins.is_err());
     let wrong = files.iter().flat_map(|file| file.plugins.iter().flatten()).any(|own| !own.is_ok());
-    let code = if undone { UNDONE } else { u8::from(wrong) };
+    let code = if undone { EXIT_UNDETERMINED } else { u8::from(wrong) };
     let says = match arguments.format {
         Format::Json => {
             json!({ "ok": code == 0, "files": files.iter().map(File::json).collect::<Vec<_>>() }).to_string()
@@ -59,11 +59,11 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
         }
         Format::Text => files.iter().map(File::text).collect(),
     };
-    Done { says, code }
+    CommandOutput { output: says, code }
 }
 
-fn file<'a>(name: &'a str, arguments: &Arguments) -> File<'a> {
-    let found = read(name).map_err(|Failed(why)| why).and_then(|text| document::find(&text));
+fn file<'a>(name: &'a str, arguments: &CheckArguments) -> File<'a> {
+    let found = read(name).map_err(|CommandError(why)| why).and_then(|text| document::find(&text));
     let (plugins, others) = match found {
         Err(why) => (Err(why), Vec::new()),
         Ok(found) if found.plugins.is_empty() => (
@@ -71,7 +71,7 @@ fn file<'a>(name: &'a str, arguments: &Arguments) -> File<'a> {
             found.others,
         ),
         Ok(found) => {
-            let checked = |plugin: Plugin| {
+            let checked = |plugin: PluginConfig| {
                 let document = found.documents.get(plugin.document).unwrap_or(&Value::Null);
                 Checked::of(plugin, document, arguments)
             };
@@ -82,16 +82,16 @@ fn file<'a>(name: &'a str, arguments: &Arguments) -> File<'a> {
 }
 
 impl Checked {
-    fn of(plugin: Plugin, document: &Value, arguments: &Arguments) -> Self {
+    fn of(plugin: PluginConfig, document: &Value, arguments: &CheckArguments) -> Self {
         let (policy, mistakes, needs) = match &plugin.configuration {
-            Err(why) => (None, vec![Mistake::new(&Path::default(), why.clone())], Vec::new()),
+            Err(why) => (None, vec![ConfigError::new(&Path::default(), why.clone())], Vec::new()),
             Ok(configuration) => {
                 let read = environment::read(&plugin, configuration, arguments.env_strict);
                 match read.policy {
                     Err(mistakes) => (None, mistakes, read.needs),
                     Ok(policy) => {
                         let vm_id = plugin.vm_id.as_deref().map(str::as_bytes);
-                        let mistakes = policy.reach(vm_id).err().into_iter().collect();
+                        let mistakes = policy.sharing_scope(vm_id).err().into_iter().collect();
                         (Some(policy), mistakes, read.needs)
                     }
                 }
@@ -99,8 +99,12 @@ impl Checked {
         };
         let bytes = plugin.configuration.as_deref().unwrap_or_default();
         let configuration = serde_json::from_slice(bytes).unwrap_or_default();
-        let deployed =
-            Deployed { document, plugin: &plugin, configuration: &configuration, policy: policy.as_ref() };
+        let deployed = DeployedPlugin {
+            document,
+            plugin: &plugin,
+            configuration: &configuration,
+            policy: policy.as_ref(),
+        };
         let mut findings = deployed.findings();
         findings.retain(|own| !arguments.allow.contains(&own.name));
         if arguments.strict {
@@ -108,11 +112,11 @@ impl Checked {
                 own.severity = Severity::Error;
             }
         }
-        Self { plugin, mistakes, findings, needs }
+        Self { plugin, errors: mistakes, findings, needs }
     }
 
     fn is_ok(&self) -> bool {
-        self.mistakes.is_empty() && self.findings.iter().all(|own| own.severity != Severity::Error)
+        self.errors.is_empty() && self.findings.iter().all(|own| own.severity != Severity::Error)
     }
 }
 
@@ -150,7 +154,7 @@ impl Checked {
             };
             _ = writeln!(says, "{file}: {name}good{needs}");
         }
-        for mistake in &self.mistakes {
+        for mistake in &self.errors {
             _ = writeln!(says, "{file}: {name}{mistake}");
         }
         for Finding { name: kind, severity, path, message } in &self.findings {
@@ -161,7 +165,7 @@ impl Checked {
 
     fn json(&self) -> Value {
         let mistakes =
-            self.mistakes.iter().map(|own| json!({ "path": own.path.to_string(), "fault": own.fault }));
+            self.errors.iter().map(|own| json!({ "path": own.path.to_string(), "fault": own.message }));
         json!({
             "plugin": self.plugin.name,
             "at": self.plugin.at(),

@@ -8,7 +8,7 @@ mod failure;
 mod routes;
 mod rules;
 
-use crate::document::{Host, Plugin};
+use crate::document::{Platform, PluginConfig};
 use crate::finding::Finding;
 use m2m_auth::located::Path;
 use m2m_auth::policy::Policy;
@@ -18,24 +18,24 @@ use serde_json::Value;
 type Through<'d> = [(Path, &'d Value)];
 
 /// A plugin in its document.
-pub(crate) struct Deployed<'d> {
+pub(crate) struct DeployedPlugin<'d> {
     pub document: &'d Value,
-    pub plugin: &'d Plugin,
+    pub plugin: &'d PluginConfig,
     /// The filter's own configuration; `null` where it cannot be read.
     pub configuration: &'d Value,
     /// None: it has errors.
     pub policy: Option<&'d Policy>,
 }
 
-impl Deployed<'_> {
+impl DeployedPlugin<'_> {
     /// Everything about this plugin that the document gives away, in the order of the names.
     pub(crate) fn findings(&self) -> Vec<Finding> {
         let mut found = Vec::new();
-        failure::look(self, &mut found);
-        chain::look(self, &mut found);
-        clusters::look(self, &mut found);
-        routes::look(self, &mut found);
-        rules::look(self, &mut found);
+        failure::check(self, &mut found);
+        chain::check(self, &mut found);
+        clusters::check(self, &mut found);
+        routes::check(self, &mut found);
+        rules::check(self, &mut found);
         found
     }
 
@@ -51,8 +51,8 @@ impl Deployed<'_> {
     /// The path in the document of the filter's own configuration.
     fn root(&self) -> Path {
         match self.plugin.host {
-            Host::Envoy => self.plugin.at.name("value"),
-            Host::Istio | Host::EnvoyGateway | Host::Bare => self.plugin.at.clone(),
+            Platform::Envoy => self.plugin.at.name("value"),
+            Platform::Istio | Platform::EnvoyGateway | Platform::Bare => self.plugin.at.clone(),
         }
     }
 }

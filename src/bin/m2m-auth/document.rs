@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 /// Who reads the document that a plugin is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Host {
+pub(crate) enum Platform {
     /// Envoy, by `envoy.extensions.wasm.v3.PluginConfig`.
     Envoy,
     /// Istio, by a manifest.
@@ -25,10 +25,10 @@ pub(crate) enum Host {
 }
 
 /// One plugin.
-pub(crate) struct Plugin {
+pub(crate) struct PluginConfig {
     /// `name` (Istio: the manifest's), or nothing.
     pub name: String,
-    pub host: Host,
+    pub host: Platform,
     /// The index of its document in the file.
     pub document: usize,
     /// The path of what contains the configuration: `PluginConfig`, the manifest's `spec`, an element of its `wasm`.
@@ -43,7 +43,7 @@ pub(crate) struct Plugin {
     pub vm_id: Option<String>,
 }
 
-impl Plugin {
+impl PluginConfig {
     /// Where its configuration is; nothing if it is the document.
     pub(crate) fn at(&self) -> String {
         if self.at.steps().is_empty() { String::new() } else { self.at.to_string() }
@@ -52,26 +52,26 @@ impl Plugin {
 
 /// What a file holds.
 #[derive(Default)]
-pub(crate) struct Found {
+pub(crate) struct FoundPlugins {
     /// The documents of the file.
     pub documents: Vec<Value>,
     /// Ours.
-    pub plugins: Vec<Plugin>,
+    pub plugins: Vec<PluginConfig>,
     /// The names of Wasm plugins that are not ours.
     pub others: Vec<String>,
 }
 
 /// Every plugin configuration in a text.
-pub(crate) fn find(text: &str) -> Result<Found, String> {
-    let mut found = Found::default();
+pub(crate) fn find(text: &str) -> Result<FoundPlugins, String> {
+    let mut found = FoundPlugins::default();
     for mut document in documents(text)? {
         once(&mut document);
         let before = found.plugins.len() + found.others.len();
         walk(&document, &Path::default(), &mut found);
         if found.plugins.len() + found.others.len() == before && is_bare(&document) {
-            found.plugins.push(Plugin {
+            found.plugins.push(PluginConfig {
                 name: String::new(),
-                host: Host::Bare,
+                host: Platform::Bare,
                 document: found.documents.len(),
                 settings: Path::default(),
                 at: Path::default(),
@@ -121,7 +121,7 @@ fn is_bare(document: &Value) -> bool {
     document.as_object().is_some_and(|members| !foreign.iter().any(|name| members.contains_key(*name)))
 }
 
-fn walk(value: &Value, path: &Path, found: &mut Found) {
+fn walk(value: &Value, path: &Path, found: &mut FoundPlugins) {
     match value {
         Value::Object(members) => {
             if let Some(vm) = member(members, "vm_config", "vmConfig")
@@ -152,7 +152,7 @@ fn walk(value: &Value, path: &Path, found: &mut Found) {
     }
 }
 
-fn take(plugin: Plugin, named: bool, found: &mut Found) {
+fn take(plugin: PluginConfig, named: bool, found: &mut FoundPlugins) {
     let shaped = plugin.configuration.as_deref().is_ok_and(|bytes| {
         let members = ["issuers", "inbound", "outbound"];
         serde_json::from_slice::<Value>(bytes)
@@ -166,7 +166,7 @@ fn take(plugin: Plugin, named: bool, found: &mut Found) {
 }
 
 /// `envoy.extensions.wasm.v3.PluginConfig`.
-fn envoys(members: &Map<String, Value>, vm: &Value, path: &Path, document: usize) -> Plugin {
+fn envoys(members: &Map<String, Value>, vm: &Value, path: &Path, document: usize) -> PluginConfig {
     let vm = vm.as_object();
     let variables =
         vm.and_then(|vm| member(vm, "environment_variables", "environmentVariables")?.as_object());
@@ -176,9 +176,9 @@ fn envoys(members: &Map<String, Value>, vm: &Value, path: &Path, document: usize
     let given =
         values.into_iter().flatten().map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned)));
     let vm_id = vm.and_then(|vm| member(vm, "vm_id", "vmId")?.as_str()).unwrap_or_default();
-    Plugin {
+    PluginConfig {
         name: text(members, "name"),
-        host: Host::Envoy,
+        host: Platform::Envoy,
         document,
         settings: path.clone(),
         at: path.name("configuration"),
@@ -205,7 +205,7 @@ fn any(configuration: &Value) -> Result<Vec<u8>, String> {
 }
 
 /// `WasmPlugin`, or the `TrafficExtension` that supersedes it.
-fn istios(members: &Map<String, Value>, path: &Path, document: usize) -> Option<Plugin> {
+fn istios(members: &Map<String, Value>, path: &Path, document: usize) -> Option<PluginConfig> {
     let (spec, path) = (members.get("spec")?, path.name("spec"));
     let (spec, path) = match members.get("kind")?.as_str()? {
         "WasmPlugin" => (spec.as_object()?, path),
@@ -220,9 +220,9 @@ fn istios(members: &Map<String, Value>, path: &Path, document: usize) -> Option<
         let value = variable.get("value").and_then(Value::as_str).map(str::to_owned);
         Some((name, if host { None } else { Some(value.unwrap_or_default()) }))
     });
-    Some(Plugin {
+    Some(PluginConfig {
         name: name.unwrap_or_default(),
-        host: Host::Istio,
+        host: Platform::Istio,
         document,
         at: path.name("pluginConfig"),
         settings: path,
@@ -236,11 +236,11 @@ fn istios(members: &Map<String, Value>, path: &Path, document: usize) -> Option<
 }
 
 /// An element of the `wasm` of Envoy Gateway's `EnvoyExtensionPolicy`.
-fn gateways(wasm: &Value, path: Path, document: usize) -> Plugin {
+fn gateways(wasm: &Value, path: Path, document: usize) -> PluginConfig {
     let passed = fields(wasm, "env.host_keys").and_then(Value::as_array);
-    Plugin {
+    PluginConfig {
         name: string(wasm, "name").to_owned(),
-        host: Host::EnvoyGateway,
+        host: Platform::EnvoyGateway,
         document,
         at: path.name("config"),
         settings: path,

@@ -3,14 +3,14 @@
 //! A variable that is not set here gets a stand-in: a text, or where the filter has no use for any text, a URL, or a key that an
 //! RFC has published. So a configuration can be judged on a machine that must not know its secrets.
 
-use crate::document::Plugin;
-use m2m_auth::mistake::Mistake;
+use crate::document::PluginConfig;
+use m2m_auth::mistake::ConfigError;
 use m2m_auth::policy::Policy;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Stand-ins in the order in which they are tried: a long text, a URL, and a key of each kind that can sign.
-const STAND_INS: [&str; 5] = [
+const PLACEHOLDERS: [&str; 5] = [
     "a-stand-in-for-a-secret-that-is-not-here",
     "https://stand-in.invalid/token",
     // RFC 8037 appendix A.1.
@@ -22,15 +22,15 @@ const STAND_INS: [&str; 5] = [
 ];
 
 /// What a configuration came to.
-pub(crate) struct Read {
+pub(crate) struct LoadedConfig {
     /// What the filter makes of it.
-    pub policy: Result<Policy, Vec<Mistake>>,
+    pub policy: Result<Policy, Vec<ConfigError>>,
     /// The environment variables that it names.
     pub needs: Vec<String>,
 }
 
 /// Reads a plugin's configuration as the filter would. `strict`: with the variables that are set here, and no others.
-pub(crate) fn read(plugin: &Plugin, configuration: &[u8], strict: bool) -> Read {
+pub(crate) fn read(plugin: &PluginConfig, configuration: &[u8], strict: bool) -> LoadedConfig {
     let json = serde_json::from_slice(configuration).unwrap_or_default();
     let mut named = Vec::new();
     variables(&json, &mut named);
@@ -45,24 +45,25 @@ pub(crate) fn read(plugin: &Plugin, configuration: &[u8], strict: bool) -> Read 
                 Some(Some((_, Some(value)))) => return Some(value.clone()),
                 Some(Some((_, None))) | None => {}
             }
-            let stand_in = || STAND_INS.get(*choice.get(name)?).map(|text| (*text).to_owned());
+            let stand_in = || PLACEHOLDERS.get(*choice.get(name)?).map(|text| (*text).to_owned());
             std::env::var(name).ok().or_else(|| if strict { None } else { stand_in() })
         };
         let policy = Policy::read(configuration, &value);
-        let wrong = policy.as_ref().err().into_iter().flatten().find_map(|mistake| unfit(&json, mistake));
+        let wrong =
+            policy.as_ref().err().into_iter().flatten().find_map(|mistake| rejected_variable(&json, mistake));
         // Its secret may have to be a key, and a key of another kind.
         match wrong.and_then(|name| choice.get_mut(name.as_str())) {
-            Some(choice) if *choice + 1 < STAND_INS.len() => *choice += 1,
-            _ => return Read { policy, needs: named },
+            Some(choice) if *choice + 1 < PLACEHOLDERS.len() => *choice += 1,
+            _ => return LoadedConfig { policy, needs: named },
         }
     }
 }
 
 /// The variable at the place of a mistake.
-fn unfit(json: &Value, mistake: &Mistake) -> Option<String> {
+fn rejected_variable(json: &Value, mistake: &ConfigError) -> Option<String> {
     let place = mistake.path.steps().iter().try_fold(json, |value, step| match step {
-        m2m_auth::located::Step::Name(name) => value.get(name),
-        m2m_auth::located::Step::Index(index) => value.get(index),
+        m2m_auth::located::PathSegment::Name(name) => value.get(name),
+        m2m_auth::located::PathSegment::Index(index) => value.get(index),
     })?;
     place.get("env")?.as_str().map(str::to_owned)
 }

@@ -1,13 +1,13 @@
 //! `explain`: one request, decided by the filter's own code, with every step on the way.
 
-use crate::document::{self, Plugin};
-use crate::offline::{FETCHED, World};
-use crate::{Done, Failed, Format, environment, read};
+use crate::document::{self, PluginConfig};
+use crate::offline::{FETCHED, OfflineWorker};
+use crate::{CommandError, CommandOutput, Format, environment, read};
 use m2m_auth::edits::{Edit, Edits};
-use m2m_auth::io::{Head, Response, Route};
+use m2m_auth::io::{LocalReply, MessageHead, Route};
 use m2m_auth::plugin;
 use m2m_auth::policy::Policy;
-use m2m_auth::trace::Step;
+use m2m_auth::trace::DecisionStep;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 /// Exit code: 0 it is accepted, 1 it is refused, 2 it cannot be told (a wrong use, a configuration with mistakes, keys that
 /// are not here). Tokens are never printed.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct ExplainArguments {
     /// The configuration: Envoy's, Istio's or bare, YAML or JSON; `-` is the standard input.
     #[arg(long, value_name = "FILE")]
     config: String,
@@ -55,34 +55,36 @@ pub(crate) struct Arguments {
 
 /// What came of it, in words.
 struct Explanation {
-    steps: Vec<Step>,
+    steps: Vec<DecisionStep>,
     rule: Option<String>,
     outbound_rule: Option<String>,
     credential: Option<String>,
-    end: Result<Vec<(String, Option<String>)>, Response>,
+    end: Result<Vec<(String, Option<String>)>, LocalReply>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Done, Failed> {
+pub(crate) fn run(arguments: &ExplainArguments) -> Result<CommandOutput, CommandError> {
     let plugin = chosen(arguments)?;
     let configuration =
-        plugin.configuration.clone().map_err(|why| Failed(format!("{}: {why}", plugin.at())))?;
+        plugin.configuration.clone().map_err(|why| CommandError(format!("{}: {why}", plugin.at())))?;
     let compile = || {
         environment::read(&plugin, &configuration, false).policy.map_err(|mistakes| {
             let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-            Failed(format!("the configuration has mistakes:\n{}", lines.join("\n")))
+            CommandError(format!("the configuration has mistakes:\n{}", lines.join("\n")))
         })
     };
     let (policy, keys) = (compile()?, keys(&compile()?, arguments)?);
-    let mut world = World::new(compile()?, policy, keys);
+    let mut world = OfflineWorker::new(compile()?, policy, keys);
     let now = arguments.now.unwrap_or_else(seconds);
     let Some((end, steps)) = world.ask(head(arguments)?, now) else {
-        return Err(Failed("this cannot be told offline: the filter would wait for its provider".to_owned()));
+        return Err(CommandError(
+            "this cannot be told offline: the filter would wait for its provider".to_owned(),
+        ));
     };
-    if let plugin::Step::Answer(response) = &end
+    if let plugin::RequestOutcome::Respond(response) = &end
         && response.body.contains("\"reason\":\"no_keys\"")
     {
-        let complaints = world.complaints.join("\n");
-        return Err(Failed(match world.lacking.first() {
+        let complaints = world.log_lines.join("\n");
+        return Err(CommandError(match world.missing_jwks.first() {
             Some(issuer) => format!("the keys of {issuer} are needed: --jwks {issuer}=FILE"),
             None => format!("the keys are of no use:\n{complaints}"),
         }));
@@ -93,40 +95,46 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Done, Failed> {
         Format::Text => explanation.text(),
         Format::Json => explanation.json().to_string() + "\n",
     };
-    Ok(Done { says, code: u8::from(explanation.decision() == "refuse") })
+    Ok(CommandOutput { output: says, code: u8::from(explanation.decision() == "refuse") })
 }
 
 /// The one plugin that is meant.
-fn chosen(arguments: &Arguments) -> Result<Plugin, Failed> {
+fn chosen(arguments: &ExplainArguments) -> Result<PluginConfig, CommandError> {
     let file = &arguments.config;
-    let found = document::find(&read(file)?).map_err(|why| Failed(format!("{file}: {why}")))?;
+    let found = document::find(&read(file)?).map_err(|why| CommandError(format!("{file}: {why}")))?;
     let names: Vec<String> = found.plugins.iter().map(|plugin| plugin.name.clone()).collect();
-    let meant = |plugin: &Plugin| arguments.plugin.as_ref().is_none_or(|name| plugin.name == *name);
+    let meant = |plugin: &PluginConfig| arguments.plugin.as_ref().is_none_or(|name| plugin.name == *name);
     let mut plugins = found.plugins.into_iter().filter(meant);
     match (plugins.next(), plugins.next()) {
         (Some(plugin), None) => Ok(plugin),
-        (None, _) if names.is_empty() => Err(Failed(format!("{file}: no configuration of this filter"))),
-        _ => Err(Failed(format!("{file}: which plugin? --plugin, one of: {}", names.join(", ")))),
+        (None, _) if names.is_empty() => {
+            Err(CommandError(format!("{file}: no configuration of this filter")))
+        }
+        _ => Err(CommandError(format!("{file}: which plugin? --plugin, one of: {}", names.join(", ")))),
     }
 }
 
 /// The key sets that were given, in the order of the issuers.
-fn keys(policy: &Policy, arguments: &Arguments) -> Result<Vec<Option<Vec<u8>>>, Failed> {
+fn keys(policy: &Policy, arguments: &ExplainArguments) -> Result<Vec<Option<Vec<u8>>>, CommandError> {
     let mut keys = vec![None; policy.issuers.len()];
     for given in &arguments.jwks {
-        let (name, file) =
-            given.split_once('=').ok_or_else(|| Failed(format!("--jwks {given}: expected ISSUER=FILE")))?;
+        let (name, file) = given
+            .split_once('=')
+            .ok_or_else(|| CommandError(format!("--jwks {given}: expected ISSUER=FILE")))?;
         let names: Vec<&str> = policy.issuers.iter().map(|issuer| issuer.name.as_str()).collect();
         let place = names.iter().position(|own| *own == name).and_then(|place| keys.get_mut(place));
         let place = place.ok_or_else(|| {
-            Failed(format!("--jwks {name}: no issuer of that name, expected one of: {}", names.join(", ")))
+            CommandError(format!(
+                "--jwks {name}: no issuer of that name, expected one of: {}",
+                names.join(", ")
+            ))
         })?;
         *place = Some(read(file)?.into_bytes());
     }
     Ok(keys)
 }
 
-fn head(arguments: &Arguments) -> Result<Head, Failed> {
+fn head(arguments: &ExplainArguments) -> Result<MessageHead, CommandError> {
     let pseudo = [
         (":method", &arguments.method),
         (":scheme", &"https".to_owned()),
@@ -138,14 +146,14 @@ fn head(arguments: &Arguments) -> Result<Head, Failed> {
     for header in &arguments.header {
         let pair = header.split_once(':').filter(|(name, _)| !name.trim().is_empty());
         let (name, value) =
-            pair.ok_or_else(|| Failed("a --header without a name, expected NAME: VALUE".to_owned()))?;
+            pair.ok_or_else(|| CommandError("a --header without a name, expected NAME: VALUE".to_owned()))?;
         // As the host hands it over.
         fields.push((name.trim().to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()));
     }
     let bytes = |text: &Option<String>| text.as_ref().map(|text| text.clone().into_bytes());
     let route = Route { cluster: bytes(&arguments.cluster), credential: bytes(&arguments.route_credential) };
     let certificate = bytes(&arguments.client_certificate);
-    Ok(fields.into_iter().collect::<Head>().on(route).shown_with(certificate))
+    Ok(fields.into_iter().collect::<MessageHead>().with_route(route).with_client_certificate(certificate))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the desk has a clock, and hands its time to the core")]
@@ -155,16 +163,16 @@ fn seconds() -> u64 {
 
 impl Explanation {
     fn of(
-        steps: Vec<Step>,
-        end: plugin::Step,
+        steps: Vec<DecisionStep>,
+        end: plugin::RequestOutcome,
         policy: &Policy,
         written: &Value,
-        arguments: &Arguments,
-    ) -> Result<Self, Failed> {
+        arguments: &ExplainArguments,
+    ) -> Result<Self, CommandError> {
         let end = match end {
-            plugin::Step::Forward(edits) => Ok(changes(&edits)),
-            plugin::Step::Answer(response) => Err(response),
-            plugin::Step::Wait => return Err(Failed("the filter still waits".to_owned())),
+            plugin::RequestOutcome::Forward(edits) => Ok(changes(&edits)),
+            plugin::RequestOutcome::Respond(response) => Err(response),
+            plugin::RequestOutcome::Wait => return Err(CommandError("the filter still waits".to_owned())),
         };
         let mut this = Self { steps: Vec::new(), rule: None, outbound_rule: None, credential: None, end };
         let inbound =
@@ -178,7 +186,7 @@ impl Explanation {
         let mut inbound = inbound.zip(0_usize..);
         let mut outbound = asked.map(|(rule, index)| (rule.name.to_string(), index));
         let mut on_the_way_in = policy.inbound.is_some();
-        for Step { what, holds, detail } in steps {
+        for DecisionStep { check: what, passed: holds, detail } in steps {
             match what {
                 "rule" => (this.rule, on_the_way_in) = (Some(detail), false),
                 "outbound rule" => this.outbound_rule = Some(detail),
@@ -197,13 +205,13 @@ impl Explanation {
                     } else {
                         format!("{name}: {condition}, another {detail}")
                     };
-                    this.steps.push(Step { what, holds, detail });
+                    this.steps.push(DecisionStep { check: what, passed: holds, detail });
                 }
                 _ => {
                     if what == "credential" {
                         this.credential = Some(detail.clone());
                     }
-                    this.steps.push(Step { what, holds, detail });
+                    this.steps.push(DecisionStep { check: what, passed: holds, detail });
                 }
             }
         }
@@ -221,7 +229,7 @@ impl Explanation {
 
     fn text(&self) -> String {
         let mut says = String::new();
-        for Step { what, holds, detail } in &self.steps {
+        for DecisionStep { check: what, passed: holds, detail } in &self.steps {
             _ = writeln!(says, "{what:<13} {} {detail}", if *holds { "ok" } else { "no" });
         }
         match &self.end {
@@ -259,7 +267,7 @@ impl Explanation {
 
     fn json(&self) -> Value {
         let steps =
-            self.steps.iter().map(|own| json!({ "step": own.what, "ok": own.holds, "detail": own.detail }));
+            self.steps.iter().map(|own| json!({ "step": own.check, "ok": own.passed, "detail": own.detail }));
         let changes =
             self.end.iter().flatten().map(|(header, value)| json!({ "header": header, "value": value }));
         let (response, body) =
@@ -280,7 +288,7 @@ impl Explanation {
     }
 }
 
-fn body(response: &Response) -> Value {
+fn body(response: &LocalReply) -> Value {
     serde_json::from_str(&response.body).unwrap_or_default()
 }
 

@@ -23,7 +23,7 @@ impl Severity {
 
 /// The names of all findings. They are stable: pipelines accept them with `--allow`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Name {
+pub(crate) enum FindingName {
     /// Error: after a crash of the VM an inbound plugin lets every request pass unchecked
     FailOpen,
     /// Error: the filter is behind the terminal filter of its chain and never runs
@@ -60,7 +60,7 @@ pub(crate) enum Name {
     PluginBeforeProvider,
 }
 
-impl Name {
+impl FindingName {
     fn severity(self) -> Severity {
         match self {
             Self::FailOpen
@@ -92,7 +92,7 @@ impl Name {
 /// One thing that was found.
 #[derive(Debug)]
 pub(crate) struct Finding {
-    pub name: Name,
+    pub name: FindingName,
     pub severity: Severity,
     /// Where in the document.
     pub path: Path,
@@ -101,7 +101,7 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    pub(crate) fn new(name: Name, path: Path, message: impl Into<String>) -> Self {
+    pub(crate) fn new(name: FindingName, path: Path, message: impl Into<String>) -> Self {
         Self { name, severity: name.severity(), path, message: message.into() }
     }
 

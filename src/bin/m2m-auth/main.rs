@@ -32,9 +32,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Check(check::Arguments),
-    Explain(Box<explain::Arguments>),
-    Schema(schema::Arguments),
+    Check(check::CheckArguments),
+    Explain(Box<explain::ExplainArguments>),
+    Schema(schema::SchemaArguments),
 }
 
 /// How results are printed.
@@ -48,15 +48,15 @@ enum Format {
 }
 
 /// What a command came to.
-struct Done {
-    says: String,
+struct CommandOutput {
+    output: String,
     code: u8,
 }
 
 /// It could not be done: a wrong use, a file that cannot be read, a configuration that is none. Exit code 2.
-struct Failed(String);
+struct CommandError(String);
 
-const UNDONE: u8 = 2;
+const EXIT_UNDETERMINED: u8 = 2;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
@@ -65,21 +65,21 @@ fn main() -> ExitCode {
         Command::Schema(arguments) => Ok(schema::run(&arguments)),
     };
     match done {
-        Ok(Done { says, code }) => {
+        Ok(CommandOutput { output: says, code }) => {
             // Whoever reads this may have gone.
             let _ = std::io::stdout().write_all(says.as_bytes());
             ExitCode::from(code)
         }
-        Err(Failed(why)) => {
+        Err(CommandError(why)) => {
             let _ = writeln!(std::io::stderr(), "m2m-auth: {why}");
-            ExitCode::from(UNDONE)
+            ExitCode::from(EXIT_UNDETERMINED)
         }
     }
 }
 
 /// What stands in a file; `-` is the standard input.
-fn read(file: &str) -> Result<String, Failed> {
+fn read(file: &str) -> Result<String, CommandError> {
     let text =
         if file == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
-    text.map_err(|error| Failed(format!("{file}: {error}")))
+    text.map_err(|error| CommandError(format!("{file}: {error}")))
 }

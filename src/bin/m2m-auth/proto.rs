@@ -1,6 +1,6 @@
 //! Envoy's configuration as JSON: fields in either spelling, and what is around a path.
 
-use m2m_auth::located::{Path, Step};
+use m2m_auth::located::{Path, PathSegment};
 use serde_json::Value;
 
 /// A field by its `snake_case` name; JSON of protocol buffers may also write `lowerCamelCase`.
@@ -83,8 +83,8 @@ pub(crate) fn along<'v>(document: &'v Value, path: &Path) -> Vec<(Path, &'v Valu
     let mut through = vec![(here.clone(), value)];
     for step in path.steps() {
         let next = match step {
-            Step::Name(name) => value.get(name),
-            Step::Index(index) => value.get(index),
+            PathSegment::Name(name) => value.get(name),
+            PathSegment::Index(index) => value.get(index),
         };
         let Some(next) = next else { break };
         (value, here) = (next, here.step(step.clone()));

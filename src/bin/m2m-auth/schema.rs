@@ -1,13 +1,13 @@
 //! `schema`: the configuration as a JSON Schema, or as a manual; both from the doc comments of `src/config.rs`.
 
-use crate::Done;
+use crate::CommandOutput;
 use m2m_auth::config::Config;
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
 /// Print the JSON Schema of the configuration.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct SchemaArguments {
     /// Print the manual instead.
     #[arg(long)]
     markdown: bool,
@@ -31,16 +31,16 @@ no scheme before it), and the values within `jwks` and within `assertion_claims`
 provider wrote them. `null` is refused there too, since a key without its `alg` is good for more algorithms.
 ";
 
-pub(crate) fn run(arguments: &Arguments) -> Done {
+pub(crate) fn run(arguments: &SchemaArguments) -> CommandOutput {
     let schema = schema();
     let says = if arguments.markdown { manual(&schema) } else { format!("{schema:#}\n") };
-    Done { says, code: 0 }
+    CommandOutput { output: says, code: 0 }
 }
 
 fn schema() -> Value {
     let mut schema = schemars::schema_for!(Config).to_value();
     tidy(&mut schema);
-    refuse_nothing(&mut schema);
+    remove_null(&mut schema);
     if let Some(members) = schema.as_object_mut() {
         members.insert("title".to_owned(), "The configuration of m2m-auth".into());
     }
@@ -77,10 +77,10 @@ fn tidy(value: &mut Value) {
 
 /// Takes out `null`, which the derivation allows for whatever may be absent, and asks for something in every string, array and
 /// object that does not say otherwise: as `located` reads them.
-fn refuse_nothing(value: &mut Value) {
+fn remove_null(value: &mut Value) {
     match value {
         Value::Object(members) => {
-            members.values_mut().for_each(refuse_nothing);
+            members.values_mut().for_each(remove_null);
             if let Some(Value::Array(types)) = members.get_mut("type") {
                 types.retain(|kind| kind != "null");
                 if let [kind] = types.as_slice() {
@@ -110,7 +110,7 @@ fn refuse_nothing(value: &mut Value) {
             };
             members.entry(least).or_insert(json!(1));
         }
-        Value::Array(elements) => elements.iter_mut().for_each(refuse_nothing),
+        Value::Array(elements) => elements.iter_mut().for_each(remove_null),
         _ => {}
     }
 }

@@ -5,7 +5,7 @@ use crate::vectors::verifiers;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use m2m_auth::jwk;
-use m2m_auth::plugin::Step;
+use m2m_auth::plugin::RequestOutcome;
 use m2m_auth::policy::Policy;
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::Mint;
@@ -68,7 +68,7 @@ fn keys_of_one_name_are_fetched_from_each_issuer() {
     let mut begin = |path: &str, key: &Key, issuer: &str| {
         let token = Mint::of(with(claims(), "iss", json!(issuer))).sign(key);
         let (id, step) = world.begin(head(path, &[("authorization", &format!("Bearer {token}"))]));
-        assert_eq!(step, Step::Wait);
+        assert_eq!(step, RequestOutcome::Wait);
         id
     };
     let good =

@@ -1,8 +1,8 @@
 //! Providers that are down, tampered with, or somebody else.
 
 use super::{End, NOW, World, claims, good_token, head, key, metadata_of, one_rule, with};
-use m2m_auth::io::{Call, Reply};
-use m2m_auth::plugin::Step;
+use m2m_auth::io::{HttpCall, HttpReply};
+use m2m_auth::plugin::RequestOutcome;
 use m2m_auth_kit::key::Key;
 use m2m_auth_kit::token::Mint;
 use serde_json::json;
@@ -20,9 +20,11 @@ fn without_the_providers_keys_nobody_gets_in() {
         r#"{"keys":{}}"#,
         r#"{"keys":[{"kty":"oct","k":""}]}"#,
     ];
-    let replies = bodies.map(|body| Reply { status: Some(200), body: Some(body.into()), ..Reply::default() });
-    let statuses = [302, 401, 404, 500, 503].map(|status| Reply { status: Some(status), ..Reply::default() });
-    for reply in replies.into_iter().chain(statuses).chain([Reply::default()]) {
+    let replies =
+        bodies.map(|body| HttpReply { status: Some(200), body: Some(body.into()), ..HttpReply::default() });
+    let statuses =
+        [302, 401, 404, 500, 503].map(|status| HttpReply { status: Some(status), ..HttpReply::default() });
+    for reply in replies.into_iter().chain(statuses).chain([HttpReply::default()]) {
         let mut world = World::new(&one_rule());
         world.provider("idp.example.com", &[key.jwk()]);
         let good = world.web.insert("idp.example.com/keys".to_owned(), reply.clone()).unwrap();
@@ -152,9 +154,11 @@ fn an_answer_that_is_no_key_set_is_refused_and_never_repeated() {
             world.serve(&place, body);
             let (id, step) =
                 world.begin(head("/", &[("authorization", &format!("Bearer {}", good_token(&key)))]));
-            assert_eq!(step, Step::Wait);
+            assert_eq!(step, RequestOutcome::Wait);
             world.pass(60);
-            let Some(Step::Answer(response)) = world.settled.remove(&id) else { panic!("{place} {body}") };
+            let Some(RequestOutcome::Respond(response)) = world.settled.remove(&id) else {
+                panic!("{place} {body}")
+            };
             assert_eq!(response.status, 503, "{place} {body}");
             assert!(!format!("{response:?}").contains("hush"), "{response:?}");
             assert!(!world.logs.is_empty() && !world.has_logged("hush"), "{place} {body}: {:?}", world.logs);
@@ -170,7 +174,7 @@ fn two_tokens_while_the_keys_cannot_be_fetched_are_one_bad_request() {
     let (first, second) = (format!("Bearer {}", good_token(&key)), format!("Bearer {}", good_token(&key)));
     let twice = head("/", &[("authorization", &first), ("authorization", &second)]);
     let (waiting, step) = world.begin(head("/", &[("authorization", &first)]));
-    assert_eq!(step, Step::Wait);
+    assert_eq!(step, RequestOutcome::Wait);
     assert_eq!(world.ask(twice.clone()), End::refused(400, "several_tokens"));
     world.pass(60);
     assert_eq!(End::of(&world.settled[&waiting]), End::refused(503, "no_keys"));
@@ -216,7 +220,7 @@ fn a_request_that_hung_up_while_it_waited_is_not_touched_again() {
     let bearer = format!("Bearer {}", good_token(&key));
     let (gone, _) = world.begin(head("/", &[("authorization", &bearer)]));
     let (patient, _) = world.begin(head("/", &[("authorization", &bearer)]));
-    world.plugin.forget(gone);
+    world.plugin.cancel(gone);
     world.pass(60);
     assert!(End::of(&world.settled[&patient]).is_forwarded());
     assert!(!world.settled.contains_key(&gone));
@@ -248,11 +252,11 @@ fn the_etag_of_one_place_is_not_shown_at_another() {
     let (old, new) = (key("old"), key("new"));
     let mut world = World::new(&one_rule());
     world.provider("idp.example.com", &[old.jwk()]);
-    let tagged = |key: &Key| Reply {
+    let tagged = |key: &Key| HttpReply {
         status: Some(200),
         head: [("etag", "\"1\"")].into_iter().collect(),
         body: Some(json!({ "keys": [key.jwk()] }).to_string().into_bytes()),
-        ..Reply::default()
+        ..HttpReply::default()
     };
     world.web.insert("idp.example.com/keys".to_owned(), tagged(&old));
     world.web.insert("idp.example.com/new-keys".to_owned(), tagged(&new));
@@ -263,7 +267,7 @@ fn the_etag_of_one_place_is_not_shown_at_another() {
     world.pass(4000);
     for path in ["/keys", "/new-keys"] {
         let calls = world.asked.iter().filter(|call| call.endpoint.path == path);
-        let shows = |call: &Call| call.headers.iter().any(|(name, _)| *name == "if-none-match");
+        let shows = |call: &HttpCall| call.headers.iter().any(|(name, _)| *name == "if-none-match");
         let shown: Vec<bool> = calls.map(shows).collect();
         assert!(shown.len() > 1 && !shown[0] && shown[1..].iter().all(|shown| *shown), "{path}: {shown:?}");
     }

@@ -5,8 +5,8 @@ use super::{World, claims, good_token, head, key, metadata_of, one_rule};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use m2m_auth::edits::Edit;
-use m2m_auth::io::{Head, Reply};
-use m2m_auth::plugin::Step;
+use m2m_auth::io::{HttpReply, MessageHead};
+use m2m_auth::plugin::RequestOutcome;
 use m2m_auth_kit::key::Key;
 use m2m_auth_kit::token::{Mint, sign_bytes};
 use proptest::prelude::*;
@@ -148,7 +148,7 @@ proptest! {
 
     #[test]
     fn no_token_answer_breaks_a_request(body: Vec<u8>, status in 0..700_u16, headers in fields()) {
-        serve_token(Reply { status: Some(status), head: headers, body: Some(body), ..Reply::default() });
+        serve_token(HttpReply { status: Some(status), head: headers, body: Some(body), ..HttpReply::default() });
     }
 
     #[test]
@@ -157,7 +157,7 @@ proptest! {
         if let Some(token) = token {
             answer = json!({ "access_token": token, "token_type": "Bearer", "expires_in": answer["expires_in"] });
         }
-        serve_token(Reply { status: Some(200), body: Some(answer.to_string().into()), ..Reply::default() });
+        serve_token(HttpReply { status: Some(200), body: Some(answer.to_string().into()), ..HttpReply::default() });
     }
 
     /// Whatever stands beside a token in a query and in cookies, no byte of it changes, and no token is left.
@@ -172,7 +172,7 @@ proptest! {
         let query: Vec<String> = query.into_iter().map(|piece| piece.replace('#', "")).collect();
         let (path, line) = (format!("/?{}", query.join("&")), cookies.join("; "));
         let (_, step) = World::new(&configuration).begin(head(&path, &[("cookie", &line)]));
-        let Step::Forward(edits) = step else { panic!("{path} {line}") };
+        let RequestOutcome::Forward(edits) = step else { panic!("{path} {line}") };
         let set = |name: &str, was: &str| {
             edits.headers.iter().fold(was.to_owned(), |was, edit| match edit {
                 Edit::Set(own, value) if **own == *name => String::from_utf8(value.clone()).unwrap(),
@@ -304,7 +304,7 @@ fn uri() -> impl Strategy<Value = String> {
 }
 
 /// Header fields of any bytes, often with names that mean something; never with a good token.
-fn fields() -> impl Strategy<Value = Head> {
+fn fields() -> impl Strategy<Value = MessageHead> {
     let name = prop_oneof![
         6 => proptest::sample::select(vec![
             ":path", ":method", ":authority", ":scheme", "authorization", "host", "x-caller", "x-envoy-original-path", "retry-after",
@@ -389,7 +389,7 @@ fn serve_metadata(document: Vec<u8>) {
 }
 
 /// Whatever the token endpoint answers, a request leaves with a header that can be sent, or is told 503.
-fn serve_token(reply: Reply) {
+fn serve_token(reply: HttpReply) {
     let mut world = World::new(&json!({
         "issuers": { "idp": { "issuer": "idp", "cluster": "idp", "token_endpoint": "https://idp.example.com/token" } },
         "outbound": {
@@ -401,9 +401,9 @@ fn serve_token(reply: Reply) {
     world.pass(5);
     let (_, step) = world.begin(head("/", &[]));
     match step {
-        Step::Answer(response) => assert_eq!(response.status, 503),
-        Step::Wait => {}
-        Step::Forward(edits) => {
+        RequestOutcome::Respond(response) => assert_eq!(response.status, 503),
+        RequestOutcome::Wait => {}
+        RequestOutcome::Forward(edits) => {
             let [Edit::Set(name, value)] = edits.headers.as_slice() else { panic!("{edits:?}") };
             let token = value.strip_prefix(b"Bearer ").unwrap();
             assert!(

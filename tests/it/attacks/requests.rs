@@ -2,7 +2,7 @@
 
 use super::{End, World, claims, head, key, one_rule_with, require, with};
 use m2m_auth::edits::Edit;
-use m2m_auth::plugin::Step;
+use m2m_auth::plugin::RequestOutcome;
 use m2m_auth_kit::token::Mint;
 use serde_json::{Value, json};
 
@@ -209,7 +209,7 @@ fn a_client_cannot_tell_the_service_who_it_is() {
     for path in ["/public", "/", "//public", "/x/../public"] {
         let fields = names.map(|name| (name, "root"));
         let (_, step) = world.begin(head(path, &fields));
-        let Step::Forward(edits) = step else { panic!("{path}") };
+        let RequestOutcome::Forward(edits) = step else { panic!("{path}") };
         assert_eq!(edits.headers, names.map(|name| Edit::Remove(name.into())), "{path}");
     }
 }
@@ -275,7 +275,7 @@ fn no_name_that_a_server_takes_for_a_judged_header_is_forwarded() {
         ("/perhaps", "x-api-token", "x_api_token"),
     ] {
         let (_, step) = world.begin(head(path, &[(name, "DELETE")]));
-        let Step::Forward(edits) = step else { panic!("{judged}") };
+        let RequestOutcome::Forward(edits) = step else { panic!("{judged}") };
         assert_eq!(edits.headers, [Edit::Remove(name.into())], "{judged}");
     }
 }

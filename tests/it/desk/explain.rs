@@ -2,7 +2,7 @@
 
 use super::{Folder, Ran, root, run};
 use crate::vectors::cases;
-use m2m_auth::plugin::Step;
+use m2m_auth::plugin::RequestOutcome;
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::Mint;
 use serde_json::{Value, json};
@@ -418,14 +418,14 @@ fn every_token_of_the_jwt_cases_is_explained_as_the_filter_decides() {
         }
         let ran = run(&arguments);
         let (code, status, error, reason) = match &case.decided {
-            Step::Forward(_) => (0, json!(null), json!(null), json!(null)),
-            Step::Answer(answer) => {
+            RequestOutcome::Forward(_) => (0, json!(null), json!(null), json!(null)),
+            RequestOutcome::Respond(answer) => {
                 let body: Value = serde_json::from_str(&answer.body).unwrap();
                 // Keys that are of no use are the desk's own to mend.
                 let code = if body["reason"] == "no_keys" { 2 } else { 1 };
                 (code, json!(answer.status), body["error"].clone(), body["reason"].clone())
             }
-            Step::Wait => panic!("{}", case.name),
+            RequestOutcome::Wait => panic!("{}", case.name),
         };
         let told = if code == 2 {
             json!({ "status": status, "error": error, "reason": reason })

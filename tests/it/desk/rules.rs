@@ -4,9 +4,9 @@ use super::findings::{found, outbound};
 use super::{Folder, run};
 use m2m_auth::assertion::Signer;
 use m2m_auth::io::{Instant, Now, RequestId};
-use m2m_auth::plugin::{Plugin, Step};
+use m2m_auth::plugin::{Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
-use m2m_auth::signature::Compact;
+use m2m_auth::signature::SoftwareCrypto;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -207,8 +207,8 @@ fn pair(first: &Value, second: &Value) -> Value {
 /// Whether a request that the second of two rules decides is among some hundred.
 fn second_decides(document: &Value) -> bool {
     let policy = Policy::read(document.to_string().as_bytes(), &|_| None).unwrap();
-    let signer = Signer::new(Box::new(Compact), [1; 32]);
-    let mut plugin = Plugin::new(policy, Box::new(Compact), signer, 1);
+    let signer = Signer::new(Box::new(SoftwareCrypto), [1; 32]);
+    let mut plugin = Plugin::new(policy, Box::new(SoftwareCrypto), signer, 1);
     let now = Now { instant: Instant(Duration::from_secs(1)), unix: 1_800_000_000 };
     let paths =
         ["/", "/a", "/a/", "/ab", "/A", "/a/b", "/a/b/", "/a/7", "/a/b/c", "/a/7/c", "/x/b", "//a/./b;v=1?q"];
@@ -219,8 +219,8 @@ fn second_decides(document: &Value) -> bool {
                     let pseudo = [(":method", method), (":authority", host), (":path", path)];
                     let head = pseudo.into_iter().chain(headers.iter().copied()).collect();
                     let step = plugin.request(RequestId(1), head, now);
-                    while plugin.poll().is_some() {}
-                    if matches!(step, Step::Answer(response) if response.status == 401) {
+                    while plugin.next_effect().is_some() {}
+                    if matches!(step, RequestOutcome::Respond(response) if response.status == 401) {
                         return true;
                     }
                 }

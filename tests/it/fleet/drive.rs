@@ -1,11 +1,11 @@
 //! Many workers, one provider, one queue of what happens next: nobody is asked before something is due for him.
 
 use crate::sim::provider::{Answer, Endpoint, MARK, Mode, Provider};
-use m2m_auth::io::{Head, Instant, Now, Reply, RequestId};
-use m2m_auth::plugin::{Effect, Plugin, Step};
+use m2m_auth::io::{HttpReply, Instant, MessageHead, Now, RequestId};
+use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
-use m2m_auth::signature::Compact;
-use m2m_auth::store::Ticket;
+use m2m_auth::signature::SoftwareCrypto;
+use m2m_auth::store::FetchId;
 use serde_json::{Value, json};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -21,7 +21,7 @@ enum What {
     /// Its timer fires, unless it has been set to another time since.
     Tick,
     /// The provider's answer arrives.
-    Reply(Box<(Ticket, Reply)>),
+    Reply(Box<(FetchId, HttpReply)>),
     /// It is asked for something, and again after that time.
     Request(Duration),
 }
@@ -60,7 +60,7 @@ pub(crate) struct Fleet {
     /// Whether a proxy needs the secret of the day.
     pub(crate) secret_rotated: bool,
     pub(crate) requests: Requests,
-    pub(crate) request: Head,
+    pub(crate) request: MessageHead,
     last_well: Duration,
     /// When each got what it should have, as far as it was without.
     pub(crate) wells: Vec<Duration>,
@@ -79,7 +79,7 @@ impl Fleet {
             provider: Provider::new(),
             secret_rotated: false,
             requests: Requests::default(),
-            request: Head::default(),
+            request: MessageHead::default(),
             last_well: Duration::ZERO,
             wells: Vec::new(),
         }
@@ -99,7 +99,7 @@ impl Fleet {
     }
 
     /// From now on every `nth` proxy gets this request, once in `every`.
-    pub(crate) fn ask(&mut self, head: Head, nth: usize, every: Duration) {
+    pub(crate) fn ask(&mut self, head: MessageHead, nth: usize, every: Duration) {
         self.request = head;
         let asked = self.proxies.len().div_ceil(nth);
         for (place, proxy) in (0..).zip((0..self.proxies.len()).step_by(nth)) {
@@ -136,7 +136,8 @@ impl Fleet {
                 let environment = |name: &str| (name == "SECRET").then(|| MARK.to_owned());
                 let policy = Policy::read(&self.configuration, &environment).unwrap();
                 // A proxy that starts again rolls other dice.
-                let plugin = Plugin::new(policy, Box::new(Compact), crate::sim::world::signer(), self.made);
+                let plugin =
+                    Plugin::new(policy, Box::new(SoftwareCrypto), crate::sim::world::signer(), self.made);
                 let state = &mut self.proxies[proxy];
                 (state.plugin, state.has_secret, state.needs) = (Some(plugin), self.secret_rotated, true);
                 self.tick(proxy, now);
@@ -179,10 +180,10 @@ impl Fleet {
 
     /// Does what the plugin wants done, and sets its timer.
     fn work(&mut self, proxy: usize, now: Now) {
-        while let Some(effect) = self.proxies[proxy].plugin.as_mut().and_then(Plugin::poll) {
+        while let Some(effect) = self.proxies[proxy].plugin.as_mut().and_then(Plugin::next_effect) {
             match effect {
                 Effect::Log(..) => {}
-                Effect::Settle(_, step) => self.count(&step),
+                Effect::Resume(_, step) => self.count(&step),
                 Effect::Call(ticket, call) => {
                     let refused = self.secret_rotated && !self.proxies[proxy].has_secret;
                     let invalid_client = || Mode::json(401, &json!({ "error": "invalid_client" }));
@@ -204,8 +205,8 @@ impl Fleet {
         self.proxies[proxy].tick_at = at;
     }
 
-    fn count(&mut self, step: &Step) {
-        self.requests.refused += u64::from(matches!(step, Step::Answer(_)));
+    fn count(&mut self, step: &RequestOutcome) {
+        self.requests.refused += u64::from(matches!(step, RequestOutcome::Respond(_)));
     }
 
     fn add(&mut self, at: Duration, proxy: usize, what: What) {

@@ -4,7 +4,7 @@ use super::play::{NOW, Play, answer, json as good};
 use super::{folder, text};
 use crate::desk::run;
 use crate::sim::provider::Key;
-use m2m_auth::io::Reply;
+use m2m_auth::io::HttpReply;
 use m2m_auth_kit::key::{Alg, Key as PrivateKey};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -69,7 +69,7 @@ fn secret(name: &str) -> Option<String> {
     (name == "SECRET").then(|| "hush-hush".to_owned())
 }
 
-fn play(name: &str, provider: impl FnMut(&super::play::Asked) -> Reply + 'static) -> Play {
+fn play(name: &str, provider: impl FnMut(&super::play::Asked) -> HttpReply + 'static) -> Play {
     Play::new(&configuration(name), &secret, provider)
 }
 
@@ -88,7 +88,7 @@ fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-fn not_found() -> Reply {
+fn not_found() -> HttpReply {
     answer(404, &[], "")
 }
 
@@ -156,7 +156,7 @@ fn a_default_port_is_the_same_host() {
 }
 
 /// A provider of the issuer `https://idp.example.com` whose token endpoint answers so.
-fn tokens(reply: impl Fn() -> Reply + 'static) -> impl FnMut(&super::play::Asked) -> Reply + 'static {
+fn tokens(reply: impl Fn() -> HttpReply + 'static) -> impl FnMut(&super::play::Asked) -> HttpReply + 'static {
     move |asked| match asked.url.as_str() {
         OPENID => good(&metadata("https://idp.example.com")),
         TOKEN => reply(),
@@ -302,7 +302,7 @@ fn keys_tokens_and_introspection_may_be_on_three_hosts_behind_three_clusters() {
 }
 
 /// A provider that answers the first token request with 429 and `Retry-After: 3`.
-fn busy_at_first() -> impl FnMut(&super::play::Asked) -> Reply + 'static {
+fn busy_at_first() -> impl FnMut(&super::play::Asked) -> HttpReply + 'static {
     let mut count = 0;
     move |asked| match asked.url.as_str() {
         OPENID => good(&metadata("https://idp.example.com")),
@@ -353,7 +353,7 @@ fn an_id_token_that_was_asked_for_is_attached() {
     assert_eq!(play.ask("/", &[]).status, 503, "nobody asked for an ID token");
 }
 
-fn exchanges() -> impl FnMut(&super::play::Asked) -> Reply + 'static {
+fn exchanges() -> impl FnMut(&super::play::Asked) -> HttpReply + 'static {
     |_| {
         good(&json!({
             "access_token": "exchanged", "token_type": "Bearer", "expires_in": 300,

@@ -2,10 +2,10 @@
 
 use crate::sim::world::signer;
 use m2m_auth::edits::Edit;
-use m2m_auth::io::{Call, Head, Instant, Now, Reply, RequestId};
-use m2m_auth::plugin::{Effect, Plugin, Step};
+use m2m_auth::io::{HttpCall, HttpReply, Instant, MessageHead, Now, RequestId};
+use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
-use m2m_auth::signature::Compact;
+use m2m_auth::signature::SoftwareCrypto;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,10 +26,10 @@ pub(crate) struct Asked {
 /// A worker of this configuration, and its provider.
 pub(crate) struct Play {
     plugin: Plugin,
-    provider: Box<dyn FnMut(&Asked) -> Reply>,
+    provider: Box<dyn FnMut(&Asked) -> HttpReply>,
     now: Duration,
     next: u32,
-    ended: VecDeque<Step>,
+    ended: VecDeque<RequestOutcome>,
     pub(crate) asked: Vec<Asked>,
     pub(crate) logs: Vec<String>,
 }
@@ -61,11 +61,11 @@ impl Play {
     pub(crate) fn new(
         configuration: &Value,
         environment: &dyn Fn(&str) -> Option<String>,
-        provider: impl FnMut(&Asked) -> Reply + 'static,
+        provider: impl FnMut(&Asked) -> HttpReply + 'static,
     ) -> Self {
         let policy = Policy::read(configuration.to_string().as_bytes(), environment);
         let policy = policy.unwrap_or_else(|errors| panic!("{errors:?}"));
-        let plugin = Plugin::new(policy, Box::new(Compact), signer(), 1);
+        let plugin = Plugin::new(policy, Box::new(SoftwareCrypto), signer(), 1);
         let (asked, logs, ended) = (Vec::new(), Vec::new(), VecDeque::new());
         let provider = Box::new(provider);
         Self { plugin, provider, now: Duration::from_secs(1), next: 0, ended, asked, logs }
@@ -77,7 +77,7 @@ impl Play {
 
     /// A request, and what becomes of it.
     pub(crate) fn ask(&mut self, path: &str, headers: &[(&str, &str)]) -> End {
-        let head: Head = [(":method", "GET"), (":authority", "api.example.com"), (":path", path)]
+        let head: MessageHead = [(":method", "GET"), (":authority", "api.example.com"), (":path", path)]
             .into_iter()
             .chain(headers.iter().copied())
             .collect();
@@ -85,7 +85,7 @@ impl Play {
         let start = self.now;
         let mut step = self.plugin.request(RequestId(self.next), head, self.clock());
         self.drain();
-        while step == Step::Wait {
+        while step == RequestOutcome::Wait {
             if let Some(ended) = self.ended.pop_front() {
                 step = ended;
             } else {
@@ -94,9 +94,9 @@ impl Play {
         }
         let after = self.now - start;
         match step {
-            Step::Forward(edits) => End { status: 200, edits: edits.headers, after },
-            Step::Answer(response) => End { status: response.status, edits: Vec::new(), after },
-            Step::Wait => unreachable!(),
+            RequestOutcome::Forward(edits) => End { status: 200, edits: edits.headers, after },
+            RequestOutcome::Respond(response) => End { status: response.status, edits: Vec::new(), after },
+            RequestOutcome::Wait => unreachable!(),
         }
     }
 
@@ -117,10 +117,10 @@ impl Play {
     }
 
     fn drain(&mut self) {
-        while let Some(effect) = self.plugin.poll() {
+        while let Some(effect) = self.plugin.next_effect() {
             match effect {
                 Effect::Log(_, line) => self.logs.push(line),
-                Effect::Settle(_, step) => self.ended.push_back(step),
+                Effect::Resume(_, step) => self.ended.push_back(step),
                 Effect::Call(ticket, call) => {
                     self.now += Duration::from_millis(10);
                     let asked = asked(&call, self.now);
@@ -144,7 +144,7 @@ impl Play {
     }
 }
 
-fn asked(call: &Call, at: Duration) -> Asked {
+fn asked(call: &HttpCall, at: Duration) -> Asked {
     let endpoint = &call.endpoint;
     let accept = call.headers.iter().find(|(name, _)| *name == "accept");
     Asked {
@@ -157,12 +157,12 @@ fn asked(call: &Call, at: Duration) -> Asked {
 }
 
 /// An answer of the provider.
-pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
-    let head: Head = headers.iter().copied().collect();
-    Reply { status: Some(status), head, body: Some(body.as_bytes().to_vec()), ..Reply::default() }
+pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> HttpReply {
+    let head: MessageHead = headers.iter().copied().collect();
+    HttpReply { status: Some(status), head, body: Some(body.as_bytes().to_vec()), ..HttpReply::default() }
 }
 
 /// An answer with this document.
-pub(crate) fn json(document: &Value) -> Reply {
+pub(crate) fn json(document: &Value) -> HttpReply {
     answer(200, &[], &document.to_string())
 }

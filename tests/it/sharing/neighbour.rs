@@ -2,7 +2,7 @@
 
 use m2m_auth::policy::Policy;
 use m2m_auth::share::Record;
-use m2m_auth::store::{Store, Want};
+use m2m_auth::store::{FetchKey, Store};
 use m2m_auth_kit::envoy::Wasm;
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::Mint;
@@ -24,7 +24,7 @@ impl Neighbour {
     pub(super) fn plants_its_key(victim: &Value) -> Self {
         let policy = Policy::read(victim.to_string().as_bytes(), &|_| None).unwrap();
         let store = Store::new(Rc::new(policy));
-        let name = store.records().find(|(want, _)| matches!(want, Want::Keys(_))).unwrap().1.to_owned();
+        let name = store.records().find(|(want, _)| matches!(want, FetchKey::Keys(_))).unwrap().1.to_owned();
         let key = Key::new(Alg::Rs256);
         let body = json!({ "keys": [key.jwk()] }).to_string().into_bytes();
         let record = Record { body, ..Record::default() }.encode();

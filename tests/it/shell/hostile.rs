@@ -147,15 +147,15 @@ fn a_header_map_that_lies_about_its_lengths_is_refused() {
 fn no_garbage_for_a_header_map_gets_a_request_through() {
     let vm = guarded();
     let whole = pairs::write(&with_header("authorization", "Bearer x.y.z"));
-    let mut dice = m2m_auth::io::Dice::new(20_260_727);
+    let mut dice = m2m_auth::io::Rng::new(20_260_727);
     for _ in 0..5000 {
         let mut bytes = whole.clone();
-        for _ in 0..=dice.roll() % 8 {
-            let place = dice.roll() as usize % bytes.len();
-            bytes[place] = dice.roll() as u8;
+        for _ in 0..=dice.next_u64() % 8 {
+            let place = dice.next_u64() as usize % bytes.len();
+            bytes[place] = dice.next_u64() as u8;
         }
-        if dice.roll().is_multiple_of(4) {
-            bytes.truncate(dice.roll() as usize % bytes.len());
+        if dice.next_u64().is_multiple_of(4) {
+            bytes.truncate(dice.next_u64() as usize % bytes.len());
         }
         let request = vm.request_in_bytes(plain(), bytes);
         assert!(matches!(request.outcome().0, 400 | 401 | 503), "{:?}", request.outcome());

@@ -2,11 +2,11 @@
 
 use crate::sim::workers::Shared;
 use crate::sim::world::signer;
-use m2m_auth::io::{Head, Instant, Now, Reply, RequestId};
-use m2m_auth::plugin::{Effect, Plugin, Step};
+use m2m_auth::io::{HttpReply, Instant, MessageHead, Now, RequestId};
+use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
-use m2m_auth::share::Board;
-use m2m_auth::signature::Compact;
+use m2m_auth::share::SharedStore;
+use m2m_auth::signature::SoftwareCrypto;
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::{Mint, dpop_proof};
 use serde_json::{Value, json};
@@ -59,8 +59,8 @@ impl Scene {
         self.worker_at(Box::new(self.board.clone()), seed)
     }
 
-    fn worker_at(&self, board: Box<dyn Board>, seed: u64) -> Plugin {
-        Plugin::sharing(self.policy(), Box::new(Compact), signer(), board, seed)
+    fn worker_at(&self, board: Box<dyn SharedStore>, seed: u64) -> Plugin {
+        Plugin::sharing(self.policy(), Box::new(SoftwareCrypto), signer(), board, seed)
     }
 
     fn token(&self) -> String {
@@ -71,7 +71,7 @@ impl Scene {
     }
 
     /// A request with a new proof, made at that second.
-    fn request(&self, second: u64) -> Head {
+    fn request(&self, second: u64) -> MessageHead {
         let token = self.token();
         let proof = dpop_proof(&self.caller, "GET", URL, Some(&token)).claim("iat", START + second);
         [
@@ -92,18 +92,18 @@ fn at(second: u64) -> Now {
 }
 
 /// `passed`, `waits`, or the status and the reason.
-fn told(step: &Step) -> String {
+fn told(step: &RequestOutcome) -> String {
     match step {
-        Step::Forward(_) => "passed".to_owned(),
-        Step::Wait => "waits".to_owned(),
-        Step::Answer(response) => {
+        RequestOutcome::Forward(_) => "passed".to_owned(),
+        RequestOutcome::Wait => "waits".to_owned(),
+        RequestOutcome::Respond(response) => {
             let body: Value = serde_json::from_str(&response.body).unwrap();
             format!("{} {}", response.status, body["reason"].as_str().unwrap())
         }
     }
 }
 
-fn ask(plugin: &mut Plugin, head: &Head, second: u64) -> String {
+fn ask(plugin: &mut Plugin, head: &MessageHead, second: u64) -> String {
     told(&plugin.request(RequestId(7), head.clone(), at(second)))
 }
 
@@ -136,16 +136,16 @@ fn a_request_that_has_to_wait_uses_its_proof_once_and_keeps_it() {
     assert_eq!(ask(&mut worker, &request, 0), "401 proof_replayed", "the first one has it");
     worker.tick(at(1));
     let mut tickets = Vec::new();
-    while let Some(effect) = worker.poll() {
+    while let Some(effect) = worker.next_effect() {
         if let Effect::Call(ticket, _) = effect {
             tickets.push(ticket);
         }
     }
     let body = json!({ "access_token": "t", "token_type": "Bearer", "expires_in": 60 }).to_string();
-    let answer = Reply { status: Some(200), body: Some(body.into_bytes()), ..Reply::default() };
+    let answer = HttpReply { status: Some(200), body: Some(body.into_bytes()), ..HttpReply::default() };
     worker.reply(tickets.pop().unwrap(), &answer, at(2));
-    let settled = std::iter::from_fn(|| worker.poll()).find_map(|effect| match effect {
-        Effect::Settle(_, step) => Some(told(&step)),
+    let settled = std::iter::from_fn(|| worker.next_effect()).find_map(|effect| match effect {
+        Effect::Resume(_, step) => Some(told(&step)),
         _ => None,
     });
     assert_eq!(settled.as_deref(), Some("passed"));
@@ -265,7 +265,7 @@ fn no_more_proofs_are_remembered_than_there_is_room_for_and_what_cannot_be_is_no
 /// A board on which somebody else is always faster.
 struct Contended(Shared);
 
-impl Board for Contended {
+impl SharedStore for Contended {
     fn read(&self, name: &str) -> Option<(Vec<u8>, u32)> {
         self.0.read(name)
     }
@@ -288,7 +288,7 @@ fn of_a_token_that_is_not_good_the_proof_is_not_used_up() {
     let mut worker = scene.worker(1);
     let request = scene.request(0);
     assert_eq!(ask(&mut worker, &request, 200_000), "401 expired");
-    let wrong: Head = request
+    let wrong: MessageHead = request
         .iter()
         .map(|(name, value)| (name, if name == b":method" { b"POST" } else { value }))
         .collect();
@@ -304,7 +304,7 @@ fn what_a_rule_in_trial_sees_is_told_and_passes() {
     let mut worker = scene.worker(1);
     let request = scene.request(0);
     assert_eq!([0, 0].map(|second| ask(&mut worker, &request, second)), ["passed", "passed"]);
-    let told = std::iter::from_fn(|| worker.poll()).any(|effect| match effect {
+    let told = std::iter::from_fn(|| worker.next_effect()).any(|effect| match effect {
         Effect::Log(_, line) => line.contains("proof_replayed"),
         _ => false,
     });

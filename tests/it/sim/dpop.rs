@@ -3,11 +3,11 @@
 use crate::sim::provider::{Endpoint, Mode};
 use crate::sim::world::{Get, World, both, get, items, millis, outbound, secs, signer, without_discovery};
 use m2m_auth::assertion::Signer;
-use m2m_auth::dpop::Key;
-use m2m_auth::edits::Sent;
-use m2m_auth::io::Head;
+use m2m_auth::dpop::ProofKey;
+use m2m_auth::edits::AttachedToken;
+use m2m_auth::io::MessageHead;
 use m2m_auth::jwk::Algorithm;
-use m2m_auth::signature::Compact;
+use m2m_auth::signature::SoftwareCrypto;
 use m2m_auth_kit::token::{decode, verifies_by_jwk};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -32,16 +32,16 @@ fn pay() -> Get {
 }
 
 /// The claims of the proof that goes with a request; it verifies, and it is the only one.
-fn proof_of(world: &mut World, get: &Get) -> (Value, Sent) {
+fn proof_of(world: &mut World, get: &Get) -> (Value, AttachedToken) {
     let outcome = world.ask(get);
     assert!(outcome.set("authorization").unwrap().starts_with("DPoP "));
     let proof = outcome.set("dpop").unwrap();
     let (header, claims) = decode(&proof);
     assert!(verifies_by_jwk(&proof, &header["jwk"]));
-    (claims, outcome.edits().sent.clone().unwrap())
+    (claims, outcome.edits().attached_token.clone().unwrap())
 }
 
-fn answer(status: &str, headers: &[(&str, &str)]) -> Head {
+fn answer(status: &str, headers: &[(&str, &str)]) -> MessageHead {
     [(":status", status)].iter().chain(headers).copied().collect()
 }
 
@@ -146,7 +146,7 @@ fn a_token_that_is_not_bound_is_not_sent() {
 
 #[test]
 fn without_a_key_nothing_is_asked_for_and_the_operator_is_told() {
-    let mut world = World::signing(&bound(), Signer::new(Box::new(Compact), [7; 32]));
+    let mut world = World::signing(&bound(), Signer::new(Box::new(SoftwareCrypto), [7; 32]));
     assert_eq!(world.ask(&pay()).status(), 503);
     world.pass(secs(60));
     assert_eq!(world.provider.count(Endpoint::Tokens), 0);
@@ -253,12 +253,12 @@ fn a_proof_claims_the_origin_of_the_rule_or_of_the_request_and_else_there_is_non
 #[test]
 fn a_key_that_nobody_signs_with_stops_every_request_and_sends_none_without_a_proof() {
     // P-256 is the host's to sign with, and this one does not.
-    let unsigning = signer().proving(Key::of(&[7; 32], Algorithm::Es256).map(Rc::new));
+    let unsigning = signer().with_proof_key(ProofKey::from_seed(&[7; 32], Algorithm::Es256).map(Rc::new));
     let mut configuration = bound();
     configuration["outbound"]["rules"][0]["unavailable"] = json!("danger_pass");
     let mut world = World::signing(&configuration, unsigning);
     let outcome = world.ask(&pay());
-    assert_eq!(outcome.edits().sent, None);
+    assert_eq!(outcome.edits().attached_token, None);
     assert_eq!(world.provider.count(Endpoint::Tokens), 0, "no token was asked for");
 }
 

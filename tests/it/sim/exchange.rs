@@ -343,11 +343,11 @@ fn an_exchanged_token_that_the_service_refuses_is_replaced() {
     let token = caller(&mut world, 300);
     let first = world.ask(&on_behalf_of(&token));
     world.pass(secs(2));
-    world.upstream_refuses(first.edits().sent.as_ref().unwrap());
+    world.upstream_refuses(first.edits().attached_token.as_ref().unwrap());
     let second = world.ask(&on_behalf_of(&token));
     assert_ne!(first.set("authorization"), second.set("authorization"));
     assert_eq!(world.provider.subjects, [token.as_str(), token.as_str()]);
-    world.upstream_refuses(first.edits().sent.as_ref().unwrap());
+    world.upstream_refuses(first.edits().attached_token.as_ref().unwrap());
     assert!(world.ask(&on_behalf_of(&token)).passed(), "an old one's refusal means nothing");
 }
 

@@ -190,7 +190,7 @@ fn of_a_request_that_was_spared_no_caller_is_told_and_of_an_admitted_one_nothing
     let good = world.token();
     let state = |world: &mut World, path: &str, token: &str| {
         let outcome = world.ask(&get(path).bearer(token));
-        let state = outcome.edits().state.clone();
+        let state = outcome.edits().filter_state.clone();
         state
             .into_iter()
             .map(|(name, value)| format!("{}={value}", name.trim_start_matches("m2m_auth.")))
@@ -243,7 +243,7 @@ fn a_request_that_was_spared_and_then_waits_for_its_own_token_is_told_of_once() 
     world.provider.tokens = Mode::Late(secs(1));
     let outcome = world.ask(&pay());
     assert_eq!(outcome.status(), 200);
-    assert!(!outcome.at_once() && outcome.edits().sent.is_some());
+    assert!(!outcome.at_once() && outcome.edits().attached_token.is_some());
     assert_eq!(world.counters()["m2m_auth_dry_run.rule.pay.decision.no_token"], 1);
     assert_eq!(world.logs.iter().filter(|line| line.contains("would_refuse")).count(), 1);
 }

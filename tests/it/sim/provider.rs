@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ed25519_compact::{KeyPair, Seed};
-use m2m_auth::io::{Call, Head, Reply};
+use m2m_auth::io::{HttpCall, HttpReply, MessageHead};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -102,7 +102,7 @@ impl Mode {
 
 /// What becomes of a call.
 pub(crate) enum Answer {
-    After(Duration, Reply),
+    After(Duration, HttpReply),
     Never,
     Refused,
 }
@@ -229,7 +229,7 @@ impl Provider {
     }
 
     /// The answer, as things stand when the call is made; it arrives later.
-    pub(crate) fn answer(&mut self, call: &Call, now: Duration) -> Answer {
+    pub(crate) fn answer(&mut self, call: &HttpCall, now: Duration) -> Answer {
         assert_eq!(
             (call.endpoint.cluster.as_str(), call.endpoint.authority.as_str()),
             ("idp", "idp.example")
@@ -275,7 +275,7 @@ impl Provider {
             Mode::NoCluster => return Answer::Refused,
             Mode::Late(latency) => return Answer::After(latency, self.right(call, endpoint, now)),
             Mode::Resets => {
-                Reply { note: "the connection ended before the answer".into(), ..Reply::default() }
+                HttpReply { detail: "the connection ended before the answer".into(), ..HttpReply::default() }
             }
             Mode::Says { status, headers, body } => reply(status, &headers, body),
             Mode::Takes(secret) if self.shown.last().is_none_or(|shown| shown != secret) => {
@@ -308,7 +308,7 @@ impl Provider {
         self.nonce.is_some_and(|nonce| said != Some(json!(nonce)))
     }
 
-    fn right(&mut self, call: &Call, endpoint: Endpoint, now: Duration) -> Reply {
+    fn right(&mut self, call: &HttpCall, endpoint: Endpoint, now: Duration) -> HttpReply {
         let body = match endpoint {
             Endpoint::OpenId | Endpoint::Rfc8414 => {
                 let mut document = self.endpoints.clone();
@@ -339,7 +339,7 @@ impl Provider {
 }
 
 impl Provider {
-    fn key_set(&mut self, call: &Call) -> Reply {
+    fn key_set(&mut self, call: &HttpCall) -> HttpReply {
         let body = json!({ "keys": self.published.iter().map(Key::jwk).collect::<Vec<_>>() }).to_string();
         let kids: Vec<&str> = self.published.iter().map(|key| key.kid.as_str()).collect();
         let etag = format!("\"{}\"", kids.join("+"));
@@ -357,7 +357,7 @@ impl Provider {
 }
 
 /// The secret or the assertion of a token request; empty when there is neither.
-fn proof(call: &Call) -> String {
+fn proof(call: &HttpCall) -> String {
     let basic = call.headers.iter().find(|(name, _)| *name == "authorization");
     if let Some((_, value)) = basic {
         let pair = STANDARD.decode(value.strip_prefix("Basic ").unwrap()).unwrap();
@@ -370,17 +370,17 @@ fn proof(call: &Call) -> String {
 }
 
 /// A parameter of a token request, as it stands there.
-fn parameter(call: &Call, name: &str) -> Option<String> {
+fn parameter(call: &HttpCall, name: &str) -> Option<String> {
     let body = String::from_utf8(call.body.clone()).unwrap();
     let mut pairs = body.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find(|(own, _)| *own == name).map(|(_, value)| value.to_owned())
 }
 
-fn reply_of(status: u16, body: &str) -> Reply {
+fn reply_of(status: u16, body: &str) -> HttpReply {
     reply(status, &[], body.to_owned())
 }
 
-fn reply(status: u16, headers: &[(&'static str, String)], body: String) -> Reply {
-    let head: Head = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Reply { status: Some(status), head, body: Some(body.into_bytes()), ..Reply::default() }
+fn reply(status: u16, headers: &[(&'static str, String)], body: String) -> HttpReply {
+    let head: MessageHead = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    HttpReply { status: Some(status), head, body: Some(body.into_bytes()), ..HttpReply::default() }
 }

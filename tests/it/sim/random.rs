@@ -2,7 +2,7 @@
 
 use crate::sim::provider::{Key, Mode, made_up};
 use crate::sim::world::{World, both, get, items, millis, pay, secs, without_discovery};
-use m2m_auth::io::Dice;
+use m2m_auth::io::Rng;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ const STEPS: usize = 600;
 
 struct History {
     world: World,
-    dice: Dice,
+    dice: Rng,
     next_key: u8,
     kept: Vec<String>,
 }
 
 impl History {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
+        let mut dice = Rng::new(seed);
         let mut configuration = both();
-        if dice.roll().is_multiple_of(2) {
+        if dice.next_u64().is_multiple_of(2) {
             configuration = without_discovery(configuration);
         }
         configuration["issuers"]["idp"]["max_stale"] = ["5m", "20m", "24h"][index(&mut dice, 3)].into();
@@ -35,7 +35,7 @@ impl History {
     }
 
     fn span(&mut self, most: Duration) -> Duration {
-        self.dice.up_to(most)
+        self.dice.duration_up_to(most)
     }
 
     fn step(&mut self) {
@@ -154,7 +154,7 @@ impl History {
             .world
             .outcomes()
             .filter(|outcome| outcome.status() == 200)
-            .filter_map(|outcome| outcome.edits().sent.clone());
+            .filter_map(|outcome| outcome.edits().attached_token.clone());
         if let Some(sent) = sent.last() {
             self.world.upstream_refuses(&sent);
         }
@@ -169,13 +169,13 @@ impl History {
         let get = items(&self.world.token());
         assert_eq!(self.world.ask(&get).status(), 200, "an inbound request after all is well again");
         let outcome = self.world.ask(&pay());
-        assert!(outcome.edits().sent.is_some(), "an outbound one");
+        assert!(outcome.edits().attached_token.is_some(), "an outbound one");
         assert_eq!(self.world.waiting().len(), 0);
     }
 }
 
-fn index(dice: &mut Dice, sides: usize) -> usize {
-    usize::try_from(dice.roll() % u64::try_from(sides).unwrap()).unwrap()
+fn index(dice: &mut Rng, sides: usize) -> usize {
+    usize::try_from(dice.next_u64() % u64::try_from(sides).unwrap()).unwrap()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::sim::provider::{Endpoint, Mode};
 use crate::sim::world::{Get, Outcome, World, get, items, millis, outbound, secs, without_discovery};
 use m2m_auth::policy::CredentialId;
-use m2m_auth::store::Want;
+use m2m_auth::store::FetchKey;
 use serde_json::{Value, json};
 
 const API: &str = "outbound|443||api.example.com";
@@ -35,8 +35,8 @@ fn unheard() -> Value {
 
 /// Credentials stand in the order of their names.
 fn whose(outcome: &Outcome) -> Option<&'static str> {
-    let sent = outcome.edits().sent.as_ref()?;
-    let Want::Token(CredentialId(place)) = sent.want else { return None };
+    let sent = outcome.edits().attached_token.as_ref()?;
+    let FetchKey::Token(CredentialId(place)) = sent.fetch_key else { return None };
     Some(["inventory", "order", "spare"][place])
 }
 
@@ -145,7 +145,7 @@ fn a_token_that_a_route_names_is_attached_as_the_rule_for_routes_says() {
     world.pass(secs(1));
     let outcome = world.ask(&pay().naming("order").bearer("own"));
     let token = outcome.set("x-service-token").unwrap();
-    assert!(token.starts_with("Token ") && outcome.edits().sent.is_some(), "{token}");
+    assert!(token.starts_with("Token ") && outcome.edits().attached_token.is_some(), "{token}");
     assert_eq!((outcome.set("authorization"), outcome.set("x-token")), (None, None));
     let kept = world.ask(&pay().naming("order").header("x-service-token", "own"));
     assert!(kept.passed() && kept.edits().headers.is_empty());

@@ -2,7 +2,7 @@
 
 use crate::sim::provider::Endpoint;
 use crate::sim::world::{Get, World, get, millis, outbound, secs, without_discovery};
-use m2m_auth::edits::Sent;
+use m2m_auth::edits::AttachedToken;
 use serde_json::{Value, json};
 
 /// Every request gets the token of one credential.
@@ -16,8 +16,8 @@ fn to(host: &str) -> Get {
     get("/public").host(host)
 }
 
-fn sent(world: &mut World, request: &Get) -> Sent {
-    world.ask(request).edits().sent.clone().unwrap()
+fn sent(world: &mut World, request: &Get) -> AttachedToken {
+    world.ask(request).edits().attached_token.clone().unwrap()
 }
 
 /// A world at 20 s, in which the provider takes three seconds, and the service has just refused the token.
@@ -43,7 +43,7 @@ fn a_service_that_refuses_a_token_holds_its_own_requests_alone_and_for_a_second_
     world.pass(millis(950));
     for id in [held, upper] {
         let outcome = world.outcome(id);
-        assert_eq!(outcome.edits().sent.as_ref().unwrap().serial, old, "{outcome:?}");
+        assert_eq!(outcome.edits().attached_token.as_ref().unwrap().serial, old, "{outcome:?}");
         assert!(outcome.waited() <= millis(1002), "{outcome:?}");
     }
     assert!(world.ask(&to("payment")).passed(), "the token has not ended, and its time is up");

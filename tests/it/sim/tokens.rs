@@ -24,7 +24,7 @@ fn the_token_is_attached_as_the_rule_says_and_with_it_which_one_it_is() {
     let mut world = World::warm(&config());
     let outcome = world.ask(&pay().bearer("a-token-of-the-caller"));
     assert_eq!(outcome.set("authorization"), Some(format!("Bearer {}", world.provider.issued[0].token)));
-    assert!(outcome.edits().sent.is_some());
+    assert!(outcome.edits().attached_token.is_some());
     let mut configuration = config();
     configuration["outbound"]["rules"][0]["header"] = json!("x-token");
     let mut world = World::warm(&configuration);
@@ -348,7 +348,7 @@ fn an_upstreams_401_renews_the_token_at_once_and_then_every_ten_seconds_at_most_
     let mut world = World::warm(&config());
     world.run_until(secs(20));
     while world.now < secs(80) {
-        let sent = world.ask(&pay()).edits().sent.clone().unwrap();
+        let sent = world.ask(&pay()).edits().attached_token.clone().unwrap();
         world.upstream_refuses(&sent);
         world.pass(millis(100));
     }
@@ -362,18 +362,18 @@ fn an_upstreams_401_renews_the_token_at_once_and_then_every_ten_seconds_at_most_
 fn a_token_that_is_refused_in_its_first_second_is_waited_for_too() {
     let mut world = World::new(&config());
     world.pass(millis(200));
-    let sent = world.ask(&pay()).edits().sent.clone().unwrap();
+    let sent = world.ask(&pay()).edits().attached_token.clone().unwrap();
     world.upstream_refuses(&sent);
     let id = world.send(&pay());
     world.pass(secs(2));
-    assert_eq!(world.outcome(id).edits().sent.clone().unwrap().serial, sent.serial + 1);
+    assert_eq!(world.outcome(id).edits().attached_token.clone().unwrap().serial, sent.serial + 1);
 }
 
 #[test]
 fn an_upstreams_401_to_an_old_token_costs_the_new_one_nothing() {
     let mut world = World::warm(&config());
     world.run_until(secs(20));
-    let old = world.ask(&pay()).edits().sent.clone().unwrap();
+    let old = world.ask(&pay()).edits().attached_token.clone().unwrap();
     world.upstream_refuses(&old);
     world.pass(secs(1));
     assert_eq!(world.provider.count(Endpoint::Tokens), 2);
@@ -389,7 +389,7 @@ fn a_doubted_token_stays_in_use_while_its_renewal_fails() {
     let mut world = World::warm(&config());
     world.run_until(secs(20));
     world.provider.tokens = Mode::status(500);
-    let sent = world.ask(&pay()).edits().sent.clone().unwrap();
+    let sent = world.ask(&pay()).edits().attached_token.clone().unwrap();
     world.upstream_refuses(&sent);
     // One attempt is waited for, a failed one is not.
     world.pass(secs(6));

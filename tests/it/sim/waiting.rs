@@ -57,7 +57,7 @@ fn a_request_that_needs_two_things_waits_for_both_within_one_bound() {
     let get = items(&world.token()).host("payment");
     let outcome = world.ask(&get);
     assert_eq!(outcome.status(), 200, "{outcome:?}");
-    assert!(outcome.edits().sent.is_some());
+    assert!(outcome.edits().attached_token.is_some());
     let mut world = World::new(&without_discovery(both()));
     world.provider.keys = Mode::Late(secs(4));
     world.provider.tokens = Mode::Silent;
@@ -131,9 +131,9 @@ fn unavailable_danger_pass_forwards_without_a_token_and_without_the_clients_own(
     let outcome = world.ask(&own);
     assert!(outcome.passed());
     assert_eq!(format!("{:?}", outcome.edits().headers), "[remove authorization]");
-    assert!(outcome.edits().sent.is_none());
+    assert!(outcome.edits().attached_token.is_none());
     world.pass(secs(1));
-    assert!(world.ask(&own).edits().sent.is_some());
+    assert!(world.ask(&own).edits().attached_token.is_some());
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn existing_keep_leaves_the_clients_own_header_and_needs_no_token() {
     assert_eq!(world.ask(&pay()).status(), 503);
     world.provider.all(&Mode::Works);
     world.pass(secs(40));
-    assert!(world.ask(&pay()).edits().sent.is_some());
+    assert!(world.ask(&pay()).edits().attached_token.is_some());
 }
 
 #[test]

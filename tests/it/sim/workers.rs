@@ -2,15 +2,15 @@
 
 use crate::sim::provider;
 use crate::sim::world::{inbound, signer, without_discovery};
-use m2m_auth::dpop::Key;
+use m2m_auth::dpop::ProofKey;
 use m2m_auth::edits::Edit;
-use m2m_auth::io::{Call, Head, Instant, Now, Reply, RequestId};
+use m2m_auth::io::{HttpCall, HttpReply, Instant, MessageHead, Now, RequestId};
 use m2m_auth::jwk::Algorithm;
-use m2m_auth::plugin::{Effect, Plugin, Step};
+use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
-use m2m_auth::share::Board;
-use m2m_auth::signature::Compact;
-use m2m_auth::store::Ticket;
+use m2m_auth::share::SharedStore;
+use m2m_auth::signature::SoftwareCrypto;
+use m2m_auth::store::FetchId;
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ impl Shared {
     }
 }
 
-impl Board for Shared {
+impl SharedStore for Shared {
     fn read(&self, name: &str) -> Option<(Vec<u8>, u32)> {
         self.0.borrow().get(name).cloned()
     }
@@ -56,7 +56,7 @@ impl Board for Shared {
 /// One worker, and what it asks for.
 struct Worker {
     plugin: Plugin,
-    calls: Vec<(Ticket, Call)>,
+    calls: Vec<(FetchId, HttpCall)>,
     /// Statuses of settled requests; 200 is forwarded.
     settled: Vec<u16>,
 }
@@ -86,9 +86,9 @@ fn policy_with(change: impl FnOnce(&mut Value)) -> Policy {
     Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap()
 }
 
-fn answer(status: u16, token: &str) -> Reply {
+fn answer(status: u16, token: &str) -> HttpReply {
     let body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": 60 }).to_string();
-    Reply { status: Some(status), body: Some(body.into_bytes()), ..Reply::default() }
+    HttpReply { status: Some(status), body: Some(body.into_bytes()), ..HttpReply::default() }
 }
 
 impl Process {
@@ -99,7 +99,13 @@ impl Process {
     fn with(workers: u64, policy: impl Fn() -> Policy) -> Self {
         let board = Shared::default();
         let worker = |seed| Worker {
-            plugin: Plugin::sharing(policy(), Box::new(Compact), signer(), Box::new(board.clone()), seed),
+            plugin: Plugin::sharing(
+                policy(),
+                Box::new(SoftwareCrypto),
+                signer(),
+                Box::new(board.clone()),
+                seed,
+            ),
             calls: Vec::new(),
             settled: Vec::new(),
         };
@@ -151,7 +157,7 @@ impl Process {
         self.workers.iter().position(|worker| !worker.calls.is_empty()).unwrap()
     }
 
-    fn answer(&mut self, reply: &Reply) {
+    fn answer(&mut self, reply: &HttpReply) {
         let (caller, now) = (self.caller(), self.clock());
         let worker = &mut self.workers[caller];
         let (ticket, _) = worker.calls.remove(0);
@@ -159,13 +165,13 @@ impl Process {
         worker.drain();
     }
 
-    fn request(&mut self, worker: usize, id: u32) -> Step {
+    fn request(&mut self, worker: usize, id: u32) -> RequestOutcome {
         self.request_with(worker, id, &[])
     }
 
-    fn request_with(&mut self, worker: usize, id: u32, more: &[(&str, &str)]) -> Step {
+    fn request_with(&mut self, worker: usize, id: u32, more: &[(&str, &str)]) -> RequestOutcome {
         let pseudo = [(":method", "GET"), (":path", "/"), (":authority", "svc")];
-        let head: Head = pseudo.iter().chain(more).copied().collect();
+        let head: MessageHead = pseudo.iter().chain(more).copied().collect();
         let now = self.clock();
         self.workers[worker].plugin.request(RequestId(id), head, now)
     }
@@ -175,7 +181,7 @@ impl Process {
     /// What a worker has counted under this name.
     fn counted(&mut self, worker: usize, name: &str) -> u64 {
         let mut found = 0;
-        self.workers[worker].plugin.stats().report(|_, counter, sum| {
+        self.workers[worker].plugin.metrics().report(|_, counter, sum| {
             found += if counter.to_string() == name { sum } else { 0 };
         });
         found
@@ -184,12 +190,12 @@ impl Process {
 
 impl Worker {
     fn drain(&mut self) {
-        while let Some(effect) = self.plugin.poll() {
+        while let Some(effect) = self.plugin.next_effect() {
             match effect {
                 Effect::Call(ticket, call) => self.calls.push((ticket, call)),
-                Effect::Settle(_, Step::Forward(_)) => self.settled.push(200),
-                Effect::Settle(_, Step::Answer(response)) => self.settled.push(response.status),
-                Effect::Settle(_, Step::Wait) => panic!("settled means settled"),
+                Effect::Resume(_, RequestOutcome::Forward(_)) => self.settled.push(200),
+                Effect::Resume(_, RequestOutcome::Respond(response)) => self.settled.push(response.status),
+                Effect::Resume(_, RequestOutcome::Wait) => panic!("settled means settled"),
                 Effect::Log(..) => {}
             }
         }
@@ -202,7 +208,7 @@ fn one_worker_fetches_and_those_who_wait_have_it_a_few_milliseconds_later() {
     process.pass(Duration::from_millis(2));
     assert_eq!(process.calls(), 1, "nine workers, one fetch");
     for worker in 0..9 {
-        assert_eq!(process.request(worker, 1), Step::Wait);
+        assert_eq!(process.request(worker, 1), RequestOutcome::Wait);
     }
     process.pass(Duration::from_millis(50));
     assert_eq!(process.calls(), 1);
@@ -223,7 +229,7 @@ fn a_worker_that_dies_while_it_fetches_is_replaced_when_a_fetch_would_have_ended
     process.pass(Duration::from_millis(2));
     let dead = process.caller();
     process.workers.remove(dead);
-    assert_eq!(process.request(0, 1), Step::Wait);
+    assert_eq!(process.request(0, 1), RequestOutcome::Wait);
     process.pass(TIMEOUT);
     assert_eq!(process.calls(), 0, "it might still be fetching");
     process.pass(Duration::from_millis(1100));
@@ -239,7 +245,7 @@ fn a_worker_that_is_dismissed_leaves_its_fetch_to_another_at_once() {
     process.pass(Duration::from_millis(2));
     let (leaving, now) = (process.caller(), process.clock());
     let mut worker = process.workers.remove(leaving);
-    worker.plugin.dismiss(now);
+    worker.plugin.drain(now);
     process.pass(Duration::from_millis(1100));
     assert_eq!(process.calls(), 1);
 }
@@ -264,7 +270,7 @@ fn workers_back_off_together() {
     for worker in 0..4 {
         assert_eq!(
             process.request(worker, 1),
-            Step::Wait,
+            RequestOutcome::Wait,
             "all know that the next attempt is less than 30 s away"
         );
     }
@@ -282,7 +288,7 @@ fn what_somebody_else_scribbles_on_the_board_costs_a_fetch_and_nothing_else() {
     for bytes in garbage {
         let mut process = Process::of(0);
         let worker = Worker {
-            plugin: Plugin::sharing(policy(), Box::new(Compact), signer(), Box::new(board.clone()), 7),
+            plugin: Plugin::sharing(policy(), Box::new(SoftwareCrypto), signer(), Box::new(board.clone()), 7),
             calls: Vec::new(),
             settled: Vec::new(),
         };
@@ -293,7 +299,7 @@ fn what_somebody_else_scribbles_on_the_board_costs_a_fetch_and_nothing_else() {
         process.pass(Duration::from_secs(1));
         assert_eq!(process.calls(), 1, "{bytes:?}");
         process.answer(&answer(200, "t2"));
-        assert!(matches!(process.request(0, 1), Step::Forward(_)));
+        assert!(matches!(process.request(0, 1), RequestOutcome::Forward(_)));
         let unsound = process.counted(0, "m2m_auth_limit.reached.shared_record");
         assert_eq!(unsound, 1, "{bytes:?}");
     }
@@ -301,7 +307,9 @@ fn what_somebody_else_scribbles_on_the_board_costs_a_fetch_and_nothing_else() {
 
 /// The token that a worker attaches.
 fn attached(process: &mut Process, worker: usize) -> String {
-    let Step::Forward(edits) = process.request(worker, 1) else { panic!("worker {worker} has no token") };
+    let RequestOutcome::Forward(edits) = process.request(worker, 1) else {
+        panic!("worker {worker} has no token")
+    };
     let token = edits.headers.iter().find_map(|edit| match edit {
         Edit::Set(_, value) => String::from_utf8(value.clone()).ok(),
         Edit::Remove(_) => None,
@@ -325,7 +333,7 @@ fn an_older_record_that_is_put_back_is_news_to_nobody_and_a_new_worker_renews_it
     process.pass(Duration::from_secs(3));
     assert_eq!((attached(&mut process, 0).as_str(), process.calls()), ("Bearer t2", 0));
     let board = Box::new(process.board.clone());
-    let plugin = Plugin::sharing(policy(), Box::new(Compact), signer(), board, 7);
+    let plugin = Plugin::sharing(policy(), Box::new(SoftwareCrypto), signer(), board, 7);
     process.workers.push(Worker { plugin, calls: Vec::new(), settled: Vec::new() });
     process.pass(Duration::from_millis(10));
     assert_eq!(process.caller(), 1, "it is due by its own time");
@@ -340,15 +348,15 @@ fn a_token_that_was_refused_is_not_used_again_because_another_worker_begins_to_f
     process.answer(&answer(200, "t1"));
     process.pass(Duration::from_secs(3));
     for worker in 0..2 {
-        let Step::Forward(edits) = process.request(worker, 1) else { panic!("a token is there") };
+        let RequestOutcome::Forward(edits) = process.request(worker, 1) else { panic!("a token is there") };
         let now = process.clock();
-        process.workers[worker].plugin.refused_upstream(edits.sent.as_ref().unwrap(), now);
+        process.workers[worker].plugin.on_token_rejected(edits.attached_token.as_ref().unwrap(), now);
     }
     // One of them has taken the seat, and the other has seen it.
     process.pass(Duration::from_millis(20));
     assert_eq!(process.calls(), 1);
     for worker in 0..2 {
-        assert_eq!(process.request(worker, 2), Step::Wait, "worker {worker}");
+        assert_eq!(process.request(worker, 2), RequestOutcome::Wait, "worker {worker}");
     }
     process.answer(&answer(200, "t2"));
     process.pass(Duration::from_millis(7));
@@ -382,7 +390,7 @@ fn a_worker_that_is_new_after_a_sleep_does_not_take_a_token_from_before_it() {
         process.answer(&answer(200, "t1"));
         process.pass(Duration::from_secs(5));
         let board = Box::new(process.board.clone());
-        let plugin = Plugin::sharing(policy(), Box::new(Compact), signer(), board, 7);
+        let plugin = Plugin::sharing(policy(), Box::new(SoftwareCrypto), signer(), board, 7);
         let mut new = Worker { plugin, calls: Vec::new(), settled: Vec::new() };
         let now = Now { unix: process.clock().unix + asleep, ..process.clock() };
         new.plugin.tick(now);
@@ -393,13 +401,13 @@ fn a_worker_that_is_new_after_a_sleep_does_not_take_a_token_from_before_it() {
 
 /// A worker with bound tokens, and a key of its own.
 fn bound(board: &Shared, number: u8) -> Worker {
-    let signer = signer().proving(Key::of(&[number; 32], Algorithm::EdDsa).map(Rc::new));
+    let signer = signer().with_proof_key(ProofKey::from_seed(&[number; 32], Algorithm::EdDsa).map(Rc::new));
     let policy = policy_with(|outbound| {
         outbound["credentials"]["c"]["dpop"] = json!(true);
         outbound["rules"][0]["dpop_origin"] = json!("https://svc");
     });
     let plugin =
-        Plugin::sharing(policy, Box::new(Compact), signer, Box::new(board.clone()), u64::from(number));
+        Plugin::sharing(policy, Box::new(SoftwareCrypto), signer, Box::new(board.clone()), u64::from(number));
     Worker { plugin, calls: Vec::new(), settled: Vec::new() }
 }
 
@@ -413,7 +421,7 @@ fn a_bound_token_is_its_workers_own_and_a_new_configuration_of_the_same_worker_f
     let (now, body) =
         (process.clock(), json!({ "access_token": "t", "token_type": "DPoP", "expires_in": 60 }));
     let body = Some(body.to_string().into_bytes());
-    let reply = Reply { status: Some(200), body, ..Reply::default() };
+    let reply = HttpReply { status: Some(200), body, ..HttpReply::default() };
     for worker in &mut process.workers {
         let (ticket, _) = worker.calls.remove(0);
         worker.plugin.reply(ticket, &reply, now);
@@ -424,7 +432,7 @@ fn a_bound_token_is_its_workers_own_and_a_new_configuration_of_the_same_worker_f
     process.pass(Duration::from_secs(2));
     assert_eq!(process.calls(), 0);
     for worker in 0..4 {
-        assert!(matches!(process.request(worker, 1), Step::Forward(_)), "worker {worker}");
+        assert!(matches!(process.request(worker, 1), RequestOutcome::Forward(_)), "worker {worker}");
     }
 }
 
@@ -439,7 +447,7 @@ fn verifying() -> Policy {
     Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap()
 }
 
-fn shown(call: &Call) -> Option<&str> {
+fn shown(call: &HttpCall) -> Option<&str> {
     call.headers.iter().find(|(name, _)| *name == "if-none-match").map(|(_, shown)| shown.as_str())
 }
 
@@ -450,30 +458,30 @@ fn a_key_set_that_is_unchanged_is_good_for_longer_on_every_worker_whoever_asked(
     let key = provider::Key::number(1);
     let body = json!({ "keys": [key.jwk()] }).to_string().into_bytes();
     let said = || [("etag", "\"v1\""), ("cache-control", "no-cache")].into_iter().collect();
-    process.answer(&Reply { status: Some(200), head: said(), body: Some(body), ..Reply::default() });
+    process.answer(&HttpReply { status: Some(200), head: said(), body: Some(body), ..HttpReply::default() });
     let claims = json!({ "iss": "idp", "aud": "svc", "sub": "s", "exp": 1_800_010_000 });
     let bearer = format!("Bearer {}", key.sign(&claims));
     for round in 0..4 {
         process.pass(Duration::from_secs(2));
         for worker in 0..3 {
             let step = process.request_with(worker, round, &[("authorization", &bearer)]);
-            assert!(matches!(step, Step::Forward(_)), "worker {worker} in round {round}: {step:?}");
+            assert!(matches!(step, RequestOutcome::Forward(_)), "worker {worker} in round {round}: {step:?}");
         }
         while process.calls() == 0 {
             process.pass(Duration::from_millis(500));
         }
         let asker = process.caller();
         assert_eq!(shown(&process.workers[asker].calls[0].1), Some("\"v1\""), "worker {asker}");
-        process.answer(&Reply {
+        process.answer(&HttpReply {
             status: Some(304),
             head: said(),
             body: Some(Vec::new()),
-            ..Reply::default()
+            ..HttpReply::default()
         });
     }
     let mut misses = 0;
     for worker in &mut process.workers {
-        worker.plugin.stats().report(|_, counter, sum| {
+        worker.plugin.metrics().report(|_, counter, sum| {
             misses += if counter.to_string() == "m2m_auth_verified.lookup.miss" { sum } else { 0 };
         });
     }
@@ -488,14 +496,19 @@ fn what_is_said_of_a_key_set_at_too_great_a_length_is_not_shared_and_the_keys_ar
         let key = provider::Key::number(1);
         let body = json!({ "keys": [key.jwk()] }).to_string().into_bytes();
         let said = [("cache-control", format!("{:x>length$}", ""))].into_iter().collect();
-        process.answer(&Reply { status: Some(200), head: said, body: Some(body), ..Reply::default() });
+        process.answer(&HttpReply {
+            status: Some(200),
+            head: said,
+            body: Some(body),
+            ..HttpReply::default()
+        });
         process.pass(Duration::from_secs(2));
         let claims = json!({ "iss": "idp", "aud": "svc", "sub": "s", "exp": 1_800_010_000 });
         let bearer = format!("Bearer {}", key.sign(&claims));
         let mut counted = 0;
         for worker in 0..2 {
             let step = process.request_with(worker, 1, &[("authorization", &bearer)]);
-            assert!(matches!(step, Step::Forward(_)), "worker {worker}: {step:?}");
+            assert!(matches!(step, RequestOutcome::Forward(_)), "worker {worker}: {step:?}");
             counted += process.counted(worker, "m2m_auth_limit.reached.shared_header");
         }
         assert_eq!((process.calls(), counted), (0, told));
@@ -508,13 +521,13 @@ fn an_older_key_set_put_back_on_the_board_is_not_made_young_by_an_answer_about_a
     let mut process = Process::with(2, verifying);
     process.pass(Duration::from_millis(2));
     let (old, new) = (provider::Key::number(1), provider::Key::number(2));
-    let answer = |status: u16, etag: &str, key: Option<&provider::Key>| Reply {
+    let answer = |status: u16, etag: &str, key: Option<&provider::Key>| HttpReply {
         status: Some(status),
         head: [("etag", etag)].into_iter().collect(),
         body: Some(
             key.map(|key| json!({ "keys": [key.jwk()] }).to_string()).unwrap_or_default().into_bytes(),
         ),
-        ..Reply::default()
+        ..HttpReply::default()
     };
     process.answer(&answer(200, "\"old\"", Some(&old)));
     process.pass(Duration::from_secs(2));
@@ -547,10 +560,10 @@ fn an_older_key_set_put_back_on_the_board_is_not_made_young_by_an_answer_about_a
             process.request_with(worker, 7, &[("authorization", &bearer(key))])
         };
         assert!(
-            !matches!(ask(&mut process, &old), Step::Forward(_)),
+            !matches!(ask(&mut process, &old), RequestOutcome::Forward(_)),
             "worker {worker} believes a withdrawn key"
         );
-        assert!(matches!(ask(&mut process, &new), Step::Forward(_)), "worker {worker}");
+        assert!(matches!(ask(&mut process, &new), RequestOutcome::Forward(_)), "worker {worker}");
     }
 }
 
@@ -562,13 +575,13 @@ fn a_key_set_that_was_destroyed_on_the_board_is_there_again_though_the_provider_
     process.pass(Duration::from_millis(2));
     let key = provider::Key::number(1);
     let body = json!({ "keys": [key.jwk()] }).to_string().into_bytes();
-    let whole = Reply {
+    let whole = HttpReply {
         status: Some(200),
         head: [("etag", "\"v1\"")].into_iter().collect(),
         body: Some(body),
-        ..Reply::default()
+        ..HttpReply::default()
     };
-    let same = Reply { status: Some(304), body: Some(Vec::new()), ..whole.clone() };
+    let same = HttpReply { status: Some(304), body: Some(Vec::new()), ..whole.clone() };
     process.answer(&whole);
     process.pass(Duration::from_secs(2));
     for (record, version) in process.board.0.borrow_mut().values_mut() {
@@ -589,7 +602,7 @@ fn a_key_set_that_was_destroyed_on_the_board_is_there_again_though_the_provider_
         }
         for worker in 0..3 {
             let step = process.request_with(worker, 1, &[("authorization", &bearer)]);
-            assert!(matches!(step, Step::Forward(_)), "worker {worker} after {second} s: {step:?}");
+            assert!(matches!(step, RequestOutcome::Forward(_)), "worker {worker} after {second} s: {step:?}");
         }
     }
     let late = asked.iter().filter(|second| **second >= 120).count();
@@ -609,21 +622,21 @@ fn a_304_that_says_something_else_of_its_age_is_heeded_by_every_worker() {
     process.pass(Duration::from_millis(2));
     let body = json!({ "keys": [provider::Key::number(1).jwk()] }).to_string().into_bytes();
     let said = |age: &str| [("etag", "\"v1\""), ("cache-control", age)].into_iter().collect();
-    process.answer(&Reply {
+    process.answer(&HttpReply {
         status: Some(200),
         head: said("max-age=600"),
         body: Some(body),
-        ..Reply::default()
+        ..HttpReply::default()
     });
     while process.calls() == 0 {
         process.pass(Duration::from_secs(1));
     }
     assert!(process.now > Duration::from_secs(1000 + 500));
-    process.answer(&Reply {
+    process.answer(&HttpReply {
         status: Some(304),
         head: said("max-age=60"),
         body: Some(Vec::new()),
-        ..Reply::default()
+        ..HttpReply::default()
     });
     process.pass(Duration::from_secs(2));
     let now = process.clock();
@@ -642,7 +655,7 @@ fn a_shared_record_holds_of_a_token_answer_only_what_is_read_again() {
         "refresh_token": "the-refresh-token", "id_token": "the-id-token", "scope": "the-scope",
         "https://idp.example/claim": { "access_token": "the-nested-one" },
     });
-    process.answer(&Reply { body: Some(body.to_string().into_bytes()), ..answer(200, "") });
+    process.answer(&HttpReply { body: Some(body.to_string().into_bytes()), ..answer(200, "") });
     let records = process.board.0.borrow().clone();
     let holds =
         |text: &str| records.values().any(|(record, _)| String::from_utf8_lossy(record).contains(text));
@@ -652,7 +665,9 @@ fn a_shared_record_holds_of_a_token_answer_only_what_is_read_again() {
     }
     process.pass(Duration::from_millis(1100));
     for worker in 0..2 {
-        let Step::Forward(edits) = process.request(worker, 1) else { panic!("worker {worker} has it too") };
+        let RequestOutcome::Forward(edits) = process.request(worker, 1) else {
+            panic!("worker {worker} has it too")
+        };
         assert_eq!(edits.headers, [Edit::Set("authorization".into(), b"Bearer the-access-token".to_vec())]);
     }
 }
@@ -668,13 +683,13 @@ fn a_record_that_no_configuration_of_the_worker_uses_any_more_holds_no_token() {
         records.values().any(|(record, _)| String::from_utf8_lossy(record).contains(text))
     };
     let now = process.clock();
-    process.workers[0].plugin.vacate(|_| true, now);
+    process.workers[0].plugin.remove_records(|_| true, now);
     assert!(holds(&process, "the-old-token"), "another configuration still uses it");
-    process.workers[0].plugin.vacate(|_| false, now);
+    process.workers[0].plugin.remove_records(|_| false, now);
     assert!(!holds(&process, "the-old-token"));
     // What the other worker has, it keeps until it renews it.
     process.pass(Duration::from_millis(1100));
-    assert!(matches!(process.request(1, 1), Step::Forward(_)));
+    assert!(matches!(process.request(1, 1), RequestOutcome::Forward(_)));
     assert_eq!(process.calls(), 0, "an empty record makes nobody fetch");
 }
 
@@ -685,7 +700,7 @@ fn with_keys(workers: u64) -> Process {
     let mut process = Process::with(workers, policy);
     process.pass_seconds(1);
     let body = json!({ "keys": [provider::Key::number(1).jwk()] }).to_string().into_bytes();
-    process.answer(&Reply { status: Some(200), body: Some(body), ..Reply::default() });
+    process.answer(&HttpReply { status: Some(200), body: Some(body), ..HttpReply::default() });
     process.pass_seconds(5);
     process
 }
@@ -704,8 +719,8 @@ fn what_a_provider_asks_one_worker_for_holds_for_all_however_urgent_their_reques
         process.pass_seconds(1);
     };
     ask(&mut process);
-    let head: Head = [("retry-after", "200")].into_iter().collect();
-    let patience = Reply { status: Some(503), head, body: Some(Vec::new()), ..Reply::default() };
+    let head: MessageHead = [("retry-after", "200")].into_iter().collect();
+    let patience = HttpReply { status: Some(503), head, body: Some(Vec::new()), ..HttpReply::default() };
     process.answer(&patience);
     let mut calls = 0;
     for _ in 0..190 {
@@ -734,7 +749,7 @@ fn a_shorter_max_backoff_that_is_pushed_shortens_the_running_pause() {
     };
     let mut process = Process::with(1, || failing("300s"));
     let denied = json!({ "error": "invalid_scope" }).to_string().into_bytes();
-    let denied = Reply { status: Some(400), body: Some(denied), ..Reply::default() };
+    let denied = HttpReply { status: Some(400), body: Some(denied), ..HttpReply::default() };
     let mut quiet = 0;
     // Until a pause lasts for half a minute.
     while quiet < 30 {
@@ -746,8 +761,13 @@ fn a_shorter_max_backoff_that_is_pushed_shortens_the_running_pause() {
         }
     }
     process.workers.clear();
-    let plugin =
-        Plugin::sharing(failing("5s"), Box::new(Compact), signer(), Box::new(process.board.clone()), 7);
+    let plugin = Plugin::sharing(
+        failing("5s"),
+        Box::new(SoftwareCrypto),
+        signer(),
+        Box::new(process.board.clone()),
+        7,
+    );
     process.workers.push(Worker { plugin, calls: Vec::new(), settled: Vec::new() });
     process.pass_seconds(6);
     assert_eq!(process.calls(), 1, "within the new bound");

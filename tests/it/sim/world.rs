@@ -14,13 +14,13 @@ use crate::sim::provider::{Answer, ISSUER, Key, MARK, Provider};
 use m2m_auth::assertion::Signer;
 use m2m_auth::clock::Clock;
 use m2m_auth::dpop;
-use m2m_auth::edits::{Edit, Edits, Sent};
-use m2m_auth::io::{Head, Now, Reply, RequestId, Response, Route};
+use m2m_auth::edits::{AttachedToken, Edit, Edits};
+use m2m_auth::io::{HttpReply, LocalReply, MessageHead, Now, RequestId, Route};
 use m2m_auth::jwk::Algorithm;
-use m2m_auth::plugin::{Effect, Plugin, Step};
+use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
-use m2m_auth::signature::Compact;
-use m2m_auth::store::{Ticket, Want};
+use m2m_auth::signature::SoftwareCrypto;
+use m2m_auth::store::{FetchId, FetchKey};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
@@ -48,7 +48,7 @@ pub(crate) enum Outcome {
     Waiting,
     Gone,
     Forwarded { after: Duration, edits: Edits },
-    Answered { after: Duration, response: Response },
+    Answered { after: Duration, response: LocalReply },
 }
 
 impl Outcome {
@@ -196,7 +196,7 @@ struct Asked {
 }
 
 struct Open {
-    ticket: Ticket,
+    ticket: FetchId,
     lost_at: Duration,
 }
 
@@ -223,12 +223,12 @@ pub(crate) struct World {
     max_stale: Duration,
     skew: u64,
     requires: bool,
-    answers: BTreeMap<(Duration, u64), (Ticket, Duration, Reply)>,
+    answers: BTreeMap<(Duration, u64), (FetchId, Duration, HttpReply)>,
     sent: u64,
-    open: BTreeMap<Want, Open>,
-    last_start: BTreeMap<Want, Duration>,
+    open: BTreeMap<FetchKey, Open>,
+    last_start: BTreeMap<FetchKey, Duration>,
     /// Whose last answer was that the client is not taken, that its proof lacks the nonce, or that nothing is there: those are asked for again at once.
-    asked_again: BTreeSet<Want>,
+    asked_again: BTreeSet<FetchKey>,
     learnt: Option<Learnt>,
     requests: BTreeMap<RequestId, Asked>,
     waiting: BTreeSet<RequestId>,
@@ -268,11 +268,11 @@ impl World {
             logs: Vec::new(),
             settled: Vec::new(),
             most_waiting: 0,
-            timeout: policy.waiting.timeout,
-            most: policy.waiting.requests,
+            timeout: policy.pending_requests.timeout,
+            most: policy.pending_requests.max,
             wants: policy.issuers.len() * 3 + policy.credentials.len(),
-            max_stale: policy.issuers.first().map_or(Duration::ZERO, |issuer| issuer.max_stale),
-            skew: policy.issuers.first().map_or(0, |issuer| issuer.expect.clock_skew),
+            max_stale: policy.issuers.first().map_or(Duration::ZERO, |issuer| issuer.jwks_max_stale),
+            skew: policy.issuers.first().map_or(0, |issuer| issuer.profile.clock_skew),
             requires: policy.inbound.is_some(),
             answers: BTreeMap::new(),
             sent: 0,
@@ -288,7 +288,7 @@ impl World {
             disowned: BTreeSet::new(),
             last_tick: Duration::ZERO,
             spins: 0,
-            plugin: Plugin::new(policy, Box::new(Compact), signer, seed),
+            plugin: Plugin::new(policy, Box::new(SoftwareCrypto), signer, seed),
         }
     }
 
@@ -316,7 +316,7 @@ impl World {
                 open.lost_at = open.lost_at.saturating_sub(span);
             }
             self.last_start.clear();
-            self.plugin.slept(now);
+            self.plugin.on_wake(now);
         }
         now
     }
@@ -373,29 +373,29 @@ impl World {
         let ((due, _), (ticket, start, reply)) = self.answers.pop_first().unwrap();
         self.now = due;
         let in_time =
-            self.open.get(&ticket.want).is_some_and(|open| open.ticket == ticket && due <= open.lost_at);
+            self.open.get(&ticket.key).is_some_and(|open| open.ticket == ticket && due <= open.lost_at);
         if in_time {
-            self.open.remove(&ticket.want);
+            self.open.remove(&ticket.key);
             self.learn(ticket, start, &reply);
         }
         // What is not there may be at the other location, or have moved; and a kept connection may have been closed.
         let closed = reply.status == Some(503)
             && reply.body.as_deref().unwrap_or_default().ends_with(b"reset reason: connection termination");
         let again = closed || matches!(reply.status, Some(300..=405 | 410));
-        self.asked_again.retain(|want| *want != ticket.want);
-        self.asked_again.extend(again.then_some(ticket.want));
+        self.asked_again.retain(|want| *want != ticket.key);
+        self.asked_again.extend(again.then_some(ticket.key));
         let now = self.clock();
         self.plugin.reply(ticket, &reply, now);
-        self.plugin.proceed(now);
+        self.plugin.run_due(now);
         self.drain();
         self.check();
     }
 
-    fn learn(&mut self, ticket: Ticket, start: Duration, reply: &Reply) {
-        if let (Want::Keys(_), Some(304), Some(learnt)) = (ticket.want, reply.status, &mut self.learnt) {
+    fn learn(&mut self, ticket: FetchId, start: Duration, reply: &HttpReply) {
+        if let (FetchKey::Keys(_), Some(304), Some(learnt)) = (ticket.key, reply.status, &mut self.learnt) {
             learnt.start = start;
         }
-        if !matches!(ticket.want, Want::Keys(_)) || reply.status != Some(200) {
+        if !matches!(ticket.key, FetchKey::Keys(_)) || reply.status != Some(200) {
             return;
         }
         let body: Value =
@@ -409,47 +409,51 @@ impl World {
 
     fn drain(&mut self) -> bool {
         let mut worked = false;
-        while let Some(effect) = self.plugin.poll() {
+        while let Some(effect) = self.plugin.next_effect() {
             worked = true;
             silent(&effect);
             match effect {
                 Effect::Log(_, line) => self.logs.push(told(line)),
-                Effect::Settle(id, step) => {
+                Effect::Resume(id, step) => {
                     assert!(self.waiting.remove(&id), "{id:?} is settled but does not wait");
-                    assert_ne!(step, Step::Wait, "settled means settled");
+                    assert_ne!(step, RequestOutcome::Wait, "settled means settled");
                     self.settled.push((id, self.now));
                     self.conclude(id, step);
                 }
                 Effect::Call(ticket, call) => {
-                    if let Some(open) = self.open.get(&ticket.want) {
+                    if let Some(open) = self.open.get(&ticket.key) {
                         assert!(
                             self.now >= open.lost_at,
                             "two calls at once for {:?} at {:?}",
-                            ticket.want,
+                            ticket.key,
                             self.now
                         );
                     }
-                    if let Some(last) = self.last_start.insert(ticket.want, self.now) {
+                    if let Some(last) = self.last_start.insert(ticket.key, self.now) {
                         let apart = self.now - last;
-                        let another = self.asked_again.remove(&ticket.want);
+                        let another = self.asked_again.remove(&ticket.key);
                         assert!(
                             another || apart >= secs(1),
                             "two calls within {apart:?} for {:?}",
-                            ticket.want
+                            ticket.key
                         );
                     }
                     let lost_at = self.now + call.timeout + LOST_MARGIN;
                     match self.provider.answer(&call, self.now) {
                         Answer::After(latency, reply) => {
-                            self.open.insert(ticket.want, Open { ticket, lost_at });
+                            self.open.insert(ticket.key, Open { ticket, lost_at });
                             self.sent += 1;
                             self.answers.insert((self.now + latency, self.sent), (ticket, self.now, reply));
                         }
-                        Answer::Never => drop(self.open.insert(ticket.want, Open { ticket, lost_at })),
+                        Answer::Never => drop(self.open.insert(ticket.key, Open { ticket, lost_at })),
                         Answer::Refused => {
                             let note = "the host refuses the call: is there such a cluster?".into();
                             let now = self.clock();
-                            self.plugin.reply(ticket, &Reply { note, ..Reply::default() }, now);
+                            self.plugin.reply(
+                                ticket,
+                                &HttpReply { detail: note, ..HttpReply::default() },
+                                now,
+                            );
                         }
                     }
                 }
@@ -463,15 +467,15 @@ impl World {
         let id = RequestId(u32::try_from(self.requests.len()).unwrap());
         let early = self.minted.get(get.token()).filter(|minted| !self.publishes(&minted.kid));
         self.shown_too_early.extend(early.map(|minted| minted.kid.clone()));
-        let head: Head = get.fields.iter().map(|(name, value)| (name, value)).collect();
-        let head = head.on(get.route.clone());
+        let head: MessageHead = get.fields.iter().map(|(name, value)| (name, value)).collect();
+        let head = head.with_route(get.route.clone());
         let head = if get.has_body { head } else { head.without_body() };
         let asked = Asked { get: get.clone(), at: self.now, outcome: Outcome::Waiting };
         self.requests.insert(id, asked);
         let now = self.clock();
         let step = self.plugin.request(id, head, now);
         silent(&step);
-        if step == Step::Wait {
+        if step == RequestOutcome::Wait {
             self.waiting.insert(id);
         } else {
             self.conclude(id, step);
@@ -512,28 +516,28 @@ impl World {
         if self.waiting.remove(&id) {
             self.requests.get_mut(&id).unwrap().outcome = Outcome::Gone;
         }
-        self.plugin.forget(id);
+        self.plugin.cancel(id);
         self.drain();
         self.check();
     }
 
     /// The upstream answers 401 to what was attached.
-    pub(crate) fn upstream_refuses(&mut self, sent: &Sent) {
+    pub(crate) fn upstream_refuses(&mut self, sent: &AttachedToken) {
         let now = self.clock();
-        self.plugin.refused_upstream(sent, now);
+        self.plugin.on_token_rejected(sent, now);
         self.drain();
         self.check();
     }
 
     /// The upstream accepts what was attached.
-    pub(crate) fn upstream_accepts(&mut self, sent: &Sent) {
+    pub(crate) fn upstream_accepts(&mut self, sent: &AttachedToken) {
         self.upstream_answers(sent, &[(":status", "200")].into_iter().collect());
     }
 
     /// The upstream answers what carried a proof.
-    pub(crate) fn upstream_answers(&mut self, sent: &Sent, answer: &Head) {
+    pub(crate) fn upstream_answers(&mut self, sent: &AttachedToken, answer: &MessageHead) {
         let now = self.clock();
-        self.plugin.answered(sent, answer, now, || None);
+        self.plugin.on_upstream_response(sent, answer, now, || None);
         self.drain();
         self.check();
     }
@@ -541,7 +545,7 @@ impl World {
     /// The counters, by name.
     pub(crate) fn counters(&mut self) -> BTreeMap<String, u64> {
         let mut counters = BTreeMap::new();
-        self.plugin.stats().report(|_, counter, sum| {
+        self.plugin.metrics().report(|_, counter, sum| {
             counters.insert(counter.to_string(), sum);
         });
         counters
@@ -610,13 +614,13 @@ impl World {
         self.timeout + TICK + millis(u64::try_from(self.most_waiting / PORTION).unwrap())
     }
 
-    fn conclude(&mut self, id: RequestId, step: Step) {
+    fn conclude(&mut self, id: RequestId, step: RequestOutcome) {
         let after = self.now - self.requests[&id].at;
         assert!(after <= self.bound(), "{id:?} waited {after:?}");
         let outcome = match step {
-            Step::Forward(edits) => Outcome::Forwarded { after, edits },
-            Step::Answer(response) => Outcome::Answered { after, response },
-            Step::Wait => unreachable!("{id:?}"),
+            RequestOutcome::Forward(edits) => Outcome::Forwarded { after, edits },
+            RequestOutcome::Respond(response) => Outcome::Answered { after, response },
+            RequestOutcome::Wait => unreachable!("{id:?}"),
         };
         self.judge(&self.requests[&id].get, &outcome);
         self.requests.get_mut(&id).unwrap().outcome = outcome;
@@ -691,7 +695,11 @@ impl World {
                 attached += 1;
             }
         }
-        assert_eq!(attached, usize::from(edits.sent.is_some()), "what is attached is told, and the reverse");
+        assert_eq!(
+            attached,
+            usize::from(edits.attached_token.is_some()),
+            "what is attached is told, and the reverse"
+        );
     }
 
     fn check(&mut self) {
@@ -718,7 +726,8 @@ fn silent(printable: &impl Debug) {
 
 /// Signs with the same names for assertions, and the same key for proofs, in every world.
 pub(crate) fn signer() -> Signer {
-    Signer::new(Box::new(Compact), [7; 32]).proving(dpop::Key::of(&[7; 32], Algorithm::EdDsa).map(Rc::new))
+    Signer::new(Box::new(SoftwareCrypto), [7; 32])
+        .with_proof_key(dpop::ProofKey::from_seed(&[7; 32], Algorithm::EdDsa).map(Rc::new))
 }
 
 pub(crate) const fn secs(seconds: u64) -> Duration {

@@ -4,12 +4,12 @@ use super::Way;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use m2m_auth::assertion::Signer;
-use m2m_auth::io::{Head, Instant, Now, Reply, RequestId, Response};
+use m2m_auth::io::{HttpReply, Instant, LocalReply, MessageHead, Now, RequestId};
 use m2m_auth::jwk::{self, Algorithm, KeySet};
-use m2m_auth::jwt::{self, Audiences, Caller, Demand, Expect, Reject};
-use m2m_auth::plugin::{Effect, Plugin, Step};
+use m2m_auth::jwt::{self, AudienceRequirement, Caller, IssuerProfile, RuleRequirements, TokenError};
+use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
-use m2m_auth::signature::{Compact, Verify};
+use m2m_auth::signature::{SoftwareCrypto, Verify};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +35,7 @@ const NO_USABLE_KEY: [&str; 5] =
     ["jwks_empty", "key_ops_encrypt", "rsa_e1", "rsa_key_1024", "use_enc_no_alg"];
 
 /// What these ask for cannot be written in a configuration: roles under other claims than Keycloak's, no audience at all.
-/// They run one level down, at [`jwt::Unverified::verify`], and their claims are looked up in the [`Caller`].
+/// They run one level down, at [`jwt::UnverifiedToken::verify`], and their claims are looked up in the [`Caller`].
 const ONE_LEVEL_DOWN: [&str; 3] = ["idp_auth0_default", "idp_cognito_client_credentials", "idp_entra_v2_app"];
 
 #[test]
@@ -111,7 +111,7 @@ pub(crate) struct Asked {
     pub(crate) keys: Vec<u8>,
     pub(crate) authorization: Vec<String>,
     pub(crate) now: u64,
-    pub(crate) decided: Step,
+    pub(crate) decided: RequestOutcome,
 }
 
 /// Every case whose requirements a configuration can state.
@@ -121,7 +121,7 @@ pub(crate) fn asked() -> Vec<Asked> {
         let sound = case.config.algorithms.iter().filter(|name| Algorithm::from_name(name).is_some());
         let configuration = case.configuration(Keys::Fetched, &sound.collect::<Vec<_>>(), &require);
         let policy = Policy::read(&configuration, &|_| None).unwrap();
-        let signer = Signer::new(Box::new(Compact), [1; 32]);
+        let signer = Signer::new(Box::new(SoftwareCrypto), [1; 32]);
         let mut plugin = Plugin::new(policy, Way::Host.verifier(), signer, 1);
         let mut now = Now { instant: Instant(Duration::from_secs(1000)), unix: case.now };
         case.serve(&mut plugin, now);
@@ -210,12 +210,12 @@ impl Case {
         }
     }
 
-    fn key_set(&self) -> Result<KeySet, jwk::Error> {
+    fn key_set(&self) -> Result<KeySet, jwk::KeySetError> {
         jwk::parse(&self.key_document()).map(|parsed| parsed.keys)
     }
 
     /// The request as the host hands it over: without the blanks around a value (RFC 9110 section 5.5).
-    fn head(&self) -> Head {
+    fn head(&self) -> MessageHead {
         let values = self.authorization.clone().unwrap_or_else(|| vec![format!("Bearer {}", self.token)]);
         let pseudo =
             [(":method", "GET"), (":scheme", "https"), (":authority", "orders"), (":path", "/orders/7")];
@@ -254,7 +254,8 @@ impl Case {
                 return Some(self.complaint(&format!("the configuration was refused: {mistakes:?}")));
             }
         };
-        let mut plugin = Plugin::new(policy, way.verifier(), Signer::new(Box::new(Compact), [1; 32]), 1);
+        let mut plugin =
+            Plugin::new(policy, way.verifier(), Signer::new(Box::new(SoftwareCrypto), [1; 32]), 1);
         let mut now = Now { instant: Instant(Duration::from_secs(1000)), unix: self.now };
         // Keys are fetched at start, before the first request; a while later an unknown name may be looked for again.
         self.serve(&mut plugin, now);
@@ -262,7 +263,7 @@ impl Case {
         let first = self.ask(&mut plugin, RequestId(1), &mut now);
         let again = self.ask(&mut plugin, RequestId(2), &mut now);
         let alike = match (&first, &again) {
-            (Step::Answer(first), Step::Answer(again)) => first.status == again.status,
+            (RequestOutcome::Respond(first), RequestOutcome::Respond(again)) => first.status == again.status,
             (first, again) => first == again,
         };
         if !alike {
@@ -272,14 +273,14 @@ impl Case {
     }
 
     /// Asks, and plays the provider until there is a decision.
-    fn ask(&self, plugin: &mut Plugin, id: RequestId, now: &mut Now) -> Step {
+    fn ask(&self, plugin: &mut Plugin, id: RequestId, now: &mut Now) -> RequestOutcome {
         let mut step = plugin.request(id, self.head(), *now);
         for _ in 0..20 {
             for (settled, end) in self.serve(plugin, *now) {
                 assert_eq!(settled, id);
                 step = end;
             }
-            if step != Step::Wait {
+            if step != RequestOutcome::Wait {
                 return step;
             }
             now.instant = plugin.deadline(*now).unwrap();
@@ -288,34 +289,41 @@ impl Case {
     }
 
     /// Answers every call with the case's keys; returns the decisions that follow.
-    fn serve(&self, plugin: &mut Plugin, now: Now) -> Vec<(RequestId, Step)> {
+    fn serve(&self, plugin: &mut Plugin, now: Now) -> Vec<(RequestId, RequestOutcome)> {
         let mut settled = Vec::new();
         plugin.tick(now);
-        while let Some(effect) = plugin.poll() {
+        while let Some(effect) = plugin.next_effect() {
             match effect {
                 Effect::Call(ticket, _) => {
-                    let reply =
-                        Reply { status: Some(200), body: Some(self.key_document()), ..Reply::default() };
+                    let reply = HttpReply {
+                        status: Some(200),
+                        body: Some(self.key_document()),
+                        ..HttpReply::default()
+                    };
                     plugin.reply(ticket, &reply, now);
                 }
-                Effect::Settle(id, step) => settled.push((id, step)),
+                Effect::Resume(id, step) => settled.push((id, step)),
                 Effect::Log(..) => {}
             }
         }
         settled
     }
 
-    fn judge(&self, way: Way, step: &Step) -> Option<String> {
+    fn judge(&self, way: Way, step: &RequestOutcome) -> Option<String> {
         match (self.expect.as_str(), step) {
             ("either", _) => None,
-            ("accept", Step::Forward(_)) if !self.is_beyond(way) => None,
-            ("accept", Step::Answer(response)) if self.is_beyond(way) && response.status == 401 => None,
-            ("reject", Step::Answer(response)) => self.judge_answer(response),
+            ("accept", RequestOutcome::Forward(_)) if !self.is_beyond(way) => None,
+            ("accept", RequestOutcome::Respond(response))
+                if self.is_beyond(way) && response.status == 401 =>
+            {
+                None
+            }
+            ("reject", RequestOutcome::Respond(response)) => self.judge_answer(response),
             _ => Some(self.complaint(&format!("expected {}, got {step:?}", self.expect))),
         }
     }
 
-    fn judge_answer(&self, response: &Response) -> Option<String> {
+    fn judge_answer(&self, response: &LocalReply) -> Option<String> {
         if self.expected_http != json!(response.status) {
             let defensible = self.expected_http_alt.contains(&response.status)
                 || (response.status == 503 && NO_USABLE_KEY.contains(&self.name.as_str()));
@@ -336,18 +344,18 @@ impl Case {
             Err(reject) => return Some(self.complaint(&format!("{reject:?}"))),
         };
         let audiences = &self.config.audiences;
-        let audiences = Audiences { any_of: audiences.clone(), ..Audiences::default() };
-        let demand = Demand { audiences, ..Demand::default() };
-        let holds = (self.config.audiences.is_empty() || demand.holds(&caller, self.now).is_ok())
+        let audiences = AudienceRequirement { any_of: audiences.clone(), ..AudienceRequirement::default() };
+        let demand = RuleRequirements { audiences, ..RuleRequirements::default() };
+        let holds = (self.config.audiences.is_empty() || demand.check(&caller, self.now).is_ok())
             && self.config.required_claims.iter().all(|claim| claim.holds(&caller));
         if holds == (self.expect == "accept") { None } else { Some(self.complaint("the claims")) }
     }
 
-    fn verify(&self, verifier: &dyn Verify) -> Result<Caller, Reject> {
+    fn verify(&self, verifier: &dyn Verify) -> Result<Caller, TokenError> {
         let algorithms =
             self.config.algorithms.iter().filter_map(|name| Algorithm::from_name(name)).collect();
         let (names, clock_skew) = (vec![self.config.issuer.as_str().into()], self.config.clock_skew_seconds);
-        let expect = Expect { names, algorithms, clock_skew, ..Expect::default() };
+        let expect = IssuerProfile { names, algorithms, clock_skew, ..IssuerProfile::default() };
         jwt::read(self.token.as_bytes())?.verify(&self.key_set().unwrap(), verifier, &expect, self.now)
     }
 

@@ -7,7 +7,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature as lc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use m2m_auth::jwk::{self, Algorithm, Material};
+use m2m_auth::jwk::{self, Algorithm, PublicKeyMaterial};
 use m2m_auth::signature::{self, Verify as _};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -29,7 +29,7 @@ fn keys_are_encoded_as_boringssl_encodes_them() {
         else {
             continue;
         };
-        let Material::Rsa { n, e } = key.material() else { panic!("not an RSA key") };
+        let PublicKeyMaterial::Rsa { n, e } = key.material() else { panic!("not an RSA key") };
         same(jwk, lc::RsaPublicKeyComponents { n, e }.as_der().unwrap());
         sizes.insert(n.len());
     }

@@ -2,7 +2,7 @@
 
 use super::{Host, Way, signature_holds};
 use m2m_auth::jwk::{self, Algorithm};
-use m2m_auth::jwt::{self, Binding, Expect, Reject};
+use m2m_auth::jwt::{self, Confirmation, IssuerProfile, TokenError};
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token;
 use serde_json::{Value, json};
@@ -29,8 +29,8 @@ fn the_examples_of_the_rfcs_end_as_they_must() {
                 ("jws", Some("dpop-proof")) => {
                     let token = jwt::read(example["jws"].as_str().unwrap().as_bytes()).unwrap();
                     let keys = jwk::parse(jwks.to_string().as_bytes()).unwrap().keys;
-                    let refused = token.verify(&keys, verifier.as_ref(), &Expect::default(), 0).err();
-                    assert_eq!(refused, Some(Reject::Type), "{name}");
+                    let refused = token.verify(&keys, verifier.as_ref(), &IssuerProfile::default(), 0).err();
+                    assert_eq!(refused, Some(TokenError::InvalidTyp), "{name}");
                 }
                 ("jws", Some("reject")) => {
                     assert!(
@@ -68,12 +68,12 @@ fn a_token_of_an_rfc_is_good_until_the_second_in_which_it_ends() {
         if example["claims"]["iss"] != "joe" {
             continue;
         }
-        let expect = Expect { names: vec!["joe".into()], ..Expect::default() };
+        let expect = IssuerProfile { names: vec!["joe".into()], ..IssuerProfile::default() };
         let keys = jwk::parse(json!({ "keys": [example["jwk"]] }).to_string().as_bytes()).unwrap().keys;
         let token = || jwt::read(example["jws"].as_str().unwrap().as_bytes()).unwrap();
         let caller = token().verify(&keys, &Host, &expect, 1_300_819_379).unwrap();
         assert_eq!(caller.claim(&["http://example.com/is_root"]), Some(&json!(true)));
-        assert_eq!(token().verify(&keys, &Host, &expect, 1_300_819_380).unwrap_err(), Reject::Expired);
+        assert_eq!(token().verify(&keys, &Host, &expect, 1_300_819_380).unwrap_err(), TokenError::Expired);
         count += 1;
     }
     assert_eq!(count, 2, "RFC 7515 appendices A.2 and A.3");
@@ -89,12 +89,12 @@ fn the_claims_of_the_rfcs_end_as_they_must() {
         let claims = &examples.iter().find(|example| example["name"] == name).unwrap()["claims"];
         let token = token::sign_bytes(&key, header.to_string().as_bytes(), claims.to_string().as_bytes());
         let names = vec![claims["iss"].as_str().unwrap().into()];
-        let expect = Expect { names, algorithms: vec![Algorithm::EdDsa], ..Expect::default() };
+        let expect = IssuerProfile { names, algorithms: vec![Algorithm::EdDsa], ..IssuerProfile::default() };
         jwt::read(token.as_bytes())?.verify(&keys, &Host, &expect, claims["exp"].as_u64().unwrap() - 1)
     };
     let caller = verify("rfc9068-2.2-shape", &json!({ "alg": "EdDSA", "typ": "at+JWT" })).unwrap();
     assert_eq!((caller.subject(), caller.client()), (Some("5ba552d67"), Some("s6BhdRkqt3")));
     let bound = verify("rfc8705-3.1-claims", &json!({ "alg": "EdDSA" })).unwrap();
     // The digest printed there has bits that carry nothing and are not zero: no certificate is named by it.
-    assert_eq!(*bound.binding(), Binding::Other);
+    assert_eq!(*bound.confirmation(), Confirmation::Unsupported);
 }

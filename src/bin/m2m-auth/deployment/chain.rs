@@ -1,12 +1,12 @@
 //! Where a plugin is in its filter chain, whether it runs there, and what Envoy buffers for it.
 
-use super::{Deployed, Through};
-use crate::finding::{Finding, Name};
+use super::{DeployedPlugin, Through};
+use crate::finding::{Finding, FindingName};
 use crate::proto::{along, field, fields, string, type_of};
-use m2m_auth::located::{Path, Step};
+use m2m_auth::located::{Path, PathSegment};
 use serde_json::Value;
 
-pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
+pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
     let through = along(own.document, &own.plugin.settings);
     found.extend(behind_router(&through).or_else(|| patched_behind_router(&through)));
     found.extend(without_buffer_limit(own, &through));
@@ -16,7 +16,7 @@ pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
 /// The list of filters that a path leads through last, with its path, and the index of the filter there.
 fn list_of<'t>(through: &'t Through<'_>) -> Option<(&'t Path, &'t [Value], usize)> {
     through.iter().rev().find_map(|(path, value)| match path.steps() {
-        [.., Step::Name(name)] if name == "http_filters" || name == "httpFilters" => {
+        [.., PathSegment::Name(name)] if name == "http_filters" || name == "httpFilters" => {
             let index = through.iter().find_map(|(inner, _)| inner.element_of(path))?;
             Some((path, value.as_array()?.as_slice(), index))
         }
@@ -32,17 +32,17 @@ fn behind_router(through: &Through<'_>) -> Option<Finding> {
         "behind {terminal}, which ends the chain: the plugin never runs there, and Envoy refuses such a list. Put the plugin \
          in front of it."
     );
-    Some(Finding::new(Name::BehindRouter, path.index(index), message))
+    Some(Finding::new(FindingName::BehindRouter, path.index(index), message))
 }
 
 /// An inbound plugin that its chain switches off.
-fn switched_off(own: &Deployed<'_>, through: &Through<'_>) -> Option<Finding> {
+fn switched_off(own: &DeployedPlugin<'_>, through: &Through<'_>) -> Option<Finding> {
     let (path, list, index) = list_of(through).filter(|_| own.is_inbound())?;
     let disabled =
         list.get(index).is_some_and(|filter| field(filter, "disabled") == Some(&Value::Bool(true)));
     let message = "the filter is disabled: only requests on routes that enable it are checked, and all others reach the \
                    service unchecked. Enable it here, and disable it on the routes that need no check.";
-    disabled.then(|| Finding::new(Name::DisabledFilter, path.index(index).name("disabled"), message))
+    disabled.then(|| Finding::new(FindingName::DisabledFilter, path.index(index).name("disabled"), message))
 }
 
 /// What a filter is called, if nothing runs behind it.
@@ -70,11 +70,11 @@ fn patched_behind_router(through: &Through<'_>) -> Option<Finding> {
         "{operation} puts the plugin behind the router, which ends the chain: the plugin never runs there. Use INSERT_BEFORE \
          with the router as subFilter, or INSERT_FIRST."
     );
-    behind.then(|| Finding::new(Name::BehindRouter, path.name("patch"), message))
+    behind.then(|| Finding::new(FindingName::BehindRouter, path.name("patch"), message))
 }
 
 /// The listener of an inbound plugin, or the cluster of any, that leaves the size of buffered bodies to Envoy.
-fn without_buffer_limit(own: &Deployed<'_>, through: &Through<'_>) -> Option<Finding> {
+fn without_buffer_limit(own: &DeployedPlugin<'_>, through: &Through<'_>) -> Option<Finding> {
     let has = |value: &Value, names: &[&str]| names.iter().any(|name| field(value, name).is_some());
     let cluster = through.iter().rev().find(|(_, value)| has(value, &["typed_extension_protocol_options"]));
     let listener = || {
@@ -93,5 +93,5 @@ fn without_buffer_limit(own: &Deployed<'_>, through: &Through<'_>) -> Option<Fin
         "no per_connection_buffer_limit_bytes on this {kind}: while a request waits for keys or a token, Envoy buffers up to \
          1 MiB of its body, for every waiting request. Set a limit that your memory allows, such as 32768."
     );
-    Some(Finding::new(Name::NoBufferLimit, path.clone(), message))
+    Some(Finding::new(FindingName::NoBufferLimit, path.clone(), message))
 }

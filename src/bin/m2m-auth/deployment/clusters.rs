@@ -1,29 +1,31 @@
 //! The clusters that a plugin's configuration names: whether they exist, and whether they speak TLS with a provider.
 
-use super::Deployed;
-use crate::finding::{Finding, Name};
+use super::DeployedPlugin;
+use crate::finding::{Finding, FindingName};
 use crate::proto::{along, any, field, fields, list, located, mentions, string, type_of};
 use m2m_auth::located::Path;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The clusters of a document.
-struct Clusters<'d> {
+struct KnownClusters<'d> {
     /// By name.
     known: BTreeMap<&'d str, (Path, &'d Value)>,
     /// Whether there are no others.
     complete: bool,
 }
 
-pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
-    let clusters = Clusters::of(own.document);
+pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
+    let clusters = KnownClusters::of(own.document);
     let issuers = own.configuration.get("issuers").and_then(Value::as_object);
     for (name, issuer) in issuers.into_iter().flatten() {
         for member in ["cluster", "jwks_cluster", "token_cluster", "introspection_cluster"] {
             let Some(cluster) = issuer.get(member).and_then(Value::as_str) else { continue };
             let at = own.root().name("issuers").name(name).name(member);
             match clusters.known.get(cluster) {
-                None if clusters.complete => found.push(unknown(Name::UnknownCluster, at.clone(), cluster)),
+                None if clusters.complete => {
+                    found.push(unknown(FindingName::UnknownCluster, at.clone(), cluster))
+                }
                 Some((path, cluster)) if is_called_by_https(own, name, issuer) => {
                     found.extend(tls(name, path, cluster));
                 }
@@ -37,13 +39,13 @@ pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
         let cluster = fields(rule, "match.cluster").and_then(Value::as_str);
         if let Some(cluster) = cluster.filter(|cluster| !clusters.known.contains_key(cluster)) {
             let path = own.root().name("outbound").name("rules").index(index).name("match").name("cluster");
-            found.push(unknown(Name::UnknownMatchCluster, path, cluster));
+            found.push(unknown(FindingName::UnknownMatchCluster, path, cluster));
         }
     }
 }
 
-fn unknown(name: Name, path: Path, cluster: &str) -> Finding {
-    let meaning = if name == Name::UnknownCluster {
+fn unknown(name: FindingName, path: Path, cluster: &str) -> Finding {
+    let meaning = if name == FindingName::UnknownCluster {
         "nothing can be fetched from this issuer, and its requests get 503"
     } else {
         "no request matches this rule"
@@ -54,7 +56,7 @@ fn unknown(name: Name, path: Path, cluster: &str) -> Finding {
 }
 
 /// Whether a URL at which the filter calls this issuer is `https`. One in an environment variable is not known.
-fn is_called_by_https(own: &Deployed<'_>, name: &str, issuer: &Value) -> bool {
+fn is_called_by_https(own: &DeployedPlugin<'_>, name: &str, issuer: &Value) -> bool {
     let endpoints = ["jwks_uri", "token_endpoint", "introspection_endpoint"].map(|name| issuer.get(name));
     let discovers = match own.policy {
         Some(policy) => policy.issuers.iter().any(|own| own.name == name && own.discovery.is_some()),
@@ -78,7 +80,7 @@ fn tls(issuer: &str, path: &Path, cluster: &Value) -> Option<Finding> {
             "issuer {issuer} has an https URL, but {doubt}: another server can take the client's secret, and answer with keys of \
              its own. Set trusted_ca, sni and auto_sni_san_validation."
         );
-        return Some(Finding::new(Name::TlsUnverified, path.clone(), message));
+        return Some(Finding::new(FindingName::TlsUnverified, path.clone(), message));
     }
     let plain = |socket: &Value| {
         any(socket, &|own| type_of(own) == "RawBuffer" || string(own, "name").ends_with(".raw_buffer"))
@@ -93,7 +95,7 @@ fn tls(issuer: &str, path: &Path, cluster: &Value) -> Option<Finding> {
         "issuer {issuer} has an https URL, but this cluster has no TLS transport socket: Envoy sends the client's secret in plain \
          text, and takes keys from any server that answers. Add envoy.transport_sockets.tls with sni and trusted_ca."
     );
-    Some(Finding::new(Name::ProviderWithoutTls, path.clone(), message))
+    Some(Finding::new(FindingName::ProviderWithoutTls, path.clone(), message))
 }
 
 fn encrypts(socket: &Value) -> bool {
@@ -148,7 +150,7 @@ fn is_local(cluster: &Value) -> bool {
 }
 
 /// The plugin is a filter of the very cluster that reaches its issuer.
-fn plugin_before(own: &Deployed<'_>, at: Path, cluster: &str) -> Option<Finding> {
+fn plugin_before(own: &DeployedPlugin<'_>, at: Path, cluster: &str) -> Option<Finding> {
     let through = along(own.document, &own.plugin.settings);
     let holds = |value: &Value| {
         field(value, "typed_extension_protocol_options").is_some() && string(value, "name") == cluster
@@ -158,10 +160,10 @@ fn plugin_before(own: &Deployed<'_>, at: Path, cluster: &str) -> Option<Finding>
          what they fetch. Give the issuer a cluster without the plugin."
     );
     let inside = through.iter().any(|(_, value)| holds(value));
-    inside.then(|| Finding::new(Name::PluginBeforeProvider, at, message))
+    inside.then(|| Finding::new(FindingName::PluginBeforeProvider, at, message))
 }
 
-impl<'d> Clusters<'d> {
+impl<'d> KnownClusters<'d> {
     fn of(document: &'d Value) -> Self {
         let root = Path::default();
         let mut own = Self { known: BTreeMap::new(), complete: false };

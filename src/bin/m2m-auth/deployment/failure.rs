@@ -1,13 +1,13 @@
 //! What happens when the VM of a plugin has crashed, and whether its workers share what they fetch.
 
-use super::Deployed;
-use crate::document::Host;
-use crate::finding::{Finding, Name};
+use super::DeployedPlugin;
+use crate::document::Platform;
+use crate::finding::{Finding, FindingName};
 use crate::proto::{along, field, fields, spelled};
 use m2m_auth::located::Path;
 use serde_json::Value;
 
-pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
+pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
     let settings = &own.plugin.settings;
     let Some((path, value)) = along(own.document, settings).pop().filter(|(path, _)| path == settings) else {
         return;
@@ -15,38 +15,42 @@ pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
     found.extend(failure(own, &path, value));
     let shares_by_vm_id = own.configuration.get("sharing").is_none_or(|sharing| sharing == "on");
     let vm_id = fields(value, "vm_config.vm_id").and_then(Value::as_str).unwrap_or_default();
-    if own.plugin.host == Host::Envoy && vm_id.is_empty() && shares_by_vm_id && !own.configuration.is_null() {
+    if own.plugin.host == Platform::Envoy
+        && vm_id.is_empty()
+        && shares_by_vm_id
+        && !own.configuration.is_null()
+    {
         let path = path.name(&spelled(value, "vm_config"));
         let message = "no vm_id: each worker fetches keys and tokens for itself. Set a vm_id that no other plugin has; where a \
                        control plane sets it, use `sharing: sealed`, or `sharing: off` to accept this.";
-        found.push(Finding::new(Name::NoVmId, path, message));
+        found.push(Finding::new(FindingName::NoVmId, path, message));
     }
 }
 
-fn failure(own: &Deployed<'_>, path: &Path, value: &Value) -> Option<Finding> {
+fn failure(own: &DeployedPlugin<'_>, path: &Path, value: &Value) -> Option<Finding> {
     let host = own.plugin.host;
     // Envoy Gateway has no other choice than to fail open or closed.
     let (policy, fail_open) = match host {
-        Host::Envoy => (Some("failure_policy"), true),
-        Host::Istio => (Some("fail_strategy"), false),
-        Host::EnvoyGateway => (None, true),
-        Host::Bare => return None,
+        Platform::Envoy => (Some("failure_policy"), true),
+        Platform::Istio => (Some("fail_strategy"), false),
+        Platform::EnvoyGateway => (None, true),
+        Platform::Bare => return None,
     };
     let written = policy.and_then(|name| field(value, name));
     let by_policy = policy.filter(|_| written.is_some_and(|written| is_open(written, host)));
     let by_flag = fail_open.then_some("fail_open");
     let by_flag = by_flag.filter(|name| field(value, name) == Some(&Value::Bool(true)));
-    let repair = if host == Host::EnvoyGateway {
+    let repair = if host == Platform::EnvoyGateway {
         "Leave it out: requests get 503 then."
     } else {
         "Set FAIL_RELOAD: requests get 503 while the VM is down, and the next one starts it again."
     };
     if let Some(name) = by_policy.or(by_flag) {
         let (kind, meaning) = if own.is_inbound() {
-            (Name::FailOpen, "every request reaches the service unchecked")
+            (FindingName::FailOpen, "every request reaches the service unchecked")
         } else {
             (
-                Name::FailOpenOutbound,
+                FindingName::FailOpenOutbound,
                 "requests are forwarded without a token, and with the client's own headers",
             )
         };
@@ -55,18 +59,18 @@ fn failure(own: &Deployed<'_>, path: &Path, value: &Value) -> Option<Finding> {
     }
     let absent = written.is_none_or(|written| is_unspecified(written, host));
     let name = spelled(value, policy.filter(|_| absent)?);
-    let name = if host == Host::Istio { "failStrategy".to_owned() } else { name };
+    let name = if host == Platform::Istio { "failStrategy".to_owned() } else { name };
     let meaning = "a worker whose VM has crashed answers 503 until its configuration changes";
-    Some(Finding::new(Name::NoFailurePolicy, path.clone(), format!("no {name}: {meaning}. {repair}")))
+    Some(Finding::new(FindingName::NoFailurePolicy, path.clone(), format!("no {name}: {meaning}. {repair}")))
 }
 
 /// `envoy.extensions.wasm.v3.FailurePolicy`, and `istio.extensions.v1alpha1.FailStrategy`.
-fn is_open(policy: &Value, host: Host) -> bool {
-    let number = if host == Host::Istio { 1 } else { 3 };
+fn is_open(policy: &Value, host: Platform) -> bool {
+    let number = if host == Platform::Istio { 1 } else { 3 };
     *policy == "FAIL_OPEN" || policy.as_u64() == Some(number)
 }
 
 /// Istio's 0 is `FAIL_CLOSE`, which somebody wrote.
-fn is_unspecified(policy: &Value, host: Host) -> bool {
-    host == Host::Envoy && (*policy == "UNSPECIFIED" || policy.as_u64() == Some(0))
+fn is_unspecified(policy: &Value, host: Platform) -> bool {
+    host == Platform::Envoy && (*policy == "UNSPECIFIED" || policy.as_u64() == Some(0))
 }

@@ -1,12 +1,12 @@
 //! The routes of a document: where they send requests with a token, and files that only the plugin should read.
 
-use super::{Deployed, Through};
-use crate::finding::{Finding, Name};
+use super::{DeployedPlugin, Through};
+use crate::finding::{Finding, FindingName};
 use crate::proto::{along, any, field, fields, holders, list, located, mentions, string};
 use m2m_auth::located::Path;
 use serde_json::Value;
 
-pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
+pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
     if own.is_outbound() {
         redirects(own, &along(own.document, &own.plugin.settings), found);
     }
@@ -14,7 +14,7 @@ pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
 }
 
 /// Routes whose requests may have a token, and whose redirects Envoy follows itself.
-fn redirects(own: &Deployed<'_>, through: &Through<'_>, found: &mut Vec<Finding>) {
+fn redirects(own: &DeployedPlugin<'_>, through: &Through<'_>, found: &mut Vec<Finding>) {
     let has_routes = |value: &Value| {
         ["route_config", "rds", "scoped_routes"].iter().any(|name| field(value, name).is_some())
     };
@@ -52,7 +52,7 @@ fn redirects(own: &Deployed<'_>, through: &Through<'_>, found: &mut Vec<Finding>
         let message = "Envoy follows redirects on this route with the headers of the first request: a service that answers \
                        302 sends the token to another host. Remove internal_redirect_policy, or keep this route from the \
                        plugin's rules.";
-        found.push(Finding::new(Name::InternalRedirect, path, message));
+        found.push(Finding::new(FindingName::InternalRedirect, path, message));
     }
 }
 
@@ -81,7 +81,7 @@ fn route_configurations(document: &Value) -> Vec<(Path, &Value)> {
 }
 
 /// Routes to a cluster from which the plugin reads files or secrets, through an internal listener.
-fn published(own: &Deployed<'_>, found: &mut Vec<Finding>) {
+fn published(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
     let issuers = own.configuration.get("issuers").and_then(Value::as_object).into_iter().flatten();
     let mut names: Vec<&str> = issuers.filter_map(|(_, issuer)| issuer.get("cluster")?.as_str()).collect();
     names.sort_unstable();
@@ -112,7 +112,7 @@ fn published(own: &Deployed<'_>, found: &mut Vec<Finding>) {
                 "this route leads to cluster {name:?}, from which the plugin reads a file or a secret of this host: any \
                  client can read it too. Remove the route."
             );
-            found.push(Finding::new(Name::PublishedFile, path.clone(), message));
+            found.push(Finding::new(FindingName::PublishedFile, path.clone(), message));
         }
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! A rule is compared as written. A condition that is not known here makes nothing certain, and is never reported.
 
-use super::Deployed;
-use crate::finding::{Finding, Name};
+use super::DeployedPlugin;
+use crate::finding::{Finding, FindingName};
 use m2m_auth::located::Path;
 use serde_json::{Map, Value};
 
-pub(super) fn look(own: &Deployed<'_>, found: &mut Vec<Finding>) {
+pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
     for direction in ["inbound", "outbound"] {
         let rules = own.configuration.get(direction).and_then(|own| own.get("rules")?.as_array());
         let rules = rules.map(Vec::as_slice).unwrap_or_default();
@@ -34,7 +34,7 @@ fn star(path: &Path, rule: &Value) -> Option<Finding> {
         "`*` is an ordinary character in {name}: the rule matches only paths that contain a star. Use path_template, where `*` \
          is one segment and `**` at the end is any number of them."
     );
-    Some(Finding::new(Name::StarInPath, path.name("match").name(name), message))
+    Some(Finding::new(FindingName::StarInPath, path.name("match").name(name), message))
 }
 
 fn allows_all(path: &Path, rule: &Value) -> Option<Finding> {
@@ -42,7 +42,7 @@ fn allows_all(path: &Path, rule: &Value) -> Option<Finding> {
     let message = "this rule allows every request that no earlier rule matches, without a token. Name the paths that need \
                    none; a request that no rule matches is refused.";
     (allows && covers(&no_match(), rule) && covers(rule, &no_match()))
-        .then(|| Finding::new(Name::AllowAll, path.clone(), message))
+        .then(|| Finding::new(FindingName::AllowAll, path.clone(), message))
 }
 
 fn no_match() -> Value {
@@ -54,7 +54,7 @@ fn shadowed(path: Path, direction: &str, earlier: usize) -> Finding {
         "never used: {direction}.rules[{earlier}] matches every request that this rule matches, and the first match decides. \
          Put this rule first, or remove it."
     );
-    Finding::new(Name::ShadowedRule, path, message)
+    Finding::new(FindingName::ShadowedRule, path, message)
 }
 
 /// Whether it is certain that the first rule matches every request that the second one matches.
@@ -115,7 +115,7 @@ fn covers_host(first: &Map<String, Value>, second: &Map<String, Value>) -> bool 
 
 /// A segment of a path as a rule has it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Segment<'a> {
+enum PatternSegment<'a> {
     Literal(&'a str),
     /// Any one.
     One,
@@ -124,9 +124,9 @@ enum Segment<'a> {
 }
 
 /// The condition on the path; a prefix is a template that ends in `**`.
-fn segments<'r>(own: &'r Map<String, Value>) -> Vec<Segment<'r>> {
+fn segments<'r>(own: &'r Map<String, Value>) -> Vec<PatternSegment<'r>> {
     let text = |name: &str| own.get(name).and_then(Value::as_str);
-    let literals = |text: &'r str| text.split('/').filter(|own| !own.is_empty()).map(Segment::Literal);
+    let literals = |text: &'r str| text.split('/').filter(|own| !own.is_empty()).map(PatternSegment::Literal);
     if let Some(path) = text("path") {
         return literals(path).collect();
     }
@@ -134,15 +134,15 @@ fn segments<'r>(own: &'r Map<String, Value>) -> Vec<Segment<'r>> {
         let written = template.split('/').filter(|own| !own.is_empty());
         return written
             .map(|own| match own {
-                "**" => Segment::Rest,
-                "*" => Segment::One,
-                own if own.starts_with('{') && own.ends_with("=**}") => Segment::Rest,
-                own if own.starts_with('{') => Segment::One,
-                own => Segment::Literal(own),
+                "**" => PatternSegment::Rest,
+                "*" => PatternSegment::One,
+                own if own.starts_with('{') && own.ends_with("=**}") => PatternSegment::Rest,
+                own if own.starts_with('{') => PatternSegment::One,
+                own => PatternSegment::Literal(own),
             })
             .collect();
     }
-    literals(text("path_prefix").unwrap_or_default()).chain([Segment::Rest]).collect()
+    literals(text("path_prefix").unwrap_or_default()).chain([PatternSegment::Rest]).collect()
 }
 
 fn covers_path(first: &Map<String, Value>, second: &Map<String, Value>) -> bool {
@@ -150,10 +150,10 @@ fn covers_path(first: &Map<String, Value>, second: &Map<String, Value>) -> bool 
     let mut second = second.iter();
     for own in &first {
         let covered = match (own, second.next()) {
-            (Segment::Rest, _) => return true,
-            (_, None | Some(Segment::Rest)) => false,
-            (Segment::One, Some(_)) => true,
-            (Segment::Literal(_), Some(other)) => own == other,
+            (PatternSegment::Rest, _) => return true,
+            (_, None | Some(PatternSegment::Rest)) => false,
+            (PatternSegment::One, Some(_)) => true,
+            (PatternSegment::Literal(_), Some(other)) => own == other,
         };
         if !covered {
             return false;
