@@ -559,6 +559,7 @@ impl<T> fmt::Debug for Lease<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::Rng;
     use proptest::prelude::*;
 
     fn at(millis: u64) -> Instant {
@@ -840,7 +841,7 @@ mod tests {
                         good = Some((serial, start + Duration::from_millis(end)));
                     },
                     Event::Fail { configuration, no_connection, retry_after } => if let Some((attempt, _)) = running.take() {
-                        let cause = if configuration { FetchErrorKind::Configuration } else { FetchErrorKind::ServerError };
+                        let kind = if configuration { FetchErrorKind::Configuration } else { FetchErrorKind::ServerError };
                         let retry_after = retry_after.map(Duration::from_millis);
                         let failure = FetchError { kind, retry_after, no_connection, detail: String::new() };
                         prop_assert!(lease.finish(attempt, now, Err(failure), &mut dice));
