@@ -186,8 +186,7 @@ impl KeySet {
         algorithm: Algorithm,
         named: bool,
     ) -> impl Iterator<Item = &'a Jwk> {
-        self.with_kid(kid)
-            .filter(move |key| key.fits(algorithm) && (named || key.permits(algorithm)))
+        self.with_kid(kid).filter(move |key| key.fits(algorithm) && (named || key.permits(algorithm)))
     }
 
     /// Whether there is any key, of whatever algorithm, that this `kid` can mean.

@@ -8,10 +8,10 @@ use crate::io::Instant;
 use std::time::Duration;
 
 /// Fetches at one time: as many as a provider bears from one worker; the other requests wait for their turn.
-pub(super) const AT_ONCE: usize = 50;
+pub(super) const MAX_CONCURRENT: usize = 50;
 
 /// Beside them, fetches that are stuck.
-const MOST_STUCK: usize = 200;
+const MAX_STUCK: usize = 200;
 
 /// A fetch is not stuck before it has lasted so long.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ impl Count {
 
     /// Whether no other may begin.
     pub(super) fn is_full(self) -> bool {
-        self.places.saturating_add(self.stuck.saturating_sub(MOST_STUCK)) >= AT_ONCE
+        self.places.saturating_add(self.stuck.saturating_sub(MAX_STUCK)) >= MAX_CONCURRENT
     }
 }
 

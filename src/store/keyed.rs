@@ -4,7 +4,7 @@
 //! itself, what a caller brings is not. What a provider says of one token, and what it fails with, holds for that one; where many
 //! fail in a row the [`CircuitBreaker`] has it probed with few of them. It does not know what the values are.
 
-use super::flight::{AT_ONCE, Count, Flight};
+use super::flight::{Count, Flight, MAX_CONCURRENT};
 use super::gate::{CircuitBreaker, ProbeFailure};
 use super::rate::{RateLimit, Throughput};
 use super::slots::{CacheEntryId, CachedValue, Slots};
@@ -111,7 +111,7 @@ impl<K: CachedValue, W> PerTokenCache<K, W> {
 
     /// What is being fetched, and the next of what is to be.
     pub(super) fn queued(&self) -> impl Iterator<Item = CacheEntryId> {
-        let next = self.queue.iter().filter(|asked| asked.flight.is_none()).take(AT_ONCE);
+        let next = self.queue.iter().filter(|asked| asked.flight.is_none()).take(MAX_CONCURRENT);
         self.queue.iter().filter(|asked| asked.flight.is_some()).chain(next).map(|asked| asked.entry)
     }
 
@@ -400,7 +400,7 @@ impl<K: CachedValue, W> PerTokenCache<K, W> {
             }
             let paced = !known && self.rate.as_ref().is_some_and(|rate| now < rate.next());
             self.limits.paced.add(u64::from(paced));
-            self.limits.queued.add(u64::from(self.queue.len() >= AT_ONCE));
+            self.limits.queued.add(u64::from(self.queue.len() >= MAX_CONCURRENT));
             let rank = match (suspect, known) {
                 (true, _) => Rank::Suspect,
                 (false, true) => Rank::Known,

@@ -177,11 +177,11 @@ fn printed() -> Vec<(&'static str, String)> {
     let attempt = store().begin(later, &mut signer());
     let outcome = Interrupt::Refuse(Refusal::NoToken);
     vec![
-        ("SecretSource", both(&written.client_secret)),
-        ("SecretSource", both(&Secret::new(MARK.to_owned()))),
-        ("SecretSources", both(&Secrets::AnyOf(vec![config::Secret::Inline(MARK.to_owned())]))),
+        ("Secret", both(&written.client_secret)),
+        ("Secret", both(&Secret::new(MARK.to_owned()))),
+        ("Secrets", both(&Secrets::AnyOf(vec![config::Secret::Inline(MARK.to_owned())]))),
         ("Config", both(&read.value)),
-        ("FetchResult", both(&read)),
+        ("ReadConfig", both(&read)),
         ("Outbound", both(outbound)),
         ("Credential", both(written)),
         ("Entries", both(&outbound.credentials)),
@@ -210,7 +210,7 @@ fn printed() -> Vec<(&'static str, String)> {
         ("MessageHead", both(&head())),
         ("Edits", both(&edits())),
         ("Edit", both(&edits().headers)),
-        ("DecisionStep", both(&RequestOutcome::Forward(edits()))),
+        ("RequestOutcome", both(&RequestOutcome::Forward(edits()))),
         ("Effect", both(&settled)),
         ("Effect", both(&attempt.map(|(ticket, call)| Effect::Call(ticket, call.unwrap())))),
         ("Caller", both(&caller())),
@@ -243,12 +243,17 @@ fn printed() -> Vec<(&'static str, String)> {
 /// What can be printed too, but is made of nothing that a secret or a token is put into: names, places, numbers, choices,
 /// public keys, and texts of our own.
 const HARMLESS: &str = "
-    Absent Algorithm Alone Ambiguous At Answers Asks AssertionAlgorithm Attach Attempt Audiences Audit Backoff Bound Certificate AuthMethod Capacity Cause ClaimPath
-    Claims Clock Compact Conditions Counter CredentialId Deny Dice Discovery Endpoint Entry Error Event Existing Expect Failure Fault
-    Field GrantType HeaderMatch HeaderValue Host Inbound InboundRule Instant Introspect Issuer IssuerId Key Layout Manner Match Material
-    Metadata Missing Mistake Mode Names Now OutboundRule Outcome Outlook Pace Path PathMatch Place Preset Proof Quantifier Refusal
-    Reject RequestId Require Requirement Resource ResourceMetadata Response Route Rule Schemes Seat Segment Sent Service Source Span Stats Step Tally
-    Subject SubjectToken Template Texts Ticket TokenPlace Budget Budgeted Fit Case Unavailable UnknownCredential Url Waiting Want ByCertificate Clusters TokenTypes
+    AccessDenied Algorithm AmbiguousPath AssertionAlgorithm AssertionClaims AttachedToken Attempt AudienceRequirement Audiences AuditLog
+    AuthMethod Availability Backoff BindingRequirement Budget BudgetedVerifier CacheEntryId Capacity Case CertificateSource ClaimLayout
+    ClaimPath Clock ConditionFields Conditions ConfigError Counter CredentialId DecisionStep DeclaredNames DeserializeError Discovery
+    DpopTarget DurationValue Endpoint EndpointClusters ErrorFormat ExchangeSubject Existing ExtractError FetchError FetchErrorKind FetchId
+    FetchKey FetchLock FetchOutcome GrantType HeaderField HeaderMatch HeaderValue HostMatch Inbound InboundRule Instant Introspect Issuer
+    IssuerId IssuerProfile Jwk JwsError KeySetError LimitNames LocalReply LookupError Match MatchResult Metadata MetadataLocation Metric
+    Metrics Mode MtlsEndpoints NameCheck NameConditions NoSharing Now OutboundRule Path PathMatch PathSegment PendingRequests Preset
+    PrivateKeyMaterial ProofClaims ProofError ProofKey ProtoField PublicKeyMaterial Quantifier Refusal RefusalFormat RequestAttributes
+    RequestId RequestMatcher RequestOutcome Require Requirement Resource ResourceMetadata RetryPolicy Rng Route Schemes Service
+    SignatureAlgorithm SoftwareCrypto Source StringOrList SubjectToken Tally Template TemplateSegment TokenBinding TokenError TokenLocation
+    TokenSource TokenTypes Transform Unavailable UnknownCredential Url HttpReply
 ";
 
 #[test]
