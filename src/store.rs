@@ -29,7 +29,7 @@ use crate::budget::Budget;
 use crate::io::{HttpCall, HttpReply, Instant, Now, Rng};
 use crate::jwk::KeySet;
 use crate::jwt::Caller;
-use crate::lease::{Attempt, Availability, FetchError, FetchErrorKind, Lease};
+use crate::lease::{Availability, FetchError, FetchErrorKind, Lease};
 use crate::oauth::AccessToken;
 use crate::policy::{CredentialId, IssuerId, Policy};
 use crate::share::{FetchLock, NoSharing, SharedStore};
@@ -39,7 +39,7 @@ use issuer::{IssuerState, issuer_retry_policy};
 use keys::Keys;
 use proofs::DpopNonces;
 use replays::ReplayCache;
-use replies::FetchResult;
+use replies::finish_lease;
 pub use slots::CacheEntryId;
 use std::fmt;
 use std::hash::RandomState;
@@ -468,19 +468,4 @@ impl fmt::Debug for Store {
         let mut store = f.debug_struct("Store");
         store.field("issuers", issuers).field("credentials", credentials).finish_non_exhaustive()
     }
-}
-
-/// Ends a fetch with what its answer brings; tells the news, or the failure.
-fn finish_lease<T>(
-    lease: &mut Lease<T>,
-    attempt: Attempt,
-    now: Instant,
-    read: FetchResult<T>,
-    dice: &mut Rng,
-) -> Option<Result<String, FetchError>> {
-    let (outcome, told) = match read {
-        Ok((fresh, news)) => (Ok(fresh), Ok(news)),
-        Err(failure) => (Err(failure.clone()), Err(failure)),
-    };
-    lease.finish(attempt, now, outcome, dice).then_some(told)
 }

@@ -3,8 +3,8 @@
 use super::{FetchKey, IssuedToken, Store};
 use crate::discovery::Metadata;
 use crate::dpop;
-use crate::io::{HttpReply, Rng};
-use crate::lease::{FetchError, FetchErrorKind, Fetched};
+use crate::io::{HttpReply, Instant, Rng};
+use crate::lease::{Attempt, FetchError, FetchErrorKind, Fetched, Lease};
 use crate::oauth::answer;
 use crate::policy::IssuerId;
 use std::time::Duration;
@@ -63,4 +63,19 @@ pub(super) fn gone() -> FetchError {
 /// Renewed after `refresh`, less up to a tenth of it, so that workers and proxies do not ask in step.
 pub(super) fn fetched<T>(value: T, refresh: Duration, end_after: Duration, dice: &mut Rng) -> Fetched<T> {
     Fetched { value, renew_after: refresh.saturating_sub(dice.duration_up_to(refresh / 10)), end_after }
+}
+
+/// Ends a fetch with what its answer brings; tells the news, or the failure.
+pub(super) fn finish_lease<T>(
+    lease: &mut Lease<T>,
+    attempt: Attempt,
+    now: Instant,
+    read: FetchResult<T>,
+    dice: &mut Rng,
+) -> Option<Result<String, FetchError>> {
+    let (outcome, told) = match read {
+        Ok((fresh, news)) => (Ok(fresh), Ok(news)),
+        Err(failure) => (Err(failure.clone()), Err(failure)),
+    };
+    lease.finish(attempt, now, outcome, dice).then_some(told)
 }

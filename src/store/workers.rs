@@ -1,6 +1,7 @@
 //! One fetch per process: what this worker reads off the board, and what it leaves there for the others.
 
-use super::{FetchKey, FetchResult, Keys, Store};
+use super::replies::FetchResult;
+use super::{FetchKey, Keys, Store};
 use crate::discovery::EndpointClusters;
 use crate::io::{HttpReply, Instant, MessageHead, Now, Rng};
 use crate::lease::{Backoff, Lease};

@@ -16,7 +16,7 @@ use std::fs;
 const NO_LIMITS: &[(&str, &str)] = &[
     ("src/compile/issuer.rs", "MAX_STALE"),   // a default
     ("src/compile/issuer.rs", "MAX_BACKOFF"), // a default     // when keys are renewed
-    ("src/lease.rs", "MAX_DOUBLINGS"),       // of the backoff, which has its own cap
+    ("src/lease.rs", "MAX_DOUBLINGS"),        // of the backoff, which has its own cap
     ("src/jwk.rs", "MIN_RSA_BITS"),           // RFC 7518, not ours: docs/security.md
 ];
 
@@ -75,8 +75,13 @@ fn each_limit_is_crossed_by_a_test() {
 fn each_limit_is_told_by_a_metric() {
     let (stats, causes) = (read("src/stats.rs"), read("src/lease.rs"));
     let reasons = [read("src/reply.rs"), read("src/jwt.rs"), read("src/dpop/shown.rs")].concat();
-    let bounds =
-        [read("src/store/crossed.rs"), read("src/plugin.rs"), read("src/plugin/upstream.rs")].concat();
+    let bounds = [
+        read("src/store/crossed.rs"),
+        read("src/plugin.rs"),
+        read("src/plugin/upstream.rs"),
+        read("src/plugin/report.rs"),
+    ]
+    .concat();
     for row in table() {
         if row[5] == "a mistake" {
             continue; // the configuration is refused, and Envoy's own counters tell that

@@ -253,7 +253,7 @@ const HARMLESS: &str = "
     PrivateKeyMaterial ProofClaims ProofError ProofKey ProtoField PublicKeyMaterial Quantifier Refusal RefusalFormat RequestAttributes
     RequestId RequestMatcher RequestOutcome Require Requirement Resource ResourceMetadata RetryPolicy Rng Route Schemes Service
     SignatureAlgorithm SoftwareCrypto Source StringOrList SubjectToken Tally Template TemplateSegment TokenBinding TokenError TokenLocation
-    TokenSource TokenTypes Transform Unavailable UnknownCredential Url HttpReply
+    TokenSource TokenTypes Transform Unavailable UnknownCredential Url HttpReply Introspection Answers TokenPlace Bound Names Span Texts Waiting
 ";
 
 #[test]
