@@ -1,6 +1,6 @@
 //! One worker: events in, effects out. It holds the requests that wait, and runs them again when something has arrived.
 //!
-//! After each event the driver drains [`Plugin::poll`] and sleeps until [`Plugin::deadline`]. It knows no host and no
+//! After each event the driver drains [`Plugin::next_effect`] and sleeps until [`Plugin::deadline`]. It knows no host and no
 //! clock, so an hour of token life is a test of microseconds.
 
 mod report;
@@ -195,7 +195,7 @@ impl Plugin {
     }
 
     /// This worker is replaced: whoever waits is answered, and those that are too many for one callback are left to
-    /// [`Plugin::succeed`].
+    /// [`Plugin::take_over`].
     pub fn drain(&mut self, now: Now) {
         self.retire(now);
         self.queue.drain();

@@ -325,7 +325,7 @@ impl Worker {
                 Effect::Call(ticket, call) => match host::dispatch(&call) {
                     Ok(token) => self.calls.push((token, ticket)),
                     Err(refused) => {
-                        let note = why_not_called(&refused, &call.endpoint.cluster).into();
+                        let note = why_not_called(refused, &call.endpoint.cluster).into();
                         let reply = HttpReply { detail: note, no_connection: true, ..HttpReply::default() };
                         self.plugin.reply(ticket, &reply, now);
                     }
@@ -387,8 +387,8 @@ fn code_details() -> Option<Vec<u8>> {
 }
 
 /// Why the host has made no call to this cluster.
-fn why_not_called(refused: &host::HostError, cluster: &str) -> String {
-    if *refused == host::INTERNAL_FAILURE {
+fn why_not_called(refused: host::HostError, cluster: &str) -> String {
+    if refused == host::INTERNAL_FAILURE {
         format!("cluster {cluster:?} has no healthy host")
     } else {
         format!("cluster {cluster:?} not found in Envoy's configuration")

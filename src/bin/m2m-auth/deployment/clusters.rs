@@ -24,7 +24,7 @@ pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
             let at = own.root().name("issuers").name(name).name(member);
             match clusters.known.get(cluster) {
                 None if clusters.complete => {
-                    found.push(unknown(FindingName::UnknownCluster, at.clone(), cluster))
+                    found.push(unknown(FindingName::UnknownCluster, at.clone(), cluster));
                 }
                 Some((path, cluster)) if is_called_by_https(own, name, issuer) => {
                     found.extend(tls(name, path, cluster));
