@@ -84,7 +84,9 @@ impl<'a> Request<'a> {
         let credential = self.policy.credentials.get(id.0).filter(|credential| !credential.forward_subject);
         let is_rules = |name: &Rc<str>| *name == rule.header || rule.second_header.as_ref() == Some(name);
         match credential.and_then(|credential| credential.subject.as_ref()) {
-            Some(policy::SubjectToken::Header(name)) if !is_rules(name) => edits.remove(name, self.head),
+            Some(policy::SubjectToken::Header(name)) if !is_rules(name) => {
+                edits.strip_reserved(name, self.head)
+            }
             Some(policy::SubjectToken::Caller) => {
                 let places = caller.map_or(&[][..], |caller| caller.locations).iter();
                 let others = places.filter(|place| !place.source.header().is_some_and(is_rules));

@@ -13,7 +13,12 @@ pub(super) const MAX_RENEWAL_INTERVAL: Duration = Duration::from_secs(600);
 /// A service that has accepted a token for this long is believed at once when it refuses it.
 const ACCEPTED_FOR: Duration = Duration::from_secs(60);
 
-/// Services that are told apart, for each token; all others count as one. More than one client calls, unless it makes them up.
+/// After so many refusals in a row, for at least a second, a service that accepted the token before refuses it for everybody, and
+/// not for one path or one client alone.
+const REFUSALS_IN_A_ROW: u32 = 10;
+
+/// Services that are remembered, for each token: more than refuse at one time, unless clients make hosts up. The one that refused
+/// longest ago is forgotten first, so that made-up ones take nothing from a service that refuses a token now.
 pub(super) const MAX_SERVICES: usize = 16;
 
 /// The services that have refused a token, or those before it.
@@ -23,8 +28,7 @@ pub(super) struct ServiceRejections(Vec<ServiceRejection>);
 /// One of them.
 #[derive(Debug)]
 struct ServiceRejection {
-    /// None stands for all that are too many.
-    service: Option<Service>,
+    service: Service,
     /// The token that it refused last, and when.
     serial: u64,
     at: Instant,
@@ -32,6 +36,10 @@ struct ServiceRejection {
     patience: Duration,
     /// Since when it has accepted the present token, if it has.
     accepted_since: Option<Instant>,
+    /// When it last accepted a token.
+    accepted_at: Option<Instant>,
+    /// Refusals since then.
+    in_a_row: u32,
     /// Until when its requests wait for a new token.
     held_until: Option<Instant>,
 }
@@ -47,51 +55,62 @@ pub(super) struct Consequence {
 impl ServiceRejections {
     /// The service has answered 401 to the token of this number, which is the present one.
     pub(super) fn refused(&mut self, service: Service, serial: u64, now: Instant) -> Consequence {
-        self.0.retain(|own| now < own.at + MAX_RENEWAL_INTERVAL);
-        let place = self.position(service).or_else(|| {
-            let is_full = self.0.len() >= MAX_SERVICES;
-            self.0.iter().position(|own| is_full && own.service.is_none())
-        });
-        let service = Some(service).filter(|_| self.0.len() < MAX_SERVICES);
-        let Some(own) = place.and_then(|place| self.0.get_mut(place)) else {
-            let held_until = service.map(|_| now + REJECTION_HOLD);
-            let patience = Duration::ZERO;
-            self.0.push(ServiceRejection {
-                service,
-                serial,
-                at: now,
-                patience,
-                accepted_since: None,
-                held_until,
-            });
-            return Consequence { patience, held_until };
+        self.0.retain(|known| now < known.at + MAX_RENEWAL_INTERVAL);
+        let Some(known) = self.position(service).and_then(|position| self.0.get_mut(position)) else {
+            return self.refused_first(service, serial, now);
         };
-        let accepted_for = own.accepted_since.take().map(|since| now.since(since));
-        let was_good = accepted_for >= Some(own.patience.clamp(RENEWAL_INTERVAL, ACCEPTED_FOR));
-        let is_news = was_good || own.serial != serial;
+        let accepted_for = known.accepted_since.take().map(|since| now.since(since));
+        let was_good = accepted_for >= Some(known.patience.clamp(RENEWAL_INTERVAL, ACCEPTED_FOR));
+        known.in_a_row = known.in_a_row.saturating_add(1);
+        let stopped = known.has_stopped_accepting(now);
+        let is_news = was_good || known.serial != serial || stopped && known.in_a_row == REFUSALS_IN_A_ROW;
         if was_good {
-            own.patience = Duration::ZERO;
-        } else if is_news {
+            known.patience = Duration::ZERO;
+        } else if known.serial != serial {
             // The new token is refused as well, so another one would hardly help.
-            own.patience = own.patience.saturating_mul(2).clamp(RENEWAL_INTERVAL, MAX_RENEWAL_INTERVAL);
+            known.patience =
+                known.patience.saturating_mul(2).clamp(RENEWAL_INTERVAL, known.max_patience(now));
         }
-        (own.serial, own.at) = (serial, now);
-        let held_until = own.service.filter(|_| is_news).map(|_| now + REJECTION_HOLD);
-        own.held_until = held_until.or(own.held_until);
-        Consequence { patience: own.patience, held_until }
+        (known.serial, known.at) = (serial, now);
+        if is_news {
+            known.held_until = Some(now + REJECTION_HOLD);
+        }
+        let patience = if stopped { known.patience.min(RENEWAL_INTERVAL) } else { known.patience };
+        Consequence { patience, held_until: known.held_until.filter(|_| is_news) }
+    }
+
+    fn refused_first(&mut self, service: Service, serial: u64, now: Instant) -> Consequence {
+        if self.0.len() >= MAX_SERVICES {
+            let oldest =
+                self.0.iter().enumerate().min_by_key(|(_, known)| known.at).map(|(position, _)| position);
+            oldest.map(|position| self.0.swap_remove(position));
+        }
+        let (patience, held_until) = (Duration::ZERO, Some(now + REJECTION_HOLD));
+        self.0.push(ServiceRejection {
+            service,
+            serial,
+            at: now,
+            patience,
+            accepted_since: None,
+            accepted_at: None,
+            in_a_row: 1,
+            held_until,
+        });
+        Consequence { patience, held_until }
     }
 
     /// The service has accepted the present token.
     pub(super) fn accepted(&mut self, service: Service, now: Instant) {
-        if let Some(own) = self.position(service).and_then(|place| self.0.get_mut(place)) {
-            own.accepted_since.get_or_insert(now);
+        if let Some(known) = self.position(service).and_then(|position| self.0.get_mut(position)) {
+            known.accepted_since.get_or_insert(now);
+            (known.accepted_at, known.in_a_row) = (Some(now), 0);
         }
     }
 
     /// The service itself, or the one of the same host whose cluster is not known on either side.
     fn position(&self, service: Service) -> Option<usize> {
-        let is = |own: &ServiceRejection| own.service == Some(service);
-        let may_be = |own: &ServiceRejection| own.service.is_some_and(|own| own.may_equal(service));
+        let is = |known: &ServiceRejection| known.service == service;
+        let may_be = |known: &ServiceRejection| known.service.may_equal(service);
         self.0.iter().position(is).or_else(|| self.0.iter().position(may_be))
     }
 
@@ -107,6 +126,21 @@ impl ServiceRejections {
         for own in &mut self.0 {
             own.held_until = None;
         }
+    }
+}
+
+impl ServiceRejection {
+    /// Whether it accepted the token for some requests, and has refused it for all since.
+    fn has_stopped_accepting(&self, now: Instant) -> bool {
+        let quiet = self.accepted_at.is_some_and(|at| at + REJECTION_HOLD <= now);
+        quiet && self.in_a_row >= REFUSALS_IN_A_ROW
+    }
+
+    /// A client that asks for what it may not have gets 401 for ever from a service that accepts the token for others: they must
+    /// not wait long if it is revoked.
+    fn max_patience(&self, now: Instant) -> Duration {
+        let accepts = self.accepted_at.is_some_and(|at| now < at + MAX_RENEWAL_INTERVAL);
+        if accepts { ACCEPTED_FOR } else { MAX_RENEWAL_INTERVAL }
     }
 }
 
@@ -160,17 +194,29 @@ mod tests {
     }
 
     #[test]
-    fn those_that_are_too_many_count_as_one_and_their_requests_do_not_wait() {
+    fn made_up_services_take_nothing_from_one_that_refuses_now() {
         let mut refusals = ServiceRejections::default();
         for n in 0..1000_u64 {
             let host = format!("host-{n}");
             let consequence = refusals.refused(service(&host), 0, at(0));
-            assert_eq!(refusals.holds(service(&host), 0, at(0)), n < 16, "{n}");
-            assert_eq!(consequence.held_until.is_some(), n < 16, "{n}");
+            assert!(refusals.holds(service(&host), 0, at(0)) && consequence.held_until.is_some(), "{n}");
         }
-        assert_eq!(refusals.0.len(), MAX_SERVICES + 1);
-        assert_eq!(patience(&mut refusals, "host-500", 1, 1), 10);
-        assert_eq!(patience(&mut refusals, "host-501", 2, 1), 20);
-        assert!(!refusals.holds(service("host-0"), 0, at(1)), "a second is over");
+        assert_eq!(refusals.0.len(), MAX_SERVICES);
+        assert_eq!(patience(&mut refusals, "good", 1, 1), 0, "it is believed at once");
+        assert!(!refusals.holds(service("host-999"), 0, at(1)), "a second is over");
+    }
+
+    #[test]
+    fn a_service_that_refuses_one_client_is_believed_when_it_refuses_all() {
+        let mut refusals = ServiceRejections::default();
+        for serial in 0..20 {
+            for second in 0..10 {
+                refusals.refused(service("a"), serial, at(serial * 10 + second));
+                refusals.accepted(service("a"), at(serial * 10 + second));
+            }
+        }
+        assert_eq!(patience(&mut refusals, "a", 19, 199), 60, "it accepts the token for others");
+        let in_a_row: Vec<u64> = (0..12).map(|_| patience(&mut refusals, "a", 19, 201)).collect();
+        assert_eq!(in_a_row, [[60; 8].as_slice(), &[10; 4]].concat(), "and then for nobody");
     }
 }

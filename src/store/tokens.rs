@@ -17,6 +17,13 @@ use std::time::Duration;
 /// After a sleep, tokens and keys are renewed at a random time within this, as a whole fleet may have slept.
 const RENEWAL_SPREAD: Duration = Duration::from_secs(5);
 
+/// Tokens before the present one whose hashes are kept. With a renewal every 10 s, as at most for the sake of a refusal, those of the
+/// last 2 min.
+const PREVIOUS_TOKENS: usize = 12;
+
+/// Words of a header's value that may be a token: a scheme, a token, and what a client may have put beside it.
+const WORDS_COMPARED: usize = 4;
+
 /// One credential.
 #[derive(Debug)]
 pub(super) struct CredentialState {
@@ -36,8 +43,8 @@ pub(super) struct CredentialState {
 pub(super) struct TokenState {
     pub(super) lease: Lease<IssuedToken>,
     pub(super) serial: u64,
-    /// The mark of the token before: a request that left with it may come back.
-    previous_hash: Option<u64>,
+    /// The hashes of the tokens before, the latest last: a request that left with one may come back.
+    previous_hashes: Vec<u64>,
     /// The services that refuse it.
     rejections: ServiceRejections,
     /// Whether the provider was asked again for the sake of its nonce.
@@ -66,7 +73,7 @@ impl TokenState {
         Self {
             lease: Lease::new(pace),
             serial: 0,
-            previous_hash: None,
+            previous_hashes: Vec::new(),
             rejections: refusals,
             retried_with_nonce: false,
         }
@@ -78,9 +85,10 @@ impl TokenState {
         self.rejections.holds(service, self.serial, now) && (self.lease.in_flight() || soon())
     }
 
-    /// Whether this is the mark of the token, or of the one before.
-    fn has_hash(&self, mark: u64) -> bool {
-        self.previous_hash == Some(mark) || self.lease.last_value().is_some_and(|held| held.hash == mark)
+    /// Whether one of these is the hash of the token, or of one before.
+    fn has_hash(&self, hashes: &[u64]) -> bool {
+        let present = self.lease.last_value().map(|issued| issued.hash);
+        self.previous_hashes.iter().chain(&present).any(|own| hashes.contains(own))
     }
 
     /// Whatever a fetch came to ends a doubt: there is a new token, or the old one is the best there is.
@@ -89,7 +97,11 @@ impl TokenState {
         let mark = self.lease.last_value().map(|held| held.hash);
         let result = change(&mut self.lease);
         self.serial = self.lease.last_value().map_or(self.serial, |held| held.serial);
-        self.previous_hash = if before.0 == self.serial { self.previous_hash } else { mark };
+        if before.0 != self.serial {
+            let excess = self.previous_hashes.len().saturating_add(1).saturating_sub(PREVIOUS_TOKENS);
+            self.previous_hashes.drain(..excess);
+            self.previous_hashes.extend(mark);
+        }
         if before != (self.serial, self.lease.failures()) {
             self.rejections.end_holds();
         }
@@ -128,15 +140,19 @@ impl Store {
         }
     }
 
-    /// Whether a header's value is, behind whatever scheme, a token that this worker has, or had before the last renewal. The
-    /// comparison is of keyed hashes, so that its time tells nothing of the tokens, and nobody can make up another of the same.
+    /// Whether a header's value holds a token that this worker has, or had before one of its last renewals, behind whatever scheme
+    /// and beside whatever else. The comparison is of keyed hashes, so that its time tells nothing of the tokens, and nobody can
+    /// make up another of the same.
     pub fn has_issued(&self, value: &[u8]) -> bool {
-        let token = value.trim_ascii_end().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-        let mark = self.token_hash(token);
-        let has = |state: &TokenState| state.has_hash(mark);
+        let words = value.split(|byte| byte.is_ascii_whitespace() || *byte == b',').rev();
+        let hashes: Vec<u64> = words
+            .filter(|word| !word.is_empty())
+            .take(WORDS_COMPARED)
+            .map(|word| self.token_hash(word))
+            .collect();
+        let has = |state: &TokenState| state.has_hash(&hashes);
         let mut credentials = self.credentials.iter();
-        !token.is_empty()
-            && credentials.any(|own| has(&own.own_token) || own.exchanges.all().any(|kept| has(&kept.state)))
+        credentials.any(|own| has(&own.own_token) || own.exchanges.all().any(|kept| has(&kept.state)))
     }
 
     pub(super) fn token_hash(&self, token: &[u8]) -> u64 {

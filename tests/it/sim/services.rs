@@ -2,7 +2,7 @@
 
 use crate::sim::provider::Endpoint;
 use crate::sim::world::{Get, World, get, millis, outbound, secs, without_discovery};
-use m2m_auth::edits::AttachedToken;
+use m2m_auth::edits::{AttachedToken, Edit};
 use serde_json::{Value, json};
 
 /// Every request gets the token of one credential.
@@ -144,4 +144,83 @@ fn a_service_that_has_taken_the_token_for_a_minute_is_believed_at_once_when_it_r
     world.upstream_refuses(&refused);
     world.pass(millis(500));
     assert_eq!(world.provider.count(Endpoint::Tokens), before + 1);
+}
+
+#[test]
+fn a_client_that_gets_401_for_ever_delays_the_renewal_of_a_revoked_token_by_seconds() {
+    let mut world = World::warm(&config());
+    world.run_until(secs(20));
+    // Others are served, ten a second; it asks twice a second for what it may not have.
+    for _ in 0..200 {
+        let refused = sent(&mut world, &to("payment"));
+        world.upstream_refuses(&refused);
+        for _ in 0..5 {
+            let accepted = sent(&mut world, &to("payment"));
+            world.upstream_accepts(&accepted);
+            world.pass(millis(100));
+        }
+    }
+    let revoked = sent(&mut world, &to("payment")).serial;
+    let mut waited = 0;
+    while sent(&mut world, &to("payment")).serial == revoked {
+        let refused = sent(&mut world, &to("payment"));
+        world.upstream_refuses(&refused);
+        world.pass(millis(100));
+        waited += 1;
+    }
+    assert!(waited <= 120, "{waited} tenths of a second");
+}
+
+#[test]
+fn made_up_hosts_that_refuse_delay_the_renewal_for_no_other_service_by_more_than_ten_seconds() {
+    let mut world = World::warm(&config());
+    world.run_until(secs(20));
+    let mut number = 0;
+    let mut flood = |world: &mut World| {
+        for _ in 0..5 {
+            number += 1;
+            let refused = sent(world, &to(&format!("made-up-{number}")));
+            world.upstream_refuses(&refused);
+        }
+        world.pass(millis(100));
+    };
+    let before = world.provider.count(Endpoint::Tokens);
+    (0..1000).for_each(|_| flood(&mut world));
+    let fetches = world.provider.count(Endpoint::Tokens) - before;
+    assert!(fetches <= 11, "{fetches} fetches in 100 s");
+    let revoked = sent(&mut world, &to("payment")).serial;
+    let mut waited = 0;
+    loop {
+        let refused = sent(&mut world, &to("payment"));
+        if refused.serial != revoked {
+            break;
+        }
+        world.upstream_refuses(&refused);
+        flood(&mut world);
+        waited += 1;
+    }
+    assert!(waited <= 110, "{waited} tenths of a second");
+}
+
+#[test]
+fn a_token_of_ours_that_comes_back_is_taken_out_also_after_renewals_and_whatever_stands_beside_it() {
+    let mut configuration = config();
+    configuration["outbound"]["rules"] = json!([{ "match": { "host": "payment" }, "credential": "order" }]);
+    let mut world = World::warm(&configuration);
+    world.run_until(secs(20));
+    let leaves = |world: &mut World, value: &str| {
+        let outcome = world.ask(&to("foreign").header("authorization", value));
+        !outcome.edits().headers.contains(&Edit::Remove("authorization".into()))
+    };
+    let first = world.provider.issued[0].token.clone();
+    for renewal in 0..6 {
+        for value in ["Bearer T", "Bearer\tT", "Bearer T,", "Bearer T, Bearer y", "T", "bearer  T "] {
+            assert!(!leaves(&mut world, &value.replace('T', &first)), "{renewal}: {value}");
+        }
+        let refused = sent(&mut world, &to("payment"));
+        world.upstream_refuses(&refused);
+        world.pass(secs(11));
+    }
+    assert!(world.provider.issued.len() > 3, "it was renewed");
+    assert!(leaves(&mut world, "Bearer another") && leaves(&mut world, "Basic T"));
 }
