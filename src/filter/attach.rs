@@ -85,7 +85,7 @@ impl<'a> Request<'a> {
         let is_rules = |name: &Rc<str>| *name == rule.header || rule.second_header.as_ref() == Some(name);
         match credential.and_then(|credential| credential.subject.as_ref()) {
             Some(policy::SubjectToken::Header(name)) if !is_rules(name) => {
-                edits.strip_reserved(name, self.head)
+                edits.strip_reserved(name, self.head);
             }
             Some(policy::SubjectToken::Caller) => {
                 let places = caller.map_or(&[][..], |caller| caller.locations).iter();
