@@ -23,7 +23,9 @@ pub fn cluster(name: &str, address: SocketAddr) -> Value {
 #[must_use]
 pub fn http2(cluster: Value) -> Value {
     with_protocol_options(cluster, |options| {
-        options["explicit_http_config"] = json!({ "http2_protocol_options": {} });
+        // A server that has not yet said how many streams it takes refuses those beyond it: hyper takes 200.
+        options["explicit_http_config"] =
+            json!({ "http2_protocol_options": { "max_concurrent_streams": 100 } });
     })
 }
 
