@@ -1,7 +1,7 @@
 //! May this caller do this? A [`Caller`], a [`Requirement`] and what was [`RequestContext`] to yes, or to what was missing.
 //!
 //! It sees claims and what they are compared with, no more: no token strings, no signatures. What holds is found without
-//! an allocation, and what does not is told in words that were made from the policy alone.
+//! an allocation, and the reason of a failure names values of the policy alone.
 
 mod claim;
 mod glob;

@@ -19,7 +19,7 @@ pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jw
 /// may be wrong by 45 s either way.
 const LIFETIME_SECONDS: u64 = 30;
 
-/// What signing takes of the world, handed in once by whoever drives the plugin.
+/// What signing takes of the world, handed in once by the driver of the plugin.
 pub struct Signer {
     sign: Box<dyn Sign>,
     nonces: UniqueBytes,
@@ -32,7 +32,7 @@ pub struct Signer {
 pub struct AssertionClaims<'a> {
     /// `iss`: the client's id.
     pub issuer: &'a str,
-    /// `sub`: the client's id, or whom it asks for.
+    /// `sub`: the client's id, or the subject that it asks for.
     pub subject: &'a str,
     /// `aud`: the provider.
     pub audience: &'a str,

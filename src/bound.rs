@@ -1,6 +1,6 @@
-//! Is a token shown by whom it is bound to? What a rule asks, and the certificate that was shown (RFC 8705 section 3).
+//! Certificate-bound tokens (RFC 8705 section 3): what a rule requires, and the certificate that was presented.
 //!
-//! It knows no signatures: that the client has the certificate's key, the handshake has proven, or whoever sent the header.
+//! It knows no signatures: that the client has the certificate's key, the handshake has proven, or the proxy that sent the header.
 
 use crate::io::MessageHead;
 

@@ -1,7 +1,7 @@
 //! How much of a worker's time signatures may take that the module verifies itself.
 //!
 //! In: a verifier, and what each of its signatures costs. Out: the same verifier, which takes no more than its budget: what is
-//! beyond it is not verified, and so is no signature, and whoever asks is told that nobody has looked. What the host verifies
+//! beyond it is not verified, and so is no signature, and the caller learns that it was not verified. What the host verifies
 //! costs nothing here. It knows neither tokens nor proofs.
 
 use crate::io::Instant;

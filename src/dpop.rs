@@ -1,4 +1,4 @@
-//! Proofs of possession (RFC 9449): that whoever shows a token holds the key that the token was given for.
+//! DPoP (RFC 9449): proof that the client that presents a token holds the key that the token is bound to.
 //!
 //! Here are those that we make: in goes a key, what is asked, what a server answered; out comes the proof's text, ready to be
 //! signed, and the server's nonce. Those that are shown to us are read in [`shown`]. Nothing here signs, keeps state or has
@@ -35,7 +35,7 @@ pub struct ProofKey {
 }
 
 impl ProofKey {
-    /// The key of this private half; none where its public half cannot be told.
+    /// The key of this private half; none where its public half cannot be derived.
     #[inline(never)]
     pub fn new(private: PrivateKey) -> Option<Self> {
         let jwk = private.public_jwk()?;
@@ -54,7 +54,7 @@ impl ProofKey {
         Self::new(PrivateKey::read(&jwk, None).ok()?)
     }
 
-    /// The private half, for whoever signs.
+    /// The private half, for the signer.
     pub fn private(&self) -> &PrivateKey {
         &self.private
     }
@@ -180,7 +180,7 @@ pub fn origin(scheme: &[u8], authority: &[u8]) -> Option<String> {
 }
 
 /// `htu` of a request to that origin (RFC 9449 section 4.2): the path as it is sent, without query and fragment. What may
-/// not stand in a URL is encoded, as whoever compares does it too (RFC 9449 section 4.3).
+/// not stand in a URL is encoded, as the server that compares does it too (RFC 9449 section 4.3).
 pub fn url(origin: &str, path: &[u8]) -> String {
     let end = path.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
     let mut url = String::with_capacity(origin.len().saturating_add(end));

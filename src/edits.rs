@@ -16,11 +16,11 @@ use std::rc::Rc;
 pub struct Edits {
     /// Header changes, in order.
     pub headers: Vec<Edit>,
-    /// What later filters and the access log are told, if they are.
+    /// The filter state for later filters and the access log, if it is enabled.
     pub filter_state: FilterState,
     /// How many claims could not be handed on.
     pub dropped_claims: u32,
-    /// The token that was attached, so that its refusal by the upstream can be told apart from another's.
+    /// The token that was attached, so that a refusal by the upstream is attributed to it.
     pub attached_token: Option<AttachedToken>,
 }
 

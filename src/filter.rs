@@ -1,7 +1,8 @@
-//! One request, from its head to a decision.
+//! One request, from its headers to a decision.
 //!
-//! In: the head, the policy, what this worker has learnt, the time. Out: edits to make, or why the request stops here.
-//! It performs no I/O and keeps nothing between runs: a request that waits is simply decided again, from the top.
+//! In: the headers, the policy, the worker's store, the time. Out: the header edits, or why the request is not forwarded
+//! now. It makes no calls. A request that waits is decided again from the top; the only thing kept between runs is
+//! that its DPoP proof has been used.
 
 mod attach;
 mod authenticate;
@@ -28,68 +29,68 @@ pub use modes::timeout_refusal;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// One request, and all that its decision may depend on.
+/// One request, and everything that its decision may depend on.
 pub struct Request<'a> {
-    /// What was asked.
+    /// Its headers, and its route.
     pub head: &'a MessageHead,
-    /// When.
+    /// The time of this run.
     pub now: Now,
-    /// When it came, if it had to wait.
+    /// When it arrived; earlier than `now` if it has waited.
     pub arrived_at: Instant,
-    /// What the operator meant.
+    /// The compiled configuration.
     pub policy: &'a Policy,
-    /// What this worker has learnt.
+    /// Keys, tokens and verified callers of this worker.
     pub store: &'a mut Store,
-    /// How signatures are verified.
+    /// Verifies signatures.
     pub verifier: &'a dyn Verify,
-    /// How proofs are signed.
+    /// Signs DPoP proofs and client assertions.
     pub signer: &'a mut Signer,
-    /// Whether it cannot be held, though it may be for a better token than the one that is there.
+    /// Whether it must be forwarded with the token at hand, even if a service has just refused that token.
     pub cannot_wait: bool,
-    /// The proof that it has used, if it had to wait since.
+    /// The DPoP proof that it used in an earlier run.
     pub consumed_proof: &'a mut Option<ReplayKey>,
-    /// What was seen on the way, for metrics and the audit log.
+    /// Facts about the decision, for metrics and the audit log.
     pub record: &'a mut DecisionRecord,
 }
 
-/// Why a request does not go on, at least not now.
+/// Why a request is not forwarded now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Interrupt {
-    /// It is answered.
+    /// It is refused.
     Refuse(Refusal),
-    /// It asked us, not the service.
+    /// The filter itself is asked, as for the resource metadata.
     Respond(LocalReply),
-    /// It is decided again when this has arrived.
+    /// It waits for this fetch, and is decided again.
     Wait(FetchKey),
 }
 
-/// What was seen on the way to a decision.
+/// Facts about a decision, for metrics, the audit log and the filter state.
 #[derive(Clone, Debug, Default)]
 pub struct DecisionRecord {
-    /// The inbound rule.
+    /// The name of the inbound rule.
     pub rule: Option<Rc<str>>,
     /// Its mode.
     pub mode: Mode,
-    /// What it was spared by that mode.
+    /// The refusal that the rule's mode suppressed.
     pub suppressed_refusal: Option<Refusal>,
-    /// Why it needed no caller, if a rule wanted one.
+    /// Why the request is forwarded without a caller although its rule requires one.
     pub unauthenticated_because: Option<&'static str>,
-    /// How its callers may show their tokens, and this one did.
+    /// The schemes that the rule accepts, and the one that the client used: challenges depend on them.
     pub schemes: Schemes,
-    /// Who calls.
+    /// The verified caller.
     pub caller: Option<Caller>,
-    /// Whether the caller's token had been verified before.
+    /// Whether the verified caller came from the cache.
     pub cache_hit: bool,
-    /// Whether it waits for a key that its issuer's key set does not hold.
+    /// Whether it waits for a key that is not in the issuer's key set.
     pub unknown_key: bool,
-    /// The outbound rule.
+    /// The name of the outbound rule.
     pub outbound_rule: Option<Rc<str>>,
-    /// Whether it came with a token of ours that is not for where it goes.
+    /// Whether a token of ours was removed that no rule attaches here.
     pub stripped: bool,
 }
 
 impl<'a> Request<'a> {
-    /// Match a rule; if it requires a caller, authenticate and admit it; if it attaches a token, attach it.
+    /// Inbound: match a rule, verify the caller, enforce the rule. Outbound: attach a token.
     pub fn decide(mut self) -> Result<Edits, Interrupt> {
         let mut edits = Edits::default();
         let target = Target::of(self.head);
@@ -104,14 +105,14 @@ impl<'a> Request<'a> {
         Ok(edits)
     }
 
-    /// Which rule is for it? Nobody is asked for a caller where the rule allows everybody.
+    /// Matches an inbound rule and enforces it. `allow: true` rules require no token.
     fn match_rule(
         &mut self,
         inbound: &'a Inbound,
         target: Target<'_>,
         edits: &mut Edits,
     ) -> Result<Option<Authenticated<'a>>, Interrupt> {
-        // Never believe a client's copy of what we assert; and what is judged must be what the service reads.
+        // Remove a client's copies of headers that the filter sets, and headers that some servers take for those it decides by.
         inbound.reserved_headers.iter().for_each(|name| edits.strip_reserved(name, self.head));
         inbound.decision_headers.iter().for_each(|name| edits.remove_lookalikes(name, self.head));
         if target.drops_any(&inbound.reserved_headers) || target.drops_any(&inbound.decision_headers) {
@@ -131,11 +132,11 @@ impl<'a> Request<'a> {
         let Some(require) = &rule.require else {
             return Ok(None);
         };
-        edits.strip_tokens(&rule.token_locations, self.head); // in every mode, and whatever the token is
+        edits.strip_tokens(&rule.token_locations, self.head); // in every mode, whether the token is valid or not
         self.enforce(&matched, require, target, edits)
     }
 
-    /// Who calls, and may they?
+    /// Authenticates the caller and checks the rule's requirements.
     fn admit(
         &mut self,
         matched: &MatchedRule<'a>,
@@ -167,7 +168,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What is on its way is waited for; what cannot be had refuses, and it is never the caller's fault.
+/// A pending fetch suspends the request; a failed one becomes this refusal, a 503.
 fn wait_or_refuse(refusal: fn(Duration) -> Refusal) -> impl Fn(LookupError) -> Interrupt {
     move |missing| match missing {
         LookupError::Wait(want) => Interrupt::Wait(want),

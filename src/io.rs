@@ -248,7 +248,7 @@ impl fmt::Debug for MessageHead {
 pub struct Endpoint {
     /// The Envoy cluster that reaches it.
     pub cluster: String,
-    /// `:scheme`, `http` or `https`; the cluster decides about TLS, this is what the server is told.
+    /// `:scheme`, `http` or `https`; the cluster decides about TLS, this is what the server reads.
     pub scheme: &'static str,
     /// `:authority`.
     pub authority: String,
@@ -312,7 +312,7 @@ impl fmt::Debug for HttpReply {
 pub struct LocalReply {
     /// HTTP status; for gRPC requests the host maps it (401 to 16, 403 to 7, 503 to 14), unless `grpc_status` is given.
     pub status: u16,
-    /// What a gRPC client is told, where the host's choice is not the right one.
+    /// The gRPC status, where the host's choice is not the right one.
     pub grpc_status: Option<u8>,
     /// Header fields, free of control characters.
     pub headers: Vec<(&'static str, String)>,
@@ -320,7 +320,7 @@ pub struct LocalReply {
     pub body: String,
     /// Envoy's `%RESPONSE_CODE_DETAILS%`.
     pub details: &'static str,
-    /// What the access log is told, if it is.
+    /// The filter state for the access log, if it is enabled.
     pub filter_state: FilterState,
 }
 

@@ -1,6 +1,6 @@
 //! A compact JWS (RFC 7515 section 7.1) taken apart: its shape, and what its header says of the signature.
 //!
-//! Strict where the RFC leaves a choice. It verifies nothing, and believes nothing: whoever reads a token or a proof does.
+//! Strict where the RFC leaves a choice. It verifies nothing: the readers of tokens and proofs do.
 
 use crate::json;
 use crate::jwk::Algorithm;

@@ -21,7 +21,7 @@ pub struct RetryPolicy {
     pub min_interval: Duration,
     /// Backoff after the first passing failure; doubles with each further one.
     pub base: Duration,
-    /// The longest backoff, as long as there has been no value to tell how often one is needed.
+    /// The longest backoff, as long as there has been no value that shows how often one is needed.
     pub cap: Duration,
     /// The widest gap between attempts at a provider that stays away, where the value's own period does not ask for less.
     pub max_gap: Duration,
@@ -115,7 +115,7 @@ pub enum FetchErrorKind {
     Subject,
     /// The provider takes it, and denies the exchange.
     Denied,
-    /// The provider wants its nonce in the proof (RFC 9449 section 8), which is how it tells it: nothing is wrong.
+    /// The provider wants its nonce in the proof (RFC 9449 section 8), and this response carries it: nothing is wrong.
     Nonce,
 }
 
@@ -210,7 +210,7 @@ struct InFlight {
     deadline: Instant,
 }
 
-/// After this many failures in a row those who need the value are told so at once, instead of being held.
+/// After this many failures in a row requests that need the value are refused at once, instead of being held.
 const PATIENCE: u32 = 2;
 
 /// A retry that is further away than this is not waited for: it covers the first backoff and the floor.

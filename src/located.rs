@@ -173,7 +173,7 @@ pub fn read<'de, T: de::Deserialize<'de>>(value: &'de Value) -> Result<T, (Path,
 /// None of them may be `null`.
 pub const MAY_BE_EMPTY: &str = "$may_be_empty";
 
-/// A value, and the place that is told when something in it is wrong.
+/// A value, and its path for error messages.
 #[derive(Clone, Copy)]
 struct PathDeserializer<'de, 'place> {
     value: &'de Value,

@@ -16,7 +16,7 @@ pub struct ConfigError {
     pub path: Path,
     /// What stands there, and what was expected.
     pub message: String,
-    /// Places that could explain it: it is not told when something in one of them could not be read.
+    /// Paths that could explain it: it is not reported when something in one of them could not be read.
     pub explained_by: Vec<Path>,
 }
 
@@ -43,7 +43,7 @@ pub struct ReadConfig<T> {
     removed: Vec<Path>,
 }
 
-/// More mistakes than this are not told at once.
+/// No more errors than this are reported at once.
 const MAX_ERRORS: usize = 50;
 
 /// Reads a document in which every member may be absent.

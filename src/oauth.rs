@@ -141,7 +141,7 @@ pub enum GrantType {
     TokenExchange {
         /// `subject_token_type`.
         subject: String,
-        /// `requested_token_type`, if the provider is told.
+        /// `requested_token_type`, if it is sent.
         requested: Option<String>,
     },
     /// An assertion of the client's own (RFC 7523 section 2.1).

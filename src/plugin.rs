@@ -140,7 +140,7 @@ impl Plugin {
         self.conclude(outcome.as_ref(), now);
     }
 
-    /// A fetch ended; whoever waited for it is decided again.
+    /// A fetch ended; the requests that waited for it are decided again.
     fn conclude(&mut self, outcome: Option<&FetchOutcome>, now: Now) {
         if let Some(outcome) = outcome {
             self.report(outcome, now.instant);

@@ -55,7 +55,7 @@ pub struct Policy {
 /// What a route names instead of a credential, so that nothing is attached.
 pub const NO_CREDENTIAL: &str = "none";
 
-/// The header that tells a service what was decided; ours alone where a rule sets it.
+/// The header with the decision, for the service; reserved where a rule sets it.
 pub const DECISION: &str = "m2m-auth-decision";
 
 /// The route names a credential that is none of these.
@@ -94,7 +94,7 @@ impl Policy {
         self.inbound.as_ref().is_some_and(|inbound| inbound.dpop_policy.is_some())
     }
 
-    /// Whether later filters and the access log are told what was decided.
+    /// Whether the filter state says what was decided.
     pub fn writes_filter_state(&self) -> bool {
         self.inbound.as_ref().is_some_and(|inbound| inbound.filter_state)
     }
@@ -199,9 +199,9 @@ pub struct Issuer {
     pub jwks_uri: Option<Endpoint>,
     /// Its token endpoint, if it is given.
     pub token_endpoint: Option<Endpoint>,
-    /// The place where it tells about tokens, if it is given.
+    /// Its introspection endpoint, if it is given.
     pub introspection_endpoint: Option<Endpoint>,
-    /// As whom it is asked about tokens, if it is.
+    /// The client for introspection, if it is used.
     pub introspection: Option<IntrospectionClient>,
     /// How to find what is not given.
     pub discovery: Option<Discovery>,
@@ -252,7 +252,7 @@ pub struct Inbound {
     pub rules: Vec<InboundRule>,
     /// What they look at.
     pub attributes: InspectedAttributes,
-    /// Whether later filters and the access log are told.
+    /// Whether the filter state is written, for later filters and the access log.
     pub filter_state: bool,
 }
 

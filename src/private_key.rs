@@ -1,6 +1,6 @@
 //! A private key as its owner keeps it (PEM, or a JWK) to a [`PrivateKey`]: RSA, P-256 or Ed25519, and how it signs.
 //!
-//! It reads and checks, and does not sign. What is wrong is told without a word of the key.
+//! It reads and checks, and does not sign. Errors quote nothing of the key.
 
 use crate::json;
 use crate::jwk::{self, Algorithm, der};
@@ -101,7 +101,7 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// The key within PKCS#8, and the algorithm that it has unless told otherwise.
+/// The key within PKCS#8, and its algorithm unless the configuration names another.
 #[inline(never)]
 fn material(pkcs8: &[u8]) -> Result<(Algorithm, PrivateKeyMaterial), &'static str> {
     const BROKEN: &str = "a key that is broken";

@@ -76,7 +76,7 @@ impl Default for Schemes {
     }
 }
 
-/// How the caller is told.
+/// The form of a refusal's response.
 #[derive(Clone, Debug)]
 pub struct RefusalFormat {
     /// `realm` of the challenge.
@@ -138,7 +138,7 @@ impl Refusal {
         self.facts().message
     }
 
-    /// What may have to change where the refusal surprises, for the audit log alone: callers are told nothing of the provider's
+    /// What may have to change where the refusal surprises, for the audit log alone: callers see nothing of the provider's
     /// set-up. In Keycloak's words, since its defaults are what surprises most.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -396,7 +396,7 @@ fn seconds(wait: Duration) -> u64 {
 }
 
 impl RefusalFormat {
-    /// A challenge for each scheme in which a token may come; what was wrong is told in that in which it came (RFC 9449
+    /// A challenge for each scheme in which a token may come; the error goes into the challenge of the scheme that the client used (RFC 9449
     /// section 7.1).
     fn challenges(
         &self,

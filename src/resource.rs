@@ -1,4 +1,4 @@
-//! What this protected resource says of itself to whoever asks (RFC 9728): where tokens for it are to be had.
+//! Protected resource metadata (RFC 9728): which authorization servers issue tokens for this service.
 //!
 //! In: a request's path and method. Out: the document, if that is what was asked for. It is made from the policy alone, and
 //! needs no token (RFC 9728 section 3.1).

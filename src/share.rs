@@ -163,7 +163,7 @@ fn slept(written: Now, now: Now) -> Duration {
     let by_wall = Duration::from_secs(now.unix).saturating_add(written.instant.0);
     let by_instants = Duration::from_secs(written.unix).saturating_add(now.instant.0);
     let parted = by_wall.saturating_sub(by_instants);
-    // The wall clock is told in whole seconds.
+    // The wall clock is given in whole seconds.
     if parted > SLEEP_THRESHOLD.saturating_add(SECOND) {
         parted.saturating_add(SECOND)
     } else {

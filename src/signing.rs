@@ -19,7 +19,7 @@ pub trait Sign {
 
 /// 32 bytes that come once and that nobody can guess, again and again, for the names of assertions.
 ///
-/// SHA-256 of a secret seed and a counter: what it has given away tells nothing of what it will give.
+/// SHA-256 of a secret seed and a counter: earlier output reveals nothing of later output.
 pub struct UniqueBytes {
     seed: [u8; 32],
     count: u64,

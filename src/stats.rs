@@ -28,11 +28,11 @@ pub enum Metric {
     /// An audit line was left out, as there were too many.
     AuditSuppressed,
     /// A bound was reached that refuses nobody: something was dropped, cut, or made to wait. The detail says which, and
-    /// `docs/operations.md` what that means. Bounds that refuse a request or a fetch are told by its reason or outcome.
+    /// `docs/operations.md` what that means. Bounds that refuse a request or a fetch appear as its reason or outcome.
     LimitReached,
 }
 
-/// How often something happened since that was last told. It is counted where it happens, and told when all counters are, so
+/// How often something happened since the last report. It is counted where it happens, and reported with all counters, so
 /// that a request which reaches no bound pays for none.
 #[derive(Debug, Default)]
 pub struct Tally(Cell<u64>);
@@ -56,7 +56,7 @@ pub struct Counter {
     pub event: Metric,
     /// For which rule, issuer or credential; empty where there is none.
     pub subject: String,
-    /// How it ended; empty where there is nothing to tell.
+    /// How it ended; empty where there is nothing to report.
     pub detail: &'static str,
 }
 

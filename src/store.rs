@@ -1,7 +1,7 @@
 //! What the worker has learnt: key sets, tokens, callers already verified; and what it should ask for next.
 //!
 //! It answers "here it is", "it is on its way" or "it cannot be had", and never decides about a request. Every fetched
-//! thing is a [`Lease`]; who fetches when is the lease's, and the calls are made by whoever drives this store.
+//! thing is a [`Lease`]; who fetches when is the lease's, and the driver of this store makes the calls.
 
 mod crossed;
 mod endpoints;
@@ -346,7 +346,7 @@ impl Store {
         lost.into_iter().map(|want| FetchOutcome { key: want, result: Err(failure.clone()) }).collect()
     }
 
-    /// When to look for due fetches again; `waited` tells what requests wait for.
+    /// When to look for due fetches again; `waited` says what requests wait for.
     pub fn next_event(&self, now: Instant, waited: impl Fn(FetchKey) -> bool) -> Option<Instant> {
         let next =
             |want| Some(self.next_poll(want, now, waited(want)).unwrap_or(self.next_event_of(want, now)?));
@@ -354,7 +354,7 @@ impl Store {
         self.fetch_keys().filter_map(next).chain(holds).min()
     }
 
-    /// A name for logs: what, of whom.
+    /// A name for logs: the kind of fetch, and its issuer or credential.
     pub fn describe(&self, want: FetchKey) -> String {
         let issuer = |id: IssuerId| self.policy.issuers.get(id.0).map_or("?", |issuer| issuer.name.as_str());
         match want {

@@ -1,7 +1,7 @@
-//! What a decision tells of its steps as it takes them, for the desk tool's `explain`.
+//! The steps of a decision, recorded as it takes them, for `m2m-auth explain`.
 //!
 //! So an explanation is the decision itself, and no second one. In the module nobody listens, and nothing of this is
-//! compiled: not the steps, and not the texts that they are told in.
+//! compiled: neither the steps nor their texts.
 
 use std::cell::RefCell;
 
@@ -32,7 +32,7 @@ pub fn record(what: &'static str, holds: bool, detail: impl FnOnce() -> String) 
     }
 }
 
-/// Something is not as it has to be, if it is not; nothing is told if it is.
+/// Records a failed check; nothing if it holds.
 #[inline]
 pub fn record_if(fails: bool, what: &'static str, detail: impl FnOnce() -> String) {
     if fails {
@@ -40,7 +40,7 @@ pub fn record_if(fails: bool, what: &'static str, detail: impl FnOnce() -> Strin
     }
 }
 
-/// Runs something, and returns the steps that it told.
+/// Runs something, and returns the steps that it recorded.
 pub fn capture<R>(run: impl FnOnce() -> R) -> (R, Vec<DecisionStep>) {
     STEPS.set(Some(Vec::new()));
     let result = run();

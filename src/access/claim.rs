@@ -59,7 +59,7 @@ impl ClaimTest {
         }
     }
 
-    /// What was missing. The values that would do are not told: they may be the names of those who may.
+    /// What was missing. The values that would do are not named: they may be names of other callers.
     #[inline(never)]
     pub(super) fn message(&self, path: &[String]) -> String {
         let path = path.join(".");

@@ -38,7 +38,7 @@ fn may_hide(query: &[u8], name: &str) -> bool {
 }
 
 /// Whether some server takes it for this parameter: PHP makes `access_token` of `access.token`, of `access[token`, and of
-/// ` access_token`; ASP.NET does not tell cases apart.
+/// ` access_token`; ASP.NET ignores case.
 fn may_be_read_as(piece: &[u8], name: &str) -> bool {
     let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'_' };
     let own: Vec<u8> = decoded(split_pair(piece).0).take_while(|byte| *byte != 0).collect();

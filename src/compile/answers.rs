@@ -46,7 +46,7 @@ impl Compiler<'_> {
         bound: Vec<(&str, Value)>,
     ) -> Option<(String, Resource)> {
         let identifier = metadata.resource.as_deref().unwrap_or_default();
-        // RFC 9728 section 1.2; a query could not be told from that of the request for the document.
+        // RFC 9728 section 1.2; a query could not be distinguished from that of the request for the document.
         let url = Url::parse(identifier).filter(|url| url.scheme == "https" && !url.path.contains('?'));
         let normal = |url: &Url| matches!(route::normal(url.path.as_bytes()), Ok(normal) if *normal == *url.path.as_bytes());
         let url = url.filter(normal);

@@ -108,7 +108,7 @@ impl Compiler<'_> {
                     .iter()
                     .enumerate()
                     .map(|(index, secret)| self.secret_value(&place.index(index), secret));
-                // All of them, so that every mistake is told.
+                // All of them, so that every error is reported.
                 texts.collect::<Vec<_>>().into_iter().collect()
             }
         }

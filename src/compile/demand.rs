@@ -1,4 +1,4 @@
-//! What a rule asks of a token: of which issuers, for whom, whose, how old.
+//! Compiles what a rule requires of a token: issuers, audiences, subjects, clients and age.
 
 use super::Compiler;
 use crate::config;
@@ -60,7 +60,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Refused callers are told of it in a challenge, where blanks part the values.
+    /// It goes into a challenge, where spaces separate the values.
     #[inline(never)]
     fn authentication(&mut self, path: &Path, require: &config::Require) -> AuthenticationRequirement {
         let acr_values = require.acr_values.clone().unwrap_or_default();

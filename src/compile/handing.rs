@@ -1,4 +1,4 @@
-//! What a service is told of its caller, and in which headers.
+//! Compiles forwarded claims: the headers that describe the caller to the service, and those that decisions depend on.
 
 use super::Compiler;
 use crate::bound::{CertificateSource, XFCC};

@@ -1,4 +1,4 @@
-//! As whom an issuer is asked about tokens, and which tokens it is asked about.
+//! Compiles introspection: the client that asks an issuer about tokens, and the tokens that it asks about.
 
 use super::{Compiler, named};
 use crate::config::{self, AuthMethod, Introspect};

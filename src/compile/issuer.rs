@@ -22,7 +22,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(160);
 /// The longest `clock_skew`: "usually no more than a few minutes" (RFC 7519 section 4.1.4).
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(600);
 
-/// The longest `timeout`: what the host is told to wait at most, and no request waits longer.
+/// The longest `timeout`: the longest wait that the host accepts, and no request waits longer.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest `max_backoff`: that of `Retry-After`.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 /// Names that others may refer to.
 pub(super) struct DeclaredNames {
     declared: Vec<String>,
-    /// Those whose own mistake has been told: a reference to them is not another one.
+    /// Names whose own error has been reported: a reference to them is no further error.
     invalid: Vec<String>,
     /// Not even the names could be read.
     unreadable: bool,

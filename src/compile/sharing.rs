@@ -42,7 +42,7 @@ impl Compiler<'_> {
 }
 
 impl Policy {
-    /// How far sharing reaches in a VM of this id; none: the host does not tell it, and sharing stays within the VM.
+    /// How far sharing reaches in a VM of this id; none: the host does not say, and sharing stays within the VM.
     pub fn sharing_scope(&self, vm_id: Option<&[u8]>) -> Result<SharingScope, ConfigError> {
         match &self.sharing {
             Sharing::Sealed(key) => Ok(SharingScope::Sealed(key.clone())),

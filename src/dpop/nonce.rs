@@ -10,7 +10,7 @@ use std::fmt;
 #[derive(Clone)]
 pub struct NonceKey(String);
 
-/// Seconds that a nonce is good. A caller pays one more round trip in that time; whoever has stolen proofs that were made ahead has
+/// Seconds that a nonce is good. A caller pays one more round trip in that time; a thief of proofs that were made ahead has
 /// no longer for them.
 const LIFETIME_SECONDS: u64 = 300;
 
@@ -38,7 +38,7 @@ impl NonceKey {
     pub(super) fn valid_until(&self, nonce: &str, now: u64) -> Option<u64> {
         let bytes: [u8; TIME_BYTES + TAG_BYTES] = URL_SAFE_NO_PAD.decode(nonce).ok()?.try_into().ok()?;
         let (time, tag) = bytes.split_first_chunk::<TIME_BYTES>()?;
-        // Every byte is looked at, whichever is wrong: how long this takes tells nothing.
+        // Every byte is looked at, whichever is wrong: the time that this takes reveals nothing.
         let differs = self.tag(*time).iter().zip(tag).fold(0, |differs, (own, byte)| differs | (own ^ byte));
         let time = u64::from_be_bytes(*time);
         let until = time.saturating_add(LIFETIME_SECONDS);

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
-/// The algorithms of proofs that are taken, as a challenge tells them (RFC 9449 section 7.1): all that keys may have here. A
+/// The algorithms of proofs that are taken, as a challenge lists them (RFC 9449 section 7.1): all that keys may have here. A
 /// client chooses its own, and pays for it.
 pub const ALGORITHMS: &str = "ES256 ES384 ES512 EdDSA RS256 RS384 RS512 PS256 PS384 PS512";
 

@@ -1,6 +1,6 @@
-//! The way out: which token a request leaves with.
+//! Outbound: the token that is attached to a request.
 //!
-//! The second half of a decision, in the same manner as the first: what is missing is waited for, and then decided again.
+//! The second half of a decision. A pending fetch suspends the request, which is then decided again.
 
 use super::{Authenticated, Interrupt, Request, wait_or_refuse};
 use crate::bearer::{self, TokenLocation};
@@ -117,7 +117,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The credential's own token, or the one that it gets in exchange for the request's.
+    /// The credential's own token, or the one exchanged for the request's token.
     fn token(
         &mut self,
         id: CredentialId,
@@ -156,7 +156,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The provider does not exchange the request's token: its owner's fault, not ours.
+/// The provider does not exchange the request's token: an error of the token's owner.
 fn exchange_refusal(cause: FetchErrorKind) -> Refusal {
     match cause {
         FetchErrorKind::Denied => Refusal::ExchangeDenied,

@@ -1,4 +1,4 @@
-//! Whose a token is: by its signature, by what its issuer says of it, or by both.
+//! Authentication: the caller of a token, by its signature, by introspection, or by both.
 
 use super::{Interrupt, Request, wait_or_refuse};
 use crate::bearer::TokenLocation;
@@ -10,20 +10,20 @@ use crate::reply::Refusal;
 use crate::trace;
 use std::borrow::Cow;
 
-/// Of a token in which there is nothing to verify.
+/// The error for tokens that are not JWTs.
 const NOT_A_JWT: Interrupt = Interrupt::Refuse(Refusal::Token(TokenError::Malformed));
 
-/// A caller, and the token by which it was known.
+/// A verified caller, and its token.
 pub(super) struct Authenticated<'a> {
     pub(super) token: Cow<'a, [u8]>,
     pub(super) caller: Caller,
-    /// Where a token may stand in the request.
+    /// The token locations of the rule.
     pub(super) locations: &'a [TokenLocation],
 }
 
 impl Request<'_> {
-    /// A caller exists only as the result of a verified token, or of what its issuer says of it. With it goes the token's payload
-    /// if a signature has proven it: of an opaque token nothing was, whatever it looks like.
+    /// The caller of a token, by its signature, by introspection, or by both, as the rule requires; and the token's payload, if its
+    /// signature was verified.
     pub(super) fn authenticate<'t>(
         &mut self,
         require: &Require,
@@ -46,7 +46,7 @@ impl Request<'_> {
         }
     }
 
-    /// The caller of a JWT, and the issuer whose keys have signed it.
+    /// Verifies a JWT: its caller, and the issuer whose key has signed it.
     fn verify(&mut self, require: &Require, token: &[u8]) -> Result<(IssuerId, Caller), Interrupt> {
         let mut issuers = require.issuers.iter();
         let known = issuers.find_map(|id| Some((*id, self.store.verified(*id, token, self.now)?)));

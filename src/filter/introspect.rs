@@ -1,4 +1,4 @@
-//! What the issuer says of a token (RFC 7662): in the same manner as keys, what is missing is waited for.
+//! Token introspection (RFC 7662). A pending answer suspends the request, as a pending key set does.
 
 use super::{Interrupt, Request, wait_or_refuse};
 use crate::bearer;
@@ -7,7 +7,7 @@ use crate::policy::IssuerId;
 use crate::reply::Refusal;
 
 impl Request<'_> {
-    /// The caller of a token of which the issuer says that it is active; `verified` is what its signature has proven.
+    /// The caller of a token that the issuer says is active; `verified` is the caller by its signature, if that was verified.
     #[inline(never)]
     pub(super) fn introspect(
         &mut self,

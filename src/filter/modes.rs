@@ -1,7 +1,7 @@
-//! What becomes of a rule's decision, by the rule's mode.
+//! Enforcement of a rule's decision, by the rule's mode.
 //!
-//! The decision itself is the same in all modes. The two that never refuse never hold a request either: what would have to be
-//! waited for is fetched all the same, and the request goes on as one that could not be judged.
+//! The decision is the same in all modes. `danger_permissive` and `danger_dry_run` refuse no request and hold none: a
+//! pending fetch goes on in the background, and the request is forwarded as one that could not be decided.
 
 use super::{Authenticated, Interrupt, Request};
 use crate::edits::Edits;
@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 impl<'a> Request<'a> {
-    /// The caller, none where the request goes on without one, or why it stops here after all.
+    /// The caller, none where the mode forwards the request without one, or why it is not forwarded.
     pub(super) fn enforce(
         &mut self,
         matched: &MatchedRule<'a>,
@@ -48,7 +48,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What it comes to when there is no time to wait.
+/// The refusal of a request that has waited for as long as it may.
 pub fn timeout_refusal(want: FetchKey) -> Refusal {
     let soon = Duration::from_secs(1);
     match want {

@@ -1,4 +1,4 @@
-//! Whether a token is shown by whom it is bound to: by the certificate of the connection, or by a proof made for this request.
+//! Proof of possession: the client certificate of the connection, or a DPoP proof for this request.
 
 use super::{Interrupt, Request};
 use crate::bearer::ExtractedToken;
@@ -9,11 +9,11 @@ use crate::policy::Require;
 use crate::reply::Refusal;
 use crate::trace;
 
-/// Of a token that is not bound as it must be, or whose key was not shown.
+/// The token is not bound as the rule requires, or its key was not presented.
 const BINDING_MISMATCH: Refusal = Refusal::Token(TokenError::BindingMismatch);
 
 impl Request<'_> {
-    /// Every key that the token is bound to is shown; and it is bound to one, if that is asked for.
+    /// Checks that every key that the token is bound to is presented, and that it is bound to one if the rule requires it.
     pub(super) fn check_token_binding(
         &mut self,
         require: &Require,
@@ -52,7 +52,7 @@ impl Request<'_> {
         }
     }
 
-    /// The request's proof is by that key, for this request and this token, and is used for the first time.
+    /// Verifies that the proof is signed by that key, for this request and this token, and is used for the first time.
     #[inline(never)]
     fn verify_dpop_proof(
         &mut self,
@@ -68,7 +68,7 @@ impl Request<'_> {
         if !proof.has_thumbprint(key) {
             return Err(binding_mismatch("cnf.jkt, but the proof is by another key"));
         }
-        // Whoever has no token cannot make us verify a signature: this comes last.
+        // Verify the proof last, so that unauthenticated clients cannot make us spend CPU.
         let used = match proof.check_request(self.head, digest, terms, now) {
             Err(ProofError::Nonce) => {
                 trace::record("proof", false, || ProofError::Nonce.to_string());

@@ -1,4 +1,4 @@
-//! The proof that goes with a bound token (RFC 9449 section 7), made anew for each run of a request.
+//! The DPoP proof for a bound token (RFC 9449 section 7), signed anew for each run of a request.
 
 use super::{Interrupt, Request};
 use crate::dpop::{self, ProofClaims};
@@ -10,7 +10,7 @@ use crate::store::IssuedToken;
 use std::rc::Rc;
 
 impl Request<'_> {
-    /// Sets the proof beside a token that needs one. A client's own proof never stands beside our token.
+    /// Adds the proof to a request whose token needs one, in place of the client's own.
     pub(super) fn add_dpop_proof(
         &mut self,
         rule: &OutboundRule,
@@ -33,7 +33,7 @@ impl Request<'_> {
         Ok(())
     }
 
-    /// Where the request goes, as the called service sees it.
+    /// The origin of the request's URL, as the called service sees it.
     fn origin(&self, proof: &DpopTarget) -> Option<Rc<str>> {
         proof.origin.clone().or_else(|| {
             let scheme = self.head.first(":scheme").unwrap_or_default();

@@ -89,7 +89,7 @@ pub(crate) fn read_pkcs1(document: &[u8]) -> Option<&[u8]> {
     rest.is_empty().then(|| unsigned(modulus))
 }
 
-/// An `ECPrivateKey` of its secret number; whoever reads it finds the public key by itself.
+/// An `ECPrivateKey` of its secret number; its reader derives the public key.
 pub(crate) fn sec1(secret: &[u8]) -> Vec<u8> {
     element(SEQUENCE, &[integer(&[1]), element(OCTET_STRING, secret)].concat())
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 /// Whose key must be shown together with a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Confirmation {
-    /// Nobody's: whoever has it may use it.
+    /// None: a bearer token.
     None,
     /// That of the certificate with this SHA-256 (RFC 8705 section 3.1).
     Certificate([u8; 32]),

@@ -1,4 +1,4 @@
-//! What a rule asks of a token beside what its issuer's tokens are like: for whom it is, whose, and how old.
+//! What a rule requires of a token beyond its issuer's profile: audience, client, subject and age.
 //!
 //! It is asked for every request, since a caller that was verified before may come to another rule, or later.
 
@@ -11,13 +11,13 @@ use std::rc::Rc;
 /// What a rule asks of a token.
 #[derive(Clone, Debug, Default)]
 pub struct RuleRequirements {
-    /// For whom it must be.
+    /// Its audience.
     pub audiences: AudienceRequirement,
     /// Whose it may be (`sub`); empty is anybody's.
     pub subjects: Vec<String>,
-    /// To whom it may have been issued; empty is anybody.
+    /// The clients that it may have been issued to; empty means any.
     pub clients: Vec<String>,
-    /// How and when its caller must have authenticated; a refusal takes it along, to tell the caller.
+    /// How and when its caller must have authenticated; a refusal carries it, for the challenge.
     pub authentication: Rc<AuthenticationRequirement>,
 }
 
@@ -30,7 +30,7 @@ pub struct AuthenticationRequirement {
     pub acr_values: Vec<String>,
 }
 
-/// For whom a token must be (RFC 7519 section 4.1.3). Nobody named: for nobody in particular.
+/// The audiences that a token must name (RFC 7519 section 4.1.3). Empty: any.
 #[derive(Clone, Debug, Default)]
 pub struct AudienceRequirement {
     /// At least one of these, if there are any.

@@ -180,7 +180,7 @@ impl IssuerProfile {
 
 /// Whether these are the claims of an access token that anybody may carry.
 pub(super) fn check_is_access_token(claims: &Map<String, Value>) -> Result<(), TokenError> {
-    // The kinds of tokens tell themselves apart by these (RFC 8725 section 3.12): Keycloak writes `typ` Bearer, ID,
+    // The kinds of tokens differ by these (RFC 8725 section 3.12): Keycloak writes `typ` Bearer, ID,
     // Refresh, Offline, …; Cognito writes `token_use` access or id. Where they stand, they must name an access token.
     // Keycloak's `typ` is DPoP in tokens that are bound to a key (RFC 9449 section 6.1), and only there.
     let by_key = claims.get("cnf").is_some_and(|confirmation| confirmation.get("jkt").is_some());

@@ -30,7 +30,7 @@ pub fn introspected(
     Ok(Caller::new(claims, end, expect.layout))
 }
 
-/// RFC 7662 has the types of RFC 6749 section 5.1; providers that issue refresh tokens tell them apart here too (Ory Hydra:
+/// RFC 7662 has the types of RFC 6749 section 5.1; providers that issue refresh tokens distinguish them here too (Ory Hydra:
 /// `token_use`).
 fn is_access_token(kind: Option<&Value>) -> bool {
     let known = ["Bearer", "DPoP", "access_token", "access"];

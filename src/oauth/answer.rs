@@ -1,6 +1,6 @@
 //! A provider's answers: a [`HttpReply`] to the token in it, or to the one fault that it is.
 //!
-//! RFC 6749 sections 5.1 and 5.2, RFC 8693 section 2.2, RFC 9110 section 10.2.3. What is not understood is no token, and no body is ever told.
+//! RFC 6749 sections 5.1 and 5.2, RFC 8693 section 2.2, RFC 9110 section 10.2.3. An answer that is not understood yields no token, and no body is logged.
 
 use super::{AccessToken, Grant, GrantType, advice};
 use crate::io::{HttpReply, MAX_REPLY_BYTES, MessageHead, Rng};
@@ -25,7 +25,7 @@ pub fn rejects_client(reply: &HttpReply) -> bool {
 }
 
 /// Whose fault a refused exchange is. RFC 8693 section 2.2.2 has one code, `invalid_request`, for whatever is wrong with a
-/// request, so that the provider's words must tell a subject token that is not good from a request that never is.
+/// request, so that the provider's words must distinguish an invalid subject token from an invalid request.
 pub(super) fn classify_exchange_error(reply: &HttpReply, failure: FetchError) -> FetchError {
     let of_subject = |description: &str| {
         let words = ["invalid token", "invalid subject", "expired", "revoked", "not active"];

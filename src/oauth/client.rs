@@ -98,7 +98,7 @@ impl Client<'_> {
         Ok(HttpCall { endpoint, method: "POST", headers, body: body.into_bytes(), timeout })
     }
 
-    /// Whether a provider's text holds what it was told and nobody else may know, in any form in which it was told.
+    /// Whether a provider's text repeats a secret of this client, in any encoding in which it was sent.
     pub(super) fn contains_secret(self, text: &str) -> bool {
         let holds = |sent: &str| repeats(text, sent);
         self.auth.iter().any(|auth| match auth {

@@ -8,7 +8,7 @@ use crate::lease::{FetchError, FetchErrorKind};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-/// As whom an issuer is asked about tokens, and how often.
+/// The client that asks an issuer about tokens, and how often it asks.
 #[derive(Clone, Debug)]
 pub struct IntrospectionClient {
     /// `client_id`.

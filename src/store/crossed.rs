@@ -29,7 +29,7 @@ const INTROSPECTED: LimitNames = LimitNames {
 };
 
 impl Store {
-    /// Tells whose bound was reached, which one it is, and how often since that was last told.
+    /// Reports whose bound was reached, which one, and how often since the last report.
     #[inline(never)]
     pub fn limit_metrics(&self, tell: &mut dyn FnMut(&str, &'static str, u64)) {
         for (state, id) in self.issuers.iter().zip(0..) {

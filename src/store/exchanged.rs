@@ -30,8 +30,8 @@ pub(super) struct Exchange {
     denied: Option<(FetchErrorKind, Instant)>,
 }
 
-/// How long a subject token that was denied is not asked for again: whoever tries it in a loop costs the provider little, and
-/// whoever is given the right meanwhile has it soon.
+/// How long a subject token that was denied is not asked for again: a client that tries it in a loop costs the provider little, and
+/// one that is given the right meanwhile has its token soon.
 const DENIED_FOR: Duration = Duration::from_secs(5);
 
 impl CachedValue for Exchange {

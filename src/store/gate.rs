@@ -95,7 +95,7 @@ impl CircuitBreaker {
     }
 
     /// Whether one more may wait for its turn behind so many, all of whom are to have it within that time. Chance decides well
-    /// before there is no more room: whoever comes often does not take the place of each that had its turn.
+    /// before there is no more room: clients that come often do not take the place of each that had its turn.
     pub(super) fn admits(self, line: usize, within: Duration, now: Instant, dice: &mut Rng) -> bool {
         let is_new = now < self.shut_at + PROBE_INTERVAL;
         // During a pause it is not in the line that they wait.

@@ -88,7 +88,7 @@ impl Store {
         self.issuers.get_mut(id.0)?.introspections.as_mut()
     }
 
-    /// What requests need to be told about.
+    /// The tokens that requests wait for.
     pub(super) fn queued_introspections(&self) -> impl Iterator<Item = FetchKey> {
         let of = |id| self.introspections(id).into_iter().map(move |own| (id, own));
         let issuers = (0..self.issuers.len()).map(IssuerId).flat_map(of);

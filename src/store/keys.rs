@@ -162,7 +162,7 @@ fn etag(head: &MessageHead) -> Option<String> {
 }
 
 /// RFC 9111 section 5.2.2.1: for how long an answer is good, if it says so. `no-cache`, which Keycloak says of its keys, and 0
-/// are no length of time: whoever asks again for each request would ask it thousands of times a second.
+/// are no length of time: a client that asks again for each request would ask thousands of times a second.
 fn max_age(head: &MessageHead) -> Option<Duration> {
     let words = || {
         head.all("cache-control").flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)

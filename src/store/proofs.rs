@@ -1,4 +1,4 @@
-//! Bound tokens: what proofs need that servers tell, and the call for a token with its proof (RFC 9449 sections 5, 8, 9).
+//! Bound tokens: the nonces that servers ask for, and the token request with its proof (RFC 9449 sections 5, 8, 9).
 
 use super::{FetchKey, Store};
 use crate::assertion::Signer;
@@ -96,7 +96,7 @@ impl Store {
     }
 
     /// The provider's nonce, if its answer brings one. Where it wants the request again for the sake of that alone, this is
-    /// done at once, and once in a row; whoever waits goes on waiting.
+    /// done at once, and once in a row; waiting requests go on waiting.
     #[inline(never)]
     pub(super) fn handle_nonce(
         &mut self,

@@ -1,4 +1,4 @@
-//! What a provider's reply brings, whoever asked for it.
+//! What a provider's response brings.
 
 use super::{FetchKey, IssuedToken, Store};
 use crate::discovery::Metadata;
@@ -65,7 +65,7 @@ pub(super) fn fetched<T>(value: T, refresh: Duration, end_after: Duration, dice:
     Fetched { value, renew_after: refresh.saturating_sub(dice.duration_up_to(refresh / 10)), end_after }
 }
 
-/// Ends a fetch with what its answer brings; tells the news, or the failure.
+/// Ends a fetch with what its response brings; returns the log line, or the error.
 pub(super) fn finish_lease<T>(
     lease: &mut Lease<T>,
     attempt: Attempt,

@@ -141,7 +141,7 @@ impl Store {
     }
 
     /// Whether a header's value holds a token that this worker has, or had before one of its last renewals, behind whatever scheme
-    /// and beside whatever else. The comparison is of keyed hashes, so that its time tells nothing of the tokens, and nobody can
+    /// and beside whatever else. The comparison is of keyed hashes, so that its time reveals nothing of the tokens, and nobody can
     /// make up another of the same.
     pub fn has_issued(&self, value: &[u8]) -> bool {
         let words = value.split(|byte| byte.is_ascii_whitespace() || *byte == b',').rev();

@@ -41,7 +41,7 @@ impl SecretRotation {
 
 impl Store {
     /// The provider wants its nonce first, or does not take the client with this secret and there is one that was not tried in
-    /// this round yet: it is tried at once, and whoever waits goes on waiting.
+    /// this round yet: it is tried at once, and waiting requests go on waiting.
     #[inline(never)]
     pub(super) fn restart_with_nonce_or_secret(
         &mut self,

@@ -68,6 +68,6 @@ pub enum LookupError {
 pub struct FetchOutcome {
     /// What was fetched.
     pub key: FetchKey,
-    /// What to tell the operator: the good news, or the failure.
+    /// What to log: the success, or the error.
     pub result: Result<String, FetchError>,
 }

@@ -29,7 +29,7 @@ enum Adopted {
 }
 
 impl Store {
-    /// Reads what other workers have left; tells what has changed, and the news of it if it is good.
+    /// Adopts what other workers have left; returns what has changed, with its log line if it is good.
     pub fn poll(&mut self, now: Now, dice: &mut Rng) -> Vec<(FetchKey, Option<String>)> {
         let mut seats = std::mem::take(&mut self.locks);
         let mut changed = Vec::new();

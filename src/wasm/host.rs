@@ -338,7 +338,7 @@ pub(super) fn set_shared_data(name: &str, bytes: &[u8], cas: u32) -> Result<(), 
     })
 }
 
-/// Time since the start of the machine: the same for all workers of a process, which `std`'s clock does not tell.
+/// Time since the start of the machine: the same for all workers of a process, which `std`'s clock does not offer.
 pub(super) fn monotonic() -> Duration {
     #[cfg(target_arch = "wasm32")]
     {

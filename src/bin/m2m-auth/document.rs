@@ -1,7 +1,7 @@
 //! The plugin configurations within what an operator has: Envoy's configuration, a manifest of Istio, or the bare document.
 //!
 //! In: the text, YAML or JSON, of one or several documents. Out: each configuration of ours, with its place. Of Envoy's
-//! other Wasm plugins only the names are told. One is ours if its `name`, its `root_id` or its module's file or URL says
+//! other Wasm plugins only the names are listed. One is ours if its `name`, its `root_id` or its module's file or URL says
 //! `m2m_auth` or `m2m-auth`, or if its configuration has a member `issuers`, `inbound` or `outbound`.
 
 use crate::proto::{fields, located, string, type_of};
@@ -115,7 +115,7 @@ fn documents(text: &str) -> Result<Vec<Value>, String> {
     if documents.is_empty() { Err("the file is empty".to_owned()) } else { Ok(documents) }
 }
 
-/// An object that is neither Envoy's nor Kubernetes', so that a misspelt member is told and not passed over.
+/// An object that is neither Envoy's nor Kubernetes', so that a misspelt field is reported.
 fn is_bare(document: &Value) -> bool {
     let foreign = ["static_resources", "staticResources", "dynamic_resources", "admin", "kind", "configs"];
     document.as_object().is_some_and(|members| !foreign.iter().any(|name| members.contains_key(*name)))

@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 
 /// Tell what the filter decides about a request, and every step on the way; offline.
 ///
-/// Exit code: 0 it is accepted, 1 it is refused, 2 it cannot be told (a wrong use, a configuration with mistakes, keys that
+/// Exit code: 0 it is accepted, 1 it is refused, 2 it cannot be determined (a wrong use, a configuration with mistakes, keys that
 /// are not here). Tokens are never printed.
 #[derive(clap::Args)]
 pub(crate) struct ExplainArguments {

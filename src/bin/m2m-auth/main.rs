@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(CommandOutput { output: says, code }) => {
-            // Whoever reads this may have gone.
+            // The reader may have closed the pipe.
             let _ = std::io::stdout().write_all(says.as_bytes());
             ExitCode::from(code)
         }

@@ -64,7 +64,7 @@ impl OfflineWorker {
         None
     }
 
-    /// Answers every call; tells how the request ended, if it did, and the steps of its last run.
+    /// Answers every call; returns how the request ended, if it did, and the steps of its last run.
     fn serve(&mut self, now: Now) -> Option<(RequestOutcome, Vec<trace::DecisionStep>)> {
         let ((), mut heard) = trace::capture(|| self.plugin.tick(now));
         let mut settled = None;
