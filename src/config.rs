@@ -92,7 +92,7 @@ pub struct Issuer {
     pub token_endpoint: Option<Setting>,
     /// Where it says whether a token is active (RFC 7662). Default: what discovery says. Asked only with `introspection`.
     pub introspection_endpoint: Option<String>,
-    /// As whom it is asked about tokens. Default: it is not asked, and takes JWTs alone. With it, rules that require this
+    /// Token introspection (RFC 7662). Default: off, and only JWTs are accepted. With it, rules that require this
     /// issuer take its opaque tokens too; see `require.introspect`.
     pub introspection: Option<Introspection>,
     /// Further hosts (`host` or `host:port`) that discovery may name. Default: none but the issuer's own, so that a
@@ -135,7 +135,7 @@ pub struct Issuer {
     pub max_backoff: Option<Span>,
 }
 
-/// As whom an issuer is asked about tokens (RFC 7662), and how often. For Keycloak: a confidential client that is in the
+/// The client that asks an issuer about tokens (RFC 7662), and how often. For Keycloak: a confidential client that is in the
 /// tokens' `aud`. Each worker asks for itself and remembers for itself; a token that is in use is asked about again in the
 /// background, before its answer ends. While the issuer cannot be asked, answers are used until they end, and then it is
 /// 503 with `Retry-After`, never 401.
@@ -192,7 +192,7 @@ pub struct Inbound {
     /// The form of a refusal's body. `json` (the default): `{"error": "Missing token", "reason": "no_token", "message": "…"}`.
     /// `problem`: `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, and `reason`.
     pub answers: Answers,
-    /// What is told to whoever asks where tokens for this service are to be had (RFC 9728). With it the filter answers
+    /// Protected resource metadata: which authorization servers issue tokens for this service (RFC 9728). With it the filter answers
     /// `GET /.well-known/oauth-protected-resource` itself, without a token, and every challenge names that place. Default:
     /// nothing; which issuers are trusted is nobody's business unless the operator says so.
     pub resource_metadata: Option<ResourceMetadata>,
@@ -238,7 +238,7 @@ pub struct ResourceMetadata {
     pub resource: Option<String>,
     /// Where tokens are to be had. Default: the issuers that the rules name.
     pub authorization_servers: Vec<String>,
-    /// The scopes that may be asked for. Default: not told.
+    /// The scopes that clients may ask for. Default: not listed.
     pub scopes_supported: Vec<String>,
     /// A name for people. Default: none.
     pub resource_name: Option<String>,
@@ -260,7 +260,7 @@ pub struct Dpop {
     /// How far from now a proof's `iat` may lie, either way. Default `60s`: clocks of one fleet differ by less. Between `1s`
     /// and `5m`. Used proofs are remembered that long.
     pub window: Option<Span>,
-    /// With it, proofs must have a nonce of this service (RFC 9449 section 9), which is told with a 401 `use_dpop_nonce`, is good for 5
+    /// With it, proofs must have a nonce of this service (RFC 9449 section 9), which comes with a 401 `use_dpop_nonce`, is valid for 5
     /// minutes, and takes the place of `window`: so nobody can make proofs ahead, and callers' clocks do not count. A key of at
     /// least 32 characters, the same for every proxy of the service, as a caller's next request may come to another one.
     /// Default: no nonces.
@@ -313,10 +313,10 @@ pub enum Mode {
     /// The same, but a request without any token goes on without a caller. One with a bad token is refused, and so is one whose
     /// token cannot be judged, as keys cannot be had (503).
     Optional,
-    /// Every request goes on, and the header `m2m-auth-decision` tells the service what was decided: `allowed`, else the reason of
+    /// Every request is forwarded, and the header `m2m-auth-decision` holds the decision: `allowed`, else the reason of
     /// the refusal that it was spared. Only a service that reads it is still protected, hence `danger_`. Nobody waits for keys.
     DangerPermissive,
-    /// Every request goes on, and only metrics and the log tell what was decided, so that a rule can be tried on real traffic. It
+    /// Every request is forwarded, and only metrics and the log show the decision, so that a rule can be tried on real traffic. It
     /// protects nothing meanwhile, hence `danger_`. Nobody waits for keys.
     DangerDryRun,
 }
@@ -398,7 +398,7 @@ pub struct Require {
     /// `aud` must hold at least one of these (RFC 7519 section 4.1.3), or `{ any_of: […], all_of: […] }`. May be left out only
     /// beside `clients`, for issuers whose tokens have no `aud` (Cognito); a token that has one is refused then.
     pub audiences: Audiences,
-    /// Whether tokens must be bound to a key of the caller's, so that whoever steals a token alone cannot use it: `dpop`, to one that each
+    /// Whether tokens must be bound to a key of the caller's, so that a stolen token alone is of no use: `dpop`, to one that each
     /// request proves anew (RFC 9449), or `mtls`, to the certificate of the caller's connection (RFC 8705 section 3). An object says
     /// more, see `TokenBinding`. Default: tokens that are bound are refused, as nobody looks at the key.
     pub bound: Option<Bound>,
@@ -417,7 +417,7 @@ pub struct Require {
     /// where it does not say, as the tokens of services do not. Default: none. `clock_skew` is not added.
     pub max_age: Option<Span>,
     /// How the caller may have authenticated: `acr` must be one of these (RFC 9470 section 4), the best first. Default: anyhow. Who is
-    /// refused for this or `max_age` is told both in the challenge, `acr_values="gold silver", max_age="300"`.
+    /// refused for this or `max_age` gets both in the challenge, `acr_values="gold silver", max_age="300"`.
     pub acr_values: Option<Vec<String>>,
     /// Roles that belong to no client: Keycloak's realm roles (`realm_access.roles`), and what the issuer's `preset` says.
     pub realm_roles: Option<Names>,
@@ -452,7 +452,7 @@ pub struct Conditions {
     pub all: Option<Vec<Self>>,
 }
 
-/// For whom a token must be: a list means any of them.
+/// The audiences that a token must name: a list means any of them.
 #[derive(Debug, Default)]
 pub struct Audiences {
     /// At least one of these.
@@ -473,7 +473,7 @@ pub struct Bound {
     /// listener that asks for client certificates. Envoy is asked for it, which costs each request about 1 µs.
     pub mtls: bool,
     /// `true`: that of the certificate which `x-forwarded-client-cert` names in `Hash`, for a filter behind a proxy that ends the
-    /// client's TLS. The header must have one element alone. Whoever may send it here may use any stolen token: Envoy must
+    /// client's TLS. The header must have one element alone. A client that can send it here can use any stolen token: Envoy must
     /// replace it (`forward_client_cert_details: SANITIZE_SET`) at each way in from outside, and nothing but such proxies may
     /// reach this one. This connection's certificate is not looked at then.
     pub danger_xfcc: bool,
@@ -535,7 +535,7 @@ pub struct Credential {
     /// act as the caller with it.
     pub forward_subject_token: bool,
     /// For `token_exchange`: what is asked for (`requested_token_type`): `access_token`, `jwt`, `id_token`, or a whole URN
-    /// such as that of transaction tokens. Default: the provider is not told, and gives an access token. A refresh token
+    /// such as that of transaction tokens. Default: not sent, and the provider issues an access token. A refresh token
     /// cannot be asked for, as no service may see one.
     pub requested_token_type: Option<String>,
     /// For `token_exchange`: about how many unknown subject tokens one worker exchanges a second, so that a flood of made-up ones
@@ -543,7 +543,7 @@ pub struct Credential {
     /// is the verified caller's. Beyond it requests wait for their turn, at most three seconds' worth of them, and the others are
     /// answered with 503 (`too_many_waiting`). Tokens that were exchanged before are renewed ahead of them.
     pub requests_per_second: Option<u32>,
-    /// For `jwt_bearer`: `sub` of the assertion, whom the token is for (RFC 7523 section 3). Default: the client itself.
+    /// For `jwt_bearer`: `sub` of the assertion, the subject of the token (RFC 7523 section 3). Default: the client itself.
     pub assertion_subject: Option<String>,
     /// For `jwt_bearer`: further claims of the assertion, such as `{ scope: "…" }`, which Google reads there. With
     /// `target_audience` an ID token is asked for, as Cloud Run and IAP want it: an answer with `id_token` alone is then
@@ -568,7 +568,7 @@ pub struct Credential {
     /// JWK's own `kid`, else none.
     pub kid: Option<String>,
     /// What that key signs with: RS256, ES256 or `EdDSA`, which its kind says already, so that this is for those who want
-    /// to be told of another key. PS256 is refused: Envoy's own crypto does not sign it, and RSA within the module would
+    /// to learn another key. PS256 is refused: Envoy's own crypto does not sign it, and RSA within the module would
     /// be 36 KB more of it and hold up the worker.
     pub assertion_algorithm: Option<AssertionAlgorithm>,
     /// `aud` of the assertions of `private_key_jwt`, `client_secret_jwt` and `jwt_bearer`. Default: the issuer's `iss`, as FAPI 2.0 has
@@ -583,7 +583,7 @@ pub struct Credential {
     pub resource: Vec<String>,
     /// Further parameters of the token request. `grant_type` and the others that have a member here are refused.
     pub parameters: Entries<String>,
-    /// `true`: the token is bound to a key that never leaves the worker (`DPoP`, RFC 9449), so that whoever steals it has no
+    /// `true`: the token is bound to a key that never leaves the worker (`DPoP`, RFC 9449), so that a thief has no
     /// use for it. It is asked for and sent with a proof by that key, `Authorization: DPoP …` and a `DPoP` header; a
     /// provider that answers with a token that is not bound is refused. Each worker has a key, and thus a token, of its own.
     /// Default `false`: the provider and the called service must know `DPoP`. The key is P-256 (ES256) from Envoy 1.37 on,
@@ -606,7 +606,7 @@ pub enum GrantType {
     /// The client itself (RFC 6749 section 4.4): one token for all requests.
     #[default]
     ClientCredentials,
-    /// The token of whoever made the request (RFC 8693): one token for each of them, which ends no later than theirs.
+    /// The caller's verified token (RFC 8693): one exchanged token for each, which expires no later than the caller's.
     TokenExchange,
     /// An assertion that the client signs with `private_key` (RFC 7523 section 2.1), as Google's service accounts do: one token
     /// for all requests.
@@ -649,7 +649,7 @@ pub enum AuthMethod {
     /// has `mtls_endpoint_aliases`, the alias is asked (section 5); on a host of its own it needs `allowed_hosts`.
     TlsClientAuth,
     /// The cluster adds the proof: Envoy's own `credential_injector` as its HTTP filter, with an `Authorization` of SDS. No
-    /// `client_id` is sent: `Authorization: Basic` holds it already, and some providers (Okta) refuse to be told twice.
+    /// `client_id` is sent: `Authorization: Basic` holds it already, and some providers (Okta) refuse to get it twice.
     None,
 }
 
@@ -713,7 +713,7 @@ pub struct OutboundRule {
     /// For a credential with `dpop`: the origin that the proofs claim, `https://api.example.com`, which must be the one by which
     /// the called service knows itself. Default: the request's own scheme and host. Give it wherever Envoy speaks TLS to the
     /// service or rewrites the host, as the service then sees another URL than this filter; and where callers are not to
-    /// choose, by their `Host`, for whom a proof is.
+    /// choose, by their `Host`, which origin a proof is for.
     pub dpop_origin: Option<String>,
     /// What happens to a header of that name in the request. Default `overwrite`: a caller's own token must not reach
     /// another service by accident.
