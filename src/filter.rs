@@ -1,8 +1,7 @@
 //! One request, from its headers to a decision.
 //!
-//! In: the headers, the policy, the worker's store, the time. Out: the header edits, or why the request is not forwarded
-//! now. It makes no calls. A request that waits is decided again from the top; the only thing kept between runs is
-//! that its DPoP proof has been used.
+//! In: the headers, the policy, the worker's store, the time. Out: the header edits, or why the request is not forwarded now. It
+//! makes no calls. A request that waits is decided again from the top; what is kept is that its DPoP proof has been used.
 
 mod attach;
 mod authenticate;
