@@ -236,7 +236,7 @@ fn every_query_of_the_dashboard_is_one() {
 fn counters() -> BTreeSet<String> {
     let source = text("src/stats.rs");
     let arms =
-        source.split("Event::").skip(1).filter_map(|arm| arm.split_once(" => (\"")?.1.split('"').next());
+        source.split("Metric::").skip(1).filter_map(|arm| arm.split_once(" => (\"")?.1.split('"').next());
     let names: BTreeSet<String> = arms.map(|name| format!("m2m_auth_{name}")).collect();
     assert!(names.len() >= 10, "{names:?}");
     names
