@@ -16,8 +16,11 @@ pub(super) struct Neighbour {
     directory: TempDir,
 }
 
-/// Where a record says when its fetch began: behind the layout, the seat and its end.
-const START: usize = 4 + 8 + 8;
+/// Where a record says when it was written, by either clock: behind the layout.
+const WRITTEN: usize = 4;
+
+/// Where it says when its fetch began: behind that, the seat and its end.
+const START: usize = WRITTEN + 16 + 16;
 
 impl Neighbour {
     /// It knows the victim's configuration, and so the name of the record of its key set.
@@ -68,6 +71,9 @@ fn module(name: &[u8], record: &[u8]) -> Vec<u8> {
             (func (export "proxy_on_tick") (param i32)
                 (drop (call $clock (i32.const 1) (i64.const 0) (i32.const 0)))
                 (i64.store (i32.const {}) (i64.div_u (i64.load (i32.const 0)) (i64.const 1000)))
+                (i64.store (i32.const {}) (i64.div_u (i64.load (i32.const 0)) (i64.const 1000)))
+                (drop (call $clock (i32.const 0) (i64.const 0) (i32.const 0)))
+                (i64.store (i32.const {}) (i64.div_u (i64.load (i32.const 0)) (i64.const 1000000000)))
                 (drop (call $set (i32.const {NAME}) (i32.const {}) (i32.const {RECORD}) (i32.const {})
                     (i32.const 0))))
             (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 0)
@@ -75,6 +81,8 @@ fn module(name: &[u8], record: &[u8]) -> Vec<u8> {
         escaped(name),
         escaped(record),
         RECORD + START,
+        RECORD + WRITTEN,
+        RECORD + WRITTEN + 8,
         name.len(),
         record.len(),
     );
