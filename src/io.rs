@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::{Add, Range};
 use std::time::Duration;
 
@@ -119,7 +119,7 @@ impl Service {
 
 fn digest(name: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    name.to_ascii_lowercase().hash(&mut hasher);
+    name.iter().for_each(|byte| hasher.write_u8(byte.to_ascii_lowercase()));
     hasher.finish()
 }
 

@@ -18,6 +18,7 @@ mod refusals;
 mod replays;
 mod replies;
 mod slots;
+mod token_state;
 mod tokens;
 mod turn;
 mod unknown;

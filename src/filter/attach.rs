@@ -42,7 +42,8 @@ impl<'a> Request<'a> {
             trace::record("existing", true, || format!("the request's own {} is kept", rule.header));
             return Ok(());
         }
-        let missing = match self.token(id, rule.unavailable, caller)? {
+        let service = Service::of(self.head);
+        let missing = match self.token(id, rule.unavailable, service, caller)? {
             Ok(held) => {
                 // RFC 9449 section 7.1: whatever the rule is, a bound token is none for Bearer.
                 let scheme = if held.digest.is_some() { "DPoP " } else { rule.prefix.as_str() };
@@ -52,7 +53,7 @@ impl<'a> Request<'a> {
                     edits.remove_lookalikes(second, self.head);
                     edits.set(second, held.token.reveal().as_bytes().to_vec());
                 }
-                return self.add_dpop_proof(rule, &held, edits);
+                return self.add_dpop_proof(rule, &held, service, edits);
             }
             Err(missing) => missing,
         };
@@ -122,6 +123,7 @@ impl<'a> Request<'a> {
         &mut self,
         id: CredentialId,
         unavailable: Unavailable,
+        service: Service,
         caller: Option<&Authenticated<'a>>,
     ) -> Result<Result<IssuedToken, LookupError>, Interrupt> {
         let patience = match unavailable {
@@ -130,7 +132,6 @@ impl<'a> Request<'a> {
             }
             Unavailable::Hold | Unavailable::Fail | Unavailable::DangerPass => Duration::ZERO,
         };
-        let service = Service::of(self.head);
         let credential = self.policy.credentials.get(id.0);
         let Some(subject) = credential.and_then(|credential| credential.subject.as_ref()) else {
             return Ok(self.store.token(id, self.now.instant, patience, service));

@@ -15,6 +15,7 @@ impl Request<'_> {
         &mut self,
         rule: &OutboundRule,
         held: &IssuedToken,
+        service: Service,
         edits: &mut Edits,
     ) -> Result<(), Interrupt> {
         let mut origin = None;
@@ -27,7 +28,7 @@ impl Request<'_> {
         } else if let Some(header) = &rule.proof_header {
             edits.remove(header, self.head);
         }
-        let (service, grpc) = (Service::of(self.head), self.head.is_grpc());
+        let grpc = self.head.is_grpc();
         edits.attached_token =
             Some(AttachedToken { fetch_key: held.fetch_key, serial: held.serial, service, origin, grpc });
         Ok(())

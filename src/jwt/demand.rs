@@ -2,7 +2,7 @@
 //!
 //! It is asked for every request, since a caller that was verified before may come to another rule, or later.
 
-use super::expect::for_log;
+use super::expect::{for_log, is_empty_audience};
 use super::{Caller, TokenError, numeric_date};
 use crate::trace;
 use serde_json::Value;
@@ -92,14 +92,6 @@ impl AudienceRequirement {
             None => false,
         };
         (self.any_of.is_empty() || self.any_of.iter().any(has)) && self.all_of.iter().all(has)
-    }
-}
-
-/// Whether this `aud` names nobody: Ory Hydra writes an empty list for a client without audiences.
-pub(super) fn is_empty_audience(aud: Option<&Value>) -> bool {
-    match aud {
-        None | Some(Value::Null) => true,
-        Some(aud) => aud.as_array().is_some_and(Vec::is_empty),
     }
 }
 

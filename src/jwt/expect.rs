@@ -3,7 +3,6 @@
 //! Everything here is the issuer's; what a rule asks beside that is a [`RuleRequirements`](super::Demand).
 
 use super::TokenError;
-use super::demand::is_empty_audience;
 use crate::json;
 use crate::jwk::Algorithm;
 use crate::layout::{self, ClaimLayout};
@@ -221,6 +220,14 @@ pub(super) fn numeric_date(claims: &Map<String, Value>, name: &str) -> Result<Op
 /// 9999-12-31T23:59:59Z, the last second that a date can say (RFC 3339 section 5.6). What counts milliseconds, as clocks of programs
 /// do, lies beyond, and would be a token that never ends.
 const LAST_SECOND: i64 = 253_402_300_799;
+
+/// Whether this `aud` names nobody: Ory Hydra writes an empty list for a client without audiences.
+pub(super) fn is_empty_audience(aud: Option<&Value>) -> bool {
+    match aud {
+        None | Some(Value::Null) => true,
+        Some(aud) => aud.as_array().is_some_and(Vec::is_empty),
+    }
+}
 
 #[cfg(test)]
 mod tests {

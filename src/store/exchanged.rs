@@ -2,7 +2,7 @@
 
 use super::keyed::{CacheMiss, PerTokenCache};
 use super::slots::{CacheEntryId, CachedValue};
-use super::tokens::TokenState;
+use super::token_state::TokenState;
 use super::{FetchKey, IssuedToken, LookupError, Store};
 use crate::io::{Instant, Now, Rng, Service};
 use crate::lease::{FetchError, FetchErrorKind, Lease, RetryPolicy};

@@ -38,8 +38,9 @@ struct ServiceRejection {
     accepted_since: Option<Instant>,
     /// When it last accepted a token.
     accepted_at: Option<Instant>,
-    /// Refusals since then.
+    /// Refusals since then, and whether they count as refusals to everybody.
     in_a_row: u32,
+    stopped: bool,
     /// Until when its requests wait for a new token.
     held_until: Option<Instant>,
 }
@@ -62,8 +63,9 @@ impl ServiceRejections {
         let accepted_for = known.accepted_since.take().map(|since| now.since(since));
         let was_good = accepted_for >= Some(known.patience.clamp(RENEWAL_INTERVAL, ACCEPTED_FOR));
         known.in_a_row = known.in_a_row.saturating_add(1);
-        let stopped = known.has_stopped_accepting(now);
-        let is_news = was_good || known.serial != serial || stopped && known.in_a_row == REFUSALS_IN_A_ROW;
+        let stops = !known.stopped && known.has_stopped_accepting(now);
+        known.stopped |= stops;
+        let is_news = was_good || known.serial != serial || stops;
         if was_good {
             known.patience = Duration::ZERO;
         } else if known.serial != serial {
@@ -75,7 +77,7 @@ impl ServiceRejections {
         if is_news {
             known.held_until = Some(now + REJECTION_HOLD);
         }
-        let patience = if stopped { known.patience.min(RENEWAL_INTERVAL) } else { known.patience };
+        let patience = if known.stopped { known.patience.min(RENEWAL_INTERVAL) } else { known.patience };
         Consequence { patience, held_until: known.held_until.filter(|_| is_news) }
     }
 
@@ -94,6 +96,7 @@ impl ServiceRejections {
             accepted_since: None,
             accepted_at: None,
             in_a_row: 1,
+            stopped: false,
             held_until,
         });
         Consequence { patience, held_until }
@@ -103,7 +106,7 @@ impl ServiceRejections {
     pub(super) fn accepted(&mut self, service: Service, now: Instant) {
         if let Some(known) = self.position(service).and_then(|position| self.0.get_mut(position)) {
             known.accepted_since.get_or_insert(now);
-            (known.accepted_at, known.in_a_row) = (Some(now), 0);
+            (known.accepted_at, known.in_a_row, known.stopped) = (Some(now), 0, false);
         }
     }
 
@@ -218,5 +221,17 @@ mod tests {
         assert_eq!(patience(&mut refusals, "a", 19, 199), 60, "it accepts the token for others");
         let in_a_row: Vec<u64> = (0..12).map(|_| patience(&mut refusals, "a", 19, 201)).collect();
         assert_eq!(in_a_row, [[60; 8].as_slice(), &[10; 4]].concat(), "and then for nobody");
+        assert!(refusals.holds(service("a"), 19, at(201)), "its requests wait for the next token");
+    }
+
+    #[test]
+    fn many_refusals_in_the_first_second_hold_its_requests_as_soon_as_it_is_over() {
+        let mut refusals = ServiceRejections::default();
+        refusals.refused(service("a"), 0, at(0));
+        refusals.accepted(service("a"), at(100));
+        let at_once = (0..100).filter(|_| refusals.refused(service("a"), 0, at(100)).held_until.is_some());
+        assert_eq!(at_once.count(), 0, "it may be one client's");
+        let later = (0..100).filter(|_| refusals.refused(service("a"), 0, at(101)).held_until.is_some());
+        assert_eq!(later.count(), 1, "once");
     }
 }

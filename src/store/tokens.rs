@@ -1,14 +1,13 @@
-//! Tokens of the credentials: what is known of one token, and of the client that it is for.
+//! Tokens of the credentials, and what is known of the client that they are for.
 
 use super::exchanged::Exchanges;
-use super::refusals::{MAX_RENEWAL_INTERVAL, ServiceRejections};
+use super::refusals::MAX_RENEWAL_INTERVAL;
+use super::token_state::TokenState;
 use super::turn::SecretRotation;
-use super::{
-    FetchKey, IssuedToken, LookupError, REJECTION_HOLD, RENEWAL_INTERVAL, Store, issuer_retry_policy,
-};
+use super::{FetchKey, IssuedToken, LookupError, RENEWAL_INTERVAL, Store, issuer_retry_policy};
 use crate::dpop::Nonce;
 use crate::io::{Instant, Rng, Service};
-use crate::lease::{Availability, Lease, RetryPolicy};
+use crate::lease::{Availability, RetryPolicy};
 use crate::policy::{self, CredentialId, Policy};
 use crate::stats::Tally;
 use std::hash::BuildHasher as _;
@@ -16,10 +15,6 @@ use std::time::Duration;
 
 /// After a sleep, tokens and keys are renewed at a random time within this, as a whole fleet may have slept.
 const RENEWAL_SPREAD: Duration = Duration::from_secs(5);
-
-/// Tokens before the present one whose hashes are kept. With a renewal every 10 s, as at most for the sake of a refusal, those of the
-/// last 2 min.
-const PREVIOUS_TOKENS: usize = 12;
 
 /// Words of a header's value that may be a token: a scheme, a token, and what a client may have put beside it.
 const WORDS_COMPARED: usize = 4;
@@ -38,19 +33,6 @@ pub(super) struct CredentialState {
     pub(super) capped: Tally,
 }
 
-/// One token.
-#[derive(Debug)]
-pub(super) struct TokenState {
-    pub(super) lease: Lease<IssuedToken>,
-    pub(super) serial: u64,
-    /// The hashes of the tokens before, the latest last: a request that left with one may come back.
-    previous_hashes: Vec<u64>,
-    /// The services that refuse it.
-    rejections: ServiceRejections,
-    /// Whether the provider was asked again for the sake of its nonce.
-    pub(super) retried_with_nonce: bool,
-}
-
 impl CredentialState {
     pub(super) fn new(policy: &Policy, credential: &policy::Credential) -> Self {
         let pace =
@@ -64,48 +46,6 @@ impl CredentialState {
             nonce: None,
             capped: Tally::default(),
         }
-    }
-}
-
-impl TokenState {
-    pub(super) fn new(pace: RetryPolicy) -> Self {
-        let refusals = ServiceRejections::default();
-        Self {
-            lease: Lease::new(pace),
-            serial: 0,
-            previous_hashes: Vec::new(),
-            rejections: refusals,
-            retried_with_nonce: false,
-        }
-    }
-
-    /// Whether this service has just refused the token, and a new one is on its way or will be asked for very soon.
-    pub(super) fn is_being_replaced(&self, service: Service, now: Instant) -> bool {
-        let soon = || self.lease.next_event() <= now + REJECTION_HOLD;
-        self.rejections.holds(service, self.serial, now) && (self.lease.in_flight() || soon())
-    }
-
-    /// Whether one of these is the hash of the token, or of one before.
-    fn has_hash(&self, hashes: &[u64]) -> bool {
-        let present = self.lease.last_value().map(|issued| issued.hash);
-        self.previous_hashes.iter().chain(&present).any(|own| hashes.contains(own))
-    }
-
-    /// Whatever a fetch came to ends a doubt: there is a new token, or the old one is the best there is.
-    pub(super) fn update<R>(&mut self, change: impl FnOnce(&mut Lease<IssuedToken>) -> R) -> R {
-        let before = (self.serial, self.lease.failures());
-        let mark = self.lease.last_value().map(|held| held.hash);
-        let result = change(&mut self.lease);
-        self.serial = self.lease.last_value().map_or(self.serial, |held| held.serial);
-        if before.0 != self.serial {
-            let excess = self.previous_hashes.len().saturating_add(1).saturating_sub(PREVIOUS_TOKENS);
-            self.previous_hashes.drain(..excess);
-            self.previous_hashes.extend(mark);
-        }
-        if before != (self.serial, self.lease.failures()) {
-            self.rejections.end_holds();
-        }
-        result
     }
 }
 
