@@ -418,6 +418,17 @@ fn the_verified_callers_token_is_not_forwarded_beside_the_new_one_wherever_it_st
 }
 
 #[test]
+fn a_subject_token_goes_in_other_spellings_of_its_header_too() {
+    let mut world = World::new(&handed("x-subject-token", "authorization"));
+    let request = crate::sim::world::pay().header("x-subject-token", "opaque.a");
+    let outcome = world.ask(&request.header("x_subject_token", "opaque.a").header("x-subject_token", "b"));
+    assert!(outcome.passed(), "{outcome:?}");
+    for name in ["x-subject-token", "x_subject_token", "x-subject_token"] {
+        assert!(outcome.removes(name), "{name}: {outcome:?}");
+    }
+}
+
+#[test]
 fn the_token_that_is_exchanged_is_not_forwarded_without_a_new_one_either() {
     let mut configuration = handed("x-subject-token", "authorization");
     configuration["outbound"]["rules"][0]["unavailable"] = json!("danger_pass");
