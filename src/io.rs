@@ -119,7 +119,9 @@ impl Service {
 
 fn digest(name: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    name.iter().for_each(|byte| hasher.write_u8(byte.to_ascii_lowercase()));
+    for byte in name {
+        hasher.write_u8(byte.to_ascii_lowercase());
+    }
     hasher.finish()
 }
 
