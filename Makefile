@@ -146,8 +146,8 @@ $(SERVERS)/node/installed: $(wildcard tests/servers/node/*)
 
 $(SERVERS)/python/installed: tests/servers/python/requirements.txt
 	@mkdir -p $(SERVERS)/python
-	@$(PYTHON) -m venv $(SERVERS)/python
-	@$(SERVERS)/python/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@$(PYTHON) -m venv --clear $(SERVERS)/python
+	@$(SERVERS)/python/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
 # Debian's packages, unpacked and not installed, as Prometheus' is.
