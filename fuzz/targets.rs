@@ -5,17 +5,17 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use m2m_auth::discovery::Metadata;
-use m2m_auth::document;
-use m2m_auth::dpop::shown::{self, DpopPolicy};
-use m2m_auth::io::{HttpReply, Instant, MessageHead, Now, Rng};
-use m2m_auth::jwk::{self, Algorithm, Jwk, KeySet};
-use m2m_auth::jwt::{self, AudienceRequirement, Confirmation, IssuerProfile, RuleRequirements};
+use m2m_auth::config::envoy_bytes;
+use m2m_auth::dpop::verify::{self, DpopPolicy};
+use m2m_auth::http::message::{HttpReply, Instant, MessageHead, Now, Rng};
+use m2m_auth::http::route;
+use m2m_auth::inbound::jwt::{self, AudienceRequirement, Confirmation, IssuerProfile, RuleRequirements};
+use m2m_auth::jose::jwk::{self, Algorithm, Jwk, KeySet};
+use m2m_auth::jose::private_key::PrivateKey;
+use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
+use m2m_auth::oauth::discovery::Metadata;
 use m2m_auth::policy::{Issuer, Policy};
-use m2m_auth::private_key::PrivateKey;
-use m2m_auth::route;
-use m2m_auth::share::Record;
-use m2m_auth::signature::{SoftwareCrypto, Verify};
+use m2m_auth::store::shared_record::Record;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -134,7 +134,7 @@ pub(crate) fn proof(bytes: &[u8]) {
     .into_iter()
     .collect();
     let terms = DpopPolicy { origins: Vec::new(), window: 60, nonce_key: None };
-    if let Ok(proof) = shown::extract(&head) {
+    if let Ok(proof) = verify::extract(&head) {
         let judged = proof.check_request(&head, "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo", &terms, NOW);
         let good = judged.is_ok() && proof.has_valid_signature(&SoftwareCrypto);
         assert!(!good || bytes == GOOD_PROOF.trim().as_bytes(), "a proof that nobody signed was taken");
@@ -149,7 +149,7 @@ pub(crate) fn jwks(bytes: &[u8]) {
             assert!(!parsed.keys.is_empty(), "a set without a usable key was taken");
             for algorithm in Algorithm::ALL {
                 for key in parsed.keys.candidates(None, algorithm, true) {
-                    let signature = vec![1; m2m_auth::signature::length(algorithm, key)];
+                    let signature = vec![1; m2m_auth::jose::verifier::length(algorithm, key)];
                     assert!(
                         !SoftwareCrypto.verify(algorithm, key, b"text", &signature),
                         "a made-up signature is one"
@@ -290,8 +290,8 @@ pub(crate) fn record(bytes: &[u8]) {
 
 /// Envoy's `Struct`, and JSON.
 pub(crate) fn structure(bytes: &[u8]) {
-    if let Ok(value) = document::read(bytes) {
-        let again = document::read(value.to_string().as_bytes()).expect("JSON that we wrote");
+    if let Ok(value) = envoy_bytes::read(bytes) {
+        let again = envoy_bytes::read(value.to_string().as_bytes()).expect("JSON that we wrote");
         assert!(same(&value, &again), "{value} was read as {again}");
     }
 }

@@ -4,15 +4,18 @@
 //! here; what must be there, and what contradicts what, is `policy`'s to say. Values that can be written in more than one way
 //! are read in `config/read.rs` and `config/claim.rs`.
 
+mod choices;
 mod claim;
-mod names;
-mod read;
+pub mod envoy_bytes;
+pub mod errors;
 #[cfg(not(target_family = "wasm"))]
-mod schema;
+mod json_schema;
+pub mod path_deserializer;
 mod setting;
+mod values;
 
+pub use choices::{Algorithm, Preset};
 pub use claim::{ClaimCondition, Operand, Scalar};
-pub use names::{Algorithm, Preset};
 pub use setting::Setting;
 
 use serde::Deserialize;
@@ -85,8 +88,8 @@ pub struct Issuer {
     /// Its key set. Default: what discovery says. Must be on the issuer's host unless named here.
     pub jwks_uri: Option<String>,
     /// The key set itself, for issuers without one to fetch. It never changes then.
-    #[serde(deserialize_with = "read::free_form")]
-    #[cfg_attr(not(target_family = "wasm"), schemars(with = "Option<schema::FreeForm>"))]
+    #[serde(deserialize_with = "values::free_form")]
+    #[cfg_attr(not(target_family = "wasm"), schemars(with = "Option<json_schema::FreeForm>"))]
     pub jwks: Option<Map<String, Value>>,
     /// Its token endpoint: a URL, or `{ env: TOKEN_URL }`. Default: what discovery says.
     pub token_endpoint: Option<Setting>,
@@ -548,8 +551,8 @@ pub struct Credential {
     /// For `jwt_bearer`: further claims of the assertion, such as `{ scope: "…" }`, which Google reads there. With
     /// `target_audience` an ID token is asked for, as Cloud Run and IAP want it: an answer with `id_token` alone is then
     /// taken, and the ID token attached.
-    #[serde(deserialize_with = "read::free_form")]
-    #[cfg_attr(not(target_family = "wasm"), schemars(with = "schema::FreeForm"))]
+    #[serde(deserialize_with = "values::free_form")]
+    #[cfg_attr(not(target_family = "wasm"), schemars(with = "json_schema::FreeForm"))]
     pub assertion_claims: Map<String, Value>,
     /// `client_id`: a text, or `{ env: CLIENT_ID }`. Not needed with `auth_method: none`, where it is not sent.
     pub client_id: Option<Setting>,
@@ -705,7 +708,7 @@ pub struct OutboundRule {
     pub header: Option<String>,
     /// What stands before the token; the empty string is nothing. Default `Bearer` for `authorization` (`DPoP` for a credential
     /// with `dpop`), else nothing.
-    #[serde(deserialize_with = "read::maybe_empty")]
+    #[serde(deserialize_with = "values::maybe_empty")]
     #[cfg_attr(not(target_family = "wasm"), schemars(extend("minLength" = 0)))]
     pub scheme: Option<String>,
     /// A second header for the token alone, such as `x-forwarded-access-token`. Default: none.

@@ -5,12 +5,12 @@
 //! a clock.
 
 mod nonce;
-pub mod shown;
+pub mod verify;
 
-use crate::io::{HttpReply, MessageHead};
+use crate::http::message::{HttpReply, MessageHead};
+use crate::jose::jwk::Algorithm;
+use crate::jose::private_key::PrivateKey;
 use crate::json;
-use crate::jwk::Algorithm;
-use crate::private_key::PrivateKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub use nonce::NonceKey;
@@ -198,8 +198,8 @@ pub fn url(origin: &str, path: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::assertion::Signer;
-    use crate::signature::SoftwareCrypto;
+    use crate::jose::verifier::SoftwareCrypto;
+    use crate::oauth::client_assertion::Signer;
     use m2m_auth_kit::key::{Alg, Key as OtherKey};
     use m2m_auth_kit::token::{decode, verifies, verifies_by_jwk};
     use serde_json::json;

@@ -3,28 +3,29 @@
 //! In: the headers, the policy, the worker's store, the time. Out: the header edits, or why the request is not forwarded now. It
 //! makes no calls. A request that waits is decided again from the top; what is kept is that its DPoP proof has been used.
 
-mod attach;
+mod attach_token;
 mod authenticate;
+mod dpop_proof;
+mod enforcement;
+pub mod header_edits;
 mod introspect;
-mod modes;
-mod possess;
-mod prove;
+mod token_binding;
 
-use crate::access::RequestContext;
-use crate::assertion::Signer;
-use crate::bearer;
-use crate::dpop::shown::ReplayKey;
-use crate::edits::Edits;
-use crate::io::{Instant, LocalReply, MessageHead, Now};
-use crate::jwt::{Caller, TokenError};
+use crate::decision_trace;
+use crate::dpop::verify::ReplayKey;
+use crate::filter::header_edits::Edits;
+use crate::http::message::{Instant, LocalReply, MessageHead, Now};
+use crate::http::route::{Ambiguity, Target};
+use crate::inbound::authorize::RequestContext;
+use crate::inbound::jwt::{Caller, TokenError};
+use crate::inbound::refusal::{Refusal, Schemes};
+use crate::inbound::token_location;
+use crate::jose::verifier::Verify;
+use crate::oauth::client_assertion::Signer;
 use crate::policy::{Inbound, MatchedRule, Mode, Policy, Require};
-use crate::reply::{Refusal, Schemes};
-use crate::route::{Ambiguity, Target};
-use crate::signature::Verify;
 use crate::store::{FetchKey, LookupError, Store};
-use crate::trace;
 use authenticate::Authenticated;
-pub use modes::timeout_refusal;
+pub use enforcement::timeout_refusal;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -122,7 +123,7 @@ impl<'a> Request<'a> {
         }
         let matched = inbound.rule(target)?.ok_or(Refusal::NoRule)?;
         let rule = matched.rule;
-        trace::record("rule", true, || rule.name.to_string());
+        decision_trace::record("rule", true, || rule.name.to_string());
         self.record.rule = Some(Rc::clone(&rule.name));
         if matched.preflight {
             self.record.unauthenticated_because = Some("preflight");
@@ -144,7 +145,7 @@ impl<'a> Request<'a> {
         edits: &mut Edits,
     ) -> Result<Authenticated<'a>, Interrupt> {
         let rule = matched.rule;
-        let found = bearer::extract(&rule.token_locations, self.head)?;
+        let found = token_location::extract(&rule.token_locations, self.head)?;
         self.record.schemes.used_dpop = found.is_dpop_scheme;
         let (caller, payload) = self.authenticate(require, &found.token)?;
         self.record.caller = Some(caller.clone());
@@ -177,12 +178,12 @@ fn wait_or_refuse(refusal: fn(Duration) -> Refusal) -> impl Fn(LookupError) -> I
     }
 }
 
-impl From<bearer::ExtractError> for Interrupt {
-    fn from(absent: bearer::ExtractError) -> Self {
+impl From<token_location::ExtractError> for Interrupt {
+    fn from(absent: token_location::ExtractError) -> Self {
         Self::Refuse(match absent {
-            bearer::ExtractError::Missing => Refusal::NoToken,
-            bearer::ExtractError::Multiple => Refusal::MultipleCredentials,
-            bearer::ExtractError::TooLarge => Refusal::Token(TokenError::TooLarge),
+            token_location::ExtractError::Missing => Refusal::NoToken,
+            token_location::ExtractError::Multiple => Refusal::MultipleCredentials,
+            token_location::ExtractError::TooLarge => Refusal::Token(TokenError::TooLarge),
         })
     }
 }

@@ -3,16 +3,18 @@
 //! RFC 6749 sections 2.3.1, 4.4, 5.1 and 5.2, RFC 7523, RFC 8693, RFC 8705 section 2, RFC 8707. It keeps no state, retries nothing,
 //! and never puts a secret or a body into an error. What the answers mean is [`answer`]'s.
 
-mod advice;
-pub mod answer;
-mod client;
+pub mod client_assertion;
+mod client_auth;
+pub mod discovery;
 mod introspection;
+mod keycloak_hints;
+pub mod token_response;
 
-use crate::assertion::{AssertionClaims, Signer};
-use crate::io::{Endpoint, HttpCall, HttpReply, Rng};
-use crate::lease::{FetchError, FetchErrorKind, Fetched};
-use crate::private_key::PrivateKey;
-use client::{Client, Form};
+use crate::http::message::{Endpoint, HttpCall, HttpReply, Rng};
+use crate::jose::private_key::PrivateKey;
+use crate::oauth::client_assertion::{AssertionClaims, Signer};
+use crate::store::lease::{FetchError, FetchErrorKind, Fetched};
+use client_auth::{Client, Form};
 pub use introspection::IntrospectionClient;
 use std::fmt;
 use std::rc::Rc;
@@ -251,16 +253,16 @@ impl Grant {
     ) -> Result<Fetched<AccessToken>, FetchError> {
         let is_secret = |text: &str| {
             self.client().contains_secret(text)
-                || subject.is_some_and(|(token, _)| client::repeats(text, token))
+                || subject.is_some_and(|(token, _)| client_auth::repeats(text, token))
         };
-        let answer = answer::members(reply, &is_secret).map_err(|failure| match self.grant_type {
-            GrantType::TokenExchange { .. } => answer::classify_exchange_error(reply, failure),
+        let answer = token_response::members(reply, &is_secret).map_err(|failure| match self.grant_type {
+            GrantType::TokenExchange { .. } => token_response::classify_exchange_error(reply, failure),
             GrantType::ClientCredentials | GrantType::JwtBearer(_) => failure,
         })?;
-        let lifetime = answer::lifetime(&answer, self.default_lifetime)?;
+        let lifetime = token_response::lifetime(&answer, self.default_lifetime)?;
         let left = subject.and_then(|(_, left)| left).unwrap_or(Duration::MAX);
-        let token = answer::token(&answer, self, &is_secret)?;
-        Ok(answer::fetched_token(token, lifetime.min(left), dice))
+        let token = token_response::token(&answer, self, &is_secret)?;
+        Ok(token_response::fetched_token(token, lifetime.min(left), dice))
     }
 }
 
@@ -306,7 +308,7 @@ fn form_encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signature::SoftwareCrypto;
+    use crate::jose::verifier::SoftwareCrypto;
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use m2m_auth_kit::key::{Alg, Key};

@@ -3,26 +3,28 @@
 //! After each event the driver drains [`Plugin::next_effect`] and sleeps until [`Plugin::deadline`]. It knows no host and no
 //! clock, so an hour of token life is a test of microseconds.
 
+pub mod audit_log;
+pub mod filter_state;
+mod pending_requests;
 mod report;
-mod upstream;
-mod waiters;
+mod upstream_responses;
 
-use crate::assertion::Signer;
-use crate::audit::AuditLog;
-use crate::dpop::shown::ReplayKey;
-use crate::edits::Edits;
+use crate::dpop::verify::ReplayKey;
+use crate::filter::header_edits::Edits;
 use crate::filter::{DecisionRecord, Interrupt, Request, timeout_refusal};
-use crate::io::{HttpCall, HttpReply, Instant, LocalReply, MessageHead, Now, RequestId, Rng};
+use crate::http::message::{HttpCall, HttpReply, Instant, LocalReply, MessageHead, Now, RequestId, Rng};
+use crate::inbound::refusal::Refusal;
+use crate::jose::verifier::Verify;
+use crate::metrics::{Metric, Metrics};
+use crate::oauth::client_assertion::Signer;
+use crate::plugin::audit_log::AuditLog;
 use crate::policy::Policy;
-use crate::reply::Refusal;
-use crate::share::{NoSharing, SharedStore};
-use crate::signature::Verify;
-use crate::stats::{Metric, Metrics};
+use crate::store::shared_record::{NoSharing, SharedStore};
 use crate::store::{FetchId, FetchKey, FetchOutcome, Store};
+use pending_requests::{MAX_PER_TICK, PendingRequest, QueueFull, RequestQueue};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
-use waiters::{MAX_PER_TICK, PendingRequest, QueueFull, RequestQueue};
 
 /// From one portion to the next: as soon as the host can.
 const NEXT_PORTION: Duration = Duration::from_millis(1);

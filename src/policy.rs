@@ -2,21 +2,22 @@
 //!
 //! `compile` makes it from the configuration; from then on it is only read.
 
-use crate::access::{Captures, Requirement};
-use crate::bearer::TokenLocation;
-use crate::bound::{BindingRequirement, CertificateSource};
+pub mod compile;
 pub use crate::config::Mode;
 use crate::config::{Existing, Introspect, Unavailable};
-use crate::discovery::Discovery;
-use crate::dpop::shown::DpopPolicy;
-use crate::io::{Endpoint, RequestAttributes, Route};
-use crate::jwk::KeySet;
-use crate::jwt::{IssuerProfile, RuleRequirements};
+use crate::decision_trace;
+use crate::dpop::verify::DpopPolicy;
+use crate::http::message::{Endpoint, RequestAttributes, Route};
+use crate::http::route::{Ambiguity, InspectedAttributes, MatchResult, RequestMatcher, Target};
+use crate::inbound::authorize::{Captures, Requirement};
+use crate::inbound::client_certificate::{BindingRequirement, CertificateSource};
+use crate::inbound::jwt::{IssuerProfile, RuleRequirements};
+use crate::inbound::refusal::{RefusalFormat, Schemes};
+use crate::inbound::resource_metadata::Resource;
+use crate::inbound::token_location::TokenLocation;
+use crate::jose::jwk::KeySet;
+use crate::oauth::discovery::Discovery;
 use crate::oauth::{Grant, IntrospectionClient};
-use crate::reply::{RefusalFormat, Schemes};
-use crate::resource::Resource;
-use crate::route::{Ambiguity, InspectedAttributes, MatchResult, RequestMatcher, Target};
-use crate::trace;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -78,7 +79,7 @@ impl Policy {
         let mut known = among.iter().filter_map(|id| Some((*id, self.issuers.get(id.0)?)));
         let found = known.find(|(_, issuer)| issuer.profile.has_name(iss));
         if found.is_none() {
-            trace::record("issuer", false, || format!("iss {iss:?} is none of the rule's"));
+            decision_trace::record("issuer", false, || format!("iss {iss:?} is none of the rule's"));
         }
         found
     }

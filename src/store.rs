@@ -3,51 +3,54 @@
 //! It answers "here it is", "it is on its way" or "it cannot be had", and never decides about a request. Every fetched
 //! thing is a [`Lease`]; who fetches when is the lease's, and the driver of this store makes the calls.
 
-mod crossed;
+pub mod cache;
+mod circuit_breaker;
+mod dpop_nonces;
+mod dpop_replay;
 mod endpoints;
-mod exchanged;
+mod exchanged_tokens;
+mod fetch_key;
 mod flight;
-mod gate;
-mod introspected;
-mod issuer;
-mod keyed;
+mod introspection;
+mod issuer_state;
 mod keys;
-mod proofs;
-mod rate;
-mod refusals;
-mod replays;
-mod replies;
+pub mod lease;
+mod limit_metrics;
+mod per_token;
+mod rate_limit;
+mod responses;
+mod secret_rotation;
+mod service_rejections;
+pub mod shared_record;
 mod slots;
 mod token_state;
 mod tokens;
-mod turn;
-mod unknown;
-mod want;
-mod workers;
+mod unknown_kids;
+mod worker_sharing;
 
-use crate::assertion::Signer;
-use crate::budget::Budget;
-use crate::io::{HttpCall, HttpReply, Instant, Now, Rng};
-use crate::jwk::KeySet;
-use crate::jwt::Caller;
-use crate::lease::{Availability, FetchError, FetchErrorKind, Lease};
+use crate::http::message::{HttpCall, HttpReply, Instant, Now, Rng};
+use crate::inbound::jwt::Caller;
+use crate::jose::jwk::KeySet;
+use crate::jose::verification_budget::Budget;
+use crate::metrics::Tally;
 use crate::oauth::AccessToken;
+use crate::oauth::client_assertion::Signer;
 use crate::policy::{CredentialId, IssuerId, Policy};
-use crate::share::{FetchLock, NoSharing, SharedStore};
-use crate::stats::Tally;
-pub use exchanged::ExchangeSubject;
-use issuer::{IssuerState, issuer_retry_policy};
+use crate::store::lease::{Availability, FetchError, FetchErrorKind, Lease};
+use crate::store::shared_record::{FetchLock, NoSharing, SharedStore};
+use dpop_nonces::DpopNonces;
+use dpop_replay::ReplayCache;
+pub use exchanged_tokens::ExchangeSubject;
+pub use fetch_key::{FetchId, FetchKey, FetchOutcome, LookupError};
+use issuer_state::{IssuerState, issuer_retry_policy};
 use keys::Keys;
-use proofs::DpopNonces;
-use replays::ReplayCache;
-use replies::finish_lease;
+use responses::finish_lease;
 pub use slots::CacheEntryId;
 use std::fmt;
 use std::hash::RandomState;
 use std::rc::Rc;
 use std::time::Duration;
 use tokens::CredentialState;
-pub use want::{FetchId, FetchKey, FetchOutcome, LookupError};
 
 /// A token, and which one of its credential it is.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! A text that may stand in the environment instead.
 
-use super::read::is_variable;
+use super::values::is_variable;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use serde_json::Value;

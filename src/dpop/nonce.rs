@@ -1,7 +1,7 @@
 //! Nonces of our own (RFC 9449 section 9): a time, under a key that every proxy of the service has, so that a caller may bring
 //! to one what another has given. Nothing is remembered of them.
 
-use crate::signing::hs256;
+use crate::jose::signer::hs256;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fmt;

@@ -1,13 +1,13 @@
 //! Authentication: the caller of a token, by its signature, by introspection, or by both.
 
 use super::{Interrupt, Request, wait_or_refuse};
-use crate::bearer::TokenLocation;
-use crate::budget::BudgetedVerifier;
 use crate::config::Introspect;
-use crate::jwt::{self, Caller, TokenError};
+use crate::decision_trace;
+use crate::inbound::jwt::{self, Caller, TokenError};
+use crate::inbound::refusal::Refusal;
+use crate::inbound::token_location::TokenLocation;
+use crate::jose::verification_budget::BudgetedVerifier;
 use crate::policy::{IssuerId, Require};
-use crate::reply::Refusal;
-use crate::trace;
 use std::borrow::Cow;
 
 /// The error for tokens that are not JWTs.
@@ -51,7 +51,7 @@ impl Request<'_> {
         let mut issuers = require.issuers.iter();
         let known = issuers.find_map(|id| Some((*id, self.store.verified(*id, token, self.now)?)));
         if let Some(known) = known {
-            trace::record("remembered", true, String::new);
+            decision_trace::record("remembered", true, String::new);
             self.record.cache_hit = true;
             return Ok(known);
         }

@@ -1,10 +1,10 @@
 //! Token introspection (RFC 7662). A pending answer suspends the request, as a pending key set does.
 
 use super::{Interrupt, Request, wait_or_refuse};
-use crate::bearer;
-use crate::jwt::{Caller, MAX_TOKEN_BYTES, TokenError};
+use crate::inbound::jwt::{Caller, MAX_TOKEN_BYTES, TokenError};
+use crate::inbound::refusal::Refusal;
+use crate::inbound::token_location;
 use crate::policy::IssuerId;
-use crate::reply::Refusal;
 
 impl Request<'_> {
     /// The caller of a token that the issuer says is active; `verified` is the caller by its signature, if that was verified.
@@ -16,7 +16,7 @@ impl Request<'_> {
         verified: Option<&Caller>,
     ) -> Result<Caller, Interrupt> {
         // A provider takes no less care of what it is asked than we do of what we are.
-        let text = bearer::token_str(token).filter(|text| text.len() <= MAX_TOKEN_BYTES);
+        let text = token_location::token_str(token).filter(|text| text.len() <= MAX_TOKEN_BYTES);
         let text = text.ok_or(Refusal::Token(TokenError::Malformed))?;
         let patience = self.store.remaining_wait(self.arrived_at, self.now.instant);
         let verdict = self.store.introspected(issuer, text, verified, self.now, patience);

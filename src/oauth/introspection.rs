@@ -1,10 +1,10 @@
 //! What an issuer says of a token (RFC 7662): the question as a [`HttpCall`], and the [`HttpReply`] to the members of its answer.
 
-use super::client::{Client, Form, repeats};
-use super::{ClientAuth, answer};
-use crate::assertion::Signer;
-use crate::io::{Endpoint, HttpCall, HttpReply};
-use crate::lease::{FetchError, FetchErrorKind};
+use super::client_auth::{Client, Form, repeats};
+use super::{ClientAuth, token_response};
+use crate::http::message::{Endpoint, HttpCall, HttpReply};
+use crate::oauth::client_assertion::Signer;
+use crate::store::lease::{FetchError, FetchErrorKind};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl IntrospectionClient {
     /// The members of the answer, one of which says whether the token is active (RFC 7662 section 2.2).
     pub fn read(&self, reply: &HttpReply, token: &str) -> Result<Map<String, Value>, FetchError> {
         let is_secret = |text: &str| self.client().contains_secret(text) || repeats(text, token);
-        let members = answer::members(reply, &is_secret)?;
+        let members = token_response::members(reply, &is_secret)?;
         if members.get("active").is_none_or(|active| !active.is_boolean()) {
             let detail = "the answer does not say whether the token is active";
             return Err(FetchError::new(FetchErrorKind::Unreadable, detail));

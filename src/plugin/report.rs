@@ -1,14 +1,14 @@
 //! What is counted, logged and answered of a request or a fetch that has ended.
 
 use super::{Effect, Plugin, RequestOutcome};
-use crate::edits::Edits;
 use crate::filter::DecisionRecord;
-use crate::io::{Instant, LocalReply, MessageHead, Now};
-use crate::lease::FetchErrorKind;
+use crate::filter::header_edits::Edits;
+use crate::http::message::{Instant, LocalReply, MessageHead, Now};
+use crate::inbound::refusal::{Refusal, RefusalFormat};
+use crate::metrics::Metric;
+use crate::plugin::filter_state;
 use crate::policy::Mode;
-use crate::reply::{Refusal, RefusalFormat};
-use crate::state;
-use crate::stats::Metric;
+use crate::store::lease::FetchErrorKind;
 use crate::store::{FetchKey, FetchOutcome};
 
 impl Plugin {
@@ -20,7 +20,7 @@ impl Plugin {
         now: Now,
     ) -> RequestOutcome {
         if self.policy.writes_filter_state() {
-            let (state, left_out) = state::forwarded(seen);
+            let (state, left_out) = filter_state::forwarded(seen);
             edits.dropped_claims = edits.dropped_claims.saturating_add(left_out);
             edits.filter_state = state;
         }
@@ -70,7 +70,7 @@ impl Plugin {
         let manner = self.policy.inbound.as_ref().map_or(&plain, |inbound| &inbound.refusal_format);
         let mut response = refusal.response(manner, seen.schemes, head.is_grpc());
         if self.policy.writes_filter_state() {
-            let (state, left_out) = state::refused(seen, refusal.reason());
+            let (state, left_out) = filter_state::refused(seen, refusal.reason());
             response.filter_state = state;
             self.count_dropped_claims(left_out, seen);
         }

@@ -1,14 +1,14 @@
 //! One issuer's key set: how it is asked for, what an answer brings, and how long that is good.
 
-use super::replies::{FetchResult, fetched, gone};
+use super::responses::{FetchResult, fetched, gone};
 use super::{IssuerState, Store};
-use crate::discovery;
-use crate::io::{Endpoint, HttpCall, HttpReply, Instant, MessageHead, Rng};
-use crate::jwk::{self, KeySet};
-use crate::lease::{FetchError, FetchErrorKind, Lease};
-use crate::oauth::answer;
+use crate::http::message::{Endpoint, HttpCall, HttpReply, Instant, MessageHead, Rng};
+use crate::jose::jwk::{self, KeySet};
+use crate::metrics::Tally;
+use crate::oauth::discovery;
+use crate::oauth::token_response;
 use crate::policy::IssuerId;
-use crate::stats::Tally;
+use crate::store::lease::{FetchError, FetchErrorKind, Lease};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -121,9 +121,9 @@ fn parsed(
     endpoint: Option<Endpoint>,
     crossed: &KeyLimitCounts,
 ) -> Result<(Keys, String), FetchError> {
-    let parsed = jwk::parse(answer::success_body(reply)?).map_err(|error| {
+    let parsed = jwk::parse(token_response::success_body(reply)?).map_err(|error| {
         let coding = if error == jwk::KeySetError::NotJson {
-            answer::content_coding(&reply.head)
+            token_response::content_coding(&reply.head)
         } else {
             String::new()
         };

@@ -1,9 +1,9 @@
 //! What is known of one token, whatever grant it comes from.
 
-use super::refusals::ServiceRejections;
+use super::service_rejections::ServiceRejections;
 use super::{IssuedToken, REJECTION_HOLD};
-use crate::io::{Instant, Service};
-use crate::lease::{Lease, RetryPolicy};
+use crate::http::message::{Instant, Service};
+use crate::store::lease::{Lease, RetryPolicy};
 
 /// Tokens before the present one whose hashes are kept. With a renewal every 10 s, as at most for the sake of a refusal, those of the
 /// last 2 min.

@@ -1,15 +1,15 @@
 //! Tokens of the credentials, and what is known of the client that they are for.
 
-use super::exchanged::Exchanges;
-use super::refusals::MAX_RENEWAL_INTERVAL;
+use super::exchanged_tokens::Exchanges;
+use super::secret_rotation::SecretRotation;
+use super::service_rejections::MAX_RENEWAL_INTERVAL;
 use super::token_state::TokenState;
-use super::turn::SecretRotation;
 use super::{FetchKey, IssuedToken, LookupError, RENEWAL_INTERVAL, Store, issuer_retry_policy};
 use crate::dpop::Nonce;
-use crate::io::{Instant, Rng, Service};
-use crate::lease::{Availability, RetryPolicy};
+use crate::http::message::{Instant, Rng, Service};
+use crate::metrics::Tally;
 use crate::policy::{self, CredentialId, Policy};
-use crate::stats::Tally;
+use crate::store::lease::{Availability, RetryPolicy};
 use std::hash::BuildHasher as _;
 use std::time::Duration;
 

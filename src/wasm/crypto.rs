@@ -4,12 +4,12 @@
 //! About 25 us for RS256 where the module itself needs 1.8 ms. They take RSA PKCS#1 v1.5 and ECDSA; for the rest, and on
 //! hosts without them, it is done in the module. Which one is found out at start, never configured.
 
-use super::host::{self, BAD_ARGUMENT};
+use super::hostcalls::{self, BAD_ARGUMENT};
 use crate::dpop;
-use crate::jwk::{Algorithm, Jwk, der};
-use crate::private_key::PrivateKey;
-use crate::signature::{self, SoftwareCrypto, Verify};
-use crate::signing::Sign;
+use crate::jose::jwk::{Algorithm, Jwk, der};
+use crate::jose::private_key::PrivateKey;
+use crate::jose::signer::Sign;
+use crate::jose::verifier::{self, SoftwareCrypto, Verify};
 use chacha20poly1305::aead::OsRng;
 use chacha20poly1305::aead::rand_core::RngCore as _;
 use std::cell::RefCell;
@@ -31,14 +31,14 @@ pub(super) struct Verifier {
 impl Verifier {
     /// Asks the host whether it has the function, and may be asked: without arguments it complains of just these.
     pub(super) fn probe() -> Self {
-        Self { host_verifies: host::call_foreign_function(VERIFY, &[]) == Err(BAD_ARGUMENT) }
+        Self { host_verifies: hostcalls::call_foreign_function(VERIFY, &[]) == Err(BAD_ARGUMENT) }
     }
 }
 
 impl Verify for Verifier {
     fn verify(&self, algorithm: Algorithm, key: &Jwk, message: &[u8], signature: &[u8]) -> bool {
         // DER has no fixed length: what is too long or too short as `r || s` would pass as DER.
-        if signature.len() != signature::length(algorithm, key) {
+        if signature.len() != verifier::length(algorithm, key) {
             return false;
         }
         let hash = match algorithm {
@@ -62,13 +62,13 @@ impl Verify for Verifier {
         };
         let arguments =
             fields(&[(0x0a, hash.as_bytes()), (0x12, key.spki()), (0x1a, signature), (0x22, message)]);
-        host::call_foreign_function(VERIFY, &arguments).is_ok_and(|result| result == YES)
+        hostcalls::call_foreign_function(VERIFY, &arguments).is_ok_and(|result| result == YES)
     }
 
     fn cost(&self, algorithm: Algorithm, key: &Jwk) -> u32 {
         let by_host =
             !matches!(algorithm, Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 | Algorithm::EdDsa);
-        if self.host_verifies && by_host { 0 } else { signature::verification_cost(key) }
+        if self.host_verifies && by_host { 0 } else { verifier::verification_cost(key) }
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) struct HostSigner {
 impl HostSigner {
     /// The same question as to the verifier.
     pub(super) fn probe() -> Self {
-        Self { host_signs: host::call_foreign_function(SIGN, &[]) == Err(BAD_ARGUMENT) }
+        Self { host_signs: hostcalls::call_foreign_function(SIGN, &[]) == Err(BAD_ARGUMENT) }
     }
 }
 
@@ -116,7 +116,7 @@ impl Sign for HostSigner {
             return SoftwareCrypto.sign(key, message);
         }
         let arguments = fields(&[(0x0a, b"sha256"), (0x12, key.pkcs8()), (0x1a, message)]);
-        let result = host::call_foreign_function(SIGN, &arguments).ok()?;
+        let result = hostcalls::call_foreign_function(SIGN, &arguments).ok()?;
         let signature = signature_of(&result)?;
         match key.algorithm() {
             Algorithm::Es256 => der::raw_ecdsa_signature(signature, 32),

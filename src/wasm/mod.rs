@@ -8,22 +8,22 @@
 //!   after the trial instance had succeeded, Envoy would let requests through unchecked.
 //! - Whatever else may go wrong is answered with 503.
 
-mod board;
 mod crypto;
-mod host;
+mod hostcalls;
+mod shared_data;
 
-use crate::assertion::Signer;
-use crate::clock::Clock;
-use crate::edits::{AttachedToken, Edit, Edits};
-use crate::io::{
+use crate::filter::header_edits::{AttachedToken, Edit, Edits};
+use crate::http::message::{
     FilterState, HttpReply, LocalReply, MAX_REPLY_BYTES, MessageHead, Now, RequestAttributes, RequestId,
     Route,
 };
+use crate::inbound::refusal::Refusal;
+use crate::oauth::client_assertion::Signer;
+use crate::plugin::filter_state;
 use crate::plugin::{Effect, Plugin, RequestOutcome};
 use crate::policy::{Policy, SharingScope};
-use crate::reply::Refusal;
-use crate::state;
 use crate::store::FetchId;
+use crate::time::clock::Clock;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 use std::cell::RefCell;
@@ -100,19 +100,20 @@ impl Context for Root {
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         let environment = |name: &str| std::env::var(name).ok();
-        let Ok(document) = host::configuration(size) else {
+        let Ok(document) = hostcalls::configuration(size) else {
             // A no on one worker alone would let its requests through; without a worker each is answered with 503.
-            host::log(log::Level::Error, "m2m-auth: the host does not hand over the configuration");
+            hostcalls::log(log::Level::Error, "m2m-auth: the host does not hand over the configuration");
             return true;
         };
-        let vm_id = || host::property(&["plugin_vm_id"]).ok().flatten();
+        let vm_id = || hostcalls::property(&["plugin_vm_id"]).ok().flatten();
         let read = Policy::read(&document, &environment);
         match read.and_then(|policy| {
             Ok((policy.sharing_scope(vm_id().as_deref()).map_err(|own| vec![own])?, policy))
         }) {
             Ok((reach, mut policy)) => {
                 if policy.accepts_dpop() {
-                    policy.plugin_name = host::property(&["plugin_name"]).ok().flatten().unwrap_or_default();
+                    policy.plugin_name =
+                        hostcalls::property(&["plugin_name"]).ok().flatten().unwrap_or_default();
                 }
                 with(&self.worker, Worker::drain);
                 let mut worker = Worker::new(self.id, policy, &reach);
@@ -122,9 +123,12 @@ impl RootContext for Root {
             }
             Err(mistakes) => {
                 let count = mistakes.len();
-                host::log(log::Level::Error, &format!("m2m-auth: the configuration has {count} mistakes"));
+                hostcalls::log(
+                    log::Level::Error,
+                    &format!("m2m-auth: the configuration has {count} mistakes"),
+                );
                 for mistake in mistakes {
-                    host::log(log::Level::Error, &format!("m2m-auth: {mistake}"));
+                    hostcalls::log(log::Level::Error, &format!("m2m-auth: {mistake}"));
                 }
                 false
             }
@@ -155,7 +159,7 @@ impl HttpContext for StreamContext {
                     self.attached_token = edits.attached_token;
                     Action::Continue
                 }
-                Err(host::HostError(_)) => not_ready(),
+                Err(hostcalls::HostError(_)) => not_ready(),
             },
             RequestOutcome::Respond(response) => answer(&response),
             RequestOutcome::Wait => Action::Pause,
@@ -187,10 +191,10 @@ impl Drop for StreamContext {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        board::unregister(&self.plugin.records());
+        shared_data::unregister(&self.plugin.records());
         let now = self.now();
         self.plugin.retire(now);
-        self.plugin.remove_records(board::is_used, now);
+        self.plugin.remove_records(shared_data::is_used, now);
     }
 }
 
@@ -204,18 +208,18 @@ impl Worker {
         let seed = RandomState::new().hash_one(root);
         if policy.writes_filter_state() {
             // A host that knows no types takes bytes, which say the same to all but CEL.
-            for name in state::NAMES {
-                let _ = host::declare_string_property(name);
+            for name in filter_state::NAMES {
+                let _ = hostcalls::declare_string_property(name);
             }
         }
         let asks = policy.request_attributes();
-        let plugin = Plugin::sharing(policy, verifier, signer, board::store_for(reach), seed);
-        board::register(plugin.records());
+        let plugin = Plugin::sharing(policy, verifier, signer, shared_data::store_for(reach), seed);
+        shared_data::register(plugin.records());
         // Nothing may be fetched in `on_configure`, but very soon after.
         let tick = Duration::from_millis(1);
-        let _ = host::set_tick(1);
+        let _ = hostcalls::set_tick(1);
         let (clock, calls, settled, metrics) =
-            (Clock::start(host::monotonic(), wall_clock()), Vec::new(), Vec::new(), Vec::new());
+            (Clock::start(hostcalls::monotonic(), wall_clock()), Vec::new(), Vec::new(), Vec::new());
         Self { root, plugin, request_attributes: asks, clock, calls, attached: settled, metrics, tick }
     }
 
@@ -227,7 +231,7 @@ impl Worker {
 
     /// What time it is.
     fn now(&mut self) -> Now {
-        let monotonic = host::monotonic();
+        let monotonic = hostcalls::monotonic();
         let is_due = monotonic.saturating_sub(self.clock.read_at()) >= WALL_CLOCK;
         let slept = is_due && self.clock.read(monotonic, wall_clock());
         let now = self.clock.now(monotonic);
@@ -281,9 +285,9 @@ impl Worker {
     ) -> Option<AttachedToken> {
         let sent = own.or_else(|| take(&mut self.attached, id))?;
         let response = if sent.origin.is_some() || sent.grpc {
-            host::response_head().ok()
+            hostcalls::response_head().ok()
         } else {
-            host::response_status().ok().map(|status| [(":status", status)].into_iter().collect())
+            hostcalls::response_status().ok().map(|status| [(":status", status)].into_iter().collect())
         };
         let refused = response.as_ref().is_some_and(|response| sent.is_rejected(response));
         let tells = refused || sent.origin.is_some() || self.plugin.has_recent_rejections();
@@ -297,7 +301,7 @@ impl Worker {
 
     /// The trailers of a gRPC call have come.
     fn ended(&mut self, sent: &AttachedToken) {
-        if let Ok(trailers) = host::response_trailers() {
+        if let Ok(trailers) = hostcalls::response_trailers() {
             let now = self.now();
             self.plugin.on_token_verdict(sent, &trailers, now, code_details);
             self.arm_timer(now);
@@ -320,9 +324,9 @@ impl Worker {
     fn drain_effects(&mut self, now: Now) {
         while let Some(effect) = self.plugin.next_effect() {
             match effect {
-                Effect::Log(level, line) => host::log(level, &format!("m2m-auth: {line}")),
+                Effect::Log(level, line) => hostcalls::log(level, &format!("m2m-auth: {line}")),
                 Effect::Resume(RequestId(id), step) => self.resume(id, step),
-                Effect::Call(ticket, call) => match host::dispatch(&call) {
+                Effect::Call(ticket, call) => match hostcalls::dispatch(&call) {
                     Ok(token) => self.calls.push((token, ticket)),
                     Err(refused) => {
                         let note = why_not_called(refused, &call.endpoint.cluster).into();
@@ -336,21 +340,21 @@ impl Worker {
 
     /// Headers first, then resume, then nothing: after that the host takes no change.
     fn resume(&mut self, id: u32, step: RequestOutcome) {
-        if host::set_effective_context(id).is_err() {
+        if hostcalls::set_effective_context(id).is_err() {
             return; // its client has gone
         }
         match step {
             RequestOutcome::Forward(edits) => match apply_edits(&edits) {
                 Ok(()) => {
                     self.attached.extend(edits.attached_token.map(|sent| (id, sent)));
-                    let _ = host::resume();
+                    let _ = hostcalls::resume();
                 }
-                Err(host::HostError(_)) => drop(not_ready()),
+                Err(hostcalls::HostError(_)) => drop(not_ready()),
             },
             RequestOutcome::Respond(response) => drop(answer(&response)),
             RequestOutcome::Wait => {}
         }
-        let _ = host::set_effective_context(self.root);
+        let _ = hostcalls::set_effective_context(self.root);
     }
 
     fn report(&mut self) {
@@ -364,9 +368,9 @@ impl Worker {
                 return;
             };
             if metric.is_none() {
-                *metric = host::define_counter(&counter.to_string()).ok();
+                *metric = hostcalls::define_counter(&counter.to_string()).ok();
             }
-            let _ = metric.map(|id| host::increment(id, sum));
+            let _ = metric.map(|id| hostcalls::increment(id, sum));
         });
     }
 
@@ -375,7 +379,7 @@ impl Worker {
         let until = self.plugin.deadline(now).map_or(IDLE_TICK, |at| at.since(now.instant));
         let tick = until.clamp(Duration::from_millis(1), IDLE_TICK);
         let millis = u32::try_from(tick.as_millis()).unwrap_or(1).max(1);
-        if tick != self.tick && host::set_tick(millis).is_ok() {
+        if tick != self.tick && hostcalls::set_tick(millis).is_ok() {
             self.tick = tick;
         }
     }
@@ -383,12 +387,12 @@ impl Worker {
 
 /// Who made the response of the effective context, as Envoy says: `via_upstream`, or what its own filter calls its answer.
 fn code_details() -> Option<Vec<u8>> {
-    host::property(&CODE_DETAILS).ok().flatten()
+    hostcalls::property(&CODE_DETAILS).ok().flatten()
 }
 
 /// Why the host has made no call to this cluster.
-fn why_not_called(refused: host::HostError, cluster: &str) -> String {
-    if refused == host::INTERNAL_FAILURE {
+fn why_not_called(refused: hostcalls::HostError, cluster: &str) -> String {
+    if refused == hostcalls::INTERNAL_FAILURE {
         format!("cluster {cluster:?} has no healthy host")
     } else {
         format!("cluster {cluster:?} not found in Envoy's configuration")
@@ -409,36 +413,41 @@ fn with<T>(worker: &SharedWorker, run: impl FnOnce(&mut Worker) -> T) -> Option<
 /// The request, with what must be known of its route and its connection. Before any header is changed: after that Envoy chooses it anew.
 ///
 /// Where no rule is for a cluster, it is good to know which one a request goes to while some service refuses tokens.
-fn request_head(asks: RequestAttributes, to_which_service: bool) -> Result<MessageHead, host::HostError> {
-    let ask = |asked: bool, path: &[&str]| if asked { host::property(path) } else { Ok(None) };
+fn request_head(
+    asks: RequestAttributes,
+    to_which_service: bool,
+) -> Result<MessageHead, hostcalls::HostError> {
+    let ask = |asked: bool, path: &[&str]| if asked { hostcalls::property(path) } else { Ok(None) };
     let cluster = match ask(asks.cluster, &CLUSTER)? {
-        None if to_which_service && !asks.cluster => host::property(&CLUSTER).unwrap_or_default(),
+        None if to_which_service && !asks.cluster => hostcalls::property(&CLUSTER).unwrap_or_default(),
         cluster => cluster,
     };
     // What stands there and cannot be handed over, such as null, is no credential's name.
     let credential = ask(asks.credential, &ROUTE_CREDENTIAL).unwrap_or_else(|_| Some(Vec::new()));
     // One that cannot be handed over is none.
     let certificate = ask(asks.certificate, &CLIENT_CERTIFICATE).unwrap_or_default();
-    Ok(host::request_head()?.with_route(Route { cluster, credential }).with_client_certificate(certificate))
+    Ok(hostcalls::request_head()?
+        .with_route(Route { cluster, credential })
+        .with_client_certificate(certificate))
 }
 
-fn apply_edits(edits: &Edits) -> Result<(), host::HostError> {
+fn apply_edits(edits: &Edits) -> Result<(), hostcalls::HostError> {
     // What a later filter decides by must not be missing there, no more than a header.
     write_filter_state(&edits.filter_state)?;
     edits.headers.iter().try_for_each(|edit| match edit {
-        Edit::Remove(name) => host::remove_request_header(name),
-        Edit::Set(name, value) => host::set_request_header(name, value),
+        Edit::Remove(name) => hostcalls::remove_request_header(name),
+        Edit::Set(name, value) => hostcalls::set_request_header(name, value),
     })
 }
 
-fn write_filter_state(state: &FilterState) -> Result<(), host::HostError> {
-    state.iter().try_for_each(|(name, value)| host::set_property(name, value))
+fn write_filter_state(state: &FilterState) -> Result<(), hostcalls::HostError> {
+    state.iter().try_for_each(|(name, value)| hostcalls::set_property(name, value))
 }
 
 /// Answers, and stops the request even if the host should refuse the answer.
 fn answer(response: &LocalReply) -> Action {
     let _ = write_filter_state(&response.filter_state);
-    let _ = host::answer(response);
+    let _ = hostcalls::answer(response);
     Action::Pause
 }
 
@@ -448,10 +457,10 @@ fn not_ready() -> Action {
 
 /// The answer that the host is delivering.
 fn received(body_size: usize) -> HttpReply {
-    let head = host::call_response_head().unwrap_or_default();
+    let head = hostcalls::call_response_head().unwrap_or_default();
     let status = head.first(":status").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
     let body =
-        (body_size <= MAX_REPLY_BYTES).then(|| host::call_response_body(body_size).unwrap_or_default());
+        (body_size <= MAX_REPLY_BYTES).then(|| hostcalls::call_response_body(body_size).unwrap_or_default());
     HttpReply {
         status,
         head,

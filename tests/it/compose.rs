@@ -232,9 +232,9 @@ fn every_query_of_the_dashboard_is_one() {
     check(&["check", "rules", "rules.yml"], folder.path());
 }
 
-/// The names in `src/stats.rs`, and the labels that they come with.
+/// The names in `src/metrics.rs`, and the labels that they come with.
 fn counters() -> BTreeSet<String> {
-    let source = text("src/stats.rs");
+    let source = text("src/metrics.rs");
     let arms =
         source.split("Metric::").skip(1).filter_map(|arm| arm.split_once(" => (\"")?.1.split('"').next());
     let names: BTreeSet<String> = arms.map(|name| format!("m2m_auth_{name}")).collect();

@@ -9,14 +9,14 @@
 
 mod nothing;
 
-use m2m_auth::assertion::Signer;
-use m2m_auth::bearer::{TokenLocation as TokenPlace, TokenSource};
 use m2m_auth::config::{Existing, Mode, Unavailable};
-use m2m_auth::discovery::MetadataLocation;
-use m2m_auth::io::{RequestAttributes, Rng};
+use m2m_auth::http::message::{RequestAttributes, Rng};
+use m2m_auth::inbound::token_location::{TokenLocation as TokenPlace, TokenSource};
+use m2m_auth::jose::verifier::SoftwareCrypto;
+use m2m_auth::oauth::client_assertion::Signer;
+use m2m_auth::oauth::discovery::MetadataLocation;
 use m2m_auth::oauth::{ClientAuth, TokenRequest};
 use m2m_auth::policy::{Policy, SharingScope};
-use m2m_auth::signature::SoftwareCrypto;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;

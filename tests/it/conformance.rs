@@ -11,11 +11,11 @@
 use crate::sim::provider::ISSUER;
 use crate::sim::world::{World, inbound, items, signer, without_discovery};
 use crate::tree::{code, read, root, rows, tests};
-use m2m_auth::access::AccessDenied;
-use m2m_auth::io::Endpoint;
-use m2m_auth::jwt::{AuthenticationRequirement, RuleRequirements, TokenError};
+use m2m_auth::http::message::Endpoint;
+use m2m_auth::inbound::authorize::AccessDenied;
+use m2m_auth::inbound::jwt::{AuthenticationRequirement, RuleRequirements, TokenError};
+use m2m_auth::inbound::refusal::{Refusal, RefusalFormat, Schemes};
 use m2m_auth::policy::Policy;
-use m2m_auth::reply::{Refusal, RefusalFormat, Schemes};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::rc::Rc;

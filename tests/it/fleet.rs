@@ -19,7 +19,7 @@ mod recovery;
 use crate::sim::provider::{Endpoint, ISSUER, Key, Mode};
 use crate::sim::world::{inbound, outbound, secs, without_discovery};
 use drive::{Fleet, Requests};
-use m2m_auth::io::MessageHead;
+use m2m_auth::http::message::MessageHead;
 use serde_json::{Value, json};
 use std::fmt;
 use std::sync::LazyLock;

@@ -14,10 +14,10 @@ use std::fs;
 
 /// Constants that are named like limits, and are none: what they are instead.
 const NO_LIMITS: &[(&str, &str)] = &[
-    ("src/compile/issuer.rs", "MAX_STALE"),   // a default
-    ("src/compile/issuer.rs", "MAX_BACKOFF"), // a default     // when keys are renewed
-    ("src/lease.rs", "MAX_DOUBLINGS"),        // of the backoff, which has its own cap
-    ("src/jwk.rs", "MIN_RSA_BITS"),           // RFC 7518, not ours: docs/security.md
+    ("src/policy/compile/issuer.rs", "MAX_STALE"),   // a default
+    ("src/policy/compile/issuer.rs", "MAX_BACKOFF"), // a default     // when keys are renewed
+    ("src/store/lease.rs", "MAX_DOUBLINGS"),        // of the backoff, which has its own cap
+    ("src/jose/jwk.rs", "MIN_RSA_BITS"),           // RFC 7518, not ours: docs/security.md
 ];
 
 /// The cells of a row: what, where, how much, why, what happens, metric, tests.
@@ -73,12 +73,12 @@ fn each_limit_is_crossed_by_a_test() {
 
 #[test]
 fn each_limit_is_told_by_a_metric() {
-    let (stats, causes) = (read("src/stats.rs"), read("src/lease.rs"));
-    let reasons = [read("src/reply.rs"), read("src/jwt.rs"), read("src/dpop/shown.rs")].concat();
+    let (stats, causes) = (read("src/metrics.rs"), read("src/store/lease.rs"));
+    let reasons = [read("src/inbound/refusal.rs"), read("src/inbound/jwt.rs"), read("src/dpop/verify.rs")].concat();
     let bounds = [
-        read("src/store/crossed.rs"),
+        read("src/store/limit_metrics.rs"),
         read("src/plugin.rs"),
-        read("src/plugin/upstream.rs"),
+        read("src/plugin/upstream_responses.rs"),
         read("src/plugin/report.rs"),
     ]
     .concat();
@@ -102,7 +102,7 @@ fn each_limit_is_told_by_a_metric() {
 #[test]
 fn every_bound_that_is_told_stands_in_the_table() {
     let document = read("docs/operations.md");
-    let source = read("src/store/crossed.rs");
+    let source = read("src/store/limit_metrics.rs");
     for label in source.split('"').skip(1).step_by(2).filter(|label| label.len() > 1) {
         assert!(
             document.contains(&format!("…reached.{label}`")),

@@ -11,24 +11,24 @@ use crate::sim::provider::{ISSUER, Key, MARK, Mode, made_up};
 use crate::sim::world::{World, both, get, inbound, items, pay, secs, without_discovery};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use m2m_auth::assertion::Signer;
-use m2m_auth::cache::{Cache, Capacity};
+use m2m_auth::config::errors;
 use m2m_auth::config::{self, Config, Secrets};
-use m2m_auth::dpop::shown::DpopPolicy;
+use m2m_auth::dpop::verify::DpopPolicy;
 use m2m_auth::dpop::{Nonce, NonceKey};
-use m2m_auth::edits::Edits;
+use m2m_auth::filter::header_edits::Edits;
 use m2m_auth::filter::{DecisionRecord, Interrupt};
-use m2m_auth::io::{HttpCall, HttpReply, Instant, MessageHead, Now, RequestId, Rng, Service};
-use m2m_auth::jwt::{self, Caller};
-use m2m_auth::lease::{FetchError, Fetched, Lease};
-use m2m_auth::mistake;
+use m2m_auth::http::message::{HttpCall, HttpReply, Instant, MessageHead, Now, RequestId, Rng, Service};
+use m2m_auth::inbound::jwt::{self, Caller};
+use m2m_auth::inbound::refusal::Refusal;
+use m2m_auth::jose::private_key::PrivateKey;
+use m2m_auth::jose::signer::UniqueBytes;
+use m2m_auth::jose::verifier::SoftwareCrypto;
+use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::oauth::{AccessToken, AssertionGrant, ClientAuth, GrantType, Secret, TokenRequest};
 use m2m_auth::plugin::{Effect, RequestOutcome};
 use m2m_auth::policy::{CredentialId, IssuerId, Policy, Sharing, SharingKey, SharingScope};
-use m2m_auth::private_key::PrivateKey;
-use m2m_auth::reply::Refusal;
-use m2m_auth::signature::SoftwareCrypto;
-use m2m_auth::signing::UniqueBytes;
+use m2m_auth::store::cache::{Cache, Capacity};
+use m2m_auth::store::lease::{FetchError, Fetched, Lease};
 use m2m_auth::store::{IssuedToken, Store};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ fn token() -> String {
 }
 
 fn caller() -> Caller {
-    let keys = m2m_auth::jwk::parse(key_set().as_bytes()).unwrap().keys;
+    let keys = m2m_auth::jose::jwk::parse(key_set().as_bytes()).unwrap().keys;
     let policy = policy();
     let token = token();
     let caller = jwt::read(token.as_bytes()).unwrap().verify(
@@ -169,10 +169,10 @@ fn printed() -> Vec<(&'static str, String)> {
     let settled = Effect::Resume(RequestId(1), RequestOutcome::Forward(edits()));
     let credential = json!({ "client_id": "c", "client_secret": { "inline": MARK } });
     let configuration = json!({ "outbound": { "credentials": { "c": credential } } }).to_string();
-    let read = mistake::read::<Config>(configuration.as_bytes()).unwrap();
+    let read = errors::read::<Config>(configuration.as_bytes()).unwrap();
     let outbound = read.value.outbound.as_ref().unwrap();
     let (_, written) = &outbound.credentials.0[0];
-    let keys = m2m_auth::jwk::parse(key_set().as_bytes()).unwrap();
+    let keys = m2m_auth::jose::jwk::parse(key_set().as_bytes()).unwrap();
     let later = Now { instant: Instant(secs(400)), ..now() };
     let attempt = store().begin(later, &mut signer());
     let outcome = Interrupt::Refuse(Refusal::NoToken);
@@ -327,7 +327,7 @@ fn what_is_displayed_holds_nothing_of_a_token() {
         MARK.to_owned(),
         "a.b.c".into(),
     ];
-    let keys = m2m_auth::jwk::parse(key_set().as_bytes()).unwrap().keys;
+    let keys = m2m_auth::jose::jwk::parse(key_set().as_bytes()).unwrap().keys;
     for text in spoilt {
         let rejected = match jwt::read(text.as_bytes()) {
             Err(reject) => reject,
@@ -376,7 +376,7 @@ fn a_failure_holds_nothing_of_the_body_but_what_the_provider_says_is_its_error()
         &json!({ "keys": MARK }).to_string(),
         &json!({ "keys": [MARK, { "kty": MARK }] }).to_string(),
     ] {
-        let error = m2m_auth::jwk::parse(parsed.as_bytes()).unwrap_err();
+        let error = m2m_auth::jose::jwk::parse(parsed.as_bytes()).unwrap_err();
         assert!(!leaks(&format!("{error} {error:?}")));
     }
 }

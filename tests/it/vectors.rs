@@ -25,9 +25,9 @@ mod rfcs;
 mod wycheproof;
 
 use aws_lc_rs::signature as lc;
-use m2m_auth::jwk::{self, Algorithm, Jwk, der};
-use m2m_auth::jwt::{self, IssuerProfile, TokenError};
-use m2m_auth::signature::{SoftwareCrypto, Verify};
+use m2m_auth::inbound::jwt::{self, IssuerProfile, TokenError};
+use m2m_auth::jose::jwk::{self, Algorithm, Jwk, der};
+use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use serde_json::Value;
 
 /// Plays the host: the same choices as `wasm::crypto`, and in place of the foreign function AWS-LC, which descends from

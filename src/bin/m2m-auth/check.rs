@@ -5,8 +5,8 @@ use crate::document::{self, PluginConfig};
 use crate::environment;
 use crate::finding::{Finding, FindingName, Severity};
 use crate::{CommandError, CommandOutput, EXIT_UNDETERMINED, Format, read};
-use m2m_auth::located::Path;
-use m2m_auth::mistake::ConfigError;
+use m2m_auth::config::errors::ConfigError;
+use m2m_auth::config::path_deserializer::Path;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 

@@ -10,7 +10,7 @@ mod rules;
 
 use crate::document::{Platform, PluginConfig};
 use crate::finding::Finding;
-use m2m_auth::located::Path;
+use m2m_auth::config::path_deserializer::Path;
 use m2m_auth::policy::Policy;
 use serde_json::Value;
 

@@ -7,7 +7,7 @@
 use crate::proto::{fields, located, string, type_of};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use m2m_auth::located::Path;
+use m2m_auth::config::path_deserializer::Path;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 

@@ -4,7 +4,7 @@
 //! RFC has published. So a configuration can be judged on a machine that must not know its secrets.
 
 use crate::document::PluginConfig;
-use m2m_auth::mistake::ConfigError;
+use m2m_auth::config::errors::ConfigError;
 use m2m_auth::policy::Policy;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -62,8 +62,8 @@ pub(crate) fn read(plugin: &PluginConfig, configuration: &[u8], strict: bool) ->
 /// The variable at the place of a mistake.
 fn rejected_variable(json: &Value, mistake: &ConfigError) -> Option<String> {
     let place = mistake.path.steps().iter().try_fold(json, |value, step| match step {
-        m2m_auth::located::PathSegment::Name(name) => value.get(name),
-        m2m_auth::located::PathSegment::Index(index) => value.get(index),
+        m2m_auth::config::path_deserializer::PathSegment::Name(name) => value.get(name),
+        m2m_auth::config::path_deserializer::PathSegment::Index(index) => value.get(index),
     })?;
     place.get("env")?.as_str().map(str::to_owned)
 }

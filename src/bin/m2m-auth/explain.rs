@@ -3,11 +3,11 @@
 use crate::document::{self, PluginConfig};
 use crate::offline::{FETCHED, OfflineWorker};
 use crate::{CommandError, CommandOutput, Format, environment, read};
-use m2m_auth::edits::{Edit, Edits};
-use m2m_auth::io::{LocalReply, MessageHead, Route};
+use m2m_auth::decision_trace::DecisionStep;
+use m2m_auth::filter::header_edits::{Edit, Edits};
+use m2m_auth::http::message::{LocalReply, MessageHead, Route};
 use m2m_auth::plugin;
 use m2m_auth::policy::Policy;
-use m2m_auth::trace::DecisionStep;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 

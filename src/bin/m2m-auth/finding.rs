@@ -1,6 +1,6 @@
 //! Findings of `check` beside the errors of a configuration: what a deployment does to the filter.
 
-use m2m_auth::located::Path;
+use m2m_auth::config::path_deserializer::Path;
 use serde_json::{Value, json};
 
 /// How bad it is.

@@ -1,17 +1,17 @@
 //! A worker of the filter whose identity providers are files on the desk: no call is made, each is answered here.
 
 use aws_lc_rs::signature as lc;
-use m2m_auth::assertion::Signer;
+use m2m_auth::decision_trace;
 use m2m_auth::dpop;
-use m2m_auth::io::{HttpReply, Instant, MessageHead, Now, RequestId};
-use m2m_auth::jwk::{Algorithm, Jwk, der};
+use m2m_auth::http::message::{HttpReply, Instant, MessageHead, Now, RequestId};
+use m2m_auth::jose::jwk::{Algorithm, Jwk, der};
+use m2m_auth::jose::private_key::PrivateKey;
+use m2m_auth::jose::signer::Sign;
+use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
+use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::{CredentialId, IssuerId, Policy};
-use m2m_auth::private_key::PrivateKey;
-use m2m_auth::signature::{SoftwareCrypto, Verify};
-use m2m_auth::signing::Sign;
 use m2m_auth::store::FetchKey;
-use m2m_auth::trace;
 use serde_json::{Value, json};
 use std::rc::Rc;
 use std::time::Duration;
@@ -46,11 +46,11 @@ impl OfflineWorker {
         &mut self,
         head: MessageHead,
         unix: u64,
-    ) -> Option<(RequestOutcome, Vec<trace::DecisionStep>)> {
+    ) -> Option<(RequestOutcome, Vec<decision_trace::DecisionStep>)> {
         let mut now = Now { instant: Instant(Duration::from_secs(1000)), unix };
         self.serve(now);
         now.instant = now.instant + Duration::from_secs(10);
-        let (mut step, mut steps) = trace::capture(|| self.plugin.request(RequestId(1), head, now));
+        let (mut step, mut steps) = decision_trace::capture(|| self.plugin.request(RequestId(1), head, now));
         for _ in 0..20 {
             if step != RequestOutcome::Wait {
                 return Some((step, steps));
@@ -65,16 +65,16 @@ impl OfflineWorker {
     }
 
     /// Answers every call; returns how the request ended, if it did, and the steps of its last run.
-    fn serve(&mut self, now: Now) -> Option<(RequestOutcome, Vec<trace::DecisionStep>)> {
-        let ((), mut heard) = trace::capture(|| self.plugin.tick(now));
+    fn serve(&mut self, now: Now) -> Option<(RequestOutcome, Vec<decision_trace::DecisionStep>)> {
+        let ((), mut heard) = decision_trace::capture(|| self.plugin.tick(now));
         let mut settled = None;
         while let Some(effect) = self.plugin.next_effect() {
             match effect {
                 Effect::Call(ticket, _) => {
                     let reply = self.answer(ticket.key);
-                    let ((), steps) = trace::capture(|| self.plugin.reply(ticket, &reply, now));
+                    let ((), steps) = decision_trace::capture(|| self.plugin.reply(ticket, &reply, now));
                     heard = if steps.is_empty() { heard } else { steps };
-                    let ((), steps) = trace::capture(|| self.plugin.tick(now));
+                    let ((), steps) = decision_trace::capture(|| self.plugin.tick(now));
                     heard = if steps.is_empty() { heard } else { steps };
                 }
                 Effect::Resume(_, step) => settled = Some((step, std::mem::take(&mut heard))),
@@ -124,7 +124,10 @@ fn ok_reply(body: &Value) -> HttpReply {
 
 /// A request that waited for something is decided again from the top; what was verified is known then and not verified
 /// again. Both runs together are the whole decision.
-fn merged_steps(first: &[trace::DecisionStep], last: Vec<trace::DecisionStep>) -> Vec<trace::DecisionStep> {
+fn merged_steps(
+    first: &[decision_trace::DecisionStep],
+    last: Vec<decision_trace::DecisionStep>,
+) -> Vec<decision_trace::DecisionStep> {
     let verifying = first.iter().skip_while(|step| step.check != "token").skip(1);
     let verifying = verifying.take_while(|step| !matches!(step.check, "audience" | "access" | "match"));
     let mut whole = Vec::new();

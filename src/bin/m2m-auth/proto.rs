@@ -1,6 +1,6 @@
 //! Envoy's configuration as JSON: fields in either spelling, and what is around a path.
 
-use m2m_auth::located::{Path, PathSegment};
+use m2m_auth::config::path_deserializer::{Path, PathSegment};
 use serde_json::Value;
 
 /// A field by its `snake_case` name; JSON of protocol buffers may also write `lowerCamelCase`.

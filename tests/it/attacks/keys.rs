@@ -4,7 +4,7 @@ use super::{End, World, claims, good_token, head, key, one_rule, require, with};
 use crate::vectors::verifiers;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use m2m_auth::jwk;
+use m2m_auth::jose::jwk;
 use m2m_auth::plugin::RequestOutcome;
 use m2m_auth::policy::Policy;
 use m2m_auth_kit::key::{Alg, Key};

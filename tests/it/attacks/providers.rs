@@ -1,7 +1,7 @@
 //! Providers that are down, tampered with, or somebody else.
 
 use super::{End, NOW, World, claims, good_token, head, key, metadata_of, one_rule, with};
-use m2m_auth::io::{HttpCall, HttpReply};
+use m2m_auth::http::message::{HttpCall, HttpReply};
 use m2m_auth::plugin::RequestOutcome;
 use m2m_auth_kit::key::Key;
 use m2m_auth_kit::token::Mint;

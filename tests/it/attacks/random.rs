@@ -4,8 +4,8 @@
 use super::{World, claims, good_token, head, key, metadata_of, one_rule};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use m2m_auth::edits::Edit;
-use m2m_auth::io::{HttpReply, MessageHead};
+use m2m_auth::filter::header_edits::Edit;
+use m2m_auth::http::message::{HttpReply, MessageHead};
 use m2m_auth::plugin::RequestOutcome;
 use m2m_auth_kit::key::Key;
 use m2m_auth_kit::token::{Mint, sign_bytes};

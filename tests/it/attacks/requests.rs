@@ -1,7 +1,7 @@
 //! Requests that do not look like what they are, and names that look like patterns.
 
 use super::{End, World, claims, head, key, one_rule_with, require, with};
-use m2m_auth::edits::Edit;
+use m2m_auth::filter::header_edits::Edit;
 use m2m_auth::plugin::RequestOutcome;
 use m2m_auth_kit::token::Mint;
 use serde_json::{Value, json};

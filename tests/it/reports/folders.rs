@@ -4,7 +4,7 @@ use super::play::{NOW, Play, answer, json as good};
 use super::{folder, text};
 use crate::desk::run;
 use crate::sim::provider::Key;
-use m2m_auth::io::HttpReply;
+use m2m_auth::http::message::HttpReply;
 use m2m_auth_kit::key::{Alg, Key as PrivateKey};
 use serde_json::{Value, json};
 use std::time::Duration;

@@ -1,11 +1,11 @@
 //! One worker and a provider that answers by a function: calls, log lines and what became of the requests.
 
 use crate::sim::world::signer;
-use m2m_auth::edits::Edit;
-use m2m_auth::io::{HttpCall, HttpReply, Instant, MessageHead, Now, RequestId};
+use m2m_auth::filter::header_edits::Edit;
+use m2m_auth::http::message::{HttpCall, HttpReply, Instant, MessageHead, Now, RequestId};
+use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
-use m2m_auth::signature::SoftwareCrypto;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Another plugin of the same process that means harm: it overwrites a record with a key set of its own, again and again.
 
 use m2m_auth::policy::Policy;
-use m2m_auth::share::Record;
+use m2m_auth::store::shared_record::Record;
 use m2m_auth::store::{FetchKey, Store};
 use m2m_auth_kit::envoy::Wasm;
 use m2m_auth_kit::key::{Alg, Key};

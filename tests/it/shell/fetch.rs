@@ -6,7 +6,7 @@ use super::scene::{
     CLIENT_SECRET, bearing, both_ways, inbound, key_set, outbound, plain, provider, reply, token,
 };
 use super::vm::Vm;
-use m2m_auth::io::MAX_REPLY_BYTES;
+use m2m_auth::http::message::MAX_REPLY_BYTES;
 use serde_json::json;
 use std::time::Duration;
 

@@ -2,12 +2,12 @@
 
 use crate::sim::provider::{Endpoint, Mode};
 use crate::sim::world::{Get, World, both, get, items, millis, outbound, secs, signer, without_discovery};
-use m2m_auth::assertion::Signer;
 use m2m_auth::dpop::ProofKey;
-use m2m_auth::edits::AttachedToken;
-use m2m_auth::io::MessageHead;
-use m2m_auth::jwk::Algorithm;
-use m2m_auth::signature::SoftwareCrypto;
+use m2m_auth::filter::header_edits::AttachedToken;
+use m2m_auth::http::message::MessageHead;
+use m2m_auth::jose::jwk::Algorithm;
+use m2m_auth::jose::verifier::SoftwareCrypto;
+use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth_kit::token::{decode, verifies_by_jwk};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

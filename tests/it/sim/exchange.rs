@@ -4,7 +4,7 @@
 use crate::sim::introspection::poisons;
 use crate::sim::provider::{Endpoint, Mode};
 use crate::sim::world::{Get, World, both, items, millis, secs, without_discovery};
-use m2m_auth::io::RequestId;
+use m2m_auth::http::message::RequestId;
 use serde_json::{Value, json};
 use std::time::Duration;
 

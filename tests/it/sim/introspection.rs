@@ -2,7 +2,7 @@
 
 use crate::sim::provider::{Endpoint, ISSUER, Key, MARK, Mode, made_up};
 use crate::sim::world::{World, inbound, items, millis, secs, without_discovery};
-use m2m_auth::io::RequestId;
+use m2m_auth::http::message::RequestId;
 use serde_json::{Value, json};
 
 /// The issuer is asked about what is no JWT.

@@ -140,7 +140,7 @@ fn a_request_that_waited_leaves_without_its_token_too() {
 #[test]
 fn a_token_in_an_oversized_query_or_among_oversized_cookies_is_not_looked_for() {
     let mut world = World::warm(&everywhere());
-    let (token, much) = (world.token(), "x".repeat(m2m_auth::bearer::MAX_BYTES));
+    let (token, much) = (world.token(), "x".repeat(m2m_auth::inbound::token_location::MAX_BYTES));
     for request in [
         get(&format!("/x?a={much}&access_token={token}")),
         get("/x").header("cookie", &format!("a={much}; session={token}")),

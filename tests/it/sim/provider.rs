@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ed25519_compact::{KeyPair, Seed};
-use m2m_auth::io::{HttpCall, HttpReply, MessageHead};
+use m2m_auth::http::message::{HttpCall, HttpReply, MessageHead};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //! another host.
 
 use crate::sim::world::{Get, Outcome, World, both, get, items, millis, outbound, secs, without_discovery};
-use m2m_auth::edits::Edit;
+use m2m_auth::filter::header_edits::Edit;
 use serde_json::{Value, json};
 
 /// The host `payment` gets a token; these rules come first.

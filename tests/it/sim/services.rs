@@ -2,7 +2,7 @@
 
 use crate::sim::provider::Endpoint;
 use crate::sim::world::{Get, World, get, millis, outbound, secs, without_discovery};
-use m2m_auth::edits::{AttachedToken, Edit};
+use m2m_auth::filter::header_edits::{AttachedToken, Edit};
 use serde_json::{Value, json};
 
 /// Every request gets the token of one credential.

@@ -4,7 +4,7 @@ use crate::sim::exchange;
 use crate::sim::introspection;
 use crate::sim::provider::{Endpoint, Mode};
 use crate::sim::world::{World, items, millis, secs};
-use m2m_auth::io::RequestId;
+use m2m_auth::http::message::RequestId;
 use std::time::Duration;
 
 /// What the provider is asked for.

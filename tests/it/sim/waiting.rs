@@ -2,7 +2,7 @@
 
 use crate::sim::provider::{Endpoint, Key, Mode, made_up};
 use crate::sim::world::{PORTION, World, both, get, items, millis, outbound, pay, secs, without_discovery};
-use m2m_auth::io::RequestId;
+use m2m_auth::http::message::RequestId;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

@@ -11,16 +11,16 @@
 //! - nothing that the plugin says holds a secret or a token.
 
 use crate::sim::provider::{Answer, ISSUER, Key, MARK, Provider};
-use m2m_auth::assertion::Signer;
-use m2m_auth::clock::Clock;
 use m2m_auth::dpop;
-use m2m_auth::edits::{AttachedToken, Edit, Edits};
-use m2m_auth::io::{HttpReply, LocalReply, MessageHead, Now, RequestId, Route};
-use m2m_auth::jwk::Algorithm;
+use m2m_auth::filter::header_edits::{AttachedToken, Edit, Edits};
+use m2m_auth::http::message::{HttpReply, LocalReply, MessageHead, Now, RequestId, Route};
+use m2m_auth::jose::jwk::Algorithm;
+use m2m_auth::jose::verifier::SoftwareCrypto;
+use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
-use m2m_auth::signature::SoftwareCrypto;
 use m2m_auth::store::{FetchId, FetchKey};
+use m2m_auth::time::clock::Clock;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;

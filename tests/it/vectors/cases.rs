@@ -3,13 +3,15 @@
 use super::Way;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use m2m_auth::assertion::Signer;
-use m2m_auth::io::{HttpReply, Instant, LocalReply, MessageHead, Now, RequestId};
-use m2m_auth::jwk::{self, Algorithm, KeySet};
-use m2m_auth::jwt::{self, AudienceRequirement, Caller, IssuerProfile, RuleRequirements, TokenError};
+use m2m_auth::http::message::{HttpReply, Instant, LocalReply, MessageHead, Now, RequestId};
+use m2m_auth::inbound::jwt::{
+    self, AudienceRequirement, Caller, IssuerProfile, RuleRequirements, TokenError,
+};
+use m2m_auth::jose::jwk::{self, Algorithm, KeySet};
+use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
+use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
-use m2m_auth::signature::{SoftwareCrypto, Verify};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};

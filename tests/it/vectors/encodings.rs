@@ -7,8 +7,8 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature as lc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use m2m_auth::jwk::{self, Algorithm, PublicKeyMaterial};
-use m2m_auth::signature::{self, Verify as _};
+use m2m_auth::jose::jwk::{self, Algorithm, PublicKeyMaterial};
+use m2m_auth::jose::verifier::{self, Verify as _};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -63,7 +63,7 @@ fn the_host_takes_every_ecdsa_signature_that_we_encode_for_it() {
         for message in 0..20_000_u32 {
             let message = message.to_be_bytes();
             let raw = pair.sign(&random, &message).unwrap();
-            assert_eq!(raw.as_ref().len(), signature::length(algorithm, key));
+            assert_eq!(raw.as_ref().len(), verifier::length(algorithm, key));
             assert!(Host.verify(algorithm, key, &message, raw.as_ref()), "{curve} {message:?}");
             assert!(!Host.verify(algorithm, key, b"another", raw.as_ref()), "{curve} {message:?}");
             for number in raw.as_ref().chunks(length) {

@@ -1,8 +1,8 @@
 //! The examples that the RFCs print.
 
 use super::{Host, Way, signature_holds};
-use m2m_auth::jwk::{self, Algorithm};
-use m2m_auth::jwt::{self, Confirmation, IssuerProfile, TokenError};
+use m2m_auth::inbound::jwt::{self, Confirmation, IssuerProfile, TokenError};
+use m2m_auth::jose::jwk::{self, Algorithm};
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token;
 use serde_json::{Value, json};

@@ -3,8 +3,8 @@
 use super::{Way, signature_holds};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use m2m_auth::jwk::{self, Algorithm};
-use m2m_auth::signature;
+use m2m_auth::jose::jwk::{self, Algorithm};
+use m2m_auth::jose::verifier;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -57,7 +57,7 @@ fn run_wycheproof_signatures(way: Way, expected: usize) {
         for case in &group.tests {
             let [message, signature] =
                 [&case.msg, &case.sig].map(|text| URL_SAFE_NO_PAD.decode(text).unwrap());
-            let holds = signature.len() == signature::length(algorithm, key)
+            let holds = signature.len() == verifier::length(algorithm, key)
                 && verifier.verify(algorithm, key, &message, &signature);
             let outcome = if holds { Ok(()) } else { Err("refused".to_owned()) };
             let expect = if way.can(algorithm) { case.expect.as_str() } else { "reject" };

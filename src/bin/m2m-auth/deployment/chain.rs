@@ -3,7 +3,7 @@
 use super::{DeployedPlugin, Through};
 use crate::finding::{Finding, FindingName};
 use crate::proto::{along, field, fields, string, type_of};
-use m2m_auth::located::{Path, PathSegment};
+use m2m_auth::config::path_deserializer::{Path, PathSegment};
 use serde_json::Value;
 
 pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {

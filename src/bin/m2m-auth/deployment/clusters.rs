@@ -3,7 +3,7 @@
 use super::DeployedPlugin;
 use crate::finding::{Finding, FindingName};
 use crate::proto::{along, any, field, fields, list, located, mentions, string, type_of};
-use m2m_auth::located::Path;
+use m2m_auth::config::path_deserializer::Path;
 use serde_json::Value;
 use std::collections::BTreeMap;
 

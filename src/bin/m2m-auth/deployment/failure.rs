@@ -4,7 +4,7 @@ use super::DeployedPlugin;
 use crate::document::Platform;
 use crate::finding::{Finding, FindingName};
 use crate::proto::{along, field, fields, spelled};
-use m2m_auth::located::Path;
+use m2m_auth::config::path_deserializer::Path;
 use serde_json::Value;
 
 pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {

@@ -3,7 +3,7 @@
 use super::{DeployedPlugin, Through};
 use crate::finding::{Finding, FindingName};
 use crate::proto::{along, any, field, fields, holders, list, located, mentions, string};
-use m2m_auth::located::Path;
+use m2m_auth::config::path_deserializer::Path;
 use serde_json::Value;
 
 pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {

@@ -4,7 +4,7 @@
 
 use super::DeployedPlugin;
 use crate::finding::{Finding, FindingName};
-use m2m_auth::located::Path;
+use m2m_auth::config::path_deserializer::Path;
 use serde_json::{Map, Value};
 
 pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {

@@ -1,0 +1,59 @@
+//! Enforcement of a rule's decision, by the rule's mode.
+//!
+//! The decision is the same in all modes. `danger_permissive` and `danger_dry_run` refuse no request and hold none: a
+//! pending fetch goes on in the background, and the request is forwarded as one that could not be decided.
+
+use super::{Authenticated, Interrupt, Request};
+use crate::filter::header_edits::Edits;
+use crate::http::route::Target;
+use crate::inbound::refusal::Refusal;
+use crate::policy::{DECISION, MatchedRule, Mode, Require};
+use crate::store::FetchKey;
+use std::rc::Rc;
+use std::time::Duration;
+
+impl<'a> Request<'a> {
+    /// The caller, none where the mode forwards the request without one, or why it is not forwarded.
+    pub(super) fn enforce(
+        &mut self,
+        matched: &MatchedRule<'a>,
+        require: &Require,
+        target: Target<'_>,
+        edits: &mut Edits,
+    ) -> Result<Option<Authenticated<'a>>, Interrupt> {
+        let mode = matched.rule.mode;
+        (self.record.mode, self.record.schemes) = (mode, require.schemes());
+        let caller = match (mode, self.admit(matched, require, target, edits)) {
+            (Mode::Optional, Err(Interrupt::Refuse(Refusal::NoToken))) => {
+                self.record.unauthenticated_because = Some("anonymous");
+                return Ok(None);
+            }
+            (Mode::Enforce | Mode::Optional, admitted) => return admitted.map(Some),
+            (_, Ok(caller)) => Some(caller),
+            (_, Err(Interrupt::Respond(answer))) => return Err(Interrupt::Respond(answer)),
+            (_, Err(Interrupt::Refuse(refusal))) => {
+                self.record.suppressed_refusal = Some(refusal);
+                None
+            }
+            (_, Err(Interrupt::Wait(want))) => {
+                self.record.suppressed_refusal = Some(timeout_refusal(want));
+                None
+            }
+        };
+        if mode == Mode::DangerPermissive {
+            let decision = self.record.suppressed_refusal.as_ref().map_or("allowed", Refusal::reason);
+            edits.set(&Rc::from(DECISION), decision.into());
+        }
+        Ok(caller)
+    }
+}
+
+/// The refusal of a request that has waited for as long as it may.
+pub fn timeout_refusal(want: FetchKey) -> Refusal {
+    let soon = Duration::from_secs(1);
+    match want {
+        FetchKey::Token(_) | FetchKey::Exchanged(..) => Refusal::NoOutboundToken(soon),
+        FetchKey::Introspection(..) => Refusal::IntrospectionUnavailable(soon),
+        FetchKey::Keys(_) | FetchKey::Metadata(_) => Refusal::JwksUnavailable(soon),
+    }
+}

@@ -1,0 +1,358 @@
+//! The words between the core and its host: what time it is, what was asked, what to call, what came back.
+//!
+//! Plain data. Nothing here decides, performs I/O, or knows what a token is.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::ops::{Add, Range};
+use std::time::Duration;
+
+/// A moment on the host's monotonic clock, counted from an arbitrary origin.
+///
+/// Lifetimes are measured with it, so that a step of the wall clock neither ends a good token nor keeps a bad one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(pub Duration);
+
+impl Instant {
+    /// How long after `earlier` this is; zero when it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+}
+
+/// The time at which an event happened, on both clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// For everything that we measure ourselves: lifetimes, backoff, deadlines.
+    pub instant: Instant,
+    /// Seconds since 1970-01-01T00:00:00Z, for times that others wrote down (`exp`, `nbf`, `iat`).
+    pub unix: u64,
+}
+
+/// A small deterministic random source for jitter. Never a source of secrets.
+///
+/// `SplitMix64` (Steele, Lea, Flood 2014): eight bytes of state, no dependency, the same sequence for the same seed.
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// A source that yields the same sequence for the same seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 bits.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A span between zero and `most`, both included.
+    pub fn duration_up_to(&mut self, most: Duration) -> Duration {
+        let millis = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(self.next_u64() % millis.saturating_add(1))
+    }
+}
+
+/// Where one header field stands in the bytes of a [`MessageHead`].
+#[derive(Clone, Debug)]
+pub struct HeaderField {
+    /// The lower-case name.
+    pub name: Range<usize>,
+    /// The value, as the client sent it: any bytes.
+    pub value: Range<usize>,
+}
+
+/// What the host is asked about a request, as each answer costs about 1 us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestAttributes {
+    /// For [`Route::cluster`].
+    pub cluster: bool,
+    /// For [`Route::credential`].
+    pub credential: bool,
+    /// For [`MessageHead::certificate`].
+    pub certificate: bool,
+}
+
+/// A request's route, as far as the host was asked and knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// The name of the cluster that the request goes to.
+    pub cluster: Option<Vec<u8>>,
+    /// The credential that the route's metadata names.
+    pub credential: Option<Vec<u8>>,
+}
+
+/// The service that a request goes to: its host, and the cluster that reaches it, as far as that is known.
+///
+/// Two digests, as clients choose hosts, and a name may be long. They are for telling services apart, and prove nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    host: u64,
+    cluster: Option<u64>,
+}
+
+impl Service {
+    /// The one that this request goes to.
+    pub fn of(head: &MessageHead) -> Self {
+        Self { host: digest(head.host()), cluster: head.route.cluster.as_deref().map(digest) }
+    }
+
+    /// Whether both may be the same, as far as is known.
+    pub fn may_equal(self, other: Self) -> bool {
+        let clusters = self.cluster.zip(other.cluster);
+        self.host == other.host && clusters.is_none_or(|(own, other)| own == other)
+    }
+}
+
+fn digest(name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for byte in name {
+        hasher.write_u8(byte.to_ascii_lowercase());
+    }
+    hasher.finish()
+}
+
+/// A request's header section, kept as the one buffer in which the host handed it over; and its route.
+#[derive(Clone, Default)]
+pub struct MessageHead {
+    bytes: Vec<u8>,
+    fields: Vec<HeaderField>,
+    route: Route,
+    certificate: Option<Vec<u8>>,
+    has_no_body: bool,
+}
+
+impl MessageHead {
+    /// Header fields as they lie in `bytes`; a range outside of it reads as empty.
+    pub fn new(bytes: Vec<u8>, fields: Vec<HeaderField>) -> Self {
+        Self { bytes, fields, ..Self::default() }
+    }
+
+    /// The same request, on this route.
+    #[must_use]
+    pub fn with_route(self, route: Route) -> Self {
+        Self { route, ..self }
+    }
+
+    /// The same request, on a connection whose client has shown this certificate.
+    #[must_use]
+    pub fn with_client_certificate(self, certificate: Option<Vec<u8>>) -> Self {
+        Self { certificate, ..self }
+    }
+
+    /// The same request, after which no body comes.
+    #[must_use]
+    pub fn without_body(self) -> Self {
+        Self { has_no_body: true, ..self }
+    }
+
+    /// Whether a body comes, as far as is known.
+    pub fn has_body(&self) -> bool {
+        !self.has_no_body
+    }
+
+    /// How many bytes the names and values have.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The SHA-256 of the certificate that the client has shown, in hexadecimal, as far as the host was asked.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
+    }
+
+    /// Where it goes.
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// `:method`.
+    pub fn method(&self) -> &[u8] {
+        self.first(":method").unwrap_or_default()
+    }
+
+    /// Whether the host answers this in gRPC's words: its own test (`application/grpc`, `application/grpc+proto`).
+    pub fn is_grpc(&self) -> bool {
+        let rest = self.first("content-type").and_then(|kind| kind.strip_prefix(b"application/grpc"));
+        rest.is_some_and(|rest| matches!(rest, [] | [b'+', ..]))
+    }
+
+    /// `:path`, with its query.
+    pub fn path(&self) -> &[u8] {
+        self.first(":path").unwrap_or_default()
+    }
+
+    /// `:authority`, with its port if it has one.
+    pub fn host(&self) -> &[u8] {
+        self.first(":authority").unwrap_or_default()
+    }
+
+    /// The first value of a header, by its lower-case name.
+    pub fn first(&self, name: &str) -> Option<&[u8]> {
+        let field = self.fields.iter().find(|field| self.slice(&field.name) == name.as_bytes())?;
+        Some(self.slice(&field.value))
+    }
+
+    /// Every value of a header, by its lower-case name.
+    pub fn all<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        self.fields
+            .iter()
+            .filter(move |field| self.slice(&field.name) == name.as_bytes())
+            .map(|field| self.slice(&field.value))
+    }
+
+    /// Every header field, in the order of the request.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|field| (self.slice(&field.name), self.slice(&field.value)))
+    }
+
+    fn slice(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
+    }
+}
+
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for MessageHead {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let mut head = Self::default();
+        for (name, value) in pairs {
+            let start = head.bytes.len();
+            head.bytes.extend_from_slice(name.as_ref());
+            let middle = head.bytes.len();
+            head.bytes.extend_from_slice(value.as_ref());
+            head.fields.push(HeaderField { name: start..middle, value: middle..head.bytes.len() });
+        }
+        head
+    }
+}
+
+impl fmt::Debug for MessageHead {
+    /// Names only: values hold tokens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, _)| String::from_utf8_lossy(name))).finish()
+    }
+}
+
+/// Where an HTTP request goes: RFC 3986 authority and path, reached through an Envoy cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The Envoy cluster that reaches it.
+    pub cluster: String,
+    /// `:scheme`, `http` or `https`; the cluster decides about TLS, this is what the server reads.
+    pub scheme: &'static str,
+    /// `:authority`.
+    pub authority: String,
+    /// `:path`, with its query.
+    pub path: String,
+}
+
+/// An HTTP request for the host to make.
+#[derive(Clone)]
+pub struct HttpCall {
+    /// Where to.
+    pub endpoint: Endpoint,
+    /// `:method`.
+    pub method: &'static str,
+    /// Further header fields.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body; may hold a client secret.
+    pub body: Vec<u8>,
+    /// How long the host waits for the answer.
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for HttpCall {
+    /// Neither headers nor body: both may hold a client secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpCall")
+            .field("method", &self.method)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a [`HttpCall`] came to.
+#[derive(Clone, Default)]
+pub struct HttpReply {
+    /// `:status`; none when the host got no answer at all.
+    pub status: Option<u16>,
+    /// The header fields of the answer.
+    pub head: MessageHead,
+    /// The body, or none when it was larger than [`MAX_REPLY_BYTES`].
+    pub body: Option<Vec<u8>>,
+    /// Why there is no status, if the host knows.
+    pub detail: Cow<'static, str>,
+    /// Whether it was not even called.
+    pub no_connection: bool,
+}
+
+/// The largest body that the shell copies out of the host: as many keys as a set may have ([`crate::jose::jwk::MAX_KEYS`]), each with a chain of
+/// certificates, of 2.5 KB. The largest key set of a common provider, Entra's, has 20 KB.
+pub const MAX_REPLY_BYTES: usize = 256 * 1024;
+
+impl fmt::Debug for HttpReply {
+    /// No body: it may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpReply").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// An answer that we give instead of forwarding the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalReply {
+    /// HTTP status; for gRPC requests the host maps it (401 to 16, 403 to 7, 503 to 14), unless `grpc_status` is given.
+    pub status: u16,
+    /// The gRPC status, where the host's choice is not the right one.
+    pub grpc_status: Option<u8>,
+    /// Header fields, free of control characters.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: String,
+    /// Envoy's `%RESPONSE_CODE_DETAILS%`.
+    pub details: &'static str,
+    /// The filter state for the access log, if it is enabled.
+    pub filter_state: FilterState,
+}
+
+/// Names and values for Envoy's filter state.
+pub type FilterState = Vec<(&'static str, String)>;
+
+/// Whom the shell's requests belong to; the host's stream id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_prints_no_value() {
+        let head: MessageHead = [("authorization", "Bearer hush")].into_iter().collect();
+        assert_eq!(format!("{head:?}"), r#"["authorization"]"#);
+    }
+
+    #[test]
+    fn a_range_outside_the_buffer_reads_as_empty() {
+        let head = MessageHead::new(vec![b'a'], vec![HeaderField { name: 0..1, value: 5..9 }]);
+        assert_eq!(head.first("a"), Some(&b""[..]));
+    }
+
+    #[test]
+    fn the_same_seed_rolls_the_same_numbers() {
+        let (mut a, mut b) = (Rng::new(7), Rng::new(7));
+        assert_eq!(a.next_u64(), b.next_u64());
+        assert!(a.duration_up_to(Duration::from_millis(10)) <= Duration::from_millis(10));
+    }
+}

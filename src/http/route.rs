@@ -1,0 +1,684 @@
+//! Which rule is for this request?
+//!
+//! A path, a method and a host have *readings*: what different servers take them for. A rule is for a request only if all
+//! readings of the request lead to it; where they lead to different rules the request is ambiguous, and is refused. The
+//! request itself is forwarded as it came. Nothing is allocated for plain requests.
+
+mod host;
+mod normal;
+mod path;
+mod path_template;
+mod readings;
+
+use crate::decision_trace;
+use crate::http::message::{MessageHead, Route};
+pub use normal::{AmbiguousPath, normal};
+pub use path::{MAX_READING_BYTES, MAX_READINGS, PathReading, PathReadings};
+pub use path_template::{Template, TemplateSegment};
+pub use readings::{Ambiguity, InspectedAttributes, Readings, View};
+use std::borrow::Cow;
+use std::rc::Rc;
+
+/// A condition on requests; what is not given holds for all.
+#[derive(Clone, Debug, Default)]
+pub struct RequestMatcher {
+    /// Host, in lower case.
+    pub host: Option<HostMatch>,
+    /// Path, in the form in which paths are written down.
+    pub path: Option<PathMatch>,
+    /// Methods; empty means all.
+    pub methods: Vec<String>,
+    /// Headers, by their lower-case names.
+    pub headers: Vec<(Rc<str>, HeaderMatch)>,
+    /// The cluster that the request goes to; one that is not known is none of these.
+    pub cluster: Option<String>,
+}
+
+/// A condition on a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderMatch {
+    /// This value, and no other.
+    Exact(Vec<u8>),
+    /// A value that begins so.
+    Prefix(Vec<u8>),
+    /// There, or not there.
+    Present(bool),
+}
+
+/// A condition on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostMatch {
+    /// This host, with any port unless one is given.
+    Exact(String),
+    /// Any host that ends in this, which starts with a dot.
+    Suffix(String),
+}
+
+/// A condition on the path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    /// The whole path. Without the slash at its end.
+    Exact(Vec<u8>),
+    /// The path, or what stands before a `/` in it. Without the slash at its end.
+    Prefix(Vec<u8>),
+    /// The whole path, with places in it that may hold anything.
+    Template(Template),
+}
+
+/// A request as rules see it.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    head: &'a MessageHead,
+    path: &'a [u8],
+}
+
+/// Whether a request is one of a rule's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatchResult {
+    /// It is not.
+    No,
+    /// It is for some servers, and is not for others: the path has another case than the rule's, or a header's lines say
+    /// different things.
+    Ambiguous(Ambiguity),
+    /// It is.
+    Yes,
+}
+
+/// Whether upper and lower case are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Case {
+    /// They are two.
+    Exact,
+    /// They are one.
+    #[default]
+    Ignored,
+}
+
+impl Case {
+    fn same(self, one: &[u8], other: &[u8]) -> bool {
+        match self {
+            Self::Exact => one == other,
+            // From the end, where the paths of rules differ.
+            Self::Ignored => {
+                let mut pairs = one.iter().rev().zip(other.iter().rev());
+                one.len() == other.len() && pairs.all(|(one, other)| one.eq_ignore_ascii_case(other))
+            }
+        }
+    }
+}
+
+impl<'a> Target<'a> {
+    /// What rules may look at.
+    pub fn of(head: &'a MessageHead) -> Self {
+        let path = head.path();
+        let end = path.iter().position(|byte| *byte == b'?').unwrap_or(path.len());
+        let path = path.get(..end).unwrap_or_default();
+        decision_trace::record("path", true, || String::from_utf8_lossy(path).into_owned());
+        Self { head, path }
+    }
+
+    /// The value of a header, by its lower-case name: several lines are one list (RFC 9110 section 5.3), so that no line
+    /// can hide behind another.
+    pub fn header(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        let mut values = self.head.all(name);
+        let first = values.next()?;
+        let rest: Vec<&[u8]> = values.collect();
+        Some(if rest.is_empty() {
+            Cow::Borrowed(first)
+        } else {
+            Cow::Owned([&[first], rest.as_slice()].concat().join(&b','))
+        })
+    }
+
+    /// The path as it was sent, without its query.
+    pub fn path(&self) -> &'a [u8] {
+        self.path
+    }
+
+    /// The method.
+    pub fn method(&self) -> &'a [u8] {
+        self.head.method()
+    }
+
+    /// The host, without its port.
+    pub fn host_without_port(&self) -> &'a [u8] {
+        without_port(self.head.host())
+    }
+
+    /// The method of the request that this one announces, if it is a CORS preflight (Fetch standard, "CORS-preflight request").
+    /// One with a body, or with a header that makes another method of it, is none: browsers send neither.
+    pub fn preflight(&self) -> Option<&'a [u8]> {
+        let only = |name: &str| {
+            let mut values = self.head.all(name);
+            values.next().filter(|value| !value.is_empty() && values.next().is_none())
+        };
+        if self.method() != b"OPTIONS" || self.head.has_body() || self.override_methods().next().is_some() {
+            return None;
+        }
+        only("origin")?;
+        only("access-control-request-method")
+    }
+
+    /// The methods that some servers put in the place of the request's own.
+    fn override_methods(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let head = self.head;
+        let values = OVERRIDE_HEADERS.into_iter().flat_map(|name| head.all(name));
+        values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+    }
+
+    /// Whether the next proxy removes one of these headers, as `Connection` names it (RFC 9110 section 7.6.1). Envoy forwards
+    /// that header if the connection is to be upgraded, and only then.
+    pub fn drops_any(&self, headers: &[Rc<str>]) -> bool {
+        let is_upgrade = self.head.first("upgrade").is_some();
+        let options = || self.head.all("connection").flat_map(|line| line.split(|byte| *byte == b','));
+        is_upgrade
+            && options()
+                .map(<[u8]>::trim_ascii)
+                .any(|option| headers.iter().any(|header| option.eq_ignore_ascii_case(header.as_bytes())))
+    }
+
+    /// Where it goes.
+    pub fn route(&self) -> &'a Route {
+        self.head.route()
+    }
+}
+
+/// Headers whose value some servers and middleware take for the method: Express' `method-override`, Rails, Symfony, Spring,
+/// ASP.NET, Google's and Microsoft's APIs.
+pub const OVERRIDE_HEADERS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+impl RequestMatcher {
+    /// Whether the request, read in this way, is one of these.
+    pub fn fit(&self, view: &View<'_>) -> MatchResult {
+        let (misses, fit) = self.first_mismatch(view);
+        if view.is_first() {
+            decision_trace::record("match", misses.is_none() && fit == MatchResult::Yes, || {
+                misses
+                    .unwrap_or(if fit == MatchResult::Yes { "" } else { "for some servers only" })
+                    .to_owned()
+            });
+        }
+        if misses.is_some() { MatchResult::No } else { fit }
+    }
+
+    /// The first condition that does not hold for the request, if there is one; else how it fits.
+    fn first_mismatch(&self, view: &View<'_>) -> (Option<&'static str>, MatchResult) {
+        let target = view.target();
+        if self.host.as_ref().is_some_and(|host| !host.holds(view.host())) {
+            return (Some("host"), MatchResult::No);
+        }
+        let fit = self.path.as_ref().map_or(MatchResult::Yes, |path| path.fit(view.path(), view.case()));
+        if fit == MatchResult::No {
+            return (Some("path"), MatchResult::No);
+        }
+        if !self.methods.is_empty() && !self.methods.iter().any(|own| own.as_bytes() == view.method()) {
+            return (Some("method"), MatchResult::No);
+        }
+        let fit = self.headers.iter().fold(fit, |fit, (name, header)| fit.and(header.fit(target, name)));
+        if fit == MatchResult::No {
+            return (Some("headers"), MatchResult::No);
+        }
+        let own = self.cluster.as_ref();
+        let cluster = target.route().cluster.as_ref();
+        let misses = own.is_some_and(|own| cluster.is_none_or(|cluster| own.as_bytes() != cluster));
+        (misses.then_some("cluster"), fit)
+    }
+
+    /// The names of the places in its path that may hold anything.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.template().into_iter().flat_map(Template::names)
+    }
+
+    /// What a path that is one of these has in the place of that name.
+    pub fn captured<'p>(&self, path: &'p [u8], name: &str) -> Option<&'p [u8]> {
+        self.template()?.captured(path, name)
+    }
+
+    fn template(&self) -> Option<&Template> {
+        match &self.path {
+            Some(PathMatch::Template(template)) => Some(template),
+            _ => None,
+        }
+    }
+}
+
+impl MatchResult {
+    fn of(holds: bool) -> Self {
+        if holds { Self::Yes } else { Self::No }
+    }
+
+    /// Whether both conditions hold.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::No, _) | (_, Self::No) => Self::No,
+            (Self::Ambiguous(by), _) | (_, Self::Ambiguous(by)) => Self::Ambiguous(by),
+            (Self::Yes, Self::Yes) => Self::Yes,
+        }
+    }
+}
+
+impl HeaderMatch {
+    /// Several lines are one value, and some servers read the first or the last of them.
+    fn fit(&self, target: Target<'_>, name: &str) -> MatchResult {
+        let mut lines = target.head.all(name);
+        let (first, more) = (lines.next(), lines.next().is_some());
+        let fit = MatchResult::of(self.holds(first));
+        let agree = |value: Option<&[u8]>| MatchResult::of(self.holds(value)) == fit;
+        if !more
+            || (agree(target.header(name).as_deref()) && target.head.all(name).all(|line| agree(Some(line))))
+        {
+            return fit;
+        }
+        MatchResult::Ambiguous(Ambiguity::Header)
+    }
+
+    fn holds(&self, value: Option<&[u8]>) -> bool {
+        match self {
+            Self::Exact(own) => value == Some(own),
+            Self::Prefix(own) => value.is_some_and(|value| value.starts_with(own)),
+            Self::Present(present) => value.is_some() == *present,
+        }
+    }
+}
+
+impl HostMatch {
+    fn holds(&self, host: &[u8]) -> bool {
+        match self {
+            Self::Exact(own) => {
+                let own = own.as_bytes();
+                host.eq_ignore_ascii_case(own) || without_port(host).eq_ignore_ascii_case(own)
+            }
+            Self::Suffix(suffix) => {
+                let (host, suffix) = (without_port(host), suffix.as_bytes());
+                host.len() > suffix.len()
+                    && host
+                        .get(host.len().saturating_sub(suffix.len())..)
+                        .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+            }
+        }
+    }
+}
+
+impl PathMatch {
+    fn fit(&self, path: &[u8], case: Case) -> MatchResult {
+        match (self.holds(path, case), case) {
+            (false, _) => MatchResult::No,
+            (true, Case::Ignored) if !self.holds(path, Case::Exact) => {
+                MatchResult::Ambiguous(Ambiguity::Path)
+            }
+            (true, _) => MatchResult::Yes,
+        }
+    }
+
+    fn holds(&self, path: &[u8], case: Case) -> bool {
+        let rest = |own: &[u8], ends: fn(&[u8]) -> bool| {
+            path.split_at_checked(own.len()).is_some_and(|(start, rest)| ends(rest) && case.same(own, start))
+        };
+        // What follows is cheaper to look at than what comes before.
+        match self {
+            // A slash at the end does not count: most services route `/admin/` as they do `/admin`.
+            Self::Exact(own) => rest(own, |rest| matches!(rest, [] | [b'/'])),
+            Self::Prefix(own) => rest(own, |rest| matches!(rest, [] | [b'/', ..])),
+            Self::Template(own) => own.holds(path, case),
+        }
+    }
+}
+
+/// `host:8080` without its port; `[::1]:8080` too.
+fn without_port(host: &[u8]) -> &[u8] {
+    match host.iter().rposition(|byte| *byte == b':') {
+        Some(colon) => {
+            let (name, port) = host.split_at(colon);
+            let digits = port.get(1..).unwrap_or_default();
+            if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) { name } else { host }
+        }
+        None => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(rule: &PathMatch, path: &str) -> bool {
+        rule.fit(path.as_bytes(), Case::Exact) == MatchResult::Yes
+    }
+
+    /// The rule for a request, if all of its readings lead to it.
+    fn chosen(rules: &[RequestMatcher], head: &MessageHead) -> Result<Option<usize>, Ambiguity> {
+        let attributes = InspectedAttributes::of(rules.iter(), false);
+        Target::of(head).readings(attributes)?.select(rules, RequestMatcher::fit)
+    }
+
+    fn is_for(rule: &RequestMatcher, head: &MessageHead) -> bool {
+        chosen(std::slice::from_ref(rule), head) == Ok(Some(0))
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_segment() {
+        let prefix = PathMatch::Prefix(b"/inventory".to_vec());
+        assert!(["/inventory", "/inventory/", "/inventory/items"].iter().all(|path| holds(&prefix, path)));
+        assert!(!["/inventoryx", "/inventor", "/x/inventory"].iter().any(|path| holds(&prefix, path)));
+        assert!(holds(&PathMatch::Prefix(Vec::new()), "/anything"), "`/` is everything");
+    }
+
+    #[test]
+    fn a_slash_at_the_end_does_not_count() {
+        let exact = PathMatch::Exact(b"/admin".to_vec());
+        assert!(holds(&exact, "/admin") && holds(&exact, "/admin/"));
+        assert!(!["/admi", "/adminx", "/admin/x", "/", "/x/admin"].iter().any(|path| holds(&exact, path)));
+        let root = PathMatch::Exact(Vec::new());
+        assert!(holds(&root, "/") && !holds(&root, "/x"));
+    }
+
+    #[test]
+    fn a_place_holds_what_every_server_reads_there() {
+        let template = Template::new(vec![
+            TemplateSegment::Literal(b"orders".to_vec()),
+            TemplateSegment::One(Some("id".into())),
+        ]);
+        let rule = RequestMatcher { path: Some(PathMatch::Template(template)), ..RequestMatcher::default() };
+        let attributes = InspectedAttributes::of(std::iter::once(&rule), false);
+        let captured = |path: &str, name: &str| {
+            let head: MessageHead = [(":path", path)].into_iter().collect();
+            Target::of(&head).readings(attributes).unwrap().captured(&rule, name)
+        };
+        for (path, value) in [
+            ("/orders/42", "42"),
+            ("/orders/42/?id=7", "42"),
+            ("/orders/%34%32", "42"),
+            ("/orders/caf%C3%A9", "café"),
+            ("/orders/a%20b", "a b"),
+        ] {
+            assert_eq!(captured(path, "id"), Ok(Some(value.into())), "{path}");
+            assert_eq!(captured(path, "order"), Ok(None));
+        }
+        for path in [
+            "/orders/42;v=1",
+            "/orders/%2534",
+            "/orders/victim/..;/acme",
+            "/orders/x/../42",
+            "/orders/a%2fb",
+            "/orders/42.",
+            "/orders/a%00b",
+        ] {
+            assert_eq!(captured(path, "id"), Err(Ambiguity::Path), "{path}");
+        }
+        assert_eq!(rule.names().collect::<Vec<_>>(), ["id"]);
+    }
+
+    fn prefix(path: &str) -> RequestMatcher {
+        RequestMatcher {
+            path: Some(PathMatch::Prefix(path.trim_end_matches('/').into())),
+            ..RequestMatcher::default()
+        }
+    }
+
+    #[test]
+    fn strange_spellings_are_refused_only_where_they_lead_to_different_rules() {
+        let rules = [prefix("/health"), prefix("/public"), prefix("/admin"), prefix("/")];
+        let rule = |path: &str| {
+            let head: MessageHead = [(":path", path)].into_iter().collect();
+            chosen(&rules, &head)
+        };
+        for (path, place) in [
+            ("/health", 0),
+            ("/public/a%2Fb", 1),
+            ("/public/a;v=1", 1),
+            ("/public//x", 1),
+            ("/public/caf%C3%A9", 1),
+            ("/public/caf%E9", 1),
+            ("/public/x%", 1),
+            ("/admin/x/../y", 2),
+            ("/api/queues/%2F/q", 3),
+            ("/%7euser", 3),
+        ] {
+            assert_eq!(rule(path), Ok(Some(place)), "{path}");
+        }
+        for path in [
+            "/admin/../health",
+            "/admin/..;/health",
+            "/admin/..%3b/health",
+            "//public/admin/users",
+            "/ADMIN",
+            "/Health",
+            "/%61dmin",
+            "/x/..%2fadmin",
+            "admin",
+        ] {
+            assert_eq!(rule(path), Err(Ambiguity::Path), "{path}");
+        }
+    }
+
+    #[test]
+    fn case_counts_where_the_operator_says_that_it_does() {
+        let rules = [prefix("/Admin"), prefix("/")];
+        let rule = |path: &str, case_sensitive: bool| {
+            let head: MessageHead = [(":path", path)].into_iter().collect();
+            let readings =
+                Target::of(&head).readings(InspectedAttributes::of(rules.iter(), case_sensitive)).unwrap();
+            readings.select(&rules, RequestMatcher::fit)
+        };
+        assert_eq!(rule("/Admin/x", false), Ok(Some(0)));
+        assert_eq!(rule("/admin/x", false), Err(Ambiguity::Path));
+        assert_eq!((rule("/Admin/x", true), rule("/admin/x", true)), (Ok(Some(0)), Ok(Some(1))));
+    }
+
+    #[test]
+    fn what_no_rule_looks_at_is_not_ambiguous() {
+        let head: MessageHead =
+            [(":method", "delete"), (":path", "/a/..%2f..%2fb"), (":authority", "x:y@z:")]
+                .into_iter()
+                .collect();
+        let header = RequestMatcher {
+            headers: vec![("x".into(), HeaderMatch::Present(true))],
+            ..RequestMatcher::default()
+        };
+        assert_eq!(chosen(&[header.clone(), RequestMatcher::default()], &head), Ok(Some(1)));
+        assert_eq!(chosen(&[header, prefix("/a")], &head), Err(Ambiguity::Path));
+        for method in ["OPTIONS", "CONNECT"] {
+            let head: MessageHead = [(":method", method), (":path", "*")].into_iter().collect();
+            assert_eq!(chosen(&[RequestMatcher::default()], &head), Ok(Some(0)));
+            assert_eq!(
+                chosen(&[prefix("/a"), RequestMatcher::default()], &head),
+                Ok(Some(1)),
+                "no server takes it for /a"
+            );
+        }
+    }
+
+    #[test]
+    fn a_grpc_method_is_a_path_of_two_segments() {
+        let service = PathMatch::Prefix(b"/shop.v1.Orders".to_vec());
+        assert!(holds(&service, "/shop.v1.Orders/Get") && holds(&service, "/shop.v1.Orders/Delete"));
+        assert!(!holds(&service, "/shop.v1.OrdersAdmin/Get") && !holds(&service, "/shop.v1.orders/Get"));
+    }
+
+    #[test]
+    fn hosts_are_compared_without_case_and_port() {
+        let exact = HostMatch::Exact("svc.example.com".into());
+        assert!(exact.holds(b"SVC.example.com") && exact.holds(b"svc.example.com:8080"));
+        assert!(!exact.holds(b"svc.example.com.evil.org") && !exact.holds(b"xsvc.example.com"));
+        let with_port = HostMatch::Exact("svc:8080".into());
+        assert!(with_port.holds(b"svc:8080") && !with_port.holds(b"svc:9090") && !with_port.holds(b"svc"));
+        let suffix = HostMatch::Suffix(".example.com".into());
+        assert!(
+            suffix.holds(b"a.example.com:1")
+                && !suffix.holds(b"example.com")
+                && !suffix.holds(b".example.com")
+        );
+    }
+
+    #[test]
+    fn every_method_that_a_server_may_take_it_for_counts() {
+        let delete = RequestMatcher { methods: vec!["DELETE".into()], ..RequestMatcher::default() };
+        let of = |method: &str, fields: &[(&str, &str)]| {
+            let pairs = [(":method", method), (":path", "/")].into_iter().chain(fields.iter().copied());
+            chosen(&[delete.clone(), RequestMatcher::default()], &pairs.collect())
+        };
+        assert_eq!(
+            (of("DELETE", &[]), of("GET", &[]), of("get", &[])),
+            (Ok(Some(0)), Ok(Some(1)), Ok(Some(1)))
+        );
+        assert_eq!(of("delete", &[]), Err(Ambiguity::Method));
+        for header in OVERRIDE_HEADERS {
+            for value in ["DELETE", "delete", "GET, DELETE", " DELETE "] {
+                assert_eq!(of("POST", &[(header, value)]), Err(Ambiguity::Method), "{header}: {value}");
+            }
+            assert_eq!(of("DELETE", &[(header, "POST")]), Err(Ambiguity::Method));
+            assert_eq!(of("POST", &[(header, "PATCH")]), Ok(Some(1)), "one rule for both");
+            let preflight =
+                [("origin", "a"), ("access-control-request-method", "DELETE"), (header, "DELETE")];
+            assert_eq!(of("OPTIONS", &preflight), Err(Ambiguity::Method));
+        }
+    }
+
+    #[test]
+    fn every_host_that_a_server_may_take_it_for_counts() {
+        let admin = RequestMatcher {
+            host: Some(HostMatch::Exact("admin.example.com".into())),
+            ..RequestMatcher::default()
+        };
+        let of = |host: &str| {
+            let head: MessageHead = [(":authority", host), (":path", "/")].into_iter().collect();
+            chosen(&[admin.clone(), RequestMatcher::default()], &head)
+        };
+        assert_eq!((of("admin.example.com:8080"), of("Admin.example.com")), (Ok(Some(0)), Ok(Some(0))));
+        assert_eq!((of("x.example.com"), of("x.example.com.:y")), (Ok(Some(1)), Ok(Some(1))));
+        for host in [
+            "admin.example.com:",
+            "admin.example.com:x",
+            "admin.example.com:+1",
+            "admin.example.com:80.",
+            "admin.example.com.",
+            "x@admin.example.com",
+        ] {
+            assert_eq!(of(host), Err(Ambiguity::Host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_preflight_has_no_body_and_no_other_method() {
+        let of = |fields: &[(&str, &str)]| {
+            let pairs = [(":method", "OPTIONS"), ("origin", "a"), ("access-control-request-method", "PUT")];
+            pairs.into_iter().chain(fields.iter().copied()).collect::<MessageHead>()
+        };
+        let announced = |head: &MessageHead| Target::of(head).preflight().map(<[u8]>::to_vec);
+        assert_eq!(announced(&of(&[]).without_body()), Some(b"PUT".to_vec()));
+        assert_eq!(announced(&of(&[])), None);
+        for field in [("x-http-method-override", "PUT"), ("origin", "b")] {
+            assert_eq!(announced(&of(&[field]).without_body()), None, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_to_be_upgraded_may_become_a_get() {
+        let get = RequestMatcher { methods: vec!["GET".into()], ..RequestMatcher::default() };
+        let rules = [get, RequestMatcher::default()];
+        for (method, upgrade, rule) in [
+            ("POST", None, Ok(Some(1))),
+            ("POST", Some("websocket"), Err(Ambiguity::Method)),
+            ("GET", Some("websocket"), Ok(Some(0))),
+        ] {
+            let fields = [(":method", method), (":path", "/")];
+            let head: MessageHead =
+                fields.into_iter().chain(upgrade.map(|value| ("upgrade", value))).collect();
+            assert_eq!(chosen(&rules, &head), rule, "{method} {upgrade:?}");
+            assert_eq!(chosen(&rules[1..], &head), Ok(Some(0)), "{method} {upgrade:?}: no rule looks at it");
+        }
+    }
+
+    #[test]
+    fn headers_that_connection_names_are_dropped_where_the_connection_is_upgraded() {
+        let drops = |upgrade: &[(&str, &str)], connection: &str| {
+            let fields =
+                upgrade.iter().copied().chain([("connection", "keep-alive"), ("connection", connection)]);
+            let head: MessageHead = fields.collect();
+            Target::of(&head).drops_any(&["x-caller".into(), "x-tenant".into()])
+        };
+        let upgrade = [("upgrade", "websocket")];
+        for connection in ["x-caller", "Upgrade, X-Tenant", "upgrade,x-other , x-caller"] {
+            assert!(drops(&upgrade, connection) && !drops(&[], connection), "{connection}");
+        }
+        for connection in ["Upgrade", "", "x-callers", "x-caller x"] {
+            assert!(!drops(&upgrade, connection), "{connection}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_is_matched_exactly_and_one_that_is_not_known_matches_no_rule_that_names_one() {
+        let rule = RequestMatcher { cluster: Some("outbound|443||api".into()), ..RequestMatcher::default() };
+        let head = |cluster: Option<&str>| {
+            let head: MessageHead = [(":path", "/")].into_iter().collect();
+            head.with_route(Route { cluster: cluster.map(|name| name.as_bytes().to_vec()), credential: None })
+        };
+        let holds = |rule: &RequestMatcher, cluster| is_for(rule, &head(cluster));
+        assert!(holds(&rule, Some("outbound|443||api")));
+        for other in
+            [None, Some(""), Some("outbound|443||API"), Some("outbound|443||ap"), Some("outbound|443||api.")]
+        {
+            assert!(!holds(&rule, other), "{other:?}");
+            assert!(holds(&RequestMatcher::default(), other), "{other:?}");
+        }
+        let path = Some(PathMatch::Exact(b"/other".to_vec()));
+        assert!(
+            !holds(&RequestMatcher { path, ..rule }, Some("outbound|443||api")),
+            "all that is given must hold"
+        );
+    }
+
+    #[test]
+    fn a_header_whose_lines_say_different_things_is_ambiguous() {
+        let rule = |wanted| RequestMatcher {
+            headers: vec![("x-tenant".into(), wanted)],
+            ..RequestMatcher::default()
+        };
+        for (wanted, lines) in [
+            (HeaderMatch::Exact(b"blue".to_vec()), ["blue", "red"]),
+            (HeaderMatch::Exact(b"blue".to_vec()), ["red", "blue"]),
+            (HeaderMatch::Exact(b"blue,red".to_vec()), ["blue", "red"]),
+            (HeaderMatch::Prefix(b"blue-".to_vec()), ["blue-1", "red"]),
+        ] {
+            let head: MessageHead =
+                [(":path", "/"), ("x-tenant", lines[0]), ("x-tenant", lines[1])].into_iter().collect();
+            assert_eq!(
+                chosen(&[rule(wanted), RequestMatcher::default()], &head),
+                Err(Ambiguity::Header),
+                "{lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_empty_and_a_list_of_methods_are_ambiguous() {
+        let head: MessageHead = [(":path", "/x"), (":authority", "")].into_iter().collect();
+        assert_eq!(chosen(&[prefix("/admin"), RequestMatcher::default()], &head), Err(Ambiguity::Host));
+        let methods = (0..20_000).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
+        let head: MessageHead =
+            [(":path", "/"), ("x-http-method-override", methods.as_str())].into_iter().collect();
+        let post = RequestMatcher { methods: vec!["POST".into()], ..RequestMatcher::default() };
+        assert_eq!(chosen(&[post, RequestMatcher::default()], &head), Err(Ambiguity::Method));
+    }
+
+    #[test]
+    fn a_header_is_matched_exactly_by_prefix_or_by_presence() {
+        let holds = |wanted: HeaderMatch, lines: &[&str]| {
+            let pairs = [(":path", "/")].into_iter().chain(lines.iter().map(|line| ("x-tenant", *line)));
+            let head: MessageHead = pairs.collect();
+            let rule =
+                RequestMatcher { headers: vec![("x-tenant".into(), wanted)], ..RequestMatcher::default() };
+            is_for(&rule, &head)
+        };
+        let exact = |text: &str| HeaderMatch::Exact(text.into());
+        assert!(holds(exact("blue"), &["blue"]));
+        assert!(
+            !holds(exact("blue"), &["Blue"])
+                && !holds(exact("blue"), &["blue "])
+                && !holds(exact("blue"), &[])
+        );
+        assert!(holds(HeaderMatch::Prefix(b"bl".to_vec()), &["blue"]));
+        assert!(holds(HeaderMatch::Prefix(b"bl".to_vec()), &["blue", "black"]), "whichever line is read");
+        assert!(holds(HeaderMatch::Present(true), &[""]) && !holds(HeaderMatch::Present(true), &[]));
+        assert!(holds(HeaderMatch::Present(false), &[]) && !holds(HeaderMatch::Present(false), &[""]));
+    }
+}

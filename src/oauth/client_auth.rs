@@ -1,0 +1,158 @@
+//! How a client shows who it is, whatever it asks for (RFC 6749 section 2.3, `OpenID` Connect Core section 9).
+
+use super::token_response::printable;
+use super::{ClientAuth, Secret, cannot_sign, form_encoded, form_pair};
+use crate::http::message::{Endpoint, HttpCall};
+use crate::oauth::client_assertion::{self, AssertionClaims, Signer};
+use crate::store::lease::FetchError;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A client, and its ways to authenticate.
+#[derive(Clone, Copy)]
+pub(super) struct Client<'a> {
+    pub(super) id: &'a str,
+    pub(super) auth: &'a [ClientAuth],
+}
+
+/// So many consecutive bytes of a secret are a part of it that a log line must not hold.
+const TELLING_BYTES: usize = 8;
+
+/// Whether a text holds a telling part of this secret, or all of a shorter one.
+pub(super) fn repeats(text: &str, secret: &str) -> bool {
+    // Compared without what is left out of a log line, so that nothing can hide in it.
+    let (text, secret) = (printable(text, usize::MAX), printable(secret, usize::MAX));
+    let length = secret.len().clamp(1, TELLING_BYTES);
+    let parts: BTreeSet<&[u8]> = secret.as_bytes().windows(length).collect();
+    text.as_bytes().windows(length).any(|part| parts.contains(part))
+}
+
+/// A request in the making.
+pub(super) struct Form {
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+impl Form {
+    /// A request with this parameter.
+    pub(super) fn new(name: &str, value: &str) -> Self {
+        let headers = vec![
+            ("content-type", "application/x-www-form-urlencoded".to_owned()),
+            ("accept", "application/json".to_owned()),
+        ];
+        Self { headers, body: form_pair(name, value) }
+    }
+
+    /// One more parameter.
+    pub(super) fn add(&mut self, name: &str, value: &str) {
+        self.body.push('&');
+        self.body.push_str(&form_pair(name, value));
+    }
+}
+
+impl Client<'_> {
+    /// The request, with the client's proof in it: in the way whose `turn` it is.
+    #[inline(never)]
+    pub(super) fn call(
+        self,
+        endpoint: Endpoint,
+        timeout: Duration,
+        mut form: Form,
+        turn: usize,
+        now: u64,
+        signer: &mut Signer,
+    ) -> Result<HttpCall, FetchError> {
+        let claims = |audience| AssertionClaims::for_client(self.id, audience, now);
+        let assertion = match self.auth.get(turn) {
+            Some(ClientAuth::Basic(secret)) => {
+                form.headers.push(("authorization", self.basic(secret)));
+                None
+            }
+            Some(ClientAuth::Post(secret)) => {
+                form.add("client_id", self.id);
+                form.add("client_secret", secret.reveal());
+                None
+            }
+            Some(ClientAuth::SecretJwt(secret, audience)) => {
+                Some(signer.sign_with_secret(secret.reveal(), &claims(audience)))
+            }
+            Some(ClientAuth::PrivateKey(key, audience)) => {
+                let signed = signer.sign_with_key(key, &claims(audience));
+                Some(signed.ok_or_else(|| cannot_sign(key))?)
+            }
+            Some(ClientAuth::Tls) => {
+                form.add("client_id", self.id);
+                None
+            }
+            Some(ClientAuth::Cluster) | None => None,
+        };
+        if let Some(assertion) = assertion {
+            // RFC 7521 section 4.2 leaves `client_id` to us, and some providers (Entra) ask for it.
+            form.add("client_id", self.id);
+            form.add("client_assertion_type", client_assertion::ASSERTION_TYPE);
+            form.add("client_assertion", &assertion);
+        }
+        let Form { headers, body } = form;
+        Ok(HttpCall { endpoint, method: "POST", headers, body: body.into_bytes(), timeout })
+    }
+
+    /// Whether a provider's text repeats a secret of this client, in any encoding in which it was sent.
+    pub(super) fn contains_secret(self, text: &str) -> bool {
+        let holds = |sent: &str| repeats(text, sent);
+        self.auth.iter().any(|auth| match auth {
+            ClientAuth::Basic(secret) | ClientAuth::Post(secret) | ClientAuth::SecretJwt(secret, _) => {
+                holds(secret.reveal())
+                    || holds(&form_encoded(secret.reveal()))
+                    || holds(self.basic(secret).trim_start_matches("Basic "))
+            }
+            ClientAuth::PrivateKey(..) | ClientAuth::Tls | ClientAuth::Cluster => false,
+        }) || text.contains("eyJ") // an assertion, good for one use and half a minute
+    }
+
+    /// RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
+    fn basic(self, secret: &Secret) -> String {
+        let pair = format!("{}:{}", form_encoded(self.id), form_encoded(secret.reveal()));
+        format!("Basic {}", STANDARD.encode(pair))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "s3cr3t/of+the=order-service-0123456789";
+
+    fn says(text: &str) -> bool {
+        let auth = [ClientAuth::Basic(Secret::new(SECRET.to_owned()))];
+        Client { id: "order-service", auth: &auth }.contains_secret(text)
+    }
+
+    #[test]
+    fn a_text_with_a_part_of_the_secret_repeats_it() {
+        let encoded = form_encoded(SECRET);
+        let basic = STANDARD.encode(format!("order-service:{encoded}"));
+        for whole in [SECRET, &encoded, &basic] {
+            for start in 0..=whole.len() - TELLING_BYTES {
+                let part = &whole[start..start + TELLING_BYTES];
+                assert!(says(&format!("bad secret {part}?")), "{part}");
+                assert!(says(&format!("bad {}\u{7f}é{}", &part[..3], &part[3..])), "{part}, apart");
+            }
+        }
+        assert!(says(&format!("unknown client with secret {}...", &SECRET[..26])));
+        assert!(!says("Invalid client or Invalid client credentials") && !says(&SECRET[..7]) && !says(""));
+    }
+
+    #[test]
+    fn of_a_short_secret_all_is_compared() {
+        assert!(repeats("the secret is abc", "abc") && !repeats("the secret is ab", "abc"));
+        assert!(!repeats("", "") && !repeats("", "abc"));
+    }
+
+    #[test]
+    fn a_long_text_and_a_long_token_are_compared_in_one_pass() {
+        let text = "x".repeat(256 * 1024);
+        assert!(!repeats(&text, &"y".repeat(16 * 1024)));
+    }
+}

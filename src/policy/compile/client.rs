@@ -1,0 +1,195 @@
+//! How a client proves who it is: its secrets or its key, each read once, and what does not go together.
+
+use super::Compiler;
+use crate::config::path_deserializer::Path;
+use crate::config::{self, AuthMethod, GrantType};
+use crate::jose::jwk::Algorithm;
+use crate::jose::private_key::PrivateKey;
+use crate::oauth::{ClientAuth, Secret};
+
+impl Compiler<'_> {
+    /// The client's ways to authenticate, in the order in which they are tried.
+    #[inline(never)]
+    pub(super) fn client(
+        &mut self,
+        path: &Path,
+        written: &config::Credential,
+        issuer: Option<&str>,
+    ) -> Option<Vec<ClientAuth>> {
+        self.reject_unused_fields(path, written);
+        let audience = written.assertion_audience.as_deref().or(issuer).unwrap_or_default();
+        let by: fn(Secret, &str) -> ClientAuth = match written.auth_method {
+            AuthMethod::ClientSecretBasic => |secret, _| ClientAuth::Basic(secret),
+            AuthMethod::ClientSecretPost => |secret, _| ClientAuth::Post(secret),
+            AuthMethod::ClientSecretJwt => {
+                |secret, audience| ClientAuth::SecretJwt(secret, audience.to_owned())
+            }
+            AuthMethod::PrivateKeyJwt => {
+                let key = Box::new(self.key(path, written)?);
+                return Some(vec![ClientAuth::PrivateKey(key, audience.to_owned())]);
+            }
+            AuthMethod::TlsClientAuth => return Some(vec![ClientAuth::Tls]),
+            AuthMethod::None => return Some(vec![ClientAuth::Cluster]),
+        };
+        let secrets = self.secrets(path, written.client_secret.as_ref())?;
+        Some(secrets.into_iter().map(|secret| by(Secret::new(secret), audience)).collect())
+    }
+
+    /// What was written for another way to authenticate would be forgotten without a word.
+    #[inline(never)]
+    fn reject_unused_fields(&mut self, path: &Path, written: &config::Credential) {
+        let (by_secret, by_key) = match written.auth_method {
+            AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost | AuthMethod::ClientSecretJwt => {
+                (true, false)
+            }
+            AuthMethod::PrivateKeyJwt => (false, true),
+            AuthMethod::TlsClientAuth | AuthMethod::None => (false, false),
+        };
+        let (exchanges, bears) =
+            (written.grant_type == GrantType::TokenExchange, written.grant_type == GrantType::JwtBearer);
+        let by_key = by_key || bears;
+        let asserts = by_key || written.auth_method == AuthMethod::ClientSecretJwt;
+        let key = "private_key_jwt, or grant_type jwt_bearer";
+        for (member, idle, grant_type) in [
+            ("subject_token", written.subject_token.is_some() && !exchanges, "token_exchange"),
+            ("subject_token_type", written.subject_token_type.is_some() && !exchanges, "token_exchange"),
+            ("forward_subject_token", written.forward_subject_token && !exchanges, "token_exchange"),
+            ("requests_per_second", written.requests_per_second.is_some() && !exchanges, "token_exchange"),
+            ("requested_token_type", written.requested_token_type.is_some() && !exchanges, "token_exchange"),
+            ("assertion_subject", written.assertion_subject.is_some() && !bears, "jwt_bearer"),
+            ("assertion_claims", !written.assertion_claims.is_empty() && !bears, "jwt_bearer"),
+        ] {
+            if idle {
+                let fault = format!("not for this grant_type, expected {grant_type}");
+                self.error_unless(vec![path.name("grant_type")], &path.name(member), &fault);
+            }
+        }
+        for (member, idle, methods) in [
+            (
+                "client_secret",
+                written.client_secret.is_some() && !by_secret,
+                "client_secret_basic, client_secret_post or client_secret_jwt",
+            ),
+            ("private_key", written.private_key.is_some() && !by_key, key),
+            ("kid", written.kid.is_some() && !by_key, key),
+            ("assertion_algorithm", written.assertion_algorithm.is_some() && !by_key, key),
+            (
+                "assertion_audience",
+                written.assertion_audience.is_some() && !asserts,
+                "private_key_jwt or client_secret_jwt, or grant_type jwt_bearer",
+            ),
+        ] {
+            if idle {
+                let fault = format!("not for this auth_method, expected {methods}");
+                let unless = vec![path.name("auth_method"), path.name("grant_type")];
+                self.error_unless(unless, &path.name(member), &fault);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn secrets(&mut self, path: &Path, written: Option<&config::Secrets>) -> Option<Vec<String>> {
+        let place = path.name("client_secret");
+        match written {
+            None => {
+                let fault = "missing, expected {\"env\": \"NAME\"}";
+                self.error_unless(vec![path.name("auth_method")], &place, fault);
+                None
+            }
+            Some(config::Secrets::One(secret)) => {
+                self.secret_value(&place, secret).map(|secret| vec![secret])
+            }
+            Some(config::Secrets::AnyOf(list)) => {
+                if list.len() > MAX_SECRETS {
+                    let fault = format!("{} secrets, expected at most {MAX_SECRETS}", list.len());
+                    self.error(&place, &fault);
+                }
+                let texts = list
+                    .iter()
+                    .enumerate()
+                    .map(|(index, secret)| self.secret_value(&place.index(index), secret));
+                // All of them, so that every error is reported.
+                texts.collect::<Vec<_>>().into_iter().collect()
+            }
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn key(&mut self, path: &Path, written: &config::Credential) -> Option<PrivateKey> {
+        let place = path.name("private_key");
+        if matches!(written.assertion_algorithm, Some(config::AssertionAlgorithm::PS256)) {
+            let fault = "PS256, which Envoy does not sign, expected RS256 for an RSA key";
+            self.error(&path.name("assertion_algorithm"), fault);
+            return None;
+        }
+        let algorithm = written.assertion_algorithm.map(|algorithm| match algorithm {
+            config::AssertionAlgorithm::RS256 | config::AssertionAlgorithm::PS256 => Algorithm::Rs256,
+            config::AssertionAlgorithm::ES256 => Algorithm::Es256,
+            config::AssertionAlgorithm::EdDSA => Algorithm::EdDsa,
+        });
+        let Some(key) = &written.private_key else {
+            self.error(&place, "missing, expected {\"env\": \"NAME\"} of a key in PEM or as a JWK");
+            return None;
+        };
+        let text = self.secret_value(&place, key)?;
+        match PrivateKey::read(&text, algorithm) {
+            Ok(key) => Some(key.named(written.kid.clone())),
+            Err(error) => {
+                let fault = format!("{error}, expected an RSA, P-256 or Ed25519 key in PEM or as a JWK");
+                self.error(&place, &fault);
+                None
+            }
+        }
+    }
+
+    /// What a secret stands for.
+    #[inline(never)]
+    pub(super) fn secret_value(&mut self, path: &Path, written: &config::Secret) -> Option<String> {
+        match written {
+            config::Secret::Inline(secret) => Some(secret.clone()),
+            config::Secret::Env(name) => self.variable(path, name),
+        }
+    }
+
+    /// What a text that may stand in the environment is; of one that is empty there is nothing.
+    #[inline(never)]
+    pub(super) fn setting_value(&mut self, path: &Path, written: Option<&config::Setting>) -> Option<String> {
+        match written? {
+            config::Setting::Text(text) => Some(text.clone()),
+            config::Setting::Env(name) => self.variable(path, name),
+        }
+    }
+
+    #[inline(never)]
+    fn variable(&mut self, path: &Path, name: &str) -> Option<String> {
+        let value = (self.environment)(name).map(|value| value.trim_end_matches(['\r', '\n']).to_owned());
+        let value = value.filter(|value| !value.is_empty());
+        if value.is_none() {
+            let fault = format!(
+                "environment variable {name} is not set, expected it in Envoy's environment and in the plugin's host_env_keys"
+            );
+            self.error(&path.name("env"), &fault);
+        }
+        value
+    }
+
+    /// The id of a client, which only one that its cluster vouches for can do without.
+    #[inline(never)]
+    pub(super) fn client_id(
+        &mut self,
+        path: &Path,
+        written: Option<&config::Setting>,
+        method: AuthMethod,
+    ) -> Option<String> {
+        let path = path.name("client_id");
+        let by_cluster = method == AuthMethod::None;
+        let id = self.setting_value(&path, written);
+        if id.is_none() && !by_cluster && !matches!(written, Some(config::Setting::Env(_))) {
+            self.error(&path, "missing, expected the client's id at the issuer");
+        }
+        id
+    }
+}
+
+/// One secret in use, one to come, and room for mistakes of order; a provider that counts failures locks out after more.
+const MAX_SECRETS: usize = 4;

@@ -1,0 +1,321 @@
+//! An identity provider: where its endpoints are, how long its keys are kept, and what its tokens must be like.
+
+use super::access::layout;
+use super::{Compiler, IssuerUses};
+use crate::config;
+use crate::config::AuthMethod;
+use crate::config::path_deserializer::Path;
+use crate::http::message::Endpoint;
+use crate::inbound::jwt::{AcceptedTypes, IssuerName, IssuerProfile};
+use crate::jose::jwk::{self, Algorithm};
+use crate::jose::jws::media_type;
+use crate::oauth::discovery::{Discovery, EndpointClusters, MtlsEndpoints, Url};
+use crate::policy::{DEFAULT_REFRESH, Issuer};
+use std::time::Duration;
+
+/// Defaults, each with its reason in `config`.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+const MAX_STALE: Duration = Duration::from_secs(24 * 3600);
+const TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(160);
+
+/// The longest `clock_skew`: "usually no more than a few minutes" (RFC 7519 section 4.1.4).
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(600);
+
+/// The longest `timeout`: the longest wait that the host accepts, and no request waits longer.
+const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest `max_backoff`: that of `Retry-After`.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
+
+/// What stands in a list of types for none.
+pub(super) const ABSENT: &str = "absent";
+
+/// What an issuer's tokens call it: a template is written out once for each tenant, so that every `iss` is compared whole.
+pub(super) fn names_of(issuer: &config::Issuer) -> Vec<IssuerName> {
+    let written_out = |text: &String| match variable(text) {
+        None => vec![IssuerName::from(text.as_str())],
+        Some((before, after)) => {
+            let name = |tenant: &String| IssuerName {
+                iss: format!("{before}{tenant}{after}"),
+                tenant: Some(tenant.clone()),
+            };
+            issuer.tenants.iter().map(name).collect()
+        }
+    };
+    issuer.issuer.0.iter().flat_map(written_out).collect()
+}
+
+/// What stands before the variable of a template, and after it.
+fn variable(text: &str) -> Option<(&str, &str)> {
+    let (before, rest) = text.split_once('{')?;
+    rest.split_once('}').map(|(_, after)| (before, after))
+}
+
+impl Compiler<'_> {
+    #[inline(never)]
+    pub(super) fn issuer(
+        &mut self,
+        path: &Path,
+        name: &str,
+        names: Vec<IssuerName>,
+        issuer: &config::Issuer,
+        uses: &IssuerUses<'_>,
+    ) -> Issuer {
+        self.check_names(path, issuer);
+        let own = names.first().map(|name| name.iss.clone());
+        let url = own.as_deref().and_then(Url::parse);
+        let jwks = issuer.jwks.as_ref().and_then(|document| match jwk::parse_object(document) {
+            Ok(parsed) => Some(parsed.keys),
+            Err(error) => {
+                let place = path.name("jwks");
+                let fault = format!("{error}, expected a JWK set (RFC 7517)");
+                self.error_unless(vec![place.clone()], &place, &fault);
+                None
+            }
+        });
+        if issuer.jwks.is_some() && issuer.jwks_uri.is_some() {
+            self.error(path, "both jwks and jwks_uri, expected one of them");
+        }
+        let (verifies, asks) = (uses.verifying.contains(&name), uses.asking.contains(&name));
+        if !verifies && !asks {
+            let users = vec![Path::default().name("inbound"), Path::default().name("outbound")];
+            let fault = "no rule and no credential uses this issuer, expected at least one that does";
+            self.error_unless(users, path, fault);
+        }
+        let introspection = self.introspection(path, issuer, own.as_deref(), verifies);
+        let introspects = issuer.introspection.is_some();
+        let cluster = issuer.cluster.clone().unwrap_or_default();
+        let clusters = clusters(issuer);
+        let jwks_uri = self.endpoint(&path.name("jwks_uri"), issuer.jwks_uri.as_deref(), &clusters.keys);
+        let place = path.name("token_endpoint");
+        let text = self.setting_value(&place, issuer.token_endpoint.as_ref());
+        let token_endpoint = match issuer.token_endpoint {
+            Some(config::Setting::Env(_)) => {
+                self.endpoint_of_variable(&place, text.as_deref(), &clusters.tokens)
+            }
+            _ => self.endpoint(&place, text.as_deref(), &clusters.tokens),
+        };
+        let place = path.name("introspection_endpoint");
+        let introspection_endpoint =
+            self.endpoint(&place, issuer.introspection_endpoint.as_deref(), &clusters.introspection);
+        let for_keys = verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none();
+        let for_tokens = asks && issuer.token_endpoint.is_none();
+        let for_introspection = introspects && issuer.introspection_endpoint.is_none();
+        let discovers = for_keys || for_tokens || for_introspection;
+        let reached = [
+            (discovers, &cluster),
+            (verifies && issuer.jwks.is_none(), &clusters.keys),
+            (asks, &clusters.tokens),
+            (introspects, &clusters.introspection),
+        ];
+        if reached.iter().any(|(fetches, cluster)| *fetches && cluster.is_empty()) {
+            self.error(
+                &path.name("cluster"),
+                "missing, expected the name of the Envoy cluster that reaches the issuer",
+            );
+        }
+        let timeout = self.timeout(&path.name("timeout"), issuer.timeout);
+        let max_backoff = issuer.max_backoff.map_or(MAX_BACKOFF, |span| span.0);
+        if !(Duration::from_secs(1)..=LONGEST_BACKOFF).contains(&max_backoff) {
+            self.error(&path.name("max_backoff"), "outside its bounds, expected between 1s and 5m");
+        }
+        if discovers && url.is_none() && own.is_some() {
+            let fault = "not an http(s) URL, expected one, or jwks_uri and token_endpoint (it is where discovery starts)";
+            self.error(&path.name("issuer"), fault);
+        }
+        let discovery = url.filter(|_| discovers).map(|url| Discovery {
+            issuers: names.iter().map(|name| name.iss.clone()).collect(),
+            url,
+            cluster,
+            clusters,
+            allowed_hosts: issuer.allowed_hosts.clone(),
+            timeout,
+            for_keys,
+            for_tokens,
+            for_introspection,
+            mtls_endpoints: MtlsEndpoints {
+                tokens: uses.certified.contains(&name),
+                introspection: issuer
+                    .introspection
+                    .as_ref()
+                    .is_some_and(|own| own.auth_method == AuthMethod::TlsClientAuth),
+            },
+        });
+        let refresh = issuer.refresh.map_or(DEFAULT_REFRESH, |span| span.0);
+        let max_stale = issuer.max_stale.map_or(MAX_STALE.max(refresh), |span| span.0);
+        if refresh < Duration::from_secs(5) {
+            self.error(&path.name("refresh"), "below 5s, expected at least 5s");
+        }
+        if max_stale < refresh {
+            self.error(&path.name("max_stale"), "shorter than refresh, expected at least as long");
+        }
+        let expect = self.issuer_profile(path, names, issuer);
+        let name = name.to_owned();
+        Issuer {
+            name,
+            profile: expect,
+            jwks,
+            jwks_uri,
+            token_endpoint,
+            introspection_endpoint,
+            introspection,
+            discovery,
+            jwks_refresh_interval: issuer.refresh.map(|span| span.0),
+            jwks_max_stale: max_stale,
+            timeout,
+            max_backoff,
+            verifies,
+        }
+    }
+
+    /// Whether the names of an issuer, and its tenants, are such that a token can be compared with them.
+    #[inline(never)]
+    fn check_names(&mut self, path: &Path, issuer: &config::Issuer) {
+        let (names, tenants) = (&issuer.issuer.0, &issuer.tenants);
+        let place = path.name("issuer");
+        if names.is_empty() {
+            self.error(&place, "missing, expected the exact `iss` of the issuer's tokens");
+        }
+        let templates = names.iter().filter(|name| name.contains(['{', '}']));
+        let (mut any, mut sound) = (false, true);
+        for template in templates {
+            any = true;
+            sound &= variable(template)
+                .is_some_and(|(before, after)| !before.contains('}') && !after.contains(['{', '}']));
+        }
+        if !sound {
+            self.error(&place, "no template, expected one variable such as {tenantid}, or no braces");
+        }
+        let place = path.name("tenants");
+        if any && sound && tenants.is_empty() {
+            let fault = "missing, expected the tenants whose tokens are accepted (the template alone is every tenant of the provider)";
+            self.error_unless(vec![place.clone()], &place, fault);
+        }
+        if !any && !tenants.is_empty() && !names.is_empty() {
+            self.error(&place, "without a template, expected a variable such as {tenantid} in issuer");
+        }
+        for (index, tenant) in tenants.iter().enumerate() {
+            let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            if !tenant.bytes().all(safe) {
+                self.error(&place.index(index), &format!("{tenant:?}, expected the `tid` of a tenant"));
+            }
+        }
+    }
+
+    /// What the tokens must be like.
+    #[inline(never)]
+    fn issuer_profile(
+        &mut self,
+        path: &Path,
+        names: Vec<IssuerName>,
+        issuer: &config::Issuer,
+    ) -> IssuerProfile {
+        let clock_skew = issuer.clock_skew.map_or(CLOCK_SKEW, |span| span.0);
+        if clock_skew > MAX_CLOCK_SKEW {
+            self.error(&path.name("clock_skew"), "above 10m, expected at most 10m (RFC 7519 section 4.1.4)");
+        }
+        let max_lifetime = self.seconds(&path.name("max_lifetime"), issuer.max_lifetime);
+        let place = path.name("token_types");
+        let written = issuer.token_types.as_deref();
+        if issuer.rfc9068 && written.is_some() {
+            self.error(&place, "beside rfc9068, expected one of them (RFC 9068 has one type, at+jwt)");
+        }
+        let mut types = AcceptedTypes { absent: false, names: Vec::new() };
+        for (index, text) in written.into_iter().flatten().enumerate() {
+            let name = media_type(text);
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+                let fault = format!("{text:?}, expected a media type such as \"at+jwt\", or \"absent\"");
+                self.error(&place.index(index), &fault);
+            }
+            if name == ABSENT { types.absent = true } else { types.names.push(name) }
+        }
+        let types = match (issuer.rfc9068, written.is_none()) {
+            (true, _) => AcceptedTypes::rfc9068(),
+            (false, true) => AcceptedTypes::default(),
+            (false, false) => types,
+        };
+        let algorithms = algorithms(&issuer.algorithms);
+        IssuerProfile {
+            names,
+            algorithms,
+            names_algorithms: !issuer.algorithms.is_empty(),
+            layout: layout(issuer.preset),
+            types,
+            clock_skew: clock_skew.as_secs(),
+            max_lifetime,
+            rfc9068: issuer.rfc9068,
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn timeout(&mut self, path: &Path, span: Option<config::Span>) -> Duration {
+        let timeout = span.map_or(TIMEOUT, |span| span.0);
+        // The host takes 0 for "never" and whole milliseconds only.
+        if timeout < Duration::from_millis(1) || timeout > MAX_TIMEOUT {
+            self.error(path, "outside its bounds, expected between 1ms and 60s");
+        }
+        timeout
+    }
+
+    #[inline(never)]
+    fn endpoint(&mut self, path: &Path, text: Option<&str>, cluster: &str) -> Option<Endpoint> {
+        let text = text?;
+        let url = Url::parse(text);
+        if url.is_none() {
+            self.error(path, &format!("{text:?}, expected an http(s) URL"));
+        }
+        url.map(|url| url.via_cluster(cluster))
+    }
+
+    /// The same, of an environment variable: what it holds is not quoted, as it may be another one than was meant.
+    #[inline(never)]
+    fn endpoint_of_variable(&mut self, path: &Path, text: Option<&str>, cluster: &str) -> Option<Endpoint> {
+        let url = Url::parse(text?);
+        if url.is_none() {
+            self.error(path, "the variable holds something else, expected an http(s) URL");
+        }
+        url.map(|url| url.via_cluster(cluster))
+    }
+
+    /// A span in the whole seconds in which tokens count.
+    #[inline(never)]
+    pub(super) fn seconds(&mut self, path: &Path, span: Option<config::Span>) -> Option<u64> {
+        let span = span?;
+        if span.0 < Duration::from_secs(1) {
+            self.error(path, "below 1s, expected at least 1s");
+        }
+        Some(span.0.as_secs())
+    }
+}
+
+/// The clusters that reach its endpoints: its own, unless there is another one.
+fn clusters(issuer: &config::Issuer) -> EndpointClusters {
+    let of = |own: &Option<String>| own.as_ref().or(issuer.cluster.as_ref()).cloned().unwrap_or_default();
+    EndpointClusters {
+        keys: of(&issuer.jwks_cluster),
+        tokens: of(&issuer.token_cluster),
+        introspection: of(&issuer.introspection_cluster),
+    }
+}
+
+fn algorithms(written: &[config::Algorithm]) -> Vec<Algorithm> {
+    if written.is_empty() {
+        return Algorithm::ALL.to_vec();
+    }
+    written
+        .iter()
+        .map(|algorithm| match algorithm {
+            config::Algorithm::RS256 => Algorithm::Rs256,
+            config::Algorithm::RS384 => Algorithm::Rs384,
+            config::Algorithm::RS512 => Algorithm::Rs512,
+            config::Algorithm::PS256 => Algorithm::Ps256,
+            config::Algorithm::PS384 => Algorithm::Ps384,
+            config::Algorithm::PS512 => Algorithm::Ps512,
+            config::Algorithm::ES256 => Algorithm::Es256,
+            config::Algorithm::ES384 => Algorithm::Es384,
+            config::Algorithm::ES512 => Algorithm::Es512,
+            config::Algorithm::EdDSA => Algorithm::EdDsa,
+        })
+        .collect()
+}

@@ -1,0 +1,108 @@
+//! How callers are refused, and what the resource says of itself.
+
+use super::issuer::names_of;
+use super::{Compiler, IssuerUses};
+use crate::config::path_deserializer::Path;
+use crate::config::{self, Config};
+use crate::dpop::verify;
+use crate::http::route;
+use crate::inbound::refusal::RefusalFormat;
+use crate::inbound::resource_metadata::{Resource, WELL_KNOWN};
+use crate::oauth::discovery::Url;
+use serde_json::{Map, Value, json};
+
+impl Compiler<'_> {
+    #[inline(never)]
+    pub(super) fn refusal_format(
+        &mut self,
+        path: &Path,
+        config: &Config,
+        inbound: &config::Inbound,
+    ) -> (RefusalFormat, Option<Resource>) {
+        let default = RefusalFormat::default();
+        let realm = inbound.realm.clone().unwrap_or(default.realm);
+        if !realm.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte)) {
+            self.error(
+                &path.name("realm"),
+                "characters that a header cannot quote, expected printable ASCII without \" and \\",
+            );
+        }
+        let problem = inbound.answers == config::Answers::Problem;
+        let metadata = inbound.resource_metadata.as_ref();
+        let bound = binding_metadata(inbound);
+        let resource = metadata
+            .and_then(|metadata| self.resource(&path.name("resource_metadata"), config, metadata, bound));
+        let (resource_metadata, resource) = resource.unzip();
+        (RefusalFormat { realm, problem, resource_metadata }, resource)
+    }
+
+    /// The place of the document, and what is there.
+    #[inline(never)]
+    fn resource(
+        &mut self,
+        path: &Path,
+        config: &Config,
+        metadata: &config::ResourceMetadata,
+        bound: Vec<(&str, Value)>,
+    ) -> Option<(String, Resource)> {
+        let identifier = metadata.resource.as_deref().unwrap_or_default();
+        // RFC 9728 section 1.2; a query could not be distinguished from that of the request for the document.
+        let url = Url::parse(identifier).filter(|url| url.scheme == "https" && !url.path.contains('?'));
+        let normal = |url: &Url| matches!(route::normal(url.path.as_bytes()), Ok(normal) if *normal == *url.path.as_bytes());
+        let url = url.filter(normal);
+        if url.is_none() {
+            let fault = format!(
+                "{identifier:?}, expected the resource's https URL, without a query, its path in normal form"
+            );
+            self.error_unless(vec![path.clone()], &path.name("resource"), &fault);
+        }
+        let mut servers = metadata.authorization_servers.clone();
+        for (index, server) in servers.iter().enumerate() {
+            if Url::parse(server).is_none() {
+                let fault = format!("{server:?}, expected the http(s) URL of an issuer");
+                self.error(&path.name("authorization_servers").index(index), &fault);
+            }
+        }
+        if servers.is_empty() {
+            let uses = IssuerUses::of(config);
+            let verifying = config.issuers.iter().filter(|(name, _)| uses.verifying.contains(name));
+            servers.extend(verifying.flat_map(|(_, issuer)| names_of(issuer)).map(|name| name.iss));
+        }
+        let Url { authority, path, .. } = url?;
+        let path = if path == "/" { String::new() } else { path };
+        let mut document: Map<String, Value> = Map::new();
+        document.insert("resource".to_owned(), json!(identifier));
+        document.insert("authorization_servers".to_owned(), json!(servers));
+        document.insert("bearer_methods_supported".to_owned(), json!(["header"]));
+        if !metadata.scopes_supported.is_empty() {
+            document.insert("scopes_supported".to_owned(), json!(metadata.scopes_supported));
+        }
+        for (name, text) in [
+            ("resource_name", &metadata.resource_name),
+            ("resource_documentation", &metadata.resource_documentation),
+        ] {
+            document.extend(text.as_ref().map(|text| (name.to_owned(), json!(text))));
+        }
+        document.extend(bound.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        let document = Value::Object(document).to_string();
+        Some((format!("https://{authority}{WELL_KNOWN}{path}"), Resource { path, document }))
+    }
+}
+
+/// What is said of tokens that are bound to keys (RFC 9728 section 2).
+#[inline(never)]
+fn binding_metadata(inbound: &config::Inbound) -> Vec<(&'static str, Value)> {
+    let requires = inbound.rules.iter().filter_map(|rule| rule.require.as_ref());
+    let bound: Vec<_> = requires.map(|require| require.bound.unwrap_or_default()).collect();
+    let mut members = Vec::new();
+    if bound.iter().any(|bound| bound.dpop) {
+        let algorithms: Vec<&str> = verify::ALGORITHMS.split(' ').collect();
+        members.push(("dpop_signing_alg_values_supported", json!(algorithms)));
+        let all = bound.iter().all(|own| own.dpop && !own.mtls && !own.danger_xfcc && !own.optional);
+        members.push(("dpop_bound_access_tokens_required", json!(all)));
+    }
+    if bound.iter().any(|bound| bound.mtls || bound.danger_xfcc) {
+        members.push(("tls_client_certificate_bound_access_tokens", json!(true)));
+    }
+    members
+}

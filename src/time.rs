@@ -1,0 +1,3 @@
+//! Time: moments on the monotonic clock, and what time it is on both clocks.
+
+pub mod clock;
