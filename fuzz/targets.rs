@@ -7,15 +7,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use m2m_auth::config::envoy_bytes;
 use m2m_auth::dpop::verify::{self, DpopPolicy};
-use m2m_auth::http::message::{HttpReply, Instant, MessageHead, Now, Rng};
-use m2m_auth::http::route;
+use m2m_auth::http::message::{HttpReply, MessageHead};
+use m2m_auth::http::path;
 use m2m_auth::inbound::jwt::{self, AudienceRequirement, Confirmation, IssuerProfile, RuleRequirements};
 use m2m_auth::jose::jwk::{self, Algorithm, Jwk, KeySet};
 use m2m_auth::jose::private_key::PrivateKey;
 use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use m2m_auth::oauth::discovery::Metadata;
 use m2m_auth::policy::{Issuer, Policy};
+use m2m_auth::rng::Rng;
 use m2m_auth::store::shared_record::Record;
+use m2m_auth::time::{Instant, Now};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -266,7 +268,7 @@ pub(crate) fn discovery(bytes: &[u8]) {
 
 /// A normal form has nothing in it by which two servers could read two paths.
 pub(crate) fn normal_form(path: &[u8]) {
-    if let Ok(normal) = route::normal(path) {
+    if let Ok(normal) = path::normal(path) {
         assert_eq!(normal.first(), Some(&b'/'));
         assert!(!normal.windows(2).any(|pair| pair == b"//"), "{normal:?}");
         assert!(!normal.iter().any(|byte| *byte < b' ' || matches!(byte, b'\\' | b';' | 0x7f)), "{normal:?}");

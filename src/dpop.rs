@@ -1,7 +1,7 @@
 //! DPoP (RFC 9449): proof that the client that presents a token holds the key that the token is bound to.
 //!
 //! Here are those that we make: in goes a key, what is asked, what a server answered; out comes the proof's text, ready to be
-//! signed, and the server's nonce. Those that are shown to us are read in [`shown`]. Nothing here signs, keeps state or has
+//! signed, and the server's nonce. Those that clients present are checked in [`verify`]. Nothing here signs, keeps state or has
 //! a clock.
 
 mod nonce;
@@ -17,7 +17,6 @@ pub use nonce::NonceKey;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
-use std::fmt::Write as _;
 use std::rc::Rc;
 
 /// The header of a proof, in a request and in the answer that wants a nonce in the next one.
@@ -96,7 +95,7 @@ impl fmt::Debug for ProofKey {
 pub struct ProofClaims<'a> {
     /// `htm`.
     pub method: &'a str,
-    /// `htu`, as [`url`] spells it.
+    /// `htu`, as [`crate::http::url::url`] spells it.
     pub url: &'a str,
     /// `iat`.
     pub now: u64,
@@ -162,37 +161,6 @@ const USE_NONCE: &str = "use_dpop_nonce";
 /// SHA-256 in base64url: `ath` of a token, the thumbprint of a JWK.
 pub fn digest(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(bytes))
-}
-
-/// An origin in the one spelling that it has (RFC 3986 section 6.2): lower case, and no port that its scheme has anyway.
-#[inline(never)]
-pub fn origin(scheme: &[u8], authority: &[u8]) -> Option<String> {
-    let (scheme, port) = match scheme.to_ascii_lowercase().as_slice() {
-        b"https" => ("https://", ":443"),
-        b"http" => ("http://", ":80"),
-        _ => return None,
-    };
-    let authority = std::str::from_utf8(authority).ok()?.to_ascii_lowercase();
-    let host = authority.strip_suffix(port).unwrap_or(&authority);
-    let sound = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
-        && !host.is_empty();
-    sound.then(|| format!("{scheme}{host}"))
-}
-
-/// `htu` of a request to that origin (RFC 9449 section 4.2): the path as it is sent, without query and fragment. What may
-/// not stand in a URL is encoded, as the server that compares does it too (RFC 9449 section 4.3).
-pub fn url(origin: &str, path: &[u8]) -> String {
-    let end = path.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
-    let mut url = String::with_capacity(origin.len().saturating_add(end));
-    url.push_str(origin);
-    for byte in path.get(..end).unwrap_or_default() {
-        if byte.is_ascii_graphic() && !b"\"\\<>^`{|}".contains(byte) {
-            url.push(char::from(*byte));
-        } else {
-            let _ = write!(url, "%{byte:02X}");
-        }
-    }
-    url
 }
 
 #[cfg(test)]
@@ -340,37 +308,5 @@ mod tests {
         assert!(wants(400, r#"{"error":"use_dpop_nonce"}"#) && wants(401, r#"{"error":"use_dpop_nonce"}"#));
         assert!(!wants(200, r#"{"error":"use_dpop_nonce"}"#) && !wants(500, r#"{"error":"use_dpop_nonce"}"#));
         assert!(!wants(400, r#"{"error":"invalid_dpop_proof"}"#) && !wants(400, "use_dpop_nonce"));
-    }
-
-    #[test]
-    fn an_origin_has_one_spelling() {
-        let of = |scheme: &str, authority: &str| origin(scheme.as_bytes(), authority.as_bytes());
-        assert_eq!(of("https", "API.example.com:443").as_deref(), Some("https://api.example.com"));
-        assert_eq!(of("HTTP", "api:80").as_deref(), Some("http://api"));
-        assert_eq!(of("http", "api:443").as_deref(), Some("http://api:443"));
-        assert_eq!(of("https", "[::1]:8443").as_deref(), Some("https://[::1]:8443"));
-        for (scheme, authority) in [
-            ("", "api"),
-            ("ftp", "api"),
-            ("https", ""),
-            ("https", ":443"),
-            ("https", "u@api"),
-            ("https", "a b"),
-            ("https", "a/b"),
-            ("https", "caf\u{e9}"),
-            ("https", "a\""),
-        ] {
-            assert_eq!(of(scheme, authority), None, "{scheme} {authority}");
-        }
-    }
-
-    #[test]
-    fn a_url_ends_before_the_query_and_holds_what_a_url_can() {
-        let of = |path: &[u8]| url("https://api", path);
-        assert_eq!(of(b"/a/b?c=d#e"), "https://api/a/b");
-        assert_eq!(of(b"/a#b?c"), "https://api/a");
-        assert_eq!(of(b"/%61//b;c=d/../@:~!$&'()*+,="), "https://api/%61//b;c=d/../@:~!$&'()*+,=");
-        assert_eq!(of("/caf\u{e9}\"\\ ".as_bytes()), "https://api/caf%C3%A9%22%5C%20");
-        assert_eq!(of(b"/\xff\n"), "https://api/%FF%0A");
     }
 }

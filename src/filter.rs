@@ -8,26 +8,29 @@ mod authenticate;
 mod dpop_proof;
 mod enforcement;
 pub mod header_edits;
+mod interrupt;
 mod introspect;
 mod token_binding;
 
 use crate::decision_trace;
 use crate::dpop::verify::ReplayKey;
-use crate::filter::header_edits::Edits;
-use crate::http::message::{Instant, LocalReply, MessageHead, Now};
+use crate::filter::header_edits::HeaderEdits;
+use crate::http::message::MessageHead;
 use crate::http::route::{Ambiguity, Target};
 use crate::inbound::authorize::RequestContext;
-use crate::inbound::jwt::{Caller, TokenError};
+use crate::inbound::jwt::Caller;
 use crate::inbound::refusal::{Refusal, Schemes};
 use crate::inbound::token_location;
 use crate::jose::verifier::Verify;
 use crate::oauth::client_assertion::Signer;
 use crate::policy::{Inbound, MatchedRule, Mode, Policy, Require};
-use crate::store::{FetchKey, LookupError, Store};
+use crate::store::Store;
+use crate::time::{Instant, Now};
 use authenticate::Authenticated;
 pub use enforcement::timeout_refusal;
+pub use interrupt::Interrupt;
+use interrupt::wait_or_refuse;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// One request, and everything that its decision may depend on.
 pub struct Request<'a> {
@@ -51,17 +54,6 @@ pub struct Request<'a> {
     pub consumed_proof: &'a mut Option<ReplayKey>,
     /// Facts about the decision, for metrics and the audit log.
     pub record: &'a mut DecisionRecord,
-}
-
-/// Why a request is not forwarded now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Interrupt {
-    /// It is refused.
-    Refuse(Refusal),
-    /// The filter itself is asked, as for the resource metadata.
-    Respond(LocalReply),
-    /// It waits for this fetch, and is decided again.
-    Wait(FetchKey),
 }
 
 /// Facts about a decision, for metrics, the audit log and the filter state.
@@ -90,12 +82,12 @@ pub struct DecisionRecord {
 }
 
 impl<'a> Request<'a> {
-    /// Inbound: match a rule, verify the caller, enforce the rule. Outbound: attach a token.
-    pub fn decide(mut self) -> Result<Edits, Interrupt> {
-        let mut edits = Edits::default();
+    /// Inbound: match a rule, evaluate it, enforce it by its mode. Outbound: attach a token.
+    pub fn decide(mut self) -> Result<HeaderEdits, Interrupt> {
+        let mut edits = HeaderEdits::default();
         let target = Target::of(self.head);
         let caller = match &self.policy.inbound {
-            Some(inbound) => self.match_rule(inbound, target, &mut edits)?,
+            Some(inbound) => self.check_inbound(inbound, target, &mut edits)?,
             None => None,
         };
         if let Some(rule) = self.policy.outbound_rule(target)? {
@@ -105,44 +97,55 @@ impl<'a> Request<'a> {
         Ok(edits)
     }
 
-    /// Matches an inbound rule and enforces it. `allow: true` rules require no token.
+    /// The caller, if the request may pass; none where its rule requires none.
+    fn check_inbound(
+        &mut self,
+        inbound: &'a Inbound,
+        target: Target<'_>,
+        edits: &mut HeaderEdits,
+    ) -> Result<Option<Authenticated<'a>>, Interrupt> {
+        let matched = self.match_rule(inbound, target, edits)?;
+        let Some(require) = matched.rule.require.as_ref().filter(|_| !matched.preflight) else {
+            return Ok(None); // `allow: true`, or a CORS preflight
+        };
+        edits.strip_tokens(&matched.rule.token_locations, self.head); // in every mode, whether the token is valid or not
+        self.record.schemes = require.schemes();
+        let evaluated = self.evaluate(&matched, require, target, edits);
+        self.enforce(matched.rule.mode, evaluated, edits)
+    }
+
+    /// Matches an inbound rule. A request that matches none is refused.
     fn match_rule(
         &mut self,
         inbound: &'a Inbound,
         target: Target<'_>,
-        edits: &mut Edits,
-    ) -> Result<Option<Authenticated<'a>>, Interrupt> {
+        edits: &mut HeaderEdits,
+    ) -> Result<MatchedRule<'a>, Interrupt> {
         // Remove a client's copies of headers that the filter sets, and headers that some servers take for those it decides by.
         inbound.reserved_headers.iter().for_each(|name| edits.strip_reserved(name, self.head));
         inbound.decision_headers.iter().for_each(|name| edits.remove_lookalikes(name, self.head));
         if target.drops_any(&inbound.reserved_headers) || target.drops_any(&inbound.decision_headers) {
             return Err(Ambiguity::Header.into());
         }
-        if let Some(answer) = inbound.resource.as_ref().and_then(|resource| resource.answer(target)) {
-            return Err(Interrupt::Respond(answer));
+        if let Some(metadata) = inbound.resource.as_ref().and_then(|resource| resource.answer(target)) {
+            return Err(Interrupt::Respond(metadata));
         }
         let matched = inbound.rule(target)?.ok_or(Refusal::NoRule)?;
-        let rule = matched.rule;
-        decision_trace::record("rule", true, || rule.name.to_string());
-        self.record.rule = Some(Rc::clone(&rule.name));
+        decision_trace::record("rule", true, || matched.rule.name.to_string());
+        self.record.rule = Some(Rc::clone(&matched.rule.name));
         if matched.preflight {
             self.record.unauthenticated_because = Some("preflight");
-            return Ok(None);
         }
-        let Some(require) = &rule.require else {
-            return Ok(None);
-        };
-        edits.strip_tokens(&rule.token_locations, self.head); // in every mode, whether the token is valid or not
-        self.enforce(&matched, require, target, edits)
+        Ok(matched)
     }
 
-    /// Authenticates the caller and checks the rule's requirements.
-    fn admit(
+    /// Authenticates the caller and checks the rule's requirements: the same in every mode.
+    fn evaluate(
         &mut self,
         matched: &MatchedRule<'a>,
         require: &Require,
         target: Target<'_>,
-        edits: &mut Edits,
+        edits: &mut HeaderEdits,
     ) -> Result<Authenticated<'a>, Interrupt> {
         let rule = matched.rule;
         let found = token_location::extract(&rule.token_locations, self.head)?;
@@ -165,37 +168,5 @@ impl<'a> Request<'a> {
             edits.set(header, payload.to_vec());
         }
         Ok(Authenticated { token: found.token, caller, locations: &rule.token_locations })
-    }
-}
-
-/// A pending fetch suspends the request; a failed one becomes this refusal, a 503.
-fn wait_or_refuse(refusal: fn(Duration) -> Refusal) -> impl Fn(LookupError) -> Interrupt {
-    move |missing| match missing {
-        LookupError::Wait(want) => Interrupt::Wait(want),
-        LookupError::Unavailable(wait) => refusal(wait).into(),
-        LookupError::Full => Refusal::TooManyPending.into(),
-        LookupError::Denied(_) => Refusal::SubjectToken.into(),
-    }
-}
-
-impl From<token_location::ExtractError> for Interrupt {
-    fn from(absent: token_location::ExtractError) -> Self {
-        Self::Refuse(match absent {
-            token_location::ExtractError::Missing => Refusal::NoToken,
-            token_location::ExtractError::Multiple => Refusal::MultipleCredentials,
-            token_location::ExtractError::TooLarge => Refusal::Token(TokenError::TooLarge),
-        })
-    }
-}
-
-impl From<Ambiguity> for Interrupt {
-    fn from(ambiguity: Ambiguity) -> Self {
-        Self::Refuse(Refusal::Ambiguous(ambiguity))
-    }
-}
-
-impl From<Refusal> for Interrupt {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refuse(refusal)
     }
 }

@@ -1,4 +1,13 @@
 //! HTTP (RFC 9110): messages, URLs, paths and their readings, and which rule a request matches.
 
+pub mod host;
+pub mod http_date;
 pub mod message;
+pub mod path;
 pub mod route;
+pub mod url;
+
+/// The printable ASCII of a text, cut short.
+pub fn printable(text: &str, most: usize) -> String {
+    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(most).collect()
+}

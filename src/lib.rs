@@ -10,24 +10,30 @@
 //! into events and effects into host calls, and decides nothing.
 //!
 //! ```text
-//! bytes -config-> Config -policy-> Policy                       once per configuration; refused => Envoy keeps the old one
+//! bytes -config-> Config -policy::compile-> Policy              once per configuration; an error => Envoy keeps the old one
 //!
-//! Head ---------------------------+
-//! Policy (read) + Store (learnt) -+-> filter::Request::decide -> Result<Edits, Stop>
-//!                                         Stop::Refuse(Refusal) -reply-> Response  400 | 401 | 403 | 503
-//!                                         Stop::Wait(Want)      -plugin-> held; decided again, from the top, on arrival
+//! MessageHead --------------------+
+//! Policy (read) + Store (fetched) +-> filter::Request::decide -> Result<HeaderEdits, Interrupt>
+//!                                         Interrupt::Refuse(Refusal) -> LocalReply  400 | 401 | 403 | 503
+//!                                         Interrupt::Wait(FetchKey)  -> held; decided again, from the top, on arrival
 //!
-//! Envoy -wasm-> Reply -plugin-> store.finish -> lease -> decide again -> Effect::Settle -wasm-> resume | answer
+//! Envoy -wasm-> HttpReply -plugin-> store.finish -> lease -> decide again -> Effect -wasm-> resume | respond
 //! ```
 //!
 //! # Where to read
 //!
-//! [`filter`] is one request, from top to bottom; start there. What it asks:
-//! [`route`] which rule, [`bearer`] where the token is, [`jwt`] who calls (with [`jws`], [`jwk`], [`signature`] and its [`budget`]), [`bound`] and
-//! [`dpop`] whether it is theirs, [`access`] may they (with [`layout`]), [`store`] what is known, [`clock`] what time it is, [`reply`] what to answer, [`state`] what later filters are told. What the resource
-//! says of itself: [`resource`]. What keeps the store fresh: [`lease`] when to fetch, [`discovery`] where from, [`oauth`] what
-//! to ask for, [`dpop`] how to prove that a token is ours. What the operator wrote and meant: [`config`] and [`policy`],
-//! with [`compile`] between them. What drives it all: [`plugin`], and [`wasm`] around it.
+//! [`filter`] is one request, from top to bottom; start there. The rooms, lowest first; none uses a later one:
+//!
+//! - [`time`], [`rng`], [`secret`], [`json`], [`metrics`], [`decision_trace`]: small things that everything may use;
+//! - [`config`]: what the operator wrote;
+//! - [`http`]: messages, paths and their readings, and which rule a request matches ([`http::route`]);
+//! - [`jose`]: keys and signatures; [`dpop`]: proofs of possession;
+//! - [`oauth`]: what is asked of a provider, and what its responses mean;
+//! - [`inbound`]: where the token is, who calls ([`inbound::jwt`]), may they ([`inbound::authorize`]), and what a refused client
+//!   gets ([`inbound::refusal`]);
+//! - [`policy`]: the configuration as it is meant, compiled once ([`policy::compile`]);
+//! - [`store`]: what was fetched, and when to fetch it again ([`store::lease`]);
+//! - [`filter`]: the decision; [`plugin`]: what drives it, and [`wasm`] around it.
 
 pub mod config;
 pub mod decision_trace;
@@ -41,6 +47,8 @@ pub mod metrics;
 pub mod oauth;
 pub mod plugin;
 pub mod policy;
+pub mod rng;
+pub mod secret;
 pub mod store;
 pub mod time;
 pub mod wasm;

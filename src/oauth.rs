@@ -1,68 +1,26 @@
 //! OAuth 2.0 as data: a [`Grant`] to the [`HttpCall`] that asks for its token, and the [`HttpReply`] to a [`AccessToken`] or a fault.
 //!
 //! RFC 6749 sections 2.3.1, 4.4, 5.1 and 5.2, RFC 7523, RFC 8693, RFC 8705 section 2, RFC 8707. It keeps no state, retries nothing,
-//! and never puts a secret or a body into an error. What the answers mean is [`answer`]'s.
+//! and never puts a secret or a body into an error. What the responses mean is in [`token_response`].
 
 pub mod client_assertion;
 mod client_auth;
 pub mod discovery;
+pub mod fetch;
 mod introspection;
 mod keycloak_hints;
 pub mod token_response;
 
-use crate::http::message::{Endpoint, HttpCall, HttpReply, Rng};
+use crate::http::message::{Endpoint, HttpCall, HttpReply};
 use crate::jose::private_key::PrivateKey;
 use crate::oauth::client_assertion::{AssertionClaims, Signer};
-use crate::store::lease::{FetchError, FetchErrorKind, Fetched};
+use crate::oauth::fetch::{FetchError, FetchErrorKind, Fetched};
+use crate::rng::Rng;
+use crate::secret::{AccessToken, Secret};
 use client_auth::{Client, Form};
 pub use introspection::IntrospectionClient;
 use std::fmt;
-use std::rc::Rc;
 use std::time::Duration;
-
-/// Something that must not be seen: no `Display`, no `Serialize`, no comparison, and a `Debug` that says nothing.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps `text` out of sight.
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The secret, for the wire.
-    fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("redacted")
-    }
-}
-
-/// An access token.
-#[derive(Clone)]
-pub struct AccessToken(Rc<str>);
-
-impl AccessToken {
-    /// Keeps a token out of sight.
-    fn new(token: &str) -> Self {
-        Self(token.into())
-    }
-
-    /// The token, for the wire.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for AccessToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("redacted")
-    }
-}
 
 /// How the client proves who it is (RFC 6749 section 2.3, `OpenID` Connect Core section 9).
 #[derive(Clone, Debug)]

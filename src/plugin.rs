@@ -10,17 +10,19 @@ mod report;
 mod upstream_responses;
 
 use crate::dpop::verify::ReplayKey;
-use crate::filter::header_edits::Edits;
+use crate::filter::header_edits::HeaderEdits;
 use crate::filter::{DecisionRecord, Interrupt, Request, timeout_refusal};
-use crate::http::message::{HttpCall, HttpReply, Instant, LocalReply, MessageHead, Now, RequestId, Rng};
+use crate::http::message::{HttpCall, HttpReply, LocalReply, MessageHead, RequestId};
 use crate::inbound::refusal::Refusal;
 use crate::jose::verifier::Verify;
 use crate::metrics::{Metric, Metrics};
 use crate::oauth::client_assertion::Signer;
 use crate::plugin::audit_log::AuditLog;
 use crate::policy::Policy;
+use crate::rng::Rng;
 use crate::store::shared_record::{NoSharing, SharedStore};
 use crate::store::{FetchId, FetchKey, FetchOutcome, Store};
+use crate::time::{Instant, Now};
 use pending_requests::{MAX_PER_TICK, PendingRequest, QueueFull, RequestQueue};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -33,7 +35,7 @@ const NEXT_PORTION: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestOutcome {
     /// It goes on, with these changes.
-    Forward(Edits),
+    Forward(HeaderEdits),
     /// It is answered.
     Respond(LocalReply),
     /// It stays where it is; an [`Effect::Resume`] follows.
@@ -266,7 +268,7 @@ impl Plugin {
         now: Now,
         in_hurry: bool,
         spent: &mut Option<ReplayKey>,
-    ) -> (Result<Edits, Interrupt>, DecisionRecord) {
+    ) -> (Result<HeaderEdits, Interrupt>, DecisionRecord) {
         let mut seen = DecisionRecord::default();
         let Self { policy, store, verifier, signer, .. } = self;
         let verifier = verifier.as_ref();
@@ -329,7 +331,7 @@ impl Plugin {
     /// What becomes of a request, or what it waits for.
     fn step(
         &mut self,
-        decision: Result<Edits, Interrupt>,
+        decision: Result<HeaderEdits, Interrupt>,
         seen: DecisionRecord,
         head: &MessageHead,
         now: Now,

@@ -18,7 +18,7 @@ use crate::inbound::token_location::TokenLocation;
 use crate::jose::jwk::KeySet;
 use crate::oauth::discovery::Discovery;
 use crate::oauth::{Grant, IntrospectionClient};
-use std::fmt;
+use crate::secret::SharingKey;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -152,28 +152,6 @@ pub enum SharingScope {
     Process,
     /// The same, under a key.
     Sealed(SharingKey),
-}
-
-/// The key under which shared records are sealed: it has no `Display`, and its `Debug` says nothing.
-#[derive(Clone)]
-pub struct SharingKey(String);
-
-impl SharingKey {
-    /// Keeps a key out of sight.
-    pub fn new(key: String) -> Self {
-        Self(key)
-    }
-
-    /// The key, for the cipher.
-    pub fn reveal(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-}
-
-impl fmt::Debug for SharingKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("redacted")
-    }
 }
 
 /// The most that waiting may take.

@@ -3,9 +3,10 @@
 //! In: the proof's text, the request with which it came, the time. Out: that it is good for this request, or the one thing
 //! that is wrong with it. Whether it has been used before, others know.
 
-use super::{NonceKey, origin};
+use super::NonceKey;
 use crate::http::message::MessageHead;
-use crate::http::route;
+use crate::http::path;
+use crate::http::url::origin;
 use crate::jose::jwk::{self, Jwk};
 use crate::jose::jws::{self, Jws, media_type};
 use crate::jose::verifier::{self, Verify};
@@ -224,7 +225,7 @@ fn is_url_of(htu: &str, head: &MessageHead, terms: &DpopPolicy) -> bool {
     };
     let (claimed, own) = (without_query(path.as_bytes()), without_query(head.path()));
     let claimed = if claimed.is_empty() { b"/" } else { claimed };
-    let same = || match (route::normal(claimed), route::normal(own)) {
+    let same = || match (path::normal(claimed), path::normal(own)) {
         (Ok(claimed), Ok(own)) => claimed == own,
         _ => false,
     };

@@ -6,13 +6,13 @@ use super::{Authenticated, Interrupt, Request, wait_or_refuse};
 use crate::config::{Existing, Unavailable};
 use crate::decision_trace;
 use crate::dpop;
-use crate::filter::header_edits::Edits;
+use crate::filter::header_edits::HeaderEdits;
 use crate::http::message::Service;
 use crate::inbound::jwt::{self, TokenError};
 use crate::inbound::refusal::Refusal;
 use crate::inbound::token_location::{self, TokenLocation};
+use crate::oauth::fetch::FetchErrorKind;
 use crate::policy::{self, CredentialId, OutboundRule, UnknownCredential};
-use crate::store::lease::FetchErrorKind;
 use crate::store::{ExchangeSubject, IssuedToken, LookupError};
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ impl<'a> Request<'a> {
         &mut self,
         rule: &OutboundRule,
         caller: Option<&Authenticated<'a>>,
-        edits: &mut Edits,
+        edits: &mut HeaderEdits,
     ) -> Result<(), Interrupt> {
         decision_trace::record("outbound rule", true, || rule.name.to_string());
         self.record.outbound_rule = Some(Rc::clone(&rule.name));
@@ -80,7 +80,7 @@ impl<'a> Request<'a> {
         id: CredentialId,
         rule: &OutboundRule,
         caller: Option<&Authenticated<'a>>,
-        edits: &mut Edits,
+        edits: &mut HeaderEdits,
     ) {
         let credential = self.policy.credentials.get(id.0).filter(|credential| !credential.forward_subject);
         let is_rules = |name: &Rc<str>| *name == rule.header || rule.second_header.as_ref() == Some(name);
@@ -103,7 +103,7 @@ impl<'a> Request<'a> {
     /// Takes out a token of ours that no rule attaches here. Envoy's internal redirect (`internal_redirect_policy`) runs the filters
     /// again, on the headers as we left them, on the way to another host. What an inbound rule has verified as its caller's is
     /// that rule's to keep.
-    pub(super) fn strip_attached(&mut self, caller: Option<&Authenticated<'a>>, edits: &mut Edits) {
+    pub(super) fn strip_attached(&mut self, caller: Option<&Authenticated<'a>>, edits: &mut HeaderEdits) {
         for name in &self.policy.outbound_headers {
             let Some(value) = self.head.first(name).filter(|_| !edits.changes(name)) else { continue };
             let is_callers = caller.is_some_and(|caller| value.ends_with(&caller.token));

@@ -2,8 +2,9 @@
 
 use super::{Interrupt, Request};
 use crate::dpop::{self, ProofClaims};
-use crate::filter::header_edits::{AttachedToken, Edits};
+use crate::filter::header_edits::{AttachedToken, HeaderEdits};
 use crate::http::message::Service;
+use crate::http::url;
 use crate::inbound::refusal::Refusal;
 use crate::policy::{DpopTarget, OutboundRule};
 use crate::store::IssuedToken;
@@ -16,7 +17,7 @@ impl Request<'_> {
         rule: &OutboundRule,
         held: &IssuedToken,
         service: Service,
-        edits: &mut Edits,
+        edits: &mut HeaderEdits,
     ) -> Result<(), Interrupt> {
         let mut origin = None;
         if held.digest.is_some() {
@@ -38,7 +39,7 @@ impl Request<'_> {
     fn origin(&self, proof: &DpopTarget) -> Option<Rc<str>> {
         proof.origin.clone().or_else(|| {
             let scheme = self.head.first(":scheme").unwrap_or_default();
-            Some(dpop::origin(scheme, self.head.host())?.into())
+            Some(url::origin(scheme, self.head.host())?.into())
         })
     }
 
@@ -46,7 +47,7 @@ impl Request<'_> {
         let nonce = self.store.nonce(origin);
         let claims = ProofClaims {
             method: std::str::from_utf8(self.head.method()).ok()?,
-            url: &dpop::url(origin, self.head.path()),
+            url: &url::url(origin, self.head.path()),
             now: self.now.unix,
             token: Some(held.digest.as_deref()?),
             nonce: nonce.as_ref(),

@@ -4,10 +4,9 @@
 //! pending fetch goes on in the background, and the request is forwarded as one that could not be decided.
 
 use super::{Authenticated, Interrupt, Request};
-use crate::filter::header_edits::Edits;
-use crate::http::route::Target;
+use crate::filter::header_edits::HeaderEdits;
 use crate::inbound::refusal::Refusal;
-use crate::policy::{DECISION, MatchedRule, Mode, Require};
+use crate::policy::{DECISION, Mode};
 use crate::store::FetchKey;
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,19 +15,17 @@ impl<'a> Request<'a> {
     /// The caller, none where the mode forwards the request without one, or why it is not forwarded.
     pub(super) fn enforce(
         &mut self,
-        matched: &MatchedRule<'a>,
-        require: &Require,
-        target: Target<'_>,
-        edits: &mut Edits,
+        mode: Mode,
+        evaluated: Result<Authenticated<'a>, Interrupt>,
+        edits: &mut HeaderEdits,
     ) -> Result<Option<Authenticated<'a>>, Interrupt> {
-        let mode = matched.rule.mode;
-        (self.record.mode, self.record.schemes) = (mode, require.schemes());
-        let caller = match (mode, self.admit(matched, require, target, edits)) {
+        self.record.mode = mode;
+        let caller = match (mode, evaluated) {
             (Mode::Optional, Err(Interrupt::Refuse(Refusal::NoToken))) => {
                 self.record.unauthenticated_because = Some("anonymous");
                 return Ok(None);
             }
-            (Mode::Enforce | Mode::Optional, admitted) => return admitted.map(Some),
+            (Mode::Enforce | Mode::Optional, evaluated) => return evaluated.map(Some),
             (_, Ok(caller)) => Some(caller),
             (_, Err(Interrupt::Respond(answer))) => return Err(Interrupt::Respond(answer)),
             (_, Err(Interrupt::Refuse(refusal))) => {

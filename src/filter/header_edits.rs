@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 /// The changes to one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Edits {
+pub struct HeaderEdits {
     /// Header changes, in order.
     pub headers: Vec<Edit>,
     /// The filter state for later filters and the access log, if it is enabled.
@@ -78,7 +78,7 @@ const UNAUTHENTICATED: &[u8] = b"16";
 /// Its status code 14: what a client reads where the service could not be reached.
 const UNAVAILABLE: &[u8] = b"14";
 
-impl Edits {
+impl HeaderEdits {
     /// Removes a header if the request has it, unless it is changed already: what was set is not the request's any more.
     pub fn remove(&mut self, name: &Rc<str>, head: &MessageHead) {
         if head.first(name).is_some() && !self.changes(name) {
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_handed_on_is_counted_and_what_is_not_there_is_not() {
-        let mut edits = Edits::default();
+        let mut edits = HeaderEdits::default();
         for claim in [json!("a\n"), json!("a".repeat(MAX_VALUE_BYTES + 1)), json!(null), json!("a")] {
             edits.set_claim(&"x-a".into(), &claim);
         }
@@ -283,7 +283,7 @@ mod tests {
         let names =
             ["x-user-id", "x_user_id", "x-user_id", "x-user-idx", "x.user!id", "xxuserxid", "x-user-id"];
         let head: MessageHead = names.map(|name| (name, "root")).into_iter().collect();
-        let mut edits = Edits::default();
+        let mut edits = HeaderEdits::default();
         edits.strip_reserved(&"x-user-id".into(), &head);
         let gone = ["x-user-id", "x_user_id", "x-user_id", "x.user!id"].map(|name| Edit::Remove(name.into()));
         assert_eq!(edits.headers, gone);

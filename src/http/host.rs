@@ -35,7 +35,7 @@ const TRANSFORMS: [Transform; 6] =
 
 /// RFC 3986 `reg-name` without encodings, with a port of digits or none.
 fn is_plain(host: &[u8]) -> bool {
-    let name = super::without_port(host);
+    let name = host_of(host);
     let sound = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     name.iter().all(sound) && name.last() != Some(&b'.')
 }
@@ -67,6 +67,18 @@ fn without_end(host: &[u8]) -> Option<Vec<u8>> {
 fn without_dot(host: &[u8]) -> Option<Vec<u8>> {
     let end = host.iter().rposition(|byte| *byte != b'.').map_or(0, |last| last.saturating_add(1));
     host.get(..end).filter(|left| left.len() < host.len()).map(<[u8]>::to_vec)
+}
+
+/// `host:8080` without its port; `[::1]:8080` too.
+pub fn host_of(host: &[u8]) -> &[u8] {
+    match host.iter().rposition(|byte| *byte == b':') {
+        Some(colon) => {
+            let (name, port) = host.split_at(colon);
+            let digits = port.get(1..).unwrap_or_default();
+            if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) { name } else { host }
+        }
+        None => host,
+    }
 }
 
 #[cfg(test)]

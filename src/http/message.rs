@@ -1,70 +1,12 @@
-//! The words between the core and its host: what time it is, what was asked, what to call, what came back.
+//! HTTP messages as data: a request, a call to make, its reply, and the response that we give ourselves.
 //!
 //! Plain data. Nothing here decides, performs I/O, or knows what a token is.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher as _};
-use std::ops::{Add, Range};
+use std::ops::Range;
 use std::time::Duration;
-
-/// A moment on the host's monotonic clock, counted from an arbitrary origin.
-///
-/// Lifetimes are measured with it, so that a step of the wall clock neither ends a good token nor keeps a bad one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Instant(pub Duration);
-
-impl Instant {
-    /// How long after `earlier` this is; zero when it is not after it.
-    pub fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
-    }
-}
-
-impl Add<Duration> for Instant {
-    type Output = Self;
-
-    fn add(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(span))
-    }
-}
-
-/// The time at which an event happened, on both clocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Now {
-    /// For everything that we measure ourselves: lifetimes, backoff, deadlines.
-    pub instant: Instant,
-    /// Seconds since 1970-01-01T00:00:00Z, for times that others wrote down (`exp`, `nbf`, `iat`).
-    pub unix: u64,
-}
-
-/// A small deterministic random source for jitter. Never a source of secrets.
-///
-/// `SplitMix64` (Steele, Lea, Flood 2014): eight bytes of state, no dependency, the same sequence for the same seed.
-#[derive(Clone, Debug)]
-pub struct Rng(u64);
-
-impl Rng {
-    /// A source that yields the same sequence for the same seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next 64 bits.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A span between zero and `most`, both included.
-    pub fn duration_up_to(&mut self, most: Duration) -> Duration {
-        let millis = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
-        Duration::from_millis(self.next_u64() % millis.saturating_add(1))
-    }
-}
 
 /// Where one header field stands in the bytes of a [`MessageHead`].
 #[derive(Clone, Debug)]
@@ -347,12 +289,5 @@ mod tests {
     fn a_range_outside_the_buffer_reads_as_empty() {
         let head = MessageHead::new(vec![b'a'], vec![HeaderField { name: 0..1, value: 5..9 }]);
         assert_eq!(head.first("a"), Some(&b""[..]));
-    }
-
-    #[test]
-    fn the_same_seed_rolls_the_same_numbers() {
-        let (mut a, mut b) = (Rng::new(7), Rng::new(7));
-        assert_eq!(a.next_u64(), b.next_u64());
-        assert!(a.duration_up_to(Duration::from_millis(10)) <= Duration::from_millis(10));
     }
 }

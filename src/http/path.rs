@@ -7,6 +7,9 @@
 //! Not a reading: a suffix that a framework drops (`/admin.json`), and what Unicode calls compatible beyond ASCII's
 //! full-width forms.
 
+mod normal;
+
+pub use normal::{AmbiguousPath, normal};
 use std::borrow::Cow;
 
 /// One way to read a path.

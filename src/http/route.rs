@@ -4,16 +4,12 @@
 //! readings of the request lead to it; where they lead to different rules the request is ambiguous, and is refused. The
 //! request itself is forwarded as it came. Nothing is allocated for plain requests.
 
-mod host;
-mod normal;
-mod path;
 mod path_template;
 mod readings;
 
 use crate::decision_trace;
+use crate::http::host;
 use crate::http::message::{MessageHead, Route};
-pub use normal::{AmbiguousPath, normal};
-pub use path::{MAX_READING_BYTES, MAX_READINGS, PathReading, PathReadings};
 pub use path_template::{Template, TemplateSegment};
 pub use readings::{Ambiguity, InspectedAttributes, Readings, View};
 use std::borrow::Cow;
@@ -142,7 +138,7 @@ impl<'a> Target<'a> {
 
     /// The host, without its port.
     pub fn host_without_port(&self) -> &'a [u8] {
-        without_port(self.head.host())
+        host::host_of(self.head.host())
     }
 
     /// The method of the request that this one announces, if it is a CORS preflight (Fetch standard, "CORS-preflight request").
@@ -286,10 +282,10 @@ impl HostMatch {
         match self {
             Self::Exact(own) => {
                 let own = own.as_bytes();
-                host.eq_ignore_ascii_case(own) || without_port(host).eq_ignore_ascii_case(own)
+                host.eq_ignore_ascii_case(own) || host::host_of(host).eq_ignore_ascii_case(own)
             }
             Self::Suffix(suffix) => {
-                let (host, suffix) = (without_port(host), suffix.as_bytes());
+                let (host, suffix) = (host::host_of(host), suffix.as_bytes());
                 host.len() > suffix.len()
                     && host
                         .get(host.len().saturating_sub(suffix.len())..)
@@ -321,18 +317,6 @@ impl PathMatch {
             Self::Prefix(own) => rest(own, |rest| matches!(rest, [] | [b'/', ..])),
             Self::Template(own) => own.holds(path, case),
         }
-    }
-}
-
-/// `host:8080` without its port; `[::1]:8080` too.
-fn without_port(host: &[u8]) -> &[u8] {
-    match host.iter().rposition(|byte| *byte == b':') {
-        Some(colon) => {
-            let (name, port) = host.split_at(colon);
-            let digits = port.get(1..).unwrap_or_default();
-            if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) { name } else { host }
-        }
-        None => host,
     }
 }
 

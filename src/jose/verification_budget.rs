@@ -4,10 +4,10 @@
 //! beyond it is not verified, and so is no signature, and the caller learns that it was not verified. What the host verifies
 //! costs nothing here. It knows neither tokens nor proofs.
 
-use crate::http::message::Instant;
 use crate::jose::jwk::{Algorithm, Jwk};
 use crate::jose::verifier::Verify;
 use crate::metrics::Tally;
+use crate::time::Instant;
 use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;

@@ -1,10 +1,11 @@
 //! How a client shows who it is, whatever it asks for (RFC 6749 section 2.3, `OpenID` Connect Core section 9).
 
-use super::token_response::printable;
-use super::{ClientAuth, Secret, cannot_sign, form_encoded, form_pair};
+use super::{ClientAuth, cannot_sign, form_encoded, form_pair};
 use crate::http::message::{Endpoint, HttpCall};
+use crate::http::printable;
 use crate::oauth::client_assertion::{self, AssertionClaims, Signer};
-use crate::store::lease::FetchError;
+use crate::oauth::fetch::FetchError;
+use crate::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeSet;

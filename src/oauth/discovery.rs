@@ -5,65 +5,11 @@
 //! issuer, or an endpoint on a host that was not allowed, is refused: following it would be SSRF (CVE-2026-41413).
 
 use crate::http::message::{Endpoint, HttpCall, HttpReply};
-use crate::oauth::token_response::{self, printable};
-use crate::store::lease::{FetchError, FetchErrorKind};
+use crate::http::printable;
+use crate::http::url::{Url, without_default_port};
+use crate::oauth::fetch::{FetchError, FetchErrorKind};
+use crate::oauth::token_response::{self};
 use std::time::Duration;
-
-/// An absolute `http` or `https` URL, taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Url {
-    /// `http` or `https`.
-    pub scheme: &'static str,
-    /// Host, in lower case, with the port if there is one.
-    pub authority: String,
-    /// Path and query; `/` if there is none.
-    pub path: String,
-}
-
-impl Url {
-    /// Takes a URL apart (RFC 3986). User information, fragments, blanks and control characters are refused.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (scheme, rest) = match text.split_once("://")? {
-            (scheme, rest) if scheme.eq_ignore_ascii_case("https") => ("https", rest),
-            (scheme, rest) if scheme.eq_ignore_ascii_case("http") => ("http", rest),
-            _ => return None,
-        };
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        let host_byte = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-        let sound = !authority.is_empty()
-            && authority.bytes().all(host_byte)
-            && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"#\\".contains(&byte));
-        sound.then(|| Self { scheme, authority: authority.to_ascii_lowercase(), path })
-    }
-
-    /// The authority without the scheme's default port, with which it names the same host (RFC 3986 section 6.2.3).
-    fn host(&self) -> &str {
-        without_default_port(&self.authority, self.scheme)
-    }
-
-    /// For a log line: without the query.
-    fn for_log(&self, scheme: &str) -> String {
-        let path = self.path.split('?').next().unwrap_or_default();
-        printable(&format!("{scheme}://{}{path}", self.authority), QUOTED_CHARS)
-    }
-
-    /// The endpoint that `cluster` reaches.
-    pub fn via_cluster(self, cluster: &str) -> Endpoint {
-        Endpoint {
-            cluster: cluster.to_owned(),
-            scheme: self.scheme,
-            authority: self.authority,
-            path: self.path,
-        }
-    }
-}
-
-fn without_default_port<'a>(authority: &'a str, scheme: &str) -> &'a str {
-    let port = if scheme == "https" { ":443" } else { ":80" };
-    authority.strip_suffix(port).or_else(|| authority.strip_suffix(':')).unwrap_or(authority)
-}
 
 /// The most characters of a value of the document that a log line quotes.
 const QUOTED_CHARS: usize = 160;
@@ -235,7 +181,7 @@ impl Discovery {
                      be set instead",
                     own.scheme,
                     own.authority,
-                    url.for_log(own.scheme)
+                    url.for_log(own.scheme, QUOTED_CHARS)
                 )
             }
             None => format!(
@@ -298,28 +244,6 @@ mod tests {
     fn read(document: &serde_json::Value) -> Result<Metadata, FetchError> {
         let body = Some(document.to_string().into_bytes());
         discovery().read(&HttpReply { status: Some(200), body, ..HttpReply::default() })
-    }
-
-    #[test]
-    fn urls_are_taken_apart() {
-        let url = Url::parse("HTTPS://Idp.example.com:8443/realms/r?x=1").unwrap();
-        assert_eq!(
-            (url.scheme, url.authority.as_str(), url.path.as_str()),
-            ("https", "idp.example.com:8443", "/realms/r?x=1")
-        );
-        assert_eq!(Url::parse("http://idp").unwrap().path, "/");
-        for odd in [
-            "",
-            "idp",
-            "ftp://idp/",
-            "https://",
-            "https://u:p@idp/",
-            "https://idp/#x",
-            "https://idp/a b",
-            "https://idp/\r\nx: y",
-        ] {
-            assert_eq!(Url::parse(odd), None, "{odd:?}");
-        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::client_auth::{Client, Form, repeats};
 use super::{ClientAuth, token_response};
 use crate::http::message::{Endpoint, HttpCall, HttpReply};
 use crate::oauth::client_assertion::Signer;
-use crate::store::lease::{FetchError, FetchErrorKind};
+use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use serde_json::{Map, Value};
 use std::time::Duration;
 

@@ -2,10 +2,13 @@
 //!
 //! RFC 6749 sections 5.1 and 5.2, RFC 8693 section 2.2, RFC 9110 section 10.2.3. An answer that is not understood yields no token, and no body is logged.
 
-use super::{AccessToken, Grant, GrantType, keycloak_hints};
-use crate::http::message::{HttpReply, MAX_REPLY_BYTES, MessageHead, Rng};
+use super::{Grant, GrantType, keycloak_hints};
+use crate::http::message::{HttpReply, MAX_REPLY_BYTES, MessageHead};
+use crate::http::{http_date, printable};
 use crate::json;
-use crate::store::lease::{FetchError, FetchErrorKind, Fetched};
+use crate::oauth::fetch::{FetchError, FetchErrorKind, Fetched};
+use crate::rng::Rng;
+use crate::secret::AccessToken;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::time::Duration;
@@ -244,11 +247,6 @@ fn error_response(answer: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool)
     Some(FetchError::new(FetchErrorKind::Configuration, detail))
 }
 
-/// The printable ASCII of a text, cut short.
-pub fn printable(text: &str, most: usize) -> String {
-    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(most).collect()
-}
-
 /// RFC 6749 section 5.1: a token that may be attached, or why not. Asked for with a proof, it says by its type whether it is
 /// bound to the key (RFC 9449 section 5).
 pub(super) fn token(
@@ -385,25 +383,7 @@ pub fn retry_after(reply: &HttpReply) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let date = std::str::from_utf8(reply.head.first("date")?).ok()?;
-    Some(Duration::from_secs(http_date(text)?.saturating_sub(http_date(date.trim())?)))
-}
-
-/// Seconds since 1970 of an IMF-fixdate (RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn http_date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let mut words = text.split_once(", ")?.1.split(' ');
-    let day: u64 = words.next()?.parse().ok()?;
-    let name = words.next()?;
-    let month = u64::try_from(MONTHS.iter().position(|month| *month == name)?).ok()? + 1;
-    let year: u64 = words.next()?.parse().ok().filter(|year| (1970..=9999).contains(year))?;
-    let mut clock =
-        words.next()?.split(':').map(|number| number.parse::<u64>().ok().filter(|number| *number < 61));
-    let (hours, minutes, seconds) = (clock.next()??, clock.next()??, clock.next()??);
-    // Days from civil (Howard Hinnant): years start in March, so that the leap day is the last.
-    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day.min(31);
-    days.checked_sub(719_469).map(|days| days * 86_400 + hours * 3600 + minutes * 60 + seconds)
+    Some(Duration::from_secs(http_date::parse(text)?.saturating_sub(http_date::parse(date.trim())?)))
 }
 
 #[cfg(test)]
@@ -768,7 +748,7 @@ mod tests {
         assert_eq!(seconds(&[date, ("retry-after", "Sat, 05 Nov 1994 08:50:07 GMT")]), Some(0));
         assert_eq!(seconds(&[("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]), None);
         assert_eq!(seconds(&[("retry-after", "-1")]), None);
-        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
-        assert_eq!(http_date("Tue, 29 Feb 2028 23:59:59 GMT"), Some(1_835_481_599));
+        assert_eq!(http_date::parse("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(http_date::parse("Tue, 29 Feb 2028 23:59:59 GMT"), Some(1_835_481_599));
     }
 }

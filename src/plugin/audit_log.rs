@@ -2,9 +2,10 @@
 //! a token or a secret, and no more lines than a disk can take.
 
 use crate::filter::DecisionRecord;
-use crate::http::message::{Instant, MessageHead};
+use crate::http::message::MessageHead;
 use crate::inbound::refusal::Refusal;
 use crate::metrics::Tally;
+use crate::time::Instant;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 

@@ -3,9 +3,10 @@
 //! It holds them and counts them. What a request waits for, and what becomes of it, is decided elsewhere.
 
 use crate::dpop::verify::ReplayKey;
-use crate::http::message::{Instant, MessageHead, RequestId};
+use crate::http::message::{MessageHead, RequestId};
 use crate::policy;
 use crate::store::FetchKey;
+use crate::time::Instant;
 use std::collections::VecDeque;
 
 /// Requests that are answered or resumed between two ticks. The host answers each of them inside the callback that answered the

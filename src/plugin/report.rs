@@ -2,19 +2,20 @@
 
 use super::{Effect, Plugin, RequestOutcome};
 use crate::filter::DecisionRecord;
-use crate::filter::header_edits::Edits;
-use crate::http::message::{Instant, LocalReply, MessageHead, Now};
+use crate::filter::header_edits::HeaderEdits;
+use crate::http::message::{LocalReply, MessageHead};
 use crate::inbound::refusal::{Refusal, RefusalFormat};
 use crate::metrics::Metric;
+use crate::oauth::fetch::FetchErrorKind;
 use crate::plugin::filter_state;
 use crate::policy::Mode;
-use crate::store::lease::FetchErrorKind;
 use crate::store::{FetchKey, FetchOutcome};
+use crate::time::{Instant, Now};
 
 impl Plugin {
     pub(super) fn forward(
         &mut self,
-        mut edits: Edits,
+        mut edits: HeaderEdits,
         seen: &DecisionRecord,
         head: &MessageHead,
         now: Now,

@@ -2,8 +2,9 @@
 
 use super::Plugin;
 use crate::filter::header_edits::AttachedToken;
-use crate::http::message::{MessageHead, Now};
+use crate::http::message::MessageHead;
 use crate::metrics::Metric;
+use crate::time::Now;
 
 /// Whether the service has answered, and no later filter of this Envoy, by what Envoy says of it. Among the filters of a cluster
 /// nothing is said yet of what the service has answered.

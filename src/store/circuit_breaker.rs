@@ -5,7 +5,8 @@
 //! a single success between them, do. A success for any token proves that it works. Until then it is probed with different
 //! tokens, so often that those at which it fails do not keep the others from their turn. It knows no token.
 
-use crate::http::message::{Instant, Rng};
+use crate::rng::Rng;
+use crate::time::Instant;
 use std::time::Duration;
 
 /// What is known of the provider.

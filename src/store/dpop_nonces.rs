@@ -2,12 +2,15 @@
 
 use super::{FetchKey, Store};
 use crate::dpop::{self, Nonce, ProofClaims};
-use crate::http::message::{HttpCall, HttpReply, Instant, MessageHead};
+use crate::http::message::{HttpCall, HttpReply, MessageHead};
+use crate::http::url;
 use crate::metrics::Tally;
 use crate::oauth::TokenRequest;
 use crate::oauth::client_assertion::Signer;
+use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use crate::policy::CredentialId;
-use crate::store::lease::{Attempt, FetchError, FetchErrorKind};
+use crate::store::lease::Attempt;
+use crate::time::Instant;
 use std::rc::Rc;
 
 /// What this worker knows for its proofs.
@@ -125,9 +128,9 @@ fn with_proof(
     signer: &mut Signer,
     now: u64,
 ) -> Result<HttpCall, FetchError> {
-    let origin = dpop::origin(call.endpoint.scheme.as_bytes(), call.endpoint.authority.as_bytes());
+    let origin = url::origin(call.endpoint.scheme.as_bytes(), call.endpoint.authority.as_bytes());
     let proof = origin.and_then(|origin| {
-        let url = dpop::url(&origin, call.endpoint.path.as_bytes());
+        let url = url::url(&origin, call.endpoint.path.as_bytes());
         signer.dpop_proof(&ProofClaims { method: call.method, url: &url, now, token: None, nonce })
     });
     let detail = "no proof can be signed for the token request";

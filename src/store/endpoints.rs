@@ -1,11 +1,13 @@
 //! Where an issuer's things are: as it was given, else as it was discovered; and what is done when they are no longer there.
 
 use super::{FetchId, FetchKey, IssuerState, LookupError, RENEWAL_INTERVAL, Store};
-use crate::http::message::{Endpoint, HttpReply, Instant};
+use crate::http::message::{Endpoint, HttpReply};
 use crate::oauth::ClientAuth;
 use crate::oauth::discovery::{self, Metadata};
+use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use crate::policy::{self, IssuerId};
-use crate::store::lease::{Attempt, Availability, FetchError, FetchErrorKind, Lease};
+use crate::store::lease::{Attempt, Availability, Lease};
+use crate::time::Instant;
 use std::time::Duration;
 
 impl Store {

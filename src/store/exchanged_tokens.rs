@@ -4,9 +4,12 @@ use super::per_token::{CacheMiss, PerTokenCache};
 use super::slots::{CacheEntryId, CachedValue};
 use super::token_state::TokenState;
 use super::{FetchKey, IssuedToken, LookupError, Store};
-use crate::http::message::{Instant, Now, Rng, Service};
+use crate::http::message::Service;
+use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use crate::policy::CredentialId;
-use crate::store::lease::{FetchError, FetchErrorKind, Lease, RetryPolicy};
+use crate::rng::Rng;
+use crate::store::lease::{Lease, RetryPolicy};
+use crate::time::{Instant, Now};
 use std::time::Duration;
 
 /// The token that is exchanged.

@@ -1,8 +1,9 @@
 //! What is fetched, why it is not here yet, and how its fetch ended.
 
 use super::CacheEntryId;
+use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use crate::policy::{CredentialId, IssuerId};
-use crate::store::lease::{Attempt, FetchError, FetchErrorKind};
+use crate::store::lease::Attempt;
 use std::time::Duration;
 
 /// Something that is fetched.

@@ -4,7 +4,7 @@
 //! did is stuck for its own token's sake: it leaves its place to another, and says nothing of the provider. One that is slow for
 //! everybody answers nobody so much sooner. It knows no token.
 
-use crate::http::message::Instant;
+use crate::time::Instant;
 use std::time::Duration;
 
 /// Fetches at one time: as many as a provider bears from one worker; the other requests wait for their turn.

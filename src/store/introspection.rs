@@ -5,12 +5,15 @@ use super::responses::{FetchResult, gone};
 use super::secret_rotation::SecretRotation;
 use super::slots::{CacheEntryId, CachedValue};
 use super::{FetchId, FetchKey, FetchOutcome, LookupError, Store, finish_lease};
-use crate::http::message::{HttpCall, HttpReply, Instant, Now, Rng};
+use crate::http::message::{HttpCall, HttpReply};
 use crate::inbound::jwt::{self, Caller, TokenError};
 use crate::oauth::client_assertion::Signer;
+use crate::oauth::fetch::{FetchError, Fetched};
 use crate::oauth::token_response;
 use crate::policy::{self, IssuerId};
-use crate::store::lease::{FetchError, Fetched, Lease, RetryPolicy};
+use crate::rng::Rng;
+use crate::store::lease::{Lease, RetryPolicy};
+use crate::time::{Instant, Now};
 use std::time::Duration;
 
 /// Who calls by that token, or why nobody does.

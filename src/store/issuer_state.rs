@@ -4,12 +4,12 @@ use super::introspection::Introspections;
 use super::keys::{KeyLimitCounts, Keys};
 use super::unknown_kids::UnknownKids;
 use super::{FetchKey, LookupError};
-use crate::http::message::Instant;
 use crate::inbound::jwt::Caller;
 use crate::oauth::discovery::{Metadata, MetadataLocation};
 use crate::policy::{self, IssuerId};
 use crate::store::cache::{Cache, Capacity};
 use crate::store::lease::{Availability, Lease, RetryPolicy};
+use crate::time::Instant;
 use std::time::Duration;
 
 #[derive(Debug)]

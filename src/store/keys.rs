@@ -2,13 +2,16 @@
 
 use super::responses::{FetchResult, fetched, gone};
 use super::{IssuerState, Store};
-use crate::http::message::{Endpoint, HttpCall, HttpReply, Instant, MessageHead, Rng};
+use crate::http::message::{Endpoint, HttpCall, HttpReply, MessageHead};
 use crate::jose::jwk::{self, KeySet};
 use crate::metrics::Tally;
 use crate::oauth::discovery;
+use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use crate::oauth::token_response;
 use crate::policy::IssuerId;
-use crate::store::lease::{FetchError, FetchErrorKind, Lease};
+use crate::rng::Rng;
+use crate::store::lease::Lease;
+use crate::time::Instant;
 use std::rc::Rc;
 use std::time::Duration;
 

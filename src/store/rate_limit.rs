@@ -2,7 +2,7 @@
 //!
 //! In: when fetches begin and end. Out: when the next one may begin, and how long a line may be in which one still waits in time.
 
-use crate::http::message::Instant;
+use crate::time::Instant;
 use std::time::Duration;
 
 /// How often a provider may be asked about tokens of which nothing good is known. Bursts of one second's worth are allowed.

@@ -2,11 +2,14 @@
 
 use super::{FetchKey, IssuedToken, Store};
 use crate::dpop;
-use crate::http::message::{HttpReply, Instant, Rng};
+use crate::http::message::HttpReply;
 use crate::oauth::discovery::Metadata;
+use crate::oauth::fetch::{FetchError, FetchErrorKind, Fetched};
 use crate::oauth::token_response;
 use crate::policy::IssuerId;
-use crate::store::lease::{Attempt, FetchError, FetchErrorKind, Fetched, Lease};
+use crate::rng::Rng;
+use crate::store::lease::{Attempt, Lease};
+use crate::time::Instant;
 use std::time::Duration;
 
 /// What a reply brings, and the news for the log.

@@ -3,10 +3,12 @@
 //! In: what the provider answered to which one. Out: which one to try, and whether at once. It does not know the secrets.
 
 use super::{FetchId, FetchKey, FetchOutcome, Store, finish_lease};
-use crate::http::message::{HttpReply, Now, Rng};
+use crate::http::message::HttpReply;
+use crate::oauth::fetch::FetchError;
 use crate::oauth::token_response;
 use crate::policy::CredentialId;
-use crate::store::lease::FetchError;
+use crate::rng::Rng;
+use crate::time::Now;
 
 /// A place in a list.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,7 +3,8 @@
 //! It knows services by a digest and tokens by a number, and keeps a bounded number of both. It renews nothing itself.
 
 use super::{REJECTION_HOLD, RENEWAL_INTERVAL};
-use crate::http::message::{Instant, Service};
+use crate::http::message::Service;
+use crate::time::Instant;
 use std::time::Duration;
 
 /// The longest time between two renewals for the sake of one service that refuses every token. What was last refused this long

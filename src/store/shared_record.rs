@@ -7,9 +7,10 @@
 //! What stands on the board is somebody else's writing: whatever is odd about it counts as an empty record, and its body is
 //! read as strictly as the provider's answer that it is said to be. It does not know what the records are about.
 
-use crate::http::message::{Instant, MAX_REPLY_BYTES, Now};
+use crate::http::message::MAX_REPLY_BYTES;
 use crate::metrics::Tally;
 use crate::time::clock::SLEEP_THRESHOLD;
+use crate::time::{Instant, Now};
 use std::time::Duration;
 
 /// Where the workers of one process leave records for each other.

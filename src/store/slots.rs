@@ -3,8 +3,9 @@
 //! Clients choose the tokens, so a token that has not been good must never cost the entry of one that has. Each kind has its own
 //! room: an unproven token (new, inactive or failed) evicts unproven ones only, and a known one known ones only.
 
-use crate::http::message::Instant;
-use crate::store::lease::{FetchErrorKind, Lease, RetryPolicy};
+use crate::oauth::fetch::FetchErrorKind;
+use crate::store::lease::{Lease, RetryPolicy};
+use crate::time::Instant;
 use std::collections::HashMap;
 use std::rc::Rc;
 

@@ -2,8 +2,9 @@
 
 use super::service_rejections::ServiceRejections;
 use super::{IssuedToken, REJECTION_HOLD};
-use crate::http::message::{Instant, Service};
+use crate::http::message::Service;
 use crate::store::lease::{Lease, RetryPolicy};
+use crate::time::Instant;
 
 /// Tokens before the present one whose hashes are kept. With a renewal every 10 s, as at most for the sake of a refusal, those of the
 /// last 2 min.

@@ -6,10 +6,12 @@ use super::service_rejections::MAX_RENEWAL_INTERVAL;
 use super::token_state::TokenState;
 use super::{FetchKey, IssuedToken, LookupError, RENEWAL_INTERVAL, Store, issuer_retry_policy};
 use crate::dpop::Nonce;
-use crate::http::message::{Instant, Rng, Service};
+use crate::http::message::Service;
 use crate::metrics::Tally;
 use crate::policy::{self, CredentialId, Policy};
+use crate::rng::Rng;
 use crate::store::lease::{Availability, RetryPolicy};
+use crate::time::Instant;
 use std::hash::BuildHasher as _;
 use std::time::Duration;
 

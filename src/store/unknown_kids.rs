@@ -1,7 +1,7 @@
 //! Key names that a fetch did not bring.
 
-use crate::http::message::Instant;
 use crate::metrics::Tally;
+use crate::time::Instant;
 use std::time::Duration;
 
 /// Names that are not asked for again for a while.

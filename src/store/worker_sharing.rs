@@ -2,12 +2,14 @@
 
 use super::responses::FetchResult;
 use super::{FetchKey, Keys, Store};
-use crate::http::message::{HttpReply, Instant, MessageHead, Now, Rng};
+use crate::http::message::{HttpReply, MessageHead};
 use crate::oauth::discovery::EndpointClusters;
 use crate::oauth::token_response;
 use crate::policy::Issuer;
+use crate::rng::Rng;
 use crate::store::lease::{Backoff, Lease};
 use crate::store::shared_record::{FetchLock, MAX_HEADER_BYTES, Record};
+use crate::time::{Instant, Now};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};

@@ -3,7 +3,7 @@
 //! In: what both clocks read. Out: [`Now`], whose instant is ahead of the monotonic clock by as long as the machine has slept, so
 //! that whatever is kept for a time ends by whichever clock ends it first. It reads no clock itself.
 
-use crate::http::message::{Instant, Now};
+use crate::time::{Instant, Now};
 use std::time::Duration;
 
 /// How far the clocks may part before the machine counts as having slept, or its wall clock as set: a time server that steps a

@@ -12,10 +12,9 @@ mod crypto;
 mod hostcalls;
 mod shared_data;
 
-use crate::filter::header_edits::{AttachedToken, Edit, Edits};
+use crate::filter::header_edits::{AttachedToken, Edit, HeaderEdits};
 use crate::http::message::{
-    FilterState, HttpReply, LocalReply, MAX_REPLY_BYTES, MessageHead, Now, RequestAttributes, RequestId,
-    Route,
+    FilterState, HttpReply, LocalReply, MAX_REPLY_BYTES, MessageHead, RequestAttributes, RequestId, Route,
 };
 use crate::inbound::refusal::Refusal;
 use crate::oauth::client_assertion::Signer;
@@ -23,6 +22,7 @@ use crate::plugin::filter_state;
 use crate::plugin::{Effect, Plugin, RequestOutcome};
 use crate::policy::{Policy, SharingScope};
 use crate::store::FetchId;
+use crate::time::Now;
 use crate::time::clock::Clock;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
@@ -431,7 +431,7 @@ fn request_head(
         .with_client_certificate(certificate))
 }
 
-fn apply_edits(edits: &Edits) -> Result<(), hostcalls::HostError> {
+fn apply_edits(edits: &HeaderEdits) -> Result<(), hostcalls::HostError> {
     // What a later filter decides by must not be missing there, no more than a header.
     write_filter_state(&edits.filter_state)?;
     edits.headers.iter().try_for_each(|edit| match edit {

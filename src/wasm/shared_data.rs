@@ -1,7 +1,8 @@
 //! The boards of this host: for the workers of a process Envoy's shared data, else what lies within one VM.
 
 use super::hostcalls::{self, HostError};
-use crate::policy::{SharingKey, SharingScope};
+use crate::policy::SharingScope;
+use crate::secret::SharingKey;
 use crate::store::shared_record::SharedStore;
 use chacha20poly1305::aead::{Aead as _, AeadCore as _, KeyInit as _, OsRng, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};

@@ -11,11 +11,12 @@
 mod conditions;
 mod presets;
 
-use m2m_auth::http::message::{Instant, LocalReply, MessageHead, Now, RequestId};
+use m2m_auth::http::message::{LocalReply, MessageHead, RequestId};
 use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
+use m2m_auth::time::{Instant, Now};
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::Mint;
 use serde_json::{Value, json};

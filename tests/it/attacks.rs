@@ -20,11 +20,12 @@ mod requests;
 mod tokens;
 
 use crate::vectors::Host;
-use m2m_auth::http::message::{HttpCall, HttpReply, Instant, MessageHead, Now, RequestId};
+use m2m_auth::http::message::{HttpCall, HttpReply, MessageHead, RequestId};
 use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
+use m2m_auth::time::{Instant, Now};
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::Mint;
 use serde_json::{Value, json};

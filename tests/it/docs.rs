@@ -128,7 +128,7 @@ fn whoever_the_demos_plugin_holds_as_it_crashes_does_not_hang_for_minutes() {
 #[test]
 fn every_cause_of_a_failed_fetch_is_explained() {
     let operations = fs::read_to_string(root().join("docs/operations.md")).unwrap();
-    let source = fs::read_to_string(root().join("src/store/lease.rs")).unwrap();
+    let source = fs::read_to_string(root().join("src/oauth/fetch.rs")).unwrap();
     let labels = source.split_once("fn label").unwrap().1.split_once("\n    }").unwrap().0;
     let labels = between(labels, "=> \"", "\"");
     assert!(labels.len() > 7, "{labels:?}");

@@ -15,25 +15,29 @@ use m2m_auth::config::errors;
 use m2m_auth::config::{self, Config, Secrets};
 use m2m_auth::dpop::verify::DpopPolicy;
 use m2m_auth::dpop::{Nonce, NonceKey};
-use m2m_auth::filter::header_edits::Edits;
+use m2m_auth::filter::header_edits::HeaderEdits;
 use m2m_auth::filter::{DecisionRecord, Interrupt};
-use m2m_auth::http::message::{HttpCall, HttpReply, Instant, MessageHead, Now, RequestId, Rng, Service};
+use m2m_auth::http::message::{HttpCall, HttpReply, MessageHead, RequestId, Service};
 use m2m_auth::inbound::jwt::{self, Caller};
 use m2m_auth::inbound::refusal::Refusal;
 use m2m_auth::jose::private_key::PrivateKey;
 use m2m_auth::jose::signer::UniqueBytes;
 use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
-use m2m_auth::oauth::{AccessToken, AssertionGrant, ClientAuth, GrantType, Secret, TokenRequest};
+use m2m_auth::oauth::fetch::{FetchError, Fetched};
+use m2m_auth::oauth::{AssertionGrant, ClientAuth, GrantType, TokenRequest};
 use m2m_auth::plugin::{Effect, RequestOutcome};
-use m2m_auth::policy::{CredentialId, IssuerId, Policy, Sharing, SharingKey, SharingScope};
+use m2m_auth::policy::{CredentialId, IssuerId, Policy, Sharing, SharingScope};
+use m2m_auth::rng::Rng;
+use m2m_auth::secret::SharingKey;
+use m2m_auth::secret::{AccessToken, Secret};
 use m2m_auth::store::cache::{Cache, Capacity};
-use m2m_auth::store::lease::{FetchError, Fetched, Lease};
+use m2m_auth::store::lease::Lease;
 use m2m_auth::store::{IssuedToken, Store};
+use m2m_auth::time::{Instant, Now};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::path::Path;
 use std::rc::Rc;
 
 /// Whether a text holds the mark, a token, or either of them in a disguise that printing could put it in.
@@ -127,8 +131,8 @@ fn received() -> Fetched<AccessToken> {
     policy().credentials[0].grant.read(&reply(&answer()), None, &mut Rng::new(1)).unwrap()
 }
 
-fn edits() -> Edits {
-    let mut edits = Edits::default();
+fn edits() -> HeaderEdits {
+    let mut edits = HeaderEdits::default();
     edits.set(&Rc::from("authorization"), format!("Bearer {MARK}").into_bytes());
     edits
 }
@@ -208,7 +212,7 @@ fn printed() -> Vec<(&'static str, String)> {
         ("HttpCall", both(&call())),
         ("HttpReply", both(&reply(&answer()))),
         ("MessageHead", both(&head())),
-        ("Edits", both(&edits())),
+        ("HeaderEdits", both(&edits())),
         ("Edit", both(&edits().headers)),
         ("RequestOutcome", both(&RequestOutcome::Forward(edits()))),
         ("Effect", both(&settled)),
@@ -254,6 +258,8 @@ const HARMLESS: &str = "
     RequestId RequestMatcher RequestOutcome Require Requirement Resource ResourceMetadata RetryPolicy Rng Route Schemes Service
     SignatureAlgorithm SoftwareCrypto Source StringOrList SubjectToken Tally Template TemplateSegment TokenBinding TokenError TokenLocation
     TokenSource TokenTypes Transform Unavailable UnknownCredential Url HttpReply Introspection Answers TokenPlace Bound Names Span Texts Waiting
+    ClaimCondition Scalar Operand Setting InspectedAttributes Ambiguity PathReading PathReadings Unreadable ClaimTest RequestAttribute
+    RuleRequirements AuthenticationRequirement IssuerName AcceptedTypes Confirmation ReplayCacheFull ReplayKey Interrupt
 ";
 
 #[test]
@@ -282,14 +288,13 @@ fn every_type_that_can_be_printed_is_known_to_be_silent_or_harmless() {
     let silent: BTreeSet<&str> = printed().into_iter().map(|(name, _)| name).collect();
     let harmless: BTreeSet<&str> = HARMLESS.split_whitespace().collect();
     let mut unknown = Vec::new();
-    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap() {
-        let path = entry.unwrap().path();
-        let Ok(source) = std::fs::read_to_string(&path) else {
-            continue;
-        };
+    let files = crate::tree::files(&crate::tree::root().join("src"));
+    assert!(files.len() > 100, "where is the source?");
+    for path in files {
+        let source = std::fs::read_to_string(&path).unwrap();
         for name in printable(&source) {
             if !silent.contains(name.as_str()) && !harmless.contains(name.as_str()) {
-                unknown.push(format!("{name} of {}", path.file_name().unwrap().display()));
+                unknown.push(format!("{name} of {}", path.display()));
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::document::{self, PluginConfig};
 use crate::offline::{FETCHED, OfflineWorker};
 use crate::{CommandError, CommandOutput, Format, environment, read};
 use m2m_auth::decision_trace::DecisionStep;
-use m2m_auth::filter::header_edits::{Edit, Edits};
+use m2m_auth::filter::header_edits::{Edit, HeaderEdits};
 use m2m_auth::http::message::{LocalReply, MessageHead, Route};
 use m2m_auth::plugin;
 use m2m_auth::policy::Policy;
@@ -293,7 +293,7 @@ fn body(response: &LocalReply) -> Value {
 }
 
 /// Headers that are set, or taken away where there is no value. What may be a token is not shown.
-fn changes(edits: &Edits) -> Vec<(String, Option<String>)> {
+fn changes(edits: &HeaderEdits) -> Vec<(String, Option<String>)> {
     let shown = |value: &[u8]| {
         let text = String::from_utf8_lossy(value);
         let words = text.split(' ').map(|word| match word {

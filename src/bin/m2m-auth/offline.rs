@@ -3,7 +3,7 @@
 use aws_lc_rs::signature as lc;
 use m2m_auth::decision_trace;
 use m2m_auth::dpop;
-use m2m_auth::http::message::{HttpReply, Instant, MessageHead, Now, RequestId};
+use m2m_auth::http::message::{HttpReply, MessageHead, RequestId};
 use m2m_auth::jose::jwk::{Algorithm, Jwk, der};
 use m2m_auth::jose::private_key::PrivateKey;
 use m2m_auth::jose::signer::Sign;
@@ -12,6 +12,7 @@ use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::{CredentialId, IssuerId, Policy};
 use m2m_auth::store::FetchKey;
+use m2m_auth::time::{Instant, Now};
 use serde_json::{Value, json};
 use std::rc::Rc;
 use std::time::Duration;

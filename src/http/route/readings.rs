@@ -2,9 +2,10 @@
 //!
 //! In: a request, and what a set of rules looks at. What no rule looks at has one reading, whatever it is.
 
-use super::path::{MAX_READINGS, PathReading, PathReadings, Unreadable};
-use super::{Case, MatchResult, RequestMatcher, Target, host};
+use super::{Case, MatchResult, RequestMatcher, Target};
 use crate::decision_trace;
+use crate::http::host;
+use crate::http::path::{MAX_READINGS, PathReading, PathReadings, Unreadable};
 use std::borrow::Cow;
 
 /// The most methods that one request may have: no client that means well sends two.

@@ -5,7 +5,8 @@ use crate::config::path_deserializer::Path;
 use crate::config::{self, AuthMethod, GrantType};
 use crate::jose::jwk::Algorithm;
 use crate::jose::private_key::PrivateKey;
-use crate::oauth::{ClientAuth, Secret};
+use crate::oauth::ClientAuth;
+use crate::secret::Secret;
 
 impl Compiler<'_> {
     /// The client's ways to authenticate, in the order in which they are tried.

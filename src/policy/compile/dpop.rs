@@ -3,8 +3,8 @@
 use super::Compiler;
 use crate::config;
 use crate::config::path_deserializer::Path;
-use crate::dpop;
-use crate::oauth::discovery::Url;
+use crate::http::url;
+use crate::http::url::Url;
 use crate::policy::DpopTarget;
 use std::rc::Rc;
 
@@ -52,5 +52,5 @@ impl Compiler<'_> {
 #[inline(never)]
 pub(super) fn origin_of(text: &str) -> Option<String> {
     let url = Url::parse(text).filter(|url| url.path == "/")?;
-    dpop::origin(url.scheme.as_bytes(), url.authority.as_bytes())
+    url::origin(url.scheme.as_bytes(), url.authority.as_bytes())
 }

@@ -6,10 +6,11 @@ use crate::config;
 use crate::config::AuthMethod;
 use crate::config::path_deserializer::Path;
 use crate::http::message::Endpoint;
+use crate::http::url::Url;
 use crate::inbound::jwt::{AcceptedTypes, IssuerName, IssuerProfile};
 use crate::jose::jwk::{self, Algorithm};
 use crate::jose::jws::media_type;
-use crate::oauth::discovery::{Discovery, EndpointClusters, MtlsEndpoints, Url};
+use crate::oauth::discovery::{Discovery, EndpointClusters, MtlsEndpoints};
 use crate::policy::{DEFAULT_REFRESH, Issuer};
 use std::time::Duration;
 

@@ -5,10 +5,10 @@ use super::{Compiler, IssuerUses};
 use crate::config::path_deserializer::Path;
 use crate::config::{self, Config};
 use crate::dpop::verify;
-use crate::http::route;
+use crate::http::path;
+use crate::http::url::Url;
 use crate::inbound::refusal::RefusalFormat;
 use crate::inbound::resource_metadata::{Resource, WELL_KNOWN};
-use crate::oauth::discovery::Url;
 use serde_json::{Map, Value, json};
 
 impl Compiler<'_> {
@@ -48,7 +48,7 @@ impl Compiler<'_> {
         let identifier = metadata.resource.as_deref().unwrap_or_default();
         // RFC 9728 section 1.2; a query could not be distinguished from that of the request for the document.
         let url = Url::parse(identifier).filter(|url| url.scheme == "https" && !url.path.contains('?'));
-        let normal = |url: &Url| matches!(route::normal(url.path.as_bytes()), Ok(normal) if *normal == *url.path.as_bytes());
+        let normal = |url: &Url| matches!(path::normal(url.path.as_bytes()), Ok(normal) if *normal == *url.path.as_bytes());
         let url = url.filter(normal);
         if url.is_none() {
             let fault = format!(

@@ -3,9 +3,9 @@
 use super::Compiler;
 use crate::config;
 use crate::config::path_deserializer::Path;
-use crate::http::route::{
-    self, HeaderMatch, HostMatch, PathMatch, PathReadings, RequestMatcher, Template, TemplateSegment,
-};
+use crate::http::path;
+use crate::http::path::PathReadings;
+use crate::http::route::{HeaderMatch, HostMatch, PathMatch, RequestMatcher, Template, TemplateSegment};
 use crate::inbound::token_location::is_tchar;
 use std::rc::Rc;
 
@@ -93,7 +93,7 @@ impl Compiler<'_> {
     /// A path of a rule must be in normal form itself, or it would never match. The slash at its end is left out.
     #[inline(never)]
     fn path(&mut self, path: &Path, text: &str) -> Option<Vec<u8>> {
-        match route::normal(text.as_bytes()) {
+        match path::normal(text.as_bytes()) {
             Ok(normal) if *normal == *text.as_bytes() => {
                 if PathReadings::of(text.as_bytes()).is_ok_and(|readings| readings.count() > 1) {
                     let fault = format!("{text:?}, expected a path that all servers read alike");
@@ -107,7 +107,7 @@ impl Compiler<'_> {
                     &format!("{text:?}, expected its normal form {:?}", String::from_utf8_lossy(&normal)),
                 );
             }
-            Err(route::AmbiguousPath) => self
+            Err(path::AmbiguousPath) => self
                 .error(path, &format!("{text:?}, expected a path that starts with / and needs no encoding")),
         }
         None

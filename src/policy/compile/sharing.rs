@@ -4,7 +4,8 @@ use super::Compiler;
 use crate::config::errors::ConfigError;
 use crate::config::path_deserializer::Path;
 use crate::config::{self, Config};
-use crate::policy::{Policy, Sharing, SharingKey, SharingScope};
+use crate::policy::{Policy, Sharing, SharingScope};
+use crate::secret::SharingKey;
 
 /// 256 bits in hexadecimal are 64 characters, in base64 44; 32 of either are at least 128 bits.
 pub(super) const MIN_SECRET: usize = 32;

@@ -2,11 +2,12 @@
 
 use super::findings::{found, outbound};
 use super::{Folder, run};
-use m2m_auth::http::message::{Instant, Now, RequestId};
+use m2m_auth::http::message::RequestId;
 use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
+use m2m_auth::time::{Instant, Now};
 use serde_json::{Value, json};
 use std::time::Duration;
 

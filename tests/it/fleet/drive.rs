@@ -1,11 +1,12 @@
 //! Many workers, one provider, one queue of what happens next: nobody is asked before something is due for him.
 
 use crate::sim::provider::{Answer, Endpoint, MARK, Mode, Provider};
-use m2m_auth::http::message::{HttpReply, Instant, MessageHead, Now, RequestId};
+use m2m_auth::http::message::{HttpReply, MessageHead, RequestId};
 use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
 use m2m_auth::store::FetchId;
+use m2m_auth::time::{Instant, Now};
 use serde_json::{Value, json};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

@@ -2,10 +2,11 @@
 
 use crate::sim::world::signer;
 use m2m_auth::filter::header_edits::Edit;
-use m2m_auth::http::message::{HttpCall, HttpReply, Instant, MessageHead, Now, RequestId};
+use m2m_auth::http::message::{HttpCall, HttpReply, MessageHead, RequestId};
 use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
+use m2m_auth::time::{Instant, Now};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::Duration;

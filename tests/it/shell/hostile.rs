@@ -147,7 +147,7 @@ fn a_header_map_that_lies_about_its_lengths_is_refused() {
 fn no_garbage_for_a_header_map_gets_a_request_through() {
     let vm = guarded();
     let whole = pairs::write(&with_header("authorization", "Bearer x.y.z"));
-    let mut dice = m2m_auth::http::message::Rng::new(20_260_727);
+    let mut dice = m2m_auth::rng::Rng::new(20_260_727);
     for _ in 0..5000 {
         let mut bytes = whole.clone();
         for _ in 0..=dice.next_u64() % 8 {

@@ -2,11 +2,12 @@
 
 use crate::sim::workers::Shared;
 use crate::sim::world::signer;
-use m2m_auth::http::message::{HttpReply, Instant, MessageHead, Now, RequestId};
+use m2m_auth::http::message::{HttpReply, MessageHead, RequestId};
 use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
 use m2m_auth::store::shared_record::SharedStore;
+use m2m_auth::time::{Instant, Now};
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::{Mint, dpop_proof};
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use crate::sim::provider::{Key, Mode, made_up};
 use crate::sim::world::{World, both, get, items, millis, pay, secs, without_discovery};
-use m2m_auth::http::message::Rng;
+use m2m_auth::rng::Rng;
 use serde_json::{Value, json};
 use std::time::Duration;
 

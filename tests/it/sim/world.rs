@@ -12,14 +12,15 @@
 
 use crate::sim::provider::{Answer, ISSUER, Key, MARK, Provider};
 use m2m_auth::dpop;
-use m2m_auth::filter::header_edits::{AttachedToken, Edit, Edits};
-use m2m_auth::http::message::{HttpReply, LocalReply, MessageHead, Now, RequestId, Route};
+use m2m_auth::filter::header_edits::{AttachedToken, Edit, HeaderEdits};
+use m2m_auth::http::message::{HttpReply, LocalReply, MessageHead, RequestId, Route};
 use m2m_auth::jose::jwk::Algorithm;
 use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
 use m2m_auth::store::{FetchId, FetchKey};
+use m2m_auth::time::Now;
 use m2m_auth::time::clock::Clock;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -47,7 +48,7 @@ const LOST_MARGIN: Duration = Duration::from_secs(1);
 pub(crate) enum Outcome {
     Waiting,
     Gone,
-    Forwarded { after: Duration, edits: Edits },
+    Forwarded { after: Duration, edits: HeaderEdits },
     Answered { after: Duration, response: LocalReply },
 }
 
@@ -103,7 +104,7 @@ impl Outcome {
         self.header("retry-after").map(|text| text.parse().unwrap())
     }
 
-    pub(crate) fn edits(&self) -> &Edits {
+    pub(crate) fn edits(&self) -> &HeaderEdits {
         match self {
             Self::Forwarded { edits, .. } => edits,
             other => panic!("not forwarded: {other:?}"),
@@ -683,7 +684,7 @@ impl World {
         }
     }
 
-    fn judge_edits(&self, edits: &Edits) {
+    fn judge_edits(&self, edits: &HeaderEdits) {
         let mut attached = 0;
         for edit in &edits.headers {
             let Edit::Set(name, value) = edit else { continue };

@@ -3,7 +3,7 @@
 use super::Way;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use m2m_auth::http::message::{HttpReply, Instant, LocalReply, MessageHead, Now, RequestId};
+use m2m_auth::http::message::{HttpReply, LocalReply, MessageHead, RequestId};
 use m2m_auth::inbound::jwt::{
     self, AudienceRequirement, Caller, IssuerProfile, RuleRequirements, TokenError,
 };
@@ -12,6 +12,7 @@ use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
+use m2m_auth::time::{Instant, Now};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
