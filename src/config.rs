@@ -14,7 +14,7 @@ pub mod path_deserializer;
 mod setting;
 mod values;
 
-pub use choices::{Algorithm, Preset};
+pub use choices::{SignatureAlgorithm, Preset};
 pub use claim::{ClaimCondition, Operand, Scalar};
 pub use setting::Setting;
 
@@ -35,7 +35,7 @@ pub struct Config {
     /// Which tokens are attached to requests. Absent: none.
     pub outbound: Option<Outbound>,
     /// The most that waiting may take.
-    pub waiting: Waiting,
+    pub pending_requests: PendingRequests,
     /// Whether the workers of an Envoy process share key sets and tokens, so that one of them fetches for all: `on`, `off` or
     /// `sealed`. Default: `on` where the plugin's `vm_config` has a `vm_id`, else `off`. The `vm_id` is all that keeps plugins
     /// apart there: with the empty one (which Istio gives every plugin) any other plugin of the proxy could read the tokens
@@ -43,7 +43,7 @@ pub struct Config {
     pub sharing: Option<Sharing>,
     /// The key for `sharing: sealed`, at least 32 characters, the same for every plugin that shares, e.g. from
     /// `openssl rand -base64 32`.
-    pub sealing_key: Option<Secret>,
+    pub sharing_key: Option<SecretSource>,
 }
 
 /// Whether the workers of a process share what they fetch.
@@ -67,7 +67,7 @@ pub struct Issuer {
     /// goes by several names (`[https://new.example.com, https://old.example.com]`): a token may have any of them, and
     /// discovery starts at the first. Where each tenant has a name of its own, a template:
     /// `https://login.microsoftonline.com/{tenantid}/v2.0`, with `tenants`.
-    pub issuer: Texts,
+    pub issuer: StringOrList,
     /// The tenants whose tokens are accepted, for a template in `issuer`: what stands there in `iss`, and what `tid` must be
     /// beside it. Never all of them: a provider of many tenants signs for strangers too. Discovery starts at the first.
     pub tenants: Vec<String>,
@@ -105,10 +105,10 @@ pub struct Issuer {
     /// PS256, PS384, PS512, ES256, ES384, ES512, `EdDSA`). `none` and `HS*` cannot be allowed. A key without `alg` verifies PS* only
     /// if PS* is named here: by default it verifies RS*. PS* and `EdDSA` are verified in the module, 100 signatures a second
     /// and worker.
-    pub algorithms: Vec<Algorithm>,
+    pub algorithms: Vec<SignatureAlgorithm>,
     /// Tolerance for `exp`, `nbf` and `iat`. Default `60s`: clocks of one fleet differ by less, and RFC 7519 asks for
     /// "no more than a few minutes". `0s` means none.
-    pub clock_skew: Option<Span>,
+    pub clock_skew: Option<DurationValue>,
     /// What the header's `typ` may be: media types, with or without `application/`, in any case, and `absent` for none.
     /// Default `[absent, JWT, at+jwt]`: Okta and Cognito send none, Keycloak and Entra `JWT`.
     pub token_types: Option<Vec<String>>,
@@ -118,24 +118,24 @@ pub struct Issuer {
     pub rfc9068: bool,
     /// The longest that a token may be good for, from `iat` to `exp`. Default: any time; the provider decides. With it, a
     /// token without `iat` is refused.
-    pub max_lifetime: Option<Span>,
+    pub max_lifetime: Option<DurationValue>,
     /// How long a fetched key set is used before it is renewed in the background, and so how long a withdrawn key may still be
     /// believed; a key that is not in the set is looked for at once. Default: the `max-age` of the provider's `Cache-Control`,
     /// but at least `1m` and at most `10m`; `5m` where it says none, or `no-cache` as Keycloak does. What is written here counts
     /// whatever the provider says.
-    pub refresh: Option<Span>,
+    pub jwks_refresh_interval: Option<DurationValue>,
     /// How long keys stay in use while the provider cannot be reached. Default `24h`: an outage of the provider must
     /// not become one of every service.
-    pub max_stale: Option<Span>,
+    pub jwks_max_stale: Option<DurationValue>,
     /// How long one request to the provider may take. Default `5s`. The first one after the provider could not be reached may
     /// take `60s`, as all proxies ask then, and an answer that is given up is work for nothing.
-    pub timeout: Option<Span>,
+    pub timeout: Option<DurationValue>,
     /// The longest pause between two attempts at a provider that fails, or that does not accept the client. Default: after signs
     /// of overload (time-outs, 5xx, 429) nine sixteenths of the time after which a token or a key set is renewed when all is
     /// well, and `160s` at most, so that even a large fleet asks a provider that struggles less than three times as often as
     /// usual; while it cannot be reached, `20s`; while requests need a token for a client that is not accepted, `30s`. A
     /// shorter one that is pushed shortens a running pause. `Retry-After` goes before it.
-    pub max_backoff: Option<Span>,
+    pub max_backoff: Option<DurationValue>,
 }
 
 /// The client that asks an issuer about tokens (RFC 7662), and how often. For Keycloak: a confidential client that is in the
@@ -149,11 +149,11 @@ pub struct Introspection {
     /// `client_id`, as for a credential. Not needed with `auth_method: none`.
     pub client_id: Option<Setting>,
     /// Its secret, or a list of secrets, as for a credential.
-    pub client_secret: Option<Secrets>,
+    pub client_secret: Option<SecretSources>,
     /// How the client authenticates, as for a credential. Default `client_secret_basic`.
     pub auth_method: AuthMethod,
     /// The key of `private_key_jwt`, as for a credential.
-    pub private_key: Option<Secret>,
+    pub private_key: Option<SecretSource>,
     /// The name of that key, as for a credential.
     pub kid: Option<String>,
     /// What that key signs with, as for a credential.
@@ -163,10 +163,10 @@ pub struct Introspection {
     /// How long an active token is taken to be active, though never beyond its `exp`: the longest that a revoked one is still
     /// let in. Default `30s`: short enough to matter, and a caller that calls once a second costs its provider one request
     /// in 24. Between `1s` and `5m`.
-    pub cache: Option<Span>,
+    pub cache: Option<DurationValue>,
     /// How long a token that is not active is not asked about again. Default `10s`: inactive tokens do not come back to life,
     /// but replicas of a provider may learn of a new token late. Between `1s` and `5m`.
-    pub negative_cache: Option<Span>,
+    pub negative_cache: Option<DurationValue>,
     /// About how many unknown tokens one worker asks a second, so that a flood of made-up ones cannot become the
     /// provider's. Default 100. Beyond it requests wait for their turn, at most three seconds' worth of them, and the
     /// others are answered with 503 (`too_many_waiting`). Tokens that were found active are asked about ahead of them.
@@ -194,14 +194,14 @@ pub struct Inbound {
     pub realm: Option<String>,
     /// The form of a refusal's body. `json` (the default): `{"error": "Missing token", "reason": "no_token", "message": "…"}`.
     /// `problem`: `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, and `reason`.
-    pub answers: Answers,
+    pub error_format: ErrorFormat,
     /// Protected resource metadata: which authorization servers issue tokens for this service (RFC 9728). With it the filter answers
     /// `GET /.well-known/oauth-protected-resource` itself, without a token, and every challenge names that place. Default:
     /// nothing; which issuers are trusted is nobody's business unless the operator says so.
     pub resource_metadata: Option<ResourceMetadata>,
     /// Where requests carry their token. Default `[{ header: authorization, scheme: Bearer }]`, as RFC 6750 section 2.1 has it.
     /// A request with more than one credential in these places is refused (section 2 there).
-    pub tokens: Option<Vec<TokenPlace>>,
+    pub token_locations: Option<Vec<TokenLocation>>,
     /// How proofs of possession are judged, for rules with `bound: dpop`.
     pub dpop: Option<Dpop>,
     /// The rules; the first that matches decides. A request that matches none is refused.
@@ -223,7 +223,7 @@ pub struct Inbound {
 #[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub enum Answers {
+pub enum ErrorFormat {
     /// Our own words.
     #[default]
     Json,
@@ -262,12 +262,12 @@ pub struct Dpop {
     pub origins: Vec<String>,
     /// How far from now a proof's `iat` may lie, either way. Default `60s`: clocks of one fleet differ by less. Between `1s`
     /// and `5m`. Used proofs are remembered that long.
-    pub window: Option<Span>,
+    pub window: Option<DurationValue>,
     /// With it, proofs must have a nonce of this service (RFC 9449 section 9), which comes with a 401 `use_dpop_nonce`, is valid for 5
     /// minutes, and takes the place of `window`: so nobody can make proofs ahead, and callers' clocks do not count. A key of at
     /// least 32 characters, the same for every proxy of the service, as a caller's next request may come to another one.
     /// Default: no nonces.
-    pub nonce_key: Option<Secret>,
+    pub nonce_key: Option<SecretSource>,
 }
 
 /// Requests, and what they need.
@@ -286,7 +286,7 @@ pub struct InboundRule {
     /// `true`: everybody may, without a token.
     pub allow: bool,
     /// Where these requests carry their token, instead of where `inbound.tokens` says.
-    pub tokens: Option<Vec<TokenPlace>>,
+    pub token_locations: Option<Vec<TokenLocation>>,
     /// Claims to hand to the service: header name to claim path (`sub`, `realm_access.roles`; a list where names hold
     /// dots). A client's own copies of these headers are removed from every request, whatever rule it matches, also those that
     /// differ in `_` for `-`, which many servers take for the same. A claim that no header can hold (control characters,
@@ -328,7 +328,7 @@ pub enum Mode {
 #[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
-pub struct TokenPlace {
+pub struct TokenLocation {
     /// A header, such as `authorization` or `x-api-token`.
     pub header: Option<String>,
     /// The scheme before the token, in any case, with a blank behind it. Default `Bearer` for `authorization`, else none.
@@ -404,7 +404,7 @@ pub struct Require {
     /// Whether tokens must be bound to a key of the caller's, so that a stolen token alone is of no use: `dpop`, to one that each
     /// request proves anew (RFC 9449), or `mtls`, to the certificate of the caller's connection (RFC 8705 section 3). An object says
     /// more, see `TokenBinding`. Default: tokens that are bound are refused, as nobody looks at the key.
-    pub bound: Option<Bound>,
+    pub token_binding: Option<TokenBinding>,
     /// Which tokens the issuer is asked about (RFC 7662): `opaque`, those that are no JWT, or `always`, so that a revoked JWT
     /// stops within `introspection.cache`, for one request to the issuer per token and worker in that time. Default `opaque`
     /// where the issuer has `introspection`.
@@ -418,16 +418,16 @@ pub struct Require {
     pub clients: Option<Vec<String>>,
     /// The longest time since the caller authenticated (`auth_time`, RFC 9470 section 4), or since the token was issued (`iat`)
     /// where it does not say, as the tokens of services do not. Default: none. `clock_skew` is not added.
-    pub max_age: Option<Span>,
+    pub max_age: Option<DurationValue>,
     /// How the caller may have authenticated: `acr` must be one of these (RFC 9470 section 4), the best first. Default: anyhow. Who is
     /// refused for this or `max_age` gets both in the challenge, `acr_values="gold silver", max_age="300"`.
     pub acr_values: Option<Vec<String>>,
     /// Roles that belong to no client: Keycloak's realm roles (`realm_access.roles`), and what the issuer's `preset` says.
-    pub realm_roles: Option<Names>,
+    pub roles: Option<NameConditions>,
     /// Keycloak's client roles (`resource_access.<client>.roles`), by client.
-    pub client_roles: Entries<Names>,
+    pub client_roles: Entries<NameConditions>,
     /// Scopes (`scope` or `scp`).
-    pub scopes: Option<Names>,
+    pub scopes: Option<NameConditions>,
     /// Conditions on other claims, `[{ claim: tenant, equals: { header: x-tenant } }]`. All must hold.
     pub claims: Option<Vec<ClaimCondition>>,
     /// At least one of these must hold, `[{ realm_roles: [admin] }, { scopes: [orders:read] }]`, beside all that stands here.
@@ -442,11 +442,11 @@ pub struct Require {
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Conditions {
     /// Roles that belong to no client.
-    pub realm_roles: Option<Names>,
+    pub roles: Option<NameConditions>,
     /// Keycloak's client roles, by client.
-    pub client_roles: Entries<Names>,
+    pub client_roles: Entries<NameConditions>,
     /// Scopes.
-    pub scopes: Option<Names>,
+    pub scopes: Option<NameConditions>,
     /// Conditions on other claims.
     pub claims: Option<Vec<ClaimCondition>>,
     /// At least one of these must hold.
@@ -468,7 +468,7 @@ pub struct Audiences {
 /// token must be bound to one, and each key that it is bound to must be shown.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in what operators write")]
-pub struct Bound {
+pub struct TokenBinding {
     /// `true`: `cnf.jkt` of the token is the thumbprint of the key that has signed the request's `DPoP` header, and the token comes as
     /// `Authorization: DPoP …`. See `inbound.dpop`.
     pub dpop: bool,
@@ -486,7 +486,7 @@ pub struct Bound {
 
 /// Names of roles or scopes: a list means all of them.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct NameConditions {
     /// Every one of these.
     pub all_of: Option<Vec<String>>,
     /// At least one of these.
@@ -559,14 +559,14 @@ pub struct Credential {
     /// Its secret: `{ env: ORDER_SERVICE_SECRET }`. Or a list, `[{ env: NEW }, { env: OLD }]`, so that a secret can be
     /// rotated without a gap: where the provider does not take one of them, the next is tried at once, each once before
     /// the usual pause, and the one that worked is tried first from then on.
-    pub client_secret: Option<Secrets>,
+    pub client_secret: Option<SecretSources>,
     /// How the client authenticates (RFC 6749 section 2.3, `OpenID` Connect Core section 9). Default
     /// `client_secret_basic`, which every provider must support.
     pub auth_method: AuthMethod,
     /// The key of `private_key_jwt`, and of `jwt_bearer`, `{ env: ORDER_SERVICE_KEY }`: RSA of at least 2048 bits, P-256 or Ed25519,
     /// unencrypted, as PEM (PKCS#8, or OpenSSL's older forms; lines may end in a written `\n`) or as a private JWK (RFC
     /// 7517).
-    pub private_key: Option<Secret>,
+    pub private_key: Option<SecretSource>,
     /// The name of that key in the assertion's header, where the provider knows several of this client. Default: the
     /// JWK's own `kid`, else none.
     pub kid: Option<String>,
@@ -581,7 +581,7 @@ pub struct Credential {
     pub scopes: Vec<String>,
     /// `audience` (Auth0 and others). For `token_exchange` it may be a list (RFC 8693 section 2.1); for Keycloak it holds client
     /// ids, and narrows what `scopes` and roles bring, never adds to it.
-    pub audience: Texts,
+    pub audience: StringOrList,
     /// `resource` (RFC 8707).
     pub resource: Vec<String>,
     /// Further parameters of the token request. `grant_type` and the others that have a member here are refused.
@@ -598,7 +598,7 @@ pub struct Credential {
     /// beside `dpop`, where it must be `DPoP`.
     pub token_types: Option<Vec<String>>,
     /// How long a token is taken to live when the provider does not say. Default `5m`.
-    pub default_lifetime: Option<Span>,
+    pub default_lifetime: Option<DurationValue>,
 }
 
 /// What entitles a client to a token.
@@ -627,11 +627,11 @@ pub enum SubjectToken {
 
 /// A span of time: `500ms`, `60s`, `5m`, `24h`, or a number of seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span(pub Duration);
+pub struct DurationValue(pub Duration);
 
 /// A text, or a list of texts.
 #[derive(Clone, Debug, Default)]
-pub struct Texts(pub Vec<String>);
+pub struct StringOrList(pub Vec<String>);
 
 /// How a client authenticates at the token endpoint.
 #[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
@@ -653,7 +653,7 @@ pub enum AuthMethod {
     TlsClientAuth,
     /// The cluster adds the proof: Envoy's own `credential_injector` as its HTTP filter, with an `Authorization` of SDS. No
     /// `client_id` is sent: `Authorization: Basic` holds it already, and some providers (Okta) refuse to get it twice.
-    None,
+    External,
 }
 
 /// What assertions can be signed with, and what not.
@@ -670,16 +670,16 @@ pub enum AssertionAlgorithm {
 
 /// One secret, or several of which any may be the right one.
 #[derive(Clone, Debug)]
-pub enum Secrets {
+pub enum SecretSources {
     /// The only one.
-    One(Secret),
+    One(SecretSource),
     /// In the order in which they are tried.
-    AnyOf(Vec<Secret>),
+    AnyOf(Vec<SecretSource>),
 }
 
 /// Where a secret comes from.
 #[derive(Clone)]
-pub enum Secret {
+pub enum SecretSource {
     /// An environment variable of Envoy, passed on by `environment_variables.host_env_keys` (Istio: `valueFrom: HOST`).
     Env(String),
     /// The secret itself, visible in Envoy's `/config_dump`: for demos.
@@ -755,13 +755,13 @@ pub enum Unavailable {
 #[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
-pub struct Waiting {
+pub struct PendingRequests {
     /// How long a request waits for keys or a token. Default `5s`: below the usual timeouts of callers.
-    pub timeout: Option<Span>,
+    pub timeout: Option<DurationValue>,
     /// How many requests of one worker wait for one thing. Default 1000; each holds its headers and its stream. Of those that wait
     /// for a key which the issuer's key set does not hold, at most 64, with at most a quarter of `max_bytes`: such a token may be
     /// made up.
-    pub requests: Option<usize>,
+    pub max: Option<usize>,
     /// How many bytes the requests of one worker take up that wait and whose callers are not verified yet: their headers, and their
     /// `content-length`, at most 1 MiB, as Envoy reads no more of a body by default. A body whose length is not declared counts as
     /// 1 MiB, a request without a body as its headers. Bodies take three quarters of it at most, so that requests without one
@@ -792,7 +792,7 @@ impl<T> Entries<T> {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Env(name) => write!(f, "env {name}"),

@@ -27,8 +27,8 @@ pub enum Metric {
     ClaimsDropped,
     /// An audit line was left out, as there were too many.
     AuditSuppressed,
-    /// A bound was reached that refuses nobody: something was dropped, cut, or made to wait. The detail says which, and
-    /// `docs/operations.md` what that means. Bounds that refuse a request or a fetch appear as its reason or outcome.
+    /// A limit was reached that refuses nobody: something was dropped, cut, or made to wait. The detail says which, and
+    /// `docs/operations.md` what that means. Limits that refuse a request or a fetch appear as its reason or outcome.
     LimitReached,
 }
 
@@ -54,8 +54,10 @@ impl Tally {
 pub struct Counter {
     /// What is counted.
     pub event: Metric,
-    /// For which rule, issuer or credential; empty where there is none.
-    pub subject: String,
+    /// The kind of thing that is fetched; empty where nothing is.
+    pub kind: &'static str,
+    /// The name of the rule, issuer or credential; empty where there is none.
+    pub name: String,
     /// How it ended; empty where there is nothing to report.
     pub detail: &'static str,
 }
@@ -63,27 +65,41 @@ pub struct Counter {
 impl fmt::Display for Counter {
     /// Envoy's spelling, dots between the parts: `m2m_auth_inbound.rule.items.decision.allowed`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, subject, detail) = match self.event {
+        let (metric, name, detail) = match self.event {
             Metric::Inbound => ("inbound", "rule", "decision"),
             Metric::Permissive => ("permissive", "rule", "decision"),
             Metric::DryRun => ("dry_run", "rule", "decision"),
             Metric::Outbound => ("outbound", "rule", "decision"),
-            Metric::Fetch => ("fetch", "of", "outcome"),
-            Metric::TokenCache => ("verified", "", "lookup"),
-            Metric::UpstreamRejected => ("refused_upstream", "of", ""),
-            Metric::Pending => ("held", "for", ""),
-            Metric::ClaimsDropped => ("left_out", "rule", ""),
+            Metric::Fetch => ("fetch", "name", "outcome"),
+            Metric::TokenCache => ("token_cache", "", "lookup"),
+            Metric::UpstreamRejected => ("upstream_rejected", "credential", ""),
+            Metric::Pending => ("pending", "name", ""),
+            Metric::ClaimsDropped => ("claims_dropped", "rule", ""),
             Metric::AuditSuppressed => ("audit_suppressed", "", ""),
-            Metric::LimitReached => ("limit", "of", "reached"),
+            Metric::LimitReached => ("limit_reached", "name", "limit"),
         };
-        write!(f, "m2m_auth_{name}")?;
-        if !self.subject.is_empty() {
-            write!(f, ".{subject}.{}", plain(&self.subject))?;
-        }
-        if !self.detail.is_empty() {
-            write!(f, ".{detail}.{}", self.detail)?;
+        write!(f, "m2m_auth_{metric}")?;
+        for (label, value) in [("kind", self.kind), (name, &plain(&self.name)), (detail, self.detail)] {
+            if !value.is_empty() {
+                write!(f, ".{label}.{value}")?;
+            }
         }
         Ok(())
+    }
+}
+
+/// What a counter is about: the values of its labels but the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subject<'a> {
+    /// See [`Counter::kind`].
+    pub kind: &'static str,
+    /// See [`Counter::name`].
+    pub name: &'a str,
+}
+
+impl<'a> From<&'a str> for Subject<'a> {
+    fn from(name: &'a str) -> Self {
+        Self { kind: "", name }
     }
 }
 
@@ -95,18 +111,18 @@ pub struct Metrics {
 
 impl Metrics {
     /// Counts one.
-    pub fn count(&mut self, event: Metric, subject: &str, detail: &'static str) {
-        self.add(event, subject, detail, 1);
+    pub fn count<'a>(&mut self, event: Metric, subject: impl Into<Subject<'a>>, detail: &'static str) {
+        self.add(event, subject.into(), detail, 1);
     }
 
     /// Counts several.
-    pub fn add(&mut self, event: Metric, subject: &str, detail: &'static str, count: u64) {
+    pub fn add(&mut self, event: Metric, Subject { kind, name }: Subject<'_>, detail: &'static str, count: u64) {
         let same = |counter: &Counter| {
-            counter.event == event && counter.detail == detail && counter.subject == subject
+            counter.event == event && counter.detail == detail && counter.kind == kind && counter.name == name
         };
         match self.sums.iter_mut().find(|(counter, _)| same(counter)) {
             Some((_, sum)) => *sum = sum.saturating_add(count),
-            None => self.sums.push((Counter { event, subject: subject.to_owned(), detail }, count)),
+            None => self.sums.push((Counter { event, kind, name: name.to_owned(), detail }, count)),
         }
     }
 
@@ -137,7 +153,7 @@ mod tests {
         stats.report(|number, counter, sum| told.push((number, counter.to_string(), sum)));
         let expected = [
             (0, "m2m_auth_inbound.rule.items_v2.decision.allowed", 2),
-            (1, "m2m_auth_verified.lookup.hit", 1),
+            (1, "m2m_auth_token_cache.lookup.hit", 1),
         ];
         assert_eq!(told, expected.map(|(number, name, sum)| (number, name.to_owned(), sum)));
         stats.report(|_, _, _| panic!("reported twice"));

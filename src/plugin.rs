@@ -133,7 +133,7 @@ impl Plugin {
             drained: false,
         };
         self.hold(None, waiter, &seen, now).unwrap_or_else(|| {
-            self.metrics.count(Metric::Pending, &self.store.describe(want), "");
+            self.metrics.count(Metric::Pending, self.store.subject(want), "");
             RequestOutcome::Wait
         })
     }
@@ -167,9 +167,8 @@ impl Plugin {
         }
         for (want, news) in self.store.poll(now, &mut self.rng) {
             if let Some(news) = news {
-                let what = self.store.describe(want);
-                self.metrics.count(Metric::Fetch, &what, "shared");
-                let line = format!("{what}: {news}, fetched by another worker");
+                self.metrics.count(Metric::Fetch, self.store.subject(want), "shared");
+                let line = format!("{}: {news}, fetched by another worker", self.store.describe(want));
                 self.effects.push_back(Effect::Log(log::Level::Info, line));
             }
             self.queue.release(want);
@@ -249,14 +248,14 @@ impl Plugin {
     /// What has been counted.
     pub fn metrics(&mut self) -> &mut Metrics {
         let Self { store, metrics: stats, audit, suppressed_audit: spared, .. } = self;
-        let mut told = |whose: &str, which, count| {
+        let mut add = |name: &str, limit, count| {
             if count > 0 {
-                stats.add(Metric::LimitReached, whose, which, count);
+                stats.add(Metric::LimitReached, name.into(), limit, count);
             }
         };
-        store.limit_metrics(&mut told);
+        store.limit_metrics(&mut add);
         for audit in [audit, spared] {
-            told("", "audit_text", audit.truncated.take());
+            add("", "audit_text", audit.truncated.take());
         }
         stats
     }
@@ -382,12 +381,13 @@ impl Plugin {
         seen: &DecisionRecord,
         now: Now,
     ) -> RequestOutcome {
-        let (whose, which) = match full {
-            QueueFull::Requests => (self.store.describe(waiter.waiting_for), "waiting_requests"),
-            QueueFull::UnknownKeys => (self.store.describe(waiter.waiting_for), "waiting_unknown_keys"),
-            QueueFull::Bytes => (String::new(), "waiting_bytes"),
+        let fetch = self.store.subject(waiter.waiting_for);
+        let (subject, limit) = match full {
+            QueueFull::Requests => (fetch, "pending_requests"),
+            QueueFull::UnknownKeys => (fetch, "pending_unknown_keys"),
+            QueueFull::Bytes => ("".into(), "pending_bytes"),
         };
-        self.metrics.count(Metric::LimitReached, &whose, which);
+        self.metrics.count(Metric::LimitReached, subject, limit);
         self.refuse(&Refusal::TooManyPending, seen, &waiter.head, now)
     }
 

@@ -30,6 +30,7 @@ mod worker_sharing;
 
 use crate::http::message::{HttpCall, HttpReply};
 use crate::inbound::jwt::Caller;
+use crate::metrics::Subject;
 use crate::jose::jwk::KeySet;
 use crate::jose::verification_budget::Budget;
 use crate::metrics::Tally;
@@ -361,18 +362,22 @@ impl Store {
         self.fetch_keys().filter_map(next).chain(holds).min()
     }
 
-    /// A name for logs: the kind of fetch, and its issuer or credential.
-    pub fn describe(&self, want: FetchKey) -> String {
+    /// What a fetch is counted as: its kind, and its issuer or credential.
+    pub fn subject(&self, key: FetchKey) -> Subject<'_> {
         let issuer = |id: IssuerId| self.policy.issuers.get(id.0).map_or("?", |issuer| issuer.name.as_str());
-        match want {
-            FetchKey::Metadata(id) => format!("metadata of issuer {}", issuer(id)),
-            FetchKey::Keys(id) => format!("keys of issuer {}", issuer(id)),
-            FetchKey::Token(id) => format!("token of credential {}", self.credential_name(id)),
-            FetchKey::Exchanged(id, _) => {
-                format!("exchanged token of credential {}", self.credential_name(id))
-            }
-            FetchKey::Introspection(id, _) => format!("introspection by issuer {}", issuer(id)),
+        match key {
+            FetchKey::Metadata(id) => Subject { kind: "metadata", name: issuer(id) },
+            FetchKey::Keys(id) => Subject { kind: "jwks", name: issuer(id) },
+            FetchKey::Token(id) => Subject { kind: "token", name: self.credential_name(id) },
+            FetchKey::Exchanged(id, _) => Subject { kind: "exchanged_token", name: self.credential_name(id) },
+            FetchKey::Introspection(id, _) => Subject { kind: "introspection", name: issuer(id) },
         }
+    }
+
+    /// The same for logs: `jwks of keycloak`.
+    pub fn describe(&self, key: FetchKey) -> String {
+        let Subject { kind, name } = self.subject(key);
+        format!("{kind} of {name}")
     }
 
     /// A credential's name in the configuration.

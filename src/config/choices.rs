@@ -22,7 +22,7 @@ pub enum Preset {
 #[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[expect(missing_docs, reason = "the names are the documentation")]
-pub enum Algorithm {
+pub enum SignatureAlgorithm {
     RS256,
     RS384,
     RS512,

@@ -1,8 +1,8 @@
 //! The JSON Schema of the values that `read.rs` reads by hand; that of all others is derived. For the desk tool only.
 
 use super::{
-    Audiences, Bound, ClaimPath, Entries, HeaderValue, Names, Operand, Scalar, Secret, Secrets, Setting,
-    Sharing, Span, SubjectToken, Texts,
+    Audiences, TokenBinding, ClaimPath, Entries, HeaderValue, NameConditions, Operand, Scalar, SecretSource, SecretSources, Setting,
+    Sharing, DurationValue, SubjectToken, StringOrList,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -25,13 +25,13 @@ macro_rules! written {
 }
 
 written! {
-    Span: "A span of time: `500ms`, `60s`, `5m`, `24h`, or a number of seconds; a year at most.", {
+    DurationValue: "A span of time: `500ms`, `60s`, `5m`, `24h`, or a number of seconds; a year at most.", {
         "anyOf": [
             { "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$" },
             { "type": "number", "minimum": 0, "maximum": 31_622_400 },
         ],
     };
-    Names: "Names of roles or scopes: a list means all of them; an object says which are needed (`all_of`), of which one is \
+    NameConditions: "Names of roles or scopes: a list means all of them; an object says which are needed (`all_of`), of which one is \
             enough (`any_of`), and which must not be there (`none_of`). `glob: true`: a `*` in them stands for any text.", {
         "anyOf": [
             { "type": "array", "items": { "type": "string" } },
@@ -60,7 +60,7 @@ written! {
             },
         ],
     };
-    Bound: "To which keys tokens must be bound: `dpop`, `mtls`, or an object. `dpop: true`: to the key that signs the request's `DPoP` \
+    TokenBinding: "To which keys tokens must be bound: `dpop`, `mtls`, or an object. `dpop: true`: to the key that signs the request's `DPoP` \
             header. `mtls: true`: to the certificate of the connection. `danger_xfcc: true`: to that which the last element of \
             `x-forwarded-client-cert` names, which everybody who can send that header can choose. `optional: true`: tokens that \
             are not bound are taken too. Of several, a token must be bound to one, and each key that it is bound to must be \
@@ -110,7 +110,7 @@ written! {
             },
         ],
     };
-    Texts: "A text, or a list of texts.", {
+    StringOrList: "A text, or a list of texts.", {
         "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
     };
     ClaimPath: "The way to a claim: dotted (`realm_access.roles`), or a list of names where names hold dots.", {
@@ -151,7 +151,7 @@ written! {
             },
         ],
     };
-    Secret: "Where a secret comes from: `{ env: NAME }`, an environment variable of Envoy that `host_env_keys` passes on \
+    SecretSource: "Where a secret comes from: `{ env: NAME }`, an environment variable of Envoy that `host_env_keys` passes on \
              (Istio: `valueFrom: HOST`), or `{ inline: … }`, which anybody can see in Envoy's `/config_dump`: for demos.", {
         "type": "object",
         "properties": {
@@ -184,13 +184,13 @@ impl JsonSchema for FreeForm {
     }
 }
 
-impl JsonSchema for Secrets {
+impl JsonSchema for SecretSources {
     fn schema_name() -> Cow<'static, str> {
         "Secrets".into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let secret = generator.subschema_for::<Secret>();
+        let secret = generator.subschema_for::<SecretSource>();
         json_schema!({
             "description": "One secret, or a list of which any may be the right one, in the order in which they are tried.",
             "anyOf": [secret, { "type": "array", "items": secret }],

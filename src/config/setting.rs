@@ -10,7 +10,7 @@ use serde_json::Value;
 #[derive(Clone, Debug)]
 pub enum Setting {
     /// The text.
-    Text(String),
+    Literal(String),
     /// An environment variable of Envoy, passed on as those of secrets are.
     Env(String),
 }
@@ -25,7 +25,7 @@ impl<'de> Deserialize<'de> for Setting {
             is_variable(name).then(|| Self::Env(name.to_owned()))
         };
         match Value::deserialize(deserializer)? {
-            Value::String(text) => Ok(Self::Text(text)),
+            Value::String(text) => Ok(Self::Literal(text)),
             Value::Object(members) => named(&members).ok_or_else(|| de::Error::custom(EXPECTED)),
             Value::Null => Err(de::Error::invalid_type(de::Unexpected::Unit, &NAMED)),
             _ => Err(de::Error::custom(EXPECTED)),

@@ -3,8 +3,8 @@
 //! The messages say what was expected; of a secret they never quote what stands there.
 
 use super::{
-    Audiences, Bound, ClaimPath, Entries, HeaderValue, Names, Secret, Secrets, Sharing, Span, SubjectToken,
-    Texts,
+    Audiences, TokenBinding, ClaimPath, Entries, HeaderValue, NameConditions, SecretSource, SecretSources, Sharing, DurationValue, SubjectToken,
+    StringOrList,
 };
 use crate::config::path_deserializer::{EMPTY_OBJECT, MAY_BE_EMPTY};
 use serde::Deserialize;
@@ -84,12 +84,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for DurationValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct DurationVisitor;
 
         impl Visitor<'_> for DurationVisitor {
-            type Value = Span;
+            type Value = DurationValue;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(
@@ -97,20 +97,20 @@ impl<'de> Deserialize<'de> for Span {
                 )
             }
 
-            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Span, E> {
+            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<DurationValue, E> {
                 Self::bounded(Duration::from_secs(seconds))
                     .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(seconds), &self))
             }
 
             // A `Struct` in Envoy's YAML holds every number as a double.
-            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Span, E> {
+            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<DurationValue, E> {
                 Duration::try_from_secs_f64(seconds)
                     .ok()
                     .and_then(Self::bounded)
                     .ok_or_else(|| E::invalid_value(de::Unexpected::Float(seconds), &self))
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<DurationValue, E> {
                 let digits =
                     text.len().saturating_sub(text.trim_start_matches(|c: char| c.is_ascii_digit()).len());
                 let (number, unit) = text.split_at(digits);
@@ -127,8 +127,8 @@ impl<'de> Deserialize<'de> for Span {
         }
 
         impl DurationVisitor {
-            fn bounded(span: Duration) -> Option<Span> {
-                (span <= LONGEST_SPAN).then_some(Span(span))
+            fn bounded(span: Duration) -> Option<DurationValue> {
+                (span <= LONGEST_SPAN).then_some(DurationValue(span))
             }
         }
 
@@ -136,7 +136,7 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-impl<'de> Deserialize<'de> for Names {
+impl<'de> Deserialize<'de> for NameConditions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Default, Deserialize)]
         #[serde(default, deny_unknown_fields, expecting = "an object")]
@@ -149,21 +149,21 @@ impl<'de> Deserialize<'de> for Names {
         struct NamesVisitor;
 
         impl<'de> Visitor<'de> for NamesVisitor {
-            type Value = Names;
+            type Value = NameConditions;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list of names (all are needed), or an object with all_of, any_of, none_of")
             }
 
-            fn visit_seq<A: de::SeqAccess<'de>>(self, elements: A) -> Result<Names, A::Error> {
+            fn visit_seq<A: de::SeqAccess<'de>>(self, elements: A) -> Result<NameConditions, A::Error> {
                 let all = Vec::deserialize(de::value::SeqAccessDeserializer::new(elements))?;
-                Ok(Names { all_of: Some(all), ..Names::default() })
+                Ok(NameConditions { all_of: Some(all), ..NameConditions::default() })
             }
 
-            fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<Names, A::Error> {
+            fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<NameConditions, A::Error> {
                 let NamesObject { all_of, any_of, none_of, glob } =
                     NamesObject::deserialize(de::value::MapAccessDeserializer::new(members))?;
-                Ok(Names { all_of, any_of, none_of, glob })
+                Ok(NameConditions { all_of, any_of, none_of, glob })
             }
         }
 
@@ -204,7 +204,7 @@ impl<'de> Deserialize<'de> for Audiences {
     }
 }
 
-impl<'de> Deserialize<'de> for Bound {
+impl<'de> Deserialize<'de> for TokenBinding {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Default, Deserialize)]
         #[serde(default, deny_unknown_fields, expecting = "an object")]
@@ -221,24 +221,24 @@ impl<'de> Deserialize<'de> for Bound {
         struct TokenBindingVisitor;
 
         impl<'de> Visitor<'de> for TokenBindingVisitor {
-            type Value = Bound;
+            type Value = TokenBinding;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("\"dpop\", \"mtls\", or an object with dpop, mtls, danger_xfcc, optional")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Bound, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<TokenBinding, E> {
                 match text {
-                    "dpop" => Ok(Bound { dpop: true, ..Bound::default() }),
-                    "mtls" => Ok(Bound { mtls: true, ..Bound::default() }),
+                    "dpop" => Ok(TokenBinding { dpop: true, ..TokenBinding::default() }),
+                    "mtls" => Ok(TokenBinding { mtls: true, ..TokenBinding::default() }),
                     _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
                 }
             }
 
-            fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<Bound, A::Error> {
+            fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<TokenBinding, A::Error> {
                 let TokenBindingObject { dpop, mtls, danger_xfcc, optional } =
                     TokenBindingObject::deserialize(de::value::MapAccessDeserializer::new(members))?;
-                Ok(Bound { dpop, mtls, danger_xfcc, optional })
+                Ok(TokenBinding { dpop, mtls, danger_xfcc, optional })
             }
         }
 
@@ -341,23 +341,23 @@ impl<'de> Deserialize<'de> for SubjectToken {
     }
 }
 
-impl<'de> Deserialize<'de> for Texts {
+impl<'de> Deserialize<'de> for StringOrList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct StringOrListVisitor;
 
         impl<'de> Visitor<'de> for StringOrListVisitor {
-            type Value = Texts;
+            type Value = StringOrList;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text, or a list of texts")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Texts, E> {
-                Ok(Texts(vec![text.to_owned()]))
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<StringOrList, E> {
+                Ok(StringOrList(vec![text.to_owned()]))
             }
 
-            fn visit_seq<A: de::SeqAccess<'de>>(self, elements: A) -> Result<Texts, A::Error> {
-                Vec::deserialize(de::value::SeqAccessDeserializer::new(elements)).map(Texts)
+            fn visit_seq<A: de::SeqAccess<'de>>(self, elements: A) -> Result<StringOrList, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(elements)).map(StringOrList)
             }
         }
 
@@ -389,13 +389,13 @@ impl<'de> Deserialize<'de> for ClaimPath {
     }
 }
 
-impl<'de> Deserialize<'de> for Secret {
+impl<'de> Deserialize<'de> for SecretSource {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::read(&Value::deserialize(deserializer)?)
     }
 }
 
-impl Secret {
+impl SecretSource {
     /// Written by hand, since serde's own messages quote what stands there.
     fn read<E: de::Error>(value: &Value) -> Result<Self, E> {
         const EXPECTED: &str = "expected {\"env\": \"NAME\"} or {\"inline\": \"…\"}, a variable's name or a text that is not empty";
@@ -412,11 +412,11 @@ impl Secret {
     }
 }
 
-impl<'de> Deserialize<'de> for Secrets {
+impl<'de> Deserialize<'de> for SecretSources {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
-            Value::Array(list) => list.iter().map(Secret::read).collect::<Result<_, _>>().map(Self::AnyOf),
-            value => Secret::read(&value).map(Self::One),
+            Value::Array(list) => list.iter().map(SecretSource::read).collect::<Result<_, _>>().map(Self::AnyOf),
+            value => SecretSource::read(&value).map(Self::One),
         }
     }
 }

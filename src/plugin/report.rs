@@ -113,7 +113,7 @@ impl Plugin {
                 (level, failure.kind.label(), format!("{what}: {failure}"))
             }
         };
-        self.metrics.count(Metric::Fetch, &what, detail);
+        self.metrics.count(Metric::Fetch, self.store.subject(outcome.key), detail);
         if let Some(id) = outcome.key.credential() {
             let line = self.tokens.token_line(self.store.credential_name(id), detail, text, now);
             self.log_audit(level, line);

@@ -16,16 +16,16 @@ struct LimitNames {
 
 const EXCHANGED: LimitNames = LimitNames {
     dropped: "exchanged_tokens",
-    queued: "exchanges_at_once",
+    queued: "concurrent_exchanges",
     paced: "exchange_rate",
-    no_room: "exchanges_in_line",
+    no_room: "queued_exchanges",
 };
 
 const INTROSPECTED: LimitNames = LimitNames {
     dropped: "introspections",
-    queued: "introspections_at_once",
+    queued: "concurrent_introspections",
     paced: "introspection_rate",
-    no_room: "introspections_in_line",
+    no_room: "queued_introspections",
 };
 
 impl Store {

@@ -12,7 +12,7 @@ use crate::sim::world::{World, both, get, inbound, items, pay, secs, without_dis
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use m2m_auth::config::errors;
-use m2m_auth::config::{self, Config, Secrets};
+use m2m_auth::config::{self, Config, SecretSources};
 use m2m_auth::dpop::verify::DpopPolicy;
 use m2m_auth::dpop::{Nonce, NonceKey};
 use m2m_auth::filter::header_edits::HeaderEdits;
@@ -183,7 +183,7 @@ fn printed() -> Vec<(&'static str, String)> {
     vec![
         ("Secret", both(&written.client_secret)),
         ("Secret", both(&Secret::new(MARK.to_owned()))),
-        ("Secrets", both(&Secrets::AnyOf(vec![config::Secret::Inline(MARK.to_owned())]))),
+        ("Secrets", both(&SecretSources::AnyOf(vec![config::SecretSource::Inline(MARK.to_owned())]))),
         ("Config", both(&read.value)),
         ("ReadConfig", both(&read)),
         ("Outbound", both(outbound)),
@@ -237,7 +237,7 @@ fn printed() -> Vec<(&'static str, String)> {
         (
             "Dpop",
             both(&config::Dpop {
-                nonce_key: Some(config::Secret::Inline(MARK.to_owned())),
+                nonce_key: Some(config::SecretSource::Inline(MARK.to_owned())),
                 ..config::Dpop::default()
             }),
         ),

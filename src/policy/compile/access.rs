@@ -15,9 +15,9 @@ const MAX_NESTING: usize = 4;
 
 /// The same members of a rule's `require`, and of the objects in `any` and `all`.
 pub(super) struct ConditionFields<'a> {
-    realm_roles: Option<&'a config::Names>,
-    client_roles: &'a config::Entries<config::Names>,
-    scopes: Option<&'a config::Names>,
+    roles: Option<&'a config::NameConditions>,
+    client_roles: &'a config::Entries<config::NameConditions>,
+    scopes: Option<&'a config::NameConditions>,
     claims: Option<&'a [config::ClaimCondition]>,
     any: Option<&'a [config::Conditions]>,
     all: Option<&'a [config::Conditions]>,
@@ -25,19 +25,19 @@ pub(super) struct ConditionFields<'a> {
 
 impl<'a> From<&'a config::Require> for ConditionFields<'a> {
     fn from(require: &'a config::Require) -> Self {
-        let config::Require { realm_roles, client_roles, scopes, claims, any, all, .. } = require;
+        let config::Require { roles: realm_roles, client_roles, scopes, claims, any, all, .. } = require;
         let (realm_roles, scopes) = (realm_roles.as_ref(), scopes.as_ref());
         let (claims, any, all) = (claims.as_deref(), any.as_deref(), all.as_deref());
-        Self { realm_roles, client_roles, scopes, claims, any, all }
+        Self { roles: realm_roles, client_roles, scopes, claims, any, all }
     }
 }
 
 impl<'a> From<&'a config::Conditions> for ConditionFields<'a> {
     fn from(conditions: &'a config::Conditions) -> Self {
-        let config::Conditions { realm_roles, client_roles, scopes, claims, any, all } = conditions;
+        let config::Conditions { roles: realm_roles, client_roles, scopes, claims, any, all } = conditions;
         let (realm_roles, scopes) = (realm_roles.as_ref(), scopes.as_ref());
         let (claims, any, all) = (claims.as_deref(), any.as_deref(), all.as_deref());
-        Self { realm_roles, client_roles, scopes, claims, any, all }
+        Self { roles: realm_roles, client_roles, scopes, claims, any, all }
     }
 }
 
@@ -71,7 +71,7 @@ impl Compiler<'_> {
         depth: usize,
     ) -> Requirement {
         let mut access = Requirement::default();
-        if let Some(names) = asked.realm_roles {
+        if let Some(names) = asked.roles {
             let path = path.name("realm_roles");
             self.check_layouts(&path, "realm roles", layouts, |layout| !layout.roles.is_empty());
             self.names(&path, &Source::Roles, names, &mut access);
@@ -147,7 +147,7 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn names(&mut self, path: &Path, source: &Source, names: &config::Names, access: &mut Requirement) {
+    fn names(&mut self, path: &Path, source: &Source, names: &config::NameConditions, access: &mut Requirement) {
         let lists = [
             (Quantifier::All, &names.all_of),
             (Quantifier::Any, &names.any_of),

@@ -30,7 +30,7 @@ impl Compiler<'_> {
                 return Some(vec![ClientAuth::PrivateKey(key, audience.to_owned())]);
             }
             AuthMethod::TlsClientAuth => return Some(vec![ClientAuth::Tls]),
-            AuthMethod::None => return Some(vec![ClientAuth::Cluster]),
+            AuthMethod::External => return Some(vec![ClientAuth::Cluster]),
         };
         let secrets = self.secrets(path, written.client_secret.as_ref())?;
         Some(secrets.into_iter().map(|secret| by(Secret::new(secret), audience)).collect())
@@ -44,7 +44,7 @@ impl Compiler<'_> {
                 (true, false)
             }
             AuthMethod::PrivateKeyJwt => (false, true),
-            AuthMethod::TlsClientAuth | AuthMethod::None => (false, false),
+            AuthMethod::TlsClientAuth | AuthMethod::External => (false, false),
         };
         let (exchanges, bears) =
             (written.grant_type == GrantType::TokenExchange, written.grant_type == GrantType::JwtBearer);
@@ -89,7 +89,7 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn secrets(&mut self, path: &Path, written: Option<&config::Secrets>) -> Option<Vec<String>> {
+    fn secrets(&mut self, path: &Path, written: Option<&config::SecretSources>) -> Option<Vec<String>> {
         let place = path.name("client_secret");
         match written {
             None => {
@@ -97,10 +97,10 @@ impl Compiler<'_> {
                 self.error_unless(vec![path.name("auth_method")], &place, fault);
                 None
             }
-            Some(config::Secrets::One(secret)) => {
+            Some(config::SecretSources::One(secret)) => {
                 self.secret_value(&place, secret).map(|secret| vec![secret])
             }
-            Some(config::Secrets::AnyOf(list)) => {
+            Some(config::SecretSources::AnyOf(list)) => {
                 if list.len() > MAX_SECRETS {
                     let fault = format!("{} secrets, expected at most {MAX_SECRETS}", list.len());
                     self.error(&place, &fault);
@@ -145,10 +145,10 @@ impl Compiler<'_> {
 
     /// What a secret stands for.
     #[inline(never)]
-    pub(super) fn secret_value(&mut self, path: &Path, written: &config::Secret) -> Option<String> {
+    pub(super) fn secret_value(&mut self, path: &Path, written: &config::SecretSource) -> Option<String> {
         match written {
-            config::Secret::Inline(secret) => Some(secret.clone()),
-            config::Secret::Env(name) => self.variable(path, name),
+            config::SecretSource::Inline(secret) => Some(secret.clone()),
+            config::SecretSource::Env(name) => self.variable(path, name),
         }
     }
 
@@ -156,7 +156,7 @@ impl Compiler<'_> {
     #[inline(never)]
     pub(super) fn setting_value(&mut self, path: &Path, written: Option<&config::Setting>) -> Option<String> {
         match written? {
-            config::Setting::Text(text) => Some(text.clone()),
+            config::Setting::Literal(text) => Some(text.clone()),
             config::Setting::Env(name) => self.variable(path, name),
         }
     }
@@ -183,7 +183,7 @@ impl Compiler<'_> {
         method: AuthMethod,
     ) -> Option<String> {
         let path = path.name("client_id");
-        let by_cluster = method == AuthMethod::None;
+        let by_cluster = method == AuthMethod::External;
         let id = self.setting_value(&path, written);
         if id.is_none() && !by_cluster && !matches!(written, Some(config::Setting::Env(_))) {
             self.error(&path, "missing, expected the client's id at the issuer");

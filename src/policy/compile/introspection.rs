@@ -51,10 +51,10 @@ impl Compiler<'_> {
             assertion_audience: written.assertion_audience.clone(),
             ..config::Credential::default()
         };
-        let by_cluster = written.auth_method == AuthMethod::None;
+        let by_cluster = written.auth_method == AuthMethod::External;
         let client_id = self.client_id(&path, written.client_id.as_ref(), written.auth_method);
         let auth = self.client(&path, &client, own);
-        let mut span = |member: &str, span: Option<config::Span>, default: Duration| {
+        let mut span = |member: &str, span: Option<config::DurationValue>, default: Duration| {
             let span = span.map_or(default, |span| span.0);
             if span < Duration::from_secs(1) || span > MAX_CACHE {
                 self.error(&path.name(member), "outside its bounds, expected between 1s and 5m");

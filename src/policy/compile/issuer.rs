@@ -143,8 +143,8 @@ impl Compiler<'_> {
                     .is_some_and(|own| own.auth_method == AuthMethod::TlsClientAuth),
             },
         });
-        let refresh = issuer.refresh.map_or(DEFAULT_REFRESH, |span| span.0);
-        let max_stale = issuer.max_stale.map_or(MAX_STALE.max(refresh), |span| span.0);
+        let refresh = issuer.jwks_refresh_interval.map_or(DEFAULT_REFRESH, |span| span.0);
+        let max_stale = issuer.jwks_max_stale.map_or(MAX_STALE.max(refresh), |span| span.0);
         if refresh < Duration::from_secs(5) {
             self.error(&path.name("refresh"), "below 5s, expected at least 5s");
         }
@@ -162,7 +162,7 @@ impl Compiler<'_> {
             introspection_endpoint,
             introspection,
             discovery,
-            jwks_refresh_interval: issuer.refresh.map(|span| span.0),
+            jwks_refresh_interval: issuer.jwks_refresh_interval.map(|span| span.0),
             jwks_max_stale: max_stale,
             timeout,
             max_backoff,
@@ -250,7 +250,7 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    pub(super) fn timeout(&mut self, path: &Path, span: Option<config::Span>) -> Duration {
+    pub(super) fn timeout(&mut self, path: &Path, span: Option<config::DurationValue>) -> Duration {
         let timeout = span.map_or(TIMEOUT, |span| span.0);
         // The host takes 0 for "never" and whole milliseconds only.
         if timeout < Duration::from_millis(1) || timeout > MAX_TIMEOUT {
@@ -281,7 +281,7 @@ impl Compiler<'_> {
 
     /// A span in the whole seconds in which tokens count.
     #[inline(never)]
-    pub(super) fn seconds(&mut self, path: &Path, span: Option<config::Span>) -> Option<u64> {
+    pub(super) fn seconds(&mut self, path: &Path, span: Option<config::DurationValue>) -> Option<u64> {
         let span = span?;
         if span.0 < Duration::from_secs(1) {
             self.error(path, "below 1s, expected at least 1s");
@@ -300,23 +300,23 @@ fn clusters(issuer: &config::Issuer) -> EndpointClusters {
     }
 }
 
-fn algorithms(written: &[config::Algorithm]) -> Vec<Algorithm> {
+fn algorithms(written: &[config::SignatureAlgorithm]) -> Vec<Algorithm> {
     if written.is_empty() {
         return Algorithm::ALL.to_vec();
     }
     written
         .iter()
         .map(|algorithm| match algorithm {
-            config::Algorithm::RS256 => Algorithm::Rs256,
-            config::Algorithm::RS384 => Algorithm::Rs384,
-            config::Algorithm::RS512 => Algorithm::Rs512,
-            config::Algorithm::PS256 => Algorithm::Ps256,
-            config::Algorithm::PS384 => Algorithm::Ps384,
-            config::Algorithm::PS512 => Algorithm::Ps512,
-            config::Algorithm::ES256 => Algorithm::Es256,
-            config::Algorithm::ES384 => Algorithm::Es384,
-            config::Algorithm::ES512 => Algorithm::Es512,
-            config::Algorithm::EdDSA => Algorithm::EdDsa,
+            config::SignatureAlgorithm::RS256 => Algorithm::Rs256,
+            config::SignatureAlgorithm::RS384 => Algorithm::Rs384,
+            config::SignatureAlgorithm::RS512 => Algorithm::Rs512,
+            config::SignatureAlgorithm::PS256 => Algorithm::Ps256,
+            config::SignatureAlgorithm::PS384 => Algorithm::Ps384,
+            config::SignatureAlgorithm::PS512 => Algorithm::Ps512,
+            config::SignatureAlgorithm::ES256 => Algorithm::Es256,
+            config::SignatureAlgorithm::ES384 => Algorithm::Es384,
+            config::SignatureAlgorithm::ES512 => Algorithm::Es512,
+            config::SignatureAlgorithm::EdDSA => Algorithm::EdDsa,
         })
         .collect()
 }

@@ -52,7 +52,7 @@ impl Compiler<'_> {
     #[inline(never)]
     fn credential(&mut self, path: &Path, name: &str, written: &config::Credential) -> Option<Credential> {
         let issuer = self.issuer_named(&path.name("issuer"), written.issuer.as_deref());
-        let by_cluster = written.auth_method == AuthMethod::None;
+        let by_cluster = written.auth_method == AuthMethod::External;
         let client_id = self.client_id(path, written.client_id.as_ref(), written.auth_method);
         let own_name =
             issuer.and_then(|id| self.issuer_names.get(id.0)?.first().map(|name| name.iss.clone()));

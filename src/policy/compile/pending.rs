@@ -21,11 +21,11 @@ const MAX_BYTES: usize = 1024 * 1024 * 1024;
 
 impl Compiler<'_> {
     #[inline(never)]
-    pub(super) fn pending_requests(&mut self, waiting: &config::Waiting) -> PendingRequests {
+    pub(super) fn pending_requests(&mut self, waiting: &config::PendingRequests) -> PendingRequests {
         let path = Path::default().name("waiting");
         let bounds = PendingRequests {
             timeout: waiting.timeout.map_or(DEFAULTS.timeout, |span| span.0),
-            max: waiting.requests.unwrap_or(DEFAULTS.max),
+            max: waiting.max.unwrap_or(DEFAULTS.max),
             max_bytes: waiting.max_bytes.unwrap_or(DEFAULTS.max_bytes),
         };
         if bounds.timeout > MAX_TIMEOUT {

@@ -27,7 +27,7 @@ impl Compiler<'_> {
                 "characters that a header cannot quote, expected printable ASCII without \" and \\",
             );
         }
-        let problem = inbound.answers == config::Answers::Problem;
+        let problem = inbound.error_format == config::ErrorFormat::Problem;
         let metadata = inbound.resource_metadata.as_ref();
         let bound = binding_metadata(inbound);
         let resource = metadata
@@ -93,7 +93,7 @@ impl Compiler<'_> {
 #[inline(never)]
 fn binding_metadata(inbound: &config::Inbound) -> Vec<(&'static str, Value)> {
     let requires = inbound.rules.iter().filter_map(|rule| rule.require.as_ref());
-    let bound: Vec<_> = requires.map(|require| require.bound.unwrap_or_default()).collect();
+    let bound: Vec<_> = requires.map(|require| require.token_binding.unwrap_or_default()).collect();
     let mut members = Vec::new();
     if bound.iter().any(|bound| bound.dpop) {
         let algorithms: Vec<&str> = verify::ALGORITHMS.split(' ').collect();

@@ -14,7 +14,7 @@ impl Compiler<'_> {
     #[inline(never)]
     pub(super) fn sharing(&mut self, config: &Config) -> Sharing {
         let path = Path::default().name("sealing_key");
-        match (config.sharing, &config.sealing_key) {
+        match (config.sharing, &config.sharing_key) {
             (Some(config::Sharing::Sealed), written) => {
                 if written.is_none() {
                     self.error(&path, "missing, expected {\"env\": \"NAME\"}");

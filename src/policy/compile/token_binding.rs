@@ -19,9 +19,9 @@ impl Compiler<'_> {
     pub(super) fn token_binding(
         &mut self,
         path: &Path,
-        written: Option<config::Bound>,
+        written: Option<config::TokenBinding>,
     ) -> Option<BindingRequirement> {
-        let config::Bound { dpop, mtls, danger_xfcc, optional } = written?;
+        let config::TokenBinding { dpop, mtls, danger_xfcc, optional } = written?;
         let certificate = match (mtls, danger_xfcc) {
             (true, false) => Some(CertificateSource::Connection),
             (false, true) => Some(CertificateSource::Forwarded),

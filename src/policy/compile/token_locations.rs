@@ -13,7 +13,7 @@ impl Compiler<'_> {
     pub(super) fn token_sources(
         &mut self,
         path: &Path,
-        written: Option<&[config::TokenPlace]>,
+        written: Option<&[config::TokenLocation]>,
     ) -> Vec<TokenSource> {
         let Some(written) = written else {
             return vec![TokenSource::Scheme("authorization".into(), "Bearer".to_owned())];
@@ -42,18 +42,18 @@ impl Compiler<'_> {
             let fault = "a rule with allow decides nothing, expected mode beside require only";
             self.error(&path.name("mode"), fault);
         }
-        if rule.allow && rule.tokens.is_some() {
+        if rule.allow && rule.token_locations.is_some() {
             let fault = "a rule with allow looks at no token, expected tokens beside require only";
             self.error(&path.name("tokens"), fault);
         }
-        let own = rule.tokens.as_deref().map(|own| self.token_sources(&path.name("tokens"), Some(own)));
+        let own = rule.token_locations.as_deref().map(|own| self.token_sources(&path.name("tokens"), Some(own)));
         let place = |at: TokenSource| {
             let usual = matches!(&at, TokenSource::Scheme(header, _) | TokenSource::Header(header, _) if **header == *"authorization");
             TokenLocation { source: at, forward: rule.forward_token.unwrap_or(usual) }
         };
         let mut places = own.unwrap_or_else(|| common.to_vec());
         // A token that is bound to a key has one place and one scheme (RFC 9449 section 7.1).
-        let bound = rule.require.as_ref().and_then(|require| require.bound);
+        let bound = rule.require.as_ref().and_then(|require| require.token_binding);
         let proven = TokenSource::Scheme("authorization".into(), SCHEME.to_owned());
         if bound.is_some_and(|bound| bound.dpop) && !places.contains(&proven) {
             places.push(proven);
@@ -62,7 +62,7 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn token_source(&mut self, path: &Path, written: &config::TokenPlace) -> Option<TokenSource> {
+    fn token_source(&mut self, path: &Path, written: &config::TokenLocation) -> Option<TokenSource> {
         let names = [&written.header, &written.cookie, &written.danger_query];
         if names.into_iter().flatten().count() != 1 {
             let fault = "none or several of header, cookie and danger_query, expected exactly one of them";
@@ -92,7 +92,7 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn header_source(&mut self, path: &Path, name: &str, written: &config::TokenPlace) -> TokenSource {
+    fn header_source(&mut self, path: &Path, name: &str, written: &config::TokenLocation) -> TokenSource {
         let header = self.header(&path.name("header"), name);
         if *header == *"cookie" {
             self.error(&path.name("header"), "\"cookie\", expected {\"cookie\": \"NAME\"}");

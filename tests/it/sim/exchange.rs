@@ -298,7 +298,7 @@ fn made_up_subjects_cost_the_provider_a_bounded_rate_and_known_ones_nothing() {
     assert!((1900..=2500).contains(&asked), "{asked}");
     assert_eq!(world.ask(&pay("new")).status(), 200, "it is over");
     let counters = world.counters();
-    assert!(counters["m2m_auth_limit.of.order.reached.exchanges_in_line"] > 5000, "{counters:?}");
+    assert!(counters["m2m_auth_limit.of.order.reached.queued_exchanges"] > 5000, "{counters:?}");
     assert!(counters["m2m_auth_limit.of.order.reached.exchange_rate"] > 1500, "{counters:?}");
 }
 

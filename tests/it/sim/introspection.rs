@@ -312,7 +312,7 @@ fn a_flood_of_made_up_tokens_costs_the_provider_a_bounded_rate_and_known_callers
     let new = world.opaque(&json!({}));
     assert_eq!(world.ask(&items(&new)).status(), 200, "it is over");
     let counters = world.counters();
-    let no_room = counters["m2m_auth_limit.of.idp.reached.introspections_in_line"];
+    let no_room = counters["m2m_auth_limit.of.idp.reached.queued_introspections"];
     assert!(no_room > 10_000, "{no_room}");
     assert!(counters["m2m_auth_limit.of.idp.reached.introspection_rate"] > 3000, "{counters:?}");
 }

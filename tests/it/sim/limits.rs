@@ -162,7 +162,7 @@ fn no_more_exchanges_run_at_a_time_than_may_and_the_others_wait_for_their_turn()
     }
     world.pass(secs(1));
     assert!(world.outcomes().all(|outcome| outcome.status() == 200));
-    assert_eq!(reached(&mut world, ".of.order.reached.exchanges_at_once"), 70);
+    assert_eq!(reached(&mut world, ".of.order.reached.concurrent_exchanges"), 70);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn when_every_place_is_being_fetched_one_more_is_told_to_come_back() {
     let over = send(&mut world);
     let over = world.outcome(over);
     assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_waiting"));
-    assert_eq!(reached(&mut world, ".of.order.reached.exchanges_in_line"), 1);
+    assert_eq!(reached(&mut world, ".of.order.reached.queued_exchanges"), 1);
     world.pass(secs(30));
     assert!(held.iter().all(|id| world.outcome(*id).status() == 200), "50 a second");
 }
