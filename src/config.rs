@@ -14,7 +14,7 @@ pub mod path_deserializer;
 mod setting;
 mod values;
 
-pub use choices::{SignatureAlgorithm, Preset};
+pub use choices::{Preset, SignatureAlgorithm};
 pub use claim::{ClaimCondition, Operand, Scalar};
 pub use setting::Setting;
 
@@ -34,7 +34,7 @@ pub struct Config {
     pub inbound: Option<Inbound>,
     /// Which tokens are attached to requests. Absent: none.
     pub outbound: Option<Outbound>,
-    /// The most that waiting may take.
+    /// Bounds on requests that wait for a key set or a token.
     pub pending_requests: PendingRequests,
     /// Whether the workers of an Envoy process share key sets and tokens, so that one of them fetches for all: `on`, `off` or
     /// `sealed`. Default: `on` where the plugin's `vm_config` has a `vm_id`, else `off`. The `vm_id` is all that keeps plugins
@@ -146,7 +146,7 @@ pub struct Issuer {
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 #[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 pub struct Introspection {
-    /// `client_id`, as for a credential. Not needed with `auth_method: none`.
+    /// `client_id`, as for a credential. Not needed with `auth_method: external`.
     pub client_id: Option<Setting>,
     /// Its secret, or a list of secrets, as for a credential.
     pub client_secret: Option<SecretSources>,
@@ -202,7 +202,7 @@ pub struct Inbound {
     /// Where requests carry their token. Default `[{ header: authorization, scheme: Bearer }]`, as RFC 6750 section 2.1 has it.
     /// A request with more than one credential in these places is refused (section 2 there).
     pub token_locations: Option<Vec<TokenLocation>>,
-    /// How proofs of possession are judged, for rules with `bound: dpop`.
+    /// How proofs of possession are judged, for rules with `token_binding: dpop`.
     pub dpop: Option<Dpop>,
     /// The rules; the first that matches decides. A request that matches none is refused.
     pub rules: Vec<InboundRule>,
@@ -285,7 +285,7 @@ pub struct InboundRule {
     pub require: Option<Require>,
     /// `true`: everybody may, without a token.
     pub allow: bool,
-    /// Where these requests carry their token, instead of where `inbound.tokens` says.
+    /// Where these requests carry their token, instead of where `inbound.token_locations` says.
     pub token_locations: Option<Vec<TokenLocation>>,
     /// Claims to hand to the service: header name to claim path (`sub`, `realm_access.roles`; a list where names hold
     /// dots). A client's own copies of these headers are removed from every request, whatever rule it matches, also those that
@@ -430,7 +430,7 @@ pub struct Require {
     pub scopes: Option<NameConditions>,
     /// Conditions on other claims, `[{ claim: tenant, equals: { header: x-tenant } }]`. All must hold.
     pub claims: Option<Vec<ClaimCondition>>,
-    /// At least one of these must hold, `[{ realm_roles: [admin] }, { scopes: [orders:read] }]`, beside all that stands here.
+    /// At least one of these must hold, `[{ roles: [admin] }, { scopes: [orders:read] }]`, beside all that stands here.
     pub any: Option<Vec<Conditions>>,
     /// All of these must hold: for two `any`, one in each.
     pub all: Option<Vec<Conditions>>,
@@ -554,7 +554,7 @@ pub struct Credential {
     #[serde(deserialize_with = "values::free_form")]
     #[cfg_attr(not(target_family = "wasm"), schemars(with = "json_schema::FreeForm"))]
     pub assertion_claims: Map<String, Value>,
-    /// `client_id`: a text, or `{ env: CLIENT_ID }`. Not needed with `auth_method: none`, where it is not sent.
+    /// `client_id`: a text, or `{ env: CLIENT_ID }`. Not needed with `auth_method: external`, where it is not sent.
     pub client_id: Option<Setting>,
     /// Its secret: `{ env: ORDER_SERVICE_SECRET }`. Or a list, `[{ env: NEW }, { env: OLD }]`, so that a secret can be
     /// rotated without a gap: where the provider does not take one of them, the next is tried at once, each once before
@@ -751,7 +751,7 @@ pub enum Unavailable {
     DangerPass,
 }
 
-/// The most that waiting may take.
+/// Bounds on requests that wait for a key set or a token.
 #[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]

@@ -116,7 +116,13 @@ impl Metrics {
     }
 
     /// Counts several.
-    pub fn add(&mut self, event: Metric, Subject { kind, name }: Subject<'_>, detail: &'static str, count: u64) {
+    pub fn add(
+        &mut self,
+        event: Metric,
+        Subject { kind, name }: Subject<'_>,
+        detail: &'static str,
+        count: u64,
+    ) {
         let same = |counter: &Counter| {
             counter.event == event && counter.detail == detail && counter.kind == kind && counter.name == name
         };

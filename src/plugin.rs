@@ -133,7 +133,7 @@ impl Plugin {
             drained: false,
         };
         self.hold(None, waiter, &seen, now).unwrap_or_else(|| {
-            self.metrics.count(Metric::Pending, self.store.subject(want), "");
+            self.metrics.count(Metric::Pending, self.store.metric_subject(want), "");
             RequestOutcome::Wait
         })
     }
@@ -167,7 +167,7 @@ impl Plugin {
         }
         for (want, news) in self.store.poll(now, &mut self.rng) {
             if let Some(news) = news {
-                self.metrics.count(Metric::Fetch, self.store.subject(want), "shared");
+                self.metrics.count(Metric::Fetch, self.store.metric_subject(want), "shared");
                 let line = format!("{}: {news}, fetched by another worker", self.store.describe(want));
                 self.effects.push_back(Effect::Log(log::Level::Info, line));
             }
@@ -381,7 +381,7 @@ impl Plugin {
         seen: &DecisionRecord,
         now: Now,
     ) -> RequestOutcome {
-        let fetch = self.store.subject(waiter.waiting_for);
+        let fetch = self.store.metric_subject(waiter.waiting_for);
         let (subject, limit) = match full {
             QueueFull::Requests => (fetch, "pending_requests"),
             QueueFull::UnknownKeys => (fetch, "pending_unknown_keys"),

@@ -30,9 +30,9 @@ mod worker_sharing;
 
 use crate::http::message::{HttpCall, HttpReply};
 use crate::inbound::jwt::Caller;
-use crate::metrics::Subject;
 use crate::jose::jwk::KeySet;
 use crate::jose::verification_budget::Budget;
+use crate::metrics::Subject;
 use crate::metrics::Tally;
 use crate::oauth::client_assertion::Signer;
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
@@ -363,7 +363,7 @@ impl Store {
     }
 
     /// What a fetch is counted as: its kind, and its issuer or credential.
-    pub fn subject(&self, key: FetchKey) -> Subject<'_> {
+    pub fn metric_subject(&self, key: FetchKey) -> Subject<'_> {
         let issuer = |id: IssuerId| self.policy.issuers.get(id.0).map_or("?", |issuer| issuer.name.as_str());
         match key {
             FetchKey::Metadata(id) => Subject { kind: "metadata", name: issuer(id) },
@@ -376,7 +376,7 @@ impl Store {
 
     /// The same for logs: `jwks of keycloak`.
     pub fn describe(&self, key: FetchKey) -> String {
-        let Subject { kind, name } = self.subject(key);
+        let Subject { kind, name } = self.metric_subject(key);
         format!("{kind} of {name}")
     }
 

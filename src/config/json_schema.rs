@@ -1,8 +1,8 @@
 //! The JSON Schema of the values that `read.rs` reads by hand; that of all others is derived. For the desk tool only.
 
 use super::{
-    Audiences, TokenBinding, ClaimPath, Entries, HeaderValue, NameConditions, Operand, Scalar, SecretSource, SecretSources, Setting,
-    Sharing, DurationValue, SubjectToken, StringOrList,
+    Audiences, ClaimPath, DurationValue, Entries, HeaderValue, NameConditions, Operand, Scalar, SecretSource,
+    SecretSources, Setting, Sharing, StringOrList, SubjectToken, TokenBinding,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -186,7 +186,7 @@ impl JsonSchema for FreeForm {
 
 impl JsonSchema for SecretSources {
     fn schema_name() -> Cow<'static, str> {
-        "Secrets".into()
+        "SecretSources".into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {

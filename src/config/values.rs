@@ -3,8 +3,8 @@
 //! The messages say what was expected; of a secret they never quote what stands there.
 
 use super::{
-    Audiences, TokenBinding, ClaimPath, Entries, HeaderValue, NameConditions, SecretSource, SecretSources, Sharing, DurationValue, SubjectToken,
-    StringOrList,
+    Audiences, ClaimPath, DurationValue, Entries, HeaderValue, NameConditions, SecretSource, SecretSources,
+    Sharing, StringOrList, SubjectToken, TokenBinding,
 };
 use crate::config::path_deserializer::{EMPTY_OBJECT, MAY_BE_EMPTY};
 use serde::Deserialize;
@@ -415,7 +415,9 @@ impl SecretSource {
 impl<'de> Deserialize<'de> for SecretSources {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
-            Value::Array(list) => list.iter().map(SecretSource::read).collect::<Result<_, _>>().map(Self::AnyOf),
+            Value::Array(list) => {
+                list.iter().map(SecretSource::read).collect::<Result<_, _>>().map(Self::AnyOf)
+            }
             value => SecretSource::read(&value).map(Self::One),
         }
     }

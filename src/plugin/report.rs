@@ -34,7 +34,7 @@ impl Plugin {
             };
             let decision =
                 seen.suppressed_refusal.as_ref().map(Refusal::reason).or(seen.unauthenticated_because);
-            self.metrics.count(event, rule, decision.unwrap_or("allowed"));
+            self.metrics.count(event, &**rule, decision.unwrap_or("allowed"));
             self.count_lookup(seen);
         }
         if let Some(refusal) = &seen.suppressed_refusal {
@@ -46,7 +46,7 @@ impl Plugin {
         }
         if let Some(rule) = &seen.outbound_rule {
             let detail = if edits.attached_token.is_some() { "attached" } else { "passed" };
-            self.metrics.count(Metric::Outbound, rule, detail);
+            self.metrics.count(Metric::Outbound, &**rule, detail);
         }
         RequestOutcome::Forward(edits)
     }
@@ -113,7 +113,7 @@ impl Plugin {
                 (level, failure.kind.label(), format!("{what}: {failure}"))
             }
         };
-        self.metrics.count(Metric::Fetch, self.store.subject(outcome.key), detail);
+        self.metrics.count(Metric::Fetch, self.store.metric_subject(outcome.key), detail);
         if let Some(id) = outcome.key.credential() {
             let line = self.tokens.token_line(self.store.credential_name(id), detail, text, now);
             self.log_audit(level, line);

@@ -168,13 +168,16 @@ impl Compiler<'_> {
             let fault = "missing, expected at least one rule (a request that matches none is refused)";
             self.error_unless(vec![path.name("rules")], &path.name("rules"), fault);
         }
-        let places = self.token_sources(&path.name("tokens"), inbound.token_locations.as_deref());
+        let places = self.token_sources(&path.name("token_locations"), inbound.token_locations.as_deref());
         let mut rules = Vec::new();
         for (index, rule) in inbound.rules.iter().enumerate() {
             rules.extend(self.rule(&path.name("rules").index(index), index, rule, &places));
         }
-        let proves =
-            inbound.rules.iter().filter_map(|rule| rule.require.as_ref()?.token_binding).any(|bound| bound.dpop);
+        let proves = inbound
+            .rules
+            .iter()
+            .filter_map(|rule| rule.require.as_ref()?.token_binding)
+            .any(|bound| bound.dpop);
         let terms = self.dpop_policy(&path.name("dpop"), inbound.dpop.as_ref(), proves);
         let own_headers = forwarded_claims::reserved_headers(&rules);
         let judged_headers = forwarded_claims::decision_headers(&rules);
@@ -241,7 +244,7 @@ impl Compiler<'_> {
         let layouts = self.layouts_of(named(require));
         let access = self.access(path, &ConditionFields::from(require), &layouts, 0);
         let introspect = self.introspect_mode(path, require);
-        let bound = self.token_binding(&path.name("bound"), require.token_binding);
+        let bound = self.token_binding(&path.name("token_binding"), require.token_binding);
         Some(Require { issuers: issuers?, requirements: demand, token_binding: bound, introspect, access })
     }
 

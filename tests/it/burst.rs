@@ -94,7 +94,7 @@ async fn stage((place, workers): (Place, u64), idp: Idp, configuration: &Value) 
 /// Held for as long as a slow machine may need.
 fn patient(mut configuration: Value) -> Value {
     configuration["issuers"]["keycloak"]["timeout"] = json!("30s");
-    configuration["waiting"] = json!({ "timeout": "30s" });
+    configuration["pending_requests"] = json!({ "timeout": "30s" });
     configuration
 }
 
@@ -262,7 +262,7 @@ async fn those_whose_time_is_up_are_told_so() {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Keys, Fault::Gated(gate.clone()));
         let mut configuration = patient(inbound(&idp));
-        configuration["waiting"]["timeout"] = json!("3s");
+        configuration["pending_requests"]["timeout"] = json!("3s");
         let scene = stage(place, idp, &configuration).await;
         let good = scene.get("/inventory/held").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;

@@ -179,7 +179,7 @@ fn the_host_is_asked_about_routes_and_certificates_only_where_it_matters() {
     assert_eq!(asks(&all), RequestAttributes { cluster: true, credential: true, certificate: false });
     assert_eq!(asks(&all[1..]), RequestAttributes { cluster: true, ..RequestAttributes::default() });
     assert_eq!(asks(&all[..1]), RequestAttributes { credential: true, ..RequestAttributes::default() });
-    let bound = |bound: Value| asks(&[("/inbound/rules/0/require/bound", bound)]).certificate;
+    let bound = |bound: Value| asks(&[("/inbound/rules/0/require/token_binding", bound)]).certificate;
     assert!(bound(json!("mtls")) && bound(json!({ "mtls": true, "optional": true })));
     assert!(!bound(json!({ "danger_xfcc": true })) && !bound(json!("dpop")));
     assert_eq!(asks(&[("/outbound", Value::Null)]), RequestAttributes::default());
@@ -265,7 +265,7 @@ fn workers_share_by_themselves_only_where_nobody_else_can_write() {
     let mut reach = |sharing: Value, vm_id: &[u8]| {
         put(&mut configuration, "/sharing", sharing.clone());
         if sharing == "sealed" {
-            put(&mut configuration, "/sealing_key", json!({ "inline": "0123456789abcdef0123456789abcdef" }));
+            put(&mut configuration, "/sharing_key", json!({ "inline": "0123456789abcdef0123456789abcdef" }));
         }
         policy(&configuration).sharing_scope(Some(vm_id)).unwrap()
     };
@@ -492,7 +492,7 @@ fn what_does_not_follow_from_a_mistake_is_told_beside_it() {
     for (changes, says) in [
         (
             [
-                ("/waiting/queue", json!(1)),
+                ("/pending_requests/queue", json!(1)),
                 ("/inbound", Value::Null),
                 ("/outbound", Value::Null),
                 ("/issuers", Value::Null),
@@ -505,8 +505,8 @@ fn what_does_not_follow_from_a_mistake_is_told_beside_it() {
                     "/issuers/spare",
                     json!({ "issuer": "https://spare.example.com", "cluster": "idp", "timeout": "soon" }),
                 ),
-                ("/waiting/requests", json!(1)),
-                ("/waiting/timeout", json!(1)),
+                ("/pending_requests/max", json!(1)),
+                ("/pending_requests/timeout", json!(1)),
                 ("/inbound/realm", json!("r")),
             ],
             "issuers.spare: no rule and no credential uses this issuer",
@@ -514,8 +514,8 @@ fn what_does_not_follow_from_a_mistake_is_told_beside_it() {
         (
             [
                 ("/inbound/rules/1", json!({ "name": "a", "match": { "hots": "a" } })),
-                ("/waiting/requests", json!(1)),
-                ("/waiting/timeout", json!(1)),
+                ("/pending_requests/max", json!(1)),
+                ("/pending_requests/timeout", json!(1)),
                 ("/inbound/realm", json!("r")),
             ],
             "inbound.rules[1]: neither require nor allow, expected exactly one of them",
@@ -532,7 +532,7 @@ fn many_mistakes_are_all_told_up_to_a_bound_and_none_is_lost_at_it() {
     for count in [10, 49, 50, 51, 200] {
         let mut configuration = sound();
         for number in 0..count {
-            put(&mut configuration, &format!("/waiting/unknown-{number:03}"), json!(1));
+            put(&mut configuration, &format!("/pending_requests/unknown-{number:03}"), json!(1));
         }
         let told = mistakes(&configuration).len();
         assert!(told >= count.min(50), "of {count} mistakes {told} were told");
@@ -632,9 +632,10 @@ fn a_client_authenticates_as_it_is_told() {
     assert_eq!(key_jwt(all), ("EdDSA", Some("k".to_owned()), "aud".to_owned()));
     let tls = grant(json!({ "auth_method": "tls_client_auth" }));
     assert!(matches!(tls.auth[..], [ClientAuth::Tls]));
-    for auth in
-        [json!({ "auth_method": "none", "client_id": "order-service" }), json!({ "auth_method": "none" })]
-    {
+    for auth in [
+        json!({ "auth_method": "external", "client_id": "order-service" }),
+        json!({ "auth_method": "external" }),
+    ] {
         let cluster = grant(auth);
         assert!(matches!(cluster.auth[..], [ClientAuth::Cluster]));
     }
@@ -681,11 +682,12 @@ fn a_rule_says_where_its_tokens_stand_else_all_rules_do_and_only_authorization_i
     };
     let rules = json!([
         rule(json!({})),
-        rule(json!({ "tokens": own })),
-        rule(json!({ "forward_token": true, "tokens": own })),
+        rule(json!({ "token_locations": own })),
+        rule(json!({ "forward_token": true, "token_locations": own })),
         rule(json!({ "forward_token": false })),
     ]);
-    let inbound = policy(&with(&[("/inbound/tokens", api), ("/inbound/rules", rules)])).inbound.unwrap();
+    let inbound =
+        policy(&with(&[("/inbound/token_locations", api), ("/inbound/rules", rules)])).inbound.unwrap();
     let tokens = |index: usize| -> Vec<(TokenSource, bool)> {
         inbound.rules[index]
             .token_locations
@@ -737,7 +739,7 @@ fn a_header_other_than_authorization_gets_the_bare_token() {
 
 #[test]
 fn keys_are_kept_at_least_as_long_as_they_are_not_refreshed() {
-    let policy = policy(&with(&[("/issuers/idp/refresh", json!("48h"))]));
+    let policy = policy(&with(&[("/issuers/idp/jwks_refresh_interval", json!("48h"))]));
     assert_eq!(policy.issuers[0].jwks_max_stale, Duration::from_hours(48));
 }
 
@@ -758,7 +760,9 @@ fn headers_that_are_ours_are_named_once_and_in_lower_case() {
 #[test]
 fn a_span_of_time_is_a_number_with_its_unit_or_a_number_of_seconds() {
     let refresh = |value: Value| {
-        policy(&with(&[("/issuers/idp/refresh", value)])).issuers[0].jwks_refresh_interval.unwrap()
+        policy(&with(&[("/issuers/idp/jwks_refresh_interval", value)])).issuers[0]
+            .jwks_refresh_interval
+            .unwrap()
     };
     for (written, millis) in [
         (json!("5000ms"), 5000),
@@ -775,12 +779,12 @@ fn a_span_of_time_is_a_number_with_its_unit_or_a_number_of_seconds() {
     let odd = r#"["", "5", "s", "5d", "-5s", "5 s", " 5s", "5m30s", "1.5h", "5S", "५s", -5, -5.5, 1e300, [5], {"s": 5}, true,
                   18446744073709551615, "99999999999999999999s", "307445734561825861m", "9000h"]"#;
     for odd in values(odd) {
-        let told = mistakes(&with(&[("/issuers/idp/refresh", odd.clone())]));
+        let told = mistakes(&with(&[("/issuers/idp/jwks_refresh_interval", odd.clone())]));
         assert_eq!(told.len(), 1, "{odd}: {told:?}");
         let expected =
             "expected a span of time such as \"500ms\", \"60s\", \"5m\", \"24h\", or a number of seconds";
         assert!(
-            told[0].starts_with("issuers.idp.refresh: ") && told[0].contains(expected),
+            told[0].starts_with("issuers.idp.jwks_refresh_interval: ") && told[0].contains(expected),
             "{odd}: {told:?}"
         );
     }

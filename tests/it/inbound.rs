@@ -84,7 +84,7 @@ fn configuration(idp: &Idp) -> Value {
         "inbound": { "rules": [
             { "name": "open-hosts", "match": { "host": "*.open.example.com" }, "allow": true },
             { "name": "operators", "match": { "host": "admin.example.com" },
-              "require": with(json!({ "realm_roles": ["operator"] })) },
+              "require": with(json!({ "roles": ["operator"] })) },
             { "name": "admin", "match": { "path_prefix": "/inventory/admin" }, "require": role("inventory:admin") },
             { "name": "writes", "match": { "path_prefix": "/inventory", "methods": ["POST", "PUT"] },
               "require": role("inventory:write") },
@@ -97,7 +97,7 @@ fn configuration(idp: &Idp) -> Value {
                     { "claim": "tenant", "equals": { "header": "x-tenant" } },
                     { "claim": ["https://example.com/level"], "at_least": 2 },
                 ],
-                "any": [{ "realm_roles": ["admin"] }, { "scopes": { "any_of": ["tenants:*"], "glob": true } }],
+                "any": [{ "roles": ["admin"] }, { "scopes": { "any_of": ["tenants:*"], "glob": true } }],
             })) },
             { "name": "own", "match": { "path_template": "/customers/{tenant}/orders" }, "require": with(json!({
                 "claims": [{ "claim": "tenant", "equals": { "path": "tenant" } }],
@@ -116,7 +116,7 @@ fn configuration(idp: &Idp) -> Value {
 
 /// The same, which speaks in problems and says where tokens are to be had.
 fn telling(mut configuration: Value) -> Value {
-    configuration["inbound"]["answers"] = json!("problem");
+    configuration["inbound"]["error_format"] = json!("problem");
     configuration["inbound"]["resource_metadata"] = json!({
         "resource": "https://api.example.com/inventory",
         "scopes_supported": ["orders:read", "orders:write"],

@@ -103,8 +103,8 @@ fn the_desk_tool_takes_them() {
         .iter()
         .flat_map(|file| {
             [
-                "m2m-auth-inbound: good (needs M2M_AUTH_SEALING_KEY)",
-                "m2m-auth-outbound: good (needs INVENTORY_SERVICE_SECRET, M2M_AUTH_SEALING_KEY)",
+                "m2m-auth-inbound: good (needs M2M_AUTH_SHARING_KEY)",
+                "m2m-auth-outbound: good (needs INVENTORY_SERVICE_SECRET, M2M_AUTH_SHARING_KEY)",
             ]
             .map(|line| format!("{file}: {line}\n"))
         })

@@ -214,7 +214,7 @@ async fn what_envoy_says_of_a_provider_is_told_from_what_the_provider_says() {
 async fn what_fails_once_is_fetched_again_before_anybody_is_refused() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let mut configuration = both(&idp);
-    configuration["waiting"] = json!({ "timeout": "20s" });
+    configuration["pending_requests"] = json!({ "timeout": "20s" });
     for endpoint in ENDPOINTS {
         idp.fault_times(endpoint, 1, Fault::Reset);
     }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 fn wrong(idp: &Idp) -> Value {
     let mut configuration = inbound(idp);
     configuration["issuers"]["keycloak"]["clok_skew"] = json!("60s");
-    configuration["issuers"]["keycloak"]["refresh"] = json!("1s");
+    configuration["issuers"]["keycloak"]["jwks_refresh_interval"] = json!("1s");
     let require = &mut configuration["inbound"]["rules"][0]["require"];
     (require["issuer"], require["audiences"]) = (json!("keyclaok"), json!([]));
     configuration["inbound"]["rules"][0]["match"]["path_prefix"] = json!("/inventory/../admin");
@@ -33,7 +33,7 @@ fn wrong(idp: &Idp) -> Value {
 /// Where each of them stands.
 const MISTAKES: [&str; 7] = [
     "issuers.keycloak.clok_skew: ",
-    "issuers.keycloak.refresh: ",
+    "issuers.keycloak.jwks_refresh_interval: ",
     "inbound.rules[0].match.path_prefix: ",
     "inbound.rules[0].require.issuer: ",
     "inbound.rules[0].require.audiences: ",

@@ -104,7 +104,7 @@ async fn refused(running: Vec<JoinHandle<Response>>) {
 async fn the_token_of_a_withdrawn_key_is_refused_though_it_was_verified_before() {
     let configuration = |idp: &Idp| {
         let mut configuration = inbound(idp);
-        configuration["issuers"]["keycloak"]["refresh"] = json!("5s");
+        configuration["issuers"]["keycloak"]["jwks_refresh_interval"] = json!("5s");
         configuration
     };
     let scene = warm(configuration).await;
@@ -159,7 +159,7 @@ async fn a_key_set_that_is_unchanged_is_not_sent_again_and_ends_nobodys_token() 
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     idp.offer_etags();
     let mut configuration = inbound(&idp);
-    configuration["issuers"]["keycloak"]["refresh"] = json!("5s");
+    configuration["issuers"]["keycloak"]["jwks_refresh_interval"] = json!("5s");
     let builder = builder(&idp, &upstream).listener(listener(&wasm(&configuration)));
     let scene = Scene::of(idp, upstream, builder).await;
     scene.logged(HAS_KEYS, VMS).await;

@@ -145,8 +145,8 @@ pub(crate) fn patient(mut configuration: Value) -> Value {
             issuer.entry("timeout").or_insert(json!("60s"));
         }
     }
-    if configuration["waiting"]["timeout"].is_null() {
-        configuration["waiting"]["timeout"] = json!("60s");
+    if configuration["pending_requests"]["timeout"].is_null() {
+        configuration["pending_requests"]["timeout"] = json!("60s");
     }
     configuration
 }

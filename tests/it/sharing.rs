@@ -21,11 +21,11 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// The key under which records are sealed in these tests.
-const SEALING_KEY: &str = "an0therPlug1nDoesN0tKnowTh1sKey!";
+const SHARING_KEY: &str = "an0therPlug1nDoesN0tKnowTh1sKey!";
 
 fn sealed(mut configuration: Value) -> Value {
     configuration["sharing"] = json!("sealed");
-    configuration["sealing_key"] = json!({ "inline": SEALING_KEY });
+    configuration["sharing_key"] = json!({ "inline": SHARING_KEY });
     configuration
 }
 
@@ -151,7 +151,7 @@ async fn a_push_keeps_the_token_and_a_changed_credential_drops_it() {
         let configuration = |idp: &Idp, realm: &str| {
             let mut configuration = outbound(idp);
             configuration["sharing"] = json!(sharing);
-            configuration["waiting"] = json!({ "timeout": realm });
+            configuration["pending_requests"] = json!({ "timeout": realm });
             configuration
         };
         let mut scene = Scene::start(|idp| configuration(idp, "5s")).await;

@@ -46,7 +46,7 @@ pub(crate) struct ExplainArguments {
     /// The credential that the route's metadata names, for rules that ask.
     #[arg(long, value_name = "NAME")]
     route_credential: Option<String>,
-    /// The SHA-256 of the client's certificate, in hexadecimal, for rules with `bound: mtls`.
+    /// The SHA-256 of the client's certificate, in hexadecimal, for rules with `token_binding: mtls`.
     #[arg(long, value_name = "HEX")]
     client_certificate: Option<String>,
     #[arg(long, value_enum, default_value_t)]

@@ -72,7 +72,7 @@ impl Compiler<'_> {
     ) -> Requirement {
         let mut access = Requirement::default();
         if let Some(names) = asked.roles {
-            let path = path.name("realm_roles");
+            let path = path.name("roles");
             self.check_layouts(&path, "realm roles", layouts, |layout| !layout.roles.is_empty());
             self.names(&path, &Source::Roles, names, &mut access);
         }
@@ -147,7 +147,13 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn names(&mut self, path: &Path, source: &Source, names: &config::NameConditions, access: &mut Requirement) {
+    fn names(
+        &mut self,
+        path: &Path,
+        source: &Source,
+        names: &config::NameConditions,
+        access: &mut Requirement,
+    ) {
         let lists = [
             (Quantifier::All, &names.all_of),
             (Quantifier::Any, &names.any_of),

@@ -146,10 +146,13 @@ impl Compiler<'_> {
         let refresh = issuer.jwks_refresh_interval.map_or(DEFAULT_REFRESH, |span| span.0);
         let max_stale = issuer.jwks_max_stale.map_or(MAX_STALE.max(refresh), |span| span.0);
         if refresh < Duration::from_secs(5) {
-            self.error(&path.name("refresh"), "below 5s, expected at least 5s");
+            self.error(&path.name("jwks_refresh_interval"), "below 5s, expected at least 5s");
         }
         if max_stale < refresh {
-            self.error(&path.name("max_stale"), "shorter than refresh, expected at least as long");
+            self.error(
+                &path.name("jwks_max_stale"),
+                "shorter than jwks_refresh_interval, expected at least as long",
+            );
         }
         let expect = self.issuer_profile(path, names, issuer);
         let name = name.to_owned();

@@ -13,7 +13,7 @@ pub(super) const MIN_SECRET: usize = 32;
 impl Compiler<'_> {
     #[inline(never)]
     pub(super) fn sharing(&mut self, config: &Config) -> Sharing {
-        let path = Path::default().name("sealing_key");
+        let path = Path::default().name("sharing_key");
         match (config.sharing, &config.sharing_key) {
             (Some(config::Sharing::Sealed), written) => {
                 if written.is_none() {

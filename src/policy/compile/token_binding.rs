@@ -51,7 +51,7 @@ impl Compiler<'_> {
     ) -> Option<DpopPolicy> {
         let plain = config::Dpop::default();
         if written.is_some() && !used {
-            let fault = "no rule takes proofs, expected one with bound: dpop";
+            let fault = "no rule takes proofs, expected one with token_binding: dpop";
             self.error_unless(vec![Path::default().name("inbound").name("rules")], path, fault);
         }
         let config::Dpop { origins: names, window, nonce_key } = written.unwrap_or(&plain);

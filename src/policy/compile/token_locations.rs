@@ -44,9 +44,12 @@ impl Compiler<'_> {
         }
         if rule.allow && rule.token_locations.is_some() {
             let fault = "a rule with allow looks at no token, expected tokens beside require only";
-            self.error(&path.name("tokens"), fault);
+            self.error(&path.name("token_locations"), fault);
         }
-        let own = rule.token_locations.as_deref().map(|own| self.token_sources(&path.name("tokens"), Some(own)));
+        let own = rule
+            .token_locations
+            .as_deref()
+            .map(|own| self.token_sources(&path.name("token_locations"), Some(own)));
         let place = |at: TokenSource| {
             let usual = matches!(&at, TokenSource::Scheme(header, _) | TokenSource::Header(header, _) if **header == *"authorization");
             TokenLocation { source: at, forward: rule.forward_token.unwrap_or(usual) }

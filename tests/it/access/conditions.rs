@@ -127,7 +127,7 @@ fn a_claim_must_be_the_same_as_the_host() {
 #[test]
 fn one_alternative_is_enough_for_any_and_none_is_too_few() {
     let mut gate = Gate::asking(&json!({ "any": [
-        { "realm_roles": ["admin"] },
+        { "roles": ["admin"] },
         { "scopes": ["orders:read"], "claims": [{ "claim": "tier", "equals": "gold" }] },
     ] }));
     assert!(gate.allows(&roles(&["admin"])));
@@ -145,8 +145,8 @@ fn alternatives_stand_beside_what_is_asked_of_everybody() {
     let mut gate = Gate::asking(&json!({
         "scopes": ["api"],
         "all": [
-            { "any": [{ "realm_roles": ["a"] }, { "realm_roles": ["b"] }] },
-            { "any": [{ "realm_roles": ["c"] }, { "realm_roles": ["d"] }] },
+            { "any": [{ "roles": ["a"] }, { "roles": ["b"] }] },
+            { "any": [{ "roles": ["c"] }, { "roles": ["d"] }] },
         ],
     }));
     let mut ask = |scope: &str, names: &[&str]| {
@@ -162,7 +162,7 @@ fn alternatives_stand_beside_what_is_asked_of_everybody() {
 
 #[test]
 fn requirements_stand_four_deep_in_each_other() {
-    let deep = json!({ "any": [{ "all": [{ "any": [{ "all": [{ "realm_roles": ["a"] }] }] }] }] });
+    let deep = json!({ "any": [{ "all": [{ "any": [{ "all": [{ "roles": ["a"] }] }] }] }] });
     let mut gate = Gate::asking(&deep);
     assert!(gate.allows(&roles(&["a"])) && !gate.allows(&roles(&["b"])));
 }
@@ -229,9 +229,8 @@ fn a_claim_must_be_the_same_as_what_stands_in_the_path() {
 
 #[test]
 fn what_cannot_be_read_holds_no_name_that_is_asked_for_and_may_hold_any_that_is_forbidden() {
-    let forbidden = json!({ "realm_roles": { "none_of": ["guest"] }, "scopes": { "none_of": ["guest"] } });
-    let (mut forbids, mut asks) =
-        (Gate::asking(&forbidden), Gate::asking(&json!({ "realm_roles": ["guest"] })));
+    let forbidden = json!({ "roles": { "none_of": ["guest"] }, "scopes": { "none_of": ["guest"] } });
+    let (mut forbids, mut asks) = (Gate::asking(&forbidden), Gate::asking(&json!({ "roles": ["guest"] })));
     assert!(
         forbids.allows(&json!({})) && forbids.allows(&roles(&["user"])) && asks.allows(&roles(&["guest"]))
     );

@@ -20,11 +20,11 @@ fn of_keycloak_auth0_and_entra() -> Vec<Shape> {
                 "resource_access": { "inventory-service": { "roles": ["inventory:read"] } },
             }),
             vec![
-                json!({ "realm_roles": ["operator"], "scopes": ["profile"] }),
+                json!({ "roles": ["operator"], "scopes": ["profile"] }),
                 json!({ "client_roles": { "inventory-service": ["inventory:read"] } }),
             ],
             vec![
-                json!({ "realm_roles": ["inventory:read"] }),
+                json!({ "roles": ["inventory:read"] }),
                 json!({ "client_roles": { "inventory": ["inventory:read"] } }),
             ],
             "order-service",
@@ -36,10 +36,10 @@ fn of_keycloak_auth0_and_entra() -> Vec<Shape> {
                 "permissions": ["read:orders"], "https://example.com/tier": "gold", "realm_access": { "roles": ["admin"] },
             }),
             vec![
-                json!({ "realm_roles": ["read:orders"], "scopes": ["read:orders"] }),
+                json!({ "roles": ["read:orders"], "scopes": ["read:orders"] }),
                 json!({ "claims": [{ "claim": ["https://example.com/tier"], "equals": "gold" }] }),
             ],
-            vec![json!({ "realm_roles": ["admin"] }), json!({ "scopes": ["write:orders"] })],
+            vec![json!({ "roles": ["admin"] }), json!({ "scopes": ["write:orders"] })],
             "abc",
         ),
         (
@@ -48,17 +48,15 @@ fn of_keycloak_auth0_and_entra() -> Vec<Shape> {
                 "sub": "s", "ver": "2.0", "idtyp": "app", "azp": "5f9c", "appid": "other", "roles": ["Orders.Read"],
                 "scope": "Orders.Write", "groups": ["9a1e"], "client_id": "other",
             }),
-            vec![
-                json!({ "realm_roles": ["Orders.Read"], "claims": [{ "claim": "groups", "contains": "9a1e" }] }),
-            ],
-            vec![json!({ "scopes": ["Orders.Write"] }), json!({ "realm_roles": ["9a1e"] })],
+            vec![json!({ "roles": ["Orders.Read"], "claims": [{ "claim": "groups", "contains": "9a1e" }] })],
+            vec![json!({ "scopes": ["Orders.Write"] }), json!({ "roles": ["9a1e"] })],
             "5f9c",
         ),
         (
             "entra",
             json!({ "sub": "s", "ver": "1.0", "appid": "5f9c", "scp": "Orders.Read User.Read" }),
             vec![json!({ "scopes": ["User.Read", "Orders.Read"] })],
-            vec![json!({ "realm_roles": ["Orders.Read"] })],
+            vec![json!({ "roles": ["Orders.Read"] })],
             "5f9c",
         ),
     ]
@@ -72,7 +70,7 @@ fn of_okta_cognito_google_and_kubernetes() -> Vec<Shape> {
                 "ver": 1, "jti": "AT.x", "sub": "0oa1", "cid": "0oa1", "azp": "other", "scp": ["orders.read", "orders.write"],
                 "groups": ["Everyone", "ops"], "scope": "admin",
             }),
-            vec![json!({ "scopes": ["orders.write"], "realm_roles": ["ops"] })],
+            vec![json!({ "scopes": ["orders.write"], "roles": ["ops"] })],
             vec![json!({ "scopes": ["admin"] }), json!({ "scopes": ["orders"] })],
             "0oa1",
         ),
@@ -82,8 +80,8 @@ fn of_okta_cognito_google_and_kubernetes() -> Vec<Shape> {
                 "sub": "7n2", "client_id": "7n2", "token_use": "access", "scope": "orders/read orders/write", "azp": "other",
                 "cognito:groups": ["ops"],
             }),
-            vec![json!({ "scopes": ["orders/read"], "realm_roles": ["ops"] })],
-            vec![json!({ "scopes": ["orders"] }), json!({ "realm_roles": ["orders/read"] })],
+            vec![json!({ "scopes": ["orders/read"], "roles": ["ops"] })],
+            vec![json!({ "scopes": ["orders"] }), json!({ "roles": ["orders/read"] })],
             "7n2",
         ),
         (
@@ -157,9 +155,7 @@ fn what_a_provider_does_not_write_is_looked_for_nowhere_else() {
         ("okta", "groups", "scp"),
         ("cognito", "cognito:groups", "scope"),
     ] {
-        for (require, source) in
-            [(json!({ "realm_roles": ["a"] }), roles), (json!({ "scopes": ["a"] }), scopes)]
-        {
+        for (require, source) in [(json!({ "roles": ["a"] }), roles), (json!({ "scopes": ["a"] }), scopes)] {
             let mut gate = Gate::of(&json!({ "preset": preset }), &require);
             assert!(gate.allows(&everything), "{preset} {source}");
             let mut token = everything.clone();

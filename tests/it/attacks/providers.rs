@@ -231,7 +231,7 @@ fn a_request_that_hung_up_while_it_waited_is_not_touched_again() {
 fn keys_that_cannot_be_renewed_end_and_take_known_tokens_along() {
     let key = key("k");
     let mut configuration = one_rule();
-    configuration["issuers"]["idp"]["max_stale"] = json!("20m");
+    configuration["issuers"]["idp"]["jwks_max_stale"] = json!("20m");
     let mut world = World::new(&configuration);
     world.provider("idp.example.com", &[key.jwk()]);
     let token = Mint::of(with(claims(), "exp", json!(NOW + 100_000))).sign(&key);

@@ -167,7 +167,7 @@ proptest! {
         cookies in proptest::collection::vec("(session|[a-c\\[]{1,3})=[!-:<-~]{0,4}", 0..6),
     ) {
         let mut configuration = one_rule();
-        configuration["inbound"]["tokens"] = json!([{ "cookie": "session" }, { "danger_query": "access_token" }]);
+        configuration["inbound"]["token_locations"] = json!([{ "cookie": "session" }, { "danger_query": "access_token" }]);
         configuration["inbound"]["rules"][0]["mode"] = json!("danger_dry_run");
         let query: Vec<String> = query.into_iter().map(|piece| piece.replace('#', "")).collect();
         let (path, line) = (format!("/?{}", query.join("&")), cookies.join("; "));
@@ -192,7 +192,7 @@ proptest! {
     #[test]
     fn no_bytes_in_any_place_are_a_token(query: Vec<u8>, cookies: Vec<u8>, header: Vec<u8>) {
         let mut configuration = one_rule();
-        configuration["inbound"]["tokens"] =
+        configuration["inbound"]["token_locations"] =
             json!([{ "header": "x-token", "prefix": "t" }, { "cookie": "a" }, { "danger_query": "b" }]);
         let mut world = World::new(&configuration);
         world.provider("idp.example.com", &[key("k").jwk()]);

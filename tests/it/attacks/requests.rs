@@ -222,7 +222,7 @@ type Place = fn(&str) -> Value;
 fn names_are_compared_and_never_matched() {
     let key = key("k");
     let places: [(&str, Place, Place); 3] = [
-        ("realm_roles", |name| json!([name]), |name| json!({ "realm_access": { "roles": [name] } })),
+        ("roles", |name| json!([name]), |name| json!({ "realm_access": { "roles": [name] } })),
         ("scopes", |name| json!([name]), |name| json!({ "scope": name })),
         (
             "client_roles",
@@ -264,7 +264,7 @@ fn no_name_that_a_server_takes_for_a_judged_header_is_forwarded() {
         { "name": "tenant", "match": { "headers": { "x-tenant": "blue" } }, "allow": true },
         { "name": "delete", "match": { "path": "/items", "methods": ["DELETE"] }, "require": require("idp") },
         { "name": "perhaps", "match": { "path": "/perhaps" }, "mode": "optional", "require": require("idp"),
-          "tokens": [{ "header": "x-api-token" }] },
+          "token_locations": [{ "header": "x-api-token" }] },
         { "name": "rest", "allow": true },
     ]);
     let mut world = World::new(&with(admin_and_public(), "inbound", json!({ "rules": rules })));

@@ -272,7 +272,7 @@ fn nothing_within_what_is_written_in_two_ways_is_told_with_its_path() {
             json!([{ "claim": "a", "one_of": ["b", null] }]),
             "claims[0].one_of[1]: null, expected a text, a number, true or false",
         ),
-        ("/inbound/rules/0/require/bound", json!({ "dpop": null }), "bound.dpop: null, expected a boolean"),
+        ("/inbound/rules/0/require/token_binding", json!({ "dpop": null }), "token_binding.dpop: null, expected a boolean"),
         (
             "/inbound/rules/0/match/headers",
             json!({ "x-a": { "exact": null } }),
@@ -321,7 +321,7 @@ fn nothing_within_what_is_written_in_two_ways_is_told_with_its_path() {
 fn all_that_says_nothing_is_told_at_once() {
     let mut configuration = super::sound();
     let require = &mut configuration["inbound"]["rules"][0]["require"];
-    for name in ["scopes", "realm_roles", "client_roles", "any", "clients"] {
+    for name in ["scopes", "roles", "client_roles", "any", "clients"] {
         require[name] = Value::Null;
     }
     configuration["inbound"]["rules"][1]["match"]["methods"] = json!([null, ""]);

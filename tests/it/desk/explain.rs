@@ -125,7 +125,7 @@ fn configuration() -> Value {
               "require": { "issuer": "idp", "audiences": ["svc"], "scopes": ["read"] },
               "claims_to_headers": { "x-caller": "azp" }, "forward_token": false },
             { "name": "pay", "match": { "path": "/pay" },
-              "require": { "issuer": "idp", "audiences": ["svc"], "realm_roles": { "any_of": ["a", "b"] } } },
+              "require": { "issuer": "idp", "audiences": ["svc"], "roles": { "any_of": ["a", "b"] } } },
         ] },
         "outbound": {
             "credentials": {
@@ -303,7 +303,7 @@ fn each_demand_of_a_rule_is_told_and_where_the_token_stood() {
             "strict": { "issuer": "https://strict.example.com", "jwks": { "keys": [key.jwk()] }, "rfc9068": true },
         },
         "inbound": {
-            "tokens": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-token", "prefix": "t:" }, { "header": "x-bare" }, { "cookie": "c" }, { "danger_query": "q" }],
+            "token_locations": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-token", "prefix": "t:" }, { "header": "x-bare" }, { "cookie": "c" }, { "danger_query": "q" }],
             "rules": [
                 { "match": { "path": "/strict" }, "require": { "issuer": "strict", "audiences": ["svc"] } },
                 { "require": {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 /// So many may wait.
 async fn bounded(place: Place, most: usize) -> (Scene, Gate) {
-    without_token(place, |configuration| configuration["waiting"]["requests"] = json!(most)).await
+    without_token(place, |configuration| configuration["pending_requests"]["max"] = json!(most)).await
 }
 
 fn too_many(answer: &Response) {
@@ -39,7 +39,7 @@ async fn the_one_too_many_is_told_so_at_once_while_the_others_go_on_waiting() {
 async fn bodies_of_any_length_share_a_budget_of_bytes_and_requests_without_one_wait_beside_them() {
     for place in PLACES {
         let (scene, gate) = without_token(place, |configuration| {
-            configuration["waiting"]["max_bytes"] = json!(5 * 1024 * 1024);
+            configuration["pending_requests"]["max_bytes"] = json!(5 * 1024 * 1024);
         })
         .await;
         // Each counts as a whole buffer of Envoy's; a fourth is more than three quarters, which bodies may take.
@@ -123,7 +123,7 @@ async fn when_all_who_waited_have_gone_the_next_one_has_their_token() {
 async fn a_client_that_goes_away_behind_more_than_envoy_takes_in_keeps_its_place_until_its_time_is_up() {
     let (scene, gate) = without_token(Place::Listener, |configuration| {
         // The next one comes, and is refused, within this.
-        configuration["waiting"] = json!({ "timeout": "10s", "requests": 1 });
+        configuration["pending_requests"] = json!({ "timeout": "10s", "max": 1 });
     })
     .await;
     let upload = send(scene.request("POST", "/gone").body(vec![b'x'; 16 * 1024 * 1024]));

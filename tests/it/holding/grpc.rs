@@ -86,7 +86,7 @@ async fn silent(place: Place, configuration: fn(&Idp) -> serde_json::Value) -> S
     idp.fault(Endpoint::Token, Fault::Hang);
     idp.fault(Endpoint::Keys, Fault::Hang);
     let mut configuration = configuration(&idp);
-    configuration["waiting"]["timeout"] = json!("1s");
+    configuration["pending_requests"]["timeout"] = json!("1s");
     at(place, idp, upstream, &wasm(&configuration), |_| ()).await
 }
 

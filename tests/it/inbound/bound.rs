@@ -50,7 +50,7 @@ fn bound_to(idp: &Idp, digest: [u8; 32]) -> String {
 async fn scene(bound: Value) -> Scene {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let mut configuration = inbound(&idp);
-    configuration["inbound"]["rules"][0]["require"]["bound"] = bound;
+    configuration["inbound"]["rules"][0]["require"]["token_binding"] = bound;
     let mut listener =
         envoy::listener("main", vec![wasm(&configuration).filter()], envoy::route_to("service"));
     let own = json!([{ "certificate_chain": file("server.pem"), "private_key": file("server.key") }]);

@@ -23,7 +23,7 @@ impl Stage {
         let with = |bound: Value, dpop: Value| {
             let mut configuration = inbound(&idp);
             for (parent, field, value) in
-                [("/inbound/rules/0/require", "bound", bound), ("/inbound", "dpop", dpop)]
+                [("/inbound/rules/0/require", "token_binding", bound), ("/inbound", "dpop", dpop)]
             {
                 if !value.is_null() {
                     configuration.pointer_mut(parent).unwrap()[field] = value;
@@ -240,7 +240,7 @@ async fn a_rule_that_looks_at_no_key_refuses_bound_tokens() {
 async fn a_used_proof_stays_used_after_a_push_that_adds_a_rule() {
     let configuration = |idp: &Idp| {
         let mut configuration = inbound(idp);
-        configuration["inbound"]["rules"][0]["require"]["bound"] = json!("dpop");
+        configuration["inbound"]["rules"][0]["require"]["token_binding"] = json!("dpop");
         configuration
     };
     let mut scene = Scene::start(configuration).await;
@@ -273,7 +273,7 @@ async fn two_filters_of_one_request_have_names_of_their_own_and_each_sees_the_pr
     for (names, status) in [(["outer", "inner"], 200), (["same", "same"], 401)] {
         let (idp, upstream) = (Idp::start().await, Upstream::start().await);
         let mut configuration = inbound(&idp);
-        configuration["inbound"]["rules"][0]["require"]["bound"] = json!("dpop");
+        configuration["inbound"]["rules"][0]["require"]["token_binding"] = json!("dpop");
         let filters = names.map(|name| wasm(&configuration).name(name).filter());
         let chain = envoy::listener("main", filters.into(), envoy::route_to("service"));
         let builder = builder(&idp, &upstream).listener(chain);

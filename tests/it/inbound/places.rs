@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// Tokens wherever they may stand.
 fn everywhere(idp: &Idp) -> Value {
     let mut configuration = inbound(idp);
-    configuration["inbound"]["tokens"] = json!([
+    configuration["inbound"]["token_locations"] = json!([
         { "header": "authorization" },
         { "header": "x-api-token", "prefix": "tok:" },
         { "cookie": "session" },

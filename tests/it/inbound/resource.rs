@@ -50,7 +50,7 @@ async fn the_metadata_says_to_which_keys_tokens_are_bound() {
         let scene = Scene::start(|idp| {
             let mut configuration = inbound(idp);
             configuration["inbound"]["resource_metadata"] = json!({ "resource": "https://api.example.com" });
-            configuration["inbound"]["rules"][0]["require"]["bound"] = bound;
+            configuration["inbound"]["rules"][0]["require"]["token_binding"] = bound;
             configuration
         });
         let document = scene.await.get("/.well-known/oauth-protected-resource").send().await.json();

@@ -75,7 +75,7 @@ async fn a_large_body_that_had_to_wait_arrives_whole() {
 #[tokio::test]
 async fn no_more_requests_wait_than_may() {
     let (scene, gate) =
-        without_keys(|configuration| configuration["waiting"] = json!({ "requests": 5 })).await;
+        without_keys(|configuration| configuration["pending_requests"] = json!({ "max": 5 })).await;
     let running: Vec<JoinHandle<Response>> =
         (0..20).map(|_| send(scene.get("/inventory").bearer(scene.idp.token()))).collect();
     until("the others are answered while five wait", async || {

@@ -100,7 +100,7 @@ async fn start() -> Sidecar {
     let provider = with_tls(&idp).await;
     let mut builder = Envoy::builder()
         .env("INVENTORY_SERVICE_SECRET", "inventory-secret")
-        .env("M2M_AUTH_SEALING_KEY", "thirty-two-characters-at-the-least")
+        .env("M2M_AUTH_SHARING_KEY", "thirty-two-characters-at-the-least")
         .cluster(cluster_of_the_entry(provider.address("keycloak").parse().unwrap()))
         .cluster(envoy::cluster("inbound|8080||", service.address()))
         .cluster(envoy::cluster("outbound|80||payment-service.shop.svc.cluster.local", service.address()));
@@ -231,6 +231,6 @@ async fn one_worker_fetches_for_all_though_every_plugin_has_the_empty_vm_id() {
 async fn neither_secret_is_in_what_istioctl_shows_of_the_proxy() {
     let sidecar = sidecar().await;
     let dump = sidecar.envoy.admin_get("/config_dump?include_eds").await;
-    assert!(dump.contains("M2M_AUTH_SEALING_KEY") && dump.contains("INVENTORY_SERVICE_SECRET"), "{dump}");
+    assert!(dump.contains("M2M_AUTH_SHARING_KEY") && dump.contains("INVENTORY_SERVICE_SECRET"), "{dump}");
     assert!(!dump.contains("inventory-secret") && !dump.contains("thirty-two-characters"));
 }

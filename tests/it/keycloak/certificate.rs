@@ -12,7 +12,7 @@ async fn a_token_that_is_bound_to_a_certificate_is_taken_with_it_and_from_nobody
     let keycloak = Keycloak::start().await;
     let upstream = Upstream::start().await;
     let rule = json!({
-        "require": { "issuer": "keycloak", "audiences": ["inventory-service"], "bound": "mtls" },
+        "require": { "issuer": "keycloak", "audiences": ["inventory-service"], "token_binding": "mtls" },
         "claims_to_headers": { "x-caller": "azp" },
     });
     let inbound = json!({

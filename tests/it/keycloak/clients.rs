@@ -115,7 +115,7 @@ async fn it_takes_every_way_to_authenticate() {
             "rsa-url": to_the_token_endpoint,
             "p256": by_key("p256-service", &p256.private_jwk().to_string()),
             "ed25519": by_key("ed25519-service", &ed25519.private_jwk().to_string()),
-            "cluster": { "issuer": "injecting", "auth_method": "none" },
+            "cluster": { "issuer": "injecting", "auth_method": "external" },
         }),
     )
     .await;

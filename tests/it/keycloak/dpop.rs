@@ -37,7 +37,7 @@ async fn its_bound_token_is_taken_with_its_proof_and_with_nothing_less() {
     let inbound = json!({
         "issuers": issuers,
         "inbound": { "rules": [{
-            "require": { "issuer": "keycloak", "audiences": ["inventory-service"], "bound": "dpop" },
+            "require": { "issuer": "keycloak", "audiences": ["inventory-service"], "token_binding": "dpop" },
             "claims_to_headers": { "x-caller": "azp" },
         }] },
     });

@@ -30,7 +30,7 @@ struct Scene {
 impl Scene {
     async fn start(realm: Keycloak) -> Self {
         let upstream = Upstream::start().await;
-        let issuer = json!({ "issuer": realm.issuer(), "cluster": "keycloak", "refresh": REFRESH.as_secs() });
+        let issuer = json!({ "issuer": realm.issuer(), "cluster": "keycloak", "jwks_refresh_interval": REFRESH.as_secs() });
         let issuers = json!({ "keycloak": issuer });
         let require = json!({ "issuer": "keycloak", "audiences": ["inventory-service"] });
         let inbound = json!({ "issuers": issuers, "inbound": { "rules": [{ "require": require }] } });

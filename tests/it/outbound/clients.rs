@@ -37,7 +37,7 @@ fn credential(idp: &Idp, changes: &Value) -> Value {
 
 /// The same, through the cluster that adds the credential.
 fn by_cluster(idp: &Idp) -> Value {
-    let mut configuration = credential(idp, &json!({ "auth_method": "none" }));
+    let mut configuration = credential(idp, &json!({ "auth_method": "external" }));
     configuration["outbound"]["credentials"]["order-service"].as_object_mut().unwrap().remove("client_id");
     configuration["issuers"]["keycloak"]["cluster"] = json!("injecting");
     configuration
@@ -70,7 +70,7 @@ async fn every_way_to_authenticate_is_one_that_the_provider_takes() {
         "ed25519": named,
         "hmac": { "issuer": "keycloak", "client_id": "hmac", "auth_method": "client_secret_jwt", "client_secret": { "inline": "never-5ent-either" } },
         "tls": { "issuer": "keycloak", "client_id": "tls", "auth_method": "tls_client_auth" },
-        "order-service": { "issuer": "injecting", "auth_method": "none" },
+        "order-service": { "issuer": "injecting", "auth_method": "external" },
     });
     let rules = credentials.as_object().unwrap().keys();
     let rules: Vec<_> =

@@ -251,7 +251,7 @@ async fn a_service_account_gets_its_token_for_an_assertion_alone() {
             "credentials": { "robot": {
                 "issuer": "keycloak",
                 "grant_type": "jwt_bearer",
-                "auth_method": "none",
+                "auth_method": "external",
                 "client_id": "robot@project",
                 "private_key": { "env": "ROBOT_KEY" },
                 "assertion_subject": "user@example.com",

@@ -43,7 +43,7 @@ async fn a_rule_says_whether_a_request_waits_fails_or_goes_without() {
     idp.fault(Endpoint::Token, Fault::Hang);
     // The same with little patience.
     let mut brief = ways(&idp);
-    brief["waiting"] = json!({ "timeout": "1s" });
+    brief["pending_requests"] = json!({ "timeout": "1s" });
     let builder = builder(&idp, &upstream)
         .listener(listener(&wasm(&ways(&idp))))
         .listener(listener_named("brief", &wasm(&brief)));

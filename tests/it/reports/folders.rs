@@ -265,7 +265,7 @@ fn keys_tokens_and_introspection_may_be_on_three_hosts_behind_three_clusters() {
     let mut configuration = json!({
         "issuers": { "idp": {
             "issuer": issuer, "cluster": "meta", "jwks_cluster": "keys", "token_cluster": "tokens",
-            "introspection_cluster": "introspect", "introspection": { "auth_method": "none" },
+            "introspection_cluster": "introspect", "introspection": { "auth_method": "external" },
             "allowed_hosts": ["keys.example.com", "tokens.example.com", "introspect.example.com"],
         } },
         "inbound": { "rules": [{ "require": { "issuer": "idp", "audiences": ["orders-api"], "introspect": "always" } }] },

@@ -52,7 +52,7 @@ fn a_claim_handed_on_costs_one_call_more() {
 #[test]
 fn a_token_in_the_query_costs_one_change() {
     let mut configuration = inbound();
-    configuration["inbound"]["tokens"] = serde_json::json!([{ "danger_query": "access_token" }]);
+    configuration["inbound"]["token_locations"] = serde_json::json!([{ "danger_query": "access_token" }]);
     let vm = Vm::ready(&configuration);
     let mut headers = plain();
     let path = headers.iter_mut().find(|(name, _)| name == b":path").unwrap();
@@ -107,7 +107,7 @@ fn an_attached_token_costs_one_change_and_one_look_at_how_it_ended() {
 #[test]
 fn a_rule_for_bound_tokens_costs_every_request_one_look_at_the_certificate() {
     let mut configuration = inbound();
-    configuration["inbound"]["rules"][0]["require"]["bound"] =
+    configuration["inbound"]["rules"][0]["require"]["token_binding"] =
         serde_json::json!({ "mtls": true, "optional": true });
     let vm = Vm::ready(&configuration);
     let token = token();

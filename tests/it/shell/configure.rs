@@ -15,7 +15,7 @@ fn wrong() -> Value {
     json!({
         "issuers": { "keycloak": { "issuer": "https://idp", "cluster": "keycloak", "clock_skew": "soon", "colour": 1 } },
         "inbound": { "rules": [{ "require": { "issuer": "keycloak" } }, {}] },
-        "waiting": { "requests": 20_000 },
+        "pending_requests": { "max": 20_000 },
     })
 }
 
@@ -59,7 +59,7 @@ fn a_wrong_configuration_is_refused_and_each_mistake_has_its_line() {
         "issuers.keycloak.colour:",
         "inbound.rules[0].require.audiences:",
         "inbound.rules[1]:",
-        "waiting.requests:",
+        "pending_requests.max:",
     ] {
         assert_eq!(vm.lines(place), 1, "{place} in {log:#?}");
     }
@@ -157,7 +157,7 @@ fn who_waits_when_a_second_configuration_comes_is_not_forgotten() {
 #[test]
 fn a_record_that_another_worker_has_just_made_is_not_made_again() {
     let mut configuration = both_ways();
-    configuration["inbound"]["rules"][0]["require"]["bound"] = json!("dpop");
+    configuration["inbound"]["rules"][0]["require"]["token_binding"] = json!("dpop");
     let vm = Vm::start();
     vm.host(|host| host.vm_id = "own".to_owned());
     assert!(vm.configure(&configuration));

@@ -182,7 +182,7 @@ fn forged_signatures_that_the_module_verifies_are_bounded_and_callers_by_the_hos
 #[test]
 fn forged_proofs_that_the_module_verifies_are_bounded_apart_from_tokens() {
     let mut configuration = inbound();
-    configuration["inbound"]["rules"][0]["require"]["bound"] = json!("dpop");
+    configuration["inbound"]["rules"][0]["require"]["token_binding"] = json!("dpop");
     let vm = Vm::ready(&configuration);
     let token_of = |key: &Key| {
         let mut claims = token::claims(super::scene::ISSUER);

@@ -210,7 +210,7 @@ fn an_answer_that_never_comes_holds_a_request_no_longer_than_it_may_wait() {
 #[test]
 fn who_is_one_too_many_is_told_at_once() {
     let mut configuration = inbound();
-    configuration["waiting"] = json!({ "requests": 2 });
+    configuration["pending_requests"] = json!({ "max": 2 });
     let vm = Vm::with(&configuration);
     let waiting = [vm.request(bearing(&token())), vm.request(bearing(&token()))];
     assert_eq!(vm.request(bearing(&token())).outcome(), (503, "too_many_waiting".to_owned()));
@@ -302,7 +302,7 @@ fn those_who_wait_as_their_worker_is_replaced_are_answered_by_the_next_one() {
 #[test]
 fn a_request_whose_body_is_to_come_takes_up_more_room_than_one_without() {
     let mut configuration = inbound();
-    configuration["waiting"] = json!({ "max_bytes": 1_000_000 });
+    configuration["pending_requests"] = json!({ "max_bytes": 1_000_000 });
     let vm = Vm::with(&configuration);
     assert!(vm.request(bearing(&token())).waits());
     assert_eq!(vm.request_with_body(bearing(&token())).outcome(), (503, "too_many_waiting".to_owned()));

@@ -35,7 +35,7 @@ impl Scene {
         let mut configuration = json!({
             "issuers": { "idp": { "issuer": "https://idp", "jwks": { "keys": [issuer.jwk()] } } },
             "inbound": {
-                "rules": [{ "require": { "issuer": "idp", "audiences": ["svc"], "bound": "dpop" } }],
+                "rules": [{ "require": { "issuer": "idp", "audiences": ["svc"], "token_binding": "dpop" } }],
             },
         });
         change(&mut configuration);
@@ -158,7 +158,7 @@ fn a_used_proof_stays_used_whatever_a_new_configuration_changes() {
     let scene = Scene::new();
     let request = scene.request(0);
     assert_eq!(ask(&mut scene.worker(1), &request, 0), "passed");
-    let rule = |path: &str| json!({ "match": { "path_prefix": path }, "require": { "issuer": "idp", "audiences": ["x"], "bound": "dpop" } });
+    let rule = |path: &str| json!({ "match": { "path_prefix": path }, "require": { "issuer": "idp", "audiences": ["x"], "token_binding": "dpop" } });
     let changes: [(&str, Change); 5] = [
         (
             "a rule more",

@@ -230,7 +230,7 @@ fn another_key_under_the_same_name_ends_the_tokens_of_the_former() {
 fn a_provider_that_is_down_for_hours_stops_nobody_until_its_keys_are_too_old_and_then_it_is_never_the_callers_fault()
  {
     let mut configuration = config();
-    configuration["issuers"]["idp"]["max_stale"] = json!("6h");
+    configuration["issuers"]["idp"]["jwks_max_stale"] = json!("6h");
     for mode in [
         Mode::status(500),
         Mode::Resets,
@@ -305,7 +305,7 @@ fn a_key_that_was_asked_for_too_early_is_found_a_few_seconds_later() {
 fn keys_are_as_old_as_the_clock_says_that_makes_them_older() {
     for (step, slept) in [(-3600, 0), (600, 600), (1700, 1700)] {
         let mut configuration = config();
-        configuration["issuers"]["idp"]["max_stale"] = json!("30m");
+        configuration["issuers"]["idp"]["jwks_max_stale"] = json!("30m");
         let mut world = World::warm(&configuration);
         world.run_until(secs(60));
         world.wall_step = step;
@@ -366,7 +366,7 @@ fn keys_are_refreshed_when_the_provider_says_within_bounds() {
 #[test]
 fn the_operators_refresh_counts_whatever_the_provider_says() {
     let mut configuration = config();
-    configuration["issuers"]["idp"]["refresh"] = json!("30s");
+    configuration["issuers"]["idp"]["jwks_refresh_interval"] = json!("30s");
     for said in ["max-age=600", "max-age=1", "no-store"] {
         let mut world = World::new(&configuration);
         world.provider.cache_control = Some(said);
@@ -380,7 +380,7 @@ fn the_operators_refresh_counts_whatever_the_provider_says() {
 #[test]
 fn keys_are_renewed_before_they_end_however_long_the_provider_says() {
     let mut configuration = config();
-    configuration["issuers"]["idp"]["max_stale"] = json!("5m");
+    configuration["issuers"]["idp"]["jwks_max_stale"] = json!("5m");
     let mut world = World::new(&configuration);
     world.provider.cache_control = Some("max-age=600");
     world.pass(secs(1));
@@ -395,7 +395,7 @@ fn keys_are_renewed_before_they_end_however_long_the_provider_says() {
 #[test]
 fn an_unchanged_key_set_is_good_for_longer_and_ends_nobodys_token() {
     let mut configuration = config();
-    configuration["issuers"]["idp"]["max_stale"] = json!("10m");
+    configuration["issuers"]["idp"]["jwks_max_stale"] = json!("10m");
     let mut world = World::new(&configuration);
     world.provider.etags = true;
     world.pass(secs(1));

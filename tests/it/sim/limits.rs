@@ -169,7 +169,7 @@ fn no_more_exchanges_run_at_a_time_than_may_and_the_others_wait_for_their_turn()
 fn when_every_place_is_being_fetched_one_more_is_told_to_come_back() {
     let mut configuration = without_discovery(both());
     configuration["outbound"]["credentials"]["order"]["grant_type"] = json!("token_exchange");
-    configuration["waiting"] = json!({ "requests": 10_000, "timeout": "60s" });
+    configuration["pending_requests"] = json!({ "max": 10_000, "timeout": "60s" });
     let mut world = World::warm(&configuration);
     world.provider.latency = secs(1);
     let send = |world: &mut World| {

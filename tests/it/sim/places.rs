@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 fn everywhere() -> Value {
     let mut configuration = without_discovery(inbound());
     let require = configuration["inbound"]["rules"][0]["require"].clone();
-    configuration["inbound"]["tokens"] = json!([
+    configuration["inbound"]["token_locations"] = json!([
         { "header": "authorization" },
         { "header": "x-api-token", "prefix": "tok:" },
         { "cookie": "session" },
         { "danger_query": "access_token" },
     ]);
     configuration["inbound"]["rules"] = json!([
-        { "match": { "path": "/own" }, "require": require, "tokens": [{ "header": "x-own" }] },
+        { "match": { "path": "/own" }, "require": require, "token_locations": [{ "header": "x-own" }] },
         { "match": { "path": "/kept" }, "require": require, "forward_token": true },
         { "match": { "path": "/none" }, "require": require, "forward_token": false },
         { "match": { "path": "/optional" }, "require": require, "mode": "optional" },

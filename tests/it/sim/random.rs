@@ -23,10 +23,10 @@ impl History {
         if dice.next_u64().is_multiple_of(2) {
             configuration = without_discovery(configuration);
         }
-        configuration["issuers"]["idp"]["max_stale"] = ["5m", "20m", "24h"][index(&mut dice, 3)].into();
+        configuration["issuers"]["idp"]["jwks_max_stale"] = ["5m", "20m", "24h"][index(&mut dice, 3)].into();
         configuration["outbound"]["rules"][0]["unavailable"] =
             ["hold", "fail", "danger_pass"][index(&mut dice, 3)].into();
-        configuration["waiting"]["requests"] = [3, 20, 1000][index(&mut dice, 3)].into();
+        configuration["pending_requests"]["max"] = [3, 20, 1000][index(&mut dice, 3)].into();
         Self { world: World::seeded(&configuration, seed), dice, next_key: 2, kept: Vec::new() }
     }
 

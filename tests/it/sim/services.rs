@@ -63,7 +63,7 @@ fn where_one_cluster_refuses_the_others_of_the_same_host_are_not_held() {
 #[test]
 fn a_full_queue_or_the_end_of_a_requests_time_means_the_token_that_has_not_ended() {
     let mut configuration = config();
-    configuration["waiting"] = json!({ "requests": 10 });
+    configuration["pending_requests"] = json!({ "max": 10 });
     let (mut world, _) = refused(&configuration, &to("payment"));
     for number in 0..30 {
         let id = world.send(&to("payment"));
@@ -72,7 +72,7 @@ fn a_full_queue_or_the_end_of_a_requests_time_means_the_token_that_has_not_ended
     }
     world.pass(secs(2));
     assert!(world.outcomes().all(|outcome| outcome.status() == 200));
-    configuration["waiting"] = json!({ "timeout": "300ms" });
+    configuration["pending_requests"] = json!({ "timeout": "300ms" });
     let (mut world, _) = refused(&configuration, &to("payment"));
     let outcome = world.ask(&to("payment"));
     assert_eq!(outcome.status(), 200, "{outcome:?}");

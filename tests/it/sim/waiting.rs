@@ -15,7 +15,7 @@ fn unavailable(what: &str) -> Value {
 #[test]
 fn as_many_wait_as_may_and_one_more_is_told_to_come_back() {
     let mut configuration = without_discovery(both());
-    configuration["waiting"] = json!({ "requests": 10 });
+    configuration["pending_requests"] = json!({ "max": 10 });
     let mut world = World::new(&configuration);
     world.provider.latency = secs(1);
     let get = items(&world.token());
@@ -32,7 +32,7 @@ fn as_many_wait_as_may_and_one_more_is_told_to_come_back() {
 #[test]
 fn no_more_wait_for_one_thing_than_may_however_they_came_to_it() {
     let mut configuration = without_discovery(both());
-    configuration["waiting"] = json!({ "requests": 10 });
+    configuration["pending_requests"] = json!({ "max": 10 });
     let mut world = World::new(&configuration);
     world.provider.keys = Mode::Late(millis(100));
     world.provider.tokens = Mode::Late(secs(3));
@@ -71,7 +71,7 @@ fn a_request_that_needs_two_things_waits_for_both_within_one_bound() {
 fn the_bound_is_the_configured_one() {
     for (text, bound) in [("200ms", millis(200)), ("1s", secs(1)), ("20s", secs(20)), ("0s", secs(0))] {
         let mut configuration = without_discovery(outbound());
-        configuration["waiting"] = json!({ "timeout": text });
+        configuration["pending_requests"] = json!({ "timeout": text });
         let mut world = World::new(&configuration);
         // Longer than any bound: the first call is given up at 6 s, and the second at 12 or 13 s.
         world.provider.tokens = Mode::Silent;
@@ -84,7 +84,7 @@ fn the_bound_is_the_configured_one() {
 #[test]
 fn a_request_that_has_gone_is_settled_no_more_and_gives_its_place_free() {
     let mut configuration = without_discovery(outbound());
-    configuration["waiting"] = json!({ "requests": 2 });
+    configuration["pending_requests"] = json!({ "max": 2 });
     let mut world = World::new(&configuration);
     let (gone, stays) = (world.send(&pay()), world.send(&pay()));
     assert_eq!(world.ask(&pay()).reason(), "too_many_waiting");
@@ -313,7 +313,7 @@ fn forged_requests_with_bodies_leave_a_cold_start_to_those_without() {
 #[test]
 fn whose_caller_is_verified_waits_whatever_the_body() {
     let mut configuration = without_discovery(both());
-    configuration["waiting"] = json!({ "max_bytes": 0 });
+    configuration["pending_requests"] = json!({ "max_bytes": 0 });
     let mut world = World::new(&configuration);
     world.provider.tokens = Mode::Silent;
     world.pass(secs(1));
@@ -328,7 +328,7 @@ fn whose_caller_is_verified_waits_whatever_the_body() {
 fn a_request_is_held_for_an_attempt_that_begins_before_its_time_is_up() {
     for (timeout, status) in [("10s", 200), ("2s", 503)] {
         let mut configuration = without_discovery(outbound());
-        configuration["waiting"] = json!({ "timeout": timeout });
+        configuration["pending_requests"] = json!({ "timeout": timeout });
         let mut world = World::new(&configuration);
         world.provider.tokens = Mode::retry_after(429, "3");
         world.pass(millis(100));

@@ -81,7 +81,7 @@ fn policy_with(change: impl FnOnce(&mut Value)) -> Policy {
             "credentials": { "c": { "issuer": "idp", "client_id": "c", "client_secret": { "inline": "hush" } } },
             "rules": [{ "credential": "c" }],
         },
-        "waiting": { "timeout": "30s" },
+        "pending_requests": { "timeout": "30s" },
     });
     change(&mut configuration["outbound"]);
     Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap()
@@ -441,7 +441,7 @@ fn a_bound_token_is_its_workers_own_and_a_new_configuration_of_the_same_worker_f
 fn verifying() -> Policy {
     let configuration = json!({
         "issuers": { "idp": {
-            "issuer": "idp", "cluster": "idp", "jwks_uri": "http://idp/keys", "refresh": "60s", "max_stale": "100s",
+            "issuer": "idp", "cluster": "idp", "jwks_uri": "http://idp/keys", "jwks_refresh_interval": "60s", "jwks_max_stale": "100s",
         } },
         "inbound": { "rules": [{ "require": { "issuer": "idp", "audiences": ["svc"] } }] },
     });

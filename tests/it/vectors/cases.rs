@@ -178,7 +178,7 @@ impl Case {
         if !config.required_client_roles.is_empty() {
             require["client_roles"] = json!(config.required_client_roles);
         }
-        for (member, names) in [("realm_roles", &config.required_realm_roles), ("scopes", &scopes)] {
+        for (member, names) in [("roles", &config.required_realm_roles), ("scopes", &scopes)] {
             if !names.is_empty() {
                 require[member] = json!(names);
             }

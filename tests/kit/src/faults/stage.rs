@@ -160,7 +160,7 @@ fn configuration(idp: &Idp, patience: Duration) -> Value {
     });
     json!({
         "issuers": { "keycloak": { "issuer": idp.issuer(), "cluster": "keycloak", "timeout": patience } },
-        "waiting": { "timeout": patience },
+        "pending_requests": { "timeout": patience },
         "outbound": { "credentials": { CLIENT: credential }, "rules": [{ "credential": CLIENT }] },
     })
 }

@@ -132,7 +132,11 @@ pub(crate) fn rows(idp: &Idp, noop: &Path, ours: Option<&Path>) -> Vec<Row> {
         };
         rows.extend([
             proven("proof-none", "no filter in the second listener", vec![]),
-            proven("proof-m2m", "m2m-auth, `bound: dpop`", vec![wasm(&proving(idp), "proof-m2m", module)]),
+            proven(
+                "proof-m2m",
+                "m2m-auth, `token_binding: dpop`",
+                vec![wasm(&proving(idp), "proof-m2m", module)],
+            ),
         ]);
     }
     rows.sort_by_key(|row| row.load.order());
@@ -300,7 +304,7 @@ fn bound(idp: &Idp) -> Value {
 fn proving(idp: &Idp) -> Value {
     let mut configuration = inbound(idp);
     configuration["inbound"]["rules"][0]["name"] = json!("proven");
-    configuration["inbound"]["rules"][0]["require"]["bound"] = json!("dpop");
+    configuration["inbound"]["rules"][0]["require"]["token_binding"] = json!("dpop");
     configuration
 }
 
