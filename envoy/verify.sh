@@ -188,7 +188,7 @@ if [[ -n $prometheus ]]; then
   within 30 is 'sum(m2m_auth_inbound{service="payment-service",decision="audience"} >= 1) > bool 0' 1 ||
     wrong 'it has not heard of the wrong audience'
   curl -sf --max-time 5 "$prometheus/api/v1/rules" >"$work/body" || wrong 'no rules'
-  expect_body M2mAuthRefusesForTheProvidersSake
+  expect_body M2mAuthProviderUnavailable
   printf '    3 Envoys, %s alerts\n' "$(grep -o '"type":"alerting"' "$work/body" | wc -l | tr -d ' ')"
 fi
 

@@ -374,10 +374,16 @@ impl Store {
         }
     }
 
-    /// The same for logs: `jwks of keycloak`.
+    /// A name for logs: `keys of issuer keycloak`.
     pub fn describe(&self, key: FetchKey) -> String {
-        let Subject { kind, name } = self.metric_subject(key);
-        format!("{kind} of {name}")
+        let what = match key {
+            FetchKey::Metadata(_) => "metadata of issuer",
+            FetchKey::Keys(_) => "keys of issuer",
+            FetchKey::Token(_) => "token of credential",
+            FetchKey::Exchanged(..) => "exchanged token of credential",
+            FetchKey::Introspection(..) => "introspection by issuer",
+        };
+        format!("{what} {}", self.metric_subject(key).name)
     }
 
     /// A credential's name in the configuration.

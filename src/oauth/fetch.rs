@@ -64,10 +64,10 @@ impl FetchErrorKind {
         match self {
             Self::Configuration => "configuration",
             Self::Unreachable => "unreachable",
-            Self::ConnectionClosed => "stale",
+            Self::ConnectionClosed => "connection_closed",
             Self::Timeout => "timeout",
-            Self::ServerError => "status",
-            Self::NotFound => "elsewhere",
+            Self::ServerError => "server_error",
+            Self::NotFound => "not_found",
             Self::TooLarge => "too_large",
             Self::Unreadable => "unreadable",
             Self::Unusable => "unusable",

@@ -45,7 +45,7 @@ impl Store {
         state.capped.add(u64::from(token_response::is_capped(end_after)));
         let serial = self.token_state(want).map_or(0, |state| state.serial.wrapping_add(1));
         let digest = credential.grant.dpop_bound.then(|| dpop::digest(token.reveal().as_bytes()).into());
-        let news = format!("token received, good for {} s", end_after.as_secs());
+        let news = format!("token acquired, expires in {} s", end_after.as_secs());
         let mark = self.token_hash(token.reveal().as_bytes());
         Ok((
             Fetched {

@@ -106,7 +106,7 @@ fn both(idp: &Idp) -> Value {
 
 /// How many have begun to wait so far.
 async fn held(scene: &Scene) -> u64 {
-    scene.envoy.stats("wasmcustom.m2m_auth_held.").await.values().sum()
+    scene.envoy.stats("wasmcustom.m2m_auth_pending.").await.values().sum()
 }
 
 /// Sends them, and comes back when each is held or answered.

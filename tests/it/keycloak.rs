@@ -199,7 +199,7 @@ async fn a_changed_secret_does_not_touch_the_token_that_is_held() {
     let realm = Keycloak::start().await.realm("secrets").await;
     let scene = Scene::start(realm).await;
     scene.call_plainly().await;
-    let all = async || (scene.envoy.logs().matches("token received").count() >= 3).then_some(());
+    let all = async || (scene.envoy.logs().matches("token acquired").count() >= 3).then_some(());
     m2m_auth_kit::wait::until("a token in each VM", all).await;
     scene.keycloak.regenerate_secret("order-service").await;
     for _ in 0..20 {

@@ -94,11 +94,11 @@ type Wrong = (&'static str, fn(&Idp) -> [Fault; 3], &'static str);
 
 const WRONGS: [Wrong; 7] = [
     ("hang", |_| same(&Fault::Hang), "timeout: "),
-    ("500", |_| same(&Fault::Status(500, "{}".to_owned())), "status: status 500"),
+    ("500", |_| same(&Fault::Status(500, "{}".to_owned())), "server_error: status 500"),
     ("garbage", |_| same(&Fault::Garbage), "unreadable: "),
     ("html", |_| same(&Fault::Html), "unreadable: "),
     ("cut", |_| same(&Fault::CutInHalf), "unreachable: "),
-    ("reset", |_| same(&Fault::Reset), "stale: "),
+    ("reset", |_| same(&Fault::Reset), "connection_closed: "),
     ("large", large, "too_large: the answer is larger than"),
 ];
 
@@ -204,7 +204,7 @@ async fn what_envoy_says_of_a_provider_is_told_from_what_the_provider_says() {
     for line in [
         "token of credential gone: unreachable: connection refused",
         "token of credential nobody: unreachable: cluster \\\"nobody\\\" has no healthy host",
-        "token of credential busy: status: status 503",
+        "token of credential busy: server_error: status 503",
     ] {
         envoy.wait_for_log(line).await;
     }

@@ -114,7 +114,7 @@ async fn the_token_of_a_withdrawn_key_is_refused_though_it_was_verified_before()
     let request = scene.get("/inventory").bearer(token);
     let known = Load::of(request.clone()).connections(8).requests(80).run().await;
     assert!(known.only(200), "{known}");
-    let hits = "wasmcustom.m2m_auth_verified.lookup.hit";
+    let hits = "wasmcustom.m2m_auth_token_cache.lookup.hit";
     scene.envoy.wait_for_stat(hits, |hits| hits > 40).await;
     scene.idp.rotate_key();
     scene.idp.withdraw_key(withdrawn.kid());
@@ -167,7 +167,7 @@ async fn a_key_set_that_is_unchanged_is_not_sent_again_and_ends_nobodys_token() 
     let known = Load::of(request.clone()).connections(8).requests(80).run().await;
     assert!(known.only(200), "{known}");
     let misses =
-        scene.envoy.wait_for_stat("wasmcustom.m2m_auth_verified.lookup.miss", |misses| misses > 0).await;
+        scene.envoy.wait_for_stat("wasmcustom.m2m_auth_token_cache.lookup.miss", |misses| misses > 0).await;
     scene.idp.wait_for(Endpoint::Keys, 3).await;
     scene.envoy.wait_for_log("keys of issuer keycloak: 1 usable keys, unchanged").await;
     let shown: Vec<_> =
@@ -176,7 +176,7 @@ async fn a_key_set_that_is_unchanged_is_not_sent_again_and_ends_nobodys_token() 
     scene.logged(HAS_KEYS, 2 * VMS).await;
     let again = Load::of(request.clone()).connections(8).requests(80).run().await;
     assert!(again.only(200), "{again}");
-    let verified = scene.envoy.stat("wasmcustom.m2m_auth_verified.lookup.miss").await;
+    let verified = scene.envoy.stat("wasmcustom.m2m_auth_token_cache.lookup.miss").await;
     assert!(verified <= misses.max(2), "verified once by each worker, not once for each answer: {verified}");
     let old = scene.idp.signing_key();
     scene.idp.rotate_key();

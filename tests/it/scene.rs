@@ -80,7 +80,7 @@ impl Scene {
 /// Comes back when so many requests have begun to wait since Envoy's start.
 pub(crate) async fn held(envoy: &Envoy, count: u64) {
     until(&format!("{count} requests are held"), async || {
-        let held: u64 = envoy.stats("wasmcustom.m2m_auth_held.").await.values().sum();
+        let held: u64 = envoy.stats("wasmcustom.m2m_auth_pending.").await.values().sum();
         assert!(held <= count, "{held} are held");
         (held == count).then_some(())
     })
@@ -103,7 +103,7 @@ pub(crate) const VMS: usize = 3;
 pub(crate) const HAS_KEYS: &str = "keys of issuer keycloak: 1 usable";
 
 /// What a VM logs when it has the token of the credential `order-service`.
-pub(crate) const HAS_TOKEN: &str = "token of credential order-service: token received";
+pub(crate) const HAS_TOKEN: &str = "token of credential order-service: token acquired";
 
 /// A scene that tests share for as long as one of them runs: a start of Envoy takes longer than most of them do.
 pub(crate) struct Shared<T>(Mutex<Weak<T>>);

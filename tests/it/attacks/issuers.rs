@@ -82,7 +82,7 @@ fn a_caller_is_known_to_every_rule_of_its_issuer_and_to_no_other() {
     assert!(world.get("/b", &of_b).is_forwarded());
     assert!(world.get("/both", &of_a).is_forwarded());
     assert!(world.get("/a", &of_a).is_forwarded());
-    assert_eq!(world.count("m2m_auth_verified.lookup.hit"), 2);
+    assert_eq!(world.count("m2m_auth_token_cache.lookup.hit"), 2);
     assert_eq!(world.get("/a", &of_b), End::refused(401, "issuer"));
     assert_eq!(world.get("/b", &of_a), End::refused(401, "issuer"));
 }
@@ -97,7 +97,7 @@ fn a_key_that_one_issuer_withdraws_ends_its_own_tokens_and_no_others() {
     world.pass(301);
     assert_eq!(world.get("/both", &of_a), End::refused(401, "key"));
     assert!(world.get("/both", &of_b).is_forwarded());
-    assert_eq!(world.count("m2m_auth_verified.lookup.hit"), 1, "the other's caller is still known");
+    assert_eq!(world.count("m2m_auth_token_cache.lookup.hit"), 1, "the other's caller is still known");
     assert!(world.get("/both", &token(A, &new)).is_forwarded());
 }
 

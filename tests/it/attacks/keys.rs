@@ -49,7 +49,7 @@ fn a_token_known_to_one_issuer_is_not_known_to_another() {
         assert!(world.get("/ours", &token).is_forwarded());
         assert_eq!(world.get("/theirs", &token), End::refused(401, "signature"));
     }
-    assert_eq!(world.count("m2m_auth_verified.lookup.hit"), 2, "two of three came from the cache");
+    assert_eq!(world.count("m2m_auth_token_cache.lookup.hit"), 2, "two of three came from the cache");
 }
 
 /// The same for fetches: whoever waits for the keys of one issuer does not get those of another.
@@ -149,7 +149,7 @@ fn a_withdrawn_key_takes_its_known_tokens_along() {
     for _ in 0..2 {
         assert!(tokens.iter().all(|token| world.get("/", token).is_forwarded()));
     }
-    assert_eq!(world.count("m2m_auth_verified.lookup.hit"), 2);
+    assert_eq!(world.count("m2m_auth_token_cache.lookup.hit"), 2);
     world.provider("idp.example.com", &[new.jwk()]);
     world.pass(301);
     assert_eq!(world.get("/", &tokens[0]), End::refused(401, "key"));

@@ -39,7 +39,7 @@ fn a_signature_that_was_good_once_opens_nothing_else() {
         assert_eq!(world.get("/", &forged).status, 401, "{forged}");
     }
     assert!(world.get("/", &token).is_forwarded());
-    assert_eq!(world.count("m2m_auth_verified.lookup.hit"), 1);
+    assert_eq!(world.count("m2m_auth_token_cache.lookup.hit"), 1);
 }
 
 /// GHSA-x937-hj6v-793p (fast-jwt): a token without `iat` stayed in the cache beyond its `exp`.
@@ -56,7 +56,7 @@ fn a_known_token_ends_with_its_exp_whatever_else_it_says() {
         // The clocks may differ by a minute (RFC 7519 section 4.1.4), and not by a second more.
         world.pass(NOW + 359 - world.now().unix);
         assert!(world.get("/", &token).is_forwarded(), "{claims}");
-        assert_eq!(world.count("m2m_auth_verified.lookup.hit"), 1, "{claims}");
+        assert_eq!(world.count("m2m_auth_token_cache.lookup.hit"), 1, "{claims}");
         world.pass(1);
         assert_eq!(world.get("/", &token), End::refused(401, "expired"), "{claims}");
     }

@@ -63,7 +63,7 @@ const OF_THE_CALLER: &[Mistake] = &[
         path: "/no-such-realm",
         status: 503,
         reason: NO_TOKEN,
-        words: "metadata of issuer no-such-realm: elsewhere: status 404",
+        words: "metadata of issuer no-such-realm: not_found: status 404",
         advice: "",
     },
     Mistake {

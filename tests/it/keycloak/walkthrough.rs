@@ -59,7 +59,7 @@ async fn the_ten_minutes_lead_from_a_keycloak_of_ones_own_to_a_protected_service
     }
     // What the document says of the log.
     assert!(
-        complained.contains("token received") && complained.contains("\"reason\":\"no_token\""),
+        complained.contains("token acquired") && complained.contains("\"reason\":\"no_token\""),
         "{complained}"
     );
 }

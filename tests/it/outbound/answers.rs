@@ -164,7 +164,7 @@ async fn start(rows: &[Row], provider: &Upstream, service: &Upstream) -> Envoy {
 
 /// The outcomes of the row's fetches, each as often as it occurred.
 async fn outcomes(envoy: &Envoy, name: &str) -> Vec<String> {
-    let prefix = format!("wasmcustom.m2m_auth_fetch.of.token_of_credential_{name}.outcome.");
+    let prefix = format!("wasmcustom.m2m_auth_fetch.kind.token.name.{name}.outcome.");
     let what = format!("{name} is counted");
     let counted =
         until(&what, async || Some(envoy.stats(&prefix).await).filter(|counted| !counted.is_empty())).await;

@@ -152,8 +152,8 @@ async fn whose_fault_a_refused_exchange_is_says_the_status() {
     for (credential, outcome) in
         [("nobody", "configuration"), ("handed", "subject_token"), ("handed", "denied"), ("handed", "ok")]
     {
-        let of = format!("exchanged_token_of_credential_{credential}");
-        let counter = format!("wasmcustom.m2m_auth_fetch.of.{of}.outcome.{outcome}");
+        let counter =
+            format!("wasmcustom.m2m_auth_fetch.kind.exchanged_token.name.{credential}.outcome.{outcome}");
         scene.envoy.wait_for_stat(&counter, |count| count >= 1).await;
     }
 }

@@ -8,7 +8,7 @@ use m2m_auth_kit::upstream::{Reply, Upstream};
 use serde_json::{Value, json};
 
 /// What counts the refusals of order-service's token.
-const REFUSED: &str = "wasmcustom.m2m_auth_refused_upstream.of.order-service";
+const REFUSED: &str = "wasmcustom.m2m_auth_upstream_rejected.credential.order-service";
 
 /// One worker, so that whoever is refused is known, a service that speaks HTTP/2, and these filters behind the plugin.
 async fn scene(configuration: impl FnOnce(&Idp) -> Value, behind: Vec<Value>, routes: Value) -> Scene {

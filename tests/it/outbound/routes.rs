@@ -218,7 +218,7 @@ async fn as_a_filter_of_the_cluster_it_knows_the_cluster_that_it_stands_in() {
     let mut routes = clusters();
     routes["validate_clusters"] = json!(false);
     let scene = Scene::of(idp, upstream, builder.listener(envoy::listener("main", vec![], routes))).await;
-    scene.logged("token of credential payment-service: token received", VMS).await;
+    scene.logged("token of credential payment-service: token acquired", VMS).await;
     for _ in 0..3 {
         assert_eq!(sent_as(&scene.get("/service").send().await).as_deref(), Some("order-service"));
         assert_eq!(sent_as(&scene.get("/api").send().await).as_deref(), Some("payment-service"));

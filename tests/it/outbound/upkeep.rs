@@ -67,7 +67,7 @@ async fn a_token_that_an_upstream_refuses_is_renewed_once_in_a_while_and_403_cos
     // One worker, so that it is known who is refused.
     let builder = builder(&idp, &upstream).concurrency(1).listener(listener(&wasm(&two(&idp))));
     let scene = Scene::of(idp, upstream, builder).await;
-    scene.logged("token received", 4).await;
+    scene.logged("token acquired", 4).await;
     let [first, payment] = ["/orders", "/payments"].map(|path| scene.get(path));
     let first = arrived(&first.send().await, "authorization").remove(0);
     let payment = arrived(&payment.send().await, "authorization").remove(0);
@@ -110,7 +110,7 @@ async fn a_token_that_an_upstream_refuses_is_renewed_once_in_a_while_and_403_cos
     scene.upstream.echo();
     let same = arrived(&scene.get("/payments").send().await, "authorization").remove(0);
     assert_eq!(payment, same, "a 403 says nothing against the token");
-    let refused = "wasmcustom.m2m_auth_refused_upstream";
-    scene.envoy.wait_for_stat(&format!("{refused}.of.order-service"), |count| count == refusals).await;
+    let refused = "wasmcustom.m2m_auth_upstream_rejected";
+    scene.envoy.wait_for_stat(&format!("{refused}.credential.order-service"), |count| count == refusals).await;
     assert_eq!(scene.envoy.stats(refused).await.len(), 1, "and for nobody else");
 }

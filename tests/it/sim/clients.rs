@@ -61,7 +61,7 @@ fn the_operator_is_told_which_secret_worked() {
     world.pass(secs(1));
     let expected = [
         "token of credential order: configuration: status 401, unauthorized_client; the next secret is tried",
-        "token of credential order: token received, good for 290 s, by secret 2 of 2",
+        "token of credential order: token acquired, expires in 290 s, by secret 2 of 2",
     ];
     assert_eq!(world.logs, expected);
 }

@@ -97,7 +97,7 @@ fn the_operator_is_told_of_a_nonce_as_of_no_fault() {
     world.pass(secs(1));
     let expected = [
         "token of credential order: nonce: asked again with the provider's nonce",
-        "token of credential order: token received, good for 290 s",
+        "token of credential order: token acquired, expires in 290 s",
     ];
     assert_eq!(world.logs, expected);
 }
@@ -180,8 +180,8 @@ fn the_nonce_of_a_service_is_in_every_further_proof_for_its_origin_alone() {
     let (_, sent) = proof_of(&mut world, &to(&"h".repeat(1100)));
     world.upstream_answers(&sent, &answer("200", &[("dpop-nonce", "x")]));
     let counters = world.counters();
-    assert_eq!(counters["m2m_auth_limit.reached.nonces"], 1001 - 64);
-    assert_eq!(counters["m2m_auth_limit.reached.nonce_bytes"], 2, "one nonce, and one origin");
+    assert_eq!(counters["m2m_auth_limit_reached.limit.nonces"], 1001 - 64);
+    assert_eq!(counters["m2m_auth_limit_reached.limit.nonce_bytes"], 2, "one nonce, and one origin");
 }
 
 #[test]

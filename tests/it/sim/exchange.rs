@@ -298,8 +298,8 @@ fn made_up_subjects_cost_the_provider_a_bounded_rate_and_known_ones_nothing() {
     assert!((1900..=2500).contains(&asked), "{asked}");
     assert_eq!(world.ask(&pay("new")).status(), 200, "it is over");
     let counters = world.counters();
-    assert!(counters["m2m_auth_limit.of.order.reached.queued_exchanges"] > 5000, "{counters:?}");
-    assert!(counters["m2m_auth_limit.of.order.reached.exchange_rate"] > 1500, "{counters:?}");
+    assert!(counters["m2m_auth_limit_reached.name.order.limit.queued_exchanges"] > 5000, "{counters:?}");
+    assert!(counters["m2m_auth_limit_reached.name.order.limit.exchange_rate"] > 1500, "{counters:?}");
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn a_flood_of_long_subjects_that_fail_never_evicts_a_known_one() {
         assert!(outcome.passed(), "at {:?}: {}", world.now, outcome.reason());
         world.pass(millis(10));
     }
-    assert_eq!(world.counters().get("m2m_auth_limit.of.order.reached.exchanged_tokens"), None);
+    assert_eq!(world.counters().get("m2m_auth_limit_reached.name.order.limit.exchanged_tokens"), None);
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn no_more_callers_are_remembered_than_there_is_room_for() {
     let before = world.provider.subjects.len();
     assert_eq!(world.ask(&on_behalf_of(&first)).status(), 200);
     assert_eq!(world.provider.subjects.len(), before + 1, "the first made room, and is exchanged anew");
-    assert_eq!(world.counters()["m2m_auth_limit.of.order.reached.exchanged_tokens"], 1102 - 1024);
+    assert_eq!(world.counters()["m2m_auth_limit_reached.name.order.limit.exchanged_tokens"], 1102 - 1024);
 }
 
 #[test]

@@ -312,9 +312,9 @@ fn a_flood_of_made_up_tokens_costs_the_provider_a_bounded_rate_and_known_callers
     let new = world.opaque(&json!({}));
     assert_eq!(world.ask(&items(&new)).status(), 200, "it is over");
     let counters = world.counters();
-    let no_room = counters["m2m_auth_limit.of.idp.reached.queued_introspections"];
+    let no_room = counters["m2m_auth_limit_reached.name.idp.limit.queued_introspections"];
     assert!(no_room > 10_000, "{no_room}");
-    assert!(counters["m2m_auth_limit.of.idp.reached.introspection_rate"] > 3000, "{counters:?}");
+    assert!(counters["m2m_auth_limit_reached.name.idp.limit.introspection_rate"] > 3000, "{counters:?}");
 }
 
 #[test]
@@ -333,7 +333,7 @@ fn no_more_answers_are_kept_than_there_is_room_for() {
     assert!(world.now < secs(30), "it has not ended");
     assert_eq!(world.ask(&items(&first)).status(), 200);
     assert_eq!(world.provider.introspected.len(), before + 1, "the first made room, and is asked about anew");
-    let dropped = world.counters()["m2m_auth_limit.of.idp.reached.introspections"];
+    let dropped = world.counters()["m2m_auth_limit_reached.name.idp.limit.introspections"];
     assert_eq!(dropped, 1102 - 1024);
 }
 
@@ -352,7 +352,7 @@ fn large_answers_are_kept_in_bounds_too() {
     let before = world.provider.introspected.len();
     assert_eq!(world.ask(&items(&first)).status(), 200);
     assert_eq!(world.provider.introspected.len(), before + 1, "4 MiB hold some forty of them");
-    assert!(world.counters()["m2m_auth_limit.of.idp.reached.introspections"] > 0);
+    assert!(world.counters()["m2m_auth_limit_reached.name.idp.limit.introspections"] > 0);
 }
 
 /// What a provider may answer to a flood of tokens that it cannot cope with, and how long the tokens are.
@@ -387,7 +387,7 @@ fn a_flood_of_tokens_that_fail_never_evicts_a_known_caller() {
             assert!(outcome.passed(), "{length} bytes, at {:?}: {}", world.now, outcome.reason());
             world.pass(millis(10));
         }
-        assert_eq!(world.counters().get("m2m_auth_limit.of.idp.reached.introspections"), None);
+        assert_eq!(world.counters().get("m2m_auth_limit_reached.name.idp.limit.introspections"), None);
     }
 }
 

@@ -340,8 +340,8 @@ fn a_token_is_verified_once_and_then_remembered() {
         world.ask(&get);
     }
     let counters = world.counters();
-    assert_eq!(counters.get("m2m_auth_verified.lookup.miss"), Some(&1));
-    assert_eq!(counters.get("m2m_auth_verified.lookup.hit"), Some(&49));
+    assert_eq!(counters.get("m2m_auth_token_cache.lookup.miss"), Some(&1));
+    assert_eq!(counters.get("m2m_auth_token_cache.lookup.hit"), Some(&49));
 }
 
 #[test]
@@ -408,7 +408,7 @@ fn an_unchanged_key_set_is_good_for_longer_and_ends_nobodys_token() {
     assert_eq!(fetches(&world), world.provider.unchanged + 1, "the body came once");
     assert!(world.provider.unchanged > 10);
     let counters = world.counters();
-    assert_eq!(counters.get("m2m_auth_verified.lookup.miss"), Some(&1), "verified once");
+    assert_eq!(counters.get("m2m_auth_token_cache.lookup.miss"), Some(&1), "verified once");
     world.provider.published = vec![Key::number(2)];
     world.pass(secs(301));
     assert_eq!(world.ask(&get).reason(), "key", "a changed one has another tag");

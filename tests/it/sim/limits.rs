@@ -13,7 +13,7 @@ fn config() -> Value {
 fn reached(world: &mut World, which: &str) -> u64 {
     let counters = world.counters();
     let found =
-        counters.iter().find(|(name, _)| name.starts_with("m2m_auth_limit.") && name.ends_with(which));
+        counters.iter().find(|(name, _)| name.starts_with("m2m_auth_limit_reached.") && name.ends_with(which));
     found.map_or(0, |(_, sum)| *sum)
 }
 
@@ -33,9 +33,9 @@ fn callers_beyond_the_room_are_verified_anew_and_none_is_refused() {
     assert_eq!(reached(&mut world, ".verified_tokens"), 0, "4096 have room");
     let one_more = world.token();
     let counters = ask(&mut world, &one_more);
-    assert_eq!(counters["m2m_auth_limit.of.idp.reached.verified_tokens"], 2048, "the older half went");
+    assert_eq!(counters["m2m_auth_limit_reached.name.idp.limit.verified_tokens"], 2048, "the older half went");
     let counters = ask(&mut world, &first);
-    assert_eq!(counters.get("m2m_auth_verified.lookup.miss"), Some(&1));
+    assert_eq!(counters.get("m2m_auth_token_cache.lookup.miss"), Some(&1));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_key_set_that_is_too_large_costs_nobody_the_keys_before_it() {
         let token = world.token();
         assert!(world.ask(&items(&token)).passed());
         let counters = world.counters();
-        assert!(counters["m2m_auth_fetch.of.keys_of_issuer_idp.outcome.too_large"] > 0, "{counters:?}");
+        assert!(counters["m2m_auth_fetch.kind.jwks.name.idp.outcome.too_large"] > 0, "{counters:?}");
     }
 }
 
@@ -126,8 +126,8 @@ fn a_key_that_is_too_large_is_left_out_and_an_etag_that_is_too_long_is_not_sent_
     let token = world.token();
     assert!(world.ask(&items(&token)).passed());
     let counters = world.counters();
-    assert_eq!(counters["m2m_auth_limit.of.idp.reached.rsa_bits"], 1);
-    assert_eq!(counters["m2m_auth_limit.of.idp.reached.etag"], 1);
+    assert_eq!(counters["m2m_auth_limit_reached.name.idp.limit.rsa_bits"], 1);
+    assert_eq!(counters["m2m_auth_limit_reached.name.idp.limit.etag"], 1);
     world.provider.keys = says(128);
     world.pass(secs(301));
     assert_eq!(reached(&mut world, ".etag"), 0);
@@ -139,7 +139,7 @@ fn a_token_that_is_said_to_live_for_years_is_renewed_within_a_day() {
     world.provider.expires_in = json!(100_000_000);
     world.pass(secs(1));
     assert!(world.ask(&pay()).passed());
-    assert_eq!(reached(&mut world, ".of.order.reached.token_lifetime"), 1);
+    assert_eq!(reached(&mut world, ".name.order.limit.token_lifetime"), 1);
     world.pass(secs(24 * 3600));
     assert_eq!(world.provider.count(Endpoint::Tokens), 2);
 }
@@ -162,7 +162,7 @@ fn no_more_exchanges_run_at_a_time_than_may_and_the_others_wait_for_their_turn()
     }
     world.pass(secs(1));
     assert!(world.outcomes().all(|outcome| outcome.status() == 200));
-    assert_eq!(reached(&mut world, ".of.order.reached.concurrent_exchanges"), 70);
+    assert_eq!(reached(&mut world, ".name.order.limit.concurrent_exchanges"), 70);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn when_every_place_is_being_fetched_one_more_is_told_to_come_back() {
     let over = send(&mut world);
     let over = world.outcome(over);
     assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_waiting"));
-    assert_eq!(reached(&mut world, ".of.order.reached.queued_exchanges"), 1);
+    assert_eq!(reached(&mut world, ".name.order.limit.queued_exchanges"), 1);
     world.pass(secs(30));
     assert!(held.iter().all(|id| world.outcome(*id).status() == 200), "50 a second");
 }

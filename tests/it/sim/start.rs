@@ -166,7 +166,7 @@ fn a_provider_that_is_busy_is_asked_for_its_metadata_at_the_same_location_again(
 
 #[test]
 fn where_neither_location_has_the_metadata_both_are_asked_once_in_each_round() {
-    for (first, second, outcome) in [(404, 404, "status"), (403, 404, "status"), (404, 401, "configuration")]
+    for (first, second, outcome) in [(404, 404, "server_error"), (403, 404, "server_error"), (404, 401, "configuration")]
     {
         let mut world = World::new(&inbound());
         world.provider.metadata = Mode::status(first);
@@ -175,7 +175,7 @@ fn where_neither_location_has_the_metadata_both_are_asked_once_in_each_round() {
         let asked = [Endpoint::OpenId, Endpoint::Rfc8414].map(|endpoint| world.provider.count(endpoint));
         assert!(asked[0] == asked[1] && (3..100).contains(&asked[0]), "{first} {second}: {asked:?}");
         assert!(world.logs[0].ends_with("the other location is asked"), "{:?}", world.logs);
-        let counter = format!("m2m_auth_fetch.of.metadata_of_issuer_idp.outcome.{outcome}");
+        let counter = format!("m2m_auth_fetch.kind.metadata.name.idp.outcome.{outcome}");
         assert!(world.counters().contains_key(&counter), "{:?}", world.counters());
     }
 }
@@ -188,13 +188,13 @@ fn connections_that_are_closed_one_after_the_other_raise_the_question_of_tls() {
     world.provider.keys = Mode::Says { status: 503, headers: Vec::new(), body: body.to_owned() };
     let get = items(&world.token());
     world.ask(&get);
-    assert_eq!(world.logs[0], "keys of issuer idp: stale: the connection was closed");
+    assert_eq!(world.logs[0], "keys of issuer idp: connection_closed: the connection was closed");
     let again = "keys of issuer idp: unreachable: the connection was closed before an answer, again; is TLS missing on \
                  cluster \"idp\"?";
     assert_eq!(world.logs[1], again);
     let counters = world.counters();
-    assert_eq!(counters["m2m_auth_fetch.of.keys_of_issuer_idp.outcome.stale"], 1, "{counters:?}");
-    assert!(counters["m2m_auth_fetch.of.keys_of_issuer_idp.outcome.unreachable"] >= 1, "an alert sees it");
+    assert_eq!(counters["m2m_auth_fetch.kind.jwks.name.idp.outcome.connection_closed"], 1, "{counters:?}");
+    assert!(counters["m2m_auth_fetch.kind.jwks.name.idp.outcome.unreachable"] >= 1, "an alert sees it");
 }
 
 #[test]

@@ -264,7 +264,7 @@ fn few_wait_for_a_key_that_may_be_made_up() {
     assert!(world.ask(&known).passed(), "whose key is there does not wait");
     world.pass(secs(4));
     assert!(held.iter().all(|id| world.outcome(*id).status() == 401));
-    assert_eq!(world.counters()["m2m_auth_limit.of.keys_of_issuer_idp.reached.pending_unknown_keys"], 36);
+    assert_eq!(world.counters()["m2m_auth_limit_reached.kind.jwks.name.idp.limit.pending_unknown_keys"], 36);
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn nine_hundred_without_bodies_wait_through_a_cold_start_and_few_whose_bodies_ar
     let over: Vec<_> = (0..10).map(|_| world.send(&large)).collect();
     let refused = over.iter().filter(|id| world.outcome(**id).status() == 503).count();
     assert!(refused >= 6, "{refused}");
-    assert_eq!(world.counters()["m2m_auth_limit.reached.pending_bytes"], u64::try_from(refused).unwrap());
+    assert_eq!(world.counters()["m2m_auth_limit_reached.limit.pending_bytes"], u64::try_from(refused).unwrap());
     held.push(world.send(&get));
     world.pass(secs(2));
     assert!(held.iter().all(|id| world.outcome(*id).status() == 200));

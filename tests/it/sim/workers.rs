@@ -301,7 +301,7 @@ fn what_somebody_else_scribbles_on_the_board_costs_a_fetch_and_nothing_else() {
         assert_eq!(process.calls(), 1, "{bytes:?}");
         process.answer(&answer(200, "t2"));
         assert!(matches!(process.request(0, 1), RequestOutcome::Forward(_)));
-        let unsound = process.counted(0, "m2m_auth_limit.reached.shared_record");
+        let unsound = process.counted(0, "m2m_auth_limit_reached.limit.shared_record");
         assert_eq!(unsound, 1, "{bytes:?}");
     }
 }
@@ -483,7 +483,7 @@ fn a_key_set_that_is_unchanged_is_good_for_longer_on_every_worker_whoever_asked(
     let mut misses = 0;
     for worker in &mut process.workers {
         worker.plugin.metrics().report(|_, counter, sum| {
-            misses += if counter.to_string() == "m2m_auth_verified.lookup.miss" { sum } else { 0 };
+            misses += if counter.to_string() == "m2m_auth_token_cache.lookup.miss" { sum } else { 0 };
         });
     }
     assert_eq!(misses, 3, "each worker has verified the token once");
@@ -510,7 +510,7 @@ fn what_is_said_of_a_key_set_at_too_great_a_length_is_not_shared_and_the_keys_ar
         for worker in 0..2 {
             let step = process.request_with(worker, 1, &[("authorization", &bearer)]);
             assert!(matches!(step, RequestOutcome::Forward(_)), "worker {worker}: {step:?}");
-            counted += process.counted(worker, "m2m_auth_limit.reached.shared_header");
+            counted += process.counted(worker, "m2m_auth_limit_reached.limit.shared_header");
         }
         assert_eq!((process.calls(), counted), (0, told));
     }

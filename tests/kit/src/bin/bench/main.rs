@@ -153,7 +153,7 @@ async fn check(row: &Row, envoy: &Envoy, idp: &Idp, upstream: &Upstream, token: 
 async fn known_tokens(envoy: &Envoy) -> u64 {
     let stats = envoy.stats("").await;
     let hits = |name: &&String| {
-        name.ends_with(".jwt_cache_hit") || *name == "wasmcustom.m2m_auth_verified.lookup.hit"
+        name.ends_with(".jwt_cache_hit") || *name == "wasmcustom.m2m_auth_token_cache.lookup.hit"
     };
     stats.keys().filter(hits).map(|name| stats[name]).sum()
 }
