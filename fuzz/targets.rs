@@ -162,7 +162,7 @@ pub(crate) fn jwks(bytes: &[u8]) {
     }
 }
 
-/// A configuration is understood, or every mistake has a line; and the same bytes have the same outcome.
+/// A configuration is understood, or every error has a line; and the same bytes have the same outcome.
 pub(crate) fn configuration(bytes: &[u8]) {
     let read = || Policy::read(bytes, &|name| name.starts_with('S').then(|| "hushhush".to_owned()));
     match (read(), read()) {
@@ -170,8 +170,8 @@ pub(crate) fn configuration(bytes: &[u8]) {
         (Err(one), Err(other)) => {
             assert_eq!(one, other);
             assert!(!one.is_empty(), "refused without a reason");
-            for mistake in one {
-                assert!(!mistake.to_string().chars().any(char::is_control), "{mistake:?}");
+            for error in one {
+                assert!(!error.to_string().chars().any(char::is_control), "{error:?}");
             }
         }
         _ => panic!("the same bytes were refused once and taken once"),

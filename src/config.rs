@@ -275,7 +275,7 @@ pub struct Dpop {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct InboundRule {
-    /// Its name in metrics and logs. Default: its position, `rule-0`, `rule-1`, …
+    /// Its name in metrics and logs. Default: what it matches, `GET /orders/**`, in metrics `GET_orders_all`.
     pub name: Option<String>,
     /// Which requests. Default: all.
     pub r#match: Match,
@@ -691,7 +691,7 @@ pub enum SecretSource {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct OutboundRule {
-    /// Its name in metrics and logs. Default: its position, `rule-0`, `rule-1`, …
+    /// Its name in metrics and logs. Default: what it matches, `GET /orders/**`, in metrics `GET_orders_all`.
     pub name: Option<String>,
     /// Which requests. Default: all.
     pub r#match: Match,

@@ -140,9 +140,12 @@ impl Metrics {
     }
 }
 
-/// A name as one part of a metric's name: dots would end the part.
+/// A name as one part of a metric's name: dots would end the part. `/orders/**` becomes `orders_all`.
 fn plain(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '_' }).collect()
+    let name = name.replace("**", "all").replace('*', "any");
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    let parts: Vec<&str> = name.split(|c| !allowed(c)).filter(|part| !part.is_empty()).collect();
+    parts.join("_")
 }
 
 #[cfg(test)]
@@ -163,5 +166,20 @@ mod tests {
         ];
         assert_eq!(told, expected.map(|(number, name, sum)| (number, name.to_owned(), sum)));
         stats.report(|_, _, _| panic!("reported twice"));
+    }
+
+    #[test]
+    fn a_name_becomes_one_part_of_a_metrics_name() {
+        for (name, part) in [
+            ("items", "items"),
+            ("items.v2", "items_v2"),
+            ("GET,POST /orders/**", "GET_POST_orders_all"),
+            ("*.example.com/a/*/b", "any_example_com_a_any_b"),
+            ("any #2", "any_2"),
+            ("_own-", "_own-"),
+            ("caf\u{e9}.", "caf"),
+        ] {
+            assert_eq!(plain(name), part);
+        }
     }
 }

@@ -1,6 +1,6 @@
-//! Mistakes in a configuration: where, what stands there, what was expected; all of them, not only the first.
+//! Errors in a configuration: where, what stands there, what was expected; all of them, not only the first.
 //!
-//! [`read`] lets serde find one mistake, takes the offending piece out, and reads again, until the rest is sound. It
+//! [`read`] lets serde find one error, takes the offending piece out, and reads again, until the rest is sound. It
 //! does not know what a configuration means.
 
 use crate::config::envoy_bytes;
@@ -38,7 +38,7 @@ impl fmt::Display for ConfigError {
 pub struct ReadConfig<T> {
     /// Everything that was sound.
     pub value: T,
-    /// The mistakes, in the order of the document.
+    /// The errors, in the order of the document.
     pub errors: Vec<ConfigError>,
     removed: Vec<Path>,
 }
@@ -51,21 +51,21 @@ pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<ReadConfig<T>
     let root = Path::default();
     let mut json = envoy_bytes::read(document)
         .map_err(|error| vec![ConfigError::new(&root, format!("not JSON: {error}"))])?;
-    let (mut mistakes, mut removed) = (Vec::new(), Vec::new());
+    let (mut errors, mut removed) = (Vec::new(), Vec::new());
     loop {
         let (place, fault) = match path_deserializer::read(&json) {
             Ok(value) => {
-                return Ok(ReadConfig { value, errors: mistakes, removed });
+                return Ok(ReadConfig { value, errors, removed });
             }
             Err(found) => found,
         };
         let path = original_path(place.steps(), &removed);
         // What is wrong with the rest of a value, such as that it is empty now, follows from what was taken out of it.
         if !removed.iter().any(|gone: &Path| gone.is_in(&path)) {
-            mistakes.push(ConfigError::new(&path, fault.0));
+            errors.push(ConfigError::new(&path, fault.0));
         }
-        if place.steps().is_empty() || mistakes.len() >= MAX_ERRORS || !remove(&mut json, place.steps()) {
-            return Err(mistakes);
+        if place.steps().is_empty() || errors.len() >= MAX_ERRORS || !remove(&mut json, place.steps()) {
+            return Err(errors);
         }
         removed.push(path);
     }
@@ -82,19 +82,19 @@ impl<T> ReadConfig<T> {
         self.removed.iter().filter_map(|gone| gone.member_of(object)).map(str::to_owned).collect()
     }
 
-    /// Adds the mistakes that a later look found, unless they only follow from what is already known.
+    /// Adds the errors that a later look found, unless they only follow from what is already known.
     pub fn with_errors(self, found: Vec<ConfigError>) -> Vec<ConfigError> {
-        let Self { errors: mut mistakes, removed, .. } = self;
-        for mistake in found {
-            let path = original_path(mistake.path.steps(), &removed);
+        let Self { mut errors, removed, .. } = self;
+        for error in found {
+            let path = original_path(error.path.steps(), &removed);
             let unless: Vec<Path> =
-                mistake.explained_by.iter().map(|place| original_path(place.steps(), &removed)).collect();
+                error.explained_by.iter().map(|place| original_path(place.steps(), &removed)).collect();
             let explained = |gone: &Path| path.is_in(gone) || unless.iter().any(|place| gone.is_in(place));
             if !removed.iter().any(explained) {
-                mistakes.push(ConfigError { path, ..mistake });
+                errors.push(ConfigError { path, ..error });
             }
         }
-        mistakes
+        errors
     }
 }
 

@@ -1,6 +1,6 @@
 //! The configuration as written, to the policy that was meant: every name resolved, every default filled in.
 //!
-//! In: the configuration's bytes, and the environment. Out: a [`Policy`], or every mistake with its place. It is a pure
+//! In: the configuration's bytes, and the environment. Out: a [`Policy`], or every error with its place. It is a pure
 //! function: the same input has the same outcome on every worker, which Envoy demands of `on_configure` (a worker that
 //! alone refuses would let requests through unchecked).
 
@@ -29,7 +29,8 @@ use crate::inbound::jwt::IssuerName;
 use crate::inbound::token_location::TokenSource;
 use crate::policy::{Inbound, InboundRule, IssuerId, Policy, Require};
 use access::{ConditionFields, layout};
-use names::{DeclaredNames, rule_name};
+use names::DeclaredNames;
+use std::rc::Rc;
 use std::time::Duration;
 
 impl Policy {
@@ -61,10 +62,10 @@ impl Policy {
             errors: Vec::new(),
         };
         let policy = compiler.policy(&read.value);
-        let mistakes = read.with_errors(compiler.errors);
+        let errors = read.with_errors(compiler.errors);
         match policy {
-            Some(policy) if mistakes.is_empty() => Ok(policy),
-            _ => Err(mistakes),
+            Some(policy) if errors.is_empty() => Ok(policy),
+            _ => Err(errors),
         }
     }
 }
@@ -118,7 +119,7 @@ impl Compiler<'_> {
         self.errors.extend(fault.map(|fault| ConfigError::new(path, fault)));
     }
 
-    /// A mistake that may only follow from others: it is not told when something in one of these places could not be read.
+    /// An error that may only follow from others: it is not told when something in one of these places could not be read.
     #[inline(never)]
     fn error_unless(&mut self, unless: Vec<Path>, path: &Path, fault: &str) {
         self.errors.push(ConfigError { explained_by: unless, ..ConfigError::new(path, fault) });
@@ -170,8 +171,10 @@ impl Compiler<'_> {
         }
         let places = self.token_sources(&path.name("token_locations"), inbound.token_locations.as_deref());
         let mut rules = Vec::new();
-        for (index, rule) in inbound.rules.iter().enumerate() {
-            rules.extend(self.rule(&path.name("rules").index(index), index, rule, &places));
+        let names = inbound.rules.iter().map(|rule| (rule.name.as_deref(), &rule.r#match));
+        let names = self.rule_names(&path.name("rules"), names);
+        for ((index, rule), name) in inbound.rules.iter().enumerate().zip(names) {
+            rules.extend(self.rule(&path.name("rules").index(index), name, rule, &places));
         }
         let proves = inbound
             .rules
@@ -181,7 +184,6 @@ impl Compiler<'_> {
         let terms = self.dpop_policy(&path.name("dpop"), inbound.dpop.as_ref(), proves);
         let own_headers = forwarded_claims::reserved_headers(&rules);
         let judged_headers = forwarded_claims::decision_headers(&rules);
-        self.check_distinct(&path.name("rules"), inbound.rules.iter().map(|rule| rule.name.as_deref()));
         let attributes = InspectedAttributes::of(
             rules.iter().map(|rule| &rule.matcher),
             inbound.danger_case_sensitive_paths,
@@ -203,7 +205,7 @@ impl Compiler<'_> {
     fn rule(
         &mut self,
         path: &Path,
-        index: usize,
+        name: Rc<str>,
         rule: &config::InboundRule,
         places: &[TokenSource],
     ) -> Option<InboundRule> {
@@ -217,7 +219,6 @@ impl Compiler<'_> {
         let require = rule.require.as_ref().map(|require| self.require(&path.name("require"), require));
         let claims_to_headers = self.claims_to_headers(path, rule);
         let payload_header = self.payload_header(path, rule);
-        let name = rule_name(rule.name.as_deref(), index);
         let tokens = self.token_locations(path, rule, places);
         let require = match require {
             Some(require) => Some(require?),

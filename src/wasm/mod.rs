@@ -121,14 +121,12 @@ impl RootContext for Root {
                 // Callbacks of one VM never overlap, so this cannot fail; if it did, the old worker would go on.
                 self.worker.try_borrow_mut().map(|mut shared| *shared = Some(worker)).is_ok()
             }
-            Err(mistakes) => {
-                let count = mistakes.len();
-                hostcalls::log(
-                    log::Level::Error,
-                    &format!("m2m-auth: the configuration has {count} mistakes"),
-                );
-                for mistake in mistakes {
-                    hostcalls::log(log::Level::Error, &format!("m2m-auth: {mistake}"));
+            Err(errors) => {
+                let count = errors.len();
+                let noun = if count == 1 { "error" } else { "errors" };
+                hostcalls::log(log::Level::Error, &format!("m2m-auth: {count} {noun} in the configuration"));
+                for error in errors {
+                    hostcalls::log(log::Level::Error, &format!("m2m-auth: {error}"));
                 }
                 false
             }

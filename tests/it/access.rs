@@ -57,7 +57,7 @@ impl Gate {
 
     fn new(configuration: &Value) -> Self {
         let policy = Policy::read(configuration.to_string().as_bytes(), &|_| None);
-        let policy = policy.unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+        let policy = policy.unwrap_or_else(|errors| panic!("{errors:#?}"));
         let signer = Signer::new(Box::new(SoftwareCrypto), [1; 32]);
         Self { plugin: Plugin::new(policy, Box::new(SoftwareCrypto), signer, 1), logs: Vec::new() }
     }

@@ -1,4 +1,4 @@
-//! What the operator is told: every mistake at once, each with its place, what stands there and what was expected.
+//! What the operator is told: every error at once, each with its place, what stands there and what was expected.
 
 #![allow(
     clippy::indexing_slicing,
@@ -34,15 +34,15 @@ fn environment(name: &str) -> Option<String> {
 }
 
 fn policy(configuration: &Value) -> Policy {
-    read(configuration.to_string().as_bytes()).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
+    read(configuration.to_string().as_bytes()).unwrap_or_else(|errors| panic!("{errors:#?}"))
 }
 
 fn read(document: &[u8]) -> Result<Policy, Vec<String>> {
-    let lines = |mistakes: Vec<_>| mistakes.iter().map(ToString::to_string).collect();
+    let lines = |errors: Vec<_>| errors.iter().map(ToString::to_string).collect();
     Policy::read(document, &environment).map_err(lines)
 }
 
-fn mistakes(configuration: &Value) -> Vec<String> {
+fn errors(configuration: &Value) -> Vec<String> {
     read(configuration.to_string().as_bytes()).err().unwrap_or_default()
 }
 
@@ -101,7 +101,7 @@ pub(crate) struct Case {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    let table: Value = serde_json::from_str(include_str!("../data/config/mistakes.json")).unwrap();
+    let table: Value = serde_json::from_str(include_str!("../data/config/errors.json")).unwrap();
     let entries = table.as_array().unwrap().iter();
     entries
         .map(|entry| {
@@ -157,7 +157,7 @@ fn either_direction_may_be_absent() {
 fn a_credential_that_no_rule_uses_is_for_routes_to_name() {
     let told = |rule: Value| {
         let spare = json!({ "issuer": "idp", "client_id": "spare", "client_secret": { "env": "SECRET" } });
-        mistakes(&with(&[("/outbound/credentials/spare", spare), ("/outbound/rules/1", rule)]))
+        errors(&with(&[("/outbound/credentials/spare", spare), ("/outbound/rules/1", rule)]))
     };
     assert_eq!(told(json!({ "route_metadata": true })), [""; 0]);
     assert_eq!(
@@ -165,7 +165,7 @@ fn a_credential_that_no_rule_uses_is_for_routes_to_name() {
         [""; 0]
     );
     assert_eq!(told(json!({ "credential": "order" })).len(), 1);
-    assert_eq!(mistakes(&with(&[("/outbound/rules/0", json!({ "route_metadata": true }))])), [""; 0]);
+    assert_eq!(errors(&with(&[("/outbound/rules/0", json!({ "route_metadata": true }))])), [""; 0]);
 }
 
 #[test]
@@ -186,21 +186,21 @@ fn the_host_is_asked_about_routes_and_certificates_only_where_it_matters() {
 }
 
 #[test]
-fn five_mistakes_are_five_lines() {
-    let document = include_bytes!("../data/config/five-mistakes.json");
+fn five_errors_are_five_lines() {
+    let document = include_bytes!("../data/config/five-errors.json");
     let mut told: Vec<String> = read(document).unwrap_err();
-    let mut expected: Vec<&str> = include_str!("../data/config/five-mistakes.txt").lines().collect();
+    let mut expected: Vec<&str> = include_str!("../data/config/five-errors.txt").lines().collect();
     told.sort();
     expected.sort_unstable();
     assert_eq!(told, expected);
 }
 
 #[test]
-fn every_mistake_is_told_in_one_line_with_its_place() {
-    assert_eq!(mistakes(&sound()), Vec::<String>::new());
+fn every_error_is_reported_in_one_line_with_its_path() {
+    assert_eq!(errors(&sound()), Vec::<String>::new());
     let mut wrong = String::new();
     for Case { configuration, at, says } in cases() {
-        let told = mistakes(&configuration);
+        let told = errors(&configuration);
         if told != [says.as_str()] {
             writeln!(wrong, "{at}\n  expected {says:?}\n  told     {told:?}").unwrap();
         }
@@ -211,7 +211,7 @@ fn every_mistake_is_told_in_one_line_with_its_place() {
 #[test]
 fn every_line_says_what_was_expected() {
     for Case { configuration, at, .. } in cases() {
-        for line in mistakes(&configuration) {
+        for line in errors(&configuration) {
             let (_place, fault) = line.split_once(": ").unwrap();
             let (stands, expected) = fault.split_once("expected ").unwrap_or((fault, ""));
             assert!(stands.ends_with(", ") && !expected.is_empty(), "{at}: {line}");
@@ -339,7 +339,7 @@ fn literals(source: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_is_no_json_is_one_mistake_with_its_place_in_the_text() {
+fn what_is_no_json_is_one_error_with_its_place_in_the_text() {
     for (document, says) in [
         ("", "configuration: not JSON: EOF while parsing a value at line 1 column 0"),
         ("   \n", "configuration: not JSON: EOF while parsing a value at line 2 column 0"),
@@ -395,20 +395,20 @@ fn a_list_is_never_taken_for_an_object() {
     for pointer in objects.split(' ') {
         for list in [json!([]), json!(["svc"])] {
             let configuration = with(&[(pointer, list)]);
-            let told = mistakes(&configuration);
+            let told = errors(&configuration);
             assert!(told.iter().any(|line| line.contains(": an array, expected an object")), "{told:?}");
         }
     }
 }
 
 #[test]
-fn the_places_are_those_of_the_document_though_mistakes_before_them_were_taken_out() {
+fn the_places_are_those_of_the_document_though_errors_before_them_were_taken_out() {
     let rule = |prefix: &str| json!({ "match": { "path_prefix": prefix }, "allow": true });
     let configuration = with(&[(
         "/inbound/rules",
         json!([5, rule("/a"), true, rule("no-slash"), { "allow": 7 }, rule("/b"), rule("//c")]),
     )]);
-    let told = mistakes(&configuration);
+    let told = errors(&configuration);
     for line in [
         "inbound.rules[0]: 5, expected an object",
         "inbound.rules[2]: true, expected an object",
@@ -425,7 +425,7 @@ fn the_places_are_those_of_the_document_though_mistakes_before_them_were_taken_o
 fn a_name_given_twice_is_told_where_it_stands_though_a_rule_before_it_is_wrong() {
     let rule = json!({ "name": "same", "require": { "issuer": "idp", "audiences": ["svc"] } });
     let dangling = json!({ "require": { "issuer": "odd", "audiences": ["svc"] } });
-    let told = mistakes(&with(&[("/inbound/rules", json!([dangling, rule, rule]))]));
+    let told = errors(&with(&[("/inbound/rules", json!([dangling, rule, rule]))]));
     assert_eq!(
         told,
         [
@@ -437,7 +437,7 @@ fn a_name_given_twice_is_told_where_it_stands_though_a_rule_before_it_is_wrong()
 
 #[test]
 fn rules_do_not_get_the_same_name_because_one_before_them_was_taken_out() {
-    let told = mistakes(&with(&[(
+    let told = errors(&with(&[(
         "/inbound/rules",
         json!([5, { "match": { "path": "/a" }, "allow": true }, { "name": "rule-0", "allow": true }]),
     )]));
@@ -445,8 +445,8 @@ fn rules_do_not_get_the_same_name_because_one_before_them_was_taken_out() {
 }
 
 #[test]
-fn every_mistake_of_a_rule_is_told_though_its_issuer_is_unknown() {
-    let told = mistakes(&with(&[
+fn every_error_of_a_rule_is_told_though_its_issuer_is_unknown() {
+    let told = errors(&with(&[
         ("/inbound/rules/0/require/issuer", json!("odd")),
         ("/inbound/rules/0/claims_to_headers", json!({ "x a": "sub" })),
     ]));
@@ -460,7 +460,7 @@ fn every_mistake_of_a_rule_is_told_though_its_issuer_is_unknown() {
 }
 
 #[test]
-fn what_only_follows_from_a_mistake_is_not_told() {
+fn what_only_follows_from_a_error_is_not_told() {
     for (place, kind) in [
         ("issuers.idp.issuer", "a text, or a list of texts"),
         ("issuers.idp", "an object"),
@@ -482,13 +482,13 @@ fn what_only_follows_from_a_mistake_is_not_told() {
         ("outbound", "an object"),
     ] {
         let pointer = format!("/{}", place.replace('.', "/").replace("[0]", "/0"));
-        let told = mistakes(&with(&[(&pointer, json!(5))]));
+        let told = errors(&with(&[(&pointer, json!(5))]));
         assert_eq!(told, [format!("{place}: 5, expected {kind}")]);
     }
 }
 
 #[test]
-fn what_does_not_follow_from_a_mistake_is_told_beside_it() {
+fn what_does_not_follow_from_a_error_is_told_beside_it() {
     for (changes, says) in [
         (
             [
@@ -521,21 +521,21 @@ fn what_does_not_follow_from_a_mistake_is_told_beside_it() {
             "inbound.rules[1]: neither require nor allow, expected exactly one of them",
         ),
     ] {
-        let told = mistakes(&with(&changes));
+        let told = errors(&with(&changes));
         assert_eq!(told.len(), 2, "{told:#?}");
         assert!(told.iter().any(|line| line.starts_with(says)), "{says}\nis not among\n{told:#?}");
     }
 }
 
 #[test]
-fn many_mistakes_are_all_told_up_to_a_bound_and_none_is_lost_at_it() {
+fn many_errors_are_all_told_up_to_a_bound_and_none_is_lost_at_it() {
     for count in [10, 49, 50, 51, 200] {
         let mut configuration = sound();
         for number in 0..count {
             put(&mut configuration, &format!("/pending_requests/unknown-{number:03}"), json!(1));
         }
-        let told = mistakes(&configuration).len();
-        assert!(told >= count.min(50), "of {count} mistakes {told} were told");
+        let told = errors(&configuration).len();
+        assert!(told >= count.min(50), "of {count} errors {told} were told");
     }
 }
 
@@ -572,7 +572,7 @@ fn a_secret_in_the_wrong_place_or_shape_is_never_repeated() {
     places.push(("/outbound/credentials".to_owned(), json!(MARK)));
     let mut wrong = String::new();
     for (pointer, value) in places {
-        let told = mistakes(&with(&[(&pointer, value.clone())]));
+        let told = errors(&with(&[(&pointer, value.clone())]));
         assert!(!told.is_empty(), "{pointer} {value}");
         for line in told.iter().filter(|line| line.contains(MARK)) {
             writeln!(wrong, "{pointer}: {line}").unwrap();
@@ -639,6 +639,37 @@ fn a_client_authenticates_as_it_is_told() {
         let cluster = grant(auth);
         assert!(matches!(cluster.auth[..], [ClientAuth::Cluster]));
     }
+}
+
+#[test]
+fn a_rule_without_a_name_is_called_by_what_it_matches_wherever_it_stands() {
+    let rules = json!([
+        { "match": { "methods": ["GET", "POST"], "path_prefix": "/orders/" }, "allow": true },
+        { "match": { "path_template": "/a/{id}", "headers": { "x-tenant": "blue" } }, "allow": true },
+        { "match": { "path_template": "/a/{id}", "headers": { "x-tenant": "red" } }, "allow": true },
+        { "match": { "host": "api.example.com", "path": "/a" }, "allow": true },
+        { "name": "any", "match": { "path": "/b" }, "allow": true },
+        { "match": { "path_prefix": "/" }, "allow": true },
+        { "require": { "issuer": "idp", "audiences": ["a"] } },
+    ]);
+    let names = |rules: &Value| {
+        let policy = policy(&with(&[("/inbound/rules", rules.clone())]));
+        let inbound = policy.inbound.as_ref().unwrap();
+        inbound.rules.iter().map(|rule| rule.name.to_string()).collect::<Vec<_>>()
+    };
+    let expected = [
+        "GET,POST /orders/**",
+        "/a/{id} header:x-tenant",
+        "/a/{id} header:x-tenant #2",
+        "api.example.com/a",
+        "any",
+        "/**",
+        "any #2",
+    ];
+    assert_eq!(names(&rules), expected);
+    let mut more = rules;
+    more.as_array_mut().unwrap().insert(0, json!({ "match": { "path": "/new" }, "allow": true }));
+    assert_eq!(names(&more)[1..], expected);
 }
 
 #[test]
@@ -779,7 +810,7 @@ fn a_span_of_time_is_a_number_with_its_unit_or_a_number_of_seconds() {
     let odd = r#"["", "5", "s", "5d", "-5s", "5 s", " 5s", "5m30s", "1.5h", "5S", "५s", -5, -5.5, 1e300, [5], {"s": 5}, true,
                   18446744073709551615, "99999999999999999999s", "307445734561825861m", "9000h"]"#;
     for odd in values(odd) {
-        let told = mistakes(&with(&[("/issuers/idp/jwks_refresh_interval", odd.clone())]));
+        let told = errors(&with(&[("/issuers/idp/jwks_refresh_interval", odd.clone())]));
         assert_eq!(told.len(), 1, "{odd}: {told:?}");
         let expected =
             "expected a span of time such as \"500ms\", \"60s\", \"5m\", \"24h\", or a number of seconds";
@@ -835,7 +866,7 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_struct_means_what_the_same_json_means_and_has_the_same_mistakes() {
+fn a_struct_means_what_the_same_json_means_and_has_the_same_errors() {
     let both = |configuration: &Value| {
         let text = read(configuration.to_string().as_bytes());
         let structure = read(&structure(configuration.as_object().unwrap()));
@@ -874,7 +905,7 @@ fn spoil(value: &mut Value, dice: &mut Rng) {
 }
 
 #[test]
-fn no_configuration_panics_and_every_mistake_is_one_line() {
+fn no_configuration_panics_and_every_error_is_one_line() {
     for seed in 0..3000 {
         let mut dice = Rng::new(seed);
         let mut configuration = sound();

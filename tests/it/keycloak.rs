@@ -21,8 +21,8 @@ mod express;
 mod introspection;
 #[path = "keycloak/keys.rs"]
 mod keys;
-#[path = "keycloak/mistakes.rs"]
-mod mistakes;
+#[path = "keycloak/misconfigurations.rs"]
+mod misconfigurations;
 #[path = "keycloak/revocation.rs"]
 mod revocation;
 #[path = "keycloak/scim.rs"]

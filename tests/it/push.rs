@@ -16,7 +16,7 @@ use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::until;
 use serde_json::{Value, json};
 
-/// The README's inbound rule with these mistakes in it.
+/// The README's inbound rule with these errors in it.
 fn wrong(idp: &Idp) -> Value {
     let mut configuration = inbound(idp);
     configuration["issuers"]["keycloak"]["clok_skew"] = json!("60s");
@@ -42,13 +42,13 @@ const MISTAKES: [&str; 7] = [
 ];
 
 fn tells_all(log: &str) {
-    for mistake in MISTAKES {
-        assert!(log.contains(&format!("m2m-auth: {mistake}")), "{mistake} is not in:\n{log}");
+    for error in MISTAKES {
+        assert!(log.contains(&format!("m2m-auth: {error}")), "{error} is not in:\n{log}");
     }
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_is_refused_with_every_mistake_and_the_old_one_goes_on() {
+async fn a_wrong_configuration_is_refused_with_every_error_and_the_old_one_goes_on() {
     let mut scene = Scene::start(inbound).await;
     let good = scene.get("/inventory").bearer(scene.idp.token());
     assert_eq!(good.send().await.status, 200);

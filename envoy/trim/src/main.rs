@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     let told = match Order::read(std::env::args().skip(1)) {
         Ok(Some(order)) => run(&order),
         Ok(None) => Ok(USAGE.to_owned()),
-        Err(mistake) => Err(Problem::Usage(mistake)),
+        Err(error) => Err(Problem::Usage(error)),
     };
     // A closed pipe on the other side is no reason to fail: the file is written by now.
     match told {
@@ -261,7 +261,7 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(mistake) => write!(f, "{mistake}\n{USAGE}"),
+            Self::Usage(error) => write!(f, "{error}\n{USAGE}"),
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
             Self::NotAModule(error) => write!(f, "not a valid wasm module: {error}"),
             Self::Missing(names) => {

@@ -83,16 +83,16 @@ fn file<'a>(name: &'a str, arguments: &CheckArguments) -> File<'a> {
 
 impl Checked {
     fn of(plugin: PluginConfig, document: &Value, arguments: &CheckArguments) -> Self {
-        let (policy, mistakes, needs) = match &plugin.configuration {
+        let (policy, errors, needs) = match &plugin.configuration {
             Err(why) => (None, vec![ConfigError::new(&Path::default(), why.clone())], Vec::new()),
             Ok(configuration) => {
                 let read = environment::read(&plugin, configuration, arguments.env_strict);
                 match read.policy {
-                    Err(mistakes) => (None, mistakes, read.needs),
+                    Err(errors) => (None, errors, read.needs),
                     Ok(policy) => {
                         let vm_id = plugin.vm_id.as_deref().map(str::as_bytes);
-                        let mistakes = policy.sharing_scope(vm_id).err().into_iter().collect();
-                        (Some(policy), mistakes, read.needs)
+                        let errors = policy.sharing_scope(vm_id).err().into_iter().collect();
+                        (Some(policy), errors, read.needs)
                     }
                 }
             }
@@ -112,7 +112,7 @@ impl Checked {
                 own.severity = Severity::Error;
             }
         }
-        Self { plugin, errors: mistakes, findings, needs }
+        Self { plugin, errors, findings, needs }
     }
 
     fn is_ok(&self) -> bool {
@@ -152,10 +152,10 @@ impl Checked {
             } else {
                 format!(" (needs {})", self.needs.join(", "))
             };
-            _ = writeln!(says, "{file}: {name}good{needs}");
+            _ = writeln!(says, "{file}: {name}OK{needs}");
         }
-        for mistake in &self.errors {
-            _ = writeln!(says, "{file}: {name}{mistake}");
+        for error in &self.errors {
+            _ = writeln!(says, "{file}: {name}{error}");
         }
         for Finding { name: kind, severity, path, message } in &self.findings {
             let (severity, kind) = (severity.label(), kind.label());
@@ -164,13 +164,13 @@ impl Checked {
     }
 
     fn json(&self) -> Value {
-        let mistakes =
-            self.errors.iter().map(|own| json!({ "path": own.path.to_string(), "fault": own.message }));
+        let errors =
+            self.errors.iter().map(|own| json!({ "path": own.path.to_string(), "message": own.message }));
         json!({
             "plugin": self.plugin.name,
             "at": self.plugin.at(),
             "ok": self.is_ok(),
-            "mistakes": mistakes.collect::<Vec<_>>(),
+            "errors": errors.collect::<Vec<_>>(),
             "findings": self.findings.iter().map(Finding::json).collect::<Vec<_>>(),
             "environment": self.needs,
         })

@@ -50,7 +50,7 @@ pub(crate) fn read(plugin: &PluginConfig, configuration: &[u8], strict: bool) ->
         };
         let policy = Policy::read(configuration, &value);
         let wrong =
-            policy.as_ref().err().into_iter().flatten().find_map(|mistake| rejected_variable(&json, mistake));
+            policy.as_ref().err().into_iter().flatten().find_map(|error| rejected_variable(&json, error));
         // Its secret may have to be a key, and a key of another kind.
         match wrong.and_then(|name| choice.get_mut(name.as_str())) {
             Some(choice) if *choice + 1 < PLACEHOLDERS.len() => *choice += 1,
@@ -59,9 +59,9 @@ pub(crate) fn read(plugin: &PluginConfig, configuration: &[u8], strict: bool) ->
     }
 }
 
-/// The variable at the place of a mistake.
-fn rejected_variable(json: &Value, mistake: &ConfigError) -> Option<String> {
-    let place = mistake.path.steps().iter().try_fold(json, |value, step| match step {
+/// The variable at the place of an error.
+fn rejected_variable(json: &Value, error: &ConfigError) -> Option<String> {
+    let place = error.path.steps().iter().try_fold(json, |value, step| match step {
         m2m_auth::config::path_deserializer::PathSegment::Name(name) => value.get(name),
         m2m_auth::config::path_deserializer::PathSegment::Index(index) => value.get(index),
     })?;

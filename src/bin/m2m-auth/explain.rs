@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 
 /// Tell what the filter decides about a request, and every step on the way; offline.
 ///
-/// Exit code: 0 it is accepted, 1 it is refused, 2 it cannot be determined (a wrong use, a configuration with mistakes, keys that
+/// Exit code: 0 it is accepted, 1 it is refused, 2 it cannot be determined (a wrong use, a configuration with errors, keys that
 /// are not here). Tokens are never printed.
 #[derive(clap::Args)]
 pub(crate) struct ExplainArguments {
@@ -67,9 +67,9 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Result<CommandOutput, Command
     let configuration =
         plugin.configuration.clone().map_err(|why| CommandError(format!("{}: {why}", plugin.at())))?;
     let compile = || {
-        environment::read(&plugin, &configuration, false).policy.map_err(|mistakes| {
-            let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-            CommandError(format!("the configuration has mistakes:\n{}", lines.join("\n")))
+        environment::read(&plugin, &configuration, false).policy.map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            CommandError(format!("errors in the configuration:\n{}", lines.join("\n")))
         })
     };
     let (policy, keys) = (compile()?, keys(&compile()?, arguments)?);

@@ -192,5 +192,5 @@ impl Compiler<'_> {
     }
 }
 
-/// One secret in use, one to come, and room for mistakes of order; a provider that counts failures locks out after more.
+/// One secret in use, one to come, and room for errors of order; a provider that counts failures locks out after more.
 const MAX_SECRETS: usize = 4;

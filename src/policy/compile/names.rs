@@ -1,9 +1,9 @@
 //! The names that an operator gives, and references to them.
 
 use super::Compiler;
-use crate::config::Config;
 use crate::config::errors;
 use crate::config::path_deserializer::Path;
+use crate::config::{self, Config};
 use std::rc::Rc;
 
 /// Names that others may refer to.
@@ -41,26 +41,55 @@ impl DeclaredNames {
 }
 
 impl Compiler<'_> {
-    /// Names that the operator gave, or that follow from positions.
+    /// The names of all rules: the operator's, which must differ, or each derived from its match.
     #[inline(never)]
-    pub(super) fn check_distinct<'n>(&mut self, path: &Path, names: impl Iterator<Item = Option<&'n str>>) {
-        let mut seen: Vec<(Rc<str>, bool)> = Vec::new();
-        for (index, written) in names.enumerate() {
-            let name = rule_name(written, index);
-            let twice =
-                seen.iter().find(|(known, _)| *known == name).map(|(_, given)| *given && written.is_some());
-            // A position is not what it was once a rule before it could not be read.
-            let unless = if twice == Some(true) { Vec::new() } else { vec![path.clone()] };
-            if twice.is_some() {
-                let fault = format!("{name:?} twice, expected distinct names");
-                self.error_unless(unless, &path.index(index).name("name"), &fault);
+    pub(super) fn rule_names<'n>(
+        &mut self,
+        path: &Path,
+        rules: impl Iterator<Item = (Option<&'n str>, &'n config::Match)>,
+    ) -> Vec<Rc<str>> {
+        let rules: Vec<_> = rules.collect();
+        let mut names: Vec<Rc<str>> = rules.iter().filter_map(|(name, _)| *name).map(Into::into).collect();
+        for (index, (name, _)) in rules.iter().enumerate() {
+            let earlier = rules.iter().take(index).any(|(other, _)| other == name);
+            if let Some(name) = name.filter(|_| earlier) {
+                self.error(
+                    &path.index(index).name("name"),
+                    &format!("{name:?} twice, expected distinct names"),
+                );
             }
-            seen.push((name, written.is_some()));
         }
+        let mut all = Vec::new();
+        for (name, matches) in rules {
+            let name = name.map_or_else(|| distinct(match_name(matches), &names), Into::into);
+            names.push(Rc::clone(&name));
+            all.push(name);
+        }
+        all
     }
 }
 
-/// A rule's name, which its position gives it if the operator does not.
-pub(super) fn rule_name(name: Option<&str>, index: usize) -> Rc<str> {
-    name.map_or_else(|| format!("rule-{index}").into(), Into::into)
+/// The longest derived name, in characters.
+const DERIVED_NAME_CHARS: usize = 100;
+
+/// A name that says what a rule matches, `GET /orders/**`, so that it stays the same when another rule is inserted before it.
+fn match_name(matches: &config::Match) -> String {
+    let config::Match { host, path, path_prefix, path_template, methods, headers, cluster } = matches;
+    let below = path_prefix.as_deref().map(|prefix| format!("{}/**", prefix.trim_end_matches('/')));
+    let path = path.as_deref().or(path_template.as_deref()).or(below.as_deref()).unwrap_or_default();
+    let resource = format!("{}{path}", host.as_deref().unwrap_or_default());
+    let mut parts = vec![methods.join(","), resource];
+    parts.extend(cluster.as_ref().map(|cluster| format!("cluster:{cluster}")));
+    parts.extend(headers.iter().map(|(name, _)| format!("header:{name}")));
+    parts.retain(|part| !part.is_empty());
+    let name = if parts.is_empty() { "any".to_owned() } else { parts.join(" ") };
+    name.chars().filter(|c| !c.is_control()).take(DERIVED_NAME_CHARS).collect()
+}
+
+/// Rules that match alike are numbered: `any`, `any #2`.
+fn distinct(name: String, taken: &[Rc<str>]) -> Rc<str> {
+    let numbered = (2..).map(|number| format!("{name} #{number}"));
+    let mut free =
+        std::iter::once(name.clone()).chain(numbered).filter(|name| !taken.iter().any(|own| **own == **name));
+    free.next().unwrap_or(name).into()
 }

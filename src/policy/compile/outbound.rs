@@ -2,7 +2,6 @@
 
 use super::introspection::REQUESTS_PER_SECOND;
 use super::issuer::ABSENT;
-use super::names::rule_name;
 use super::{Compiler, DEFAULT_LIFETIME, RESERVED_PARAMETERS};
 use crate::config::path_deserializer::Path;
 use crate::config::{self, AuthMethod, Existing};
@@ -42,10 +41,11 @@ impl Compiler<'_> {
             self.error_unless(vec![path.name("rules")], &path.name("rules"), fault);
         }
         let mut rules = Vec::new();
-        for (index, rule) in outbound.rules.iter().enumerate() {
-            rules.extend(self.outbound_rule(&path.name("rules").index(index), index, rule, outbound));
+        let names = outbound.rules.iter().map(|rule| (rule.name.as_deref(), &rule.r#match));
+        let names = self.rule_names(&path.name("rules"), names);
+        for ((index, rule), name) in outbound.rules.iter().enumerate().zip(names) {
+            rules.extend(self.outbound_rule(&path.name("rules").index(index), name, rule, outbound));
         }
-        self.check_distinct(&path.name("rules"), outbound.rules.iter().map(|rule| rule.name.as_deref()));
         (credentials, rules)
     }
 
@@ -241,7 +241,7 @@ impl Compiler<'_> {
     fn outbound_rule(
         &mut self,
         path: &Path,
-        index: usize,
+        name: Rc<str>,
         rule: &config::OutboundRule,
         outbound: &config::Outbound,
     ) -> Option<OutboundRule> {
@@ -291,7 +291,6 @@ impl Compiler<'_> {
         } else {
             Some(self.credential_named(path, rule.credential.as_deref())?)
         };
-        let name = rule_name(rule.name.as_deref(), index);
         let (existing, unavailable) = (rule.existing, rule.unavailable);
         Some(OutboundRule {
             name,

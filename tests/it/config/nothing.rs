@@ -1,7 +1,7 @@
 //! What says nothing is refused: `null` everywhere, and whatever is empty. The fields are those of the generated schema, so
 //! that none can be forgotten, and the schema refuses the same documents.
 
-use super::{mistakes, read, structure};
+use super::{errors, read, structure};
 use crate::desk::{root, run};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -139,7 +139,7 @@ fn null_is_refused_in_every_field_with_its_path_by_the_filter_and_by_the_schema(
     let places = every_place(&root);
     for place in &places {
         let (path, document) = (place.path(), place.document(&Value::Null));
-        let told = mistakes(&document);
+        let told = errors(&document);
         let line = told.iter().find(|line| line.starts_with(&format!("{path}: null, expected ")));
         let what = if path.ends_with(']') { "element" } else { "field" };
         let hint = format!("; remove the {what} if nothing is meant");
@@ -163,7 +163,7 @@ fn what_is_empty_is_refused_in_every_field_or_in_the_list_of_those_that_may_be()
     for place in &every_place(&root) {
         for (kind, empty) in [("string", json!("")), ("array", json!([])), ("object", json!({}))] {
             let (path, document) = (place.path(), place.document(&empty));
-            let told = mistakes(&document);
+            let told = errors(&document);
             let told = told.iter().find(|line| line.starts_with(&format!("{path}: ")));
             let free = MAY_BE_EMPTY.iter().find(|(own, _)| {
                 path == *own || path.starts_with(&format!("{own}.")) || path.starts_with(&format!("{own}["))
@@ -210,12 +210,12 @@ fn no_requirement_disappears_because_nothing_stands_behind_its_name() {
                 let mut configuration = sound.clone();
                 configuration.pointer_mut(pointer).unwrap()[&name] = value.clone();
                 if (pointer, name.as_str()) == ("/outbound/rules/0", "scheme") && value == "" {
-                    assert_eq!(mistakes(&configuration), [""; 0]);
+                    assert_eq!(errors(&configuration), [""; 0]);
                     continue;
                 }
                 let place = format!("{pointer}/{name}").replace("/rules/0", "/rules[0]").replace('/', ".");
                 let place = place.trim_start_matches('.');
-                let told = mistakes(&configuration);
+                let told = errors(&configuration);
                 // One thing is wrong, and nothing is said of what only follows from it.
                 assert_eq!(told.len(), 1, "{configuration}\n{told:#?}");
                 assert!(told[0].starts_with(&format!("{place}: ")), "{place}: {told:?}");
@@ -272,7 +272,11 @@ fn nothing_within_what_is_written_in_two_ways_is_told_with_its_path() {
             json!([{ "claim": "a", "one_of": ["b", null] }]),
             "claims[0].one_of[1]: null, expected a text, a number, true or false",
         ),
-        ("/inbound/rules/0/require/token_binding", json!({ "dpop": null }), "token_binding.dpop: null, expected a boolean"),
+        (
+            "/inbound/rules/0/require/token_binding",
+            json!({ "dpop": null }),
+            "token_binding.dpop: null, expected a boolean",
+        ),
         (
             "/inbound/rules/0/match/headers",
             json!({ "x-a": { "exact": null } }),
@@ -312,7 +316,7 @@ fn nothing_within_what_is_written_in_two_ways_is_told_with_its_path() {
         let mut configuration = super::sound();
         let (parent, name) = pointer.rsplit_once('/').unwrap();
         configuration.pointer_mut(parent).unwrap()[name] = value.clone();
-        let told = mistakes(&configuration);
+        let told = errors(&configuration);
         assert!(told.iter().any(|line| line.contains(says)), "{pointer} {value}\n{told:#?}");
     }
 }
@@ -325,7 +329,7 @@ fn all_that_says_nothing_is_told_at_once() {
         require[name] = Value::Null;
     }
     configuration["inbound"]["rules"][1]["match"]["methods"] = json!([null, ""]);
-    assert_eq!(mistakes(&configuration).len(), 7, "{:#?}", mistakes(&configuration));
+    assert_eq!(errors(&configuration).len(), 7, "{:#?}", errors(&configuration));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `check`: Envoy's configuration, Istio's manifests and bare documents; every mistake with its place.
+//! `check`: Envoy's configuration, Istio's manifests and bare documents; every error with its place.
 
 use super::{Folder, Ran, root, run, run_with};
 use base64::Engine as _;
@@ -94,13 +94,13 @@ fn the_demo_and_every_example_is_good() {
 #[test]
 fn what_it_says_of_the_demo() {
     let ran = run(&["check", "envoy/envoy.yaml"]);
-    let expected = "envoy/envoy.yaml: m2m_auth_egress: good (needs ORDER_SERVICE_SECRET)\n\
-                    envoy/envoy.yaml: m2m_auth_ingress: good\n";
+    let expected = "envoy/envoy.yaml: m2m_auth_egress: OK (needs ORDER_SERVICE_SECRET)\n\
+                    envoy/envoy.yaml: m2m_auth_ingress: OK\n";
     assert_eq!((ran.code, ran.says.as_str(), ran.complains.as_str()), (0, expected, ""));
 }
 
 #[test]
-fn every_mistake_is_told_with_its_file_its_plugin_and_its_place_in_every_form_of_envoys() {
+fn every_error_is_told_with_its_file_its_plugin_and_its_place_in_every_form_of_envoys() {
     let folder = Folder::new();
     let text = dangling().to_string();
     let file = folder.file(
@@ -138,7 +138,7 @@ fn every_mistake_is_told_with_its_file_its_plugin_and_its_place_in_every_form_of
     );
     let at = first["at"].as_str().unwrap();
     assert!(at.starts_with("static_resources.clusters[0].typed_extension_protocol_options"), "{at}");
-    assert_eq!(first["mistakes"][2]["path"], "outbound.rules[0].credential");
+    assert_eq!(first["errors"][2]["path"], "outbound.rules[0].credential");
     assert_eq!(first["environment"], json!(["SECRET"]));
 }
 
@@ -158,7 +158,7 @@ fn manifests_of_istio_are_read_several_in_a_file() {
     let file = folder.file("istio.yaml", manifests);
     let ran = run(&["check", &file]);
     let told = says(&ran, &file);
-    assert!(told.starts_with("FILE: good: good (needs SECRET)\nFILE: bad: sharign: unknown"), "{told}");
+    assert!(told.starts_with("FILE: good: OK (needs SECRET)\nFILE: bad: sharign: unknown"), "{told}");
     assert_eq!((ran.code, told.lines().count()), (1, 4));
     let mut shared = outbound();
     shared["sharing"] = json!("on");
@@ -174,7 +174,7 @@ fn manifests_of_istio_are_read_several_in_a_file() {
 }
 
 #[test]
-fn a_secret_that_envoy_does_not_pass_on_is_a_mistake() {
+fn a_secret_that_envoy_does_not_pass_on_is_a_error() {
     let folder = Folder::new();
     let with = |passes: &[&str]| {
         folder.file("b.json", bootstrap(&[filter("m2m_auth", &any("Struct", &outbound()), passes)], &[]))
@@ -227,7 +227,7 @@ fn what_is_not_ours_is_passed_over_and_a_file_without_ours_is_told() {
     let ran = run(&["check", &both]);
     assert_eq!(
         says(&ran, &both),
-        "FILE: m2m_auth: good (needs SECRET)\nFILE: rate_limit: another filter's, passed over\n"
+        "FILE: m2m_auth: OK (needs SECRET)\nFILE: rate_limit: another filter's, passed over\n"
     );
     assert_eq!(ran.code, 0);
     let alone = folder.file("alone.json", bootstrap(&[other()], &[]));

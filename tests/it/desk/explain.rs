@@ -26,8 +26,8 @@ const KEYS: [&str; 2] = ["--jwks", "keycloak=tests/data/desk/keys.json"];
 fn every_step_to_a_refusal_is_told() {
     let ran = desk(&[&KEYS[..], &["--path", "/inventory/./items?x=1"]].concat());
     let expected = r#"path          ok /inventory/./items
-rule          no rule-0: {"path":"/health"}, another path
-rule          ok rule-1: {"path_prefix":"/inventory"}
+rule          no /health: {"path":"/health"}, another path
+rule          ok /inventory/**: {"path_prefix":"/inventory"}
 token         ok header authorization, scheme Bearer, 492 bytes
 header        ok alg EdDSA, kid rfc8037, typ jwt
 type          ok jwt
@@ -77,7 +77,7 @@ fn the_token_to_be_attached_is_named_and_not_shown() {
         "/a",
     ]);
     let expected = r#"path          ok /a
-outbound rule ok rule-0: {"host":"inventory-service"}
+outbound rule ok inventory-service: {"host":"inventory-service"}
 credential    ok order-service
 set           ok authorization: Bearer <its token>
 accepted
@@ -95,7 +95,7 @@ accepted
         "/a",
     ]);
     assert!(
-        ran.says.contains("outbound rule no rule-0: {\"host\":\"inventory-service\"}, another host"),
+        ran.says.contains("outbound rule no inventory-service: {\"host\":\"inventory-service\"}, another host"),
         "{ran:?}"
     );
     assert_eq!(ran.code, 0);

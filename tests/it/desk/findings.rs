@@ -122,7 +122,7 @@ pub(super) fn found(document: &Value) -> Vec<[String; 3]> {
     let ran = check(document, &[]);
     let plugins = ran.json()["files"][0]["plugins"].clone();
     let plugins = plugins.as_array().unwrap_or_else(|| panic!("{ran:?}"));
-    assert!(plugins.iter().all(|own| own["mistakes"] == json!([])), "{ran:?}");
+    assert!(plugins.iter().all(|own| own["errors"] == json!([])), "{ran:?}");
     let findings = plugins.iter().flat_map(|own| own["findings"].as_array().unwrap());
     let texts = |own: &Value| ["severity", "name", "path"].map(|name| own[name].as_str().unwrap().to_owned());
     let findings: Vec<[String; 3]> = findings.map(texts).collect();
@@ -182,7 +182,7 @@ fn a_plugin_that_fails_open_is_an_error_though_its_configuration_is_wrong() {
     let ran = check(&with(wrong, &format!("{PLUGIN}/failure_policy"), json!("FAIL_OPEN")), &[]);
     let plugin = ran.json()["files"][0]["plugins"][0].clone();
     assert_eq!(plugin["findings"][0]["name"], "fail-open", "{ran:?}");
-    assert_eq!((ran.code, plugin["mistakes"].as_array().unwrap().len()), (1, 1));
+    assert_eq!((ran.code, plugin["errors"].as_array().unwrap().len()), (1, 1));
     let unreadable = with(bootstrap(&inbound()), CONFIGURATION, json!("none"));
     let ran = check(&with(unreadable, &format!("{PLUGIN}/failure_policy"), json!("FAIL_OPEN")), &[]);
     assert!(ran.says.contains("fail-open\""), "it may be an inbound one: {ran:?}");
@@ -560,12 +560,12 @@ fn a_finding_is_printed_with_file_plugin_path_and_name() {
         "{told:?}"
     );
     let ran = run(&["check", "--allow", "fail-open", &file]);
-    assert_eq!((ran.code, lines(&ran)[0].as_str()), (0, "FILE: m2m_auth: good"));
+    assert_eq!((ran.code, lines(&ran)[0].as_str()), (0, "FILE: m2m_auth: OK"));
     let ran = run(&["check", "--strict", "--allow", "fail-open", &file]);
     assert_eq!((ran.code, lines(&ran).len()), (1, 1), "{ran:?}");
     assert!(lines(&ran)[0].contains(": error: "), "{ran:?}");
     let ran = run(&["check", "--allow", "fail-open", "--allow", "no-buffer-limit", "--strict", &file]);
-    assert_eq!((ran.code, lines(&ran)), (0, vec!["FILE: m2m_auth: good".to_owned()]));
+    assert_eq!((ran.code, lines(&ran)), (0, vec!["FILE: m2m_auth: OK".to_owned()]));
     assert_eq!(run(&["check", "--allow", "no-such-finding", &file]).code, 2);
 }
 

@@ -276,7 +276,7 @@ fn no_request_reaches_a_rule_that_is_reported_as_never_used() {
     assert_eq!(told.len(), pairs.len());
     let mut reported = 0;
     for (document, plugin) in pairs.iter().zip(told) {
-        assert_eq!(plugin["mistakes"], json!([]), "{document}");
+        assert_eq!(plugin["errors"], json!([]), "{document}");
         let findings = plugin["findings"].as_array().unwrap();
         if findings.iter().any(|own| own["name"] == "shadowed-rule") {
             reported += 1;

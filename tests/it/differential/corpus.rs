@@ -63,7 +63,7 @@ pub(super) struct Keys {
 
 pub(super) const ISSUER: &str = "https://idp.example.com/realms/m2m";
 
-/// The secret of the symmetric key that the provider publishes by mistake.
+/// The secret of the symmetric key that the provider publishes by error.
 pub(super) const SYMMETRIC: &[u8] = b"a secret of thirty-two bytes!!!!";
 
 /// A key of 1024 bits and a token that it has signed; nothing of today makes either.

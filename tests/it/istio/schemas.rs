@@ -37,7 +37,7 @@ impl Schemas {
         Self(schemas)
     }
 
-    fn mistakes(&self, manifest: &Value) -> Vec<String> {
+    fn errors(&self, manifest: &Value) -> Vec<String> {
         let text = |name: &str| manifest[name].as_str().unwrap().to_owned();
         let Some(validator) = self.0.get(&(text("apiVersion"), text("kind"))) else {
             return vec![format!("no kind {} of {}", text("kind"), text("apiVersion"))];
@@ -73,7 +73,7 @@ fn istios_own_schemas_allow_every_manifest() {
     let schemas = Schemas::of_istio();
     for (file, _) in KINDS {
         for document in documents(file) {
-            assert_eq!(schemas.mistakes(&document), Vec::<String>::new(), "{file}: {}", document["kind"]);
+            assert_eq!(schemas.errors(&document), Vec::<String>::new(), "{file}: {}", document["kind"]);
             let names = document["metadata"].as_object().map(Map::len);
             assert_eq!(names, Some(2), "a name and a namespace");
         }
@@ -107,6 +107,6 @@ fn and_refuse_what_could_be_wrong_with_them() {
         let file = if kind == "TrafficExtension" { "trafficextension" } else { "wasmplugin" };
         let mut manifest = documents(file).into_iter().find(|own| own["kind"] == kind).unwrap();
         manifest.pointer_mut(pointer).unwrap()[member] = wrong;
-        assert!(!schemas.mistakes(&manifest).is_empty(), "{kind} {pointer} {member}");
+        assert!(!schemas.errors(&manifest).is_empty(), "{kind} {pointer} {member}");
     }
 }

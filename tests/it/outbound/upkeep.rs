@@ -111,6 +111,9 @@ async fn a_token_that_an_upstream_refuses_is_renewed_once_in_a_while_and_403_cos
     let same = arrived(&scene.get("/payments").send().await, "authorization").remove(0);
     assert_eq!(payment, same, "a 403 says nothing against the token");
     let refused = "wasmcustom.m2m_auth_upstream_rejected";
-    scene.envoy.wait_for_stat(&format!("{refused}.credential.order-service"), |count| count == refusals).await;
+    scene
+        .envoy
+        .wait_for_stat(&format!("{refused}.credential.order-service"), |count| count == refusals)
+        .await;
     assert_eq!(scene.envoy.stats(refused).await.len(), 1, "and for nobody else");
 }

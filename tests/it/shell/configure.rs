@@ -10,7 +10,7 @@ use super::vm::Vm;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Five mistakes in one configuration.
+/// Five errors in one configuration.
 fn wrong() -> Value {
     json!({
         "issuers": { "keycloak": { "issuer": "https://idp", "cluster": "keycloak", "clock_skew": "soon", "colour": 1 } },
@@ -49,7 +49,7 @@ fn the_module_starts_without_a_host_call() {
 }
 
 #[test]
-fn a_wrong_configuration_is_refused_and_each_mistake_has_its_line() {
+fn a_wrong_configuration_is_refused_and_each_error_has_its_line() {
     let vm = Vm::start();
     vm.record();
     assert!(!vm.configure(&wrong()));
@@ -64,7 +64,7 @@ fn a_wrong_configuration_is_refused_and_each_mistake_has_its_line() {
         assert_eq!(vm.lines(place), 1, "{place} in {log:#?}");
     }
     assert!(log.iter().all(|line| line.starts_with("m2m-auth: ") && !line.contains('\n')), "{log:#?}");
-    assert_eq!(log[0], "m2m-auth: the configuration has 5 mistakes");
+    assert_eq!(log[0], "m2m-auth: 5 errors in the configuration");
     assert_eq!(log.len(), 6, "{log:#?}");
     let errors = vm.host(|host| host.log.iter().filter(|(level, _)| *level == 4).count());
     assert_eq!(errors, 6, "at level error");
@@ -260,7 +260,7 @@ fn the_verdict_depends_on_the_configuration_alone() {
     }
 }
 
-/// Yes or no, and the mistakes that were told (or would have been, had the host taken the lines).
+/// Yes or no, and the errors that were told (or would have been, had the host taken the lines).
 fn verdict(configuration: &Value, circumstance: &dyn Fn(&Vm)) -> (bool, Vec<String>) {
     let vm = Vm::start();
     circumstance(&vm);

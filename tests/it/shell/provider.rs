@@ -157,7 +157,7 @@ fn a_provider_that_answers_with_a_token_and_a_fault_keeps_the_token_out_of_the_l
 }
 
 #[test]
-fn a_provider_that_mistakes_the_token_for_its_type_does_not_get_it_into_the_log() {
+fn a_provider_that_errors_the_token_for_its_type_does_not_get_it_into_the_log() {
     let vm = Vm::with(&outbound());
     vm.hush("opaque-token-that-nobody-may-see");
     let answer = json!({ "access_token": 300, "token_type": "opaque-token-that-nobody-may-see" });

@@ -12,8 +12,9 @@ fn config() -> Value {
 
 fn reached(world: &mut World, which: &str) -> u64 {
     let counters = world.counters();
-    let found =
-        counters.iter().find(|(name, _)| name.starts_with("m2m_auth_limit_reached.") && name.ends_with(which));
+    let found = counters
+        .iter()
+        .find(|(name, _)| name.starts_with("m2m_auth_limit_reached.") && name.ends_with(which));
     found.map_or(0, |(_, sum)| *sum)
 }
 
@@ -33,7 +34,10 @@ fn callers_beyond_the_room_are_verified_anew_and_none_is_refused() {
     assert_eq!(reached(&mut world, ".verified_tokens"), 0, "4096 have room");
     let one_more = world.token();
     let counters = ask(&mut world, &one_more);
-    assert_eq!(counters["m2m_auth_limit_reached.name.idp.limit.verified_tokens"], 2048, "the older half went");
+    assert_eq!(
+        counters["m2m_auth_limit_reached.name.idp.limit.verified_tokens"], 2048,
+        "the older half went"
+    );
     let counters = ask(&mut world, &first);
     assert_eq!(counters.get("m2m_auth_token_cache.lookup.miss"), Some(&1));
 }

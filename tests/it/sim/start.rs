@@ -166,7 +166,8 @@ fn a_provider_that_is_busy_is_asked_for_its_metadata_at_the_same_location_again(
 
 #[test]
 fn where_neither_location_has_the_metadata_both_are_asked_once_in_each_round() {
-    for (first, second, outcome) in [(404, 404, "server_error"), (403, 404, "server_error"), (404, 401, "configuration")]
+    for (first, second, outcome) in
+        [(404, 404, "server_error"), (403, 404, "server_error"), (404, 401, "configuration")]
     {
         let mut world = World::new(&inbound());
         world.provider.metadata = Mode::status(first);

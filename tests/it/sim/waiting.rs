@@ -282,7 +282,10 @@ fn nine_hundred_without_bodies_wait_through_a_cold_start_and_few_whose_bodies_ar
     let over: Vec<_> = (0..10).map(|_| world.send(&large)).collect();
     let refused = over.iter().filter(|id| world.outcome(**id).status() == 503).count();
     assert!(refused >= 6, "{refused}");
-    assert_eq!(world.counters()["m2m_auth_limit_reached.limit.pending_bytes"], u64::try_from(refused).unwrap());
+    assert_eq!(
+        world.counters()["m2m_auth_limit_reached.limit.pending_bytes"],
+        u64::try_from(refused).unwrap()
+    );
     held.push(world.send(&get));
     world.pass(secs(2));
     assert!(held.iter().all(|id| world.outcome(*id).status() == 200));

@@ -260,7 +260,7 @@ impl World {
     fn made(configuration: &Value, signer: Signer, seed: u64) -> Self {
         let environment = |name: &str| (name == "SECRET").then(|| MARK.to_owned());
         let policy = Policy::read(configuration.to_string().as_bytes(), &environment);
-        let policy = policy.unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+        let policy = policy.unwrap_or_else(|errors| panic!("{errors:?}"));
         Self {
             provider: Provider::new(),
             clock: Clock::start(Duration::ZERO, secs(UNIX_START)),

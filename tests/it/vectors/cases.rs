@@ -253,8 +253,8 @@ impl Case {
             Err(_) if keys == Keys::Inline && self.key_set().is_err() && self.expect != "accept" => {
                 return None;
             }
-            Err(mistakes) => {
-                return Some(self.complaint(&format!("the configuration was refused: {mistakes:?}")));
+            Err(errors) => {
+                return Some(self.complaint(&format!("the configuration was refused: {errors:?}")));
             }
         };
         let mut plugin =

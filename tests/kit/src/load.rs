@@ -28,7 +28,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Nobody needs more to see what there is to see, and nobody gets more by mistake.
+/// Nobody needs more to see what there is to see, and nobody gets more by error.
 const MOST_REQUESTS: u64 = 5_000_000;
 const MOST_CONNECTIONS: usize = 1_000;
 const LONGEST: Duration = Duration::from_mins(10);

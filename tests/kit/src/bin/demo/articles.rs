@@ -27,7 +27,7 @@ pub(super) async fn play(demo: &mut super::Story, keycloak: &Keycloak) {
     rotated(demo, &story).await;
     beside_express(demo, keycloak).await;
     told(demo, &story).await;
-    mistaken(demo, keycloak).await;
+    errorn(demo, keycloak).await;
 }
 
 fn logins(count: usize) -> String {
@@ -284,7 +284,7 @@ async fn told(demo: &mut super::Story, story: &Story) {
     );
 }
 
-async fn mistaken(demo: &mut super::Story, keycloak: &Keycloak) {
+async fn errorn(demo: &mut super::Story, keycloak: &Keycloak) {
     let (_upstream, envoy) = sidecar(keycloak, "order-service", "not-the-secret").await;
     let answer = client::get(envoy.url("out", "/")).send().await;
     let line = envoy.wait_for_log("unauthorized_client").await;

@@ -1,4 +1,4 @@
-//! What is set up wrong in Keycloak, and what becomes of a request then: each mistake is made on the real server, and a line in
+//! What is set up wrong in Keycloak, and what becomes of a request then: each error is made on the real server, and a line in
 //! the log says what to change. docs/keycloak.md has the same table; a test holds the two together.
 
 use m2m_auth_kit::client::{self, Response};
@@ -8,8 +8,8 @@ use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::until;
 use m2m_auth_kit::{Value, json};
 
-/// A mistake: what the request is told, and what one line of the log has.
-struct Mistake {
+/// An error: what the request is told, and what one line of the log has.
+struct Error {
     /// The path that it is made for.
     path: &'static str,
     status: u16,
@@ -23,50 +23,50 @@ struct Mistake {
 const NO_TOKEN: &str = "no_outbound_token";
 
 /// Those of whoever asks for a token, each with a credential of its own.
-const OF_THE_CALLER: &[Mistake] = &[
-    Mistake {
+const OF_THE_CALLER: &[Error] = &[
+    Error {
         path: "/wrong-secret",
         status: 503,
         reason: NO_TOKEN,
         words: "status 401, unauthorized_client: Invalid client or Invalid client credentials",
         advice: "client_secret must be the one of the client's Credentials tab",
     },
-    Mistake {
+    Error {
         path: "/no-such-client",
         status: 503,
         reason: NO_TOKEN,
         words: "status 401, invalid_client: Invalid client or Invalid client credentials",
         advice: "client_id must be a client of this realm that is enabled",
     },
-    Mistake {
+    Error {
         path: "/no-service-account",
         status: 503,
         reason: NO_TOKEN,
         words: "status 401, unauthorized_client: Client not enabled to retrieve service account",
         advice: "switch on the client's Service account roles",
     },
-    Mistake {
+    Error {
         path: "/public-client",
         status: 503,
         reason: NO_TOKEN,
         words: "status 401, unauthorized_client: Public client not allowed to retrieve service account",
         advice: "switch on the client's Client authentication",
     },
-    Mistake {
+    Error {
         path: "/no-such-scope",
         status: 503,
         reason: NO_TOKEN,
         words: "status 400, invalid_scope: Invalid scopes: inventroy-api",
         advice: "each of scopes must be a client scope of the realm, and assigned to the client",
     },
-    Mistake {
+    Error {
         path: "/no-such-realm",
         status: 503,
         reason: NO_TOKEN,
         words: "metadata of issuer no-such-realm: not_found: status 404",
         advice: "",
     },
-    Mistake {
+    Error {
         path: "/another-host",
         status: 503,
         reason: NO_TOKEN,
@@ -76,43 +76,43 @@ const OF_THE_CALLER: &[Mistake] = &[
 ];
 
 /// Those of the called service: its realm gives tokens without its audience or its role, or does not exchange them.
-const OF_THE_CALLED: &[Mistake] = &[
-    Mistake {
+const OF_THE_CALLED: &[Error] = &[
+    Error {
         path: "/no-audience-mapper",
         status: 401,
         reason: "audience",
         words: "the token is not meant for this service",
         advice: "in Keycloak an Audience mapper in a client scope of the caller adds one",
     },
-    Mistake {
+    Error {
         path: "/no-role",
         status: 403,
         reason: "client_role",
         words: "required role of client inventory-service: inventory:read",
         advice: "the role is assigned on the Service account roles tab of the caller's client",
     },
-    Mistake {
+    Error {
         path: "/exchange-not-enabled",
         status: 503,
         reason: NO_TOKEN,
         words: "status 400, invalid_request: Standard token exchange is not enabled for the requested client",
         advice: "switch on Standard Token Exchange of the client that exchanges",
     },
-    Mistake {
+    Error {
         path: "/exchange-without-scope",
         status: 503,
         reason: NO_TOKEN,
         words: "status 400, invalid_request: Requested audience not available: payment-service",
         advice: "name the client scope in scopes whose Audience mapper brings it",
     },
-    Mistake {
+    Error {
         path: "/exchange-for-nobody",
         status: 503,
         reason: NO_TOKEN,
         words: "status 400, invalid_client: Audience not found",
         advice: "audience must be the client_id of a client of this realm",
     },
-    Mistake {
+    Error {
         path: "/exchange-by-another",
         status: 403,
         reason: "exchange_denied",
@@ -175,8 +175,8 @@ async fn proxy(
     (upstream, envoy)
 }
 
-async fn is_told(mistake: &Mistake, answer: &Response, envoy: &Envoy) {
-    let Mistake { path, status, reason, words, advice } = *mistake;
+async fn is_told(error: &Error, answer: &Response, envoy: &Envoy) {
+    let Error { path, status, reason, words, advice } = *error;
     let seen = (answer.status, answer.json()["reason"].as_str().map(str::to_owned));
     assert_eq!(seen, (status, Some(reason.to_owned())), "{path}: {}\n{}", answer.text(), envoy.logs());
     let tells = |line: &&str| line.contains(words) && line.contains(advice);
@@ -199,7 +199,7 @@ fn holds_no_secret(envoy: &Envoy) {
 
 #[tokio::test]
 async fn what_keeps_a_client_from_its_token_is_503_and_the_log_says_what_to_change() {
-    let realm = Keycloak::start().await.realm("mistakes").await;
+    let realm = Keycloak::start().await.realm("errors").await;
     client_like_order_service(&realm, "idle-service", |client| {
         client["serviceAccountsEnabled"] = json!(false);
     })
@@ -227,17 +227,17 @@ async fn what_keeps_a_client_from_its_token_is_503_and_the_log_says_what_to_chan
     });
     let (upstream, envoy) = proxy(&realm, issuers, credentials, None).await;
     let call = async |path: &str| client::get(envoy.url("main", path)).send().await;
-    for mistake in OF_THE_CALLER {
-        is_told(mistake, &call(mistake.path).await, &envoy).await;
+    for error in OF_THE_CALLER {
+        is_told(error, &call(error.path).await, &envoy).await;
     }
     assert_eq!(upstream.count(), 0);
-    assert_eq!(call("/good").await.status, 200, "one mistake is not another client's");
+    assert_eq!(call("/good").await.status, 200, "one error is not another client's");
     holds_no_secret(&envoy);
 }
 
 #[tokio::test]
 async fn what_the_realm_does_not_put_into_a_token_or_exchange_is_told_with_what_to_change() {
-    let realm = Keycloak::start().await.realm("mistakes-of-the-called").await;
+    let realm = Keycloak::start().await.realm("errors-of-the-called").await;
     client_like_order_service(&realm, "outlet-service", |client| {
         client["attributes"] = json!({ "standard.token.exchange.enabled": "true" });
     })
@@ -271,14 +271,14 @@ async fn what_the_realm_does_not_put_into_a_token_or_exchange_is_told_with_what_
     let token = async |client: &str| realm.token(client, &keycloak::secret(client), "").await;
     let [order, unmapped, billing] =
         [token("order-service").await, token("unmapped-service").await, token("billing-service").await];
-    for mistake in OF_THE_CALLED {
-        let token = match mistake.path {
+    for error in OF_THE_CALLED {
+        let token = match error.path {
             "/no-audience-mapper" => &unmapped,
             "/no-role" => &billing,
             _ => &order,
         };
-        let answer = client::get(envoy.url("main", mistake.path)).bearer(token).send().await;
-        is_told(mistake, &answer, &envoy).await;
+        let answer = client::get(envoy.url("main", error.path)).bearer(token).send().await;
+        is_told(error, &answer, &envoy).await;
     }
     assert_eq!(upstream.count(), 0);
     let answer = client::get(envoy.url("main", "/good")).bearer(&order).send().await;
@@ -287,10 +287,10 @@ async fn what_the_realm_does_not_put_into_a_token_or_exchange_is_told_with_what_
 }
 
 #[test]
-fn the_document_has_every_mistake_with_its_words_and_what_to_change() {
+fn the_document_has_every_error_with_its_words_and_what_to_change() {
     let path = m2m_auth_kit::repository().join("docs/keycloak.md");
     let document = std::fs::read_to_string(path).unwrap();
-    for Mistake { status, reason, words, advice, .. } in OF_THE_CALLER.iter().chain(OF_THE_CALLED) {
+    for Error { status, reason, words, advice, .. } in OF_THE_CALLER.iter().chain(OF_THE_CALLED) {
         let row = document.lines().find(|line| {
             line.starts_with('|') && line.contains(words) && line.contains(&format!("{status} `{reason}`"))
         });
