@@ -75,7 +75,7 @@ oci: wasm ## write the module's OCI image to target/oci, and Istio's manifests f
 oci-push: oci $(TOOLS)/crane ## push that image to IMAGE=registry/name:tag
 	@$(TOOLS)/crane push target/oci $(IMAGE)
 
-# The servers that the suite of tests/it/servers.rs puts behind the filter, each installed under $(BUILD) from its lock file. The
+# The servers that the suite of tests/it/envoy/servers/main.rs puts behind the filter, each installed under $(BUILD) from its lock file. The
 # first three start fast and belong to `make test`.
 SERVERS := $(BUILD)/servers
 FAST_SERVERS := $(SERVERS)/go/server $(SERVERS)/node/installed $(SERVERS)/python/installed
@@ -192,7 +192,7 @@ faults: wasm ## play every fault through our filter and through Envoy's own, cou
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) run --quiet --locked --package m2m-auth-kit --bin faults -- $(FAULTS)
 ifeq ($(FAULTS),)
-	@$(CARGO) test --quiet --locked --package m2m-auth --test it -- --nocapture fleet::recovery::after_three_minutes
+	@$(CARGO) test --quiet --locked --package m2m-auth --test it -- --nocapture core::fleet::recovery::after_three_minutes
 endif
 
 .PHONY: desk

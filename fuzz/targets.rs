@@ -1,6 +1,6 @@
 //! What is fuzzed: each function takes whatever bytes a stranger may send, and panics if a promise is broken.
 //!
-//! `cargo fuzz` drives them with coverage (`make fuzz`); `tests/it/fuzz.rs` drives the same functions over the corpus, over
+//! `cargo fuzz` drives them with coverage (`make fuzz`); `tests/it/core/fuzz.rs` drives the same functions over the corpus, over
 //! its mutations and over random bytes, in every test run.
 
 use base64::Engine as _;

@@ -3,7 +3,6 @@
 //!
 //! `M2M_AUTH_REWRITE=1` writes both anew from what was seen; a case that differs then still needs its sentence.
 
-#[path = "express/corpus.rs"]
 mod corpus;
 
 use corpus::{Case, Tokens};
