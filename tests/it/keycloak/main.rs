@@ -14,15 +14,17 @@ mod keys;
 mod mistakes;
 mod revocation;
 mod scim;
+mod sidecar;
 mod story;
 mod walkthrough;
 
 use m2m_auth_kit::client::{self, Response};
-use m2m_auth_kit::envoy::{self, Envoy, Wasm};
+use m2m_auth_kit::envoy::{Envoy, Wasm};
 use m2m_auth_kit::keycloak::{self, Keycloak};
 use m2m_auth_kit::token;
 use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::{Value, json};
+use sidecar::{SECRET, builder, inbound, listener, outbound};
 
 /// Both directions at once: `out` attaches order-service's token, `in` checks tokens.
 struct Scene {
@@ -38,39 +40,12 @@ impl Scene {
 
     async fn with_secret(keycloak: Keycloak, secret: &str) -> Self {
         let upstream = Upstream::start().await;
-        let issuers = json!({ "keycloak": { "issuer": keycloak.issuer(), "cluster": "keycloak" } });
-        let inbound = json!({
-            "issuers": issuers,
-            "inbound": { "rules": [{
-                "match": { "path_prefix": "/inventory" },
-                "require": {
-                    "issuer": "keycloak",
-                    "audiences": ["inventory-service"],
-                    "client_roles": { "inventory-service": ["inventory:read"] },
-                },
-                "claims_to_headers": { "x-caller": "azp" },
-            }] },
-        });
-        let outbound = json!({
-            "issuers": issuers,
-            "outbound": {
-                "credentials": { "order-service": {
-                    "issuer": "keycloak",
-                    "client_id": "order-service",
-                    "client_secret": { "env": "ORDER_SERVICE_SECRET" },
-                    "scopes": ["inventory-api"],
-                } },
-                "rules": [{ "credential": "order-service" }],
-            },
-        });
-        let outbound = Wasm::new(&outbound).host_env("ORDER_SERVICE_SECRET").name("out");
-        let inbound = Wasm::new(&inbound).host_env("ORDER_SERVICE_SECRET").name("in");
-        let envoy = Envoy::builder()
-            .env("ORDER_SERVICE_SECRET", secret)
-            .cluster(envoy::cluster("keycloak", keycloak.address()))
-            .cluster(envoy::cluster("service", upstream.address()))
-            .listener(envoy::listener("in", vec![inbound.filter()], envoy::route_to("service")))
-            .listener(envoy::listener("out", vec![outbound.filter()], envoy::route_to("service")))
+        let outbound = Wasm::new(&outbound(&keycloak)).host_env(SECRET).name("out");
+        let inbound = Wasm::new(&inbound(&keycloak)).host_env(SECRET).name("in");
+        let envoy = builder(&keycloak, upstream.address())
+            .env(SECRET, secret)
+            .listener(listener("in", &inbound))
+            .listener(listener("out", &outbound))
             .start()
             .await
             .unwrap();
