@@ -2,6 +2,14 @@
 //!
 //! Two suites are binaries of their own, for what they start takes long: `envoy/servers` and `keycloak`.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
 mod core;
 mod envoy;
 mod project;

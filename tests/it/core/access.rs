@@ -1,13 +1,5 @@
 //! Who may do what: the whole plugin, one request at a time, with a key set that is given.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 mod conditions;
 mod presets;
 

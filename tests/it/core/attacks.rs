@@ -4,14 +4,6 @@
 //! stands something alike that must get through, so that no test passes because nothing works. What nobody has
 //! thought of yet is [`random`]'s.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "helpers of tests: failing loudly at once is how they report"
-)]
-
 mod issuers;
 mod keys;
 mod providers;

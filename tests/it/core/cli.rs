@@ -1,12 +1,5 @@
 //! The desk tool, as an operator runs it: what it says of configurations and of requests, and with which exit code.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 mod check;
 mod explain;
 pub(crate) mod findings;

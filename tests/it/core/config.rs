@@ -1,12 +1,5 @@
 //! What the operator is told: every mistake at once, each with its place, what stands there and what was expected.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 mod nothing;
 
 use m2m_auth::assertion::Signer;

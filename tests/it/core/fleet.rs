@@ -7,10 +7,8 @@
     clippy::as_conversions,
     clippy::cast_precision_loss,
     clippy::print_stdout,
-    clippy::indexing_slicing,
     clippy::unchecked_time_subtraction,
-    clippy::unwrap_used,
-    reason = "a scenario that cannot go on fails, and virtual time does not go back"
+    reason = "a table has fractions, and virtual time does not go back"
 )]
 
 mod drive;

@@ -1,13 +1,5 @@
 //! The fuzz targets of `fuzz/targets.rs` without a fuzzer: over the corpus, over mutations of it, and over random bytes.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that cannot go on fails"
-)]
-
 use proptest::prelude::*;
 use std::fs;
 use std::path::Path;

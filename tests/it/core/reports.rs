@@ -3,14 +3,7 @@
 //! A folder with `keys.json` is decided offline by the command-line tool. A folder with `provider.txt` is played by the whole
 //! plugin against a provider that answers as that file says; time is virtual.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unchecked_time_subtraction,
-    clippy::unwrap_used,
-    reason = "a report that cannot be played fails, and virtual time does not go back"
-)]
+#![allow(clippy::unchecked_time_subtraction, reason = "virtual time does not go back")]
 
 mod folders;
 mod play;

@@ -10,14 +10,7 @@
 //! Each set runs under both ways of verifying: [`SoftwareCrypto`], and [`Host`], which stands for Envoy's `BoringSSL` and so
 //! proves what is sent there. The Wycheproof files are not in this repository; without them their tests say so and pass.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "helpers of tests: failing loudly at once is how they report"
-)]
+#![allow(clippy::print_stdout, reason = "a set of vectors that is not there is named")]
 
 pub(crate) mod cases;
 mod encodings;

@@ -4,13 +4,6 @@
 //! stack. `failure_policy` is not set: a VM that ended would answer everything with 503 from then on. The filter stands behind
 //! other filters and before an access log, as each of them makes that stack deeper.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 use crate::envoy::scene::{Scene, inbound, outbound, wasm};
 use m2m_auth_kit::client::{Request, Response, Streams};
 use m2m_auth_kit::envoy::{self, Envoy, Pushed};

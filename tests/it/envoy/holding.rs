@@ -1,14 +1,6 @@
 //! Requests that are held on real Envoy: their bodies, gRPC, clients that go away, the bound on their number, and the end
 //! of the VM that holds them. The filter stands in a listener, and among the filters of the service's cluster.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 mod bodies;
 mod bounds;
 mod crash;

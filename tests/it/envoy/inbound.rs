@@ -1,13 +1,5 @@
 //! Inbound on real Envoy: who gets through, who does not, and what they are told.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 mod access;
 mod answers;
 mod bound;

@@ -1,12 +1,5 @@
 //! The provider is slow, wrong or gone: what is held stays in use, what is missing is 503, and all heals by itself.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 use crate::envoy::scene::{
     HAS_KEYS, HAS_TOKEN, Scene, VMS, builder, inbound, listener, listener_named, retry_after, send, wasm,
 };

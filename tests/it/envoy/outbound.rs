@@ -1,13 +1,5 @@
 //! Outbound on real Envoy: tokens fetched, kept and attached.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 mod answers;
 mod attaching;
 mod clients;

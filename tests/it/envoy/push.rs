@@ -1,12 +1,5 @@
 //! A configuration that is pushed: a wrong one changes nothing, a good one costs no request.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 use crate::envoy::scene::{Scene, arrived, builder, inbound, listener, wasm};
 use m2m_auth_kit::envoy::{Pushed, Wasm};
 use m2m_auth_kit::idp::{Endpoint, Idp};

@@ -1,7 +1,5 @@
 //! Keys that come and go while requests do: nobody with a good token notices, and nobody else gains.
 
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use crate::envoy::scene::{HAS_KEYS, Scene, VMS, builder, gated, inbound, listener, retry_after, send, wasm};
 use m2m_auth_kit::client::Response;
 use m2m_auth_kit::idp::{Endpoint, Idp};

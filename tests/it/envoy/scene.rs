@@ -1,12 +1,5 @@
 //! The scene of most tests on real Envoy: an identity provider, a service, and Envoy with the filter before it.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 use m2m_auth_kit::client::{self, Request, Response};
 use m2m_auth_kit::envoy::{self, Builder, Envoy, Wasm};
 use m2m_auth_kit::idp::{Endpoint, Fault, Gate, Idp};

@@ -1,12 +1,6 @@
 //! One fetch per process, whatever the number of workers; and what other plugins of the same process can do to it.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
+#![allow(clippy::disallowed_methods, reason = "a test that cannot go on fails")]
 
 mod neighbour;
 

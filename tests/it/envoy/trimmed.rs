@@ -1,7 +1,5 @@
 //! The module that is shipped, without the exports that Envoy would call for nothing, behaves as the one the linker left.
 
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use crate::envoy::scene::{Scene, builder, issuers, listener_named, wasm};
 use m2m_auth_kit::client::{Request, Response};
 use m2m_auth_kit::idp::Idp;

@@ -1,13 +1,6 @@
 //! `envoy/docker-compose.yaml` and what it mounts, as far as they can be judged without running them; what runs of it is played in
 //! `tests/it/keycloak/compose.rs`.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 use m2m_auth_kit::repository;
 use m2m_auth_kit::tools::{compose_spec, promtool};
 use serde_json::{Value, json};

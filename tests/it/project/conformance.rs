@@ -1,13 +1,6 @@
 //! What `docs/security.md` says: every module and every test that it names exists, and no switch that weakens is left out; and
 //! those clauses of the standards that no other suite is about.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 use crate::core::sim::provider::ISSUER;
 use crate::core::sim::world::{World, inbound, items, signer, without_discovery};
 use crate::project::tree::{code, read, root, rows, tests};

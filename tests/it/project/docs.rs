@@ -1,12 +1,5 @@
 //! Documents that name code are right about it: files exist, make targets exist, configurations parse.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test: failing loudly is how it reports"
-)]
-
 use m2m_auth::policy::Policy;
 use serde_json::Value;
 use std::fs;

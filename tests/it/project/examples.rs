@@ -1,13 +1,5 @@
 //! Every example is a whole Envoy configuration: the plugin's part of it compiles, and Envoy takes the rest.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test: failing loudly is how it reports"
-)]
-
 use m2m_auth::policy::Policy;
 use m2m_auth_kit::envoy;
 use m2m_auth_kit::key::{Alg, Key};

@@ -1,13 +1,6 @@
 //! The manifests for Istio: what its own schemas say of them, what the desk tool says, and what Envoy does with what Istio
 //! generates from them.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 mod schemas;
 
 use crate::core::cli;

@@ -1,7 +1,5 @@
 //! Who may use what. The table below is the architecture; these tests keep it true by reading the source.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,13 +1,6 @@
 //! The table of limits in `docs/operations.md` is right: each constant has that value, each test and each metric exists, and no
 //! limit of the source is missing.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 use crate::project::tree::{code, files, read, root, rows, tests};
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,12 +1,5 @@
 //! The image that `make oci` writes: the same bytes every time, what Istio's agent looks for, and what a registry takes.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 use flate2::read::GzDecoder;
 use m2m_auth_kit::client::{self, Response};
 use m2m_auth_kit::tools::{crane, tied_to_us};

@@ -1,12 +1,5 @@
 //! No secret and no token is ever printed: not by `Debug` or `Display`, not in a log, an answer or a metric.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
-
 use crate::core::sim::provider::{ISSUER, Key, MARK, Mode, made_up};
 use crate::core::sim::world::{World, both, get, inbound, items, pay, secs, without_discovery};
 use base64::Engine as _;

@@ -12,11 +12,7 @@
 #![allow(
     clippy::as_conversions,
     clippy::cast_possible_truncation,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "test code reports by failing"
+    reason = "the ABI is pointers and lengths of 32 bits"
 )]
 
 mod clock;

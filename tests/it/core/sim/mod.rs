@@ -3,14 +3,7 @@
 //! [`world`] is the driver, and asserts after every event what must hold always; [`provider`] answers by script. Each
 //! scenario is a test of its own; [`random`] mixes all of them.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unchecked_time_subtraction,
-    clippy::unwrap_used,
-    reason = "a scenario that cannot go on fails, and virtual time does not go back"
-)]
+#![allow(clippy::unchecked_time_subtraction, reason = "virtual time does not go back")]
 
 pub(crate) mod provider;
 pub(crate) mod world;
