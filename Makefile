@@ -195,8 +195,8 @@ ifeq ($(FAULTS),)
 	@$(CARGO) test --quiet --locked --package m2m-auth --test it -- --nocapture core::fleet::recovery::after_three_minutes
 endif
 
-.PHONY: desk
-desk: ## build the desk tool: check a configuration, explain a decision
+.PHONY: cli
+cli: ## build the command-line tool: check a configuration, explain a decision
 	@$(CARGO) build --quiet --release --locked --bin m2m-auth
 	@echo target/release/m2m-auth
 

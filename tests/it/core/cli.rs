@@ -1,4 +1,4 @@
-//! The desk tool, as an operator runs it: what it says of configurations and of requests, and with which exit code.
+//! The command-line tool, as an operator runs it: what it says of configurations and of requests, and with which exit code.
 
 mod check;
 mod explain;
@@ -74,9 +74,9 @@ fn a_wrong_use_is_neither_good_nor_bad() {
         &["explain", "--config", "/no/such/file"],
         &["explain", "--config", "envoy/envoy.yaml"],
         &["explain", "--config", "envoy/envoy.yaml", "--plugin", "odd"],
-        &["explain", "--config", "tests/data/desk/config.yaml", "--header", "odd"],
-        &["explain", "--config", "tests/data/desk/config.yaml", "--jwks", "odd"],
-        &["explain", "--config", "tests/data/desk/config.yaml", "--jwks", "odd=tests/data/desk/keys.json"],
+        &["explain", "--config", "tests/data/cli/config.yaml", "--header", "odd"],
+        &["explain", "--config", "tests/data/cli/config.yaml", "--jwks", "odd"],
+        &["explain", "--config", "tests/data/cli/config.yaml", "--jwks", "odd=tests/data/cli/keys.json"],
         &["explain", "--config", "README.md"],
     ] {
         assert_eq!(run(wrong).code, 2, "{wrong:?}");

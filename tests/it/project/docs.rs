@@ -134,7 +134,7 @@ fn every_cause_of_a_failed_fetch_is_explained() {
 }
 
 #[test]
-fn the_desk_tool_says_what_the_readme_shows() {
+fn the_command_line_tool_says_what_the_readme_shows() {
     let tool = Path::new(env!("CARGO_BIN_EXE_m2m-auth"));
     let path = format!("{}:{}", tool.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let readme = fs::read_to_string(root().join("README.md")).unwrap();

@@ -1,4 +1,4 @@
-//! The manifests for Istio: what its own schemas say of them, what the desk tool says, and what Envoy does with what Istio
+//! The manifests for Istio: what its own schemas say of them, what the command-line tool says, and what Envoy does with what Istio
 //! generates from them.
 
 mod schemas;
@@ -89,7 +89,7 @@ fn the_plugins_cluster_is_the_entrys_port_that_tls_is_made_for() {
 }
 
 #[test]
-fn the_desk_tool_takes_them() {
+fn the_command_line_tool_takes_them() {
     let files = KINDS.map(|(file, _)| format!("envoy/istio/{file}.yaml"));
     let ran = cli::run(&["check", &files[0], &files[1]]);
     let expected: String = files

@@ -140,7 +140,7 @@ fn sources() -> Vec<Source> {
         let module = path.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
         Source { text: fs::read_to_string(&file).unwrap(), path, module }
     });
-    // The map of the crate is above all layers, and the desk tool is another crate.
+    // The map of the crate is above all layers, and the command-line tool is another crate.
     let mut sources: Vec<Source> =
         sources.filter(|source| !matches!(source.module.as_str(), "lib" | "bin" | "main")).collect();
     sources.sort_by(|a, b| a.path.cmp(&b.path));

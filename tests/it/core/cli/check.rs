@@ -211,7 +211,7 @@ fn bare_documents_are_yaml_or_json_and_a_misspelt_one_is_not_passed_over() {
     let folder = Folder::new();
     let yaml = folder.file("bare.yaml", serde_norway::to_string(&outbound()).unwrap());
     assert_eq!(run(&["check", &yaml]).code, 0);
-    assert_eq!(run(&["check", "tests/data/desk/config.yaml"]).code, 0);
+    assert_eq!(run(&["check", "tests/data/cli/config.yaml"]).code, 0);
     let misspelt = folder.file("misspelt.yaml", "isuers: {}\n");
     assert_eq!(run(&["check", &misspelt]).code, 1);
     let twice = folder.file("twice.yaml", "issuers: {}\nissuers: {}\n");

@@ -10,21 +10,21 @@ use serde_json::{Value, json};
 const NOW: u64 = 1_800_000_000;
 
 fn authorization() -> String {
-    let path = root().join("tests/data/desk/authorization.txt");
+    let path = root().join("tests/data/cli/authorization.txt");
     std::fs::read_to_string(path).unwrap().trim().to_owned()
 }
 
-fn desk(more: &[&str]) -> Ran {
+fn explained(more: &[&str]) -> Ran {
     let (now, header) = (NOW.to_string(), authorization());
-    let base = ["explain", "--config", "tests/data/desk/config.yaml", "--now", &now, "--header", &header];
+    let base = ["explain", "--config", "tests/data/cli/config.yaml", "--now", &now, "--header", &header];
     run(&[&base, more].concat())
 }
 
-const KEYS: [&str; 2] = ["--jwks", "keycloak=tests/data/desk/keys.json"];
+const KEYS: [&str; 2] = ["--jwks", "keycloak=tests/data/cli/keys.json"];
 
 #[test]
 fn every_step_to_a_refusal_is_told() {
-    let ran = desk(&[&KEYS[..], &["--path", "/inventory/./items?x=1"]].concat());
+    let ran = explained(&[&KEYS[..], &["--path", "/inventory/./items?x=1"]].concat());
     let expected = r#"path          ok /inventory/./items
 rule          no rule-0: {"path":"/health"}, another path
 rule          ok rule-1: {"path_prefix":"/inventory"}
@@ -49,18 +49,18 @@ www-authenticate: Bearer realm="m2m", error="insufficient_scope", error_descript
 
 #[test]
 fn keys_that_are_needed_and_not_here_are_no_decision() {
-    let ran = desk(&["--path", "/inventory/items"]);
+    let ran = explained(&["--path", "/inventory/items"]);
     assert_eq!((ran.code, ran.says.as_str()), (2, ""));
     assert_eq!(ran.complains, "m2m-auth: the keys of keycloak are needed: --jwks keycloak=FILE\n");
     let folder = Folder::new();
     let file = format!("keycloak={}", folder.file("keys.json", "{\"keys\": []}"));
-    let ran = desk(&["--path", "/inventory/items", "--jwks", &file]);
+    let ran = explained(&["--path", "/inventory/items", "--jwks", &file]);
     assert_eq!(ran.code, 2);
     assert!(
         ran.complains.contains("the keys are of no use") && ran.complains.contains("the key set is empty"),
         "{ran:?}"
     );
-    assert_eq!(desk(&["--path", "/health"]).code, 0, "where nobody is asked, none are needed");
+    assert_eq!(explained(&["--path", "/health"]).code, 0, "where nobody is asked, none are needed");
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn no_token_is_printed() {
     let token = header.rsplit(' ').next().unwrap();
     for format in ["text", "json"] {
         for path in ["/inventory/items", "/health", "/odd"] {
-            let ran = desk(&[&KEYS[..], &["--path", path, "--format", format]].concat());
+            let ran = explained(&[&KEYS[..], &["--path", path, "--format", format]].concat());
             for part in token.split('.') {
                 assert!(!format!("{ran:?}").contains(part), "{path} {format}: {ran:?}");
             }
@@ -142,14 +142,14 @@ fn configuration() -> Value {
 }
 
 /// A key, and files that go with it.
-struct Desk {
+struct Setup {
     folder: Folder,
     key: Key,
     config: String,
     keys: String,
 }
 
-impl Desk {
+impl Setup {
     fn new(alg: Alg) -> Self {
         let (folder, key) = (Folder::new(), Key::new(alg).with_kid("k"));
         let config = folder.file("config.json", configuration().to_string());
@@ -198,10 +198,10 @@ type Case<'a> = (Option<&'a str>, &'a [&'a str], Value, &'a str, Value, &'a str)
 
 #[test]
 fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
-    let desk = Desk::new(Alg::EdDsa);
-    let good = desk.token(&json!({}));
-    let other = Desk::new(Alg::EdDsa).token(&json!({}));
-    let of = |changes: Value| desk.token(&changes);
+    let setup = Setup::new(Alg::EdDsa);
+    let good = setup.token(&json!({}));
+    let other = Setup::new(Alg::EdDsa).token(&json!({}));
+    let of = |changes: Value| setup.token(&changes);
     let deep: Value = serde_json::from_str(&format!("{}{}", "[".repeat(40), "]".repeat(40))).unwrap();
     let (headless, cut) = (good.split_once('.').unwrap().1, good.get(..good.len() - 2).unwrap());
     let cases: Vec<Case<'_>> = vec![
@@ -281,7 +281,7 @@ fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
     }));
     let mut count = 0;
     for (token, more, status, reason, rule, failed) in all {
-        let (code, told) = desk.explain(token, more);
+        let (code, told) = setup.explain(token, more);
         assert_eq!(told["status"], status, "{reason} {more:?}: {told:#}");
         assert_eq!(told["reason"].as_str().unwrap_or_default(), reason, "{more:?}: {told:#}");
         let (expected, decision) = if reason.is_empty() { (0, "accept") } else { (1, "refuse") };
@@ -364,16 +364,16 @@ fn each_demand_of_a_rule_is_told_and_where_the_token_stood() {
 
 #[test]
 fn what_is_handed_on_and_what_is_attached_is_told() {
-    let desk = Desk::new(Alg::Es256);
-    let good = desk.token(&json!({}));
-    let (_, told) = desk.explain(Some(&good), &["--path", "/items", "--header", "x-caller: admin"]);
+    let setup = Setup::new(Alg::Es256);
+    let good = setup.token(&json!({}));
+    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--header", "x-caller: admin"]);
     let changes = json!([
         { "header": "x-caller", "value": null },
         { "header": "authorization", "value": null },
         { "header": "x-caller", "value": "me" },
     ]);
     assert_eq!(told["changes"], changes, "{told:#}");
-    let (_, told) = desk.explain(Some(&good), &["--path", "/items", "--host", "payment"]);
+    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--host", "payment"]);
     assert_eq!(
         (&told["outbound_rule"], &told["credential"]),
         (&json!("swap"), &json!("exchanged")),
@@ -383,7 +383,7 @@ fn what_is_handed_on_and_what_is_attached_is_told() {
         told["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
     let expected = "path rule rule token header type algorithm key signature issuer expiry audience access outbound rule credential";
     assert_eq!(steps.join(" "), expected, "though the request waited in between: {told:#}");
-    let (_, told) = desk.explain(Some(&good), &["--path", "/items", "--cluster", "up"]);
+    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--cluster", "up"]);
     assert_eq!((&told["outbound_rule"], &told["credential"]), (&json!("up"), &json!("own")), "{told:#}");
     assert_eq!(told["changes"][2], json!({ "header": "x-token", "value": "<its token>" }), "{told:#}");
 }
@@ -421,7 +421,7 @@ fn every_token_of_the_jwt_cases_is_explained_as_the_filter_decides() {
             RequestOutcome::Forward(_) => (0, json!(null), json!(null), json!(null)),
             RequestOutcome::Respond(answer) => {
                 let body: Value = serde_json::from_str(&answer.body).unwrap();
-                // Keys that are of no use are the desk's own to mend.
+                // Unusable keys are an error of the command line, not of the request.
                 let code = if body["reason"] == "no_keys" { 2 } else { 1 };
                 (code, json!(answer.status), body["error"].clone(), body["reason"].clone())
             }
@@ -438,7 +438,7 @@ fn every_token_of_the_jwt_cases_is_explained_as_the_filter_decides() {
         let explained =
             code != 1 || told["steps"].as_array().unwrap().last().is_some_and(|step| step["ok"] == false);
         if !same || !explained {
-            wrong.push(format!("{}: the filter {status} {reason}, the desk {ran:?}", case.name));
+            wrong.push(format!("{}: the filter {status} {reason}, the tool {ran:?}", case.name));
         }
         cases += 1;
     }

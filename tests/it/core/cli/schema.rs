@@ -26,7 +26,7 @@ fn good() -> Vec<(String, Value)> {
         ("both".to_owned(), sim::world::both()),
         ("without discovery".to_owned(), sim::world::without_discovery(sim::world::both())),
     ];
-    let mut files = vec![root().join("envoy/envoy.yaml"), root().join("tests/data/desk/config.yaml")];
+    let mut files = vec![root().join("envoy/envoy.yaml"), root().join("tests/data/cli/config.yaml")];
     files.extend(fs::read_dir(root().join("envoy/examples")).unwrap().map(|entry| entry.unwrap().path()));
     for file in files {
         let document = serde_norway::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
