@@ -1,5 +1,15 @@
-//! The real Keycloak: what a stand-in can only assume. A test binary of its own, since the server takes half a minute to
-//! start; `make test-keycloak` runs it.
+//! Needs a real Keycloak, Envoy, and the clients of `make peers`, and takes TIME: what a simulated provider can only assume.
+//!
+//! A test binary of its own, as the server takes half a minute to start: `make test-keycloak`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails, and some report what they have counted"
+)]
 
 mod cache;
 mod callers;

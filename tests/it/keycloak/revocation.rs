@@ -88,7 +88,8 @@ impl Scene {
         assert_ne!(self.token().await, first);
         assert!(report.only(200), "{report}\n{}", self.envoy.logs());
         // Two requests asked for the token itself.
-        assert!(self.upstream.count() as u64 > report.sent() + 2, "the service has refused some");
+        let arrived = u64::try_from(self.upstream.count()).unwrap();
+        assert!(arrived > report.sent() + 2, "the service has refused some");
         assert_eq!(self.fetched().await, 2, "one at the start, and one for the token that was void");
     }
 
@@ -147,7 +148,7 @@ async fn the_end_of_the_session_costs_no_request() {
     let scene = Scene::with(realm).await;
     let first = scene.token().await;
     let session = token::decode(&first).1["sid"].as_str().unwrap().to_owned();
-    assert_eq!(scene.realm.sessions(CLIENT).await, [session.clone()]);
+    assert_eq!(scene.realm.sessions(CLIENT).await, std::slice::from_ref(&session));
     scene.realm.delete_session(&session).await;
     assert!(!is_active(&scene.realm, &first).await, "Keycloak says that it is void");
     let report = scene.load().requests(100).run().await;
