@@ -1,6 +1,6 @@
 //! What later filters and the access log are told, through the host: with a decision, and only where it is asked for.
 
-use super::budget::cost;
+use super::budget::{HEADERS, assert_cost};
 use super::host::{BAD_ARGUMENT, NOT_FOUND};
 use super::scene::{bearing, forged, inbound, plain, token, with_header};
 use super::vm::{Request, Vm};
@@ -31,23 +31,21 @@ fn what_is_told_is_declared_at_the_start_and_set_before_the_request_goes_on() {
     assert_eq!((declared(&telling()), declared(&inbound())), (8, 0));
     let vm = Vm::ready(&telling());
     let token = token();
-    cost(&vm, bearing(&token));
-    assert_eq!(
-        cost(&vm, bearing(&token)),
-        [
-            "proxy_on_context_create",
-            "proxy_on_request_headers",
-            "  proxy_get_header_map_pairs request",
-            "  proxy_set_property m2m_auth.decision",
-            "  proxy_set_property m2m_auth.rule",
-            "  proxy_set_property m2m_auth.subject",
-            "  proxy_set_property m2m_auth.client",
-            "  proxy_set_property m2m_auth.issuer",
-            "  proxy_set_property m2m_auth.roles",
-            "  proxy_set_property m2m_auth.scopes",
-            "proxy_on_response_headers",
-            "proxy_on_delete",
-        ]
+    vm.request(bearing(&token)).end();
+    assert_cost(
+        &vm,
+        bearing(&token),
+        &[
+            HEADERS,
+            "proxy_set_property m2m_auth.decision",
+            "proxy_set_property m2m_auth.rule",
+            "proxy_set_property m2m_auth.subject",
+            "proxy_set_property m2m_auth.client",
+            "proxy_set_property m2m_auth.issuer",
+            "proxy_set_property m2m_auth.roles",
+            "proxy_set_property m2m_auth.scopes",
+        ],
+        &[],
     );
 }
 
