@@ -16,6 +16,7 @@ mod issuer_state;
 mod keys;
 pub mod lease;
 mod limit_metrics;
+mod names;
 mod per_token;
 mod rate_limit;
 mod responses;
@@ -32,7 +33,6 @@ use crate::http::message::{HttpCall, HttpReply};
 use crate::inbound::jwt::Caller;
 use crate::jose::jwk::KeySet;
 use crate::jose::verification_budget::Budget;
-use crate::metrics::Subject;
 use crate::metrics::Tally;
 use crate::oauth::client_assertion::Signer;
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
@@ -360,30 +360,6 @@ impl Store {
             |want| Some(self.next_poll(want, now, waited(want)).unwrap_or(self.next_event_of(want, now)?));
         let holds = self.holds.iter().filter(|(want, _)| waited(*want)).map(|(_, until)| *until);
         self.fetch_keys().filter_map(next).chain(holds).min()
-    }
-
-    /// What a fetch is counted as: its kind, and its issuer or credential.
-    pub fn metric_subject(&self, key: FetchKey) -> Subject<'_> {
-        let issuer = |id: IssuerId| self.policy.issuers.get(id.0).map_or("?", |issuer| issuer.name.as_str());
-        match key {
-            FetchKey::Metadata(id) => Subject { kind: "metadata", name: issuer(id) },
-            FetchKey::Keys(id) => Subject { kind: "jwks", name: issuer(id) },
-            FetchKey::Token(id) => Subject { kind: "token", name: self.credential_name(id) },
-            FetchKey::Exchanged(id, _) => Subject { kind: "exchanged_token", name: self.credential_name(id) },
-            FetchKey::Introspection(id, _) => Subject { kind: "introspection", name: issuer(id) },
-        }
-    }
-
-    /// A name for logs: `keys of issuer keycloak`.
-    pub fn describe(&self, key: FetchKey) -> String {
-        let what = match key {
-            FetchKey::Metadata(_) => "metadata of issuer",
-            FetchKey::Keys(_) => "keys of issuer",
-            FetchKey::Token(_) => "token of credential",
-            FetchKey::Exchanged(..) => "exchanged token of credential",
-            FetchKey::Introspection(..) => "introspection by issuer",
-        };
-        format!("{what} {}", self.metric_subject(key).name)
     }
 
     /// A credential's name in the configuration.

@@ -345,7 +345,7 @@ fn what_is_no_json_is_one_error_with_its_place_in_the_text() {
             "configuration: not JSON: duplicate member \"inbound\" at line 1 column 30",
         ),
         (
-            "{\"waiting\":\n{\"timeout\": 1, \"tim\\u0065out\": 2}}",
+            "{\"pending_requests\":\n{\"timeout\": 1, \"tim\\u0065out\": 2}}",
             "configuration: not JSON: duplicate member \"timeout\" at line 2 column 33",
         ),
     ] {
@@ -385,7 +385,7 @@ fn what_is_no_object_is_no_configuration() {
 fn a_list_is_never_taken_for_an_object() {
     // serde would take the elements for the members in their order; an empty `match` would be every request.
     let objects = "/issuers/idp /inbound /inbound/rules/0 /inbound/rules/0/match /inbound/rules/0/require /outbound \
-                   /outbound/credentials/order /outbound/rules/0 /outbound/rules/0/match /waiting";
+                   /outbound/credentials/order /outbound/rules/0 /outbound/rules/0/match /pending_requests";
     for pointer in objects.split(' ') {
         for list in [json!([]), json!(["svc"])] {
             let configuration = with(&[(pointer, list)]);
@@ -679,7 +679,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(policy.pending_requests.max, 1000);
     let inbound = policy.inbound.as_ref().unwrap();
     assert_eq!(inbound.refusal_format.realm, "m2m");
-    assert_eq!((&*inbound.rules[0].name, &*inbound.rules[1].name), ("rule-0", "rule-1"));
+    assert_eq!((&*inbound.rules[0].name, &*inbound.rules[1].name), ("/inventory/**", "/health"));
     let bearer = TokenSource::Scheme("authorization".into(), "Bearer".to_owned());
     assert_eq!(inbound.rules[0].token_locations, [TokenPlace { source: bearer, forward: true }]);
     assert_eq!((inbound.rules[0].mode, inbound.rules[0].cors_preflight), (Mode::Enforce, false));
@@ -687,7 +687,7 @@ fn the_defaults_are_the_documented_ones() {
     let attach = &policy.outbound[0];
     assert_eq!(
         (&*attach.name, &*attach.header, attach.prefix.as_str()),
-        ("rule-0", "authorization", "Bearer ")
+        ("payment", "authorization", "Bearer ")
     );
     assert_eq!((attach.existing, attach.unavailable), (Existing::Overwrite, Unavailable::Hold));
     let grant = &policy.credentials[0].grant;

@@ -96,8 +96,8 @@ fn the_command_line_tool_takes_them() {
         .iter()
         .flat_map(|file| {
             [
-                "m2m-auth-inbound: good (needs M2M_AUTH_SHARING_KEY)",
-                "m2m-auth-outbound: good (needs INVENTORY_SERVICE_SECRET, M2M_AUTH_SHARING_KEY)",
+                "m2m-auth-inbound: OK (needs M2M_AUTH_SHARING_KEY)",
+                "m2m-auth-outbound: OK (needs INVENTORY_SERVICE_SECRET, M2M_AUTH_SHARING_KEY)",
             ]
             .map(|line| format!("{file}: {line}\n"))
         })

@@ -174,9 +174,9 @@ fn printed() -> Vec<(&'static str, String)> {
     let attempt = store().begin(later, &mut signer());
     let outcome = Interrupt::Refuse(Refusal::NoToken);
     vec![
-        ("Secret", both(&written.client_secret)),
+        ("SecretSource", both(&written.client_secret)),
         ("Secret", both(&Secret::new(MARK.to_owned()))),
-        ("Secrets", both(&SecretSources::AnyOf(vec![config::SecretSource::Inline(MARK.to_owned())]))),
+        ("SecretSources", both(&SecretSources::AnyOf(vec![config::SecretSource::Inline(MARK.to_owned())]))),
         ("Config", both(&read.value)),
         ("ReadConfig", both(&read)),
         ("Outbound", both(outbound)),
@@ -252,7 +252,7 @@ const HARMLESS: &str = "
     SignatureAlgorithm SoftwareCrypto Source StringOrList SubjectToken Tally Template TemplateSegment TokenBinding TokenError TokenLocation
     TokenSource TokenTypes Transform Unavailable UnknownCredential Url HttpReply Introspection Answers TokenPlace Bound Names Span Texts Waiting
     ClaimCondition Scalar Operand Setting InspectedAttributes Ambiguity PathReading PathReadings Unreadable ClaimTest RequestAttribute
-    RuleRequirements AuthenticationRequirement IssuerName AcceptedTypes Confirmation ReplayCacheFull ReplayKey Interrupt
+    RuleRequirements AuthenticationRequirement IssuerName AcceptedTypes Confirmation ReplayCacheFull ReplayKey Interrupt Subject
 ";
 
 #[test]

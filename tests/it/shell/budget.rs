@@ -197,11 +197,11 @@ fn counting_costs_a_request_nothing_and_a_busy_second_one_call_per_counter() {
         [
             "proxy_on_tick",
             "  proxy_get_shared_data",
-            "  proxy_increment_metric m2m_auth_inbound.rule.rule-0.decision.allowed 1000",
+            "  proxy_increment_metric m2m_auth_inbound.rule.any.decision.allowed 1000",
             "  proxy_increment_metric m2m_auth_token_cache.lookup.hit 1000",
         ]
     );
-    assert_eq!(vm.host(|host| host.metrics["m2m_auth_inbound.rule.rule-0.decision.allowed"]), 2000);
+    assert_eq!(vm.host(|host| host.metrics["m2m_auth_inbound.rule.any.decision.allowed"]), 2000);
 }
 
 #[test]

@@ -406,7 +406,8 @@ fn the_verified_callers_token_is_not_forwarded_beside_the_new_one_wherever_it_st
     configuration["outbound"]["rules"][0]["header"] = json!("x-upstream-token");
     let rules = configuration["inbound"]["rules"].as_array_mut().unwrap();
     let mut own = rules[0].clone();
-    (own["match"], own["tokens"]) = (json!({ "path": "/own" }), json!([{ "danger_query": "access_token" }]));
+    (own["match"], own["token_locations"]) =
+        (json!({ "path": "/own" }), json!([{ "danger_query": "access_token" }]));
     rules.push(own);
     let mut world = World::warm(&configuration);
     let token = caller(&mut world, 300);

@@ -196,6 +196,6 @@ fn what_a_client_chose_is_cut_in_the_audit_log() {
     let mut world = World::warm(&config());
     let path = format!("/inventory/{}", "x".repeat(500));
     assert_eq!(world.ask(&get(&path)).reason(), "no_token");
-    assert_eq!(reached(&mut world, "_limit.reached.audit_text"), 1);
+    assert_eq!(reached(&mut world, "_limit_reached.limit.audit_text"), 1);
     assert!(world.logs.last().unwrap().len() < 400, "{:?}", world.logs.last());
 }

@@ -130,7 +130,7 @@ async fn a_client_that_goes_away_behind_more_than_envoy_takes_in_keeps_its_place
     held(&scene, 1).await;
     too_many(&scene.get("/over").send().await);
     upload.abort();
-    let refused = "wasmcustom.m2m_auth_outbound.rule.rule-0.decision.no_outbound_token";
+    let refused = "wasmcustom.m2m_auth_outbound.rule.any.decision.no_outbound_token";
     scene.envoy.wait_for_stat(refused, |count| count == 1).await;
     let next = send(scene.get("/next"));
     held(&scene, 2).await;
