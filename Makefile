@@ -92,12 +92,14 @@ SERVERS := $(BUILD)/servers
 FAST_SERVERS := $(SERVERS)/go/server $(SERVERS)/node/installed $(SERVERS)/python/installed
 ALL_SERVERS := $(FAST_SERVERS) $(SERVERS)/nginx/usr/sbin/nginx $(SERVERS)/lighttpd/usr/sbin/lighttpd $(SERVERS)/tomcat/Server.class
 
-# What needs no Envoy: seconds, once it is built.
+# What needs no Envoy, without the suites of floods, of faults and of the fleet, which simulate hours of many callers: those run in
+# `make test`.
+LONG := core::fleet core::sim::exchange core::sim::introspection core::sim::limits core::sim::starved shell::faults
 .PHONY: test-fast
-test-fast: ### run the tests of the library and of the rings core and shell, print how long they took
+test-fast: ### run the tests that need no Envoy, but for the longest, print how long they took
 	@$(CARGO) test --quiet --locked --package m2m-auth --lib --test it --no-run
 	@TIMEFORMAT='test-fast: %0R s'; time { $(CARGO) test --quiet --locked --package m2m-auth --lib; \
-		$(CARGO) test --quiet --locked --package m2m-auth --test it -- core:: shell::; }
+		$(CARGO) test --quiet --locked --package m2m-auth --test it -- core:: shell:: $(LONG:%=--skip %); }
 
 .PHONY: test
 test: envoy wasm $(FAST_SERVERS) ### run every test, real Envoy included

@@ -1,4 +1,4 @@
-//! Needs all that `make test` installs, and takes TIME: the repository itself, its documents, examples, manifests, image and source.
+//! Needs all that `make test` installs, and takes half a minute: the repository itself, its documents, examples, manifests, image and source.
 
 pub(crate) mod tree;
 

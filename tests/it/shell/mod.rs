@@ -1,4 +1,4 @@
-//! The shell, run natively: the real `wasm` module between a host of our own and the callbacks that a host makes.
+//! Needs nothing but Rust, and takes under a minute: the real `wasm` module natively, between a host of our own and its callbacks.
 //!
 //! The module imports `proxy_*` functions and exports others. Here this test binary *is* the host: [`import`] defines
 //! what the module imports, [`vm`] calls what it exports, and [`host`] holds in between what Envoy would hold. No

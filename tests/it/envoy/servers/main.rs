@@ -1,3 +1,5 @@
+//! Needs Envoy, the module and the servers of `make servers` (`make test`: three of them), and takes half a minute.
+//!
 //! What is judged must be what runs: real servers behind a real Envoy and the filter, and requests in thousands of spellings.
 //!
 //! The law: without a token, or with one that is too weak, no handler of `/admin`, of the host `admin.example.com`, or of `DELETE` below
