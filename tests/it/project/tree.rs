@@ -94,5 +94,5 @@ fn a_test_is_found_by_its_attribute_and_named_by_its_place() {
     assert_eq!(tests_of(text, "a::b"), ["a::b::one", "a::b::two", "a::b::tests::three"]);
     let own = tests();
     assert!(own.contains("project::tree::a_test_is_found_by_its_attribute_and_named_by_its_place"));
-    assert!(own.contains("stats::tests::sums_are_reported_once") && own.len() > 500, "{}", own.len());
+    assert!(own.contains("metrics::tests::sums_are_reported_once") && own.len() > 500, "{}", own.len());
 }
