@@ -12,3 +12,4 @@ mod limits;
 mod oci;
 mod secrets;
 mod shipped;
+mod words;
