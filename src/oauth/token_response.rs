@@ -379,12 +379,12 @@ fn renew_after(lifetime: Duration, dice: &mut Rng) -> Duration {
 /// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date in any of the three forms of section 5.6.7. A date counts from
 /// the response's own `Date`, so that a skewed clock does no harm; one that is not after it means now.
 pub fn retry_after(reply: &HttpReply) -> Option<Duration> {
-    let text = std::str::from_utf8(reply.head.first("retry-after")?).ok()?.trim();
-    if let Ok(seconds) = text.parse() {
+    let text = |name: &str| std::str::from_utf8(reply.head.first(name)?).ok().map(str::trim);
+    if let Ok(seconds) = text("retry-after")?.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = httpdate::parse_http_date(text).ok()?;
-    let sent = httpdate::parse_http_date(std::str::from_utf8(reply.head.first("date")?).ok()?).ok()?;
+    let date = |name: &str| httpdate::parse_http_date(text(name)?).ok();
+    let (at, sent) = (date("retry-after")?, date("date")?);
     Some(at.duration_since(sent).unwrap_or_default())
 }
 
@@ -759,8 +759,10 @@ mod tests {
             retry_after(&HttpReply { head, ..HttpReply::default() }).map(|span| span.as_secs())
         };
         // RFC 9110 section 5.6.7: IMF-fixdate, RFC 850, asctime.
-        let dates = ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"];
-        let later = ["Sun, 06 Nov 1994 08:50:07 GMT", "Sunday, 06-Nov-94 08:50:07 GMT", "Sun Nov  6 08:50:07 1994"];
+        let dates =
+            ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"];
+        let later =
+            ["Sun, 06 Nov 1994 08:50:07 GMT", "Sunday, 06-Nov-94 08:50:07 GMT", "Sun Nov  6 08:50:07 1994"];
         for date in dates {
             for at in later {
                 assert_eq!(seconds(date, at), Some(30), "{at} after {date}");

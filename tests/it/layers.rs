@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("config", "json"),
     ("http", "decision_trace"),
     ("jose", "json metrics time"),
-    ("dpop", "http jose json"),
+    ("dpop", "http jose json secret"),
     ("oauth", "dpop http jose json rng secret"),
     ("inbound", "decision_trace dpop http jose json"),
     ("policy", "config decision_trace dpop http inbound jose oauth secret"),
@@ -282,6 +282,16 @@ fn only_the_shell_reads_a_clock() {
                 "src/{} reads a clock: {clock}",
                 source.path
             );
+        }
+    }
+}
+
+#[test]
+fn only_the_shell_draws_random_numbers() {
+    for source in sources().iter().filter(|source| !["wasm", "rng"].contains(&source.module.as_str())) {
+        for generator in ["OsRandom", "getrandom", "OsRng", "thread_rng"] {
+            let draws = source.code().any(|line| line.contains(generator));
+            assert!(!draws, "src/{} draws random numbers: {generator}", source.path);
         }
     }
 }
