@@ -226,7 +226,9 @@ impl HttpCall {
 
 impl Drop for HttpCall {
     fn drop(&mut self) {
-        self.headers.iter_mut().for_each(|(_, value)| value.zeroize());
+        for (_, value) in &mut self.headers {
+            value.zeroize();
+        }
     }
 }
 

@@ -181,7 +181,9 @@ fn element(tag: u8, content: &[&[u8]]) -> Zeroizing<Vec<u8>> {
             bytes.extend_from_slice(digits);
         }
     }
-    content.iter().for_each(|part| bytes.extend_from_slice(part));
+    for part in content {
+        bytes.extend_from_slice(part);
+    }
     bytes
 }
 
