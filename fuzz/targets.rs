@@ -4,7 +4,7 @@
 //! its mutations and over random bytes, in every test run.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use m2m_auth::config::envoy_bytes;
 use m2m_auth::dpop::verify::{self, DpopPolicy};
 use m2m_auth::http::message::{HttpReply, MessageHead};
@@ -18,6 +18,10 @@ use m2m_auth::policy::{Issuer, Policy};
 use m2m_auth::rng::Rng;
 use m2m_auth::store::shared_record::Record;
 use m2m_auth::time::{Instant, Now};
+use pkcs8::der::Encode as _;
+use pkcs8::spki::SubjectPublicKeyInfoRef;
+use pkcs8::{ObjectIdentifier, PrivateKeyInfo};
+use sec1::{EcParameters, EcPrivateKey};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -25,7 +29,7 @@ use std::time::Duration;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub(crate) const ALL: [Target; 12] = [
+pub(crate) const ALL: [Target; 13] = [
     ("answer", answer),
     ("claims", claims),
     ("configuration", configuration),
@@ -33,6 +37,7 @@ pub(crate) const ALL: [Target; 12] = [
     ("introspection", introspection),
     ("jwks", jwks),
     ("private_key", private_key),
+    ("private_key_der", private_key_der),
     ("proof", proof),
     ("record", record),
     ("route", normal_form),
@@ -151,6 +156,11 @@ pub(crate) fn jwks(bytes: &[u8]) {
             assert!(!parsed.keys.is_empty(), "a set without a usable key was taken");
             for algorithm in Algorithm::ALL {
                 for key in parsed.keys.candidates(None, algorithm, true) {
+                    let read =
+                        SubjectPublicKeyInfoRef::try_from(key.spki()).expect("our public keys are DER");
+                    assert_eq!(read.to_der().expect("what was read"), key.spki());
+                    let rsa = pkcs1::RsaPublicKey::try_from(read.subject_public_key.raw_bytes());
+                    assert_eq!(rsa.is_ok(), read.algorithm.oid == RSA, "an RSA key that is none");
                     let signature = vec![1; m2m_auth::jose::verifier::length(algorithm, key)];
                     assert!(
                         !SoftwareCrypto.verify(algorithm, key, b"text", &signature),
@@ -321,6 +331,50 @@ pub(crate) fn private_key(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     match PrivateKey::read(&text, None) {
         Err(fault) => assert!(!fault.is_empty()),
-        Ok(key) => assert_eq!(format!("{key:?}"), "redacted"),
+        Ok(key) => {
+            assert_eq!(format!("{key:?}"), "redacted");
+            is_sound(key.algorithm(), key_in(key.pkcs8()));
+        }
+    }
+}
+
+/// A private key in DER, behind a byte that chooses its form: what we accept, the crate `der` accepts, with the same key in it.
+pub(crate) fn private_key_der(bytes: &[u8]) {
+    let Some((choice, document)) = bytes.split_first() else { return };
+    let label = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"][usize::from(*choice) % 3];
+    let body = STANDARD.encode(document);
+    let pem = format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+    let Ok(key) = PrivateKey::read(&pem, None) else { return };
+    let theirs = if label == "PRIVATE KEY" { key_in(document) } else { document };
+    assert_eq!(key_in(key.pkcs8()), theirs, "another key was read");
+    is_sound(key.algorithm(), theirs);
+}
+
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+
+/// The key in PKCS#8, as another reader of DER finds it.
+fn key_in(document: &[u8]) -> &[u8] {
+    PrivateKeyInfo::try_from(document).expect("what is no PKCS#8 was accepted").private_key
+}
+
+fn is_sound(algorithm: Algorithm, key: &[u8]) {
+    match algorithm {
+        Algorithm::Rs256 => {
+            pkcs1::RsaPrivateKey::try_from(key).expect("what is no RSAPrivateKey was accepted");
+        }
+        Algorithm::Es256 => {
+            let key = EcPrivateKey::try_from(key).expect("what is no ECPrivateKey was accepted");
+            assert!(
+                key.parameters.is_none_or(|curve| curve == EcParameters::NamedCurve(P256)),
+                "of another curve"
+            );
+            assert_eq!(key.private_key.len(), 32);
+        }
+        // RFC 8410 section 7: an OCTET STRING in the OCTET STRING.
+        _ => assert!(
+            key.len() == 34 && key.starts_with(&[0x04, 32]),
+            "what is no CurvePrivateKey was accepted"
+        ),
     }
 }

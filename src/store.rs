@@ -232,7 +232,7 @@ impl Store {
         due.into_iter().find_map(|want| {
             let call = self.call(want, now, signer)?;
             let timeout = self.fetch_timeout(want, now.instant);
-            let call = call.map(|call| HttpCall { timeout: timeout.unwrap_or(call.timeout), ..call });
+            let call = call.map(|call| call.with_timeout(timeout));
             if !self.acquire_lock(want, now.instant) {
                 return None;
             }

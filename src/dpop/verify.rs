@@ -3,13 +3,13 @@
 //! In: the proof's text, the request with which it came, the time. Out: that it is good for this request, or the one thing
 //! that is wrong with it. Whether it has been used before, others know.
 
-use super::NonceKey;
 use crate::http::message::MessageHead;
 use crate::http::path;
 use crate::http::url::origin;
 use crate::jose::jwk::{self, Jwk};
 use crate::jose::jws::{self, Jws, media_type};
 use crate::jose::verifier::{self, Verify};
+use crate::secret::NonceKey;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use std::fmt;

@@ -10,6 +10,7 @@ use crate::http::url::{Url, without_default_port};
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use crate::oauth::token_response::{self};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// The most characters of a value of the document that a log line quotes.
 const QUOTED_CHARS: usize = 160;
@@ -209,7 +210,7 @@ pub fn is_not_found(reply: &HttpReply) -> bool {
 /// A `GET` for a document of these media types.
 pub fn get(endpoint: Endpoint, accept: &str, timeout: Duration) -> HttpCall {
     let headers = vec![("accept", accept.to_owned())];
-    HttpCall { endpoint, method: "GET", headers, body: Vec::new(), timeout }
+    HttpCall { endpoint, method: "GET", headers, body: Zeroizing::default(), timeout }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::oauth::client_assertion::Signer;
 use crate::plugin::filter_state;
 use crate::plugin::{Effect, Plugin, RequestOutcome};
 use crate::policy::{Policy, SharingScope};
+use crate::rng::OsRandom;
 use crate::store::FetchId;
 use crate::time::Now;
 use crate::time::clock::Clock;
@@ -202,7 +203,7 @@ impl Worker {
         let host = crypto::HostSigner::probe();
         let proves = policy.credentials.iter().any(|credential| credential.grant.dpop_bound);
         let key = if proves { crypto::proof_key(&host) } else { None };
-        let signer = Signer::new(Box::new(host), crypto::secret_seed()).with_proof_key(key);
+        let signer = Signer::new(Box::new(host), Box::new(OsRandom)).with_proof_key(key);
         let seed = RandomState::new().hash_one(root);
         if policy.writes_filter_state() {
             // A host that knows no types takes bytes, which say the same to all but CEL.

@@ -11,6 +11,7 @@ use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::{CredentialId, IssuerId, Policy};
+use m2m_auth::rng::OsRandom;
 use m2m_auth::store::FetchKey;
 use m2m_auth::time::{Instant, Now};
 use serde_json::{Value, json};
@@ -37,7 +38,7 @@ impl OfflineWorker {
     /// A worker that has just started.
     pub(crate) fn new(plugin: Policy, policy: Policy, keys: Vec<Option<Vec<u8>>>) -> Self {
         let key = dpop::ProofKey::from_seed(&[7; 32], Algorithm::EdDsa).map(Rc::new);
-        let signer = Signer::new(Box::new(NoopSigner), [7; 32]).with_proof_key(key);
+        let signer = Signer::new(Box::new(NoopSigner), Box::new(OsRandom)).with_proof_key(key);
         let plugin = Plugin::new(plugin, Box::new(OfflineVerifier), signer, 1);
         Self { plugin, policy, keys, missing_jwks: Vec::new(), log_lines: Vec::new() }
     }

@@ -17,6 +17,7 @@ use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
+use m2m_auth::rng::OsRandom;
 use m2m_auth::time::{Instant, Now};
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::Mint;
@@ -48,8 +49,12 @@ impl World {
     fn verifying_by(verifier: Box<dyn Verify>, configuration: &Value) -> Self {
         let environment = |name: &str| (name == "SECRET").then(|| "hush-secret".to_owned());
         let policy = Policy::read(configuration.to_string().as_bytes(), &environment);
-        let plugin =
-            Plugin::new(policy.unwrap(), verifier, Signer::new(Box::new(SoftwareCrypto), [1; 32]), 1);
+        let plugin = Plugin::new(
+            policy.unwrap(),
+            verifier,
+            Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom)),
+            1,
+        );
         let (web, settled) = (BTreeMap::new(), BTreeMap::new());
         Self { plugin, age: Duration::ZERO, web, asked: Vec::new(), logs: Vec::new(), settled, requests: 0 }
     }

@@ -10,7 +10,7 @@ use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::oauth::discovery::MetadataLocation;
 use m2m_auth::oauth::{ClientAuth, TokenRequest};
 use m2m_auth::policy::{Policy, SharingScope};
-use m2m_auth::rng::Rng;
+use m2m_auth::rng::{OsRandom, Rng};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -587,8 +587,9 @@ fn nobody_prints_the_secret_of_a_sound_configuration() {
 fn the_newline_at_the_end_of_a_secrets_file_is_no_part_of_the_secret() {
     let environment = |_: &str| Some("s3cret\r\n".to_owned());
     let policy = Policy::read(sound().to_string().as_bytes(), &environment).unwrap();
-    let endpoint = policy.issuers[0].discovery.as_ref().unwrap().call(MetadataLocation::OpenId).endpoint;
-    let mut signer = Signer::new(Box::new(SoftwareCrypto), [1; 32]);
+    let endpoint =
+        policy.issuers[0].discovery.as_ref().unwrap().call(MetadataLocation::OpenId).endpoint.clone();
+    let mut signer = Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom));
     let asking =
         TokenRequest { endpoint, timeout: Duration::from_secs(5), auth_index: 0, subject: None, now: 0 };
     let call = policy.credentials[0].grant.call(asking, &mut signer).unwrap();

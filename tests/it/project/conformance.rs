@@ -215,5 +215,8 @@ fn an_issuer_is_asked_about_a_token_by_a_form_and_a_client_that_proves_who_it_is
     assert_eq!(header("accept"), "application/json");
     // `svc:a+secret%2B`, as RFC 6749 section 2.3.1 has it.
     assert_eq!(header("authorization"), "Basic c3ZjOmErc2VjcmV0JTJC");
-    assert_eq!(String::from_utf8(call.body).unwrap(), "token=a%2Fb%2Bc%3D%26d&token_type_hint=access_token");
+    assert_eq!(
+        String::from_utf8(call.body.to_vec()).unwrap(),
+        "token=a%2Fb%2Bc%3D%26d&token_type_hint=access_token"
+    );
 }

@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("config", "json"),
     ("http", "decision_trace"),
     ("jose", "json metrics time"),
-    ("dpop", "http jose json"),
+    ("dpop", "http jose json secret"),
     ("oauth", "dpop http jose json rng secret"),
     ("inbound", "decision_trace dpop http jose json"),
     ("policy", "config decision_trace dpop http inbound jose oauth secret"),
@@ -39,9 +39,9 @@ const EVERYTHING: &str = "everything but wasm";
 const NARROW: &[(&str, &str)] = &[
     ("http::path", ""),
     ("http::route", "decision_trace http::host http::message http::path"),
-    ("inbound::authorize", "decision_trace http::route inbound::jwt"),
-    ("inbound::jwt", "decision_trace inbound::claim_layout jose::jwk jose::jws jose::verifier json"),
-    ("inbound::refusal", "dpop dpop::verify http::message http::route inbound::authorize inbound::jwt"),
+    ("envoy::inbound::authorize", "decision_trace http::route inbound::jwt"),
+    ("envoy::inbound::jwt", "decision_trace inbound::claim_layout jose::jwk jose::jws jose::verifier json"),
+    ("envoy::inbound::refusal", "dpop dpop::verify http::message http::route inbound::authorize inbound::jwt"),
     ("store::cache", "metrics"),
     ("store::lease", "oauth::fetch rng time"),
 ];
@@ -280,6 +280,16 @@ fn only_the_shell_reads_a_clock() {
                 "src/{} reads a clock: {clock}",
                 source.path
             );
+        }
+    }
+}
+
+#[test]
+fn only_the_shell_draws_random_numbers() {
+    for source in sources().iter().filter(|source| !["wasm", "rng"].contains(&source.module.as_str())) {
+        for generator in ["OsRandom", "getrandom", "OsRng", "thread_rng"] {
+            let draws = source.code().any(|line| line.contains(generator));
+            assert!(!draws, "src/{} draws random numbers: {generator}", source.path);
         }
     }
 }

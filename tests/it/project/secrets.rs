@@ -6,24 +6,23 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use m2m_auth::config::errors;
 use m2m_auth::config::{self, Config, SecretSources};
+use m2m_auth::dpop::Nonce;
 use m2m_auth::dpop::verify::DpopPolicy;
-use m2m_auth::dpop::{Nonce, NonceKey};
 use m2m_auth::filter::header_edits::HeaderEdits;
 use m2m_auth::filter::{DecisionRecord, Interrupt};
 use m2m_auth::http::message::{HttpCall, HttpReply, MessageHead, RequestId, Service};
 use m2m_auth::inbound::jwt::{self, Caller};
 use m2m_auth::inbound::refusal::Refusal;
 use m2m_auth::jose::private_key::PrivateKey;
-use m2m_auth::jose::signer::UniqueBytes;
 use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::oauth::fetch::{FetchError, Fetched};
 use m2m_auth::oauth::{AssertionGrant, ClientAuth, GrantType, TokenRequest};
 use m2m_auth::plugin::{Effect, RequestOutcome};
 use m2m_auth::policy::{CredentialId, IssuerId, Policy, Sharing, SharingScope};
-use m2m_auth::rng::Rng;
+use m2m_auth::rng::{OsRandom, Rng};
 use m2m_auth::secret::SharingKey;
-use m2m_auth::secret::{AccessToken, Secret};
+use m2m_auth::secret::{AccessToken, NonceKey, Secret};
 use m2m_auth::store::cache::{Cache, Capacity};
 use m2m_auth::store::lease::Lease;
 use m2m_auth::store::{IssuedToken, Store};
@@ -96,7 +95,7 @@ fn head() -> MessageHead {
 }
 
 fn signer() -> Signer {
-    Signer::new(Box::new(SoftwareCrypto), [7; 32])
+    Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom))
 }
 
 /// A key that holds the mark, as far as a key can.
@@ -192,7 +191,6 @@ fn printed() -> Vec<(&'static str, String)> {
         ("PrivateKey", both(&private_key())),
         ("Signer", both(&signer())),
         ("Nonce", both(&Nonce::from_head(&[("dpop-nonce", MARK)].into_iter().collect()))),
-        ("UniqueBytes", both(&UniqueBytes::new(*b"hushhushhushhushhushhushhushhush"))),
         ("SharingKey", both(&SharingKey::new(MARK.to_owned()))),
         ("Sharing", both(&Sharing::Sealed(SharingKey::new(MARK.to_owned())))),
         ("SharingScope", both(&SharingScope::Sealed(SharingKey::new(MARK.to_owned())))),
@@ -253,6 +251,7 @@ const HARMLESS: &str = "
     TokenSource TokenTypes Transform Unavailable UnknownCredential Url HttpReply Introspection Answers TokenPlace Bound Names Span Texts Waiting
     ClaimCondition Scalar Operand Setting InspectedAttributes Ambiguity PathReading PathReadings Unreadable ClaimTest RequestAttribute
     RuleRequirements AuthenticationRequirement IssuerName AcceptedTypes Confirmation ReplayCacheFull ReplayKey Interrupt Subject
+    SignError RandomError OsRandom
 ";
 
 #[test]

@@ -7,6 +7,7 @@ use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
+use m2m_auth::rng::OsRandom;
 use m2m_auth::time::{Instant, Now};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -208,7 +209,7 @@ fn pair(first: &Value, second: &Value) -> Value {
 /// Whether a request that the second of two rules decides is among some hundred.
 fn second_decides(document: &Value) -> bool {
     let policy = Policy::read(document.to_string().as_bytes(), &|_| None).unwrap();
-    let signer = Signer::new(Box::new(SoftwareCrypto), [1; 32]);
+    let signer = Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom));
     let mut plugin = Plugin::new(policy, Box::new(SoftwareCrypto), signer, 1);
     let now = Now { instant: Instant(Duration::from_secs(1)), unix: 1_800_000_000 };
     let paths =

@@ -153,7 +153,7 @@ fn asked(call: &HttpCall, at: Duration) -> Asked {
         cluster: endpoint.cluster.clone(),
         at,
         accept: accept.map(|(_, value)| value.clone()).unwrap_or_default(),
-        body: String::from_utf8(call.body.clone()).unwrap(),
+        body: String::from_utf8(call.body.to_vec()).unwrap(),
     }
 }
 

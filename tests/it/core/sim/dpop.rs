@@ -10,6 +10,7 @@ use m2m_auth::http::message::MessageHead;
 use m2m_auth::jose::jwk::Algorithm;
 use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
+use m2m_auth::rng::OsRandom;
 use m2m_auth_kit::token::{decode, verifies_by_jwk};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -148,7 +149,7 @@ fn a_token_that_is_not_bound_is_not_sent() {
 
 #[test]
 fn without_a_key_nothing_is_asked_for_and_the_operator_is_told() {
-    let mut world = World::signing(&bound(), Signer::new(Box::new(SoftwareCrypto), [7; 32]));
+    let mut world = World::signing(&bound(), Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom)));
     assert_eq!(world.ask(&pay()).status(), 503);
     world.pass(secs(60));
     assert_eq!(world.provider.count(Endpoint::Tokens), 0);

@@ -371,7 +371,7 @@ fn proof(call: &HttpCall) -> String {
 
 /// A parameter of a token request, as it stands there.
 fn parameter(call: &HttpCall, name: &str) -> Option<String> {
-    let body = String::from_utf8(call.body.clone()).unwrap();
+    let body = String::from_utf8(call.body.to_vec()).unwrap();
     let mut pairs = body.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find(|(own, _)| *own == name).map(|(_, value)| value.to_owned())
 }

@@ -19,6 +19,7 @@ use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
+use m2m_auth::rng::OsRandom;
 use m2m_auth::store::{FetchId, FetchKey};
 use m2m_auth::time::Now;
 use m2m_auth::time::clock::Clock;
@@ -727,7 +728,7 @@ fn silent(printable: &impl Debug) {
 
 /// Signs with the same names for assertions, and the same key for proofs, in every world.
 pub(crate) fn signer() -> Signer {
-    Signer::new(Box::new(SoftwareCrypto), [7; 32])
+    Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom))
         .with_proof_key(dpop::ProofKey::from_seed(&[7; 32], Algorithm::EdDsa).map(Rc::new))
 }
 

@@ -12,6 +12,7 @@ use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
+use m2m_auth::rng::OsRandom;
 use m2m_auth::time::{Instant, Now};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -124,7 +125,7 @@ pub(crate) fn asked() -> Vec<Asked> {
         let sound = case.config.algorithms.iter().filter(|name| Algorithm::from_name(name).is_some());
         let configuration = case.configuration(Keys::Fetched, &sound.collect::<Vec<_>>(), &require);
         let policy = Policy::read(&configuration, &|_| None).unwrap();
-        let signer = Signer::new(Box::new(SoftwareCrypto), [1; 32]);
+        let signer = Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom));
         let mut plugin = Plugin::new(policy, Way::Host.verifier(), signer, 1);
         let mut now = Now { instant: Instant(Duration::from_secs(1000)), unix: case.now };
         case.serve(&mut plugin, now);
@@ -258,7 +259,7 @@ impl Case {
             }
         };
         let mut plugin =
-            Plugin::new(policy, way.verifier(), Signer::new(Box::new(SoftwareCrypto), [1; 32]), 1);
+            Plugin::new(policy, way.verifier(), Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom)), 1);
         let mut now = Now { instant: Instant(Duration::from_secs(1000)), unix: self.now };
         // Keys are fetched at start, before the first request; a while later an unknown name may be looked for again.
         self.serve(&mut plugin, now);
