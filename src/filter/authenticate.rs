@@ -55,7 +55,11 @@ impl Request<'_> {
             self.record.cache_hit = true;
             return Ok(known);
         }
-        let claimed = jwt::read(token).map_err(Refusal::Token)?; // shape only; nothing in it is believed yet
+        let claimed = jwt::read(token).map_err(|error| {
+            let refusal = Refusal::Token(error);
+            decision_trace::record("header", false, || refusal.message().to_owned());
+            refusal
+        })?; // shape only; nothing in it is believed yet
         let iss = claimed.issuer().map_err(Refusal::Token)?; // it chooses whose keys are tried, and nothing else
         let named = self.policy.issuer_named(&require.issuers, iss);
         let (id, issuer) = named.ok_or(Refusal::Token(TokenError::Issuer))?;

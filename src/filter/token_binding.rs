@@ -71,9 +71,10 @@ impl Request<'_> {
         // Verify the proof last, so that unauthenticated clients cannot make us spend CPU.
         let used = match proof.check_request(self.head, digest, terms, now) {
             Err(ProofError::Nonce) => {
-                decision_trace::record("proof", false, || ProofError::Nonce.to_string());
                 let nonce = terms.nonce_key.as_ref().map(|key| key.nonce(now));
-                return Err(Refusal::ProofNonce(nonce.unwrap_or_default()).into());
+                let refusal = Refusal::ProofNonce(nonce.unwrap_or_default());
+                decision_trace::record("proof", false, || refusal.message().to_owned());
+                return Err(refusal.into());
             }
             used => used.map_err(proof_refusal)?,
         };
@@ -104,7 +105,8 @@ fn binding_mismatch(why: &'static str) -> Interrupt {
     BINDING_MISMATCH.into()
 }
 
-fn proof_refusal(fault: ProofError) -> Interrupt {
-    decision_trace::record("proof", false, || fault.to_string());
-    Refusal::Proof(fault).into()
+fn proof_refusal(error: ProofError) -> Interrupt {
+    let refusal = Refusal::Proof(error);
+    decision_trace::record("proof", false, || refusal.message().to_owned());
+    refusal.into()
 }

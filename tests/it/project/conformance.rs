@@ -12,7 +12,7 @@ use crate::core::sim::provider::ISSUER;
 use crate::core::sim::world::{World, inbound, items, signer, without_discovery};
 use crate::project::tree::{code, read, root, rows, tests};
 use m2m_auth::http::message::Endpoint;
-use m2m_auth::inbound::authorize::AccessDenied;
+use m2m_auth::inbound::authorize::{AccessDenied, DeniedKind};
 use m2m_auth::inbound::jwt::{AuthenticationRequirement, RuleRequirements, TokenError};
 use m2m_auth::inbound::refusal::{Refusal, RefusalFormat, Schemes};
 use m2m_auth::policy::Policy;
@@ -98,7 +98,7 @@ fn challenges() -> Vec<String> {
     let deny = |scope: Option<&str>| {
         Refusal::Access(Rc::new(AccessDenied {
             message: odd.clone(),
-            reason: "scope",
+            kind: DeniedKind::Scope,
             scope: scope.map(str::to_owned),
         }))
     };

@@ -42,6 +42,7 @@ audience      ok aud "inventory-service", one of inventory-service is needed
 access        no required role of client inventory-service: inventory:read
 refused: 403 Insufficient permissions (client_role): required role of client inventory-service: inventory:read
 www-authenticate: Bearer realm="m2m", error="insufficient_scope", error_description="required role of client inventory-service: inventory:read"
+what to do: Assign the role to the caller at the provider, and fetch a new token.
 "#;
     assert_eq!(ran.says, expected);
     assert_eq!((ran.code, ran.complains.as_str()), (1, ""));
