@@ -101,7 +101,7 @@ impl Request<'_> {
 }
 
 fn binding_mismatch(why: &'static str) -> Interrupt {
-    decision_trace::record("bound", false, || format!("the token is bound to {why}"));
+    decision_trace::record("binding", false, || format!("the token is bound to {why}"));
     BINDING_MISMATCH.into()
 }
 

@@ -169,7 +169,7 @@ impl UnverifiedToken<'_> {
         now: u64,
     ) -> Result<Caller, TokenError> {
         let typed = expect.types.accepts(self.typ.as_deref());
-        decision_trace::record("type", typed, || self.typ.as_deref().unwrap_or("missing").to_owned());
+        decision_trace::record("typ", typed, || self.typ.as_deref().unwrap_or("missing").to_owned());
         if !typed {
             return Err(TokenError::InvalidTyp);
         }

@@ -396,8 +396,7 @@ mod tests {
             kind: DeniedKind::Scope,
             scope: Some("a".into()),
         };
-        let role =
-            AccessDenied { message: "required realm role: r".into(), kind: DeniedKind::Role, scope: None };
+        let role = AccessDenied { message: "required role: r".into(), kind: DeniedKind::Role, scope: None };
         for (refusal, status, error, challenge) in [
             (Refusal::NoToken, 401, "Missing token", Some("Bearer realm=\"m2m\"")),
             (
@@ -421,7 +420,7 @@ mod tests {
                 403,
                 "Insufficient permissions",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"required realm role: r\"",
+                    "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"required role: r\"",
                 ),
             ),
             (
@@ -429,7 +428,7 @@ mod tests {
                 403,
                 "Insufficient permissions",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"the token's client is not one of those that may\"",
+                    "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"client not allowed by this rule\"",
                 ),
             ),
             (
@@ -437,7 +436,7 @@ mod tests {
                 401,
                 "Insufficient authentication",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller has authenticated too long ago\", max_age=\"300\"",
+                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller authenticated too long ago\", max_age=\"300\"",
                 ),
             ),
             (
@@ -453,7 +452,7 @@ mod tests {
                 401,
                 "Insufficient authentication",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller has not authenticated in a way that is accepted here\", acr_values=\"gold silver\"",
+                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller's authentication context (acr) is not accepted here\", acr_values=\"gold silver\"",
                 ),
             ),
             (
@@ -461,7 +460,7 @@ mod tests {
                 401,
                 "Insufficient authentication",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller has not authenticated in a way that is accepted here\", acr_values=\"gold\", max_age=\"0\"",
+                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller's authentication context (acr) is not accepted here\", acr_values=\"gold\", max_age=\"0\"",
                 ),
             ),
             (
@@ -469,7 +468,7 @@ mod tests {
                 400,
                 "Invalid request",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"invalid_request\", error_description=\"more than one credential\"",
+                    "Bearer realm=\"m2m\", error=\"invalid_request\", error_description=\"more than one credential in the request\"",
                 ),
             ),
             (Refusal::Ambiguous(Ambiguity::Path), 400, "Invalid request", None),
@@ -485,7 +484,7 @@ mod tests {
                 401,
                 "Invalid token",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the identity provider does not exchange this token\"",
+                    "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the identity provider rejected this token for the exchange\"",
                 ),
             ),
             (
@@ -493,7 +492,7 @@ mod tests {
                 403,
                 "Insufficient permissions",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"the identity provider denies the exchange of this token\"",
+                    "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"the identity provider denied the exchange of this token\"",
                 ),
             ),
             (
@@ -501,7 +500,7 @@ mod tests {
                 401,
                 "Invalid proof",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"invalid_dpop_proof\", error_description=\"the proof is for another URL\"",
+                    "Bearer realm=\"m2m\", error=\"invalid_dpop_proof\", error_description=\"the DPoP proof is for another URL\"",
                 ),
             ),
             (
@@ -509,7 +508,7 @@ mod tests {
                 401,
                 "Invalid proof",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"use_dpop_nonce\", error_description=\"the proof needs the nonce that is given here\"",
+                    "Bearer realm=\"m2m\", error=\"use_dpop_nonce\", error_description=\"the DPoP proof needs the nonce of this response\"",
                 ),
             ),
             (Refusal::TooManyProofs, 503, "Overloaded", None),

@@ -63,7 +63,7 @@ impl NameCheck {
     #[inline(never)]
     pub(super) fn denied(&self) -> AccessDenied {
         let (kind, what) = match &self.source {
-            Source::Roles => (DeniedKind::Role, "realm role".to_owned()),
+            Source::Roles => (DeniedKind::Role, "role".to_owned()),
             Source::ClientRoles(client) => (DeniedKind::ClientRole, format!("role of client {client}")),
             Source::Scopes => (DeniedKind::Scope, "scope".to_owned()),
         };

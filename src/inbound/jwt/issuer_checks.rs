@@ -105,7 +105,7 @@ impl IssuerProfile {
         check_is_access_token(claims)?;
         let is_other = |(name, kind): &(&str, &str)| claims.get(*name).is_none_or(|own| own != *kind);
         if let Some((name, kind)) = self.layout.access_token_marker.filter(is_other) {
-            decision_trace::record("kind", false, || {
+            decision_trace::record("access token", false, || {
                 format!("{name} {}, {kind} is needed", for_log(claims, name))
             });
             return Err(TokenError::NotAccessToken);
@@ -198,7 +198,7 @@ pub(super) fn check_is_access_token(claims: &Map<String, Value>) -> Result<(), T
         let holds = claim.as_str().is_some_and(|own| {
             own.eq_ignore_ascii_case(kind) || (by_key && name == "typ" && own.eq_ignore_ascii_case("DPoP"))
         });
-        decision_trace::record("kind", holds, || {
+        decision_trace::record("access token", holds, || {
             format!("{name} {}, {kind} is needed", for_log(claims, name))
         });
         if !holds {

@@ -146,11 +146,11 @@ reasons! {
                server would drop it.",
         do: "Remove that name from the client's `Connection` header.",
     }
-    MultipleCredentials = "several_tokens", INVALID_REQUEST, "more than one credential" {
+    MultipleCredentials = "multiple_credentials", INVALID_REQUEST, "more than one credential in the request" {
         when: "The request has more than one credential (RFC 6750 section 2).",
         do: "Send one token, in one of the rule's `token_locations`.",
     }
-    NoToken = "no_token", MISSING_TOKEN, "a bearer token is needed" {
+    NoToken = "no_token", MISSING_TOKEN, "a bearer token is required" {
         when: "The rule requires a token, and none of its `token_locations` has one.",
         do: "Send `Authorization: Bearer <access token>`, or configure `token_locations`.",
     }
@@ -163,15 +163,15 @@ reasons! {
         when: "The token is larger than 16 KiB, or its `kid` is longer than 256 bytes.",
         do: "Have the provider put fewer roles and claims into the token.",
     }
-    TooDeep = "too_deep", INVALID_TOKEN, "the token is nested too deep" {
+    TooDeep = "too_deep", INVALID_TOKEN, "the token's JSON is nested too deeply" {
         when: "The JSON of the token is nested deeper than the filter reads.",
         do: "Have the provider put flat claims into the token.",
     }
-    UnsupportedCrit = "critical", INVALID_TOKEN, "the token demands an extension that is not supported" {
+    UnsupportedCrit = "unsupported_crit", INVALID_TOKEN, "the token requires an unsupported extension (crit)" {
         when: "The header has `crit` (RFC 7515 section 4.1.11), or `b64: false` (RFC 7797).",
         do: "Have the provider issue tokens without these extensions.",
     }
-    InvalidTyp = "type", INVALID_TOKEN, "the token's type is not that of an access token" {
+    InvalidTyp = "invalid_typ", INVALID_TOKEN, "the token's typ is not that of an access token" {
         when: "The header's `typ` is not one that the issuer's tokens may have.",
         do: "Send an access token. If the provider writes another `typ`, name it in the issuer's \
              `token_types`.",
@@ -180,37 +180,37 @@ reasons! {
         when: "The header's `alg` is not allowed for this issuer, or does not fit the key that `kid` names.",
         do: "Compare the issuer's `algorithms` with the `alg` of the token and of the provider's keys.",
     }
-    Issuer = "issuer", INVALID_TOKEN, "the token is from another issuer" {
+    Issuer = "issuer", INVALID_TOKEN, "the token's issuer is not accepted here" {
         when: "`iss` is missing, or is not an issuer whose tokens the rule accepts.",
         do: "Compare the token's `iss` with `issuer` of the configuration: they must be equal, a trailing `/` \
              included.",
         hint: "iss must be the configured issuer to the letter; in Keycloak it is the URL that the token was \
                asked for by, unless KC_HOSTNAME is set",
     }
-    Tenant = "tenant", INVALID_TOKEN, "the token is not of the tenant that its issuer names" {
+    Tenant = "tenant", INVALID_TOKEN, "the token's tenant does not match its issuer" {
         when: "`tid` is missing, or is not the tenant that `iss` names.",
         do: "Check which tenant issued the token, and the issuer's `tenants`.",
     }
-    UnknownKey = "key", INVALID_TOKEN, "the token's key is not one of the issuer's" {
+    UnknownKey = "unknown_key", INVALID_TOKEN, "the token's key is not in the issuer's key set" {
         when: "The issuer's key set has no key with the token's `kid`, after it was fetched again.",
         do: "Check that the token is of this issuer and not of another environment; fetch a new token after \
              a key rotation.",
     }
-    TooManyKeys = "too_many_keys", INVALID_TOKEN, "too many of the issuer's keys could have signed the token" {
+    TooManyKeys = "too_many_keys", INVALID_TOKEN, "too many of the issuer's keys could have signed the token; it needs a kid" {
         when: "More keys could have signed the token than are tried, and none of those tried did.",
         do: "Have the provider write `kid` into tokens and keys.",
     }
-    Signature = "signature", INVALID_TOKEN, "the token's signature is wrong" {
+    Signature = "signature", INVALID_TOKEN, "the token's signature is invalid" {
         when: "The signature is not that of the issuer's key.",
         do: "Fetch a new token. If it happens again, the token was changed on its way, or signed by someone \
              else.",
     }
-    NotAccessToken = "kind", INVALID_TOKEN, "the token is not an access token" {
+    NotAccessToken = "not_access_token", INVALID_TOKEN, "the token is not an access token" {
         when: "It is an ID token, a refresh token or another kind that is not for calling services (RFC 8725 \
                section 3.12).",
         do: "Send the access token of the token response.",
     }
-    InvalidClaim = "claim", INVALID_TOKEN, "a claim of the token is missing or of the wrong type" {
+    InvalidClaim = "invalid_claim", INVALID_TOKEN, "a required claim is missing, or a claim has the wrong type" {
         when: "A claim that is required, such as `exp`, is missing, or a claim has the wrong type.",
         do: "Run `m2m-auth explain`, which names the claim. With `rfc9068: true` all claims of RFC 9068 \
              section 2.2 are required.",
@@ -223,7 +223,7 @@ reasons! {
         when: "The token's `nbf` or `iat` is in the future, `clock_skew` included.",
         do: "Check the clocks of the provider and of this host.",
     }
-    Lifetime = "lifetime", INVALID_TOKEN, "the token is good for longer than is allowed" {
+    Lifetime = "lifetime", INVALID_TOKEN, "the token's lifetime is longer than allowed" {
         when: "From `iat` to `exp` it is longer than the issuer's `max_lifetime`.",
         do: "Shorten the lifetime of access tokens at the provider, or raise `max_lifetime`.",
     }
@@ -232,88 +232,88 @@ reasons! {
         do: "Fetch a new token. The old one has expired or was revoked, or the introspection client may not \
              see it.",
     }
-    Audience = "audience", INVALID_TOKEN, "the token is not meant for this service" {
+    Audience = "audience", INVALID_TOKEN, "the token's audience does not include this service" {
         when: "`aud` lacks the audience that the rule requires.",
         do: "Have the provider put this service's audience into the client's tokens, or correct `audiences`.",
         hint: "aud holds none of the rule's audiences; in Keycloak an Audience mapper in a client scope of the \
                caller adds one",
     }
-    BindingMismatch = "bound", INVALID_TOKEN, "the token is not bound to the key that was shown with it" {
+    BindingMismatch = "binding_mismatch", INVALID_TOKEN, "the token is not bound to a key that was presented with it" {
         when: "The token is bound to a key that was not presented with it, or is not bound as the rule's \
                `token_binding` requires.",
         do: "Send a DPoP-bound token as `Authorization: DPoP`, with a proof by its key, or present the \
              client certificate to which the token is bound; check `token_binding`.",
     }
-    SubjectToken = "subject_token", SUBJECT_TOKEN, "the identity provider does not exchange this token" {
+    SubjectToken = "subject_token", SUBJECT_TOKEN, "the identity provider rejected this token for the exchange" {
         when: "The provider does not accept the request's token for a token exchange (RFC 8693).",
         do: "Check that the token is valid at that provider, and for the client that exchanges it.",
     }
     Acr = "acr", INSUFFICIENT_AUTHENTICATION,
-        "the caller has not authenticated in a way that is accepted here" {
+        "the caller's authentication context (acr) is not accepted here" {
         when: "`acr` is not one of the rule's `acr_values` (RFC 9470).",
         do: "Authenticate again with one of the `acr_values` of the challenge.",
     }
-    AuthTime = "auth_time", INSUFFICIENT_AUTHENTICATION, "the caller has authenticated too long ago" {
+    AuthTime = "auth_time", INSUFFICIENT_AUTHENTICATION, "the caller authenticated too long ago" {
         when: "`auth_time` is longer ago than the rule's `max_age` (RFC 9470).",
         do: "Authenticate again.",
     }
-    TooOld = "age", INSUFFICIENT_AUTHENTICATION, "the token was issued too long ago" {
+    TooOld = "token_too_old", INSUFFICIENT_AUTHENTICATION, "the token was issued too long ago" {
         when: "The token has no `auth_time`, and its `iat` is longer ago than the rule's `max_age`.",
         do: "Fetch a new token.",
     }
-    ProofMissing = "proof_missing", INVALID_PROOF, "a proof of the token's key is needed" {
+    ProofMissing = "proof_missing", INVALID_PROOF, "a DPoP proof by the token's key is required" {
         when: "The token came as `DPoP`, without a proof in the header `DPoP`.",
         do: "Send a DPoP proof with each request (RFC 9449 section 7.1).",
     }
-    ProofMultiple = "proof_several", INVALID_PROOF, "more than one proof" {
+    ProofMultiple = "proof_multiple", INVALID_PROOF, "more than one DPoP proof" {
         when: "The request has more than one DPoP proof.",
         do: "Send one header `DPoP` with one proof.",
     }
-    ProofMalformed = "proof_malformed", INVALID_PROOF, "the proof is not a signed JWT as it should be" {
+    ProofMalformed = "proof_malformed", INVALID_PROOF, "the DPoP proof is malformed" {
         when: "The proof is not a JWS of type `dpop+jwt` with a public key, lacks `jti`, `htm`, `htu`, `iat` \
                or `ath`, or is larger than 8 KiB.",
         do: "Make the proof as RFC 9449 section 4.2 describes it.",
     }
-    ProofMethod = "proof_method", INVALID_PROOF, "the proof is for another method" {
+    ProofMethod = "proof_method", INVALID_PROOF, "the DPoP proof is for another method" {
         when: "`htm` is not the request's method.",
         do: "Make a proof for each request.",
     }
-    ProofUrl = "proof_url", INVALID_PROOF, "the proof is for another URL" {
+    ProofUrl = "proof_url", INVALID_PROOF, "the DPoP proof is for another URL" {
         when: "`htu` is not the request's URL without query and fragment.",
         do: "Make a proof for each request. If a proxy before this one terminates TLS or changes the host, \
              set `inbound.dpop.origins`.",
     }
-    ProofToken = "proof_token", INVALID_PROOF, "the proof is for another token" {
+    ProofToken = "proof_token", INVALID_PROOF, "the DPoP proof is for another token" {
         when: "`ath` is not the digest of the request's token.",
         do: "Make the proof for the token that it is sent with.",
     }
-    ProofTime = "proof_time", INVALID_PROOF, "the proof was made too long ago, or in the future" {
+    ProofTime = "proof_time", INVALID_PROOF, "the DPoP proof's iat is too far from now" {
         when: "`iat` is further from now than `inbound.dpop.window`.",
         do: "Make a proof for each request; check both clocks, or configure nonces (`nonce_key`).",
     }
-    ProofNonce = "proof_nonce", NONCE_REQUIRED, "the proof needs the nonce that is given here" {
+    ProofNonce = "proof_nonce", NONCE_REQUIRED, "the DPoP proof needs the nonce of this response" {
         when: "The proof has no nonce of this service, or one that is too old (RFC 9449 section 9).",
         do: "Send the request again, with a proof that has the nonce of the answer's header `DPoP-Nonce`.",
     }
-    ProofSignature = "proof_signature", INVALID_PROOF, "the proof's signature is wrong" {
+    ProofSignature = "proof_signature", INVALID_PROOF, "the DPoP proof's signature is invalid" {
         when: "The proof is not signed by the key in its header.",
         do: "Sign the proof with the private key of its `jwk`.",
     }
-    ProofReplayed = "proof_replayed", INVALID_PROOF, "the proof has been used before" {
+    ProofReplayed = "proof_replayed", INVALID_PROOF, "the DPoP proof was used before" {
         when: "The proof was used before.",
         do: "Make a proof with a new `jti` for each request, retries included.",
     }
-    NoRule = "no_rule", FORBIDDEN, "no rule is for this request" {
+    NoRule = "no_rule", FORBIDDEN, "no rule matches this request" {
         when: "No inbound rule matches the request.",
         do: "Add a rule for it. `m2m-auth explain` prints which conditions did not match.",
     }
-    ClientNotAllowed = "client", INSUFFICIENT_PERMISSIONS,
-        "the token's client is not one of those that may" {
+    ClientNotAllowed = "client_not_allowed", INSUFFICIENT_PERMISSIONS,
+        "client not allowed by this rule" {
         when: "The token was issued to a client that is not in the rule's `clients`.",
         do: "Add the client to `clients`, if it should have access.",
     }
-    SubjectNotAllowed = "subject", INSUFFICIENT_PERMISSIONS,
-        "the token's subject is not one of those that may" {
+    SubjectNotAllowed = "subject_not_allowed", INSUFFICIENT_PERMISSIONS,
+        "subject not allowed by this rule" {
         when: "`sub` is not in the rule's `subjects`.",
         do: "Add the subject to `subjects`, if it should have access.",
     }
@@ -322,7 +322,7 @@ reasons! {
         do: "Assign the role to the caller at the provider, and fetch a new token.",
         hint: "in Keycloak the role is assigned on the Service account roles tab of the caller's client",
     }
-    Role = "realm_role", INSUFFICIENT_PERMISSIONS, "" {
+    Role = "role", INSUFFICIENT_PERMISSIONS, "" {
         when: "The token lacks a role of `roles`, or has one that the rule forbids.",
         do: "Assign the role to the caller at the provider, and fetch a new token.",
         hint: "in Keycloak the role is assigned on the Service account roles tab of the caller's client",
@@ -335,53 +335,53 @@ reasons! {
         when: "A condition of `claims` does not hold.",
         do: "The answer's `message` names the claim. Compare it with the token's.",
     }
-    NoConditionMet = "no_alternative", INSUFFICIENT_PERMISSIONS, "" {
+    NoConditionMet = "no_condition_met", INSUFFICIENT_PERMISSIONS, "" {
         when: "None of the alternatives of `any_of` holds.",
         do: "The answer's `message` lists the alternatives. The caller needs one of them.",
     }
     ExchangeDenied = "exchange_denied", EXCHANGE_DENIED,
-        "the identity provider denies the exchange of this token" {
+        "the identity provider denied the exchange of this token" {
         when: "The provider accepts the request's token, and denies the exchange (RFC 8693).",
         do: "Allow the exchange at the provider: for this client, audience and scope.",
     }
-    JwksUnavailable = "no_keys", PROVIDER_UNAVAILABLE, "the issuer's keys cannot be fetched" {
+    JwksUnavailable = "jwks_unavailable", PROVIDER_UNAVAILABLE, "the issuer's key set is unavailable" {
         when: "There is no key set of the issuer: it was never fetched, or is older than `jwks_max_stale`.",
         do: "Look for the fetch errors in Envoy's log and in `m2m_auth_fetch`, and restore the provider.",
     }
-    IntrospectionUnavailable = "no_introspection", PROVIDER_UNAVAILABLE,
-        "the issuer cannot be asked about the token" {
+    IntrospectionUnavailable = "introspection_unavailable", PROVIDER_UNAVAILABLE,
+        "the issuer's introspection endpoint is unavailable" {
         when: "The issuer's introspection endpoint does not answer, or answers with an error.",
         do: "Look for the fetch errors in Envoy's log and in `m2m_auth_fetch`, and restore the provider.",
     }
-    OutboundTokenUnavailable = "no_outbound_token", PROVIDER_UNAVAILABLE,
-        "a token for the request cannot be fetched; the proxy's log says why" {
+    OutboundTokenUnavailable = "outbound_token_unavailable", PROVIDER_UNAVAILABLE,
+        "no access token could be fetched for this request; see the proxy's log" {
         when: "The outbound rule's token could not be fetched in time.",
         do: "Look for the fetch errors in Envoy's log and in `m2m_auth_fetch`: the provider is down, or the \
              credential is wrong.",
     }
-    UnknownCredential = "unknown_credential", MISCONFIGURED, "the route names a credential that is not known" {
+    UnknownCredential = "unknown_credential", MISCONFIGURED, "the route names an unknown credential" {
         when: "The route's metadata names a credential that the configuration does not have.",
         do: "Correct the name in the route's metadata, or add the credential. The audit log has the name.",
     }
-    TooManyProofs = "too_many_proofs", OVERLOADED, "too many proofs are to be remembered" {
+    TooManyProofs = "too_many_proofs", OVERLOADED, "too many DPoP proofs to remember" {
         when: "There is no room to remember one more used DPoP proof.",
         do: "Wait. If it lasts, lower `inbound.dpop.window`, or spread the load over more replicas.",
     }
-    TooManySignatures = "too_many_signatures", OVERLOADED, "too many signatures are to be verified" {
+    TooManySignatures = "too_many_signatures", OVERLOADED, "too many signatures to verify" {
         when: "More PS256 to PS512 or EdDSA signatures are to be verified than the worker has time for.",
         do: "Look for a flood of forged tokens. Otherwise have the provider sign with ES256 or RS256, which \
              Envoy verifies.",
     }
-    TooManyPending = "too_many_waiting", OVERLOADED, "too many requests wait for the identity provider" {
+    TooManyPending = "too_many_pending", OVERLOADED, "too many requests are waiting for the identity provider" {
         when: "As many requests wait for the provider as `pending_requests` allows.",
         do: "Restore the provider. If it is only slow, raise `pending_requests`.",
     }
-    DpopSigningFailed = "no_proof", NOT_READY, "the proof that goes with the request's token cannot be made" {
+    DpopSigningFailed = "dpop_signing_failed", NOT_READY, "the DPoP proof for the outbound token cannot be signed" {
         when: "The outbound token is bound to the filter's key, and the DPoP proof for the request cannot be \
                signed.",
         do: "Set `dpop_origin` if the request's own URL has none. Otherwise look into Envoy's log.",
     }
-    NotReady = "not_ready", NOT_READY, "the authentication filter cannot decide" {
+    NotReady = "not_ready", NOT_READY, "the authentication filter is not ready" {
         when: "The filter has no configuration, is being replaced, or Envoy withheld the request's headers.",
         do: "Try again. If it lasts, look for the configuration's errors in Envoy's log.",
     }

@@ -156,7 +156,7 @@ fn what_a_provider_does_not_write_is_looked_for_nowhere_else() {
         ("cognito", "cognito:groups", "scope"),
     ] {
         for (require, source, reason) in
-            [(json!({ "roles": ["a"] }), roles, "realm_role"), (json!({ "scopes": ["a"] }), scopes, "scope")]
+            [(json!({ "roles": ["a"] }), roles, "role"), (json!({ "scopes": ["a"] }), scopes, "scope")]
         {
             let mut gate = Gate::of(&json!({ "preset": preset }), &require);
             assert!(gate.allows(&everything), "{preset} {source}");
@@ -178,6 +178,6 @@ fn a_token_of_cognito_that_does_not_say_that_it_is_an_access_token_is_none() {
     assert!(gate.allows(&json!({ "token_use": "access" })));
     for token in [json!({}), json!({ "token_use": "id" }), json!({ "token_use": ["access"] })] {
         let (status, reason, _) = gate.refusal(&token);
-        assert_eq!((status, reason.as_str()), (401, "kind"), "{token}");
+        assert_eq!((status, reason.as_str()), (401, "not_access_token"), "{token}");
     }
 }
