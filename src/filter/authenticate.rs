@@ -60,7 +60,7 @@ impl Request<'_> {
             decision_trace::record("header", false, || refusal.message().to_owned());
             refusal
         })?; // shape only; nothing in it is believed yet
-        let iss = claimed.issuer().map_err(Refusal::Token)?; // it chooses whose keys are tried, and nothing else
+        let iss = claimed.issuer().map_err(Refusal::Token)?; // it chooses whose keys are tried (RFC 8725 section 3.8)
         let named = self.policy.issuer_named(&require.issuers, iss);
         let (id, issuer) = named.ok_or(Refusal::Token(TokenError::Issuer))?;
         let keys = self.store.keys(id, claimed.kid(), self.arrived_at, self.now);

@@ -31,6 +31,7 @@ impl Request<'_> {
             }
             (_, Some(bound)) => bound,
         };
+        // RFC 8705 section 3.
         if let Some(certificate) = certificate {
             let shown = bound.certificate.and_then(|place| place.fingerprint(self.head));
             decision_trace::record("certificate", shown == Some(*certificate), || match shown {
@@ -65,6 +66,7 @@ impl Request<'_> {
         let digest = caller.digest(|| dpop::digest(&found.token));
         let now = self.now.unix;
         let proof = verify::extract(self.head).map_err(proof_refusal)?;
+        // RFC 9449 section 6.1: `cnf.jkt`.
         if !proof.has_thumbprint(key) {
             return Err(binding_mismatch("cnf.jkt, but the proof is by another key"));
         }

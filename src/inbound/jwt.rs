@@ -110,6 +110,8 @@ pub fn read(token: &[u8]) -> Result<UnverifiedToken<'_>, TokenError> {
         return Err(TokenError::TooLarge);
     }
     let Jws { signing_input: signed, header, algorithm, payload, signature } = jws::read(token)?;
+    // The key is one of the issuer's. What brings another one, or says where it is, is not read: `jku`, `jwk`, `x5u`, `x5c` and
+    // its thumbprints (RFC 7515 sections 4.1.2, 4.1.3, 4.1.5 to 4.1.8).
     let kid = match header.get("kid") {
         None => None,
         Some(Value::String(kid)) if kid.len() > MAX_KID_BYTES => return Err(TokenError::TooLarge),
@@ -205,6 +207,7 @@ impl UnverifiedToken<'_> {
             });
             return Err(TokenError::Algorithm);
         }
+        // RFC 7515 section 5.2: over the bytes as they came. RFC 8725 section 3.3: nothing is accepted unless this succeeds.
         let holds = candidates.any(|key| {
             self.signature.len() == verifier::length(self.algorithm, key)
                 && verifier.verify(self.algorithm, key, self.signing_input, &self.signature)

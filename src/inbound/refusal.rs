@@ -135,7 +135,7 @@ impl Refusal {
         let (kind, body) = if grpc {
             ("text/plain", message.to_owned())
         } else if format.problem {
-            // RFC 9457 section 4.2.1: without a page that explains it, the type is blank and the title the status's.
+            // RFC 9457 section 3 has the members. RFC 9457 section 4.2.1: without a page that explains it, the type is blank and the title the status's.
             let title = reason_phrase(status);
             let body = json!({
                 "type": "about:blank", "title": title, "status": status, "detail": message, "reason": reason,
@@ -145,7 +145,7 @@ impl Refusal {
             let body = json!({ "error": error, "reason": reason, "message": message });
             ("application/json", body.to_string())
         };
-        let mut headers = vec![("content-type", kind.to_owned()), ("cache-control", "no-store".to_owned())];
+        let mut headers = vec![("content-type", kind.to_owned()), ("cache-control", "no-store".to_owned())]; // RFC 6750 section 5.3
         match row.class.challenge {
             Challenge::None => {}
             Challenge::WithoutError => headers.extend(challenges(format, schemes, &[])),

@@ -83,6 +83,7 @@ impl Client<'_> {
                 let signed = signer.sign_with_key(key, &claims(audience));
                 Some(signed.ok_or_else(|| cannot_sign(key))?)
             }
+            // RFC 8705 section 2.
             Some(ClientAuth::Tls) => {
                 form.add("client_id", self.id);
                 None

@@ -47,7 +47,7 @@ impl AuditLog {
         ] {
             line.extend(value.map(|value| (name.to_owned(), json!(self.truncate(value.as_bytes())))));
         }
-        // Without its query, which may hold a token.
+        // Without its query, which may hold a token (RFC 6750 section 5.3).
         let path = head.path().split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
         for (name, value) in [("method", head.method()), ("host", head.host()), ("path", path)] {
             line.insert(name.into(), json!(self.truncate(value)));

@@ -12,7 +12,7 @@ pub enum ClaimTest {
     Equals(Value),
     /// It is one of these.
     OneOf(Vec<Value>),
-    /// It is an array, and this is in it.
+    /// It is an array, and this is in it: as `groups` and `entitlements` (RFC 9068 section 2.2.3.1) are.
     Contains(Value),
     /// It is a text that begins so.
     Prefix(String),

@@ -61,6 +61,8 @@ impl AnswerClass {
 const AMBIGUOUS: AnswerClass = AnswerClass::new(400, "Invalid request", Challenge::None);
 const INVALID_REQUEST: AnswerClass =
     AnswerClass::new(400, "Invalid request", Challenge::Error("invalid_request"));
+// RFC 6750 section 3: a 401 has a challenge. Section 3.1 (RFC 6750 section 3.1) has the codes `invalid_request`,
+// `invalid_token` (so has RFC 9068 section 4) and `insufficient_scope`.
 const MISSING_TOKEN: AnswerClass = AnswerClass::new(401, "Missing token", Challenge::WithoutError);
 const SUBJECT_TOKEN: AnswerClass = AnswerClass::new(401, "Invalid token", Challenge::Error("invalid_token"));
 const INVALID_TOKEN: AnswerClass = SUBJECT_TOKEN.with_details("m2m_auth_invalid_token");
