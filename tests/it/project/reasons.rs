@@ -170,3 +170,25 @@ fn the_page_has_a_row_for_each_reason() {
     let reasons: Vec<String> = Reason::ALL.iter().map(|reason| format!("`{}`", reason.name())).collect();
     assert_eq!(named, reasons);
 }
+
+#[test]
+fn each_decision_that_an_alert_or_the_dashboard_asks_for_is_a_reason() {
+    let mut found = 0;
+    for file in [
+        "envoy/prometheus/alerts.yml",
+        "envoy/prometheus/alerts.test.yml",
+        "envoy/grafana/dashboards/m2m-auth.json",
+    ] {
+        let text = read(file).replace('\\', "");
+        for rest in text.split("decision=").skip(1) {
+            let rest = rest.strip_prefix('~').unwrap_or(rest);
+            let decisions =
+                rest.strip_prefix('"').and_then(|rest| rest.split('"').next()).unwrap_or_default();
+            for decision in decisions.split('|').filter(|decision| *decision != "allowed") {
+                assert!(Reason::from_name(decision).is_some(), "{file}: {decision:?} is no reason");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 15, "{found}");
+}
