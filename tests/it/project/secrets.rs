@@ -466,7 +466,7 @@ fn a_day_of_everything_leaves_no_trace_of_a_secret_in_logs_answers_and_metrics()
     // What was looked at is what it was meant to be.
     let audited =
         |reason: &str| world.logs.iter().any(|line| line.contains(&format!("\"reason\":\"{reason}\"")));
-    let reasons = "audience expired malformed no_token no_rule ambiguous_path key jwks_unavailable";
+    let reasons = "audience expired malformed no_token no_rule ambiguous_path unknown_key jwks_unavailable";
     let silent: Vec<&str> = reasons.split(' ').filter(|reason| !audited(reason)).collect();
     assert!(silent.is_empty(), "not in the log: {silent:?}");
     assert!(

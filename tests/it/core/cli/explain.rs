@@ -383,7 +383,7 @@ fn what_is_handed_on_and_what_is_attached_is_told() {
     );
     let steps: Vec<&str> =
         told["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
-    let expected = "path rule rule token header type algorithm key signature issuer expiry audience access outbound rule credential";
+    let expected = "path rule rule token header typ algorithm key signature issuer expiry audience access outbound rule credential";
     assert_eq!(steps.join(" "), expected, "though the request waited in between: {told:#}");
     let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--cluster", "up"]);
     assert_eq!((&told["outbound_rule"], &told["credential"]), (&json!("up"), &json!("own")), "{told:#}");
