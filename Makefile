@@ -215,11 +215,13 @@ cli: ## build the command-line tool: check a configuration, explain a decision
 	@echo target/release/m2m-auth
 
 .PHONY: schema
-schema: ### write the configuration's schema and manual anew, from its doc comments
+schema: ### write the pages and the schema that are generated from the source anew
 	@$(CARGO) run --quiet --locked --bin m2m-auth -- schema > target/schema
 	@$(CARGO) run --quiet --locked --bin m2m-auth -- schema --markdown > target/manual
+	@$(CARGO) run --quiet --locked --bin m2m-auth -- reasons --markdown > target/reasons
 	@mv target/schema envoy/config.schema.json
 	@mv target/manual docs/configuration.md
+	@mv target/reasons docs/reasons.md
 
 # Each target in turn, from the seeds that are checked in and from what earlier runs have found.
 SECONDS ?= 60

@@ -169,7 +169,7 @@ pub struct Introspection {
     pub negative_cache: Option<DurationValue>,
     /// About how many unknown tokens one worker asks a second, so that a flood of made-up ones cannot become the
     /// provider's. Default 100. Beyond it requests wait for their turn, at most three seconds' worth of them, and the
-    /// others are answered with 503 (`too_many_waiting`). Tokens that were found active are asked about ahead of them.
+    /// others are answered with 503 (`too_many_pending`). Tokens that were found active are asked about ahead of them.
     pub requests_per_second: Option<u32>,
 }
 
@@ -544,7 +544,7 @@ pub struct Credential {
     /// For `token_exchange`: about how many unknown subject tokens one worker exchanges a second, so that a flood of made-up ones
     /// cannot become the provider's. Default 100 where `subject_token` is a header, which may hold anything; none where it
     /// is the verified caller's. Beyond it requests wait for their turn, at most three seconds' worth of them, and the others are
-    /// answered with 503 (`too_many_waiting`). Tokens that were exchanged before are renewed ahead of them.
+    /// answered with 503 (`too_many_pending`). Tokens that were exchanged before are renewed ahead of them.
     pub requests_per_second: Option<u32>,
     /// For `jwt_bearer`: `sub` of the assertion, the subject of the token (RFC 7523 section 3). Default: the client itself.
     pub assertion_subject: Option<String>,
@@ -766,7 +766,7 @@ pub struct PendingRequests {
     /// `content-length`, at most 1 MiB, as Envoy reads no more of a body by default. A body whose length is not declared counts as
     /// 1 MiB, a request without a body as its headers. Bodies take three quarters of it at most, so that requests without one
     /// still wait beside them. Default 67108864 (64 MiB): some 48 such bodies, and all of the 1000 requests if they have none.
-    /// The one too many gets 503 `too_many_waiting`.
+    /// The one too many gets 503 `too_many_pending`.
     pub max_bytes: Option<usize>,
 }
 

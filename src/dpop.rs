@@ -53,7 +53,7 @@ impl ProofKey {
         &self.private
     }
 
-    /// The thumbprint of RFC 7638, which `cnf.jkt` of a bound token holds.
+    /// The thumbprint of RFC 7638, which `cnf.jkt` of a bound token holds (RFC 9449 section 6.1).
     pub fn thumbprint(&self) -> &str {
         &self.thumbprint
     }

@@ -66,9 +66,11 @@ impl<'a> Request<'a> {
                 }
                 Ok(())
             }
-            (LookupError::Wait(_), Unavailable::Fail) => Err(Refusal::NoOutboundToken(Duration::ZERO).into()),
+            (LookupError::Wait(_), Unavailable::Fail) => {
+                Err(Refusal::OutboundTokenUnavailable(Duration::ZERO).into())
+            }
             (missing, Unavailable::Hold | Unavailable::Fail) => {
-                Err(wait_or_refuse(Refusal::NoOutboundToken)(missing))
+                Err(wait_or_refuse(Refusal::OutboundTokenUnavailable)(missing))
             }
         }
     }

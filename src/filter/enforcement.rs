@@ -38,7 +38,8 @@ impl<'a> Request<'a> {
             }
         };
         if mode == Mode::DangerPermissive {
-            let decision = self.record.suppressed_refusal.as_ref().map_or("allowed", Refusal::reason);
+            let decision =
+                self.record.suppressed_refusal.as_ref().map_or("allowed", |refusal| refusal.reason().name());
             edits.set(&Rc::from(DECISION), decision.into());
         }
         Ok(caller)
@@ -49,7 +50,7 @@ impl<'a> Request<'a> {
 pub fn timeout_refusal(want: FetchKey) -> Refusal {
     let soon = Duration::from_secs(1);
     match want {
-        FetchKey::Token(_) | FetchKey::Exchanged(..) => Refusal::NoOutboundToken(soon),
+        FetchKey::Token(_) | FetchKey::Exchanged(..) => Refusal::OutboundTokenUnavailable(soon),
         FetchKey::Introspection(..) => Refusal::IntrospectionUnavailable(soon),
         FetchKey::Keys(_) | FetchKey::Metadata(_) => Refusal::JwksUnavailable(soon),
     }

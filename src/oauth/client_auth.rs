@@ -92,6 +92,7 @@ impl Client<'_> {
                 let signed = signer.sign_with_key(key, &claims(audience));
                 Some(signed.map_err(|error| cannot_sign(key, error))?)
             }
+            // RFC 8705 section 2.
             Some(ClientAuth::Tls) => {
                 form.add("client_id", self.id);
                 None

@@ -139,6 +139,7 @@ impl Discovery {
         Ok(Metadata { jwks_uri, token_endpoint, token_endpoint_alias, introspection_endpoint })
     }
 
+    /// RFC 8725 section 3.10: no name that a token brings leads here, and no document leads to another host that is not allowed.
     /// RFC 8414 section 3.3: the document is of the issuer that was asked, by one of its names.
     fn check_issuer(&self, named: Option<&str>) -> Result<(), FetchError> {
         if named.is_some_and(|named| self.issuers.iter().any(|own| own == named)) {

@@ -27,7 +27,7 @@ pub fn forwarded(seen: &DecisionRecord) -> (FilterState, u32) {
     match &seen.suppressed_refusal {
         None => entries(seen, "allowed", None),
         Some(refusal) => {
-            entries(&DecisionRecord { caller: None, ..seen.clone() }, "spared", Some(refusal.reason()))
+            entries(&DecisionRecord { caller: None, ..seen.clone() }, "spared", Some(refusal.reason().name()))
         }
     }
 }

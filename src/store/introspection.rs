@@ -1,4 +1,4 @@
-//! What issuers say of tokens (RFC 7662): one answer for each token, for a short time.
+//! What issuers say of tokens (RFC 7662): one answer for each token, for a short time (RFC 7662 section 4).
 
 use super::per_token::PerTokenCache;
 use super::responses::{FetchResult, gone};

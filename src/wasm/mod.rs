@@ -150,6 +150,7 @@ impl RootContext for Root {
 impl Context for StreamContext {}
 
 impl HttpContext for StreamContext {
+    // There is no callback for bodies: a token in a form is not looked for (RFC 6750 section 2.2).
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let step = with(&self.worker, |worker| worker.request(self.id, end_of_stream));
         match step.unwrap_or_else(|| RequestOutcome::Respond(Refusal::NotReady.plain())) {

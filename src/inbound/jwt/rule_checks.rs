@@ -40,7 +40,8 @@ pub struct AudienceRequirement {
 }
 
 impl RuleRequirements {
-    /// Whether the token of this caller is what is asked for, now.
+    /// Whether the token of this caller is what is asked for, now: audience (RFC 8725 section 3.9), client, subject (RFC 8725
+    /// section 3.8) and age.
     pub fn check(&self, caller: &Caller, now: u64) -> Result<(), TokenError> {
         let for_us = self.audiences.matches(caller);
         decision_trace::record("audience", for_us, || {

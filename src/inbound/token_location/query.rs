@@ -3,7 +3,8 @@
 use super::{ExtractError, MAX_BYTES};
 use std::borrow::Cow;
 
-/// The value of the one parameter of this name, decoded as forms are (RFC 6750 section 2.3).
+/// The value of the one parameter of this name, decoded as forms are (RFC 6750 section 2.3). Only the
+/// operator opens this location (RFC 9700 section 4.3.2).
 pub(super) fn value<'a>(path: &'a [u8], name: &str) -> Result<Cow<'a, [u8]>, ExtractError> {
     let (_, query, _) = split_at_query(path).ok_or(ExtractError::Missing)?;
     if query.len() > MAX_BYTES {

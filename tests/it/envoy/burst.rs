@@ -173,7 +173,7 @@ async fn tokens_with_made_up_keys_are_refused_and_few_of_them_wait() {
         gate.open();
         let outcomes = outcomes(running).await;
         let of = |status, reason: &str| outcomes.get(&(status, reason.to_owned())).copied().unwrap_or(0);
-        let (refused, too_many) = (of(401, "key"), of(503, "too_many_waiting"));
+        let (refused, too_many) = (of(401, "unknown_key"), of(503, "too_many_pending"));
         assert_eq!(refused + too_many, 1000, "{place:?}: {outcomes:?}");
         assert!(refused >= 1 && refused <= UNKNOWN_KEYS * place.1, "{place:?}: {outcomes:?}");
         assert!(scene.seen("/inventory/forged").is_empty());
@@ -191,7 +191,7 @@ async fn when_the_keys_cannot_be_had_each_is_told_so() {
         let good = scene.get("/inventory/held").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
         gate.open();
-        assert_eq!(outcomes(running).await, all(503, "no_keys"), "{place:?}");
+        assert_eq!(outcomes(running).await, all(503, "jwks_unavailable"), "{place:?}");
         scene.idp.fault(Endpoint::Keys, Fault::None);
         lives_on(&scene).await;
     }
@@ -242,7 +242,7 @@ async fn those_who_wait_for_a_token_in_vain_are_told_so() {
         let good = scene.get("/inventory/held").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
         gate.open();
-        assert_eq!(outcomes(running).await, all(503, "no_outbound_token"), "{place:?}");
+        assert_eq!(outcomes(running).await, all(503, "outbound_token_unavailable"), "{place:?}");
         assert!(scene.seen("/inventory/held").is_empty());
         scene.idp.fault(Endpoint::Token, Fault::None);
         lives_on(&scene).await;
@@ -259,7 +259,7 @@ async fn those_whose_time_is_up_are_told_so() {
         let scene = stage(place, idp, &configuration).await;
         let good = scene.get("/inventory/held").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
-        assert_eq!(outcomes(running).await, all(503, "no_keys"), "{place:?}");
+        assert_eq!(outcomes(running).await, all(503, "jwks_unavailable"), "{place:?}");
         gate.open();
         lives_on(&scene).await;
     }

@@ -46,8 +46,8 @@ async fn a_start_without_the_provider_is_503_until_it_comes_and_then_heals_by_it
     assert_eq!(scene.upstream.count(), 0);
     for line in [
         "metadata of issuer keycloak: unreachable",
-        "\"reason\":\"no_keys\"",
-        "\"reason\":\"no_outbound_token\"",
+        "\"reason\":\"jwks_unavailable\"",
+        "\"reason\":\"outbound_token_unavailable\"",
     ] {
         scene.envoy.wait_for_log(line).await;
     }

@@ -94,7 +94,7 @@ async fn a_flood_of_made_up_keys_costs_one_fetch_in_a_while_and_nobody_else_a_th
 async fn refused(running: Vec<JoinHandle<Response>>) {
     for answer in running {
         let answer = answer.await.unwrap();
-        assert_eq!((answer.status, &answer.json()["reason"]), (401, &json!("key")), "{answer:?}");
+        assert_eq!((answer.status, &answer.json()["reason"]), (401, &json!("unknown_key")), "{answer:?}");
     }
 }
 

@@ -76,7 +76,7 @@ async fn a_token_that_is_bound_to_a_certificate_is_taken_with_it_and_from_nobody
         let answer = client::get(caller.url(listener, "/inventory/items")).bearer(token).send().await;
         assert_eq!(answer.status, status, "{listener}: {}", answer.text());
         if status == 401 {
-            assert_eq!(answer.json()["reason"], "bound", "{listener}: {}", answer.text());
+            assert_eq!(answer.json()["reason"], "binding_mismatch", "{listener}: {}", answer.text());
         }
     }
     assert_eq!(upstream.count(), 21);

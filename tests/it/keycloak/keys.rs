@@ -83,7 +83,7 @@ async fn a_rotation_costs_no_request_and_a_deleted_key_is_worth_nothing_after_a_
     let deleted = aside.elapsed();
     aside.at(deleted + REFRESH + SOON).await;
     let refused = scene.call_with(&kept).await;
-    assert_eq!((refused.status, &refused.json()["reason"]), (401, &json!("key")));
+    assert_eq!((refused.status, &refused.json()["reason"]), (401, &json!("unknown_key")));
     // One renewal of the attached token more.
     load.proceed(100 * LIFE).await;
 

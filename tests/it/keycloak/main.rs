@@ -161,7 +161,7 @@ async fn a_rotated_key_is_found_and_a_deleted_one_is_forgotten() {
         (answer.status == 401).then(|| answer.json()["reason"].clone())
     };
     let reason = m2m_auth_kit::wait::until("the old token is refused", refused).await;
-    assert_eq!(reason, json!("key"));
+    assert_eq!(reason, json!("unknown_key"));
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ struct Error {
     advice: &'static str,
 }
 
-const NO_TOKEN: &str = "no_outbound_token";
+const NO_TOKEN: &str = "outbound_token_unavailable";
 
 /// Those of whoever asks for a token, each with a credential of its own.
 const OF_THE_CALLER: &[Error] = &[
@@ -82,7 +82,7 @@ const OF_THE_CALLED: &[Error] = &[
         path: "/no-audience-mapper",
         status: 401,
         reason: "audience",
-        words: "the token is not meant for this service",
+        words: "the token's audience does not include this service",
         advice: "in Keycloak an Audience mapper in a client scope of the caller adds one",
     },
     Error {

@@ -66,7 +66,7 @@ async fn every_refusal_and_every_token_of_the_story_is_one_line_of_json_without_
         (knock(&story, "inventory", &forged), 401, "signature"),
         (knock(&story, "inventory", &billing), 403, "client_role"),
         (knock(&story, "payment", &order), 401, "audience"),
-        (story.order("/with-a-wrong-secret"), 503, "no_outbound_token"),
+        (story.order("/with-a-wrong-secret"), 503, "outbound_token_unavailable"),
     ];
     for (request, status, reason) in &refusals {
         let answer = request.send().await;

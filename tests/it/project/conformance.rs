@@ -12,7 +12,7 @@ use crate::core::sim::provider::ISSUER;
 use crate::core::sim::world::{World, inbound, items, signer, without_discovery};
 use crate::project::tree::{code, read, root, rows, tests};
 use m2m_auth::http::message::Endpoint;
-use m2m_auth::inbound::authorize::AccessDenied;
+use m2m_auth::inbound::authorize::{AccessDenied, DeniedKind};
 use m2m_auth::inbound::jwt::{AuthenticationRequirement, RuleRequirements, TokenError};
 use m2m_auth::inbound::refusal::{Refusal, RefusalFormat, Schemes};
 use m2m_auth::policy::Policy;
@@ -31,13 +31,57 @@ fn every_clause_has_a_module_that_does_it_and_a_test_that_shows_it() {
         assert_eq!(row.len(), 4, "{row:?}");
         let (modules, named) = (code(&row[2]), code(&row[3]));
         assert!(!modules.is_empty() && !named.is_empty(), "{row:?}");
-        for module in modules {
+        for module in &modules {
             assert!(module.starts_with("src/") && root().join(module).exists(), "{}: {module}", row[0]);
+        }
+        let cited: BTreeSet<_> = modules.iter().flat_map(|module| citations(&prose(&read(module)))).collect();
+        for (rfc, section) in citations(&row[0]) {
+            let is_cited = cited.contains(&(rfc.clone(), section.clone()));
+            assert!(is_cited, "{modules:?}: no comment cites RFC {rfc} section {section}: {}", row[1]);
         }
         for test in named {
             assert!(tests.contains(test), "{}: there is no test {test}", row[0]);
         }
     }
+}
+
+/// A source without the line breaks of its comments.
+fn prose(source: &str) -> String {
+    let lines = source.lines().map(|line| line.trim_start().trim_start_matches(['/', '!']).trim());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// The sections of RFCs that a text cites: `RFC 7517 sections 4.2 and 4.3`.
+fn citations(text: &str) -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    for cited in text.split("RFC ").skip(1) {
+        let Some((rfc, sections)) = cited.split_once(" section") else { continue };
+        let mut rest = sections.strip_prefix('s').unwrap_or(sections).trim_start();
+        while rfc.bytes().all(|byte| byte.is_ascii_digit()) {
+            let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+            let (section, after) = rest.split_at(end);
+            if section.is_empty() {
+                break;
+            }
+            found.insert((rfc.to_owned(), section.trim_end_matches('.').to_owned()));
+            let separators = [", ", " and ", " to "];
+            let Some(next) = separators.iter().find_map(|separator| after.strip_prefix(separator)) else {
+                break;
+            };
+            rest = next;
+        }
+    }
+    found
+}
+
+#[test]
+fn a_citation_is_found_across_lines_and_in_lists() {
+    let source = "/// As RFC 7515\n    /// sections 4.1.2, 4.1.5 to 4.1.8 (RFC 9449) say, and RFC 8725 section 3.1.\nlet x = 4;";
+    let expected = [("7515", "4.1.2"), ("7515", "4.1.5"), ("7515", "4.1.8"), ("8725", "3.1")];
+    let expected = expected.map(|(rfc, section)| (rfc.to_owned(), section.to_owned()));
+    assert_eq!(citations(&prose(source)), expected.into());
+    assert_eq!(citations("RFC 6750 section 2.3, RFC 9700 section 4.3.2").len(), 2);
+    assert_eq!(citations("CVE-2026-31837 (Istio)"), BTreeSet::new());
 }
 
 #[test]
@@ -98,7 +142,7 @@ fn challenges() -> Vec<String> {
     let deny = |scope: Option<&str>| {
         Refusal::Access(Rc::new(AccessDenied {
             message: odd.clone(),
-            reason: "scope",
+            kind: DeniedKind::Scope,
             scope: scope.map(str::to_owned),
         }))
     };

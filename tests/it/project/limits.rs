@@ -2,6 +2,7 @@
 //! limit of the source is missing.
 
 use crate::project::tree::{code, files, read, root, rows, tests};
+use m2m_auth::inbound::refusal::reason::Reason;
 use std::collections::BTreeSet;
 use std::fs;
 
@@ -67,8 +68,6 @@ fn each_limit_is_crossed_by_a_test() {
 #[test]
 fn each_limit_is_told_by_a_metric() {
     let (stats, causes) = (read("src/metrics.rs"), read("src/oauth/fetch.rs"));
-    let reasons =
-        [read("src/inbound/refusal.rs"), read("src/inbound/jwt.rs"), read("src/dpop/verify.rs")].concat();
     let bounds = [
         read("src/store/limit_metrics.rs"),
         read("src/plugin.rs"),
@@ -83,7 +82,7 @@ fn each_limit_is_told_by_a_metric() {
         for metric in code(&row[5]) {
             let (kind, label) = metric.rsplit_once('.').unwrap_or(("", metric));
             let exists = match kind.rsplit(['.', '…']).next().unwrap() {
-                "decision" => reasons.contains(&format!("=> \"{label}\"")),
+                "decision" => Reason::from_name(label).is_some(),
                 "outcome" => causes.contains(&format!("=> \"{label}\"")),
                 "reached" => bounds.contains(&format!("\"{label}\"")),
                 _ => stats.contains(&format!("(\"{}\", ", label.trim_start_matches("m2m_auth_"))),

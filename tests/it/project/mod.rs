@@ -10,6 +10,7 @@ pub(crate) mod istio;
 mod layers;
 mod limits;
 mod oci;
+mod reasons;
 mod secrets;
 mod shipped;
 mod words;

@@ -238,7 +238,7 @@ fn printed() -> Vec<(&'static str, String)> {
 /// What can be printed too, but is made of nothing that a secret or a token is put into: names, places, numbers, choices,
 /// public keys, and texts of our own.
 const HARMLESS: &str = "
-    AccessDenied Algorithm AmbiguousPath AssertionAlgorithm AssertionClaims AttachedToken Attempt AudienceRequirement Audiences AuditLog
+    AccessDenied AnswerClass Challenge DeniedKind ReasonRow Algorithm AmbiguousPath AssertionAlgorithm AssertionClaims AttachedToken Attempt AudienceRequirement Audiences AuditLog
     AuthMethod Availability Backoff BindingRequirement Budget BudgetedVerifier CacheEntryId Capacity Case CertificateSource ClaimLayout
     ClaimPath Clock ConditionFields Conditions ConfigError Counter CredentialId DecisionStep DeclaredNames DeserializeError Discovery
     DpopTarget DurationValue Endpoint EndpointClusters ErrorFormat ExchangeSubject Existing ExtractError FetchError FetchErrorKind FetchId
@@ -333,8 +333,12 @@ fn what_is_displayed_holds_nothing_of_a_token() {
             }
         };
         let refusal = Refusal::Token(rejected);
-        let texts =
-            [rejected.to_string(), refusal.message(), refusal.reason().to_owned(), format!("{refusal:?}")];
+        let texts = [
+            format!("{rejected:?}"),
+            refusal.message().to_owned(),
+            format!("{:?}", refusal.reason().row()),
+            format!("{refusal:?}"),
+        ];
         assert!(!texts.iter().any(|text| leaks(text)), "{texts:?}");
         assert!(!leaks(&format!("{:?}", refusal.plain())));
     }
@@ -461,7 +465,7 @@ fn a_day_of_everything_leaves_no_trace_of_a_secret_in_logs_answers_and_metrics()
     // What was looked at is what it was meant to be.
     let audited =
         |reason: &str| world.logs.iter().any(|line| line.contains(&format!("\"reason\":\"{reason}\"")));
-    let reasons = "audience expired malformed no_token no_rule ambiguous_path key no_keys";
+    let reasons = "audience expired malformed no_token no_rule ambiguous_path unknown_key jwks_unavailable";
     let silent: Vec<&str> = reasons.split(' ').filter(|reason| !audited(reason)).collect();
     assert!(silent.is_empty(), "not in the log: {silent:?}");
     assert!(

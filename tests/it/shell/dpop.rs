@@ -110,7 +110,7 @@ fn where_nobody_signs_any_more_a_request_is_503_and_goes_nowhere_without_a_proof
     let vm = on(Verifier::Real);
     vm.host(|host| host.verifier = Verifier::Absent);
     let request = vm.request(plain());
-    assert_eq!(request.outcome(), (503, "no_proof".to_owned()));
+    assert_eq!(request.outcome(), (503, "dpop_signing_failed".to_owned()));
     assert_eq!(request.answer().header("retry-after").as_deref(), Some("1"));
     vm.host(|host| host.verifier = Verifier::Real);
     assert!(vm.request(plain()).is_forwarded());

@@ -138,7 +138,7 @@ fn an_answer_without_a_status_is_no_answer() {
     vm.deliver(&vm.the_call(), Delivery::default());
     vm.pass(WAITING);
     let answer = request.answer();
-    assert_eq!((answer.status, answer.reason().as_str()), (503, "no_keys"));
+    assert_eq!((answer.status, answer.reason().as_str()), (503, "jwks_unavailable"));
     assert!(answer.header("retry-after").is_some());
 }
 
@@ -158,14 +158,14 @@ fn a_cluster_that_is_not_there_is_told_waited_out_and_tried_again() {
     );
     vm.pass(WAITING);
     let answer = request.answer();
-    assert_eq!((answer.status, answer.reason().as_str()), (503, "no_keys"));
+    assert_eq!((answer.status, answer.reason().as_str()), (503, "jwks_unavailable"));
     assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
     vm.pass(Duration::from_mins(1));
     let held = (0..30).filter(|_| {
         let request = vm.request(bearing(&token()));
         let is_held = request.waits();
         vm.pass(WAITING);
-        assert_eq!(request.outcome(), (503, "no_keys".to_owned()));
+        assert_eq!(request.outcome(), (503, "jwks_unavailable".to_owned()));
         is_held
     });
     assert!(held.count() < 15, "only those are held that the next attempt can still save");
@@ -191,7 +191,7 @@ fn a_host_that_cannot_call_is_treated_alike() {
         vm.pass(WAITING);
         vm.mend_calls();
         assert_eq!(vm.calls().len(), 0);
-        assert_eq!(request.outcome(), (503, "no_outbound_token".to_owned()));
+        assert_eq!(request.outcome(), (503, "outbound_token_unavailable".to_owned()));
     }
     assert_eq!(vm.live(Duration::from_secs(31)), 1);
     assert!(vm.request(plain()).is_forwarded());

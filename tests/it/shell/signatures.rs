@@ -203,7 +203,7 @@ fn forged_proofs_that_the_module_verifies_are_bounded_apart_from_tokens() {
     let forged = format!("{text}.{}", encode([0x5a; 64]));
     // What is known to be wrong before it is verified takes nothing.
     for _ in 0..150 {
-        assert_eq!(ask(&token, &proof(&host, &token)), (401, "bound".to_owned()));
+        assert_eq!(ask(&token, &proof(&host, &token)), (401, "binding_mismatch".to_owned()));
     }
     let outcomes: Vec<_> = (0..150).map(|_| ask(&token, &forged)).collect();
     let count = |status, reason: &str| {

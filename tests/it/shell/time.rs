@@ -87,7 +87,7 @@ fn a_token_of_ours_is_not_sent_a_moment_after_its_end() {
     assert!(!request.is_forwarded());
     // Longer than it may be held for the next attempt.
     vm.pass(Duration::from_millis(5100));
-    assert_eq!(request.outcome(), (503, "no_outbound_token".to_owned()));
+    assert_eq!(request.outcome(), (503, "outbound_token_unavailable".to_owned()));
 }
 
 #[test]

@@ -199,7 +199,7 @@ fn an_answer_that_never_comes_holds_a_request_no_longer_than_it_may_wait() {
     assert!(request.waits());
     vm.pass(Duration::from_millis(200));
     let answer = request.answer();
-    assert_eq!((answer.status, answer.reason().as_str()), (503, "no_keys"));
+    assert_eq!((answer.status, answer.reason().as_str()), (503, "jwks_unavailable"));
     assert!(answer.header("retry-after").is_some());
     // The answer comes after all: too late for that request, in time for the next.
     vm.serve();
@@ -213,7 +213,7 @@ fn who_is_one_too_many_is_told_at_once() {
     configuration["pending_requests"] = json!({ "max": 2 });
     let vm = Vm::with(&configuration);
     let waiting = [vm.request(bearing(&token())), vm.request(bearing(&token()))];
-    assert_eq!(vm.request(bearing(&token())).outcome(), (503, "too_many_waiting".to_owned()));
+    assert_eq!(vm.request(bearing(&token())).outcome(), (503, "too_many_pending".to_owned()));
     vm.wake();
     vm.serve();
     assert!(waiting.iter().all(|request| request.is_forwarded()));
@@ -305,6 +305,6 @@ fn a_request_whose_body_is_to_come_takes_up_more_room_than_one_without() {
     configuration["pending_requests"] = json!({ "max_bytes": 1_000_000 });
     let vm = Vm::with(&configuration);
     assert!(vm.request(bearing(&token())).waits());
-    assert_eq!(vm.request_with_body(bearing(&token())).outcome(), (503, "too_many_waiting".to_owned()));
+    assert_eq!(vm.request_with_body(bearing(&token())).outcome(), (503, "too_many_pending".to_owned()));
     assert!(vm.request(bearing(&token())).waits());
 }

@@ -64,14 +64,11 @@ fn every_condition_that_is_given_must_hold() {
 #[test]
 fn what_was_missing_is_told_in_a_sentence_that_holds_nothing_of_the_token_nor_of_who_may() {
     for (condition, sentence) in [
-        (json!({ "equals": "root" }), "required claim: a.b, with a value that is allowed"),
-        (json!({ "one_of": ["root"] }), "required claim: a.b, with a value that is allowed"),
-        (json!({ "exists": true, "prefix": "root" }), "required claim: a.b, with a value that is allowed"),
-        (
-            json!({ "equals": { "header": "X-Tenant" } }),
-            "required claim: a.b, the same as the header x-tenant",
-        ),
-        (json!({ "equals": { "host": true } }), "required claim: a.b, the same as the host"),
+        (json!({ "equals": "root" }), "required claim: a.b, with an allowed value"),
+        (json!({ "one_of": ["root"] }), "required claim: a.b, with an allowed value"),
+        (json!({ "exists": true, "prefix": "root" }), "required claim: a.b, with an allowed value"),
+        (json!({ "equals": { "header": "X-Tenant" } }), "required claim: a.b, equal to the header x-tenant"),
+        (json!({ "equals": { "host": true } }), "required claim: a.b, equal to the host"),
         (json!({ "exists": false }), "forbidden claim: a.b"),
     ] {
         let mut condition = condition;
@@ -134,8 +131,8 @@ fn one_alternative_is_enough_for_any_and_none_is_too_few() {
     assert!(gate.allows(&json!({ "scope": "orders:read", "tier": "gold" })));
     for token in [json!({}), roles(&["user"]), json!({ "scope": "orders:read" }), json!({ "tier": "gold" })] {
         let (status, reason, message) = gate.refusal(&token);
-        assert_eq!((status, reason.as_str()), (403, "no_alternative"), "{token}");
-        let told = "required realm role: admin, or required scope: orders:read and required claim: tier, with a value that is allowed";
+        assert_eq!((status, reason.as_str()), (403, "no_condition_met"), "{token}");
+        let told = "required role: admin, or required scope: orders:read and required claim: tier, with an allowed value";
         assert_eq!(message, told);
     }
 }
@@ -221,7 +218,7 @@ fn a_claim_must_be_the_same_as_what_stands_in_the_path() {
         let response = gate.ask(claims, &[(":path", path)]).unwrap_err();
         let body: Value = serde_json::from_str(&response.body).unwrap();
         assert_eq!(
-            body["message"], "required claim: tenant, the same as {tenant} in the path",
+            body["message"], "required claim: tenant, equal to {tenant} in the path",
             "{claims} {path}"
         );
     }

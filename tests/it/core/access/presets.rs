@@ -155,7 +155,9 @@ fn what_a_provider_does_not_write_is_looked_for_nowhere_else() {
         ("okta", "groups", "scp"),
         ("cognito", "cognito:groups", "scope"),
     ] {
-        for (require, source) in [(json!({ "roles": ["a"] }), roles), (json!({ "scopes": ["a"] }), scopes)] {
+        for (require, source, reason) in
+            [(json!({ "roles": ["a"] }), roles, "role"), (json!({ "scopes": ["a"] }), scopes, "scope")]
+        {
             let mut gate = Gate::of(&json!({ "preset": preset }), &require);
             assert!(gate.allows(&everything), "{preset} {source}");
             let mut token = everything.clone();
@@ -163,6 +165,9 @@ fn what_a_provider_does_not_write_is_looked_for_nowhere_else() {
             // Keycloak's preset is the default, and finds the scopes of others.
             let elsewhere = preset == "keycloak" && source == "scope";
             assert_eq!(gate.allows(&token), elsewhere, "{preset} {source}");
+            if !elsewhere {
+                assert_eq!(gate.refusal(&token).1, reason, "{preset} {source}");
+            }
         }
     }
 }
@@ -173,6 +178,6 @@ fn a_token_of_cognito_that_does_not_say_that_it_is_an_access_token_is_none() {
     assert!(gate.allows(&json!({ "token_use": "access" })));
     for token in [json!({}), json!({ "token_use": "id" }), json!({ "token_use": ["access"] })] {
         let (status, reason, _) = gate.refusal(&token);
-        assert_eq!((status, reason.as_str()), (401, "kind"), "{token}");
+        assert_eq!((status, reason.as_str()), (401, "not_access_token"), "{token}");
     }
 }

@@ -95,7 +95,7 @@ fn a_key_that_one_issuer_withdraws_ends_its_own_tokens_and_no_others() {
     assert!(world.get("/both", &of_a).is_forwarded() && world.get("/both", &of_b).is_forwarded());
     world.provider("a.example", &[new.jwk()]);
     world.pass(301);
-    assert_eq!(world.get("/both", &of_a), End::refused(401, "key"));
+    assert_eq!(world.get("/both", &of_a), End::refused(401, "unknown_key"));
     assert!(world.get("/both", &of_b).is_forwarded());
     assert_eq!(world.count("m2m_auth_token_cache.lookup.hit"), 1, "the other's caller is still known");
     assert!(world.get("/both", &token(A, &new)).is_forwarded());
@@ -108,7 +108,7 @@ fn an_issuer_that_is_down_is_503_for_its_own_callers_and_nobody_else() {
     world.provider("b.example", &[b.jwk()]);
     world.pass(30);
     for _ in 0..2 {
-        assert_eq!(world.get("/both", &token(A, &a)), End::refused(503, "no_keys"));
+        assert_eq!(world.get("/both", &token(A, &a)), End::refused(503, "jwks_unavailable"));
         assert!(world.get("/both", &token(B, &b)).is_forwarded());
     }
     world.provider("a.example", &[a.jwk()]);
@@ -195,14 +195,14 @@ fn a_known_caller_is_asked_by_every_rule_and_every_time() {
     assert!(world.get("/plain", &token).is_forwarded());
     assert!(world.get("/age", &token).is_forwarded());
     for (path, status, reason) in [
-        ("/clients", 403, "client"),
-        ("/subjects", 403, "subject"),
+        ("/clients", 403, "client_not_allowed"),
+        ("/subjects", 403, "subject_not_allowed"),
         ("/audiences", 401, "audience"),
         ("/acr", 401, "acr"),
     ] {
         assert_eq!(world.get(path, &token), End::refused(status, reason), "{path}");
     }
     world.pass(51);
-    assert_eq!(world.get("/age", &token), End::refused(401, "age"));
+    assert_eq!(world.get("/age", &token), End::refused(401, "token_too_old"));
     assert!(world.get("/plain", &token).is_forwarded(), "nothing else has ended");
 }

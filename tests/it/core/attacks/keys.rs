@@ -100,7 +100,7 @@ fn a_key_that_one_issuer_does_not_know_may_be_known_to_another() {
     world.provider("theirs.example", &[theirs.jwk()]);
     world.pass(10);
     for _ in 0..2 {
-        assert_eq!(world.get("/ours", &good_token(&theirs)), End::refused(401, "key"));
+        assert_eq!(world.get("/ours", &good_token(&theirs)), End::refused(401, "unknown_key"));
         assert!(world.get("/theirs", &good_token(&theirs)).is_forwarded());
     }
 }
@@ -117,7 +117,7 @@ fn an_unknown_kid_is_no_key_at_all() {
             // Even with the right key, a wrong name for it is a wrong name.
             for key in [&known, &other] {
                 let end = world.get("/", &Mint::of(claims()).kid(kid).sign(key));
-                assert_eq!(end, End::refused(401, "key"), "{kid:?}");
+                assert_eq!(end, End::refused(401, "unknown_key"), "{kid:?}");
             }
             world.pass(10);
         }
@@ -136,7 +136,10 @@ fn an_unknown_kid_is_told_by_the_keys_that_were_fetched_for_it() {
     let known = key("k");
     let mut world = World::new(&one_rule());
     world.provider("idp.example.com", &[known.jwk()]);
-    assert_eq!(world.get("/", &Mint::of(claims()).kid("other").sign(&known)), End::refused(401, "key"));
+    assert_eq!(
+        world.get("/", &Mint::of(claims()).kid("other").sign(&known)),
+        End::refused(401, "unknown_key")
+    );
     assert!(world.get("/", &good_token(&known)).is_forwarded());
 }
 
@@ -152,7 +155,7 @@ fn a_withdrawn_key_takes_its_known_tokens_along() {
     assert_eq!(world.count("m2m_auth_token_cache.lookup.hit"), 2);
     world.provider("idp.example.com", &[new.jwk()]);
     world.pass(301);
-    assert_eq!(world.get("/", &tokens[0]), End::refused(401, "key"));
+    assert_eq!(world.get("/", &tokens[0]), End::refused(401, "unknown_key"));
     assert!(world.get("/", &tokens[1]).is_forwarded());
     // The same name with another key behind it is another key.
     world.provider("idp.example.com", &[key("new").jwk()]);
@@ -337,7 +340,7 @@ fn a_token_brings_no_key_of_its_own() {
         ("keys", json!([theirs.jwk()])),
     ] {
         let mint = Mint::of(claims()).key(&theirs).header(name, value.clone());
-        assert_eq!(world.get("/", &mint.sign(&theirs)), End::refused(401, "key"), "{name}");
+        assert_eq!(world.get("/", &mint.sign(&theirs)), End::refused(401, "unknown_key"), "{name}");
         assert_eq!(
             world.get("/", &mint.clone().kid("k").sign(&theirs)),
             End::refused(401, "signature"),

@@ -33,7 +33,7 @@ fn without_the_providers_keys_nobody_gets_in() {
             Mint::of(claims()).without_header("kid").sign(&key),
             Mint::of(claims()).header("jwk", key.bare_jwk()).sign(&key),
         ] {
-            assert_eq!(world.get("/", &token), End::refused(503, "no_keys"), "{reply:?}");
+            assert_eq!(world.get("/", &token), End::refused(503, "jwks_unavailable"), "{reply:?}");
         }
         for token in [Mint::of(claims()).unsigned().sign(&key), Mint::of(claims()).secret("").sign(&key)] {
             assert_eq!(world.get("/", &token).status, 401, "{reply:?}");
@@ -77,7 +77,7 @@ fn discovery_cannot_send_us_to_another_host() {
         for place in ["evil.example.net/keys", "idp.example.com/keys", "idp.example.com:444/keys"] {
             world.serve(place, json!({ "keys": [key.jwk()] }).to_string());
         }
-        assert_eq!(world.get("/", &good_token(&key)), End::refused(503, "no_keys"), "{evil}");
+        assert_eq!(world.get("/", &good_token(&key)), End::refused(503, "jwks_unavailable"), "{evil}");
         world.pass(600);
         assert!(
             world.asked.iter().all(|call| call.endpoint.path.contains("/.well-known/")),
@@ -129,7 +129,7 @@ fn the_metadata_of_another_issuer_is_not_believed() {
         world.provider("idp.example.com", &[key.jwk()]);
         let metadata = json!({ "issuer": issuer, "jwks_uri": "https://idp.example.com/keys" });
         world.serve(&metadata_of("idp.example.com"), metadata.to_string());
-        assert_eq!(world.get("/", &good_token(&key)), End::refused(503, "no_keys"), "{issuer}");
+        assert_eq!(world.get("/", &good_token(&key)), End::refused(503, "jwks_unavailable"), "{issuer}");
     }
 }
 
@@ -175,18 +175,18 @@ fn two_tokens_while_the_keys_cannot_be_fetched_are_one_bad_request() {
     let twice = head("/", &[("authorization", &first), ("authorization", &second)]);
     let (waiting, step) = world.begin(head("/", &[("authorization", &first)]));
     assert_eq!(step, RequestOutcome::Wait);
-    assert_eq!(world.ask(twice.clone()), End::refused(400, "several_tokens"));
+    assert_eq!(world.ask(twice.clone()), End::refused(400, "multiple_credentials"));
     world.pass(60);
-    assert_eq!(End::of(&world.settled[&waiting]), End::refused(503, "no_keys"));
-    assert_eq!(world.ask(twice.clone()), End::refused(400, "several_tokens"));
+    assert_eq!(End::of(&world.settled[&waiting]), End::refused(503, "jwks_unavailable"));
+    assert_eq!(world.ask(twice.clone()), End::refused(400, "multiple_credentials"));
     world.provider("idp.example.com", &[key.jwk()]);
     world.pass(600);
-    assert_eq!(world.ask(twice), End::refused(400, "several_tokens"));
+    assert_eq!(world.ask(twice), End::refused(400, "multiple_credentials"));
     // Two lines of one header are one line with a comma (RFC 9110 section 5.2).
     for joined in [format!("{first}, {second}"), format!("{first},{second}"), format!("Basic eDp5, {first}")]
     {
         let joined = head("/", &[("authorization", &joined)]);
-        assert_eq!(world.ask(joined), End::refused(400, "several_tokens"));
+        assert_eq!(world.ask(joined), End::refused(400, "multiple_credentials"));
     }
     assert!(world.get("/", &good_token(&key)).is_forwarded());
 }
@@ -240,7 +240,7 @@ fn keys_that_cannot_be_renewed_end_and_take_known_tokens_along() {
     world.pass(1199);
     assert!(world.get("/", &token).is_forwarded(), "an outage shorter than max_stale harms nobody");
     world.pass(1);
-    assert_eq!(world.get("/", &token), End::refused(503, "no_keys"));
+    assert_eq!(world.get("/", &token), End::refused(503, "jwks_unavailable"));
     world.web = web;
     world.pass(600);
     assert!(world.get("/", &token).is_forwarded());

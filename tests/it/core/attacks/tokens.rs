@@ -80,7 +80,7 @@ fn a_list_of_names_is_no_name() {
     }
     for subject in [json!(["s", "root"]), json!({ "s": 1 }), json!(1), json!(null)] {
         let token = Mint::of(with(claims(), "sub", subject.clone())).sign(&key);
-        assert_eq!(world.get("/", &token), End::refused(401, "claim"), "{subject}");
+        assert_eq!(world.get("/", &token), End::refused(401, "invalid_claim"), "{subject}");
     }
     for audience in [
         json!({ "orders": true }),
@@ -173,11 +173,11 @@ fn an_extension_that_must_be_understood_refuses_the_token() {
     ] {
         let token =
             Mint::of(claims()).header("crit", crit.clone()).header("x", 1).header("b64", true).sign(&key);
-        assert_eq!(world.get("/", &token), End::refused(401, "critical"), "{crit}");
+        assert_eq!(world.get("/", &token), End::refused(401, "unsupported_crit"), "{crit}");
     }
     for b64 in [json!(false), json!("false"), json!(0), json!(null)] {
         let token = Mint::of(claims()).header("b64", b64.clone()).sign(&key);
-        assert_eq!(world.get("/", &token), End::refused(401, "critical"), "{b64}");
+        assert_eq!(world.get("/", &token), End::refused(401, "unsupported_crit"), "{b64}");
     }
     assert!(world.get("/", &Mint::of(claims()).header("x", 1).header("b64", true).sign(&key)).is_forwarded());
 }
@@ -231,18 +231,18 @@ fn another_kind_of_token_is_no_access_token() {
     let mut world = World::with_keys(&[key.jwk()]);
     for kind in ["ID", "Refresh", "Offline", "Logout", "DPoP", ""] {
         let token = Mint::of(with(claims(), "typ", json!(kind))).sign(&key);
-        assert_eq!(world.get("/", &token), End::refused(401, "kind"), "{kind}");
+        assert_eq!(world.get("/", &token), End::refused(401, "not_access_token"), "{kind}");
     }
     for typ in ["dpop+jwt", "logout+jwt", "secevent+jwt", "token-introspection+jwt", "JOSE", "application/"] {
         assert_eq!(
             world.get("/", &Mint::of(claims()).header("typ", typ).sign(&key)),
-            End::refused(401, "type"),
+            End::refused(401, "invalid_typ"),
             "{typ}"
         );
     }
     for bound in [json!({ "jkt": "x" }), json!({ "x5t#S256": "x" }), json!({}), json!(null)] {
         let token = Mint::of(with(claims(), "cnf", bound.clone())).sign(&key);
-        assert_eq!(world.get("/", &token), End::refused(401, "bound"), "{bound}");
+        assert_eq!(world.get("/", &token), End::refused(401, "binding_mismatch"), "{bound}");
     }
     assert!(world.get("/", &good_token(&key)).is_forwarded());
 }

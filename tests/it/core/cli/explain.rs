@@ -30,18 +30,19 @@ rule          no /health: {"path":"/health"}, another path
 rule          ok /inventory/**: {"path_prefix":"/inventory"}
 token         ok header authorization, scheme Bearer, 492 bytes
 header        ok alg EdDSA, kid rfc8037, typ jwt
-type          ok jwt
+typ           ok jwt
 algorithm     ok EdDSA
 key           ok kid rfc8037, 1 usable keys
 signature     ok EdDSA
 issuer        ok iss "https://keycloak.example.com/realms/my-realm", one of https://keycloak.example.com/realms/my-realm is needed
-kind          ok typ "Bearer", Bearer is needed
+access token  ok typ "Bearer", Bearer is needed
 expiry        ok exp 1800000300, clock_skew 60 s, now 1800000000
 start         ok iat 1800000000, clock_skew 60 s, now 1800000000
 audience      ok aud "inventory-service", one of inventory-service is needed
 access        no required role of client inventory-service: inventory:read
 refused: 403 Insufficient permissions (client_role): required role of client inventory-service: inventory:read
 www-authenticate: Bearer realm="m2m", error="insufficient_scope", error_description="required role of client inventory-service: inventory:read"
+what to do: Assign the role to the caller at the provider, and fetch a new token.
 "#;
     assert_eq!(ran.says, expected);
     assert_eq!((ran.code, ran.complains.as_str()), (1, ""));
@@ -216,7 +217,7 @@ fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
             Some(&good),
             &["--path", "/items", "--header", "authorization: Bearer x"],
             json!(400),
-            "several_tokens",
+            "multiple_credentials",
             json!("items"),
             "token",
         ),
@@ -224,7 +225,7 @@ fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
         (Some(headless), &["--path", "/items"], json!(401), "malformed", json!("items"), "header"),
         (Some("x"), &["--path", "/items"], json!(401), "malformed", json!("items"), "header"),
         (Some(cut), &["--path", "/items"], json!(401), "signature", json!("items"), "signature"),
-        (Some(&good), &["--path", "/pay"], json!(403), "realm_role", json!("pay"), "access"),
+        (Some(&good), &["--path", "/pay"], json!(403), "role", json!("pay"), "access"),
         (Some(&good), &["--path", "/items", "--cluster", "up"], json!(null), "", json!("items"), ""),
         (
             Some(&good),
@@ -263,16 +264,16 @@ fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
     let claims: [(Value, &str, &str); 13] = [
         (json!({ "iss": "https://other.example.com" }), "issuer", "issuer"),
         (json!({ "exp": NOW - 100 }), "expired", "expiry"),
-        (json!({ "exp": null }), "claim", "date"),
-        (json!({ "exp": 1e30 }), "claim", "date"),
+        (json!({ "exp": null }), "invalid_claim", "date"),
+        (json!({ "exp": 1e30 }), "invalid_claim", "date"),
         (json!({ "iss": ["x"] }), "issuer", "issuer"),
-        (json!({ "sub": 1 }), "claim", "claims"),
+        (json!({ "sub": 1 }), "invalid_claim", "claims"),
         (json!({ "deep": deep }), "too_deep", "claims"),
         (json!({ "nbf": NOW + 100 }), "not_yet_valid", "start"),
         (json!({ "iat": NOW + 100 }), "not_yet_valid", "start"),
         (json!({ "aud": ["other"] }), "audience", "audience"),
-        (json!({ "typ": "ID" }), "kind", "kind"),
-        (json!({ "cnf": { "jkt": "x" } }), "bound", "bound"),
+        (json!({ "typ": "ID" }), "not_access_token", "access token"),
+        (json!({ "cnf": { "jkt": "x" } }), "binding_mismatch", "binding"),
         (json!({ "scope": "write" }), "scope", "access"),
     ];
     let tokens: Vec<String> = claims.iter().map(|(changes, ..)| of(changes.clone())).collect();
@@ -330,14 +331,14 @@ fn each_demand_of_a_rule_is_told_and_where_the_token_stood() {
         run(&[&base[..], &["--header", header]].concat()).json()
     };
     for (path, changes, reason, step) in [
-        ("/", json!({ "azp": "other" }), "client", "client"),
-        ("/", json!({ "sub": null }), "subject", "subject"),
+        ("/", json!({ "azp": "other" }), "client_not_allowed", "client"),
+        ("/", json!({ "sub": null }), "subject_not_allowed", "subject"),
         ("/", json!({ "acr": "bronze" }), "acr", "acr"),
         ("/", json!({ "auth_time": NOW - 61 }), "auth_time", "age"),
-        ("/", json!({ "iat": NOW - 61 }), "age", "age"),
-        ("/", json!({ "iat": null }), "claim", "lifetime"),
+        ("/", json!({ "iat": NOW - 61 }), "token_too_old", "age"),
+        ("/", json!({ "iat": null }), "invalid_claim", "lifetime"),
         ("/", json!({ "exp": NOW + 3601 }), "lifetime", "lifetime"),
-        ("/strict", json!({ "iss": "https://strict.example.com" }), "type", "type"),
+        ("/strict", json!({ "iss": "https://strict.example.com" }), "invalid_typ", "typ"),
     ] {
         let told = explain(path, &format!("authorization: Bearer {}", mint(&changes)));
         let last = told["steps"].as_array().unwrap().last().unwrap();
@@ -382,7 +383,7 @@ fn what_is_handed_on_and_what_is_attached_is_told() {
     );
     let steps: Vec<&str> =
         told["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
-    let expected = "path rule rule token header type algorithm key signature issuer expiry audience access outbound rule credential";
+    let expected = "path rule rule token header typ algorithm key signature issuer expiry audience access outbound rule credential";
     assert_eq!(steps.join(" "), expected, "though the request waited in between: {told:#}");
     let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--cluster", "up"]);
     assert_eq!((&told["outbound_rule"], &told["credential"]), (&json!("up"), &json!("own")), "{told:#}");
@@ -423,7 +424,7 @@ fn every_token_of_the_jwt_cases_is_explained_as_the_filter_decides() {
             RequestOutcome::Respond(answer) => {
                 let body: Value = serde_json::from_str(&answer.body).unwrap();
                 // Unusable keys are an error of the command line, not of the request.
-                let code = if body["reason"] == "no_keys" { 2 } else { 1 };
+                let code = if body["reason"] == "jwks_unavailable" { 2 } else { 1 };
                 (code, json!(answer.status), body["error"].clone(), body["reason"].clone())
             }
             RequestOutcome::Wait => panic!("{}", case.name),

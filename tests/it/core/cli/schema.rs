@@ -11,9 +11,11 @@ fn schema() -> Value {
 
 #[test]
 fn the_schema_and_the_manual_are_not_stale() {
-    for (file, arguments) in
-        [("envoy/config.schema.json", &["schema"][..]), ("docs/configuration.md", &["schema", "--markdown"])]
-    {
+    for (file, arguments) in [
+        ("envoy/config.schema.json", &["schema"][..]),
+        ("docs/configuration.md", &["schema", "--markdown"]),
+        ("docs/reasons.md", &["reasons", "--markdown"]),
+    ] {
         let there = fs::read_to_string(root().join(file)).unwrap();
         assert!(run(arguments).says == there, "{file} is stale: run `make schema`");
     }

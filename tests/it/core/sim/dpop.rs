@@ -249,7 +249,7 @@ fn a_proof_claims_the_origin_of_the_rule_or_of_the_request_and_else_there_is_non
     );
     for scheme in ["", "ftp"] {
         let outcome = world.ask(&plain.clone().header(":scheme", scheme));
-        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_proof"));
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "dpop_signing_failed"));
     }
 }
 

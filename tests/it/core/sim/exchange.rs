@@ -127,7 +127,11 @@ fn a_wrong_configuration_is_ours_and_told_in_the_providers_words() {
         world.provider.tokens = Mode::json(400, &json!({ "error": error, "error_description": description }));
         let token = caller(&mut world, 300);
         let outcome = world.ask(&on_behalf_of(&token));
-        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"), "{error}");
+        assert_eq!(
+            (outcome.status(), outcome.reason().as_str()),
+            (503, "outbound_token_unavailable"),
+            "{error}"
+        );
         let told =
             format!("exchanged token of credential order: configuration: status 400, {error}: {description}");
         // And what to do about it, in brackets.
@@ -252,7 +256,9 @@ fn a_provider_that_is_asked_for_more_than_it_can_do_does_what_it_can() {
             .map(|outcome| format!("{} {}", outcome.status(), outcome.reason()))
             .collect();
         assert!(
-            reasons.iter().all(|own| own == "503 too_many_waiting" || own == "503 no_outbound_token"),
+            reasons
+                .iter()
+                .all(|own| own == "503 too_many_pending" || own == "503 outbound_token_unavailable"),
             "{reasons:?}"
         );
     }

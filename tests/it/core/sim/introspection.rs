@@ -55,8 +55,8 @@ fn what_the_answer_says_of_the_caller_is_checked_like_a_jwt() {
         (json!({ "iss": "https://evil.example" }), 401, "issuer"),
         (json!({ "exp": unix - 61 }), 401, "expired"),
         (json!({ "nbf": unix + 120 }), 401, "not_yet_valid"),
-        (json!({ "typ": "Refresh" }), 401, "kind"),
-        (json!({ "cnf": { "jkt": "x" } }), 401, "bound"),
+        (json!({ "typ": "Refresh" }), 401, "not_access_token"),
+        (json!({ "cnf": { "jkt": "x" } }), 401, "binding_mismatch"),
     ] {
         let token = world.opaque(&claims);
         let outcome = world.ask(&items(&token));
@@ -130,7 +130,11 @@ fn a_provider_that_is_down_is_503_and_what_it_has_said_counts_until_it_ends() {
         for _ in 0..20 {
             assert!(world.ask(&items(&known)).passed(), "{mode:?}");
             let outcome = world.ask(&items(&new));
-            assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_introspection"), "{mode:?}");
+            assert_eq!(
+                (outcome.status(), outcome.reason().as_str()),
+                (503, "introspection_unavailable"),
+                "{mode:?}"
+            );
             if world.now > start + secs(20) {
                 break;
             }
@@ -305,7 +309,7 @@ fn a_flood_of_made_up_tokens_costs_the_provider_a_bounded_rate_and_known_callers
     assert!((3900..=4500).contains(&asked), "{asked}: {refused:?}");
     assert!(refused.keys().all(|(status, reason)| {
         (*status, reason.as_str()) == (401, "inactive")
-            || (*status, reason.as_str()) == (503, "too_many_waiting")
+            || (*status, reason.as_str()) == (503, "too_many_pending")
     }));
     let own = world.provider.introspected.iter().filter(|token| **token == known).count();
     assert!((2..=4).contains(&own), "renewed in the flood, and never pushed out: {own}");
@@ -519,7 +523,7 @@ fn the_endpoint_is_discovered_and_waited_for() {
     let token = down.opaque(&json!({}));
     for _ in 0..10 {
         let outcome = down.ask(&items(&token));
-        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_introspection"));
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "introspection_unavailable"));
         down.pass(secs(1));
     }
 }
@@ -573,7 +577,7 @@ fn a_rule_that_never_refuses_does_not_wait_for_the_answer_and_has_no_caller_with
     let token = world.opaque(&json!({}));
     let first = world.ask(&items(&token));
     assert!(first.passed());
-    assert_eq!(first.set("m2m-auth-decision").as_deref(), Some("no_introspection"));
+    assert_eq!(first.set("m2m-auth-decision").as_deref(), Some("introspection_unavailable"));
     world.pass(secs(1));
     assert_eq!(world.ask(&items(&token)).set("m2m-auth-decision").as_deref(), Some("allowed"));
 }

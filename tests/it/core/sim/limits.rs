@@ -75,7 +75,7 @@ fn a_token_that_is_nested_too_deep_or_has_too_long_a_kid_is_refused_for_that() {
     for (token, reason) in [
         (key.sign(&nested(31)), "client_role"),
         (key.sign(&nested(32)), "too_deep"),
-        (key.clone().called(&"k".repeat(256)).sign(&nested(1)), "key"),
+        (key.clone().called(&"k".repeat(256)).sign(&nested(1)), "unknown_key"),
         (key.clone().called(&"k".repeat(257)).sign(&nested(1)), "too_large"),
     ] {
         assert_eq!(world.ask(&items(&token)).reason(), reason);
@@ -185,7 +185,7 @@ fn when_every_place_is_being_fetched_one_more_is_told_to_come_back() {
     let held: Vec<_> = (0..1024).map(|_| send(&mut world)).collect();
     let over = send(&mut world);
     let over = world.outcome(over);
-    assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_waiting"));
+    assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_pending"));
     assert_eq!(reached(&mut world, ".name.order.limit.queued_exchanges"), 1);
     world.pass(secs(30));
     assert!(held.iter().all(|id| world.outcome(*id).status() == 200), "50 a second");

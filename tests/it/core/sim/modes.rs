@@ -37,8 +37,8 @@ fn shown(world: &mut World) -> Vec<(Get, u16, &'static str)> {
         (get("/").bearer(&expired), 401, "expired"),
         (get("/").bearer(&other), 401, "audience"),
         (get("/").bearer(&poor), 403, "client_role"),
-        (get("/").bearer(&foreign), 401, "key"),
-        (twice, 400, "several_tokens"),
+        (get("/").bearer(&foreign), 401, "unknown_key"),
+        (twice, 400, "multiple_credentials"),
     ]
 }
 
@@ -74,7 +74,10 @@ fn a_token_that_cannot_be_judged_is_refused_by_an_optional_rule_and_no_token_wai
     let without = world.ask(&get("/optional"));
     assert!(without.passed(), "{without:?}");
     world.pass(secs(6));
-    assert_eq!((world.outcome(with).status(), world.outcome(with).reason().as_str()), (503, "no_keys"));
+    assert_eq!(
+        (world.outcome(with).status(), world.outcome(with).reason().as_str()),
+        (503, "jwks_unavailable")
+    );
 }
 
 #[test]
@@ -131,7 +134,7 @@ fn a_dry_run_lets_everybody_through_and_tells_the_operator_what_was_decided() {
     }
     let counted = world.counters();
     for (decision, count) in
-        [("allowed", 1), ("no_token", 2), ("expired", 1), ("client_role", 1), ("several_tokens", 1)]
+        [("allowed", 1), ("no_token", 2), ("expired", 1), ("client_role", 1), ("multiple_credentials", 1)]
     {
         assert_eq!(
             counted[&format!("m2m_auth_dry_run.rule.danger_dry_run.decision.{decision}")],
@@ -152,7 +155,11 @@ fn rules_that_never_refuse_never_make_anybody_wait() {
         assert!(outcome.passed(), "{path}: {outcome:?}");
     }
     let marked = world.ask(&get("/danger_permissive").bearer(&token));
-    assert_eq!(marked.set("m2m-auth-decision").as_deref(), Some("no_keys"), "it could not be judged");
+    assert_eq!(
+        marked.set("m2m-auth-decision").as_deref(),
+        Some("jwks_unavailable"),
+        "it could not be judged"
+    );
     world.pass(secs(3));
     let fetched = world.provider.count(Endpoint::Keys);
     let judged = world.ask(&get("/danger_permissive").bearer(&token));
@@ -162,7 +169,11 @@ fn rules_that_never_refuse_never_make_anybody_wait() {
     let token = world.token();
     let unknown = world.ask(&get("/danger_permissive").bearer(&token));
     assert!(unknown.passed());
-    assert_eq!(unknown.set("m2m-auth-decision").as_deref(), Some("no_keys"), "its key is not known yet");
+    assert_eq!(
+        unknown.set("m2m-auth-decision").as_deref(),
+        Some("jwks_unavailable"),
+        "its key is not known yet"
+    );
     world.pass(secs(30));
     assert!(world.provider.count(Endpoint::Keys) > fetched, "but is looked for all the same");
     let judged = world.ask(&get("/danger_permissive").bearer(&token));
@@ -171,7 +182,7 @@ fn rules_that_never_refuse_never_make_anybody_wait() {
         let made_up = world.ask(&get("/danger_permissive").bearer(&made_up("nobody")));
         assert!(made_up.passed());
         let decision = made_up.set("m2m-auth-decision").unwrap();
-        assert!(["no_keys", "key"].contains(&decision.as_str()), "{decision}");
+        assert!(["jwks_unavailable", "unknown_key"].contains(&decision.as_str()), "{decision}");
         world.pass(millis(100));
     }
     assert!(world.provider.count(Endpoint::Keys) <= fetched + 6, "a flood costs one fetch per interval");

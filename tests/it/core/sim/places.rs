@@ -72,7 +72,7 @@ fn two_places_are_one_too_many_even_for_the_same_token() {
         get(&format!("{query}&access%5ftoken={token}")),
     ] {
         let outcome = world.ask(&request);
-        assert_eq!((outcome.status(), outcome.reason().as_str()), (400, "several_tokens"));
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (400, "multiple_credentials"));
     }
     let beside = get(&query).header("authorization", "Basic eDp5").header("x-api-token", "other");
     assert!(world.ask(&beside).passed(), "what is no token of ours is not counted");

@@ -140,7 +140,7 @@ fn a_token_that_a_route_names_is_attached_as_the_rule_for_routes_says() {
     });
     let mut world = World::new(&rules(&[settings]));
     let early = world.ask(&pay().naming("order"));
-    assert_eq!((early.status(), early.reason().as_str()), (503, "no_outbound_token"));
+    assert_eq!((early.status(), early.reason().as_str()), (503, "outbound_token_unavailable"));
     assert!(early.at_once(), "fail");
     world.pass(secs(1));
     let outcome = world.ask(&pay().naming("order").bearer("own"));

@@ -83,7 +83,7 @@ fn what_the_provider_refuses_for_good_is_told_at_once_and_is_no_401() {
         world.pass(secs(5));
         let get = items(&world.token());
         let outcome = world.ask(&get);
-        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_keys"), "{status}");
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "jwks_unavailable"), "{status}");
     }
 }
 
@@ -207,7 +207,7 @@ fn metadata_that_names_no_key_set_refuses_at_once_since_waiting_cannot_help() {
     world.pass(secs(10));
     let get = items(&world.token());
     let outcome = world.ask(&get);
-    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_keys"));
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "jwks_unavailable"));
     assert!(outcome.at_once(), "held for {:?}", outcome.waited());
 }
 
@@ -217,7 +217,7 @@ fn metadata_that_names_no_token_endpoint_refuses_at_once_since_waiting_cannot_he
     world.provider.endpoints = json!({ "jwks_uri": "https://idp.example/realms/r/keys" });
     world.pass(secs(10));
     let outcome = world.ask(&pay());
-    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "outbound_token_unavailable"));
     assert!(outcome.at_once(), "held for {:?}", outcome.waited());
 }
 

@@ -80,7 +80,11 @@ fn a_failed_renewal_keeps_the_old_token_until_it_ends_then_503_then_it_recovers(
         // It ended at 290 s, and is waited for no longer than ten seconds more.
         world.pass(secs(301) - world.now);
         let ended = world.ask(&pay());
-        assert_eq!((ended.status(), ended.reason().as_str()), (503, "no_outbound_token"), "{mode:?}");
+        assert_eq!(
+            (ended.status(), ended.reason().as_str()),
+            (503, "outbound_token_unavailable"),
+            "{mode:?}"
+        );
         assert!(ended.waited() <= millis(5002), "{mode:?}: held for attempts that begin in time");
         world.provider.tokens = Mode::Works;
         // The slowest law has 126 s, and 160 s for what only an operator can mend.
@@ -197,7 +201,7 @@ fn a_call_that_is_never_answered_is_given_up_and_made_again() {
     let mut world = World::new(&config());
     world.provider.tokens = Mode::Silent;
     let outcome = world.ask(&pay());
-    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "outbound_token_unavailable"));
     world.pass(secs(3));
     assert_eq!(world.provider.count(Endpoint::Tokens), 2, "the first was given up after 6 s");
     world.provider.tokens = Mode::Works;

@@ -23,7 +23,7 @@ fn as_many_wait_as_may_and_one_more_is_told_to_come_back() {
     let get = items(&world.token());
     let held: Vec<_> = (0..10).map(|_| world.send(&get)).collect();
     let over = world.ask(&get);
-    assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_waiting"));
+    assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_pending"));
     assert!(over.at_once() && over.retry_after() == Some(1));
     let other = world.send(&pay());
     assert_eq!(world.waiting().len(), 11, "those who wait for something else are counted apart");
@@ -65,7 +65,7 @@ fn a_request_that_needs_two_things_waits_for_both_within_one_bound() {
     world.provider.tokens = Mode::Silent;
     let get = items(&world.token()).host("payment");
     let outcome = world.ask(&get);
-    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "outbound_token_unavailable"));
     assert!(outcome.waited() <= millis(5002), "{:?}", outcome.waited());
 }
 
@@ -89,7 +89,7 @@ fn a_request_that_has_gone_is_settled_no_more_and_gives_its_place_free() {
     configuration["pending_requests"] = json!({ "max": 2 });
     let mut world = World::new(&configuration);
     let (gone, stays) = (world.send(&pay()), world.send(&pay()));
-    assert_eq!(world.ask(&pay()).reason(), "too_many_waiting");
+    assert_eq!(world.ask(&pay()).reason(), "too_many_pending");
     world.cancel(gone);
     let next = world.send(&pay());
     // The driver itself fails when something is settled that does not wait.
@@ -116,7 +116,7 @@ fn the_fetch_goes_on_when_all_who_waited_for_it_have_gone() {
 fn unavailable_fail_holds_nobody() {
     let mut world = World::new(&unavailable("fail"));
     let outcome = world.ask(&pay());
-    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "outbound_token_unavailable"));
     assert!(outcome.at_once() && outcome.retry_after() == Some(1));
     world.pass(secs(1));
     assert_eq!(world.ask(&pay()).status(), 200);
@@ -176,7 +176,7 @@ fn who_waits_for_a_new_key_does_not_outlast_the_bound_either() {
     let get = items(&world.token());
     for get in [get, items(&made_up("nobody's"))] {
         let outcome = world.ask(&get);
-        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_keys"));
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "jwks_unavailable"));
         assert!(outcome.waited() <= millis(5002));
     }
 }
@@ -259,7 +259,7 @@ fn few_wait_for_a_key_that_may_be_made_up() {
     let held: Vec<_> = (0..64).map(|number| world.send(&items(&made_up(&number.to_string())))).collect();
     for number in 64..100 {
         let over = world.ask(&items(&made_up(&number.to_string())));
-        assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_waiting"));
+        assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_pending"));
         assert!(over.at_once() && over.retry_after() == Some(1));
     }
     let known = items(&world.token());
@@ -326,7 +326,7 @@ fn whose_caller_is_verified_waits_whatever_the_body() {
     // The keys are here, and the token is not: whoever is known waits for it, and nobody else.
     let (known, unknown) = (world.send(&get), world.send(&pay()));
     assert_eq!(world.outcome(known).status(), 0);
-    assert_eq!(world.outcome(unknown).reason(), "too_many_waiting");
+    assert_eq!(world.outcome(unknown).reason(), "too_many_pending");
 }
 
 #[test]

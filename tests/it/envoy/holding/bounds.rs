@@ -12,7 +12,7 @@ async fn bounded(place: Place, most: usize) -> (Scene, Gate) {
 }
 
 fn too_many(answer: &Response) {
-    assert_eq!((answer.status, &answer.json()["reason"]), (503, &json!("too_many_waiting")), "{answer:?}");
+    assert_eq!((answer.status, &answer.json()["reason"]), (503, &json!("too_many_pending")), "{answer:?}");
     assert_eq!(answer.header("retry-after").as_deref(), Some("1"), "{answer:?}");
 }
 
@@ -130,7 +130,7 @@ async fn a_client_that_goes_away_behind_more_than_envoy_takes_in_keeps_its_place
     held(&scene, 1).await;
     too_many(&scene.get("/over").send().await);
     upload.abort();
-    let refused = "wasmcustom.m2m_auth_outbound.rule.any.decision.no_outbound_token";
+    let refused = "wasmcustom.m2m_auth_outbound.rule.any.decision.outbound_token_unavailable";
     scene.envoy.wait_for_stat(refused, |count| count == 1).await;
     let next = send(scene.get("/next"));
     held(&scene, 2).await;

@@ -24,7 +24,7 @@ async fn claims_are_compared_with_the_request_and_one_alternative_is_enough() {
         (with("tenant", json!("*")), vec!["blue"], Some("required_claim")),
         (with(level, json!(1)), vec!["blue"], Some("required_claim")),
         (with(level, json!("2")), vec!["blue"], Some("required_claim")),
-        (with("scope", json!("other tenants")), vec!["blue"], Some("no_alternative")),
+        (with("scope", json!("other tenants")), vec!["blue"], Some("no_condition_met")),
     ]
     .into_iter()
     .enumerate()

@@ -113,7 +113,10 @@ async fn the_access_log_says_why_a_request_was_refused() {
         (scene.get("/nowhere?log=3"), "m2m_auth_no_rule"),
         (scene.get("/inventory%2f?log=4"), "m2m_auth_ambiguous_path"),
         (scene.get("/inventory?log=5").bearer(&token), "via_upstream"),
-        (scene.get("/inventory?log=6").bearer(format!("{token}, Bearer {token}")), "m2m_auth_several_tokens"),
+        (
+            scene.get("/inventory?log=6").bearer(format!("{token}, Bearer {token}")),
+            "m2m_auth_multiple_credentials",
+        ),
         (scene.get("/tenants?log=7").bearer(&token), "m2m_auth_insufficient_permissions"),
         (
             client::get(scene.envoy.url("told", "/.well-known/oauth-protected-resource?log=8")),

@@ -92,7 +92,7 @@ async fn call(scene: &Scene, client: &str, token: &str) -> Response {
 }
 
 fn refused_as_bound(answer: &Response) {
-    assert_eq!((answer.status, &answer.json()["reason"]), (401, &json!("bound")), "{answer:?}");
+    assert_eq!((answer.status, &answer.json()["reason"]), (401, &json!("binding_mismatch")), "{answer:?}");
 }
 
 #[tokio::test]

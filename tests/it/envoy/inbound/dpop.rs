@@ -98,7 +98,7 @@ async fn a_bound_token_is_good_with_a_new_proof_for_each_request_and_with_nothin
     let url = stage.scene.envoy.url("bound", "/inventory/items");
     let proof = || stage.proof("bound", &token);
     for (proof, reason) in [
-        (dpop_proof(&other, "GET", &url, Some(&token)), "bound"),
+        (dpop_proof(&other, "GET", &url, Some(&token)), "binding_mismatch"),
         (proof().claim("htm", "POST"), "proof_method"),
         (proof().claim("htu", format!("{url}/1")), "proof_url"),
         (proof().claim("ath", "x"), "proof_token"),
@@ -108,7 +108,7 @@ async fn a_bound_token_is_good_with_a_new_proof_for_each_request_and_with_nothin
     ] {
         let answer = stage.send("bound", &token, &proof).await;
         assert_eq!(told(&answer), (401, reason.to_owned()));
-        let code = if reason == "bound" { "invalid_token" } else { "invalid_dpop_proof" };
+        let code = if reason == "binding_mismatch" { "invalid_token" } else { "invalid_dpop_proof" };
         let [challenge] = challenges(&answer).try_into().unwrap();
         assert!(challenge.starts_with("DPoP realm=\"m2m\", error=\""), "{challenge}");
         assert!(
@@ -121,16 +121,16 @@ async fn a_bound_token_is_good_with_a_new_proof_for_each_request_and_with_nothin
     assert_eq!(told(&none), (401, "proof_missing".to_owned()));
     let signed = stage.sign(&proof());
     let twice = behind("DPoP").header("dpop", &signed).header("dpop", &signed).send().await;
-    assert_eq!(told(&twice), (401, "proof_several".to_owned()));
+    assert_eq!(told(&twice), (401, "proof_multiple".to_owned()));
     let bearer = behind("Bearer").header("dpop", stage.sign(&proof())).send().await;
-    assert_eq!(told(&bearer), (401, "bound".to_owned()), "RFC 9449 section 7.1");
+    assert_eq!(told(&bearer), (401, "binding_mismatch".to_owned()), "RFC 9449 section 7.1");
     let plain = stage.get("bound").bearer(stage.scene.idp.token()).send().await;
-    assert_eq!(told(&plain), (401, "bound".to_owned()), "one that is not bound");
+    assert_eq!(told(&plain), (401, "binding_mismatch".to_owned()), "one that is not bound");
     let mut claims = stage.scene.idp.claims();
     claims["sub"] = json!("other");
     let unbound = stage.scene.idp.mint(claims);
     let answer = stage.send("bound", &unbound, &stage.proof("bound", &unbound)).await;
-    assert_eq!(told(&answer), (401, "bound".to_owned()), "nothing says that it is this key's");
+    assert_eq!(told(&answer), (401, "binding_mismatch".to_owned()), "nothing says that it is this key's");
     let missing = stage.get("bound").send().await;
     assert_eq!(challenges(&missing), [format!("DPoP realm=\"m2m\", {ALGORITHMS}")]);
     assert_eq!(stage.scene.upstream.count(), 3);
@@ -176,7 +176,7 @@ async fn where_it_is_optional_other_tokens_are_taken_and_bound_ones_still_proven
     assert_eq!(stage.get("either").bearer(stage.scene.idp.token()).send().await.status, 200);
     assert_eq!(stage.send("either", &token, &stage.proof("either", &token)).await.status, 200);
     let downgraded = stage.get("either").bearer(&token).send().await;
-    assert_eq!(told(&downgraded), (401, "bound".to_owned()));
+    assert_eq!(told(&downgraded), (401, "binding_mismatch".to_owned()));
     let [bearer, dpop] = challenges(&downgraded).try_into().unwrap();
     assert!(bearer.starts_with("Bearer realm=\"m2m\", error=\"invalid_token\""), "{bearer}");
     assert_eq!(dpop, format!("DPoP realm=\"m2m\", {ALGORITHMS}"));
@@ -186,7 +186,7 @@ async fn where_it_is_optional_other_tokens_are_taken_and_bound_ones_still_proven
     assert!(dpop.starts_with("DPoP realm=\"m2m\", error=\"invalid_token\""), "{dpop}");
     let both =
         stage.get("either").bearer(&token).header("authorization", format!("DPoP {token}")).send().await;
-    assert_eq!(told(&both), (400, "several_tokens".to_owned()));
+    assert_eq!(told(&both), (400, "multiple_credentials".to_owned()));
 }
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn a_rule_that_looks_at_no_key_refuses_bound_tokens() {
     let stage = Stage::start(Alg::Es256).await;
     let token = stage.token();
     let answer = stage.get("plain").bearer(&token).send().await;
-    assert_eq!(told(&answer), (401, "bound".to_owned()));
+    assert_eq!(told(&answer), (401, "binding_mismatch".to_owned()));
     let answer = stage.send("plain", &token, &stage.proof("plain", &token)).await;
     assert_eq!(told(&answer), (401, "no_token".to_owned()), "DPoP is no scheme there");
 }

@@ -52,7 +52,7 @@ async fn an_opaque_token_is_a_caller_like_any_other() {
     for (token, status, reason) in [
         (with("aud", json!("other")), 401, "audience"),
         (with("resource_access", nothing), 403, "client_role"),
-        (with("typ", json!("Refresh")), 401, "kind"),
+        (with("typ", json!("Refresh")), 401, "not_access_token"),
         (with("exp", json!(now() - 1)), 401, "inactive"),
         ("made-up".to_owned(), 401, "inactive"),
     ] {
@@ -94,7 +94,7 @@ async fn an_endpoint_that_is_down_is_503_and_no_callers_fault() {
     let token = scene.idp.opaque(scene.idp.claims());
     let answer = call(&scene, &token).await;
     assert!(retry_after(&answer) >= 1);
-    assert_eq!(answer.json()["reason"], "no_introspection");
+    assert_eq!(answer.json()["reason"], "introspection_unavailable");
     scene.idp.fault(Endpoint::Introspection, Fault::None);
     let passed = async || Some(call(&scene, &token).await).filter(|answer| answer.status == 200);
     until("the token is taken", passed).await;
@@ -118,7 +118,7 @@ async fn tokens_that_the_provider_fails_at_cost_other_callers_nothing() {
     }
     for answer in poisoned {
         let answer = answer.await.unwrap();
-        assert_eq!(refusal(&answer), (503, json!("no_introspection")));
+        assert_eq!(refusal(&answer), (503, json!("introspection_unavailable")));
     }
 }
 

@@ -85,7 +85,7 @@ async fn without_keys_an_optional_rule_refuses_who_shows_a_token_and_the_others_
     assert!(retry_after(&answer) > 0);
     assert_eq!(scene.get("/optional").send().await.status, 200);
     let answer = scene.get("/danger_permissive").bearer(&token).send().await;
-    assert_eq!(arrived(&answer, DECISION), ["no_keys"]);
+    assert_eq!(arrived(&answer, DECISION), ["jwks_unavailable"]);
     assert_eq!(scene.get("/danger_dry_run").bearer(&token).send().await.status, 200);
 }
 

@@ -67,7 +67,7 @@ async fn two_credentials_in_different_places_are_one_too_many_and_no_answer_tell
         scene.get(&format!("{path}&access_token={token}")),
     ] {
         let answer = request.send().await;
-        assert_eq!((answer.status, &answer.json()["reason"]), (400, &json!("several_tokens")));
+        assert_eq!((answer.status, &answer.json()["reason"]), (400, &json!("multiple_credentials")));
         assert!(
             answer.header("www-authenticate").is_some_and(|text| text.contains("error=\"invalid_request\""))
         );
@@ -84,7 +84,7 @@ async fn a_token_in_the_query_is_taken_out_of_a_request_that_waited_and_of_one_t
     let scene = Scene::with(idp, upstream, everywhere).await;
     let token = scene.idp.token();
     let spared = scene.get("/permissive?access_token=garbage&a=1").header("cookie", "session=x").send().await;
-    assert_eq!(arrived(&spared, "m2m-auth-decision"), ["several_tokens"]);
+    assert_eq!(arrived(&spared, "m2m-auth-decision"), ["multiple_credentials"]);
     assert_eq!(spared.json()["path"], "/permissive?a=1");
     assert!(arrived(&spared, "cookie").is_empty());
     let waited = send(scene.get(&format!("/inventory?access_token={token}&a=1")));

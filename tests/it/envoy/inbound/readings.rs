@@ -126,7 +126,7 @@ async fn a_host_that_a_server_takes_for_another_is_refused() {
     {
         let answer = scene.get("/x").header("host", host).send().await;
         assert_eq!(answer.status, 400, "{host}: {answer:?}");
-        assert_ne!(answer.json()["reason"], "ambiguous_path", "{host}");
+        assert_eq!(answer.json()["reason"], "ambiguous_host", "{host}");
     }
     assert_eq!(scene.get("/x").header("host", "admin.example.com:80").send().await.status, 401);
     assert_eq!(scene.get("/x").header("host", "www.example.com:80").send().await.status, 200);

@@ -130,11 +130,15 @@ async fn a_grpc_client_is_told_the_sentence_and_that_a_bad_request_is_its_own_fa
         };
         let both = format!("Bearer {token}, Bearer {token}");
         for (call, status, message) in [
-            (call("/Stock/Get"), "16", "a bearer token is needed"),
+            (call("/Stock/Get"), "16", "a bearer token is required"),
             (call("/Stock/Get").bearer("garbage"), "16", "the token is not a signed JWT"),
-            (call("/Stock/Get").header("authorization", &both), "3", "more than one credential"),
+            (
+                call("/Stock/Get").header("authorization", &both),
+                "3",
+                "more than one credential in the request",
+            ),
             (call("/Stock%2fGet"), "3", "ambiguous request path"),
-            (call("/Nowhere/Get"), "7", "no rule is for this request"),
+            (call("/Nowhere/Get"), "7", "no rule matches this request"),
         ] {
             let answer = call.send().await;
             assert_eq!(answer.status, 200, "{answer:?}");

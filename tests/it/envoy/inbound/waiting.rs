@@ -91,7 +91,7 @@ async fn no_more_requests_wait_than_may() {
             status => {
                 assert_eq!(
                     (status, &answer.json()["reason"]),
-                    (503, &json!("too_many_waiting")),
+                    (503, &json!("too_many_pending")),
                     "{answer:?}"
                 );
                 assert_eq!(answer.header("retry-after").as_deref(), Some("1"));

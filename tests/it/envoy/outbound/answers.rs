@@ -209,7 +209,7 @@ async fn whatever_the_provider_answers_a_good_token_is_attached_or_none_and_the_
         // The longest backoff after one or two failures.
         let most = if *cause == "configuration" { 60 } else { 30 };
         assert!(retry_after(&answer) <= most, "{name}: {answer:?}");
-        assert_eq!(answer.json()["reason"], "no_outbound_token", "{name}");
+        assert_eq!(answer.json()["reason"], "outbound_token_unavailable", "{name}");
         assert!(!format!("{answer:?}").contains("5ecret"), "{name}: {answer:?}");
         assert_eq!(outcomes(&envoy, name).await, [*cause], "{name}");
         let line = envoy.wait_for_log(&format!("token of credential {name}: {cause}: ")).await;

@@ -120,7 +120,11 @@ async fn whose_fault_a_refused_exchange_is_says_the_status() {
         ),
     ] {
         let answer = scene.get(path).bearer(&token).send().await;
-        assert_eq!((answer.status, &answer.json()["reason"]), (503, &json!("no_outbound_token")), "{path}");
+        assert_eq!(
+            (answer.status, &answer.json()["reason"]),
+            (503, &json!("outbound_token_unavailable")),
+            "{path}"
+        );
         assert!(answer.header("retry-after").is_some());
         let line = scene.envoy.wait_for_log(told).await;
         assert!(!line.contains(&token));
@@ -137,7 +141,7 @@ async fn whose_fault_a_refused_exchange_is_says_the_status() {
     assert_eq!(
         handed.header("www-authenticate").as_deref(),
         Some(
-            "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the identity provider does not exchange this token\""
+            "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the identity provider rejected this token for the exchange\""
         )
     );
     assert_eq!(scene.get("/public/handed").send().await.status, 401, "there is nothing to exchange");
@@ -227,7 +231,8 @@ async fn made_up_subjects_cost_the_provider_a_bounded_rate() {
         let reason = answer.json()["reason"].as_str().unwrap().to_owned();
         let told = (answer.status, reason.as_str());
         assert!(
-            [(401, "subject_token"), (503, "too_many_waiting"), (503, "no_outbound_token")].contains(&told),
+            [(401, "subject_token"), (503, "too_many_pending"), (503, "outbound_token_unavailable")]
+                .contains(&told),
             "{told:?}"
         );
     }

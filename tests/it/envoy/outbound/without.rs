@@ -70,7 +70,7 @@ async fn a_rule_says_whether_a_request_waits_fails_or_goes_without() {
     }
     let logged = async || scene.envoy.access_log().into_iter().find(|entry| entry["path"] == "/fail");
     let failed = until("it is in the access log", logged).await;
-    assert_eq!(failed["details"], "m2m_auth_no_outbound_token");
+    assert_eq!(failed["details"], "m2m_auth_outbound_token_unavailable");
 }
 
 #[tokio::test]
