@@ -91,7 +91,11 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn secrets(&mut self, path: &Path, written: Option<&config::SecretSources>) -> Option<Vec<Zeroizing<String>>> {
+    fn secrets(
+        &mut self,
+        path: &Path,
+        written: Option<&config::SecretSources>,
+    ) -> Option<Vec<Zeroizing<String>>> {
         let place = path.name("client_secret");
         match written {
             None => {

@@ -41,7 +41,10 @@ const NARROW: &[(&str, &str)] = &[
     ("http::route", "decision_trace http::host http::message http::path"),
     ("envoy::inbound::authorize", "decision_trace http::route inbound::jwt"),
     ("envoy::inbound::jwt", "decision_trace inbound::claim_layout jose::jwk jose::jws jose::verifier json"),
-    ("envoy::inbound::refusal", "dpop dpop::verify http::message http::route inbound::authorize inbound::jwt"),
+    (
+        "envoy::inbound::refusal",
+        "dpop dpop::verify http::message http::route inbound::authorize inbound::jwt",
+    ),
     ("store::cache", "metrics"),
     ("store::lease", "oauth::fetch rng time"),
 ];
