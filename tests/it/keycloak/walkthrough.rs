@@ -11,7 +11,7 @@ use tokio::process::Command;
 /// The shell commands of the section, one after the other.
 fn commands() -> String {
     let document = std::fs::read_to_string(repository().join("docs/keycloak.md")).unwrap();
-    let section = document.split_once("\n## Ten minutes\n").unwrap().1.split_once("\n## ").unwrap().0;
+    let section = document.split_once("\n## Quick start\n").unwrap().1.split_once("\n## ").unwrap().0;
     let blocks = section.split("```sh\n").skip(1).map(|block| block.split_once("```").unwrap().0);
     blocks.collect::<Vec<_>>().join("\n")
 }
