@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_run_is_emptied_where_it_stands() {
+    fn what_is_never_run_is_emptied_in_place() {
         let imports = |exports: &Exports| {
             let module = parse(&trim(&module(""), exports).unwrap().wasm).unwrap();
             module.imports.find("env", "only_for_the_hook").is_some()

@@ -333,7 +333,7 @@ fn literals(source: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_is_no_json_is_one_error_with_its_place_in_the_text() {
+fn what_is_no_json_is_one_error_with_its_line_and_column() {
     for (document, says) in [
         ("", "configuration: not JSON: EOF while parsing a value at line 1 column 0"),
         ("   \n", "configuration: not JSON: EOF while parsing a value at line 2 column 0"),
@@ -396,7 +396,7 @@ fn a_list_is_never_taken_for_an_object() {
 }
 
 #[test]
-fn the_places_are_those_of_the_document_though_errors_before_them_were_taken_out() {
+fn the_locations_are_those_of_the_document_though_errors_before_them_were_taken_out() {
     let rule = |prefix: &str| json!({ "match": { "path_prefix": prefix }, "allow": true });
     let configuration = with(&[(
         "/inbound/rules",
@@ -416,7 +416,7 @@ fn the_places_are_those_of_the_document_though_errors_before_them_were_taken_out
 }
 
 #[test]
-fn a_name_given_twice_is_told_where_it_stands_though_a_rule_before_it_is_wrong() {
+fn a_duplicate_name_is_reported_at_its_location_though_a_rule_before_it_is_wrong() {
     let rule = json!({ "name": "same", "require": { "issuer": "idp", "audiences": ["svc"] } });
     let dangling = json!({ "require": { "issuer": "odd", "audiences": ["svc"] } });
     let told = errors(&with(&[("/inbound/rules", json!([dangling, rule, rule]))]));
@@ -439,7 +439,7 @@ fn rules_do_not_get_the_same_name_because_one_before_them_was_taken_out() {
 }
 
 #[test]
-fn every_error_of_a_rule_is_told_though_its_issuer_is_unknown() {
+fn every_error_of_a_rule_is_reported_though_its_issuer_is_unknown() {
     let told = errors(&with(&[
         ("/inbound/rules/0/require/issuer", json!("odd")),
         ("/inbound/rules/0/claims_to_headers", json!({ "x a": "sub" })),
@@ -454,7 +454,7 @@ fn every_error_of_a_rule_is_told_though_its_issuer_is_unknown() {
 }
 
 #[test]
-fn what_only_follows_from_a_error_is_not_told() {
+fn what_only_follows_from_an_error_is_not_reported() {
     for (place, kind) in [
         ("issuers.idp.issuer", "a text, or a list of texts"),
         ("issuers.idp", "an object"),
@@ -482,7 +482,7 @@ fn what_only_follows_from_a_error_is_not_told() {
 }
 
 #[test]
-fn what_does_not_follow_from_a_error_is_told_beside_it() {
+fn what_does_not_follow_from_an_error_is_reported_beside_it() {
     for (changes, says) in [
         (
             [
@@ -522,7 +522,7 @@ fn what_does_not_follow_from_a_error_is_told_beside_it() {
 }
 
 #[test]
-fn many_errors_are_all_told_up_to_a_bound_and_none_is_lost_at_it() {
+fn many_errors_are_all_reported_up_to_a_bound_and_none_is_lost_at_it() {
     for count in [10, 49, 50, 51, 200] {
         let mut configuration = sound();
         for number in 0..count {
@@ -534,7 +534,7 @@ fn many_errors_are_all_told_up_to_a_bound_and_none_is_lost_at_it() {
 }
 
 #[test]
-fn a_secret_in_the_wrong_place_or_shape_is_never_repeated() {
+fn a_secret_in_the_wrong_field_or_shape_is_never_repeated() {
     let order = "/outbound/credentials/order";
     let shapes = [
         json!(MARK),
@@ -597,7 +597,7 @@ fn the_newline_at_the_end_of_a_secrets_file_is_no_part_of_the_secret() {
 }
 
 #[test]
-fn a_client_authenticates_as_it_is_told() {
+fn a_client_authenticates_as_configured() {
     let key = m2m_auth_kit::key::Key::new(m2m_auth_kit::key::Alg::EdDsa);
     let grant = |changes: Value| {
         let mut configuration = sound();
@@ -636,7 +636,7 @@ fn a_client_authenticates_as_it_is_told() {
 }
 
 #[test]
-fn a_rule_without_a_name_is_called_by_what_it_matches_wherever_it_stands() {
+fn a_rule_without_a_name_is_named_by_its_match_whatever_its_position() {
     let rules = json!([
         { "match": { "methods": ["GET", "POST"], "path_prefix": "/orders/" }, "allow": true },
         { "match": { "path_template": "/a/{id}", "headers": { "x-tenant": "blue" } }, "allow": true },
@@ -697,7 +697,7 @@ fn the_defaults_are_the_documented_ones() {
 }
 
 #[test]
-fn a_rule_says_where_its_tokens_stand_else_all_rules_do_and_only_authorization_is_forwarded() {
+fn a_rule_has_its_token_locations_or_those_of_all_rules_and_only_authorization_is_forwarded() {
     let api = json!([{ "header": "X-Api-Token", "prefix": "tok:" }, { "header": "Authorization", "scheme": "Token" }]);
     let own = json!([{ "cookie": "session" }, { "danger_query": "access_token" }, { "header": "x-token" }]);
     let rule = |more: Value| {
@@ -736,7 +736,7 @@ fn a_rule_says_where_its_tokens_stand_else_all_rules_do_and_only_authorization_i
 }
 
 #[test]
-fn the_header_that_tells_of_decisions_is_ours_where_a_rule_sets_it() {
+fn the_decision_header_is_ours_where_a_rule_sets_it() {
     let own = |mode: &str| {
         let inbound = policy(&with(&[("/inbound/rules/0/mode", json!(mode))])).inbound.unwrap();
         inbound.reserved_headers.iter().map(ToString::to_string).collect::<Vec<_>>()

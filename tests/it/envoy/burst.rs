@@ -182,7 +182,7 @@ async fn tokens_with_made_up_keys_are_refused_and_few_of_them_wait() {
 }
 
 #[tokio::test]
-async fn when_the_keys_cannot_be_had_each_is_told_so() {
+async fn when_the_keys_are_unavailable_each_request_is_answered_503() {
     for place in PLACES {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Keys, Fault::GatedStatus(gate.clone(), 500));
@@ -198,7 +198,7 @@ async fn when_the_keys_cannot_be_had_each_is_told_so() {
 }
 
 #[tokio::test]
-async fn those_who_go_on_to_a_cluster_without_a_host_are_answered_by_envoy() {
+async fn requests_to_a_cluster_without_a_host_are_answered_by_envoy() {
     for workers in [1, 2] {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Keys, Fault::Gated(gate.clone()));
@@ -213,7 +213,7 @@ async fn those_who_go_on_to_a_cluster_without_a_host_are_answered_by_envoy() {
 }
 
 #[tokio::test]
-async fn those_who_wait_for_a_token_get_it() {
+async fn requests_that_wait_for_a_token_get_it() {
     for place in PLACES {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Token, Fault::Gated(gate.clone()));
@@ -233,7 +233,7 @@ async fn those_who_wait_for_a_token_get_it() {
 }
 
 #[tokio::test]
-async fn those_who_wait_for_a_token_in_vain_are_told_so() {
+async fn requests_that_wait_for_a_token_in_vain_are_answered_503() {
     for place in PLACES {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Token, Fault::GatedStatus(gate.clone(), 400));
@@ -250,7 +250,7 @@ async fn those_who_wait_for_a_token_in_vain_are_told_so() {
 }
 
 #[tokio::test]
-async fn those_whose_time_is_up_are_told_so() {
+async fn requests_that_time_out_are_answered_503() {
     for place in PLACES {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Keys, Fault::Gated(gate.clone()));
@@ -266,7 +266,7 @@ async fn those_whose_time_is_up_are_told_so() {
 }
 
 #[tokio::test]
-async fn those_who_wait_as_a_new_configuration_comes_are_answered() {
+async fn requests_that_wait_as_a_new_configuration_comes_are_answered() {
     for workers in [1, 2] {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Keys, Fault::Gated(gate.clone()));

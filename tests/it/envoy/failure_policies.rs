@@ -34,7 +34,7 @@ fn finding(severity: &str, name: &str) -> [String; 2] {
 }
 
 #[tokio::test]
-async fn what_fails_open_lets_requests_pass_unchecked_and_check_says_so() {
+async fn fail_open_forwards_requests_unchecked_and_check_reports_it() {
     let (scene, findings) = after_a_crash("FAIL_OPEN").await;
     assert_eq!(scene.get("/inventory").send().await.status, 200, "without a token");
     assert_eq!(scene.seen("/inventory").len(), 1);

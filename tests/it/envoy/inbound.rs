@@ -10,7 +10,7 @@ mod introspection;
 mod issuers;
 mod modes;
 mod paths;
-mod places;
+mod token_locations;
 mod readings;
 mod requests;
 mod resource;

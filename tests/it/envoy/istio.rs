@@ -228,7 +228,7 @@ async fn one_worker_fetches_for_all_though_every_plugin_has_the_empty_vm_id() {
 }
 
 #[tokio::test]
-async fn neither_secret_is_in_what_istioctl_shows_of_the_proxy() {
+async fn neither_secret_is_in_what_istioctl_prints_of_the_proxy() {
     let sidecar = sidecar().await;
     let dump = sidecar.envoy.admin_get("/config_dump?include_eds").await;
     assert!(dump.contains("M2M_AUTH_SHARING_KEY") && dump.contains("INVENTORY_SERVICE_SECRET"), "{dump}");

@@ -172,7 +172,7 @@ async fn however_the_provider_is_wrong_it_is_503_and_logged_and_heals() {
 }
 
 #[tokio::test]
-async fn what_envoy_says_of_a_provider_is_told_from_what_the_provider_says() {
+async fn an_answer_of_envoy_is_distinguished_from_an_answer_of_the_provider() {
     let upstream = Upstream::start().await;
     let [gone, nobody, busy] = [Idp::start().await, Idp::start().await, Idp::start().await];
     let words =

@@ -41,7 +41,7 @@ fn tells_all(log: &str) {
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_is_refused_with_every_error_and_the_old_one_goes_on() {
+async fn a_wrong_configuration_is_rejected_with_every_error_and_the_old_one_stays_in_force() {
     let mut scene = Scene::start(inbound).await;
     let good = scene.get("/inventory").bearer(scene.idp.token());
     assert_eq!(good.send().await.status, 200);
@@ -84,7 +84,7 @@ fn realm(idp: &Idp, realm: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_push_under_load_loses_no_request_and_lets_none_through_unauthenticated() {
+async fn a_push_under_load_loses_no_request_and_allows_none_unauthenticated() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let of = |idp: &Idp, name: &str| listener(&wasm(&realm(idp, name)));
     // At once, each answer of the old listener says that its connection ends: none is cut off in the middle.

@@ -109,7 +109,7 @@ async fn a_thousand_calls_make_one_exchange_per_worker_and_nobody_gets_anothers_
 }
 
 #[tokio::test]
-async fn what_the_operator_must_mend_is_503_and_the_log_says_what_keycloak_said() {
+async fn what_only_an_operator_can_fix_is_503_and_the_log_quotes_keycloaks_error() {
     let scene = Scene::start(Keycloak::start().await).await;
     let caller = scene.token("order-service").await;
     for (name, words) in [

@@ -103,7 +103,7 @@ fn said(answer: &Response) -> String {
 }
 
 #[tokio::test]
-async fn the_articles_middleware_and_the_filter_answer_as_the_table_says() {
+async fn the_walkthroughs_middleware_and_the_filter_answer_as_the_table_says() {
     let keycloak = Keycloak::start().await;
     let realm = keycloak.realm("express").await;
     let tokens = Tokens::of(&keycloak, &realm).await;

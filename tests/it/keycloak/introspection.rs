@@ -52,7 +52,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn a_token_that_is_active_is_let_in_and_a_revoked_one_is_not() {
+async fn an_active_token_is_accepted_and_a_revoked_one_is_not() {
     let scene = Scene::start("introspection").await;
     let (token, other) = (scene.token().await, scene.token().await);
     let answer = scene.call(&token).await;

@@ -98,7 +98,7 @@ async fn its_encryption_key_does_not_hide_its_signing_key() {
 }
 
 #[tokio::test]
-async fn a_client_without_the_role_is_told_which_one_it_lacks() {
+async fn the_answer_to_a_client_without_the_role_names_the_missing_role() {
     let scene = Scene::start(Keycloak::start().await).await;
     let answer = scene.call_as("billing-service").await;
     assert_eq!(answer.status, 403, "{}", answer.text());

@@ -223,7 +223,7 @@ async fn what_keeps_a_client_from_its_token_is_503_and_the_log_says_what_to_chan
 }
 
 #[tokio::test]
-async fn what_the_realm_does_not_put_into_a_token_or_exchange_is_told_with_what_to_change() {
+async fn what_the_realm_leaves_out_of_a_token_or_exchange_is_reported_with_what_to_change() {
     let realm = Keycloak::start().await.realm("errors-of-the-called").await;
     client_like_order_service(&realm, "outlet-service", |client| {
         client["attributes"] = json!({ "standard.token.exchange.enabled": "true" });

@@ -245,7 +245,7 @@ fn named(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_dashboard_shows_every_counter_and_nothing_asks_for_another() {
+fn the_dashboard_has_every_counter_and_no_query_names_another() {
     let counters = counters();
     assert_eq!(named(&queries().concat()), counters);
     for file in ["envoy/prometheus/alerts.yml", "envoy/prometheus/alerts.test.yml", "envoy/verify.sh"] {

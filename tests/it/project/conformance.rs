@@ -24,7 +24,7 @@ use std::time::Duration;
 const DOCUMENT: &str = "docs/security.md";
 
 #[test]
-fn every_clause_has_a_module_that_does_it_and_a_test_that_shows_it() {
+fn every_clause_has_a_module_that_does_it_and_a_test_that_proves_it() {
     let (rows, tests) = (rows(&read(DOCUMENT), "clause"), tests());
     assert!(rows.len() > 90, "{} rows", rows.len());
     for row in rows {

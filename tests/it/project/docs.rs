@@ -67,7 +67,7 @@ fn every_make_target_that_a_document_names_exists() {
 }
 
 #[test]
-fn every_configuration_that_a_document_shows_parses() {
+fn every_configuration_in_a_document_parses() {
     let secrets = |_: &str| Some("secret".to_owned());
     let mut seen = 0;
     for (document, text) in documents() {
@@ -112,7 +112,7 @@ fn the_demos_configuration_parses() {
 }
 
 #[test]
-fn whoever_the_demos_plugin_holds_as_it_crashes_does_not_hang_for_minutes() {
+fn a_request_that_the_demos_plugin_holds_as_it_crashes_does_not_hang_for_minutes() {
     let yaml = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
     let managers = yaml.matches("v3.HttpConnectionManager").count();
     assert_eq!((managers, yaml.matches("stream_idle_timeout: 30s").count()), (2, 2));
@@ -134,7 +134,7 @@ fn every_cause_of_a_failed_fetch_is_explained() {
 }
 
 #[test]
-fn the_command_line_tool_says_what_the_readme_shows() {
+fn the_command_line_tool_prints_what_the_readme_quotes() {
     let tool = Path::new(env!("CARGO_BIN_EXE_m2m-auth"));
     let path = format!("{}:{}", tool.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let readme = fs::read_to_string(root().join("README.md")).unwrap();

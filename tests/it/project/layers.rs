@@ -166,7 +166,7 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 #[test]
-fn every_way_of_using_a_module_is_seen() {
+fn every_form_of_using_a_module_is_found() {
     let text = "//! crate::not_this\nuse crate::{a::{X, Y}, b, own::Z};\nuse crate::c::D;\nfn f() { crate::e::g(); }\n\
                 // crate::nor_this\nconst H: u8 = $crate::i; // its macro's\n#[cfg(test)]\nmod tests {\nuse crate::j;\n}\n";
     let source = Source { path: "own.rs".to_owned(), module: "own".to_owned(), text: text.to_owned() };

@@ -65,7 +65,7 @@ fn each_limit_is_crossed_by_a_test() {
 }
 
 #[test]
-fn each_limit_is_told_by_a_metric() {
+fn each_limit_is_reported_by_a_metric() {
     let (stats, causes) = (read("src/metrics.rs"), read("src/oauth/fetch.rs"));
     let reasons =
         [read("src/inbound/refusal.rs"), read("src/inbound/jwt.rs"), read("src/dpop/verify.rs")].concat();
@@ -94,7 +94,7 @@ fn each_limit_is_told_by_a_metric() {
 }
 
 #[test]
-fn every_bound_that_is_told_stands_in_the_table() {
+fn every_bound_that_is_reported_is_in_the_table() {
     let document = read("docs/operations.md");
     let source = read("src/store/limit_metrics.rs");
     for label in source.split('"').skip(1).step_by(2).filter(|label| label.len() > 1) {

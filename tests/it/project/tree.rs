@@ -89,10 +89,10 @@ pub(crate) fn code(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_test_is_found_by_its_attribute_and_named_by_its_place() {
+fn a_test_is_found_by_its_attribute_and_named_by_its_path() {
     let text = "#[test]\nfn one() {}\nfn none() {}\n#[tokio::test(flavor = \"x\")]\n#[ignore]\nasync fn two() {}\nmod tests {\n    #[test]\n    // why\n    fn three() {}\n";
     assert_eq!(tests_of(text, "a::b"), ["a::b::one", "a::b::two", "a::b::tests::three"]);
     let own = tests();
-    assert!(own.contains("project::tree::a_test_is_found_by_its_attribute_and_named_by_its_place"));
+    assert!(own.contains("project::tree::a_test_is_found_by_its_attribute_and_named_by_its_path"));
     assert!(own.contains("metrics::tests::sums_are_reported_once") && own.len() > 500, "{}", own.len());
 }

@@ -120,7 +120,7 @@ fn libc() -> ClockGettime {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "it is about these methods")]
-fn a_frozen_clock_moves_only_when_it_is_told_to() {
+fn a_frozen_clock_moves_only_when_a_test_moves_it() {
     use std::time::{Instant, SystemTime};
     let real = (Instant::now(), SystemTime::now());
     freeze();

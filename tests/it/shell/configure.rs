@@ -128,7 +128,7 @@ fn an_accepted_second_configuration_takes_over() {
 }
 
 #[test]
-fn who_waits_when_a_second_configuration_comes_is_not_forgotten() {
+fn a_request_that_waits_when_a_second_configuration_comes_is_answered() {
     let vm = Vm::with(&inbound());
     let waiting = vm.request(bearing(&token()));
     assert!(!vm.configure(&wrong()));

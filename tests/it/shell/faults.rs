@@ -111,7 +111,7 @@ fn calls() -> Vec<String> {
 }
 
 #[test]
-fn no_host_call_that_fails_once_lets_a_request_through_or_ends_the_worker() {
+fn no_host_call_that_fails_once_allows_a_request_or_ends_the_worker() {
     let calls = calls();
     assert!(calls.len() > 50, "{calls:?}");
     for (place, name) in calls.iter().enumerate() {
@@ -128,7 +128,7 @@ fn no_host_call_that_fails_once_lets_a_request_through_or_ends_the_worker() {
 }
 
 #[test]
-fn no_host_call_that_always_fails_lets_a_request_through_or_ends_the_worker() {
+fn no_host_call_that_always_fails_allows_a_request_or_ends_the_worker() {
     let mut calls = calls();
     calls.sort();
     calls.dedup();
@@ -169,7 +169,7 @@ fn no_host_call_that_always_fails_lets_a_request_through_or_ends_the_worker() {
 }
 
 #[test]
-fn a_host_that_does_nothing_at_all_gets_nothing_through() {
+fn a_host_that_does_nothing_at_all_has_every_request_refused() {
     for status in STATUSES {
         let vm = Vm::ready(&both_ways());
         vm.break_calls(status, |_, _| true);
@@ -181,7 +181,7 @@ fn a_host_that_does_nothing_at_all_gets_nothing_through() {
 }
 
 #[test]
-fn a_request_whose_headers_cannot_be_changed_gets_503_and_does_not_go_on_half_changed() {
+fn a_request_whose_headers_cannot_be_changed_gets_503_and_is_not_forwarded_half_changed() {
     for name in ["proxy_replace_header_map_value", "proxy_remove_header_map_value"] {
         for status in STATUSES {
             let vm = Vm::ready(&both_ways());

@@ -143,7 +143,7 @@ fn an_answer_without_a_status_is_no_answer() {
 }
 
 #[test]
-fn a_cluster_that_is_not_there_is_told_waited_out_and_tried_again() {
+fn a_missing_cluster_is_logged_and_retried_after_a_backoff() {
     let vm = Vm::start();
     vm.host(|host| host.clusters.clear());
     assert!(vm.configure(&inbound()));

@@ -23,7 +23,7 @@ fn of(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn what_is_told_is_declared_at_the_start_and_set_before_the_request_goes_on() {
+fn filter_state_is_declared_at_the_start_and_set_before_the_request_is_forwarded() {
     let declared = |configuration: &Value| {
         let vm = Vm::with(configuration);
         vm.record().iter().filter(|line| line.contains("declare_property")).count()
@@ -50,7 +50,7 @@ fn what_is_told_is_declared_at_the_start_and_set_before_the_request_goes_on() {
 }
 
 #[test]
-fn a_request_that_waited_is_told_of_like_any_other() {
+fn a_request_that_waited_is_reported_like_any_other() {
     let vm = Vm::with(&telling());
     let request = vm.settled(bearing(&token()));
     assert!(request.is_forwarded());
@@ -67,7 +67,7 @@ fn a_request_that_waited_is_told_of_like_any_other() {
 }
 
 #[test]
-fn a_refusal_is_told_with_its_reason_and_a_caller_that_was_not_verified_is_not() {
+fn a_refusal_is_reported_with_its_reason_and_an_unverified_caller_is_not() {
     let vm = Vm::ready(&telling());
     for (headers, reason) in [(plain(), "no_token"), (bearing(&forged()), "signature")] {
         let expected = of(&[("decision", "refused"), ("reason", reason), ("rule", "any")]);
@@ -76,7 +76,7 @@ fn a_refusal_is_told_with_its_reason_and_a_caller_that_was_not_verified_is_not()
 }
 
 #[test]
-fn a_host_that_does_not_take_it_lets_nothing_through_and_is_still_answered() {
+fn a_host_that_rejects_it_has_the_request_refused_and_is_still_answered() {
     for status in [NOT_FOUND, BAD_ARGUMENT] {
         let vm = Vm::ready(&telling());
         vm.break_calls(status, |_, name| name == "proxy_set_property");
@@ -87,7 +87,7 @@ fn a_host_that_does_not_take_it_lets_nothing_through_and_is_still_answered() {
 }
 
 #[test]
-fn a_host_that_knows_no_types_is_told_all_the_same() {
+fn a_host_that_knows_no_types_gets_the_properties_all_the_same() {
     let vm = Vm::start();
     vm.break_calls(NOT_FOUND, |_, name| name == "proxy_call_foreign_function");
     assert!(vm.configure(&telling()));
@@ -96,7 +96,7 @@ fn a_host_that_knows_no_types_is_told_all_the_same() {
 }
 
 #[test]
-fn the_payload_is_handed_on_as_it_stands_in_the_token_and_nobody_elses() {
+fn only_the_callers_own_payload_is_forwarded_and_byte_for_byte() {
     let mut configuration = inbound();
     configuration["inbound"]["rules"][0]["payload_header"] = json!("x-jwt-payload");
     let vm = Vm::ready(&configuration);

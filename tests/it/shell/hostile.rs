@@ -144,7 +144,7 @@ fn a_header_map_that_lies_about_its_lengths_is_refused() {
 }
 
 #[test]
-fn no_garbage_for_a_header_map_gets_a_request_through() {
+fn no_garbage_for_a_header_map_allows_a_request() {
     let vm = guarded();
     let whole = pairs::write(&with_header("authorization", "Bearer x.y.z"));
     let mut dice = m2m_auth::rng::Rng::new(20_260_727);
@@ -164,7 +164,7 @@ fn no_garbage_for_a_header_map_gets_a_request_through() {
 }
 
 #[test]
-fn headers_as_large_as_envoy_takes_are_refused_or_go_on_by_their_token_alone() {
+fn headers_as_large_as_envoy_accepts_are_refused_or_forwarded_by_their_token_alone() {
     let vm = guarded();
     let large = "x".repeat(60 * 1024);
     refused_and_alive(&vm, with_header("x-large", &large), &[401]);

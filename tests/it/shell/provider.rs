@@ -44,7 +44,7 @@ fn odd_answers() -> Vec<(&'static str, Delivery)> {
 }
 
 #[test]
-fn no_odd_answer_of_the_provider_lets_a_request_through_or_ends_the_worker() {
+fn no_odd_answer_of_the_provider_allows_a_request_or_ends_the_worker() {
     for (name, answer) in odd_answers() {
         for configuration in [inbound(), outbound()] {
             let vm = Vm::with(&configuration);

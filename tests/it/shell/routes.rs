@@ -91,7 +91,7 @@ fn a_token_is_chosen_by_what_the_route_says() {
 }
 
 #[test]
-fn a_host_that_does_not_tell_the_route_lets_nothing_through() {
+fn a_failed_read_of_the_route_refuses_every_request() {
     for (configuration, reason) in [(by_cluster(), "not_ready"), (by_route(), "unknown_credential")] {
         let vm = Vm::with(&configuration);
         serve(&vm);

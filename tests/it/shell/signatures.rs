@@ -108,7 +108,7 @@ fn nothing_but_a_plain_yes_is_a_yes() {
 }
 
 #[test]
-fn a_host_that_fails_to_verify_lets_nobody_in() {
+fn a_host_that_fails_to_verify_has_every_caller_refused() {
     for status in [1, 2, 3, 4, 7, 8, 10, 99] {
         let vm = on(Verifier::Real);
         vm.break_calls(status, |_, name| name == "proxy_call_foreign_function");
@@ -284,7 +284,7 @@ fn a_host_that_does_not_sign_leaves_ed25519() {
 }
 
 #[test]
-fn this_suites_boringssl_tells_good_from_bad() {
+fn this_suites_boringssl_distinguishes_good_from_bad() {
     assert_eq!(super::crypto::verify(b""), None);
     assert_eq!(super::crypto::verify(b"\x0a\x06sha256"), None);
     let garbage = super::crypto::verify(b"\x0a\x06sha256\x12\x03key").unwrap();

@@ -62,7 +62,7 @@ fn every_condition_that_is_given_must_hold() {
 }
 
 #[test]
-fn what_was_missing_is_told_in_a_sentence_that_holds_nothing_of_the_token_nor_of_who_may() {
+fn what_was_missing_is_reported_without_the_token_or_the_names_that_the_rule_allows() {
     for (condition, sentence) in [
         (json!({ "equals": "root" }), "required claim: a.b, with a value that is allowed"),
         (json!({ "one_of": ["root"] }), "required claim: a.b, with a value that is allowed"),
@@ -141,7 +141,7 @@ fn one_alternative_is_enough_for_any_and_none_is_too_few() {
 }
 
 #[test]
-fn alternatives_stand_beside_what_is_asked_of_everybody() {
+fn alternatives_apply_in_addition_to_what_is_required_of_every_caller() {
     let mut gate = Gate::asking(&json!({
         "scopes": ["api"],
         "all": [
@@ -161,7 +161,7 @@ fn alternatives_stand_beside_what_is_asked_of_everybody() {
 }
 
 #[test]
-fn requirements_stand_four_deep_in_each_other() {
+fn requirements_nest_four_deep() {
     let deep = json!({ "any": [{ "all": [{ "any": [{ "all": [{ "roles": ["a"] }] }] }] }] });
     let mut gate = Gate::asking(&deep);
     assert!(gate.allows(&roles(&["a"])) && !gate.allows(&roles(&["b"])));
@@ -191,7 +191,7 @@ fn names_are_patterns_only_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_claim_must_be_the_same_as_what_stands_in_the_path() {
+fn a_claim_must_equal_a_segment_of_the_path() {
     let mut configuration = Gate::configuration(
         &json!({}),
         &json!({

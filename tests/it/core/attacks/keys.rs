@@ -132,7 +132,7 @@ fn an_unknown_kid_is_no_key_at_all() {
 
 /// The keys were fetched because this request asked for them: that its key is not among them is known then.
 #[test]
-fn an_unknown_kid_is_told_by_the_keys_that_were_fetched_for_it() {
+fn an_unknown_kid_is_decided_by_the_keys_that_were_fetched_for_it() {
     let known = key("k");
     let mut world = World::new(&one_rule());
     world.provider("idp.example.com", &[known.jwk()]);

@@ -9,7 +9,7 @@ use serde_json::json;
 
 /// CVE-2026-31837 (Istio): a key set that could not be fetched was replaced by a built-in one, whose private key was public.
 #[test]
-fn without_the_providers_keys_nobody_gets_in() {
+fn without_the_providers_keys_every_token_is_refused() {
     let key = key("k");
     let bodies = [
         "",
@@ -248,7 +248,7 @@ fn keys_that_cannot_be_renewed_end_and_take_known_tokens_along() {
 
 /// RFC 9110 section 8.8.3: an `ETag` is of one place; what another place calls so may be something else.
 #[test]
-fn the_etag_of_one_place_is_not_shown_at_another() {
+fn the_etag_of_one_location_is_not_sent_to_another() {
     let (old, new) = (key("old"), key("new"));
     let mut world = World::new(&one_rule());
     world.provider("idp.example.com", &[old.jwk()]);

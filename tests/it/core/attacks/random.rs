@@ -16,7 +16,7 @@ use std::cell::RefCell;
 /// A change of one byte is a change of the token, wherever it is. RFC 7515 section 2: there is one spelling of each part,
 /// so no change decodes to the same bytes.
 #[test]
-fn no_token_with_one_bit_changed_gets_in() {
+fn no_token_with_one_bit_changed_is_accepted() {
     let key = key("k");
     let mut world = World::with_keys(&[key.jwk()]);
     let token = good_token(&key);
@@ -39,7 +39,7 @@ fn no_token_with_one_bit_changed_gets_in() {
 
 /// The same once the token is known, and with whole bytes.
 #[test]
-fn no_token_that_is_close_to_a_known_one_gets_in() {
+fn no_token_that_is_close_to_a_known_one_is_accepted() {
     let key = key("k");
     let world = RefCell::new(World::with_keys(&[key.jwk()]));
     let token = good_token(&key);
@@ -87,7 +87,7 @@ proptest! {
 
     /// Signed by the issuer, but saying anything at all: only what says the right things gets in.
     #[test]
-    fn only_sound_claims_of_the_issuer_get_in(
+    fn only_sound_claims_of_the_issuer_are_accepted(
         odd in members(&["iss", "aud", "exp", "nbf", "iat", "sub", "jti", "typ", "token_use", "cnf", "scope"]),
     ) {
         let key = key("k");
@@ -105,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn signed_bytes_that_are_no_claims_get_nobody_in(header: Vec<u8>, payload: Vec<u8>) {
+    fn signed_bytes_that_are_no_claims_are_refused(header: Vec<u8>, payload: Vec<u8>) {
         let key = key("k");
         let mut world = World::with_keys(&[key.jwk()]);
         assert_refused(&mut world, sign_bytes(&key, &header, &payload).as_bytes());
@@ -118,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn no_json_is_a_key_set_that_lets_a_stranger_in(
+    fn no_json_is_a_key_set_that_accepts_a_strangers_token(
         keys in proptest::collection::vec(members(&["kty", "crv", "alg", "use", "key_ops", "kid", "n", "e", "x", "y", "k"]), 0..5),
         top in members(&["keys", "kty"]),
         nested: bool,
@@ -162,7 +162,7 @@ proptest! {
 
     /// Whatever stands beside a token in a query and in cookies, no byte of it changes, and no token is left.
     #[test]
-    fn what_stands_beside_a_token_stays(
+    fn everything_beside_a_token_is_kept(
         query in proptest::collection::vec("(access_token|access%5[Ff]token|[a-c;%+]{0,3})(=[ -%'-~]{0,4})?", 0..6),
         cookies in proptest::collection::vec("(session|[a-c\\[]{1,3})=[!-:<-~]{0,4}", 0..6),
     ) {
@@ -190,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_in_any_place_are_a_token(query: Vec<u8>, cookies: Vec<u8>, header: Vec<u8>) {
+    fn no_bytes_in_any_location_are_a_token(query: Vec<u8>, cookies: Vec<u8>, header: Vec<u8>) {
         let mut configuration = one_rule();
         configuration["inbound"]["token_locations"] =
             json!([{ "header": "x-token", "prefix": "t" }, { "cookie": "a" }, { "danger_query": "b" }]);
@@ -207,7 +207,7 @@ proptest! {
     }
 
     #[test]
-    fn no_request_without_a_token_gets_in(fields in fields()) {
+    fn no_request_without_a_token_is_accepted(fields in fields()) {
         let mut configuration = one_rule();
         let require = configuration["inbound"]["rules"][0]["require"].clone();
         configuration["inbound"]["rules"] = json!([

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// CVE-2023-27487 (Envoy): a header that only the proxy should set decided about paths.
 #[test]
-fn headers_that_tell_of_another_request_are_not_believed() {
+fn headers_that_describe_another_request_are_not_believed() {
     let mut world = World::new(&admin_and_public());
     for name in [
         "x-envoy-original-path",
@@ -201,7 +201,7 @@ fn no_spelling_of_a_whole_path_slips_past_its_rule() {
 
 /// Headers that tell the service who calls are ours alone, on every rule and however the client spells the path.
 #[test]
-fn a_client_cannot_tell_the_service_who_it_is() {
+fn a_client_cannot_set_the_identity_headers_of_the_service() {
     let mut configuration = admin_and_public();
     configuration["inbound"]["rules"][0]["claims_to_headers"] = json!({ "X-Caller": "sub" });
     let mut world = World::new(&configuration);

@@ -125,7 +125,7 @@ fn the_json_serialisation_is_no_bearer_token() {
 /// RFC 7515 section 4, RFC 7519 section 4: of two members with one name two readers may believe different ones, so neither
 /// is believed, wherever they stand and however they are written.
 #[test]
-fn a_member_that_stands_twice_refuses_the_token() {
+fn a_duplicate_member_refuses_the_token() {
     let key = key("k");
     let mut world = World::with_keys(&[key.jwk()]);
     let (header, payload) = (r#"{"alg":"EdDSA","kid":"k"}"#, claims().to_string());

@@ -100,7 +100,7 @@ fn what_it_says_of_the_demo() {
 }
 
 #[test]
-fn every_error_is_told_with_its_file_its_plugin_and_its_place_in_every_form_of_envoys() {
+fn every_error_is_reported_with_its_file_its_plugin_and_its_location_in_every_form_of_envoys() {
     let folder = Folder::new();
     let text = dangling().to_string();
     let file = folder.file(
@@ -186,7 +186,7 @@ fn a_secret_that_envoy_does_not_pass_on_is_a_error() {
 }
 
 #[test]
-fn secrets_are_taken_as_set_unless_told_otherwise() {
+fn secrets_are_taken_as_set_unless_strict() {
     let folder = Folder::new();
     let file = folder.file("bare.json", outbound().to_string());
     assert_eq!(run(&["check", &file]).code, 0);
@@ -219,7 +219,7 @@ fn bare_documents_are_yaml_or_json_and_a_misspelt_one_is_not_passed_over() {
 }
 
 #[test]
-fn what_is_not_ours_is_passed_over_and_a_file_without_ours_is_told() {
+fn what_is_not_ours_is_passed_over_and_a_file_without_ours_is_reported() {
     let folder = Folder::new();
     let other = || filter("rate_limit", &any("StringValue", &json!("{\"limit\": 5}")), &[]);
     let ours = filter("m2m_auth", &any("Struct", &outbound()), &["SECRET"]);

@@ -23,7 +23,7 @@ fn explained(more: &[&str]) -> Ran {
 const KEYS: [&str; 2] = ["--jwks", "keycloak=tests/data/cli/keys.json"];
 
 #[test]
-fn every_step_to_a_refusal_is_told() {
+fn every_step_to_a_refusal_is_reported() {
     let ran = explained(&[&KEYS[..], &["--path", "/inventory/./items?x=1"]].concat());
     let expected = r#"path          ok /inventory/./items
 rule          no /health: {"path":"/health"}, another path
@@ -64,7 +64,7 @@ fn keys_that_are_needed_and_not_here_are_no_decision() {
 }
 
 #[test]
-fn the_token_to_be_attached_is_named_and_not_shown() {
+fn the_token_to_be_attached_is_named_and_not_printed() {
     let ran = run(&[
         "explain",
         "--config",
@@ -198,7 +198,7 @@ impl Setup {
 type Case<'a> = (Option<&'a str>, &'a [&'a str], Value, &'a str, Value, &'a str);
 
 #[test]
-fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
+fn each_reason_is_reported_with_its_status_its_rule_and_the_step_that_failed() {
     let setup = Setup::new(Alg::EdDsa);
     let good = setup.token(&json!({}));
     let other = Setup::new(Alg::EdDsa).token(&json!({}));
@@ -296,7 +296,7 @@ fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
 }
 
 #[test]
-fn each_demand_of_a_rule_is_told_and_where_the_token_stood() {
+fn each_requirement_of_a_rule_is_reported_and_the_location_of_the_token() {
     let (folder, key) = (Folder::new(), Key::new(Alg::EdDsa).with_kid("k"));
     let configuration = json!({
         "issuers": {
@@ -364,7 +364,7 @@ fn each_demand_of_a_rule_is_told_and_where_the_token_stood() {
 }
 
 #[test]
-fn what_is_handed_on_and_what_is_attached_is_told() {
+fn what_is_forwarded_and_what_is_attached_is_reported() {
     let setup = Setup::new(Alg::Es256);
     let good = setup.token(&json!({}));
     let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--header", "x-caller: admin"]);

@@ -186,7 +186,7 @@ fn what_is_empty_is_refused_in_every_field_or_in_the_list_of_those_that_may_be()
 
 /// What each member of a rule is for, in a sound document that would go wide without it.
 #[test]
-fn no_requirement_disappears_because_nothing_stands_behind_its_name() {
+fn no_requirement_disappears_because_its_value_is_empty() {
     let sound = super::sound();
     let nothing = [Value::Null, json!({}), json!([]), json!("")];
     let members = schema();
@@ -225,7 +225,7 @@ fn no_requirement_disappears_because_nothing_stands_behind_its_name() {
 }
 
 #[test]
-fn nothing_within_what_is_written_in_two_ways_is_told_with_its_path() {
+fn null_within_what_is_written_in_two_ways_is_reported_with_its_path() {
     for (pointer, value, says) in [
         (
             "/inbound/rules/0/require/client_roles",
@@ -322,7 +322,7 @@ fn nothing_within_what_is_written_in_two_ways_is_told_with_its_path() {
 }
 
 #[test]
-fn all_that_says_nothing_is_told_at_once() {
+fn every_empty_value_is_reported_at_once() {
     let mut configuration = super::sound();
     let require = &mut configuration["inbound"]["rules"][0]["require"];
     for name in ["scopes", "roles", "client_roles", "any", "clients"] {

@@ -298,7 +298,7 @@ fn of_a_token_that_is_not_good_the_proof_is_not_used_up() {
 }
 
 #[test]
-fn what_a_rule_in_trial_sees_is_told_and_passes() {
+fn a_dry_run_rule_reports_what_it_found_and_forwards_the_request() {
     let scene = Scene::with(|configuration| {
         configuration["inbound"]["rules"][0]["mode"] = json!("danger_dry_run");
     });

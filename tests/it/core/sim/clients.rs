@@ -55,7 +55,7 @@ fn a_secret_that_changes_at_once_costs_no_request() {
 }
 
 #[test]
-fn the_operator_is_told_which_secret_worked() {
+fn the_secret_that_worked_is_logged() {
     let mut world = World::new(&listed(&[NEW, OLD]));
     world.provider.tokens = Mode::Takes(OLD);
     world.pass(secs(1));
@@ -129,7 +129,7 @@ fn every_attempt_has_an_assertion_of_its_own_that_ends_soon() {
 }
 
 #[test]
-fn a_key_that_cannot_sign_here_holds_up_nothing_else_and_is_told() {
+fn a_key_that_cannot_sign_here_holds_up_nothing_else_and_is_logged() {
     // ES256 is the host's, and this one is none.
     let mut configuration = without_discovery(both());
     configuration["outbound"] = by_key(&RealKey::new(Alg::Es256))["outbound"].clone();

@@ -116,7 +116,7 @@ fn a_token_that_the_provider_does_not_take_is_its_owners_fault_and_nobody_elses(
 }
 
 #[test]
-fn a_wrong_configuration_is_ours_and_told_in_the_providers_words() {
+fn a_wrong_configuration_is_our_error_and_is_logged_in_the_providers_words() {
     for (error, description) in [
         ("invalid_client", "Audience not found"),
         ("invalid_request", "Standard token exchange is not enabled for the requested client"),
@@ -204,7 +204,7 @@ fn subjects_that_the_provider_fails_at_cost_no_other_caller_a_request() {
 }
 
 #[test]
-fn a_refused_secret_costs_none_of_those_who_come_together() {
+fn a_refused_secret_fails_none_of_the_concurrent_requests() {
     for callers in [2, 3, 10, 50] {
         let mut configuration = config();
         configuration["outbound"]["credentials"]["order"]["client_secret"] =
@@ -401,7 +401,7 @@ fn the_token_that_was_exchanged_is_not_forwarded_beside_the_new_one() {
 }
 
 #[test]
-fn the_verified_callers_token_is_not_forwarded_beside_the_new_one_wherever_it_stands() {
+fn the_verified_callers_token_is_not_forwarded_beside_the_new_one_whatever_its_location() {
     let mut configuration = config();
     configuration["outbound"]["rules"][0]["header"] = json!("x-upstream-token");
     let rules = configuration["inbound"]["rules"].as_array_mut().unwrap();

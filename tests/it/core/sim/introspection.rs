@@ -206,7 +206,7 @@ fn tokens_that_the_provider_fails_at_cost_no_other_caller_a_request() {
 }
 
 #[test]
-fn tokens_that_the_provider_hangs_at_leave_the_others_their_places() {
+fn tokens_that_the_provider_hangs_at_leave_slots_for_the_others() {
     let mut world = World::warm(&config());
     let sent = with_poison(&mut world, &Mode::Silent, 5, 200);
     let refused = sent.iter().filter(|(_, id)| world.outcome(*id).status() != 200).count();
@@ -484,7 +484,7 @@ fn a_jwt_that_must_be_asked_about_is_verified_first() {
 }
 
 #[test]
-fn only_what_a_signature_has_proven_goes_on_as_a_payload() {
+fn only_what_a_signature_has_proven_is_forwarded_as_a_payload() {
     let mut configuration = always();
     configuration["inbound"]["rules"][0]["payload_header"] = json!("x-jwt-payload");
     let mut world = World::warm(&configuration);
@@ -541,7 +541,7 @@ fn of_several_secrets_the_next_is_tried_at_once() {
 }
 
 #[test]
-fn a_refused_secret_costs_none_of_those_who_come_together() {
+fn a_refused_secret_fails_none_of_the_concurrent_requests() {
     for callers in [2, 3, 10, 50] {
         let mut configuration = config();
         configuration["issuers"]["idp"]["introspection"]["client_secret"] =

@@ -53,7 +53,7 @@ fn workers_do_not_refresh_in_step() {
 }
 
 #[test]
-fn the_first_token_of_a_new_key_waits_for_one_refetch_and_gets_through() {
+fn the_first_token_of_a_new_key_waits_for_one_refetch_and_is_accepted() {
     let mut world = World::warm(&config());
     world.run_until(secs(60));
     world.provider.published.push(Key::number(2));
@@ -147,7 +147,7 @@ fn of_a_flood_of_made_up_keys_a_few_hundred_are_remembered_and_no_more() {
 }
 
 #[test]
-fn a_thousand_made_up_keys_at_once_are_all_told_by_the_one_fetch_that_they_waited_for() {
+fn a_thousand_made_up_keys_at_once_are_all_refused_by_the_one_fetch_that_they_waited_for() {
     let mut world = World::warm(&config());
     world.run_until(secs(60));
     let ids: Vec<_> =

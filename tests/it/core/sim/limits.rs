@@ -83,7 +83,7 @@ fn a_token_that_is_nested_too_deep_or_has_too_long_a_kid_is_refused_for_that() {
 }
 
 #[test]
-fn of_more_keys_than_are_tried_the_caller_is_told_that() {
+fn more_keys_than_are_tried_are_named_as_the_cause() {
     let mut world = World::warm(&config());
     world.provider.published = (1..=5).map(|number| Key::number(number).called("same")).collect();
     world.pass(secs(301));
@@ -172,7 +172,7 @@ fn no_more_exchanges_run_at_a_time_than_may_and_the_others_wait_for_their_turn()
 }
 
 #[test]
-fn when_every_place_is_being_fetched_one_more_is_told_to_come_back() {
+fn when_every_slot_is_being_fetched_one_more_is_answered_503() {
     let mut configuration = without_discovery(both());
     configuration["outbound"]["credentials"]["order"]["grant_type"] = json!("token_exchange");
     configuration["pending_requests"] = json!({ "max": 10_000, "timeout": "60s" });

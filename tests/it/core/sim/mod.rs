@@ -16,7 +16,7 @@ mod introspection;
 mod keys;
 mod limits;
 mod modes;
-mod places;
+mod token_locations;
 mod random;
 mod redirect;
 mod routes;

@@ -43,7 +43,7 @@ fn shown(world: &mut World) -> Vec<(Get, u16, &'static str)> {
 }
 
 #[test]
-fn an_optional_rule_lets_those_through_who_show_nothing_and_nobody_else() {
+fn an_optional_rule_allows_requests_without_a_credential_and_no_others() {
     let mut world = World::warm(&modes());
     for (asked, status, reason) in shown(&mut world) {
         let enforced = world.ask(&asked.clone().header(":path", "/enforce"));
@@ -78,7 +78,7 @@ fn a_token_that_cannot_be_judged_is_refused_by_an_optional_rule_and_no_token_wai
 }
 
 #[test]
-fn a_permissive_rule_lets_everybody_through_and_tells_the_service_what_was_decided() {
+fn a_permissive_rule_forwards_every_request_with_its_decision() {
     let mut world = World::warm(&modes());
     for (asked, status, decision) in shown(&mut world) {
         world.ask(&asked.clone().header(":path", "/enforce")); // whose keys are known then
@@ -102,7 +102,7 @@ fn a_permissive_rule_lets_everybody_through_and_tells_the_service_what_was_decid
 }
 
 #[test]
-fn a_dry_run_lets_everybody_through_and_tells_the_operator_what_was_decided() {
+fn a_dry_run_forwards_every_request_and_logs_its_decision() {
     let mut world = World::warm(&modes());
     let shown = shown(&mut world);
     for (asked, status, decision) in &shown {
@@ -180,7 +180,7 @@ fn rules_that_never_refuse_never_make_anybody_wait() {
 
 /// What filter state says of a caller who was not admitted, later filters would decide by.
 #[test]
-fn of_a_request_that_was_spared_no_caller_is_told_and_of_an_admitted_one_nothing_that_is_empty() {
+fn filter_state_names_no_caller_of_a_suppressed_refusal_and_holds_no_empty_value() {
     let mut configuration = modes();
     configuration["inbound"]["filter_state"] = json!(true);
     let mut world = World::warm(&configuration);
@@ -221,7 +221,7 @@ fn a_path_without_one_meaning_and_a_request_without_a_rule_are_refused_in_every_
 }
 
 #[test]
-fn lines_about_requests_that_were_spared_take_no_room_from_refusals() {
+fn lines_about_suppressed_refusals_take_no_room_from_refusals() {
     let mut world = World::warm(&modes());
     for _ in 0..100 {
         world.ask(&get("/danger_dry_run"));
@@ -234,7 +234,7 @@ fn lines_about_requests_that_were_spared_take_no_room_from_refusals() {
 }
 
 #[test]
-fn a_request_that_was_spared_and_then_waits_for_its_own_token_is_told_of_once() {
+fn a_suppressed_refusal_that_then_waits_for_its_own_token_is_reported_once() {
     let mut configuration = modes();
     configuration["outbound"] = outbound()["outbound"].clone();
     configuration["inbound"]["rules"][4] = json!({ "name": "pay", "match": { "host": "payment" }, "mode": "danger_dry_run",
@@ -249,7 +249,7 @@ fn a_request_that_was_spared_and_then_waits_for_its_own_token_is_told_of_once() 
 }
 
 #[test]
-fn a_preflight_goes_on_without_a_token_and_nothing_else_does() {
+fn a_preflight_is_forwarded_without_a_token_and_nothing_else_is() {
     let mut configuration = modes();
     let require = configuration["inbound"]["rules"][0]["require"].clone();
     configuration["inbound"]["rules"] = json!([

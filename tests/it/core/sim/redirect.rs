@@ -87,7 +87,7 @@ fn a_rule_that_keeps_a_header_does_not_keep_a_token_of_ours_for_somebody_else() 
 }
 
 #[test]
-fn a_rule_with_another_header_does_not_let_it_through_beside_its_own() {
+fn a_rule_with_another_header_does_not_forward_it_beside_its_own() {
     let mut world = World::warm(&rules(&json!([
         { "match": { "host": "elsewhere" }, "credential": "order", "header": "x-token" },
     ])));

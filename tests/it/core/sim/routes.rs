@@ -45,7 +45,7 @@ fn pay() -> Get {
 }
 
 #[test]
-fn a_rule_for_a_cluster_is_for_no_other_and_for_none_that_is_not_known() {
+fn a_rule_for_a_cluster_matches_no_other_and_no_unknown_cluster() {
     let mut world = World::warm(&unheard());
     for (get, credential) in [
         (get("/").to(API), Some("inventory")),
@@ -97,7 +97,7 @@ fn what_a_route_says_counts_only_where_the_operator_lets_it() {
 }
 
 #[test]
-fn a_rule_for_routes_stands_where_the_operator_puts_it_and_is_for_the_requests_that_it_matches() {
+fn a_rule_for_routes_applies_at_its_position_to_the_requests_that_it_matches() {
     let mut configuration = rules(&[]);
     let by_route = json!({ "route_metadata": true, "match": { "path": "/heard" } });
     configuration["outbound"]["rules"].as_array_mut().unwrap().insert(1, by_route);
@@ -178,7 +178,7 @@ fn a_credential_for_routes_alone_is_fetched_before_any_request_and_renewed() {
 }
 
 #[test]
-fn a_caller_is_checked_before_its_route_is_heard() {
+fn a_caller_is_checked_before_its_route_is_read() {
     let mut configuration = heard();
     configuration["inbound"] = without_discovery(crate::core::sim::world::inbound())["inbound"].clone();
     let mut world = World::warm(&configuration);

@@ -203,7 +203,7 @@ fn made_up_hosts_that_refuse_delay_the_renewal_for_no_other_service_by_more_than
 }
 
 #[test]
-fn a_token_of_ours_that_comes_back_is_taken_out_also_after_renewals_and_whatever_stands_beside_it() {
+fn a_token_of_ours_that_comes_back_is_removed_also_after_renewals_and_whatever_is_beside_it() {
     let mut configuration = config();
     configuration["outbound"]["rules"] = json!([{ "match": { "host": "payment" }, "credential": "order" }]);
     let mut world = World::warm(&configuration);

@@ -333,7 +333,7 @@ fn a_token_endpoint_that_was_given_is_not_looked_for() {
 }
 
 #[test]
-fn what_the_provider_says_of_its_refusal_is_told_to_the_operator() {
+fn the_providers_reason_for_its_refusal_is_logged() {
     let mut world = World::new(&config());
     let body = json!({ "error": "invalid_client", "error_description": "Invalid client\r\nor credentials" });
     world.provider.tokens = Mode::json(401, &body);

@@ -204,7 +204,7 @@ impl Worker {
 }
 
 #[test]
-fn one_worker_fetches_and_those_who_wait_have_it_a_few_milliseconds_later() {
+fn one_worker_fetches_and_the_waiting_workers_have_it_a_few_milliseconds_later() {
     let mut process = Process::of(9);
     process.pass(Duration::from_millis(2));
     assert_eq!(process.calls(), 1, "nine workers, one fetch");
@@ -278,7 +278,7 @@ fn workers_back_off_together() {
 }
 
 #[test]
-fn what_somebody_else_scribbles_on_the_board_costs_a_fetch_and_nothing_else() {
+fn foreign_bytes_in_the_shared_store_cost_a_fetch_and_nothing_else() {
     let mut process = Process::of(2);
     process.pass(Duration::from_millis(2));
     process.answer(&answer(200, "t1"));
@@ -453,7 +453,7 @@ fn shown(call: &HttpCall) -> Option<&str> {
 }
 
 #[test]
-fn a_key_set_that_is_unchanged_is_good_for_longer_on_every_worker_whoever_asked() {
+fn a_key_set_that_is_unchanged_is_good_for_longer_on_every_worker() {
     let mut process = Process::with(3, verifying);
     process.pass(Duration::from_millis(2));
     let key = provider::Key::number(1);
@@ -518,7 +518,7 @@ fn what_is_said_of_a_key_set_at_too_great_a_length_is_not_shared_and_the_keys_ar
 
 /// Whoever can write there may put an older record back, even a sealed one. It is good no longer than it was.
 #[test]
-fn an_older_key_set_put_back_on_the_board_is_not_made_young_by_an_answer_about_a_newer_one() {
+fn an_older_key_set_put_back_into_the_shared_store_is_not_renewed_by_an_answer_about_a_newer_one() {
     let mut process = Process::with(2, verifying);
     process.pass(Duration::from_millis(2));
     let (old, new) = (provider::Key::number(1), provider::Key::number(2));
@@ -571,7 +571,7 @@ fn an_older_key_set_put_back_on_the_board_is_not_made_young_by_an_answer_about_a
 /// Whoever can write there may destroy a record. The next answer says no more than that nothing has changed, so that the worker
 /// which is told must ask for the whole set again: else each would fetch for itself for as long as the provider changes nothing.
 #[test]
-fn a_key_set_that_was_destroyed_on_the_board_is_there_again_though_the_provider_changes_nothing() {
+fn a_key_set_that_was_destroyed_in_the_shared_store_is_published_again_though_the_provider_changes_nothing() {
     let mut process = Process::with(3, verifying);
     process.pass(Duration::from_millis(2));
     let key = provider::Key::number(1);
@@ -613,7 +613,7 @@ fn a_key_set_that_was_destroyed_on_the_board_is_there_again_though_the_provider_
 
 /// RFC 9111 section 4.3.4: what an answer of 304 says counts from then on, for those too who were not answered.
 #[test]
-fn a_304_that_says_something_else_of_its_age_is_heeded_by_every_worker() {
+fn a_304_with_another_age_counts_on_every_worker() {
     let configuration = json!({
         "issuers": { "idp": { "issuer": "idp", "cluster": "idp", "jwks_uri": "http://idp/keys" } },
         "inbound": { "rules": [{ "require": { "issuer": "idp", "audiences": ["svc"] } }] },

@@ -17,7 +17,7 @@ fn too_many(answer: &Response) {
 }
 
 #[tokio::test]
-async fn the_one_too_many_is_told_so_at_once_while_the_others_go_on_waiting() {
+async fn a_request_over_the_bound_is_refused_at_once_while_the_others_keep_waiting() {
     for place in PLACES {
         let (scene, gate) = bounded(place, 5).await;
         let running: Vec<_> = (0..5).map(|_| send(scene.get("/held"))).collect();
@@ -67,7 +67,7 @@ async fn gone(scene: &Scene, http2: bool, count: u64) {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_gives_its_place_free_and_takes_nothing_with_it() {
+async fn a_client_that_disconnects_frees_its_slot_and_takes_nothing_with_it() {
     for (place, http2) in
         [Place::Listener, Place::Cluster].into_iter().flat_map(|it| [(it, false), (it, true)])
     {
@@ -101,7 +101,7 @@ async fn a_client_that_goes_away_gives_its_place_free_and_takes_nothing_with_it(
 }
 
 #[tokio::test]
-async fn when_all_who_waited_have_gone_the_next_one_has_their_token() {
+async fn when_every_waiting_client_has_gone_the_next_one_has_their_token() {
     for (place, http2) in [(Place::Listener, false), (Place::Cluster, true)] {
         let (scene, gate) = bounded(place, 3).await;
         let request = scene.request("POST", "/gone");
@@ -120,7 +120,7 @@ async fn when_all_who_waited_have_gone_the_next_one_has_their_token() {
 
 /// Envoy does not read its connection any more, and so does not learn that it was closed.
 #[tokio::test]
-async fn a_client_that_goes_away_behind_more_than_envoy_takes_in_keeps_its_place_until_its_time_is_up() {
+async fn a_client_that_disconnects_behind_more_than_envoy_reads_keeps_its_slot_until_its_timeout() {
     let (scene, gate) = without_token(Place::Listener, |configuration| {
         // The next one comes, and is refused, within this.
         configuration["pending_requests"] = json!({ "timeout": "10s", "max": 1 });

@@ -55,7 +55,7 @@ async fn the_messages_of_a_grpc_stream_and_its_trailers_wait_with_it_in_their_or
 }
 
 #[tokio::test]
-async fn a_grpc_caller_that_was_held_for_keys_is_told_16_for_its_token_and_7_for_its_roles() {
+async fn a_grpc_caller_that_was_held_for_keys_is_answered_16_for_its_token_and_7_for_its_roles() {
     let (scene, gate) = without_keys().await;
     let mut claims = scene.idp.claims();
     claims["resource_access"] = json!({});
@@ -91,7 +91,7 @@ async fn silent(place: Place, configuration: fn(&Idp) -> serde_json::Value) -> S
 }
 
 #[tokio::test]
-async fn a_grpc_client_whose_time_to_wait_is_over_is_told_14() {
+async fn a_grpc_client_that_times_out_is_answered_14() {
     let scenes = [
         silent(Place::Listener, inbound).await,
         silent(Place::Listener, outbound).await,

@@ -59,7 +59,7 @@ async fn logged(scene: &Scene, path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_access_log_says_who_came_through_by_which_rule() {
+async fn the_access_log_names_the_admitted_caller_and_the_rule() {
     let scene = scene().await;
     let token = token(&scene, "shop", &["inventory:read"]);
     assert_eq!(get(&scene, "/inventory/items").bearer(token).send().await.status, 200);
@@ -153,7 +153,7 @@ async fn the_service_gets_the_payload_that_was_verified() {
 }
 
 #[tokio::test]
-async fn a_request_that_had_to_wait_is_told_of_too() {
+async fn a_request_that_had_to_wait_is_reported_too() {
     let idp = Idp::start().await;
     let gate = gated(&idp, &[Endpoint::Keys]);
     let scene = start(idp).await;

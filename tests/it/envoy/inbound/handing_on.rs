@@ -16,7 +16,7 @@ async fn a_rule_that_allows_everybody_asks_for_no_token_and_looks_at_none() {
 }
 
 #[tokio::test]
-async fn the_service_is_told_who_calls_and_nobody_else_can_tell_it() {
+async fn only_the_filter_sets_the_identity_headers_of_the_service() {
     let stage = stage().await;
     let token = stage.mint(|claims| {
         claims["level"] = json!(12_345_678_901_234_567_u64);
@@ -57,7 +57,7 @@ async fn the_service_is_told_who_calls_and_nobody_else_can_tell_it() {
 }
 
 #[tokio::test]
-async fn the_token_goes_on_to_the_service_unless_the_rule_keeps_it() {
+async fn the_token_is_forwarded_to_the_service_unless_the_rule_removes_it() {
     let stage = stage().await;
     let token = stage.scene.idp.token();
     let answer = stage.scene.get("/inventory").bearer(&token).send().await;

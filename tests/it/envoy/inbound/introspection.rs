@@ -139,7 +139,7 @@ async fn requests_with_one_token_share_one_question_in_each_worker() {
 }
 
 #[tokio::test]
-async fn only_what_a_signature_has_proven_goes_on_as_a_payload() {
+async fn only_what_a_signature_has_proven_is_forwarded_as_a_payload() {
     for introspect in ["opaque", "always"] {
         let scene = Scene::start(|idp| {
             let mut configuration = configuration(idp, introspect);

@@ -158,7 +158,7 @@ async fn whose_keys_count_what_tokens_must_be_like_and_what_rules_ask() {
 
 /// RFC 9470 section 3: a caller learns what it has to do, and that is all that the rule asks.
 #[tokio::test]
-async fn a_caller_that_must_authenticate_again_is_told_how_and_when() {
+async fn a_caller_that_must_authenticate_again_is_answered_how_and_when() {
     let (scene, _other) = scene().await;
     let with = |edit: &dyn Fn(&mut Value)| {
         let mut claims = scene.idp.claims();

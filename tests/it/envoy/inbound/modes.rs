@@ -76,7 +76,7 @@ async fn each_mode_does_what_it_says_with_good_bad_and_no_tokens() {
 }
 
 #[tokio::test]
-async fn without_keys_an_optional_rule_refuses_who_shows_a_token_and_the_others_hold_nobody_up() {
+async fn without_keys_an_optional_rule_refuses_requests_with_a_token_and_the_other_rules_hold_no_request() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     idp.fault(Endpoint::Keys, Fault::Status(500, String::new()));
     let scene = Scene::with(idp, upstream, modes).await;

@@ -4,7 +4,7 @@ use super::stage;
 use serde_json::json;
 
 #[tokio::test]
-async fn a_path_with_places_is_judged_by_its_rule_and_what_is_beside_it_by_another() {
+async fn a_path_with_placeholders_is_matched_by_its_rule_and_a_similar_path_by_another() {
     let stage = stage().await;
     let read = stage.scene.idp.token();
     let write = stage

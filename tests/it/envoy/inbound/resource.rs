@@ -102,7 +102,7 @@ async fn a_refusal_is_a_problem_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_websocket_is_refused_before_it_is_one_and_the_connection_goes_on() {
+async fn a_websocket_is_refused_before_its_upgrade_and_the_connection_stays_usable() {
     let stage = stage().await;
     let upgrade = || {
         let request = stage.told("GET", "/inventory?socket").header("connection", "upgrade");

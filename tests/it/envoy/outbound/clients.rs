@@ -134,7 +134,7 @@ async fn every_way_to_authenticate_is_one_that_the_provider_takes() {
 }
 
 #[tokio::test]
-async fn a_key_that_does_not_belong_to_itself_is_told_and_stops_nothing_else() {
+async fn a_key_pair_that_does_not_match_is_logged_and_stops_nothing_else() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let mut jwk = Key::new(Alg::Rs256).private_jwk();
     jwk["p"] = jwk["q"].clone();

@@ -159,7 +159,7 @@ async fn whose_fault_a_refused_exchange_is_says_the_status() {
 }
 
 #[tokio::test]
-async fn while_the_provider_is_gone_those_who_have_a_token_notice_nothing() {
+async fn while_the_provider_is_down_callers_with_a_held_token_notice_nothing() {
     let scene = Scene::start(configuration).await;
     let (known, new) = (order_token(&scene).await, order_token(&scene).await);
     let load = Load::of(scene.get("/charge").bearer(&known)).connections(8).requests(100).run().await;
@@ -173,7 +173,7 @@ async fn while_the_provider_is_gone_those_who_have_a_token_notice_nothing() {
 }
 
 #[tokio::test]
-async fn a_refused_secret_costs_none_of_those_who_come_together() {
+async fn a_refused_secret_fails_none_of_the_concurrent_requests() {
     let scene = Scene::start(|idp| {
         let mut configuration = configuration(idp);
         configuration["outbound"]["credentials"]["payment"]["client_secret"] =
@@ -299,7 +299,7 @@ async fn an_exchange_works_beside_a_credential_of_ones_own() {
 
 /// A route may name a credential that acts for a caller; where no rule has asked for one, there is nobody to act for.
 #[tokio::test]
-async fn a_route_that_wants_a_token_for_its_caller_gets_none_where_nobody_is_asked_for() {
+async fn a_route_that_exchanges_its_callers_token_gets_none_where_no_caller_is_required() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let mut configuration = configuration(&idp);
     let require = json!({ "issuer": "keycloak", "audiences": ["inventory-service"] });

@@ -159,7 +159,7 @@ async fn a_route_names_whose_token_its_requests_get_and_one_that_says_nothing_is
 }
 
 #[tokio::test]
-async fn a_route_that_names_no_credential_is_answered_503_counted_and_told_in_the_log() {
+async fn a_route_that_names_an_unknown_credential_is_answered_503_counted_and_logged() {
     let scene = stage().await;
     for path in ["/typo", "/empty", "/number", "/true", "/list", "/object", "/null"] {
         let answer = get(&scene, "routes", path).await;
@@ -181,7 +181,7 @@ async fn a_route_that_names_no_credential_is_answered_503_counted_and_told_in_th
 }
 
 #[tokio::test]
-async fn what_routes_say_is_not_heard_unless_the_operator_says_so() {
+async fn the_metadata_of_routes_is_ignored_unless_the_operator_allows_it() {
     let scene = stage().await;
     for path in ["/payments", "/none", "/typo", "/empty", "/object", "/silent"] {
         let answer = get(&scene, "off", path).await;
@@ -212,7 +212,7 @@ fn upstream_filter(filter: &Wasm, idp: &Idp, upstream: &Upstream) -> envoy::Buil
 }
 
 #[tokio::test]
-async fn as_a_filter_of_the_cluster_it_knows_the_cluster_that_it_stands_in() {
+async fn as_an_upstream_filter_it_knows_the_cluster_that_it_runs_in() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let builder = upstream_filter(&wasm(&by_cluster(&idp)), &idp, &upstream);
     let mut routes = clusters();

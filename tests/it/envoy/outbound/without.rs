@@ -74,7 +74,7 @@ async fn a_rule_says_whether_a_request_waits_fails_or_goes_without() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_told_to_the_operator_in_the_providers_words_and_never_shown() {
+async fn a_wrong_secret_is_logged_in_the_providers_words_and_never_printed() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let configuration = |idp: &Idp| {
         let mut configuration = outbound(idp);

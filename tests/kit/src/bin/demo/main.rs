@@ -13,7 +13,7 @@
     reason = "a demo: it fails loudly, and it is there to print"
 )]
 
-mod articles;
+mod walkthroughs;
 
 use m2m_auth_kit::client::{self, Response};
 use m2m_auth_kit::envoy::Envoy;
@@ -220,7 +220,7 @@ async fn main() -> ExitCode {
         println!(
             "The articles: order-service -> inventory-service -> payment-service, each with its sidecar\n"
         );
-        articles::play(&mut story, &keycloak).await;
+        walkthroughs::play(&mut story, &keycloak).await;
     }
     if story.wrong > 0 {
         println!("{} of {} steps went wrong.", story.wrong, story.step);

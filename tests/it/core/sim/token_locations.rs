@@ -28,7 +28,7 @@ fn everywhere() -> Value {
 }
 
 #[test]
-fn a_token_counts_in_each_place_that_is_named_and_in_no_other() {
+fn a_token_counts_in_each_configured_location_and_in_no_other() {
     let mut world = World::warm(&everywhere());
     let token = world.token();
     for (path, name, value) in [
@@ -59,7 +59,7 @@ fn a_token_counts_in_each_place_that_is_named_and_in_no_other() {
 }
 
 #[test]
-fn two_places_are_one_too_many_even_for_the_same_token() {
+fn two_locations_are_one_too_many_even_for_the_same_token() {
     let mut world = World::warm(&everywhere());
     let token = world.token();
     let query = format!("/x?access_token={token}");
@@ -153,7 +153,7 @@ fn a_token_in_an_oversized_query_or_among_oversized_cookies_is_not_looked_for() 
 }
 
 #[test]
-fn no_answer_and_no_line_holds_a_token_from_any_place() {
+fn no_answer_and_no_line_holds_a_token_from_any_location() {
     let mut world = World::warm(&everywhere());
     // The world itself looks at every answer and line for what begins as a token does.
     let bad = world.mint(&crate::core::sim::provider::Key::number(9), 300, "other");
