@@ -1,4 +1,4 @@
-//! Who may do what: the whole plugin, one request at a time, with a key set that is given.
+//! Authorization: the whole plugin, one request at a time, with an inline key set.
 
 mod conditions;
 mod presets;

@@ -1,8 +1,9 @@
-//! Attacks that worked on others, one regression each; they run against the whole plugin, events in and effects out.
+//! Attacks that worked on others, one regression each; they run against the whole plugin, events in
+//! and effects out.
 //!
-//! Each test names the advisory or the RFC clause that it is about, and has a control: beside what must be refused
-//! stands something alike that must get through, so that no test passes because nothing works. What nobody has
-//! thought of yet is [`random`]'s.
+//! Each test names the advisory or the RFC clause that it covers. Each has a control, a similar
+//! request that must be accepted, so that no test passes because everything is refused. [`random`]
+//! covers attacks that are not known yet.
 
 mod issuers;
 mod keys;

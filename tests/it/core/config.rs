@@ -1,4 +1,5 @@
-//! What the operator is told: every error at once, each with its place, what stands there and what was expected.
+//! Configuration errors: all are reported at once, each with its path, the value found and what was
+//! expected.
 
 mod nothing;
 
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Stands for a secret that an operator wrote in some place or other.
+/// A mark for a secret that an operator wrote into any field.
 const MARK: &str = "hushhush";
 
 fn environment(name: &str) -> Option<String> {
@@ -56,7 +57,7 @@ pub(crate) fn sound() -> Value {
     })
 }
 
-/// Sets what stands at a JSON pointer; null takes it out.
+/// Sets the value at a JSON pointer; null removes it.
 fn put(configuration: &mut Value, pointer: &str, value: Value) {
     let (parent, last) = pointer.rsplit_once('/').unwrap();
     if configuration.pointer(parent).is_none() {
@@ -247,7 +248,8 @@ fn sharing_with_everybody() -> String {
     put(&mut configuration, "/sharing", json!("on"));
     let policy = policy(&configuration);
     assert!(matches!(policy.sharing_scope(Some(b"m2m")), Ok(SharingScope::Process)));
-    // A host that does not tell on one worker alone must not make that worker refuse: its requests would go unchecked.
+    // A host that withholds the property on one worker only must not make that worker reject the
+    // configuration: its requests would go unchecked.
     assert!(matches!(policy.sharing_scope(None), Ok(SharingScope::Vm)));
     policy.sharing_scope(Some(b"")).unwrap_err().to_string()
 }
@@ -274,13 +276,14 @@ fn workers_share_by_themselves_only_where_nobody_else_can_write() {
     );
 }
 
-/// The parts stand in the text, one after the other.
+/// The parts occur in the string, in this order.
 fn in_order(text: &str, parts: &[&str]) -> bool {
     let rest = parts.iter().try_fold(text, |rest, part| rest.split_once(part).map(|(_, rest)| rest));
     rest.is_some()
 }
 
-/// The source of what compiles a configuration, without tests and comments: three files, or folders that they became.
+/// The source of what compiles a configuration, without tests and comments: three files, or folders
+/// that they became.
 fn sources_of_messages() -> Vec<String> {
     let source = crate::project::tree::root().join("src");
     let mut files = vec![source.join("policy.rs"), source.join("config.rs")];
@@ -383,7 +386,8 @@ fn what_is_no_object_is_no_configuration() {
 
 #[test]
 fn a_list_is_never_taken_for_an_object() {
-    // serde would take the elements for the members in their order; an empty `match` would be every request.
+    // serde would take the elements for the members in their order; an empty `match` would be every
+    // request.
     let objects = "/issuers/idp /inbound /inbound/rules/0 /inbound/rules/0/match /inbound/rules/0/require /outbound \
                    /outbound/credentials/order /outbound/rules/0 /outbound/rules/0/match /pending_requests";
     for pointer in objects.split(' ') {
@@ -560,7 +564,7 @@ fn a_secret_in_the_wrong_field_or_shape_is_never_repeated() {
     places.push((format!("{order}/client_id"), json!({ "inline": MARK })));
     places.push((format!("{order}/parameters"), json!({ "client_secret": MARK })));
     places.push((format!("{order}/parameters"), json!({ "password": { "inline": MARK } })));
-    // Where an object is expected, a text is easily the secret itself.
+    // Where an object is expected, a string is often the secret itself.
     places.push((order.to_owned(), json!(MARK)));
     places.push((format!("{order}/parameters"), json!(MARK)));
     places.push(("/outbound/credentials".to_owned(), json!(MARK)));
@@ -825,7 +829,8 @@ fn the_same_input_has_the_same_answer() {
     }
 }
 
-/// A `google.protobuf.Struct`, the form in which Envoy hands over what was written as YAML in its own configuration.
+/// A `google.protobuf.Struct`, the form in which Envoy hands over what was written as YAML in its
+/// own configuration.
 fn structure(members: &serde_json::Map<String, Value>) -> Vec<u8> {
     let entries = members.iter().map(|(name, value)| {
         let entry = [field(1, name.as_bytes()), field(2, &encoded(value))].concat();
@@ -873,7 +878,7 @@ fn a_struct_means_what_the_same_json_means_and_has_the_same_errors() {
     assert!(both(&sound())[1].starts_with("Ok("));
 }
 
-/// A configuration with one of its values, wherever it stands, replaced by another.
+/// A configuration with any one of its values replaced by another.
 fn spoil(value: &mut Value, dice: &mut Rng) {
     let children = match value {
         Value::Array(elements) => elements.len(),

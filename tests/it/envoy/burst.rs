@@ -1,8 +1,10 @@
-//! A thousand requests that are held at one time, on real Envoy: each gets its answer, and the VM lives on.
+//! A thousand requests that are held at one time, on real Envoy: each gets its answer, and the VM
+//! lives on.
 //!
-//! Envoy answers a request inside the callback that answered the one before it, so that the answers of one callback lie on one
-//! stack. `failure_policy` is not set: a VM that ended would answer everything with 503 from then on. The filter stands behind
-//! other filters and before an access log, as each of them makes that stack deeper.
+//! Envoy answers a request inside the callback that answered the one before it, so that the answers
+//! of one callback lie on one stack. `failure_policy` is not set: a VM that ended would answer
+//! everything with 503 from then on. The filter runs after other filters and before an access log,
+//! as each of them makes that stack deeper.
 
 use crate::envoy::scene::{Scene, inbound, outbound, wasm};
 use m2m_auth_kit::client::{Request, Response, Streams};
@@ -24,14 +26,14 @@ const UNKNOWN_KEYS: u64 = 64;
 
 type Running = Vec<JoinHandle<io::Result<Response>>>;
 
-/// Where the filter stands.
+/// Where the filter runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Listener,
     Cluster,
 }
 
-/// Both places, and both numbers of workers.
+/// Both positions, with one worker and with two.
 const PLACES: [(Place, u64); 2] = [(Place::Listener, 1), (Place::Cluster, 2)];
 
 /// Ten filters of Envoy's own: they see each request and each answer.
@@ -62,7 +64,7 @@ fn listener(filters: Vec<Value>) -> Value {
     envoy::listener("main", filters, envoy::route_config(vec![nowhere, service]))
 }
 
-/// Envoy with the filter at that place, so many workers, and a cluster without a host.
+/// Envoy with the filter in that position, so many workers, and a cluster without a host.
 async fn stage((place, workers): (Place, u64), idp: Idp, configuration: &Value) -> Scene {
     let upstream = Upstream::start().await;
     let filter = wasm(configuration).failure_policy("UNSPECIFIED").filter();
@@ -141,7 +143,7 @@ fn all(status: u16, reason: &str) -> BTreeMap<(u16, String), u64> {
     [((status, reason.to_owned()), u64::try_from(HELD).unwrap())].into()
 }
 
-/// A caller is let in, and nobody else is.
+/// A good token is accepted, and no other request.
 async fn lives_on(scene: &Scene) {
     let good = scene.get("/inventory/good").bearer(scene.idp.token());
     until("a good request passes", async || (good.send().await.status == 200).then_some(())).await;

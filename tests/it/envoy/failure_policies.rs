@@ -1,4 +1,5 @@
-//! The failure policies on real Envoy: what each does once a VM has crashed, and what `check` says of that very Envoy.
+//! The failure policies on real Envoy: what each does once a VM has crashed, and what `check` says
+//! of that very Envoy.
 
 use crate::core::cli::findings::found;
 use crate::envoy::scene::{Scene, inbound, wasm};
@@ -9,7 +10,8 @@ use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::until;
 use std::fs;
 
-/// The status of a request without a token, after the VM has crashed, and the findings of `check` in Envoy's own dump.
+/// The status of a request without a token, after the VM has crashed, and the findings of `check`
+/// in Envoy's own dump.
 async fn after_a_crash(policy: &str) -> (Scene, Vec<[String; 2]>) {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Inbound on real Envoy: who gets through, who does not, and what they are told.
+//! Inbound on real Envoy: which requests are forwarded, which are refused, and how.
 
 mod access;
 mod answers;
@@ -26,7 +26,8 @@ use m2m_auth_kit::upstream::Upstream;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// One Envoy for every test that changes nothing, and the keys that its provider publishes beside the one it signs with.
+/// One Envoy for every test that changes nothing, and the keys that its provider publishes beside
+/// the one it signs with.
 struct Stage {
     scene: Scene,
     others: Vec<Key>,
@@ -106,7 +107,7 @@ fn configuration(idp: &Idp) -> Value {
     })
 }
 
-/// The same, which speaks in problems and says where tokens are to be had.
+/// The same, with error responses of RFC 9457 and protected resource metadata.
 fn telling(mut configuration: Value) -> Value {
     configuration["inbound"]["error_format"] = json!("problem");
     configuration["inbound"]["resource_metadata"] = json!({

@@ -23,7 +23,7 @@ fn wrong(idp: &Idp) -> Value {
     configuration
 }
 
-/// Where each of them stands.
+/// The path of each of them in its document.
 const MISTAKES: [&str; 7] = [
     "issuers.keycloak.clok_skew: ",
     "issuers.keycloak.jwks_refresh_interval: ",
@@ -69,7 +69,8 @@ async fn envoy_does_not_start_with_a_wrong_configuration_and_says_why() {
     assert!(!error.log.contains("panicked") && !error.log.contains("unreachable"), "{}", error.log);
 }
 
-/// Callers must show a token and leave with ours; the realm tells one configuration from the next.
+/// Callers must present a token, and requests leave with ours; the realm distinguishes one
+/// configuration from the next.
 fn realm(idp: &Idp, realm: &str) -> Value {
     let mut configuration = inbound(idp);
     configuration["inbound"]["realm"] = json!(realm);
@@ -87,7 +88,8 @@ fn realm(idp: &Idp, realm: &str) -> Value {
 async fn a_push_under_load_loses_no_request_and_allows_none_unauthenticated() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let of = |idp: &Idp, name: &str| listener(&wasm(&realm(idp, name)));
-    // At once, each answer of the old listener says that its connection ends: none is cut off in the middle.
+    // At once, each answer of the old listener says that its connection ends: none is cut off in
+    // the middle.
     let builder = builder(&idp, &upstream)
         .concurrency(4)
         .drain_seconds(30)

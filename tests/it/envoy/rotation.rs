@@ -1,4 +1,5 @@
-//! Keys that come and go while requests do: nobody with a good token notices, and nobody else gains.
+//! Keys that come and go while requests do: nobody with a good token notices, and nobody else
+//! gains.
 
 use crate::envoy::scene::{HAS_KEYS, Scene, VMS, builder, gated, inbound, listener, retry_after, send, wasm};
 use m2m_auth_kit::client::Response;
@@ -12,14 +13,14 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// A scene whose VMs all have the keys.
+/// A scene in which every VM has the keys.
 async fn warm(configuration: impl FnOnce(&Idp) -> Value) -> Scene {
     let scene = Scene::start(configuration).await;
     scene.logged(HAS_KEYS, VMS).await;
     scene
 }
 
-/// The same with one worker, so that it is known who looks for keys.
+/// The same with one worker, so that it is known which one fetches keys.
 async fn warm_single() -> Scene {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let filter = wasm(&inbound(&idp));

@@ -1,5 +1,6 @@
-//! The articles' clients in Go, Python and Node: plain HTTP clients, for whom the outbound filter gets the token; and beside
-//! them the same call by the libraries that fetch it themselves. The inbound filter knows no difference.
+//! The walkthroughs' clients in Go, Python and Node, as plain HTTP clients for which the outbound
+//! filter obtains the token, and the same call by libraries that fetch it themselves. The inbound
+//! filter treats both alike.
 
 use crate::sidecar::{self, SECRET, builder, listener};
 use m2m_auth_kit::client;
@@ -33,7 +34,8 @@ impl Scene {
         Self { keycloak, upstream, caller, called }
     }
 
-    /// The client and the scope of the token that the last request came with, as the service got it.
+    /// The client and the scope of the token that the last request came with, as the service got
+    /// it.
     fn arrived(&self) -> (String, String) {
         let request = self.upstream.last();
         let sent = request.header("authorization").unwrap();
@@ -56,7 +58,7 @@ async fn plain_http_clients_in_three_languages_are_served_without_a_line_of_auth
             "{}",
             client.name
         );
-        // At the inventory's own door they have nothing to show.
+        // Sent directly to the inventory, they carry no token.
         let (status, body) =
             client.run(&[("INVENTORY_URL", &format!("http://{}", scene.called.address("in")))]).await;
         assert_eq!(status, 401, "{}", client.name);
@@ -134,7 +136,7 @@ fn a_plain_client_is_under_25_lines_and_says_nothing_of_authentication() {
     for client in Client::plain() {
         let code = client.code();
         assert!(code.lines().count() < 25, "{}: {} lines", client.source, code.lines().count());
-        // Its first line says who does it.
+        // Its first line names the filter that does it.
         let rest = code.split_once('\n').unwrap().1.to_ascii_lowercase();
         for word in ["auth", "bearer", "token", "oauth", "secret", "credential"] {
             assert!(!rest.contains(word), "{} says {word}", client.source);

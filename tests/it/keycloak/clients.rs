@@ -1,4 +1,4 @@
-//! Every way in which a client can prove to Keycloak who it is, and secrets that rotate.
+//! Every client authentication method of Keycloak, and secrets that rotate.
 
 use crate::sidecar::{builder, by_path, listener};
 use base64::Engine as _;
@@ -72,7 +72,7 @@ impl Scene {
 /// Those of an Envoy with two workers: one for each, and one on the main thread.
 const VMS: usize = 3;
 
-/// A client of the realm whose assertions this key signs, for any of its algorithms.
+/// A client of the realm with assertions that this key signs, with any of its algorithms.
 async fn register(realm: &Keycloak, id: &str, key: &Key) {
     let attributes = json!({
         "use.jwks.string": "true",

@@ -1,5 +1,6 @@
-//! `envoy/docker-compose.yaml` without containers: the same Envoy configurations, the same Prometheus configuration and the same
-//! `verify.sh`, against processes that this test starts. Only addresses are others, and that is asserted.
+//! `envoy/docker-compose.yaml` without containers: the same Envoy configurations, the same
+//! Prometheus configuration and the same `verify.sh`, against processes that this test starts. Only
+//! addresses are others, and that is asserted.
 
 use m2m_auth_kit::envoy::{Builder, Envoy};
 use m2m_auth_kit::keycloak::Keycloak;
@@ -50,7 +51,7 @@ impl Places {
 
     fn address(&self, value: &mut Value) {
         let (host, port) = (value["address"].as_str().unwrap(), value["port_value"].as_u64().unwrap());
-        // Whoever listens on every address does so on loopback here, on a port of Envoy's choice.
+        // Listeners on every address are moved to loopback, on a port of Envoy's choice.
         let here = if host == "0.0.0.0" { "127.0.0.1:0".parse().unwrap() } else { self.of(host, port) };
         value["address"] = json!(here.ip().to_string());
         value["port_value"] = json!(here.port());
@@ -188,7 +189,7 @@ impl Story {
             places.add(&format!("{name}:8080"), &service.address("service"));
             services.push(service);
         }
-        // Each after those whom it calls.
+        // Each after the services that it calls.
         let mut envoys = BTreeMap::new();
         for (name, ingress, metrics) in
             [("payment-envoy", 10003, 9904), ("inventory-envoy", 10001, 9903), ("order-envoy", 10004, 9902)]
@@ -236,7 +237,7 @@ async fn verify_sh_walks_the_whole_story_and_ends_at_the_first_wrong_answer() {
     assert!(output.status.success(), "{told}");
     assert!(told.ends_with("12 steps, each as it should be.\n"), "{told}");
 
-    // Where the gate stands open, and where a caller has no token, it says so and stops there.
+    // It stops with an error where the inbound filter is missing, and where a caller has no token.
     let service = story.services[1].url("service", "");
     for (changes, step) in [
         ([("INVENTORY_INGRESS", service.as_str()), ("PROMETHEUS", "")], 3),

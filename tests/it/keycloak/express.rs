@@ -1,7 +1,9 @@
-//! The articles' Express middleware and the filter before the same service without it: the same requests, real Keycloak's tokens
-//! and forged ones, and what each answers. `tests/data/express.json` is the table, `docs/express.md` is made of it.
+//! The walkthroughs' Express middleware, and the filter before the same service without it: the
+//! same requests, tokens of a real Keycloak and forged ones, and what each answers.
+//! `tests/data/express.json` is the table, `docs/express.md` is made of it.
 //!
-//! `M2M_AUTH_REWRITE=1` writes both anew from what was seen; a case that differs then still needs its sentence.
+//! `M2M_AUTH_REWRITE=1` rewrites both from the answers; a case that differs then still needs its
+//! sentence.
 
 mod corpus;
 
@@ -16,7 +18,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// One line of the table: what the article's middleware, the one with `jose`, and the filter answer.
+/// One line of the table: the answers of the walkthroughs' middleware, of the one with `jose`, and
+/// of the filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     case: String,
@@ -81,7 +84,7 @@ fn rewrites() -> bool {
     std::env::var("M2M_AUTH_REWRITE").is_ok()
 }
 
-/// The filter with the article's policy, before the service that has none.
+/// The filter with the walkthroughs' policy, before the service that has none.
 async fn ours(realm: &Keycloak, express: &Express) -> Envoy {
     let mut issuers = issuers(realm);
     issuers["keycloak"]["algorithms"] = json!(["RS256"]);

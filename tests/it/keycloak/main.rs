@@ -1,4 +1,5 @@
-//! Needs a real Keycloak, Envoy, and the clients of `make peers`, and takes eight minutes: what a simulated provider can only assume.
+//! Needs a real Keycloak, Envoy, and the clients of `make peers`, and takes eight minutes: what a
+//! simulated provider can only assume.
 //!
 //! A test binary of its own, as the server takes half a minute to start: `make test-keycloak`.
 

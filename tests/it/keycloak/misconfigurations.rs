@@ -1,5 +1,6 @@
-//! What is set up wrong in Keycloak, and what becomes of a request then: each error is made on the real server, and a line in
-//! the log says what to change. docs/keycloak.md has the same table; a test holds the two together.
+//! What is set up wrong in Keycloak, and what becomes of a request then: each error is made on the
+//! real server, and a line in the log says what to change. docs/keycloak.md has the same table; a
+//! test holds the two together.
 
 use crate::sidecar::{self, by_path, issuers, require};
 use m2m_auth_kit::client::{self, Response};
@@ -9,7 +10,7 @@ use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::until;
 use m2m_auth_kit::{Value, json};
 
-/// An error: what the request is told, and what one line of the log has.
+/// An error: the answer to the request, and what one line of the log contains.
 struct Error {
     /// The path that it is made for.
     path: &'static str,
@@ -23,7 +24,7 @@ struct Error {
 
 const NO_TOKEN: &str = "no_outbound_token";
 
-/// Those of whoever asks for a token, each with a credential of its own.
+/// Errors of token requests, each with a credential of its own.
 const OF_THE_CALLER: &[Error] = &[
     Error {
         path: "/wrong-secret",
@@ -76,7 +77,8 @@ const OF_THE_CALLER: &[Error] = &[
     },
 ];
 
-/// Those of the called service: its realm gives tokens without its audience or its role, or does not exchange them.
+/// Those of the called service: its realm gives tokens without its audience or its role, or does
+/// not exchange them.
 const OF_THE_CALLED: &[Error] = &[
     Error {
         path: "/no-audience-mapper",
@@ -172,7 +174,7 @@ async fn is_told(error: &Error, answer: &Response, envoy: &Envoy) {
     })
     .await;
     if reason == NO_TOKEN {
-        // Whoever sees the answer alone is sent to that line.
+        // The answer refers its reader to that line.
         assert!(answer.json()["message"].as_str().unwrap().ends_with("the proxy's log says why"), "{path}");
     }
 }

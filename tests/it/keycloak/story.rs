@@ -1,5 +1,6 @@
-//! The articles' story, with three services and no authentication in any: order-service asks inventory-service, which charges at
-//! payment-service on behalf of order-service. And what is told of it: one line of JSON for each refusal and each token.
+//! The walkthroughs' story, with three services and no authentication in any: order-service calls
+//! inventory-service, which charges at payment-service on behalf of order-service. And its log: one
+//! line of JSON for each refusal and each token.
 
 use m2m_auth_kit::client::{self, Request};
 use m2m_auth_kit::key::{Alg, Key};

@@ -1,5 +1,5 @@
-//! What `docs/security.md` says: every module and every test that it names exists, and no switch that weakens is left out; and
-//! those clauses of the standards that no other suite is about.
+//! What `docs/security.md` says: every module and every test that it names exists, and no switch
+//! that weakens is left out; and those clauses of the standards that no other suite is about.
 
 #![allow(
     clippy::indexing_slicing,
@@ -74,7 +74,7 @@ fn every_failure_and_every_switch_has_a_test() {
         assert!(row.len() == 3 && !named.is_empty(), "{row:?}");
         assert!(named.iter().all(|test| tests.contains(*test)), "{row:?}");
     }
-    // And so does what stands in the text between the tables.
+    // And so does the prose between the tables.
     for name in code(&document).into_iter().filter(|name| name.contains("::")) {
         assert!(tests.contains(name), "there is no test {name}");
     }
@@ -181,7 +181,7 @@ fn a_claim_that_nobody_knows_changes_nothing() {
     }
 }
 
-/// RFC 8693 section 4.1: whoever acts is told by `act`, and is not the one whose rights count.
+/// RFC 8693 section 4.1: `act` names the actor, and the rights of the subject count.
 #[test]
 fn an_actor_gives_a_token_no_rights() {
     let rights = json!({ "inventory-service": { "roles": ["inventory:read"] } });

@@ -1,4 +1,5 @@
-//! Documents that name code are right about it: files exist, make targets exist, configurations parse.
+//! Documents that name code are right about it: files exist, make targets exist, configurations
+//! parse.
 
 use m2m_auth::policy::Policy;
 use serde_json::Value;
@@ -26,7 +27,7 @@ fn documents() -> Vec<(PathBuf, String)> {
     found.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
 }
 
-/// What stands between two marks, pair by pair.
+/// The strings between two marks, pair by pair.
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
     let pieces = text.split(open).skip(1);
     pieces.filter_map(|piece| piece.split_once(close)).map(|(inside, _)| inside).collect()
@@ -84,7 +85,7 @@ fn every_configuration_in_a_document_parses() {
     assert!(seen >= 2, "the README shows both directions");
 }
 
-/// Keycloak takes the text of a placeholder without a value for the secret itself.
+/// Keycloak takes a placeholder without a value for the secret itself.
 #[test]
 fn every_placeholder_of_the_realm_has_a_value_wherever_it_is_imported() {
     let realm = fs::read_to_string(root().join("envoy/keycloak/realm.json")).unwrap();

@@ -1,11 +1,11 @@
-//! The table of limits in `docs/operations.md` is right: each constant has that value, each test and each metric exists, and no
-//! limit of the source is missing.
+//! The table of limits in `docs/operations.md` is right: each constant has that value, each test
+//! and each metric exists, and no limit of the source is missing.
 
 use crate::project::tree::{code, files, read, root, rows, tests};
 use std::collections::BTreeSet;
 use std::fs;
 
-/// Constants that are named like limits, and are none: what they are instead.
+/// Constants that are named like limits but are something else: what they are.
 const NO_LIMITS: &[(&str, &str)] = &[
     ("src/policy/compile/issuer.rs", "MAX_STALE"),   // a default
     ("src/policy/compile/issuer.rs", "MAX_BACKOFF"), // a default     // when keys are renewed
@@ -78,7 +78,7 @@ fn each_limit_is_reported_by_a_metric() {
     .concat();
     for row in table() {
         if row[5] == "an error" {
-            continue; // the configuration is refused, and Envoy's own counters tell that
+            continue; // the configuration is rejected, and Envoy's own counters report that
         }
         for metric in code(&row[5]) {
             let (kind, label) = metric.rsplit_once('.').unwrap_or(("", metric));

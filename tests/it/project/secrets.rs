@@ -1,4 +1,5 @@
-//! No secret and no token is ever printed: not by `Debug` or `Display`, not in a log, an answer or a metric.
+//! No secret and no token is ever printed: not by `Debug` or `Display`, not in a log, an answer or
+//! a metric.
 
 use crate::core::sim::provider::{ISSUER, Key, MARK, Mode, made_up};
 use crate::core::sim::world::{World, both, get, inbound, items, pay, secs, without_discovery};
@@ -33,7 +34,8 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::rc::Rc;
 
-/// Whether a text holds the mark, a token, or either of them in a disguise that printing could put it in.
+/// Whether a string holds the mark or a token, plain or in any encoding that printing could
+/// produce.
 fn leaks(text: &str) -> bool {
     let listed = |bytes: &[u8]| format!("{bytes:?}").trim_matches(['[', ']']).to_owned();
     // "Basic " of `order-service:<mark>`, and the beginning of every JWT: `{"` in base64.
@@ -237,8 +239,8 @@ fn printed() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What can be printed too, but is made of nothing that a secret or a token is put into: names, places, numbers, choices,
-/// public keys, and texts of our own.
+/// Types that can be printed too, but hold nothing of a secret or a token: names, paths, numbers,
+/// enums, public keys, and our own strings.
 const HARMLESS: &str = "
     AccessDenied Algorithm AmbiguousPath AssertionAlgorithm AssertionClaims AttachedToken Attempt AudienceRequirement Audiences AuditLog
     AuthMethod Availability Backoff BindingRequirement Budget BudgetedVerifier CacheEntryId Capacity Case CertificateSource ClaimLayout

@@ -1,4 +1,5 @@
-//! Bound tokens and their proofs: who signs, what is read of the service's answer, and what happens where nobody signs.
+//! Bound tokens and their proofs: which side signs, what is read of the service's answer, and what
+//! happens where signing fails.
 
 use super::budget::{HEADERS, assert_cost};
 use super::host::{Call, Delivery, Verifier};

@@ -1,5 +1,5 @@
-//! Every host call fails once, with every status there is, while requests are served. None gets through that should
-//! not, and once the host is well again, so is the worker.
+//! Every host call fails once, with every status there is, while requests are served. None is
+//! forwarded that should not be, and once the host works again, so does the worker.
 
 use super::clock;
 use super::host::State;
@@ -12,10 +12,12 @@ use std::time::Duration;
 /// Every status of the ABI that a host call can end with, and one that there is not.
 const STATUSES: [u32; 8] = [1, 2, 3, 4, 7, 8, 10, 99];
 
-/// What the SDK's own wrapper takes for an answer to a call; on any other status it panics, and no host has another.
+/// What the SDK's own wrapper takes for an answer to a call; on any other status it panics, and no
+/// host has another.
 const OF_A_CALL: [u32; 2] = [2, 10];
 
-/// Two good tokens, and one with the signature of another. Made once: signing takes longer than a life of a worker.
+/// Two good tokens, and one with the signature of another. Made once: signing takes longer than a
+/// life of a worker.
 static TOKENS: LazyLock<[String; 3]> = LazyLock::new(|| {
     let [one, two, other] = clock::at_start(|| [token(), token_by(&KEYS.ed25519), token()]);
     let forged = [other.rsplit_once('.').unwrap().0, one.rsplit_once('.').unwrap().1].join(".");
@@ -28,7 +30,8 @@ struct Life<'a> {
     bad: Vec<Request<'a>>,
 }
 
-/// A worker's life, from its first tick: requests that wait, requests that do not, a renewal, a report.
+/// A worker's life, from its first tick: requests that wait, requests that do not, a renewal, a
+/// report.
 fn live(vm: &Vm) -> Life<'_> {
     let [first, second, bad_one] = &*TOKENS;
     let claim = |mut headers: super::pairs::Pairs| {
@@ -59,7 +62,8 @@ fn live(vm: &Vm) -> Life<'_> {
 }
 
 impl Life<'_> {
-    /// Nobody got through who should not, and nobody with anything but what we say of them.
+    /// No request was forwarded that should not have been, and none with identity headers other
+    /// than ours.
     fn was_safe(&self, vm: &Vm, fault: &str) {
         for request in &self.bad {
             assert!(!request.is_forwarded(), "{fault}");

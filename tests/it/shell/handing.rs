@@ -1,4 +1,5 @@
-//! What later filters and the access log are told, through the host: with a decision, and only where it is asked for.
+//! Filter state for later filters and the access log, through the host: set with a decision, and
+//! only where configured.
 
 use super::budget::{HEADERS, assert_cost};
 use super::host::{BAD_ARGUMENT, NOT_FOUND};

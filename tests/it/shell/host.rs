@@ -1,9 +1,9 @@
-//! What Envoy holds and does for a module: contexts, streams, timers, calls, metrics, and a refusal for whatever comes at
-//! the wrong time. Each thread has its own host.
+//! What Envoy holds and does for a module: contexts, streams, timers, calls, metrics, and a refusal
+//! for whatever comes at the wrong time. Each thread has its own host.
 //!
-//! It records every callback into the module and every host call out of it, in order. What a real host would let pass
-//! although it must never be (a resume of what does not wait sends a request twice) is kept as a violation; so is every
-//! text that the module let out with a secret in it.
+//! It records every callback into the module and every host call out of it, in order. Calls that a
+//! real host accepts although they are always wrong (resuming a request that does not wait sends it
+//! twice) are recorded as violations, and so is every output of the module that holds a secret.
 
 mod calls;
 mod things;
@@ -70,7 +70,7 @@ pub(crate) struct Host {
     pub(crate) loses_calls: bool,
     /// Sums by name.
     pub(crate) metrics: BTreeMap<String, i64>,
-    /// Level and text.
+    /// Level and message.
     pub(crate) log: Vec<(u32, String)>,
     /// The answer that is being delivered.
     pub(crate) delivery: Option<Delivery>,
@@ -101,7 +101,7 @@ struct Running {
     calls: usize,
 }
 
-/// How the host and the module go on.
+/// How the host and the module continue.
 impl Host {
     /// A host that reaches the provider, as Envoy's newest does.
     pub(crate) fn new() -> Self {
@@ -184,12 +184,12 @@ impl Host {
         self.violations.push(what.into());
     }
 
-    /// The root whose timer runs out first, and when.
+    /// The root with the earliest timer, and when it is due.
     pub(crate) fn next_tick(&self) -> Option<(Duration, u32)> {
         self.roots.iter().filter_map(|(root, timer)| Some((timer.due?, *root))).min()
     }
 
-    /// The call whose time runs out first.
+    /// The call with the earliest timeout.
     pub(crate) fn next_timeout(&self) -> Option<Call> {
         self.calls.iter().filter(|_| !self.loses_calls).min_by_key(|call| call.due).cloned()
     }

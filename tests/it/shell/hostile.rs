@@ -1,4 +1,5 @@
-//! Bytes that no well-meaning client or host sends. None of them ends the worker's VM, none gets a request through.
+//! Bytes that no well-meaning client or host sends. None of them ends the worker's VM, none gets a
+//! request through.
 
 use super::clock;
 use super::host::State;
@@ -8,12 +9,12 @@ use super::vm::Vm;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// A worker whose one rule is for the whole service, with keys.
+/// A worker with one rule for the whole service, and with keys.
 fn guarded() -> Vm {
     Vm::ready(&inbound())
 }
 
-/// Refused, and the worker lives: a good request goes on.
+/// Refused, and the worker lives: a good request is forwarded.
 fn refused_and_alive(vm: &Vm, headers: Pairs, statuses: &[u32]) {
     let request = vm.request(headers);
     let (status, reason) = request.outcome();

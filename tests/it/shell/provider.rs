@@ -1,5 +1,5 @@
-//! Answers that no well-meaning provider gives. None lets a request through or ends the worker, and none gets a secret,
-//! or a token that it should not have told, into the log.
+//! Answers that no correct provider gives. None makes a request pass or ends the worker, and none
+//! gets a secret or a token into the log.
 
 use super::host::Delivery;
 use super::pairs;
@@ -112,7 +112,8 @@ fn a_provider_that_repeats_our_secret_does_not_get_it_into_the_log() {
 #[test]
 fn no_spelling_of_a_repeated_secret_gets_into_the_log() {
     let basic = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-    // A secret that looks like an error code; one whose form-encoding is not itself; one that is not ASCII.
+    // A secret that looks like an error code; one that form-encoding changes; one that is not
+    // ASCII.
     for (secret, encoded) in [
         ("whisper_it_to_nobody_else", "whisper_it_to_nobody_else"),
         ("whisper & tell=nobody/else+", "whisper+%26+tell%3Dnobody%2Felse%2B"),

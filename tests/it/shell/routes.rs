@@ -1,4 +1,5 @@
-//! What the shell asks the host about a request's route: what the policy needs, before any header is changed, and once.
+//! What the shell asks the host about a request's route: what the policy needs, before any header
+//! is changed, and once.
 
 use super::host::NOT_FOUND;
 use super::scene::{CLIENT_SECRET, issued, issuers, outbound, plain, provider};
@@ -38,7 +39,7 @@ fn says(vm: &Vm, property: &str, value: &str) {
     vm.host(|host| host.properties.insert(property.to_owned(), value.as_bytes().to_vec()));
 }
 
-/// The provider answers every call; returns each client's token, as it stands in the header.
+/// The provider answers every call; returns each client's token as a header value.
 fn serve(vm: &Vm) -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let mut tokens = BTreeMap::new();
     vm.wake();
@@ -83,7 +84,8 @@ fn a_token_is_chosen_by_what_the_route_says() {
     assert_eq!(token(vm.request(plain())), tokens["payment-service"]);
     says(&vm, CREDENTIAL, "none");
     assert_eq!(token(vm.request(plain())), [[0_u8; 0]; 0]);
-    // Text that is none of the names, and what the host hands over for a number or a truth value.
+    // Strings that are not one of the names, and what the host hands over for a number or a
+    // boolean.
     for other in ["payment", "", "\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{f0}?", "\u{1}"] {
         says(&vm, CREDENTIAL, other);
         assert_eq!(vm.request(plain()).outcome(), (503, "unknown_credential".to_owned()), "{other:?}");

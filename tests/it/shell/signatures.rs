@@ -1,4 +1,5 @@
-//! Who verifies a signature: the host's `BoringSSL` where it has the function and the algorithm, the module elsewhere.
+//! Where a signature is verified: by the host's `BoringSSL` where it has the function and the
+//! algorithm, by the module elsewhere.
 
 use super::clock;
 use super::host::Verifier;
@@ -148,7 +149,7 @@ fn made_up(key: &Key, number: u64) -> String {
     format!("{text}.{}", encode(vec![0x5a; length]))
 }
 
-/// How many of those are judged, and that the others are told to come back.
+/// How many of those are verified; the others must be answered 503.
 fn judged(vm: &Vm, key: &Key, count: u64) -> usize {
     let outcomes = (0..count).map(|number| vm.request(bearing(&made_up(key, number))).outcome());
     outcomes.filter(|outcome| *outcome != (503, "too_many_signatures".to_owned())).count()

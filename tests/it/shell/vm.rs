@@ -319,7 +319,7 @@ impl Request<'_> {
         }
     }
 
-    /// Status and reason of the answer; 200 and nothing when it went on.
+    /// Status and reason of the answer; 200 and an empty reason when it was forwarded.
     pub(crate) fn outcome(self) -> (u32, String) {
         match self.state() {
             State::Forwarded => (200, String::new()),
@@ -336,7 +336,7 @@ impl Request<'_> {
         })
     }
 
-    /// What stands in its filter state.
+    /// Its filter state.
     pub(crate) fn told(self) -> BTreeMap<String, String> {
         self.vm.host(|host| host.streams[&self.id].told.clone())
     }
@@ -358,7 +358,8 @@ impl Request<'_> {
         self.end();
     }
 
-    /// The service answers 200 with these headers, and then with these trailers; then the request is over.
+    /// The service answers 200 with these headers, and then with these trailers; then the request
+    /// is over.
     pub(crate) fn end_with_trailers(self, headers: &[(&str, &str)], trailers: &[(&str, &str)]) {
         self.vm.host(|host| {
             let stream = host.streams.get_mut(&self.id).unwrap();
@@ -393,9 +394,10 @@ impl Request<'_> {
     }
 }
 
-/// Runs the module's start on this thread. The first time, the SDK takes over the process's panic hook; it is given
-/// back, so that a failing test says why, with one addition: a panic inside the module ends the process, since it cannot
-/// unwind out of there, and so it is told where no test's captured output swallows it.
+/// Runs the module's start on this thread. The first time, the SDK takes over the process's panic
+/// hook; it is given back, so that a failing test says why, with one addition: a panic inside the
+/// module ends the process, since it cannot unwind out of there, so it is printed where no test
+/// captures the output.
 fn initialize() {
     static FIRST: Once = Once::new();
     FIRST.call_once(|| {

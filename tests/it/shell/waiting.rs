@@ -1,4 +1,5 @@
-//! Requests that wait: held until something arrives, settled from the root, never resumed twice or after their end.
+//! Requests that wait: held until something arrives, settled from the root, never resumed twice or
+//! after their end.
 
 use super::host::State;
 use super::scene::{
@@ -273,8 +274,9 @@ fn several_answers_in_one_callback_and_inside_each_other_share_one_portion() {
     let calls = vm.calls();
     let (keys, token) = calls.iter().partition::<Vec<_>, _>(|call| call.path() == "/jwks");
     vm.record();
-    // Envoy may deliver one inside another, as where a cluster has no host: no tick comes between them. Those that have the keys
-    // have had their turn; those that have the token too wait for the next tick.
+    // Envoy may deliver one inside another, as where a cluster has no host: no tick comes between
+    // them. Those that have the keys have had their turn; those that have the token too wait for
+    // the next tick.
     vm.deliver(keys[0], provider(keys[0]));
     vm.deliver(token[0], provider(token[0]));
     assert_eq!(portions(&vm.record()), [0; 0]);

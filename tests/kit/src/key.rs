@@ -1,7 +1,9 @@
-//! Keys that sign tokens, each with the JWK that its provider publishes. Test keys only, fit for nothing else.
+//! Keys that sign tokens, each with the JWK that its provider publishes. Test keys only, fit for
+//! nothing else.
 //!
-//! Making an RSA key takes long, so the RSA keys come from a pool that starts with a few fixed ones. A key is
-//! nobody else's while it lives: two providers of one test never share a key by accident.
+//! Making an RSA key takes long, so the RSA keys come from a pool that starts with a few fixed
+//! ones. A key is nobody else's while it lives: two providers of one test never share a key by
+//! accident.
 
 use crate::{public, serve::lock};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -195,7 +197,8 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The RSA key for encryption that Keycloak publishes *before* its signing key. Nothing here encrypts.
+/// The RSA key for encryption that Keycloak publishes *before* its signing key. Nothing here
+/// encrypts.
 pub(crate) fn encryption_jwk() -> Value {
     static JWK: OnceLock<Value> = OnceLock::new();
     let jwk = JWK.get_or_init(|| {

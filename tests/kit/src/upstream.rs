@@ -1,7 +1,8 @@
-//! A service behind the proxy: it answers with what it was asked, or with what it was told to answer.
+//! A service behind the proxy: it echoes the request, or sends the answer that a test has set.
 //!
-//! Speaks HTTP/1.1 and cleartext HTTP/2. A gRPC request (`content-type: application/grpc`) is answered with
-//! `grpc-status: 0` in the trailers. It authenticates nobody: that is the point of the product.
+//! Speaks HTTP/1.1 and cleartext HTTP/2. A gRPC request (`content-type: application/grpc`) is
+//! answered with `grpc-status: 0` in the trailers. It authenticates nobody: that is the point of
+//! the product.
 
 use crate::{
     record::{Log, Recorded},
@@ -100,13 +101,14 @@ impl Upstream {
         self.answer_by(move |request| refused(request).then(|| Reply::new(status, &[])));
     }
 
-    /// Every request for which `rule` names a reply gets it; the rules are asked in order, after `answer_next`.
+    /// Every request for which `rule` names a reply gets it; the rules are asked in order, after
+    /// `answer_next`.
     pub fn answer_by(&self, rule: impl Fn(&Recorded) -> Option<Reply> + Send + 'static) {
         lock(&self.shared.told).rules.push(Box::new(rule));
     }
 
-    /// Every request for which `asking` comes back with a reply gets it: for services that ask somebody else first. It is
-    /// asked where no other rule has a reply.
+    /// Every request for which `asking` comes back with a reply gets it: for services that ask
+    /// somebody else first. It is asked where no other rule has a reply.
     pub fn answer_after<F>(&self, asking: impl Fn(Recorded) -> F + Send + Sync + 'static)
     where
         F: Future<Output = Option<Reply>> + Send + 'static,
@@ -119,7 +121,7 @@ impl Upstream {
         lock(&self.shared.told).delay = delay;
     }
 
-    /// Echoes again, whatever it was told before.
+    /// Echoes again, whatever answers were set before.
     pub fn echo(&self) {
         *lock(&self.shared.told) = Told::default();
     }

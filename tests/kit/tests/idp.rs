@@ -1,4 +1,4 @@
-//! The stand-in provider says what a real Keycloak says, and fails when told to.
+//! The test provider answers as a real Keycloak does, and fails on command.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -114,7 +114,7 @@ async fn basic_is_form_decoded_and_a_rotated_secret_counts_at_once() {
     };
     assert_eq!(ask("a+b%3Ac:p%2Bq%25%26%3D%3A%C3%B6").send().await.status, 200);
     assert_eq!(ask("a%20b%3Ac:p%2Bq%25%26%3D%3A%C3%B6").send().await.status, 200);
-    // Not encoded, the `+` is a blank.
+    // Not encoded, the `+` is a space.
     assert_eq!(ask("a b%3Ac:p+q%25%26%3D%3A%C3%B6").send().await.status, 401);
 
     assert_eq!(ask("order-service:order-secret").send().await.status, 200);

@@ -7,7 +7,8 @@ use m2m_auth_kit::key::Key;
 use m2m_auth_kit::token::Mint;
 use serde_json::json;
 
-/// CVE-2026-31837 (Istio): a key set that could not be fetched was replaced by a built-in one, whose private key was public.
+/// CVE-2026-31837 (Istio): a key set that could not be fetched was replaced by a built-in one,
+/// whose private key was public.
 #[test]
 fn without_the_providers_keys_every_token_is_refused() {
     let key = key("k");
@@ -44,7 +45,8 @@ fn without_the_providers_keys_every_token_is_refused() {
     }
 }
 
-/// CVE-2026-41413 (Istio), RFC 8414 section 3.3: discovery named an address inside the network, and its answer was shown.
+/// CVE-2026-41413 (Istio), RFC 8414 section 3.3: discovery named an address inside the network, and
+/// its answer was disclosed.
 #[test]
 fn discovery_cannot_send_us_to_another_host() {
     let key = key("k");
@@ -85,7 +87,7 @@ fn discovery_cannot_send_us_to_another_host() {
             world.asked
         );
         assert_eq!(world.hosts(), ["idp.example.com"], "{evil}");
-        // The operator is told which host it is, and what it is has nothing to say.
+        // The log names the host, and nothing of its answer.
         let quoted = ["latest", "password", "docker.sock", "passwd", "host: evil"];
         assert!(!quoted.iter().any(|part| world.has_logged(part)), "{evil}: {:?}", world.logs);
     }
@@ -133,7 +135,8 @@ fn the_metadata_of_another_issuer_is_not_believed() {
     }
 }
 
-/// CVE-2026-41413, its second half: whatever a tampered address answered could be read in Istio's debug output.
+/// CVE-2026-41413, its second half: whatever a tampered address answered could be read in Istio's
+/// debug output.
 #[test]
 fn an_answer_that_is_no_key_set_is_refused_and_never_repeated() {
     let key = key("k");
@@ -191,7 +194,7 @@ fn two_tokens_while_the_keys_cannot_be_fetched_are_one_bad_request() {
     assert!(world.get("/", &good_token(&key)).is_forwarded());
 }
 
-/// The same where it happened: the rule let those through who had no token, or a bad one.
+/// The same, as it happened there: the rule allowed requests without a token, or with a bad one.
 #[test]
 fn two_tokens_while_the_keys_cannot_be_fetched_are_what_the_mode_makes_of_them() {
     let first = format!("Bearer {}", good_token(&key("k")));
@@ -246,7 +249,8 @@ fn keys_that_cannot_be_renewed_end_and_take_known_tokens_along() {
     assert!(world.get("/", &token).is_forwarded());
 }
 
-/// RFC 9110 section 8.8.3: an `ETag` is of one place; what another place calls so may be something else.
+/// RFC 9110 section 8.8.3: an `ETag` belongs to one URL; the same value at another URL may mean
+/// something else.
 #[test]
 fn the_etag_of_one_location_is_not_sent_to_another() {
     let (old, new) = (key("old"), key("new"));

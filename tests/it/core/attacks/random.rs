@@ -1,5 +1,5 @@
-//! What nobody has thought of yet: random tokens, documents, answers and requests. None may end the worker (a panic
-//! takes a whole VM with it: CVE-2019-12995), and none may let anybody in.
+//! Random tokens, documents, answers and requests, for attacks that are not known yet. None may end
+//! the worker (a panic takes a whole VM with it: CVE-2019-12995), and none may be accepted.
 
 use super::{World, claims, good_token, head, key, metadata_of, one_rule};
 use base64::Engine as _;
@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use std::cell::RefCell;
 
-/// A change of one byte is a change of the token, wherever it is. RFC 7515 section 2: there is one spelling of each part,
-/// so no change decodes to the same bytes.
+/// A change of one byte is a change of the token, wherever it is. RFC 7515 section 2: there is one
+/// spelling of each part, so no change decodes to the same bytes.
 #[test]
 fn no_token_with_one_bit_changed_is_accepted() {
     let key = key("k");
@@ -62,7 +62,7 @@ fn no_token_that_is_close_to_a_known_one_is_accepted() {
     });
 }
 
-/// What is left of a credential without the blanks around it.
+/// The credential without the spaces around it.
 fn meaning(credential: &[u8]) -> &[u8] {
     credential.trim_ascii()
 }
@@ -160,7 +160,8 @@ proptest! {
         serve_token(HttpReply { status: Some(200), body: Some(answer.to_string().into()), ..HttpReply::default() });
     }
 
-    /// Whatever stands beside a token in a query and in cookies, no byte of it changes, and no token is left.
+    /// Removing a token from a query or from cookies changes no byte beside it, and leaves no
+    /// token.
     #[test]
     fn everything_beside_a_token_is_kept(
         query in proptest::collection::vec("(access_token|access%5[Ff]token|[a-c;%+]{0,3})(=[ -%'-~]{0,4})?", 0..6),
@@ -388,7 +389,8 @@ fn serve_metadata(document: Vec<u8>) {
     }
 }
 
-/// Whatever the token endpoint answers, a request leaves with a header that can be sent, or is told 503.
+/// Whatever the token endpoint answers, a request is forwarded with a valid header or is answered
+/// 503.
 fn serve_token(reply: HttpReply) {
     let mut world = World::new(&json!({
         "issuers": { "idp": { "issuer": "idp", "cluster": "idp", "token_endpoint": "https://idp.example.com/token" } },

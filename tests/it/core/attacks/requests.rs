@@ -34,7 +34,8 @@ fn admin_and_public() -> Value {
     })
 }
 
-/// CVE-2020-8595 (Istio) and its many relatives: another spelling of a path that the service reads as the same.
+/// CVE-2020-8595 (Istio) and its many relatives: another spelling of a path that the service reads
+/// as the same.
 #[test]
 fn no_spelling_of_a_path_slips_past_its_rule() {
     let mut world = World::new(&admin_and_public());
@@ -127,7 +128,8 @@ fn no_spelling_of_a_path_slips_past_its_rule() {
     }
 }
 
-/// The same for the whole path, and for a path with places in it: what is narrower than a prefix is easier to slip past.
+/// The same for exact paths and for paths with placeholders: they are narrower than a prefix, so
+/// easier to evade.
 #[test]
 fn no_spelling_of_a_whole_path_slips_past_its_rule() {
     let rules = json!([
@@ -199,7 +201,7 @@ fn no_spelling_of_a_whole_path_slips_past_its_rule() {
     }
 }
 
-/// Headers that tell the service who calls are ours alone, on every rule and however the client spells the path.
+/// Only the filter sets the identity headers, on every rule and however the client spells the path.
 #[test]
 fn a_client_cannot_set_the_identity_headers_of_the_service() {
     let mut configuration = admin_and_public();
@@ -214,7 +216,7 @@ fn a_client_cannot_set_the_identity_headers_of_the_service() {
     }
 }
 
-/// Where a name stands: in a rule, or in a token.
+/// Writes a name into a rule, or into a token.
 type Place = fn(&str) -> Value;
 
 /// istio/istio#59992: names of a policy were read as patterns.
@@ -257,7 +259,8 @@ fn names_are_compared_and_never_matched() {
     assert_eq!(world.get("/", &Mint::of(with(claims(), "resource_access", other)).sign(&key)).status, 403);
 }
 
-/// Servers make one name of `x-tenant`, `x_tenant` and `x.tenant`: only the one that was judged reaches them.
+/// Servers make one name of `x-tenant`, `x_tenant` and `x.tenant`: only the one that was judged
+/// reaches them.
 #[test]
 fn no_name_that_a_server_takes_for_a_judged_header_is_forwarded() {
     let rules = json!([

@@ -1,4 +1,5 @@
-//! `check`: Envoy's configuration, Istio's manifests and bare documents; every error with its place.
+//! `check`: Envoy's configuration, Istio's manifests and bare documents; every error with its
+//! location.
 
 use super::{Folder, Ran, root, run, run_with};
 use base64::Engine as _;
@@ -44,7 +45,8 @@ fn any(kind: &str, value: &Value) -> Value {
     json!({ "@type": format!("type.googleapis.com/google.protobuf.{kind}"), "value": value })
 }
 
-/// A bootstrap with these filters in a listener, and these in a cluster, with nothing else to report.
+/// A bootstrap with these filters in a listener, and these in a cluster, with nothing else to
+/// report.
 fn bootstrap(listener: &[Value], cluster: &[Value]) -> String {
     let manager = |filters: &[Value]| json!({ "typed_config": { "http_filters": filters } });
     let verified = json!({ "validation_context_sds_secret_config": { "name": "ca" } });

@@ -435,7 +435,7 @@ fn every_token_of_the_jwt_cases_is_explained_as_the_filter_decides() {
         };
         let same =
             (ran.code, &told["status"], &told["error"], &told["reason"]) == (code, &status, &error, &reason);
-        // Whatever is refused is refused by the last step that is told.
+        // The last step that is reported is the one that refuses.
         let explained =
             code != 1 || told["steps"].as_array().unwrap().last().is_some_and(|step| step["ok"] == false);
         if !same || !explained {

@@ -1,4 +1,5 @@
-//! What `check` finds around a plugin: each finding where it is, and none where there is nothing wrong.
+//! What `check` finds around a plugin: each finding where it is, and none where there is nothing
+//! wrong.
 
 use super::{Folder, Ran, root, run};
 use serde_json::{Value, json};

@@ -192,7 +192,8 @@ fn a_rule_that_allows_everything_is_a_warning() {
     }
 }
 
-/// Two rules: no request that the second one decides may pass by the first, and such a one is answered with 401.
+/// Two rules: no request that the second one decides may pass by the first, and such a one is
+/// answered with 401.
 fn pair(first: &Value, second: &Value) -> Value {
     let key = json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
     let rules = json!([

@@ -72,7 +72,7 @@ fn the_schema_refuses_every_unknown_member_and_what_is_of_the_wrong_type() {
     let validator = jsonschema::validator_for(&schema()).unwrap();
     let mut refused = 0;
     for case in config::cases() {
-        // Of these two kinds; what a schema cannot know is `check`'s to tell.
+        // Of these two kinds; `check` reports what a schema cannot express.
         if [
             ": unknown, expected one of",
             ", expected an object",

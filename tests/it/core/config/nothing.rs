@@ -1,5 +1,5 @@
-//! What says nothing is refused: `null` everywhere, and whatever is empty. The fields are those of the generated schema, so
-//! that none can be forgotten, and the schema refuses the same documents.
+//! What says nothing is refused: `null` everywhere, and whatever is empty. The fields are those of
+//! the generated schema, so that none can be forgotten, and the schema refuses the same documents.
 
 use super::{errors, read, structure};
 use crate::core::cli::{root, run};
@@ -21,7 +21,7 @@ enum Step {
     First,
 }
 
-/// A place in the configuration: the way to it, and the schemas of what may stand there.
+/// A location in the configuration: its path and its schema.
 #[derive(Clone, Debug)]
 struct Place<'s> {
     steps: Vec<Step>,
@@ -66,7 +66,7 @@ fn alternatives<'s>(root: &'s Value, schema: &'s Value) -> Vec<&'s Value> {
     found
 }
 
-/// Every place of the configuration; those of a type within itself once.
+/// Every location in the configuration; a type that contains itself is visited once.
 fn places<'s>(root: &'s Value, place: &Place<'s>, within: &[&'s str], found: &mut Vec<Place<'s>>) {
     let mut within = within.to_vec();
     if let Some(name) = place.schema["$ref"].as_str() {
@@ -124,7 +124,8 @@ fn sample(root: &Value, schema: &Value) -> Value {
     }
 }
 
-/// Whether the value could stand there if it said something, so that the message is about that alone.
+/// Whether the value could stand there if it said something, so that the message is about that
+/// alone.
 fn takes(root: &Value, place: &Place<'_>, kind: &str) -> bool {
     let is = |schema: &&Value| {
         schema["type"] == kind || schema["type"].as_array().is_some_and(|own| own.contains(&json!(kind)))
@@ -184,7 +185,7 @@ fn what_is_empty_is_refused_in_every_field_or_in_the_list_of_those_that_may_be()
     assert!(refused > 500, "{refused}");
 }
 
-/// What each member of a rule is for, in a sound document that would go wide without it.
+/// For each requirement of a rule, a valid document that would allow more without it.
 #[test]
 fn no_requirement_disappears_because_its_value_is_empty() {
     let sound = super::sound();

@@ -1,4 +1,5 @@
-//! Many workers, one provider, one queue of what happens next: nobody is asked before something is due for him.
+//! Many workers, one provider, one queue of what happens next: nobody is asked before something is
+//! due for him.
 
 use crate::core::sim::provider::{Answer, Endpoint, MARK, Mode, Provider};
 use m2m_auth::http::message::{HttpReply, MessageHead, RequestId};
@@ -38,7 +39,8 @@ struct Event {
 struct Proxy {
     plugin: Option<Plugin>,
     tick_at: Duration,
-    /// Whether it is without what it should have: it has just started, its last fetch failed, or [`Fleet::all_need`].
+    /// Whether it is without what it should have: it has just started, its last fetch failed, or
+    /// [`Fleet::all_need`].
     needs: bool,
     /// Whether it has been given the secret of the day.
     has_secret: bool,

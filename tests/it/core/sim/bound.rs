@@ -1,4 +1,5 @@
-//! Proofs of possession, by the clock: each is used once by all workers at one board, and remembered no longer than it must be.
+//! Proofs of possession, by the clock: each is used once by all workers at one board, and
+//! remembered no longer than it must be.
 
 use crate::core::sim::workers::Shared;
 use crate::core::sim::world::signer;
@@ -217,7 +218,8 @@ fn a_worker_remembers_the_proofs_that_it_took_whatever_becomes_of_their_record()
         assert!(scene.board.write(&name, &planted, version), "a neighbour puts something else there");
         assert_eq!(ask(&mut one, &request, 1), "401 proof_replayed");
     }
-    // What another worker has taken it can only know from the record: once more each, as without sharing.
+    // What another worker has taken it can only know from the record: once more each, as without
+    // sharing.
     assert_eq!(ask(&mut two, &request, 1), "passed");
     assert_eq!(ask(&mut two, &request, 2), "401 proof_replayed");
 }

@@ -1,4 +1,4 @@
-//! How a client proves who it is, over time: secrets that rotate, assertions that are good once.
+//! Client authentication over time: secrets that rotate, assertions that are good once.
 
 use crate::core::sim::provider::{Endpoint, ISSUER, Key, Mode};
 use crate::core::sim::world::{World, both, items, millis, outbound, pay, secs, without_discovery};
@@ -130,7 +130,7 @@ fn every_attempt_has_an_assertion_of_its_own_that_ends_soon() {
 
 #[test]
 fn a_key_that_cannot_sign_here_holds_up_nothing_else_and_is_logged() {
-    // ES256 is the host's, and this one is none.
+    // Only the host signs with ES256, and this host does not.
     let mut configuration = without_discovery(both());
     configuration["outbound"] = by_key(&RealKey::new(Alg::Es256))["outbound"].clone();
     let mut world = World::new(&configuration);

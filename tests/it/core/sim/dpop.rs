@@ -1,4 +1,5 @@
-//! Tokens that are bound to the worker's key, over time: the provider's nonces, the services' nonces, renewals.
+//! Tokens that are bound to the worker's key, over time: the provider's nonces, the services'
+//! nonces, renewals.
 
 use crate::core::sim::provider::{Endpoint, Mode};
 use crate::core::sim::world::{
@@ -172,7 +173,7 @@ fn the_nonce_of_a_service_is_in_every_further_proof_for_its_origin_alone() {
         world.upstream_answers(&sent, &answer("200", &[("dpop-nonce", odd)]));
         assert_eq!(proof_of(&mut world, &to("one")).0["nonce"], "n2", "{odd:?}");
     }
-    // Whoever makes up hosts pushes others out, and no more.
+    // Made-up hosts evict other entries, and do nothing else.
     for number in 0..1000 {
         let (_, sent) = proof_of(&mut world, &to(&format!("host-{number}")));
         world.upstream_answers(&sent, &answer("200", &[("dpop-nonce", "x")]));

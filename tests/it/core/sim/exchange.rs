@@ -1,5 +1,5 @@
-//! Tokens exchanged for the caller's: one for each subject token, no longer good than it, and a provider that is not asked in
-//! vain.
+//! Tokens exchanged for the caller's: one for each subject token, no longer good than it, and a
+//! provider that is not asked in vain.
 
 use crate::core::sim::introspection::poisons;
 use crate::core::sim::provider::{Endpoint, Mode};
@@ -394,7 +394,7 @@ fn the_token_that_was_exchanged_is_not_forwarded_beside_the_new_one() {
         assert!(outcome.set(header).is_some() && outcome.removes(subject), "{subject}: {outcome:?}");
         assert!(!outcome.removes(header), "{outcome:?}");
     }
-    // Where one takes the place of the other, there is nothing to remove.
+    // Where one replaces the other, there is nothing to remove.
     let mut world = World::warm(&handed("authorization", "authorization"));
     let outcome = world.ask(&pay());
     assert!(outcome.set("authorization").is_some() && !outcome.removes("authorization"), "{outcome:?}");

@@ -1,4 +1,5 @@
-//! Tokens that the issuer is asked about: once each for a while, never in vain, and never as often as a flood would have it.
+//! Tokens that the issuer is asked about: once each for a while, never in vain, and never as often
+//! as a flood would have it.
 
 use crate::core::sim::provider::{Endpoint, ISSUER, Key, MARK, Mode, made_up};
 use crate::core::sim::world::{World, inbound, items, millis, secs, without_discovery};
@@ -159,7 +160,8 @@ fn a_provider_that_is_down_is_probed_five_times_a_second() {
     assert!((100..=310).contains(&asked), "{asked} for 600 callers in a minute");
 }
 
-/// The requests of a minute's part: 25 known callers and 25 new ones a second, and so many tokens that the provider fails at.
+/// The requests of a minute's part: 25 known callers and 25 new ones a second, and so many tokens
+/// that the provider fails at.
 fn with_poison(
     world: &mut World,
     mode: &Mode,
@@ -224,7 +226,8 @@ fn tokens_that_are_known_to_fail_cost_a_new_caller_no_more_than_a_short_wait_whe
         for n in 0..600 {
             world.send(&items(&poisons[n % 12]));
             if n >= 200 && n % 100 == 99 {
-                // Once in ten seconds, and nobody else has called meanwhile. Each of the twelve has had its turn before.
+                // Once in ten seconds, and nobody else has called meanwhile. Each of the twelve has
+                // had its turn before.
                 let token = world.opaque(&json!({}));
                 let outcome = world.ask(&items(&token));
                 assert_eq!(outcome.status(), 200, "{mode:?}, the one after {n}");
@@ -301,7 +304,8 @@ fn a_flood_of_made_up_tokens_costs_the_provider_a_bounded_rate_and_known_callers
         *refused.entry((world.outcome(id).status(), world.outcome(id).reason())).or_insert(0) += 1;
     }
     let asked = world.provider.count(Endpoint::Introspection) - before;
-    // 40 s at 100 a second, a burst of one second's worth, the line that was left, and the known one's.
+    // 40 s at 100 a second, a burst of one second's worth, the line that was left, and the known
+    // one's.
     assert!((3900..=4500).contains(&asked), "{asked}: {refused:?}");
     assert!(refused.keys().all(|(status, reason)| {
         (*status, reason.as_str()) == (401, "inactive")
@@ -355,7 +359,8 @@ fn large_answers_are_kept_in_bounds_too() {
     assert!(world.counters()["m2m_auth_limit_reached.name.idp.limit.introspections"] > 0);
 }
 
-/// What a provider may answer to a flood of tokens that it cannot cope with, and how long the tokens are.
+/// What a provider may answer to a flood of tokens that it cannot cope with, and how long the
+/// tokens are.
 fn floods() -> [(Mode, usize); 3] {
     let deep = format!("{{\"active\":true,\"x\":{}{}}}", "[".repeat(40_000), "]".repeat(40_000));
     let large = Mode::Says { status: 500, headers: Vec::new(), body: "x".repeat(240_000) };

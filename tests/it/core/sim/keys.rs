@@ -173,7 +173,7 @@ fn a_rotation_under_a_flood_of_made_up_keys_breaks_no_caller() {
             let get = items(&world.mint(&key, 300, "inventory-service"));
             let mut outcome = world.ask(&get);
             if outcome.reason() == "too_many_waiting" {
-                // The flood has taken all places; until the next fetch, 3 s after the last.
+                // The flood has taken all slots until the next fetch, 3 s after the last.
                 world.pass(secs(3));
                 outcome = world.ask(&get);
             }

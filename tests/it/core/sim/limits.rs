@@ -1,4 +1,5 @@
-//! The bounds that refuse nobody, each crossed once: it is kept to, what it costs is little, and the operator is told.
+//! The bounds that refuse no request, each crossed once: it holds, it costs little, and a metric
+//! reports it.
 
 use crate::core::sim::provider::{Endpoint, ISSUER, Key, MARK, Mode};
 use crate::core::sim::world::{

@@ -19,7 +19,7 @@ fn modes() -> Value {
     configuration
 }
 
-/// What a caller may show, and what an enforcing rule says to it: 200, or a reason.
+/// What a caller may present, and how an enforcing rule answers: 200, or a reason.
 fn shown(world: &mut World) -> Vec<(Get, u16, &'static str)> {
     let key = world.provider.published.last().unwrap().clone();
     let good = world.token();
@@ -81,7 +81,7 @@ fn a_token_that_cannot_be_judged_is_refused_by_an_optional_rule_and_no_token_wai
 fn a_permissive_rule_forwards_every_request_with_its_decision() {
     let mut world = World::warm(&modes());
     for (asked, status, decision) in shown(&mut world) {
-        world.ask(&asked.clone().header(":path", "/enforce")); // whose keys are known then
+        world.ask(&asked.clone().header(":path", "/enforce")); // afterwards the keys are known
         let lie = asked.header(":path", "/danger_permissive").header("m2m-auth-decision", "allowed");
         let outcome = world.ask(&lie.header("x-caller", "admin"));
         assert!(outcome.passed(), "{decision}: {outcome:?}");
@@ -106,7 +106,7 @@ fn a_dry_run_forwards_every_request_and_logs_its_decision() {
     let mut world = World::warm(&modes());
     let shown = shown(&mut world);
     for (asked, status, decision) in &shown {
-        world.ask(&asked.clone().header(":path", "/enforce")); // whose keys are known then
+        world.ask(&asked.clone().header(":path", "/enforce")); // afterwards the keys are known
         world.pass(secs(1)); // so that no line is left out
         let lines = world.logs.len();
         let outcome = world.ask(
@@ -178,7 +178,7 @@ fn rules_that_never_refuse_never_make_anybody_wait() {
     assert_eq!(world.waiting().len(), 0);
 }
 
-/// What filter state says of a caller who was not admitted, later filters would decide by.
+/// Filter state names no caller that was not admitted: later filters would decide by it.
 #[test]
 fn filter_state_names_no_caller_of_a_suppressed_refusal_and_holds_no_empty_value() {
     let mut configuration = modes();

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 const API: &str = "outbound|443||api.example.com";
 
-/// `inventory` for one cluster, `order` for the host `payment`; before them these rules, or one that uses `spare`.
+/// `inventory` for one cluster, `order` for the host `payment`; before them these rules, or one
+/// that uses `spare`.
 fn rules(first: &[Value]) -> Value {
     let mut configuration = without_discovery(outbound());
     for name in ["inventory", "spare"] {
@@ -33,7 +34,7 @@ fn unheard() -> Value {
     rules(&[json!({ "match": { "path": "/spare" }, "credential": "spare", "route_metadata": false })])
 }
 
-/// Credentials stand in the order of their names.
+/// Credentials are in the order of their names.
 fn whose(outcome: &Outcome) -> Option<&'static str> {
     let sent = outcome.edits().attached_token.as_ref()?;
     let FetchKey::Token(CredentialId(place)) = sent.fetch_key else { return None };

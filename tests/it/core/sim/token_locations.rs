@@ -1,10 +1,10 @@
-//! Tokens in other places than `Authorization`, and what the service sees of them.
+//! Tokens in other locations than `Authorization`, and what the service receives.
 
 use crate::core::sim::provider::Mode;
 use crate::core::sim::world::{World, get, inbound, secs, without_discovery};
 use serde_json::{Value, json};
 
-/// Tokens everywhere, for rules of three kinds, and a rule with a place of its own.
+/// Tokens in every location, for rules of three kinds, and a rule with a location of its own.
 fn everywhere() -> Value {
     let mut configuration = without_discovery(inbound());
     let require = configuration["inbound"]["rules"][0]["require"].clone();

@@ -9,7 +9,7 @@ fn config() -> Value {
     without_discovery(outbound())
 }
 
-/// A request each `every` for `span`; every one must get through, and at once.
+/// A request each `every` for `span`; every one must be forwarded at once.
 fn steady(world: &mut World, every: Duration, span: Duration) {
     let end = world.now + span;
     while world.now < end {
@@ -83,7 +83,7 @@ fn a_failed_renewal_keeps_the_old_token_until_it_ends_then_503_then_it_recovers(
         assert_eq!((ended.status(), ended.reason().as_str()), (503, "no_outbound_token"), "{mode:?}");
         assert!(ended.waited() <= millis(5002), "{mode:?}: held for attempts that begin in time");
         world.provider.tokens = Mode::Works;
-        // The slowest law has 126 s, and 160 s for what only an operator can mend.
+        // The slowest backoff is 126 s, and 160 s for what only an operator can fix.
         world.pass(if matches!(mode, Mode::Says { status: 401, .. }) { secs(161) } else { secs(127) });
         steady(&mut world, secs(5), secs(300));
     }
@@ -95,7 +95,8 @@ fn a_failure_in_the_middle_of_a_tokens_life_is_never_seen() {
         let mut world = World::seeded(&config(), seed);
         world.pass(secs(1));
         for _ in 0..20 {
-            // Down for half a minute at a time, at every point of a token's life: it has 60 s to spare.
+            // Down for half a minute at a time, at every point of a token's life: it has 60 s to
+            // spare.
             world.provider.tokens = Mode::status(503);
             steady(&mut world, secs(5), secs(25));
             world.provider.tokens = Mode::Works;
@@ -211,7 +212,8 @@ fn an_answer_that_comes_after_its_call_was_given_up_changes_nothing() {
     let mut world = World::new(&config());
     world.provider.tokens = Mode::Late(secs(30));
     world.pass(secs(1));
-    // The first answer arrives at 30 s; by then its call counts as failed, and another one runs or is due.
+    // The first answer arrives at 30 s; by then its call counts as failed, and another one runs or
+    // is due.
     world.provider.tokens = Mode::status(500);
     world.pass(secs(28));
     assert_eq!(world.ask(&pay()).status(), 503);
@@ -283,7 +285,8 @@ fn a_client_that_its_provider_refuses_asks_rarely_and_heals_by_itself() {
 
 #[test]
 fn a_404_that_is_no_answer_of_a_provider_is_an_outage_as_any_other() {
-    // An ingress says so while nothing is behind it; RFC 6749 section 5.2 has other words for a wrong request.
+    // An ingress says so while nothing is behind it; RFC 6749 section 5.2 has other words for a
+    // wrong request.
     for seed in 0..20 {
         let mut world = World::seeded(&config(), seed);
         world.provider.tokens = Mode::status(404);

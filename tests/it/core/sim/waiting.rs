@@ -181,7 +181,8 @@ fn a_request_that_waits_for_a_new_key_does_not_outlast_the_bound_either() {
     }
 }
 
-/// They were settled in the order of their coming, no more than a portion in one millisecond, and all soon.
+/// They were settled in the order of their coming, no more than a portion in one millisecond, and
+/// all soon.
 fn in_portions(world: &World, ids: &[RequestId]) {
     let order: Vec<_> = world.settled.iter().map(|(id, _)| *id).collect();
     assert_eq!(order, ids, "first come, first served");
@@ -323,7 +324,7 @@ fn a_request_whose_caller_is_verified_waits_whatever_the_body() {
     world.provider.tokens = Mode::Silent;
     world.pass(secs(1));
     let get = items(&world.token()).host("payment").with_body();
-    // The keys are here, and the token is not: whoever is known waits for it, and nobody else.
+    // The keys are here and the token is not: only verified callers wait for it.
     let (known, unknown) = (world.send(&get), world.send(&pay()));
     assert_eq!(world.outcome(known).status(), 0);
     assert_eq!(world.outcome(unknown).reason(), "too_many_waiting");

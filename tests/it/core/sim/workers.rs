@@ -1,4 +1,5 @@
-//! Several workers at one board: who fetches, who reads, and what happens when the one who fetches dies.
+//! Several workers and one shared store: which one fetches, which read, and what happens when the
+//! one that fetches dies.
 
 use crate::core::sim::provider;
 use crate::core::sim::world::{inbound, signer, without_discovery};
@@ -263,7 +264,8 @@ fn workers_back_off_together() {
             process.answer(&answer(500, ""));
         }
     }
-    // Full jitter under 1, 2, 4, 8, 16 s and never closer than a second: some eight in 20 s, not four times as many.
+    // Full jitter under 1, 2, 4, 8, 16 s and never closer than a second: some eight in 20 s, not
+    // four times as many.
     assert!((3..=14).contains(&asked.len()), "{asked:?}");
     for pair in asked.windows(2) {
         assert!(pair[1] - pair[0] >= Duration::from_millis(900), "{asked:?}");
@@ -437,7 +439,7 @@ fn a_bound_token_is_its_workers_own_and_a_new_configuration_of_the_same_worker_f
     }
 }
 
-/// One rule, and the place of the issuer's keys.
+/// One rule, and the location of the issuer's keys.
 fn verifying() -> Policy {
     let configuration = json!({
         "issuers": { "idp": {
@@ -516,7 +518,8 @@ fn what_is_said_of_a_key_set_at_too_great_a_length_is_not_shared_and_the_keys_ar
     }
 }
 
-/// Whoever can write there may put an older record back, even a sealed one. It is good no longer than it was.
+/// A writer to the shared store may put an older record back, even a sealed one. Its expiry does
+/// not change.
 #[test]
 fn an_older_key_set_put_back_into_the_shared_store_is_not_renewed_by_an_answer_about_a_newer_one() {
     let mut process = Process::with(2, verifying);
@@ -568,8 +571,9 @@ fn an_older_key_set_put_back_into_the_shared_store_is_not_renewed_by_an_answer_a
     }
 }
 
-/// Whoever can write there may destroy a record. The next answer says no more than that nothing has changed, so that the worker
-/// which is told must ask for the whole set again: else each would fetch for itself for as long as the provider changes nothing.
+/// A writer to the shared store may destroy a record. The next answer is a 304, so the worker that
+/// gets it must fetch the whole set again: otherwise each worker would fetch for itself until the
+/// provider changes its keys.
 #[test]
 fn a_key_set_that_was_destroyed_in_the_shared_store_is_published_again_though_the_provider_changes_nothing() {
     let mut process = Process::with(3, verifying);
@@ -607,11 +611,12 @@ fn a_key_set_that_was_destroyed_in_the_shared_store_is_published_again_though_th
         }
     }
     let late = asked.iter().filter(|second| **second >= 120).count();
-    // Every 54 to 60 s, whoever asks.
+    // Every 54 to 60 s, by any worker.
     assert!((8..=9).contains(&late), "{asked:?}");
 }
 
-/// RFC 9111 section 4.3.4: what an answer of 304 says counts from then on, for those too who were not answered.
+/// RFC 9111 section 4.3.4: the headers of a 304 count from then on, also for the workers that did
+/// not fetch.
 #[test]
 fn a_304_with_another_age_counts_on_every_worker() {
     let configuration = json!({

@@ -1,12 +1,13 @@
-//! One worker in a world of its own: a virtual clock, the scripted provider, requests that come and go.
+//! One worker in a world of its own: a virtual clock, the scripted provider, requests that come and
+//! go.
 //!
-//! After every event the laws that hold always are asserted, whatever the test is about:
+//! After every event the invariants are asserted, whatever the test is about:
 //!
 //! - never two calls for the same thing at once, and never two within a second;
-//! - nobody passes a rule that requires a caller without a token that is good at that moment;
+//! - no request passes a rule that requires a token without one that is good at that moment;
 //! - no token is attached that its provider has ended;
 //! - a good token is never answered 401;
-//! - whoever waits is settled within the bound, once, and not after having gone;
+//! - a pending request is settled within the bound, once, and not after it has gone;
 //! - no more wait than may;
 //! - nothing that the plugin says holds a secret or a token.
 
@@ -53,7 +54,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// 200 for what went on; 0 for what still waits or has gone.
+    /// 200 for a forwarded request; 0 for one that still waits or has gone.
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Waiting | Self::Gone => 0,
@@ -74,7 +75,7 @@ impl Outcome {
         self.waited() == Duration::ZERO
     }
 
-    /// It went on, and did not wait.
+    /// It was forwarded, and did not wait.
     pub(crate) fn passed(&self) -> bool {
         self.status() == 200 && self.at_once()
     }
@@ -228,7 +229,8 @@ pub(crate) struct World {
     sent: u64,
     open: BTreeMap<FetchKey, Open>,
     last_start: BTreeMap<FetchKey, Duration>,
-    /// Whose last answer was that the client is not taken, that its proof lacks the nonce, or that nothing is there: those are asked for again at once.
+    /// Fetches whose last answer was an unknown client, a missing nonce or a 404: those are
+    /// repeated at once.
     asked_again: BTreeSet<FetchKey>,
     learnt: Option<Learnt>,
     requests: BTreeMap<RequestId, Asked>,
@@ -379,7 +381,8 @@ impl World {
             self.open.remove(&ticket.key);
             self.learn(ticket, start, &reply);
         }
-        // What is not there may be at the other location, or have moved; and a kept connection may have been closed.
+        // What is not there may be at the other location, or have moved; and a kept connection may
+        // have been closed.
         let closed = reply.status == Some(503)
             && reply.body.as_deref().unwrap_or_default().ends_with(b"reset reason: connection termination");
         let again = closed || matches!(reply.status, Some(300..=405 | 410));
@@ -463,7 +466,7 @@ impl World {
         worked
     }
 
-    /// A request comes; what became of it is told by [`World::outcome`].
+    /// A request arrives; [`World::outcome`] returns its outcome.
     pub(crate) fn send(&mut self, get: &Get) -> RequestId {
         let id = RequestId(u32::try_from(self.requests.len()).unwrap());
         let early = self.minted.get(get.token()).filter(|minted| !self.publishes(&minted.kid));
@@ -601,7 +604,7 @@ impl World {
         self.opaque.insert(token.to_owned(), self.now);
     }
 
-    /// The provider does not stand by this token any more, whatever stands in it.
+    /// The provider has revoked this token, whatever its claims say.
     pub(crate) fn disown(&mut self, token: &str) {
         self.disowned.insert(token.to_owned());
     }
@@ -739,7 +742,8 @@ pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Both directions: `/inventory` requires a caller, `/public` does not, and requests to `payment` get a token.
+/// Both directions: `/inventory` requires a caller, `/public` does not, and requests to `payment`
+/// get a token.
 pub(crate) fn both() -> Value {
     json!({
         "issuers": { "idp": { "issuer": ISSUER, "cluster": "idp" } },

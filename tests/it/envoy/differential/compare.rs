@@ -1,4 +1,4 @@
-//! The table as a document for whoever has to choose.
+//! The table as a document for readers who compare the two filters.
 
 use super::Line;
 use std::fmt::Write as _;

@@ -38,7 +38,8 @@ impl Case {
     }
 }
 
-/// The provider's keys. All are published but `stranger`; `new` only once everybody has the key set, and `withdrawn` no longer then.
+/// The provider's keys. All are published but `stranger`; `new` only once everybody has the key
+/// set, and `withdrawn` no longer then.
 pub(super) struct Keys {
     pub(super) current: Key,
     pub(super) es256: Key,
@@ -93,7 +94,7 @@ impl Keys {
         }
     }
 
-    /// What stands in the key set beside the signing key.
+    /// The other keys of the key set.
     pub(super) fn jwks(&self) -> Vec<Value> {
         let with = |key: &Key, member: &str, value: Value| {
             let mut jwk = key.bare_jwk();
@@ -155,7 +156,7 @@ impl Corpus<'_> {
         }
     }
 
-    /// A token of these texts, properly signed.
+    /// A token of this header and payload, correctly signed.
     fn texts(&mut self, name: &'static str, header: Option<&str>, payload: Option<&[u8]>) {
         let own = format!(r#"{{"alg":"RS256","typ":"JWT","kid":"{}"}}"#, self.keys.current.kid());
         let (header, claims) = (header.map_or(own, |text| self.header(text)), claims().to_string());
@@ -181,7 +182,8 @@ fn roles(claims: &mut Value, roles: Value) {
     claims["resource_access"]["inventory-service"]["roles"] = roles;
 }
 
-/// All of it. The first two need a key set that has changed since it was fetched, and so come before anything else can fetch it anew.
+/// All of it. The first two need a key set that has changed since it was fetched, and so come
+/// before anything else can fetch it anew.
 pub(super) fn corpus(keys: &Keys) -> Vec<Case> {
     let mut all = Corpus { keys, group: "", cases: Vec::new() };
     rotated(&mut all);

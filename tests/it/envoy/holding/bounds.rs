@@ -42,7 +42,8 @@ async fn bodies_of_any_length_share_a_budget_of_bytes_and_requests_without_one_w
             configuration["pending_requests"]["max_bytes"] = json!(5 * 1024 * 1024);
         })
         .await;
-        // Each counts as a whole buffer of Envoy's; a fourth is more than three quarters, which bodies may take.
+        // Each counts as a whole buffer of Envoy's; a fourth is more than three quarters, which
+        // bodies may take.
         let upload = scene.request("POST", "/held");
         let uploads = [(); 3].map(|()| upload.open());
         held(&scene, 3).await;

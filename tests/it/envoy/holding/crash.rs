@@ -1,5 +1,5 @@
-//! A VM that ends while it holds requests: Envoy does not answer them, and nobody else can. What bounds their wait is
-//! Envoy's own: see `docs/operations.md`.
+//! A VM that ends while it holds requests: Envoy does not answer them, and nobody else can. What
+//! bounds their wait is Envoy's own: see `docs/operations.md`.
 
 use super::{Place, at, held};
 use crate::envoy::scene::{arrived, gated, outbound, send, wasm};
@@ -11,7 +11,8 @@ use m2m_auth_kit::wait::until;
 use serde_json::{Value, json};
 use std::fs;
 
-/// What became of the one that was held as its VM ended: its status, and what Envoy's access log says of it.
+/// What became of the one that was held as its VM ended: its status, and what Envoy's access log
+/// says of it.
 async fn lost(place: Place, change: impl FnOnce(&mut Value)) -> (u16, Value) {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let gate = gated(&idp, &[Endpoint::Token]);
@@ -19,7 +20,8 @@ async fn lost(place: Place, change: impl FnOnce(&mut Value)) -> (u16, Value) {
     let module = folder.path().join("crashing.wasm");
     fs::write(&module, crashing(&envoy::module())).unwrap();
     let mut configuration = outbound(&idp);
-    // What the VM was fetching is another's to fetch after this, and a second. It may not end twice before the VM does.
+    // What the VM was fetching is another's to fetch after this, and a second. It may not end twice
+    // before the VM does.
     configuration["issuers"]["keycloak"]["timeout"] = json!("8s");
     let filter = wasm(&configuration).module(module);
     let scene = at(place, idp, upstream, &filter, change).await;

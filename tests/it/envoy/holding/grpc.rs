@@ -1,4 +1,4 @@
-//! gRPC while it is held, and what its clients are told when they are refused.
+//! gRPC requests while they are held, and how they are refused.
 
 use super::{PLACES, Place, at, grpc, grpc_status, held, message, without_keys, without_token};
 use crate::envoy::scene::{Scene, inbound, outbound, send, wasm};
@@ -33,7 +33,7 @@ async fn the_messages_of_a_grpc_stream_and_its_trailers_wait_with_it_in_their_or
             stream.send(message("one")).await;
             stream.send(message("two")).await;
         }
-        // The one has ended while it is held, the other goes on.
+        // One stream has ended while it is held, the other continues.
         ended.trailers(&[("x-checksum", "77")]).await;
         held(&scene, 2).await;
         assert!(!open.is_answered() && scene.upstream.count() == 0, "{place:?}");

@@ -1,4 +1,4 @@
-//! What a caller who is refused is told, and the operator too.
+//! What a refused caller is answered, and what is logged.
 
 use super::{challenge, stage};
 use m2m_auth_kit::client::{self, Connection};

@@ -1,5 +1,5 @@
-//! Tokens that are bound to the client's certificate (RFC 8705 section 3), on real Envoy: a second listener is the client, once with
-//! the certificate and once without.
+//! Tokens that are bound to the client's certificate (RFC 8705 section 3), on real Envoy: a second
+//! listener is the client, once with the certificate and once without.
 
 use crate::envoy::scene::{Scene, builder, inbound, wasm};
 use base64::Engine as _;
@@ -59,7 +59,8 @@ async fn scene(bound: Value) -> Scene {
         typed("DownstreamTlsContext", json!({ "common_tls_context": asked }));
     listener["filter_chains"][0]["filters"][0]["typed_config"]["forward_client_cert_details"] =
         json!("SANITIZE_SET");
-    // Nobody else gets the port before Envoy does, which shares it as it shares its own among its workers.
+    // Nobody else gets the port before Envoy does, which shares it as it shares its own among its
+    // workers.
     let reserved = TcpSocket::new_v4().unwrap();
     reserved.set_reuseport(true).unwrap();
     reserved.bind(([127, 0, 0, 1], 0).into()).unwrap();

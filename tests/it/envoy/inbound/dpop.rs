@@ -10,8 +10,8 @@ use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::until;
 use serde_json::{Value, json};
 
-/// Listeners: `bound` takes nothing else, `either` other tokens too, `nonces` wants nonces, `known` is known by another origin,
-/// `plain` looks at no key.
+/// Listeners: `bound` takes nothing else, `either` other tokens too, `nonces` wants nonces, `known`
+/// is known by another origin, `plain` looks at no key.
 struct Stage {
     scene: Scene,
     key: Key,

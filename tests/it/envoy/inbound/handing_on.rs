@@ -1,4 +1,4 @@
-//! What the service learns of a caller, and from whom.
+//! The identity headers that the service receives.
 
 use super::stage;
 use crate::envoy::scene::arrived;

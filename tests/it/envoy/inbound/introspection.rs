@@ -150,7 +150,7 @@ async fn only_what_a_signature_has_proven_is_forwarded_as_a_payload() {
         let jwt = scene.idp.token();
         let answer = call(&scene, &jwt).await;
         assert_eq!(arrived(&answer, "x-payload"), [jwt.split('.').nth(1).unwrap()], "{}", scene.envoy.logs());
-        // Its owner has written into it that somebody else calls, and the issuer only knows it as a text.
+        // Its claims name another caller, but the issuer treats it as an opaque string.
         let dotted = format!("opaque.{}.token", jwt.split('.').nth(1).unwrap());
         let answer = call(&scene, &scene.idp.opaque_as(&dotted, scene.idp.claims())).await;
         assert_eq!(arrived(&answer, "x-client"), ["order-service"]);

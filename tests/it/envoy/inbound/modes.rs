@@ -1,4 +1,4 @@
-//! Rules that let through whom they would not: who gets where, and who is told.
+//! Rules in modes that forward refused requests: what is forwarded, and what is reported.
 
 use crate::envoy::scene::{HAS_KEYS, Scene, VMS, arrived, inbound, retry_after};
 use m2m_auth_kit::client::Request;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 const DECISION: &str = "m2m-auth-decision";
 
-/// One rule for each mode, for the path of its name; preflights are let through by the first.
+/// One rule for each mode, for the path of its name; the first one allows preflights.
 fn modes(idp: &Idp) -> Value {
     let mut configuration = inbound(idp);
     let require = configuration["inbound"]["rules"][0]["require"].clone();

@@ -1,4 +1,4 @@
-//! Rules for paths with places in them, and for gRPC methods.
+//! Rules for paths with placeholders, and for gRPC methods.
 
 use super::stage;
 use serde_json::json;

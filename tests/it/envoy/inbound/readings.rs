@@ -1,4 +1,5 @@
-//! What is judged is what runs: requests that servers read in different ways, on real Envoy and without a token.
+//! What is judged is what runs: requests that servers read in different ways, on real Envoy and
+//! without a token.
 
 use crate::envoy::scene::{Scene, Shared, builder, issuers, listener, wasm};
 use m2m_auth_kit::client::Response;
@@ -86,7 +87,8 @@ async fn a_method_that_a_server_takes_for_another_is_refused() {
     assert!(scene.upstream.requests().iter().all(|request| !request.method.eq_ignore_ascii_case("delete")));
 }
 
-/// Envoy forwards `Connection` with requests that are to be upgraded, and makes an extended CONNECT of them over HTTP/2.
+/// Envoy forwards `Connection` with requests that are to be upgraded, and makes an extended CONNECT
+/// of them over HTTP/2.
 #[tokio::test]
 async fn an_upgrade_changes_neither_the_rule_nor_the_headers_of_the_filter() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);

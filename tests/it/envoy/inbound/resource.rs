@@ -1,4 +1,4 @@
-//! A resource that says where its tokens are to be had (RFC 9728), and refuses in problems (RFC 9457).
+//! Protected resource metadata (RFC 9728) and error responses as problem details (RFC 9457).
 
 use super::{Stage, challenge, stage};
 use crate::envoy::scene::{Scene, inbound};
@@ -37,7 +37,8 @@ async fn the_metadata_of_the_resource_is_served_without_a_token_and_never_by_the
         assert_eq!((post.status, post.header("allow").as_deref()), (405, Some("GET, HEAD")), "{post:?}");
         assert!(stage.scene.seen(path).is_empty());
     }
-    // Another resource's, and that of a filter that says nothing of itself, are requests like any other.
+    // Another resource's, and that of a filter that says nothing of itself, are requests like any
+    // other.
     let other = stage.told("GET", "/.well-known/oauth-protected-resource/orders").send().await;
     assert_eq!((other.status, &other.json()["reason"]), (403, &json!("no_rule")));
     let silent = stage.scene.get("/.well-known/oauth-protected-resource").send().await;

@@ -1,4 +1,4 @@
-//! Whose token a request gets by where its route leads, and by what the route says itself.
+//! Outbound rules by the cluster of the route, and by the metadata of the route.
 
 use super::{arrived, outbound, sent_as};
 use crate::envoy::scene::{Scene, Shared, VMS, builder, wasm};

@@ -1,4 +1,5 @@
-//! Another plugin of the same process that means harm: it overwrites a record with a key set of its own, again and again.
+//! Another plugin of the same process that means harm: it overwrites a record with a key set of its
+//! own, again and again.
 
 use m2m_auth::policy::Policy;
 use m2m_auth::store::shared_record::Record;

@@ -136,7 +136,7 @@ fn tampered(token: &str, part: usize, change: impl FnOnce(&str) -> String) -> St
     parts.join(".")
 }
 
-/// The same text with another character in the middle.
+/// The same string with another character in the middle.
 fn flipped(text: &str) -> String {
     let middle = text.len() / 2;
     let other = if text[middle..].starts_with('A') { "B" } else { "A" };
@@ -155,7 +155,7 @@ pub(super) fn cases(tokens: &Tokens) -> Vec<Case> {
     cases
 }
 
-/// How the token is shown.
+/// How the token is presented.
 fn requests(tokens: &Tokens) -> Vec<Case> {
     let good = tokens.good.clone();
     let (twice, query) = (format!("Bearer {good}"), format!("/inventory/items?access_token={good}"));

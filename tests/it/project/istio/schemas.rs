@@ -46,8 +46,8 @@ impl Schemas {
     }
 }
 
-/// A cluster refuses a member that is not in the schema (`kubectl` asks for it, `--validate=strict`), which JSON Schema must be
-/// told.
+/// A cluster rejects a member that is not in the schema (`kubectl` requests it,
+/// `--validate=strict`); JSON Schema has to be configured so.
 fn closed(schema: &mut Value) {
     let Value::Object(members) = schema else {
         if let Value::Array(elements) = schema {

@@ -101,7 +101,7 @@ impl Host {
         if call.timeout == 0 {
             self.violate("a call that may take for ever");
         }
-        // What the module shows to its provider, it must show to nobody else.
+        // The module sends credentials to its provider only.
         self.secrets.extend(pairs::values(&call.headers, "dpop").into_iter().map(<[u8]>::to_vec));
         for value in pairs::values(&call.headers, "authorization") {
             self.secrets
@@ -180,7 +180,8 @@ impl Host {
         self.stream()?.status.clone()
     }
 
-    /// Writes to what the plugins of one `vm_id` share; as in Envoy, the version counts only for what is there.
+    /// Writes to what the plugins of one `vm_id` share; as in Envoy, the version counts only for
+    /// what is there.
     pub(crate) fn share(&mut self, name: String, value: &[u8], cas: u32) -> u32 {
         const CAS_MISMATCH: u32 = 8;
         let entry = self.shared.entry(name).or_default();

@@ -1,4 +1,5 @@
-//! A provider, a service that looks at what it is shown, and an Envoy with one of the filters between them.
+//! A provider, a service that checks the token it receives, and an Envoy with one of the filters
+//! between them.
 
 use super::{Filter, Scenario};
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 use std::{fs, time::Duration};
 use tempfile::TempDir;
 
-/// As whom tokens are fetched.
+/// The client that fetches the tokens.
 pub(super) const CLIENT: &str = "order-service";
 /// What the stand-in provider knows it by.
 const SECRET: &str = "order-secret";
@@ -27,7 +28,8 @@ const SECRET_NAME: &str = "order-service-secret";
 const SECRET_FILE: &str = "order-service-secret.json";
 /// The host of a service that refuses every token.
 pub(super) const REFUSING: &str = "refusing.example.com";
-/// The claim by which the service knows how far the provider's clock is ahead: it lives by that clock.
+/// The claim by which the service knows how far the provider's clock is ahead: it lives by that
+/// clock.
 pub(super) const AHEAD: &str = "kit_clock_ahead";
 
 /// Everything that runs.
@@ -121,7 +123,8 @@ impl Stage {
 fn builder(idp: &Idp) -> Builder {
     Envoy::builder()
         .log_level("error")
-        // At once, each answer of the old listener says that its connection ends: none is cut off in the middle.
+        // At once, each answer of the old listener says that its connection ends: none is cut off
+        // in the middle.
         .drain_seconds(30)
         .argument("--drain-strategy")
         .argument("immediate")

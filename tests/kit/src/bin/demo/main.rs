@@ -1,8 +1,10 @@
-//! `make demo`: the main job, played and told. A small identity provider (or, with `--keycloak`, a real Keycloak), two
-//! services without a line of authentication code, and one real Envoy that runs `envoy/envoy.yaml` between them.
+//! `make demo`: the main example, run and explained. A small identity provider (or, with
+//! `--keycloak`, a real Keycloak), two services without a line of authentication code, and one real
+//! Envoy that runs `envoy/envoy.yaml` between them.
 //!
-//! Each step prints the request, the answer, and one sentence why. With `--keycloak` the articles' own story follows:
-//! `articles`. An answer that is not the expected one ends the demo with exit code 1.
+//! Each step prints the request, the answer, and one sentence why. With `--keycloak` the steps of
+//! the two walkthroughs from which the example comes follow: `walkthroughs`. An answer that is not
+//! the expected one ends the demo with exit code 1.
 
 #![allow(
     clippy::expect_used,
@@ -25,7 +27,7 @@ use m2m_auth_kit::{Value, json, repository};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 
-/// Who issues the tokens.
+/// The issuer of the tokens.
 enum Provider {
     StandIn(Box<Idp>),
     Keycloak(Keycloak),
@@ -59,7 +61,7 @@ impl Provider {
         }
     }
 
-    /// What the articles' clients do by hand.
+    /// What the walkthroughs' clients do by hand.
     async fn token(&self, client: &str) -> String {
         let form = [
             ("grant_type", "client_credentials"),
@@ -127,7 +129,7 @@ impl Story {
         }
     }
 
-    /// A step whose answer is told in words.
+    /// A step with an answer that is explained in words.
     fn show(&mut self, step: &str, shown: &str, good: bool, why: &str) {
         self.step += 1;
         println!("{:2}. {step}", self.step);

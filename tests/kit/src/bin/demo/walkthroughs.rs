@@ -1,4 +1,5 @@
-//! The articles' own steps, on a realm of their own: what each shows is one line of the output.
+//! The steps of the two walkthroughs from which the product's main example comes, on a realm of
+//! their own. Each step prints one line.
 
 use m2m_auth_kit::client::{self, Response};
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
@@ -11,7 +12,7 @@ use m2m_auth_kit::token::{self, Mint, now};
 use m2m_auth_kit::wait::until;
 use std::time::Duration;
 
-/// How many seconds tokens live in the steps that show what becomes of them.
+/// Lifetime of tokens, in seconds, in the steps about renewal and expiry.
 const LIFE: u64 = 10;
 
 pub(super) async fn play(demo: &mut super::Story, keycloak: &Keycloak) {
@@ -42,7 +43,7 @@ fn sum(report: &Report) -> String {
     }
 }
 
-/// The curl of the article, and the same token without it.
+/// The walkthrough's curl command, and the same token by the filter.
 async fn by_hand(demo: &mut super::Story, story: &Story) {
     let secret = keycloak::secret("order-service");
     let token = story.realm.token("order-service", &secret, "inventory-api").await;
@@ -122,7 +123,7 @@ async fn cached(demo: &mut super::Story, story: &Story) {
         report.only(200) && more == 0,
         "Two workers, one token.",
     );
-    // The token that is held lives on: a client of its own shows a short life.
+    // The held token stays valid, so a client of its own demonstrates a short lifetime.
     let realm = &story.realm;
     realm.set_token_life("billing-service", LIFE).await;
     let (upstream, envoy) = sidecar(realm, "billing-service", &keycloak::secret("billing-service")).await;
@@ -169,7 +170,7 @@ async fn sidecar(realm: &Keycloak, client: &str, secret: &str) -> (m2m_auth_kit:
 async fn rotated(demo: &mut super::Story, story: &Story) {
     let realm = &story.realm;
     realm.set_token_life("order-service", LIFE).await;
-    // Whose first token lives as long.
+    // Its first token lives as long.
     let fresh = Story::start(realm.clone()).await;
     assert_eq!(fresh.order("/inventory/items").send().await.status, 200, "{}", fresh.envoy.logs());
     let load = Load::of(fresh.order("/inventory/items")).connections(8).rate(200.0).start();
