@@ -200,7 +200,7 @@ fn taken_from(policy: &Policy, reply: &HttpReply) {
     for (credential, subject) in policy.credentials.iter().zip(subjects) {
         match credential.grant.read(reply, subject, &mut Rng::new(1)) {
             Err(failure) => {
-                assert!(!format!("{failure} {failure:?}").contains("hushhush"), "a secret is told");
+                assert!(!format!("{failure} {failure:?}").contains("hushhush"), "the error prints a secret");
             }
             Ok(fresh) => {
                 let token = fresh.value.reveal();
@@ -230,7 +230,7 @@ fn said_of(issuer: &Issuer, reply: &HttpReply) {
     let members = match introspection.read(reply, TOKEN) {
         Ok(members) => members,
         Err(failure) => {
-            assert!(!format!("{failure} {failure:?}").contains("hushhush"), "a secret or the token is told");
+            assert!(!format!("{failure} {failure:?}").contains("hushhush"), "the error prints a secret or the token");
             return;
         }
     };

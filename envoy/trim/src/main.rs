@@ -21,7 +21,7 @@ use walrus::{ExportItem, FunctionBuilder, FunctionKind, Module, ModuleConfig};
 const KEEP: &[(&str, Kind, &str)] = &[
     ("memory", Kind::Memory, "the host reads and writes headers, bodies and keys through it"),
     ("_initialize", Kind::Function, "runs the module's `main!`, which registers the root context"),
-    ("proxy_abi_version_0_2_1", Kind::Function, "tells the host which ABI is spoken; without it: not loaded"),
+    ("proxy_abi_version_0_2_1", Kind::Function, "declares the ABI version; without it: not loaded"),
     ("proxy_on_memory_allocate", Kind::Function, "the host allocates here whatever a host call gives back"),
     ("proxy_on_context_create", Kind::Function, "a context for the plugin, and one for each request"),
     (
@@ -34,7 +34,7 @@ const KEEP: &[(&str, Kind, &str)] = &[
     (
         "proxy_on_request_headers",
         Kind::Function,
-        "the decision itself: without it every request goes through",
+        "the decision itself: without it every request is forwarded",
     ),
     (
         "proxy_on_response_headers",

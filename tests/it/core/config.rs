@@ -149,16 +149,16 @@ fn either_direction_may_be_absent() {
 
 #[test]
 fn a_credential_that_no_rule_uses_is_for_routes_to_name() {
-    let told = |rule: Value| {
+    let errors_of = |rule: Value| {
         let spare = json!({ "issuer": "idp", "client_id": "spare", "client_secret": { "env": "SECRET" } });
         errors(&with(&[("/outbound/credentials/spare", spare), ("/outbound/rules/1", rule)]))
     };
-    assert_eq!(told(json!({ "route_metadata": true })), [""; 0]);
+    assert_eq!(errors_of(json!({ "route_metadata": true })), [""; 0]);
     assert_eq!(
-        told(json!({ "route_metadata": true, "match": { "host": "a" }, "header": "x-token" })),
+        errors_of(json!({ "route_metadata": true, "match": { "host": "a" }, "header": "x-token" })),
         [""; 0]
     );
-    assert_eq!(told(json!({ "credential": "order" })).len(), 1);
+    assert_eq!(errors_of(json!({ "credential": "order" })).len(), 1);
     assert_eq!(errors(&with(&[("/outbound/rules/0", json!({ "route_metadata": true }))])), [""; 0]);
 }
 
@@ -182,11 +182,11 @@ fn the_host_is_asked_about_routes_and_certificates_only_where_it_matters() {
 #[test]
 fn five_errors_are_five_lines() {
     let document = include_bytes!("../../data/config/five-errors.json");
-    let mut told: Vec<String> = read(document).unwrap_err();
+    let mut reported: Vec<String> = read(document).unwrap_err();
     let mut expected: Vec<&str> = include_str!("../../data/config/five-errors.txt").lines().collect();
-    told.sort();
+    reported.sort();
     expected.sort_unstable();
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
 #[test]
@@ -194,9 +194,9 @@ fn every_error_is_reported_in_one_line_with_its_path() {
     assert_eq!(errors(&sound()), Vec::<String>::new());
     let mut wrong = String::new();
     for Case { configuration, at, says } in cases() {
-        let told = errors(&configuration);
-        if told != [says.as_str()] {
-            writeln!(wrong, "{at}\n  expected {says:?}\n  told     {told:?}").unwrap();
+        let reported = errors(&configuration);
+        if reported != [says.as_str()] {
+            writeln!(wrong, "{at}\n  expected {says:?}\n  reported {reported:?}").unwrap();
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
@@ -234,7 +234,7 @@ fn every_message_of_the_compiler_has_a_case() {
         messages += 1;
         let parts: Vec<&str> = literal.split(['{', '}']).step_by(2).filter(|part| !part.is_empty()).collect();
         let covered = says.iter().any(|line| in_order(line, &parts));
-        assert!(covered, "no case tells: {literal}");
+        assert!(covered, "no case expects: {literal}");
     }
     assert!(
         messages > 40,
@@ -355,18 +355,18 @@ fn what_is_no_json_is_one_error_with_its_line_and_column() {
         assert_eq!(read(document.as_bytes()).unwrap_err(), [says], "{document:?}");
     }
     for document in [&b"\xff\xfe{}"[..], b"{\"a\": \"\xc3\"}", b"\xef\xbb\xbf{}", b"\0"] {
-        let told = read(document).unwrap_err();
-        assert!(told.len() == 1 && told[0].starts_with("configuration: not JSON: "), "{told:?}");
+        let reported = read(document).unwrap_err();
+        assert!(reported.len() == 1 && reported[0].starts_with("configuration: not JSON: "), "{reported:?}");
     }
 }
 
 #[test]
 fn nesting_without_end_is_refused_and_costs_nothing() {
     for open in ["[", "{\"a\":", "[{\"a\":"] {
-        let told = read(open.repeat(200_000).as_bytes()).unwrap_err();
+        let reported = read(open.repeat(200_000).as_bytes()).unwrap_err();
         assert!(
-            told.len() == 1 && told[0].starts_with("configuration: not JSON: nested too deep"),
-            "{told:?}"
+            reported.len() == 1 && reported[0].starts_with("configuration: not JSON: nested too deep"),
+            "{reported:?}"
         );
     }
 }
@@ -393,8 +393,8 @@ fn a_list_is_never_taken_for_an_object() {
     for pointer in objects.split(' ') {
         for list in [json!([]), json!(["svc"])] {
             let configuration = with(&[(pointer, list)]);
-            let told = errors(&configuration);
-            assert!(told.iter().any(|line| line.contains(": an array, expected an object")), "{told:?}");
+            let reported = errors(&configuration);
+            assert!(reported.iter().any(|line| line.contains(": an array, expected an object")), "{reported:?}");
         }
     }
 }
@@ -406,7 +406,7 @@ fn the_locations_are_those_of_the_document_though_errors_before_them_were_taken_
         "/inbound/rules",
         json!([5, rule("/a"), true, rule("no-slash"), { "allow": 7 }, rule("/b"), rule("//c")]),
     )]);
-    let told = errors(&configuration);
+    let reported = errors(&configuration);
     for line in [
         "inbound.rules[0]: 5, expected an object",
         "inbound.rules[2]: true, expected an object",
@@ -414,18 +414,18 @@ fn the_locations_are_those_of_the_document_though_errors_before_them_were_taken_
         "inbound.rules[4].allow: 7, expected a boolean",
         "inbound.rules[6].match.path_prefix: \"//c\", expected its normal form \"/c\"",
     ] {
-        assert!(told.iter().any(|own| own == line), "{line}\nis not among\n{told:#?}");
+        assert!(reported.iter().any(|own| own == line), "{line}\nis not among\n{reported:#?}");
     }
-    assert_eq!(told.len(), 5, "{told:#?}");
+    assert_eq!(reported.len(), 5, "{reported:#?}");
 }
 
 #[test]
 fn a_duplicate_name_is_reported_at_its_location_though_a_rule_before_it_is_wrong() {
     let rule = json!({ "name": "same", "require": { "issuer": "idp", "audiences": ["svc"] } });
     let dangling = json!({ "require": { "issuer": "odd", "audiences": ["svc"] } });
-    let told = errors(&with(&[("/inbound/rules", json!([dangling, rule, rule]))]));
+    let reported = errors(&with(&[("/inbound/rules", json!([dangling, rule, rule]))]));
     assert_eq!(
-        told,
+        reported,
         [
             "inbound.rules[0].require.issuer: \"odd\" is not an issuer, expected one of: idp",
             "inbound.rules[2].name: \"same\" twice, expected distinct names",
@@ -435,21 +435,21 @@ fn a_duplicate_name_is_reported_at_its_location_though_a_rule_before_it_is_wrong
 
 #[test]
 fn rules_do_not_get_the_same_name_because_one_before_them_was_taken_out() {
-    let told = errors(&with(&[(
+    let reported = errors(&with(&[(
         "/inbound/rules",
         json!([5, { "match": { "path": "/a" }, "allow": true }, { "name": "rule-0", "allow": true }]),
     )]));
-    assert_eq!(told, ["inbound.rules[0]: 5, expected an object"]);
+    assert_eq!(reported, ["inbound.rules[0]: 5, expected an object"]);
 }
 
 #[test]
 fn every_error_of_a_rule_is_reported_though_its_issuer_is_unknown() {
-    let told = errors(&with(&[
+    let reported = errors(&with(&[
         ("/inbound/rules/0/require/issuer", json!("odd")),
         ("/inbound/rules/0/claims_to_headers", json!({ "x a": "sub" })),
     ]));
     assert_eq!(
-        told,
+        reported,
         [
             "inbound.rules[0].require.issuer: \"odd\" is not an issuer, expected one of: idp",
             "inbound.rules[0].claims_to_headers[\"x a\"]: \"x a\", expected the name of a header that may be set",
@@ -480,8 +480,8 @@ fn what_only_follows_from_an_error_is_not_reported() {
         ("outbound", "an object"),
     ] {
         let pointer = format!("/{}", place.replace('.', "/").replace("[0]", "/0"));
-        let told = errors(&with(&[(&pointer, json!(5))]));
-        assert_eq!(told, [format!("{place}: 5, expected {kind}")]);
+        let reported = errors(&with(&[(&pointer, json!(5))]));
+        assert_eq!(reported, [format!("{place}: 5, expected {kind}")]);
     }
 }
 
@@ -519,9 +519,9 @@ fn what_does_not_follow_from_an_error_is_reported_beside_it() {
             "inbound.rules[1]: neither require nor allow, expected exactly one of them",
         ),
     ] {
-        let told = errors(&with(&changes));
-        assert_eq!(told.len(), 2, "{told:#?}");
-        assert!(told.iter().any(|line| line.starts_with(says)), "{says}\nis not among\n{told:#?}");
+        let reported = errors(&with(&changes));
+        assert_eq!(reported.len(), 2, "{reported:#?}");
+        assert!(reported.iter().any(|line| line.starts_with(says)), "{says}\nis not among\n{reported:#?}");
     }
 }
 
@@ -532,8 +532,8 @@ fn many_errors_are_all_reported_up_to_a_bound_and_none_is_lost_at_it() {
         for number in 0..count {
             put(&mut configuration, &format!("/pending_requests/unknown-{number:03}"), json!(1));
         }
-        let told = errors(&configuration).len();
-        assert!(told >= count.min(50), "of {count} errors {told} were told");
+        let reported = errors(&configuration).len();
+        assert!(reported >= count.min(50), "of {count} errors {reported} were reported");
     }
 }
 
@@ -570,9 +570,9 @@ fn a_secret_in_the_wrong_field_or_shape_is_never_repeated() {
     places.push(("/outbound/credentials".to_owned(), json!(MARK)));
     let mut wrong = String::new();
     for (pointer, value) in places {
-        let told = errors(&with(&[(&pointer, value.clone())]));
-        assert!(!told.is_empty(), "{pointer} {value}");
-        for line in told.iter().filter(|line| line.contains(MARK)) {
+        let reported = errors(&with(&[(&pointer, value.clone())]));
+        assert!(!reported.is_empty(), "{pointer} {value}");
+        for line in reported.iter().filter(|line| line.contains(MARK)) {
             writeln!(wrong, "{pointer}: {line}").unwrap();
         }
     }
@@ -808,24 +808,24 @@ fn a_span_of_time_is_a_number_with_its_unit_or_a_number_of_seconds() {
     let odd = r#"["", "5", "s", "5d", "-5s", "5 s", " 5s", "5m30s", "1.5h", "5S", "५s", -5, -5.5, 1e300, [5], {"s": 5}, true,
                   18446744073709551615, "99999999999999999999s", "307445734561825861m", "9000h"]"#;
     for odd in values(odd) {
-        let told = errors(&with(&[("/issuers/idp/jwks_refresh_interval", odd.clone())]));
-        assert_eq!(told.len(), 1, "{odd}: {told:?}");
+        let reported = errors(&with(&[("/issuers/idp/jwks_refresh_interval", odd.clone())]));
+        assert_eq!(reported.len(), 1, "{odd}: {reported:?}");
         let expected =
             "expected a span of time such as \"500ms\", \"60s\", \"5m\", \"24h\", or a number of seconds";
         assert!(
-            told[0].starts_with("issuers.idp.jwks_refresh_interval: ") && told[0].contains(expected),
-            "{odd}: {told:?}"
+            reported[0].starts_with("issuers.idp.jwks_refresh_interval: ") && reported[0].contains(expected),
+            "{odd}: {reported:?}"
         );
     }
 }
 
 #[test]
 fn the_same_input_has_the_same_answer() {
-    let told = |configuration: &Value| read(configuration.to_string().as_bytes());
-    let first = format!("{:?}", told(&sound()).unwrap());
-    assert!((0..5).all(|_| format!("{:?}", told(&sound()).unwrap()) == first));
+    let outcome = |configuration: &Value| read(configuration.to_string().as_bytes());
+    let first = format!("{:?}", outcome(&sound()).unwrap());
+    assert!((0..5).all(|_| format!("{:?}", outcome(&sound()).unwrap()) == first));
     for Case { configuration, .. } in cases() {
-        assert_eq!(told(&configuration).unwrap_err(), told(&configuration).unwrap_err());
+        assert_eq!(outcome(&configuration).unwrap_err(), outcome(&configuration).unwrap_err());
     }
 }
 
@@ -911,9 +911,9 @@ fn no_configuration_panics_and_every_error_is_one_line() {
         for _ in 0..=dice.next_u64() % 6 {
             spoil(&mut configuration, &mut dice);
         }
-        if let Err(told) = read(configuration.to_string().as_bytes()) {
-            assert!(!told.is_empty(), "refused without a reason: {configuration}");
-            for line in told {
+        if let Err(reported) = read(configuration.to_string().as_bytes()) {
+            assert!(!reported.is_empty(), "refused without a reason: {configuration}");
+            for line in reported {
                 assert!(!line.chars().any(char::is_control), "seed {seed}: {line:?}");
             }
         }

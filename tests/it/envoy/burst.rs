@@ -28,13 +28,13 @@ type Running = Vec<JoinHandle<io::Result<Response>>>;
 
 /// Where the filter runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Position {
     Listener,
     Cluster,
 }
 
 /// Both positions, with one worker and with two.
-const PLACES: [(Place, u64); 2] = [(Place::Listener, 1), (Place::Cluster, 2)];
+const POSITIONS: [(Position, u64); 2] = [(Position::Listener, 1), (Position::Cluster, 2)];
 
 /// Ten filters of Envoy's own: they see each request and each answer.
 fn others() -> Vec<Value> {
@@ -65,15 +65,15 @@ fn listener(filters: Vec<Value>) -> Value {
 }
 
 /// Envoy with the filter in that position, so many workers, and a cluster without a host.
-async fn stage((place, workers): (Place, u64), idp: Idp, configuration: &Value) -> Scene {
+async fn stage((position, workers): (Position, u64), idp: Idp, configuration: &Value) -> Scene {
     let upstream = Upstream::start().await;
     let filter = wasm(configuration).failure_policy("UNSPECIFIED").filter();
     let mut nowhere = envoy::cluster("nowhere", upstream.address());
     nowhere["load_assignment"]["endpoints"] = json!([]);
     let service = envoy::http2(envoy::cluster("service", upstream.address()));
-    let (filters, service) = match place {
-        Place::Listener => (among_others(filter), service),
-        Place::Cluster => (others(), envoy::upstream_filters(service, among_others(filter))),
+    let (filters, service) = match position {
+        Position::Listener => (among_others(filter), service),
+        Position::Cluster => (others(), envoy::upstream_filters(service, among_others(filter))),
     };
     let builder = Envoy::builder()
         .concurrency(workers)
@@ -158,10 +158,10 @@ async fn lives_on(scene: &Scene) {
 
 #[tokio::test]
 async fn tokens_with_made_up_keys_are_refused_and_few_of_them_wait() {
-    for place in PLACES {
+    for position in POSITIONS {
         let idp = Idp::start().await;
         let configuration = patient(inbound(&idp));
-        let scene = stage(place, idp, &configuration).await;
+        let scene = stage(position, idp, &configuration).await;
         lives_on(&scene).await;
         let gate = Gate::default();
         scene.idp.fault(Endpoint::Keys, Fault::Gated(gate.clone()));
@@ -176,8 +176,8 @@ async fn tokens_with_made_up_keys_are_refused_and_few_of_them_wait() {
         let outcomes = outcomes(running).await;
         let of = |status, reason: &str| outcomes.get(&(status, reason.to_owned())).copied().unwrap_or(0);
         let (refused, too_many) = (of(401, "key"), of(503, "too_many_waiting"));
-        assert_eq!(refused + too_many, 1000, "{place:?}: {outcomes:?}");
-        assert!(refused >= 1 && refused <= UNKNOWN_KEYS * place.1, "{place:?}: {outcomes:?}");
+        assert_eq!(refused + too_many, 1000, "{position:?}: {outcomes:?}");
+        assert!(refused >= 1 && refused <= UNKNOWN_KEYS * position.1, "{position:?}: {outcomes:?}");
         assert!(scene.seen("/inventory/forged").is_empty());
         lives_on(&scene).await;
     }
@@ -185,15 +185,15 @@ async fn tokens_with_made_up_keys_are_refused_and_few_of_them_wait() {
 
 #[tokio::test]
 async fn when_the_keys_are_unavailable_each_request_is_answered_503() {
-    for place in PLACES {
+    for position in POSITIONS {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Keys, Fault::GatedStatus(gate.clone(), 500));
         let configuration = patient(inbound(&idp));
-        let scene = stage(place, idp, &configuration).await;
+        let scene = stage(position, idp, &configuration).await;
         let good = scene.get("/inventory/held").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
         gate.open();
-        assert_eq!(outcomes(running).await, all(503, "no_keys"), "{place:?}");
+        assert_eq!(outcomes(running).await, all(503, "no_keys"), "{position:?}");
         scene.idp.fault(Endpoint::Keys, Fault::None);
         lives_on(&scene).await;
     }
@@ -205,7 +205,7 @@ async fn requests_to_a_cluster_without_a_host_are_answered_by_envoy() {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Keys, Fault::Gated(gate.clone()));
         let configuration = patient(inbound(&idp));
-        let scene = stage((Place::Listener, workers), idp, &configuration).await;
+        let scene = stage((Position::Listener, workers), idp, &configuration).await;
         let good = scene.get("/inventory/nowhere").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
         gate.open();
@@ -216,35 +216,35 @@ async fn requests_to_a_cluster_without_a_host_are_answered_by_envoy() {
 
 #[tokio::test]
 async fn requests_that_wait_for_a_token_get_it() {
-    for place in PLACES {
+    for position in POSITIONS {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Token, Fault::Gated(gate.clone()));
         let configuration = both(&idp);
-        let scene = stage(place, idp, &configuration).await;
+        let scene = stage(position, idp, &configuration).await;
         let good = scene.get("/inventory/held").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
         gate.open();
-        assert_eq!(outcomes(running).await, all(200, ""), "{place:?}");
+        assert_eq!(outcomes(running).await, all(200, ""), "{position:?}");
         let seen = scene.seen("/inventory/held");
         let attached = |request: &m2m_auth_kit::record::Recorded| {
             request.header("authorization").is_some_and(|value| value.starts_with("Bearer ey"))
         };
-        assert!(seen.len() == HELD && seen.iter().all(attached), "{place:?}");
+        assert!(seen.len() == HELD && seen.iter().all(attached), "{position:?}");
         lives_on(&scene).await;
     }
 }
 
 #[tokio::test]
 async fn requests_that_wait_for_a_token_in_vain_are_answered_503() {
-    for place in PLACES {
+    for position in POSITIONS {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Token, Fault::GatedStatus(gate.clone(), 400));
         let configuration = both(&idp);
-        let scene = stage(place, idp, &configuration).await;
+        let scene = stage(position, idp, &configuration).await;
         let good = scene.get("/inventory/held").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
         gate.open();
-        assert_eq!(outcomes(running).await, all(503, "no_outbound_token"), "{place:?}");
+        assert_eq!(outcomes(running).await, all(503, "no_outbound_token"), "{position:?}");
         assert!(scene.seen("/inventory/held").is_empty());
         scene.idp.fault(Endpoint::Token, Fault::None);
         lives_on(&scene).await;
@@ -253,15 +253,15 @@ async fn requests_that_wait_for_a_token_in_vain_are_answered_503() {
 
 #[tokio::test]
 async fn requests_that_time_out_are_answered_503() {
-    for place in PLACES {
+    for position in POSITIONS {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Keys, Fault::Gated(gate.clone()));
         let mut configuration = patient(inbound(&idp));
         configuration["pending_requests"]["timeout"] = json!("3s");
-        let scene = stage(place, idp, &configuration).await;
+        let scene = stage(position, idp, &configuration).await;
         let good = scene.get("/inventory/held").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
-        assert_eq!(outcomes(running).await, all(503, "no_keys"), "{place:?}");
+        assert_eq!(outcomes(running).await, all(503, "no_keys"), "{position:?}");
         gate.open();
         lives_on(&scene).await;
     }
@@ -273,7 +273,7 @@ async fn requests_that_wait_as_a_new_configuration_comes_are_answered() {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Keys, Fault::Gated(gate.clone()));
         let mut configuration = patient(inbound(&idp));
-        let mut scene = stage((Place::Listener, workers), idp, &configuration).await;
+        let mut scene = stage((Position::Listener, workers), idp, &configuration).await;
         let good = scene.get("/inventory/held").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
         configuration["inbound"]["realm"] = json!("another");

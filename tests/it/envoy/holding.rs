@@ -16,26 +16,26 @@ use serde_json::Value;
 
 /// Where the filter runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Position {
     Listener,
     Cluster,
 }
 
-const PLACES: [Place; 2] = [Place::Listener, Place::Cluster];
+const POSITIONS: [Position; 2] = [Position::Listener, Position::Cluster];
 
 /// One worker, so that every held request is in one VM, and a service that speaks HTTP/2, as gRPC
 /// needs.
 async fn at(
-    place: Place,
+    position: Position,
     idp: Idp,
     upstream: Upstream,
     filter: &Wasm,
     change: impl FnOnce(&mut Value),
 ) -> Scene {
     let service = envoy::http2(envoy::cluster("service", upstream.address()));
-    let (filters, service) = match place {
-        Place::Listener => (vec![filter.filter()], service),
-        Place::Cluster => (vec![], envoy::upstream_filters(service, vec![filter.filter()])),
+    let (filters, service) = match position {
+        Position::Listener => (vec![filter.filter()], service),
+        Position::Cluster => (vec![], envoy::upstream_filters(service, vec![filter.filter()])),
     };
     let mut listener = envoy::listener("main", filters, envoy::route_to("service"));
     change(&mut listener);
@@ -49,12 +49,12 @@ async fn at(
 }
 
 /// Requests that need a token are held until the gate is open.
-async fn without_token(place: Place, change: impl FnOnce(&mut Value)) -> (Scene, Gate) {
+async fn without_token(position: Position, change: impl FnOnce(&mut Value)) -> (Scene, Gate) {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let gate = gated(&idp, &[Endpoint::Token]);
     let mut configuration = outbound(&idp);
     change(&mut configuration);
-    (at(place, idp, upstream, &wasm(&configuration), |_| ()).await, gate)
+    (at(position, idp, upstream, &wasm(&configuration), |_| ()).await, gate)
 }
 
 /// Requests with a token are held until the gate is open.
@@ -62,7 +62,7 @@ async fn without_keys() -> (Scene, Gate) {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let gate = gated(&idp, &[Endpoint::Keys]);
     let filter = wasm(&inbound(&idp));
-    (at(Place::Listener, idp, upstream, &filter, |_| ()).await, gate)
+    (at(Position::Listener, idp, upstream, &filter, |_| ()).await, gate)
 }
 
 /// Comes back when so many requests have begun to wait.

@@ -24,7 +24,7 @@ fn wrong(idp: &Idp) -> Value {
 }
 
 /// The path of each of them in its document.
-const MISTAKES: [&str; 7] = [
+const ERRORS: [&str; 7] = [
     "issuers.keycloak.clok_skew: ",
     "issuers.keycloak.jwks_refresh_interval: ",
     "inbound.rules[0].match.path_prefix: ",
@@ -34,8 +34,8 @@ const MISTAKES: [&str; 7] = [
     "outbound.rules[0].credential: ",
 ];
 
-fn tells_all(log: &str) {
-    for error in MISTAKES {
+fn reports_all(log: &str) {
+    for error in ERRORS {
         assert!(log.contains(&format!("m2m-auth: {error}")), "{error} is not in:\n{log}");
     }
 }
@@ -48,7 +48,7 @@ async fn a_wrong_configuration_is_rejected_with_every_error_and_the_old_one_stay
     let Pushed::Rejected(words) = scene.envoy.push([listener(&wasm(&wrong(&scene.idp)))]).await else {
         panic!("Envoy took it:\n{}", scene.envoy.logs())
     };
-    tells_all(&words);
+    reports_all(&words);
     for broken in ["", "{", "[]", "inbound: {}", "{\"inbound\": 5}"] {
         let pushed = scene.envoy.push([listener(&Wasm::of_text(broken))]).await;
         assert!(matches!(pushed, Pushed::Rejected(_)), "{broken:?} was taken");
@@ -65,7 +65,7 @@ async fn envoy_does_not_start_with_a_wrong_configuration_and_says_why() {
     let builder = builder(&idp, &upstream).static_listeners().listener(listener(&wasm(&wrong(&idp))));
     let error = builder.start().await.err().unwrap();
     assert!(error.exit.is_some_and(|exit| !exit.success()), "it ends, and not as if all were well: {error}");
-    tells_all(&error.log);
+    reports_all(&error.log);
     assert!(!error.log.contains("panicked") && !error.log.contains("unreachable"), "{}", error.log);
 }
 

@@ -169,9 +169,9 @@ async fn a_key_set_that_is_unchanged_is_not_sent_again_and_ends_nobodys_token() 
         scene.envoy.wait_for_stat("wasmcustom.m2m_auth_token_cache.lookup.miss", |misses| misses > 0).await;
     scene.idp.wait_for(Endpoint::Keys, 3).await;
     scene.envoy.wait_for_log("keys of issuer keycloak: 1 usable keys, unchanged").await;
-    let shown: Vec<_> =
+    let sent: Vec<_> =
         scene.idp.requests(Endpoint::Keys).iter().map(|asked| asked.header("if-none-match")).collect();
-    assert!(shown[0].is_none() && shown[1..].iter().all(Option::is_some), "{shown:?}");
+    assert!(sent[0].is_none() && sent[1..].iter().all(Option::is_some), "{sent:?}");
     scene.logged(HAS_KEYS, 2 * VMS).await;
     let again = Load::of(request.clone()).connections(8).requests(80).run().await;
     assert!(again.only(200), "{again}");

@@ -127,7 +127,7 @@ async fn the_three_variables_of_the_walkthroughs_env_file_are_all_that_the_filte
     let sent = upstream.last().header("authorization").unwrap();
     assert_eq!(token::decode(sent.strip_prefix("Bearer ").unwrap()).1["azp"], "order-service");
     for text in [example.to_string(), envoy.config_dump().await.to_string(), envoy.logs()] {
-        assert!(!text.contains("order-secret"), "the secret stands nowhere but in the environment");
+        assert!(!text.contains("order-secret"), "the secret is only in the environment");
     }
 }
 

@@ -57,7 +57,7 @@ async fn a_token_that_is_bound_to_a_certificate_is_taken_with_it_and_from_nobody
         .cluster(envoy::client_tls(service(), true))
         .cluster(nobody)
         .listener(sidecar::listener("with", &Wasm::new(&outbound)))
-        .listener(envoy::listener("shown", vec![], envoy::route_to("service")))
+        .listener(envoy::listener("presented", vec![], envoy::route_to("service")))
         .listener(envoy::listener("without", vec![], envoy::route_to("without")))
         .start()
         .await
@@ -73,7 +73,7 @@ async fn a_token_that_is_bound_to_a_certificate_is_taken_with_it_and_from_nobody
     let stolen = stolen.strip_prefix("Bearer ").unwrap();
     let plain = keycloak.token("order-service", &keycloak::secret("order-service"), "").await;
     for (listener, token, status) in
-        [("without", stolen, 401), ("shown", &plain, 401), ("shown", stolen, 200)]
+        [("without", stolen, 401), ("presented", &plain, 401), ("presented", stolen, 200)]
     {
         let answer = client::get(caller.url(listener, "/inventory/items")).bearer(token).send().await;
         assert_eq!(answer.status, status, "{listener}: {}", answer.text());

@@ -121,8 +121,8 @@ async fn what_only_an_operator_can_fix_is_503_and_the_log_quotes_keycloaks_error
         let answer = scene.call(&format!("/{name}"), &caller).await;
         assert_eq!(answer.status, 503, "{name}: {}\n{}", answer.text(), scene.envoy.logs());
         assert!(answer.header("retry-after").is_some(), "{name}");
-        let told = scene.envoy.wait_for_log(words).await;
-        assert!(told.contains(&format!("credential {name}")) && told.contains("status 400"), "{told}");
+        let logged = scene.envoy.wait_for_log(words).await;
+        assert!(logged.contains(&format!("credential {name}")) && logged.contains("status 400"), "{logged}");
     }
     assert_eq!(scene.upstream.count(), 0);
     assert!(!scene.envoy.logs().contains("eyJ"));

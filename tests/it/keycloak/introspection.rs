@@ -79,7 +79,7 @@ async fn a_wrong_secret_is_503_and_the_log_says_what_keycloak_said() {
     let scene = Scene::with_secret("introspection-denied", "not-the-secret").await;
     let answer = scene.call(&scene.token().await).await;
     assert_eq!((answer.status, &answer.json()["reason"]), (503, &json!("no_introspection")));
-    let told = scene.envoy.wait_for_log("introspection by issuer keycloak: configuration").await;
-    assert!(told.contains("status 401"), "{told}");
+    let logged = scene.envoy.wait_for_log("introspection by issuer keycloak: configuration").await;
+    assert!(logged.contains("status 401"), "{logged}");
     assert!(!scene.envoy.logs().contains("not-the-secret"));
 }

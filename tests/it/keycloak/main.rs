@@ -94,8 +94,8 @@ async fn its_encryption_key_does_not_hide_its_signing_key() {
     assert!(uses.contains(&&json!("enc")) && uses.contains(&&json!("sig")), "{uses:?}");
     let scene = Scene::start(keycloak).await;
     assert_eq!(scene.call_as("order-service").await.status, 200);
-    let told = scene.envoy.wait_for_log("keys of issuer keycloak").await;
-    assert!(told.contains("its use is not sig"), "{told}");
+    let logged = scene.envoy.wait_for_log("keys of issuer keycloak").await;
+    assert!(logged.contains("its use is not sig"), "{logged}");
 }
 
 #[tokio::test]
@@ -131,8 +131,8 @@ async fn a_wrong_secret_is_503_and_the_log_says_what_keycloak_said() {
     let answer = scene.call_plainly().await;
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert!(answer.header("retry-after").is_some());
-    let told = scene.envoy.wait_for_log("unauthorized_client").await;
-    assert!(told.contains("status 401") && told.contains("credential order-service"), "{told}");
+    let logged = scene.envoy.wait_for_log("unauthorized_client").await;
+    assert!(logged.contains("status 401") && logged.contains("credential order-service"), "{logged}");
     assert!(!scene.envoy.logs().contains("not-the-secret"));
     assert_eq!(scene.upstream.count(), 0);
 }

@@ -164,13 +164,13 @@ async fn proxy(
     (upstream, envoy)
 }
 
-async fn is_told(error: &Error, answer: &Response, envoy: &Envoy) {
+async fn is_reported(error: &Error, answer: &Response, envoy: &Envoy) {
     let Error { path, status, reason, words, advice } = *error;
     let seen = (answer.status, answer.json()["reason"].as_str().map(str::to_owned));
     assert_eq!(seen, (status, Some(reason.to_owned())), "{path}: {}\n{}", answer.text(), envoy.logs());
-    let tells = |line: &&str| line.contains(words) && line.contains(advice);
+    let reports = |line: &&str| line.contains(words) && line.contains(advice);
     until(&format!("{path}: {words}, {advice}\n{}", envoy.logs()), async || {
-        envoy.logs().lines().find(tells).map(str::to_owned)
+        envoy.logs().lines().find(reports).map(str::to_owned)
     })
     .await;
     if reason == NO_TOKEN {
@@ -217,7 +217,7 @@ async fn what_keeps_a_client_from_its_token_is_503_and_the_log_says_what_to_chan
     let (upstream, envoy) = proxy(&realm, issuers, credentials, None).await;
     let call = async |path: &str| client::get(envoy.url("main", path)).send().await;
     for error in OF_THE_CALLER {
-        is_told(error, &call(error.path).await, &envoy).await;
+        is_reported(error, &call(error.path).await, &envoy).await;
     }
     assert_eq!(upstream.count(), 0);
     assert_eq!(call("/good").await.status, 200, "one error is not another client's");
@@ -263,7 +263,7 @@ async fn what_the_realm_leaves_out_of_a_token_or_exchange_is_reported_with_what_
             _ => &order,
         };
         let answer = client::get(envoy.url("main", error.path)).bearer(token).send().await;
-        is_told(error, &answer, &envoy).await;
+        is_reported(error, &answer, &envoy).await;
     }
     assert_eq!(upstream.count(), 0);
     let answer = client::get(envoy.url("main", "/good")).bearer(&order).send().await;

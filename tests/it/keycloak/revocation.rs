@@ -178,7 +178,7 @@ async fn a_not_before_policy_that_voids_new_tokens_too_is_the_services_401_and_n
     scene.realm.set_not_before(now() + 86_400).await;
     let report = scene.load().requests(200).run().await;
     assert!(report.only(401), "Keycloak gives such tokens, and calls them void: {report}");
-    assert_eq!(scene.fetched().await, 2, "the next renewal for the sake of a 401 comes 10 s later");
+    assert_eq!(scene.fetched().await, 2, "the next renewal that a 401 causes comes 10 s later");
 }
 
 #[tokio::test]

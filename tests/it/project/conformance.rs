@@ -86,10 +86,10 @@ fn no_switch_that_weakens_is_left_out() {
     let words = schema.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let switches: BTreeSet<&str> =
         words.filter(|word| word.starts_with("danger_") && word.len() > "danger_".len()).collect();
-    let told: Vec<String> = rows(&read(DOCUMENT), "switch").into_iter().map(|row| row[0].clone()).collect();
-    let told: BTreeSet<&str> = told.iter().flat_map(|cell| code(cell)).collect();
+    let documented: Vec<String> = rows(&read(DOCUMENT), "switch").into_iter().map(|row| row[0].clone()).collect();
+    let documented: BTreeSet<&str> = documented.iter().flat_map(|cell| code(cell)).collect();
     assert!(switches.len() >= 4);
-    assert_eq!(told, switches);
+    assert_eq!(documented, switches);
 }
 
 /// Every refusal that has a challenge, with whatever a configuration can put into one.

@@ -82,7 +82,7 @@ fn every_configuration_in_a_document_parses() {
             }
         }
     }
-    assert!(seen >= 2, "the README shows both directions");
+    assert!(seen >= 2, "the README has both directions");
 }
 
 /// Keycloak takes a placeholder without a value for the secret itself.

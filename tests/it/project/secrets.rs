@@ -347,7 +347,7 @@ fn what_is_displayed_holds_nothing_of_a_token() {
 fn a_failure_holds_nothing_of_the_body_but_what_the_provider_says_is_its_error() {
     let policy = policy();
     let grant = &policy.credentials[0].grant;
-    let told = |status: u16, body: &str| -> String {
+    let error_text = |status: u16, body: &str| -> String {
         let reply = HttpReply { status: Some(status), ..reply(body) };
         let failure: FetchError = grant.read(&reply, None, &mut Rng::new(1)).unwrap_err();
         format!("{failure} {failure:?}")
@@ -364,12 +364,12 @@ fn a_failure_holds_nothing_of_the_body_but_what_the_provider_says_is_its_error()
             json!({ "access_token": [MARK], "token_type": "Bearer" }).to_string(),
             json!({ "access_token": MARK, "token_type": "Bearer", "expires_in": MARK }).to_string(),
         ] {
-            let told = told(status, &body);
-            assert!(!leaks(&told), "{status} {body}: {told}");
+            let error_text = error_text(status, &body);
+            assert!(!leaks(&error_text), "{status} {body}: {error_text}");
         }
     }
     let long = json!({ "error": "e".repeat(1000), "error_description": "d".repeat(1000) }).to_string();
-    assert!(told(400, &long).len() < 600, "what is told is cut");
+    assert!(error_text(400, &long).len() < 600, "what is printed is cut");
     for parsed in [
         "",
         MARK,

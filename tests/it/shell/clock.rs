@@ -4,7 +4,7 @@
 //! each thread for itself: a thread that has not frozen its clock is passed on to libc and sees no
 //! difference.
 
-#![allow(unsafe_code, reason = "it stands in for a function of libc")]
+#![allow(unsafe_code, reason = "it replaces a function of libc")]
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_long, c_void};

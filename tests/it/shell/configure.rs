@@ -327,7 +327,7 @@ fn a_configuration_that_the_host_withholds_is_not_ready_but_no_refusal() {
         let vm = Vm::start();
         vm.break_calls(status, |_, name| name == "proxy_get_buffer_bytes");
         let accepted = vm.configure(&inbound());
-        vm.mend_calls();
+        vm.restore_calls();
         assert_eq!(vm.request(bearing(&token())).outcome(), (503, "not_ready".to_owned()), "status {status}");
         assert!(accepted, "a no on one worker alone would let its requests through; status {status}");
         assert_eq!(vm.lines("does not hand over the configuration"), 1);
@@ -339,7 +339,7 @@ fn a_second_configuration_that_the_host_withholds_leaves_the_first_in_force() {
     let vm = Vm::ready(&inbound());
     vm.break_calls(10, |_, name| name == "proxy_get_buffer_bytes");
     assert!(vm.configure(&inbound_with_claim()));
-    vm.mend_calls();
+    vm.restore_calls();
     assert!(vm.request(bearing(&token())).is_forwarded());
     assert_eq!(vm.request(plain()).outcome(), (401, "no_token".to_owned()));
 }

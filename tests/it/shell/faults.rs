@@ -82,7 +82,7 @@ impl Life<'_> {
 
 /// With the host well again, and some time to get over it, the worker does what it should.
 fn recovers(vm: &Vm, fault: &str) {
-    vm.mend_calls();
+    vm.restore_calls();
     vm.live(Duration::from_secs(90));
     let [token, _, forged] = &*TOKENS;
     let good = vm.settled(bearing(token));

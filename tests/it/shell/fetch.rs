@@ -170,10 +170,10 @@ fn a_missing_cluster_is_logged_and_retried_after_a_backoff() {
     });
     assert!(held.count() < 15, "only those are held that the next attempt can still save");
 
-    let told = vm.lines("not found in Envoy's configuration");
+    let logged = vm.lines("not found in Envoy's configuration");
     vm.pass(Duration::from_mins(2));
-    let told = vm.lines("not found in Envoy's configuration") - told;
-    assert!((3..40).contains(&told), "{told} attempts in two minutes");
+    let logged = vm.lines("not found in Envoy's configuration") - logged;
+    assert!((3..40).contains(&logged), "{logged} attempts in two minutes");
 
     vm.host(|host| host.clusters.insert("keycloak".to_owned()));
     assert_eq!(vm.live(Duration::from_secs(31)), 1);
@@ -189,7 +189,7 @@ fn a_host_that_cannot_call_is_treated_alike() {
         vm.pass(Duration::from_mins(1));
         let request = vm.request(plain());
         vm.pass(WAITING);
-        vm.mend_calls();
+        vm.restore_calls();
         assert_eq!(vm.calls().len(), 0);
         assert_eq!(request.outcome(), (503, "no_outbound_token".to_owned()));
     }

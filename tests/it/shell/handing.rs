@@ -9,14 +9,14 @@ use m2m_auth_kit::token::SUBJECT;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-fn telling() -> Value {
+fn reporting() -> Value {
     let mut configuration = inbound();
     configuration["inbound"]["filter_state"] = json!(true);
     configuration
 }
 
-fn told(request: Request<'_>) -> BTreeMap<String, String> {
-    request.told().into_iter().map(|(name, value)| (name.replace("wasm.m2m_auth.", ""), value)).collect()
+fn filter_state(request: Request<'_>) -> BTreeMap<String, String> {
+    request.filter_state().into_iter().map(|(name, value)| (name.replace("wasm.m2m_auth.", ""), value)).collect()
 }
 
 fn of(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -29,8 +29,8 @@ fn filter_state_is_declared_at_the_start_and_set_before_the_request_is_forwarded
         let vm = Vm::with(configuration);
         vm.record().iter().filter(|line| line.contains("declare_property")).count()
     };
-    assert_eq!((declared(&telling()), declared(&inbound())), (8, 0));
-    let vm = Vm::ready(&telling());
+    assert_eq!((declared(&reporting()), declared(&inbound())), (8, 0));
+    let vm = Vm::ready(&reporting());
     let token = token();
     vm.request(bearing(&token)).end();
     assert_cost(
@@ -52,7 +52,7 @@ fn filter_state_is_declared_at_the_start_and_set_before_the_request_is_forwarded
 
 #[test]
 fn a_request_that_waited_is_reported_like_any_other() {
-    let vm = Vm::with(&telling());
+    let vm = Vm::with(&reporting());
     let request = vm.settled(bearing(&token()));
     assert!(request.is_forwarded());
     let expected = of(&[
@@ -64,22 +64,22 @@ fn a_request_that_waited_is_reported_like_any_other() {
         ("roles", "inventory-service/inventory:read"),
         ("scopes", "inventory-api"),
     ]);
-    assert_eq!(told(request), expected);
+    assert_eq!(filter_state(request), expected);
 }
 
 #[test]
 fn a_refusal_is_reported_with_its_reason_and_an_unverified_caller_is_not() {
-    let vm = Vm::ready(&telling());
+    let vm = Vm::ready(&reporting());
     for (headers, reason) in [(plain(), "no_token"), (bearing(&forged()), "signature")] {
         let expected = of(&[("decision", "refused"), ("reason", reason), ("rule", "any")]);
-        assert_eq!(told(vm.request(headers)), expected);
+        assert_eq!(filter_state(vm.request(headers)), expected);
     }
 }
 
 #[test]
 fn a_host_that_rejects_it_has_the_request_refused_and_is_still_answered() {
     for status in [NOT_FOUND, BAD_ARGUMENT] {
-        let vm = Vm::ready(&telling());
+        let vm = Vm::ready(&reporting());
         vm.break_calls(status, |_, name| name == "proxy_set_property");
         // A filter behind us may decide by what is missing.
         assert_eq!(vm.request(bearing(&token())).outcome(), (503, "not_ready".to_owned()));
@@ -91,9 +91,9 @@ fn a_host_that_rejects_it_has_the_request_refused_and_is_still_answered() {
 fn a_host_that_knows_no_types_gets_the_properties_all_the_same() {
     let vm = Vm::start();
     vm.break_calls(NOT_FOUND, |_, name| name == "proxy_call_foreign_function");
-    assert!(vm.configure(&telling()));
-    vm.mend_calls();
-    assert_eq!(told(vm.settled(bearing(&token())))["subject"], SUBJECT);
+    assert!(vm.configure(&reporting()));
+    vm.restore_calls();
+    assert_eq!(filter_state(vm.settled(bearing(&token())))["subject"], SUBJECT);
 }
 
 #[test]

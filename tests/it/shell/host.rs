@@ -132,10 +132,10 @@ impl Host {
         }
         let name = format!("request {}", self.streams.len() + 1);
         let (raw, status, state, answered) = (None, None, State::Asked, Pairs::new());
-        let told = BTreeMap::new();
+        let filter_state = BTreeMap::new();
         let (trailers, code_details, gone) = (Pairs::new(), None, false);
         let stream =
-            Stream { name, headers, raw, state, told, status, answered, trailers, code_details, root, gone };
+            Stream { name, headers, raw, state, filter_state, status, answered, trailers, code_details, root, gone };
         self.streams.insert(id, stream);
     }
 

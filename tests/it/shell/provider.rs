@@ -25,7 +25,7 @@ fn odd_answers() -> Vec<(&'static str, Delivery)> {
             Delivery { headers: pairs::of(&[("content-type", "application/json")]), ..reply(200, &good) },
         ),
         ("a status that is no number", with_status(b"ok", &good)),
-        ("a status that is no text", with_status(&[0xff, 0xfe], &good)),
+        ("a status that is not ASCII", with_status(&[0xff, 0xfe], &good)),
         ("a status out of range", with_status(b"4294967496", &good)),
         ("an empty status", with_status(b"", &good)),
         ("headers cut short", raw(&[1, 0, 0, 0, 7, 0])),
@@ -146,7 +146,7 @@ fn a_provider_that_answers_with_a_token_and_a_fault_keeps_the_token_out_of_the_l
     vm.hush("opaque-token-that-nobody-may-see");
     let answers: [Value; 4] = [
         json!({ "access_token": "opaque-token-that-nobody-may-see", "token_type": "DPoP" }),
-        json!({ "access_token": "opaque-token-that-nobody-may-see with a blank", "token_type": "Bearer" }),
+        json!({ "access_token": "opaque-token-that-nobody-may-see with a space", "token_type": "Bearer" }),
         json!({ "access_token": ["opaque-token-that-nobody-may-see"], "token_type": "Bearer" }),
         json!({ "access_token": "opaque-token-that-nobody-may-see", "token_type": "Bearer", "expires_in": "never" }),
     ];

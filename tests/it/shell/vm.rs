@@ -127,7 +127,7 @@ impl Vm {
     }
 
     /// From now on none fails.
-    pub(crate) fn mend_calls(&self) {
+    pub(crate) fn restore_calls(&self) {
         self.host(|host| host.fault = None);
     }
 
@@ -227,9 +227,9 @@ impl Vm {
     /// The answer to a call comes.
     pub(crate) fn deliver(&self, call: &Call, answer: Delivery) {
         let (headers, body) = (answer.headers.len(), answer.body.len());
-        let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let answered: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         self.host(|host| {
-            host.secrets.extend(told["access_token"].as_str().map(|token| token.as_bytes().to_vec()));
+            host.secrets.extend(answered["access_token"].as_str().map(|token| token.as_bytes().to_vec()));
             host.calls.retain(|other| other.token != call.token);
             host.delivery = Some(answer);
         });
@@ -337,8 +337,8 @@ impl Request<'_> {
     }
 
     /// Its filter state.
-    pub(crate) fn told(self) -> BTreeMap<String, String> {
-        self.vm.host(|host| host.streams[&self.id].told.clone())
+    pub(crate) fn filter_state(self) -> BTreeMap<String, String> {
+        self.vm.host(|host| host.streams[&self.id].filter_state.clone())
     }
 
     /// The service answers with this status; then the request is over.

@@ -292,7 +292,7 @@ impl Upload {
 
     /// Goes away in the middle: closes the connection (HTTP/1.1), or resets the stream (HTTP/2).
     pub async fn abort(self) {
-        let _ = self.pieces.try_send(Err("told to go away".into()));
+        let _ = self.pieces.try_send(Err("the test ends the body".into()));
         self.answer.abort();
         let _ = self.answer.await;
     }

@@ -195,7 +195,7 @@ impl Running {
     /// Comes back once so many more requests have been begun.
     pub async fn proceed(&self, more: u64) {
         let goal = self.begun() + more;
-        crate::wait::until("the load goes on", async || (self.begun() >= goal).then_some(())).await;
+        crate::wait::until("the load continues", async || (self.begun() >= goal).then_some(())).await;
     }
 
     /// Ends it, lets what is under way finish, and reports.

@@ -135,8 +135,8 @@ fn one_alternative_is_enough_for_any_and_none_is_too_few() {
     for token in [json!({}), roles(&["user"]), json!({ "scope": "orders:read" }), json!({ "tier": "gold" })] {
         let (status, reason, message) = gate.refusal(&token);
         assert_eq!((status, reason.as_str()), (403, "no_alternative"), "{token}");
-        let told = "required realm role: admin, or required scope: orders:read and required claim: tier, with a value that is allowed";
-        assert_eq!(message, told);
+        let expected = "required realm role: admin, or required scope: orders:read and required claim: tier, with a value that is allowed";
+        assert_eq!(message, expected);
     }
 }
 

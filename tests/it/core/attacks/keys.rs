@@ -182,9 +182,9 @@ fn an_empty_key_verifies_nothing() {
         let mut inline = one_rule();
         inline["issuers"]["idp"] = json!({ "issuer": "https://idp.example.com", "jwks": { "keys": keys } });
         let errors = Policy::read(inline.to_string().as_bytes(), &|_| None).unwrap_err();
-        let told = errors[0].to_string();
+        let reported = errors[0].to_string();
         let null = "issuers.idp.jwks.keys[0]: null, ";
-        assert!(told.starts_with("issuers.idp.jwks: ") || told.starts_with(null), "{errors:?}");
+        assert!(reported.starts_with("issuers.idp.jwks: ") || reported.starts_with(null), "{errors:?}");
         // Beside a good key, it is as if it were not there.
         for good in [false, true] {
             let mut served = keys.as_array().unwrap().clone();

@@ -271,9 +271,9 @@ fn the_etag_of_one_location_is_not_sent_to_another() {
     world.pass(4000);
     for path in ["/keys", "/new-keys"] {
         let calls = world.asked.iter().filter(|call| call.endpoint.path == path);
-        let shows = |call: &HttpCall| call.headers.iter().any(|(name, _)| *name == "if-none-match");
-        let shown: Vec<bool> = calls.map(shows).collect();
-        assert!(shown.len() > 1 && !shown[0] && shown[1..].iter().all(|shown| *shown), "{path}: {shown:?}");
+        let sends = |call: &HttpCall| call.headers.iter().any(|(name, _)| *name == "if-none-match");
+        let sent: Vec<bool> = calls.map(sends).collect();
+        assert!(sent.len() > 1 && !sent[0] && sent[1..].iter().all(|sent| *sent), "{path}: {sent:?}");
     }
     let token = Mint::of(with(claims(), "exp", json!(NOW + 10_000))).sign(&new);
     assert!(world.get("/", &token).is_forwarded());

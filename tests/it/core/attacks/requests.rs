@@ -217,13 +217,13 @@ fn a_client_cannot_set_the_identity_headers_of_the_service() {
 }
 
 /// Writes a name into a rule, or into a token.
-type Place = fn(&str) -> Value;
+type Writer = fn(&str) -> Value;
 
 /// istio/istio#59992: names of a policy were read as patterns.
 #[test]
 fn names_are_compared_and_never_matched() {
     let key = key("k");
-    let places: [(&str, Place, Place); 3] = [
+    let writers: [(&str, Writer, Writer); 3] = [
         ("roles", |name| json!([name]), |name| json!({ "realm_access": { "roles": [name] } })),
         ("scopes", |name| json!([name]), |name| json!({ "scope": name })),
         (
@@ -232,7 +232,7 @@ fn names_are_compared_and_never_matched() {
             |name| json!({ "resource_access": { "a.*": { "roles": [name] }, "abc": { "roles": ["other"] } } }),
         ),
     ];
-    for (member, asked, held) in places {
+    for (member, asked, held) in writers {
         for name in ["a.*", "a*", ".*", ".+", "^abc$", "abc|x", "[abc]+", "a?c", "*", "%61bc", "a\\c"] {
             let mut world = World::with_keys(&[key.jwk()]);
             let keys = world.web.clone();

@@ -86,9 +86,9 @@ fn the_demo_and_every_example_is_good() {
         ["check", "--format", "json"].into_iter().chain(files.iter().map(String::as_str)).collect();
     let ran = run(&arguments);
     assert_eq!(ran.code, 0, "{ran:#?}");
-    let told = ran.json();
-    assert_eq!(told["files"].as_array().unwrap().len(), files.len());
-    for file in told["files"].as_array().unwrap() {
+    let report = ran.json();
+    assert_eq!(report["files"].as_array().unwrap().len(), files.len());
+    for file in report["files"].as_array().unwrap() {
         assert!(!file["plugins"].as_array().unwrap().is_empty(), "{file}");
     }
 }
@@ -127,15 +127,15 @@ fn every_error_is_reported_with_its_file_its_plugin_and_its_location_in_every_fo
             .map(|line| format!("FILE: {plugin}: {line}"))
         })
         .collect();
-    let told = says(&ran, &file);
-    let told: Vec<&str> =
-        told.lines().map(|line| line.split(", expected one of: issuers").next().unwrap()).collect();
-    assert_eq!(told, lines);
+    let report = says(&ran, &file);
+    let report: Vec<&str> =
+        report.lines().map(|line| line.split(", expected one of: issuers").next().unwrap()).collect();
+    assert_eq!(report, lines);
     assert_eq!(ran.code, 1);
-    let told = run(&["check", "--format", "json", &file]).json();
-    let first = &told["files"][0]["plugins"][0];
+    let report = run(&["check", "--format", "json", &file]).json();
+    let first = &report["files"][0]["plugins"][0];
     assert_eq!(
-        (&told["ok"], &first["plugin"], &first["ok"]),
+        (&report["ok"], &first["plugin"], &first["ok"]),
         (&json!(false), &json!("bytes"), &json!(false))
     );
     let at = first["at"].as_str().unwrap();
@@ -159,9 +159,9 @@ fn manifests_of_istio_are_read_several_in_a_file() {
     );
     let file = folder.file("istio.yaml", manifests);
     let ran = run(&["check", &file]);
-    let told = says(&ran, &file);
-    assert!(told.starts_with("FILE: good: OK (needs SECRET)\nFILE: bad: sharign: unknown"), "{told}");
-    assert_eq!((ran.code, told.lines().count()), (1, 4));
+    let report = says(&ran, &file);
+    assert!(report.starts_with("FILE: good: OK (needs SECRET)\nFILE: bad: sharign: unknown"), "{report}");
+    assert_eq!((ran.code, report.lines().count()), (1, 4));
     let mut shared = outbound();
     shared["sharing"] = json!("on");
     let manifest = json!({ "apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin", "metadata": { "name": "a" }, "spec": {
@@ -217,7 +217,7 @@ fn bare_documents_are_yaml_or_json_and_a_misspelt_one_is_not_passed_over() {
     let misspelt = folder.file("misspelt.yaml", "isuers: {}\n");
     assert_eq!(run(&["check", &misspelt]).code, 1);
     let twice = folder.file("twice.yaml", "issuers: {}\nissuers: {}\n");
-    assert_eq!(run(&["check", &twice]).code, 2, "a member that stands twice");
+    assert_eq!(run(&["check", &twice]).code, 2, "a duplicate member");
 }
 
 #[test]

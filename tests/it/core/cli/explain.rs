@@ -282,14 +282,14 @@ fn each_reason_is_reported_with_its_status_its_rule_and_the_step_that_failed() {
     }));
     let mut count = 0;
     for (token, more, status, reason, rule, failed) in all {
-        let (code, told) = setup.explain(token, more);
-        assert_eq!(told["status"], status, "{reason} {more:?}: {told:#}");
-        assert_eq!(told["reason"].as_str().unwrap_or_default(), reason, "{more:?}: {told:#}");
+        let (code, report) = setup.explain(token, more);
+        assert_eq!(report["status"], status, "{reason} {more:?}: {report:#}");
+        assert_eq!(report["reason"].as_str().unwrap_or_default(), reason, "{more:?}: {report:#}");
         let (expected, decision) = if reason.is_empty() { (0, "accept") } else { (1, "refuse") };
-        assert_eq!((code, told["decision"].as_str()), (expected, Some(decision)), "{told:#}");
-        assert_eq!(told["rule"], rule, "{told:#}");
-        let last = told["steps"].as_array().unwrap().last().unwrap();
-        assert!(failed.is_empty() || (last["step"] == failed && last["ok"] == false), "{reason}: {told:#}");
+        assert_eq!((code, report["decision"].as_str()), (expected, Some(decision)), "{report:#}");
+        assert_eq!(report["rule"], rule, "{report:#}");
+        let last = report["steps"].as_array().unwrap().last().unwrap();
+        assert!(failed.is_empty() || (last["step"] == failed && last["ok"] == false), "{reason}: {report:#}");
         count += 1;
     }
     assert!(count >= 20, "{count}");
@@ -339,12 +339,12 @@ fn each_requirement_of_a_rule_is_reported_and_the_location_of_the_token() {
         ("/", json!({ "exp": NOW + 3601 }), "lifetime", "lifetime"),
         ("/strict", json!({ "iss": "https://strict.example.com" }), "type", "type"),
     ] {
-        let told = explain(path, &format!("authorization: Bearer {}", mint(&changes)));
-        let last = told["steps"].as_array().unwrap().last().unwrap();
+        let report = explain(path, &format!("authorization: Bearer {}", mint(&changes)));
+        let last = report["steps"].as_array().unwrap().last().unwrap();
         assert_eq!(
-            (&told["reason"], &last["step"], &last["ok"]),
+            (&report["reason"], &last["step"], &last["ok"]),
             (&json!(reason), &json!(step), &json!(false)),
-            "{told:#}"
+            "{report:#}"
         );
     }
     let good = mint(&json!({}));
@@ -356,9 +356,9 @@ fn each_requirement_of_a_rule_is_reported_and_the_location_of_the_token() {
         ("/", format!("cookie: a=b; c={good}"), "cookie c"),
         (query.as_str(), "x: y".to_owned(), "query parameter q"),
     ] {
-        let told = explain(path, &header);
-        assert_eq!(told["decision"], "accept", "{told:#}");
-        let step = told["steps"].as_array().unwrap().iter().find(|step| step["step"] == "token").unwrap();
+        let report = explain(path, &header);
+        assert_eq!(report["decision"], "accept", "{report:#}");
+        let step = report["steps"].as_array().unwrap().iter().find(|step| step["step"] == "token").unwrap();
         assert_eq!(step["detail"], format!("{place}, {} bytes", good.len()));
     }
 }
@@ -367,26 +367,26 @@ fn each_requirement_of_a_rule_is_reported_and_the_location_of_the_token() {
 fn what_is_forwarded_and_what_is_attached_is_reported() {
     let setup = Setup::new(Alg::Es256);
     let good = setup.token(&json!({}));
-    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--header", "x-caller: admin"]);
+    let (_, report) = setup.explain(Some(&good), &["--path", "/items", "--header", "x-caller: admin"]);
     let changes = json!([
         { "header": "x-caller", "value": null },
         { "header": "authorization", "value": null },
         { "header": "x-caller", "value": "me" },
     ]);
-    assert_eq!(told["changes"], changes, "{told:#}");
-    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--host", "payment"]);
+    assert_eq!(report["changes"], changes, "{report:#}");
+    let (_, report) = setup.explain(Some(&good), &["--path", "/items", "--host", "payment"]);
     assert_eq!(
-        (&told["outbound_rule"], &told["credential"]),
+        (&report["outbound_rule"], &report["credential"]),
         (&json!("swap"), &json!("exchanged")),
-        "{told:#}"
+        "{report:#}"
     );
     let steps: Vec<&str> =
-        told["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
+        report["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
     let expected = "path rule rule token header type algorithm key signature issuer expiry audience access outbound rule credential";
-    assert_eq!(steps.join(" "), expected, "though the request waited in between: {told:#}");
-    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--cluster", "up"]);
-    assert_eq!((&told["outbound_rule"], &told["credential"]), (&json!("up"), &json!("own")), "{told:#}");
-    assert_eq!(told["changes"][2], json!({ "header": "x-token", "value": "<its token>" }), "{told:#}");
+    assert_eq!(steps.join(" "), expected, "though the request waited in between: {report:#}");
+    let (_, report) = setup.explain(Some(&good), &["--path", "/items", "--cluster", "up"]);
+    assert_eq!((&report["outbound_rule"], &report["credential"]), (&json!("up"), &json!("own")), "{report:#}");
+    assert_eq!(report["changes"][2], json!({ "header": "x-token", "value": "<its token>" }), "{report:#}");
 }
 
 #[test]
@@ -428,16 +428,16 @@ fn every_token_of_the_jwt_cases_is_explained_as_the_filter_decides() {
             }
             RequestOutcome::Wait => panic!("{}", case.name),
         };
-        let told = if code == 2 {
+        let report = if code == 2 {
             json!({ "status": status, "error": error, "reason": reason })
         } else {
             ran.json()
         };
         let same =
-            (ran.code, &told["status"], &told["error"], &told["reason"]) == (code, &status, &error, &reason);
+            (ran.code, &report["status"], &report["error"], &report["reason"]) == (code, &status, &error, &reason);
         // The last step that is reported is the one that refuses.
         let explained =
-            code != 1 || told["steps"].as_array().unwrap().last().is_some_and(|step| step["ok"] == false);
+            code != 1 || report["steps"].as_array().unwrap().last().is_some_and(|step| step["ok"] == false);
         if !same || !explained {
             wrong.push(format!("{}: the filter {status} {reason}, the tool {ran:?}", case.name));
         }

@@ -272,11 +272,11 @@ fn no_request_reaches_a_rule_that_is_reported_as_never_used() {
     let folder = Folder::new();
     let texts: Vec<String> = pairs.iter().map(Value::to_string).collect();
     let file = folder.file("pairs.yaml", texts.join("\n---\n"));
-    let told = run(&["check", "--format", "json", &file]).json();
-    let told = told["files"][0]["plugins"].as_array().unwrap();
-    assert_eq!(told.len(), pairs.len());
+    let report = run(&["check", "--format", "json", &file]).json();
+    let report = report["files"][0]["plugins"].as_array().unwrap();
+    assert_eq!(report.len(), pairs.len());
     let mut reported = 0;
-    for (document, plugin) in pairs.iter().zip(told) {
+    for (document, plugin) in pairs.iter().zip(report) {
         assert_eq!(plugin["errors"], json!([]), "{document}");
         let findings = plugin["findings"].as_array().unwrap();
         if findings.iter().any(|own| own["name"] == "shadowed-rule") {

@@ -38,9 +38,9 @@ fn good() -> Vec<(String, Value)> {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for block in readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
         configurations(&serde_norway::from_str(block).unwrap(), &mut Vec::new());
-        let shown: Value = serde_norway::from_str(block).unwrap();
-        if shown.get("issuers").is_some() {
-            good.push((block.to_owned(), shown));
+        let example: Value = serde_norway::from_str(block).unwrap();
+        if example.get("issuers").is_some() {
+            good.push((block.to_owned(), example));
         }
     }
     good

@@ -94,7 +94,7 @@ fn at(second: u64) -> Now {
 }
 
 /// `passed`, `waits`, or the status and the reason.
-fn told(step: &RequestOutcome) -> String {
+fn outcome_of(step: &RequestOutcome) -> String {
     match step {
         RequestOutcome::Forward(_) => "passed".to_owned(),
         RequestOutcome::Wait => "waits".to_owned(),
@@ -106,7 +106,7 @@ fn told(step: &RequestOutcome) -> String {
 }
 
 fn ask(plugin: &mut Plugin, head: &MessageHead, second: u64) -> String {
-    told(&plugin.request(RequestId(7), head.clone(), at(second)))
+    outcome_of(&plugin.request(RequestId(7), head.clone(), at(second)))
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_request_that_has_to_wait_uses_its_proof_once_and_keeps_it() {
     let answer = HttpReply { status: Some(200), body: Some(body.into_bytes()), ..HttpReply::default() };
     worker.reply(tickets.pop().unwrap(), &answer, at(2));
     let settled = std::iter::from_fn(|| worker.next_effect()).find_map(|effect| match effect {
-        Effect::Resume(_, step) => Some(told(&step)),
+        Effect::Resume(_, step) => Some(outcome_of(&step)),
         _ => None,
     });
     assert_eq!(settled.as_deref(), Some("passed"));
@@ -203,7 +203,7 @@ fn a_client_cannot_choose_the_record_of_its_proof() {
         record(&process, &before)
     });
     let records: std::collections::BTreeSet<String> = records.collect();
-    assert!(records.len() > 1, "in eight processes one proof stands in {records:?}");
+    assert!(records.len() > 1, "in eight processes one proof is in {records:?}");
 }
 
 #[test]
@@ -307,9 +307,9 @@ fn a_dry_run_rule_reports_what_it_found_and_forwards_the_request() {
     let mut worker = scene.worker(1);
     let request = scene.request(0);
     assert_eq!([0, 0].map(|second| ask(&mut worker, &request, second)), ["passed", "passed"]);
-    let told = std::iter::from_fn(|| worker.next_effect()).any(|effect| match effect {
+    let logged = std::iter::from_fn(|| worker.next_effect()).any(|effect| match effect {
         Effect::Log(_, line) => line.contains("proof_replayed"),
         _ => false,
     });
-    assert!(told, "the second one would have been refused");
+    assert!(logged, "the second one would have been refused");
 }

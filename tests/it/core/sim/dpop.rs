@@ -153,8 +153,8 @@ fn without_a_key_nothing_is_fetched_and_the_error_is_logged() {
     assert_eq!(world.ask(&pay()).status(), 503);
     world.pass(secs(60));
     assert_eq!(world.provider.count(Endpoint::Tokens), 0);
-    let told = "configuration: no proof can be signed for the token request";
-    assert!(world.logs[0].ends_with(told), "{:?}", world.logs);
+    let line = "configuration: no proof can be signed for the token request";
+    assert!(world.logs[0].ends_with(line), "{:?}", world.logs);
 }
 
 #[test]

@@ -128,11 +128,11 @@ fn a_wrong_configuration_is_our_error_and_is_logged_in_the_providers_words() {
         let token = caller(&mut world, 300);
         let outcome = world.ask(&on_behalf_of(&token));
         assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"), "{error}");
-        let told =
+        let prefix =
             format!("exchanged token of credential order: configuration: status 400, {error}: {description}");
         // And what to do about it, in brackets.
-        let tells = |line: &String| line.starts_with(&format!("{told} (")) && line.ends_with(')');
-        assert!(world.logs.iter().any(tells), "{:#?}", world.logs);
+        let reports = |line: &String| line.starts_with(&format!("{prefix} (")) && line.ends_with(')');
+        assert!(world.logs.iter().any(reports), "{:#?}", world.logs);
     }
 }
 

@@ -542,7 +542,7 @@ fn of_several_secrets_the_next_is_tried_at_once() {
         world.pass(millis(100));
         assert_eq!(world.outcome(id).status(), 200);
     }
-    assert_eq!(world.provider.shown, [MARK, "hushhush-new", "hushhush-new"]);
+    assert_eq!(world.provider.presented, [MARK, "hushhush-new", "hushhush-new"]);
 }
 
 #[test]

@@ -153,9 +153,9 @@ fn a_thousand_made_up_keys_at_once_are_all_refused_by_the_one_fetch_that_they_wa
     let ids: Vec<_> =
         (0..1000).map(|number| world.send(&items(&made_up(&format!("made-up-{number}"))))).collect();
     world.pass(millis(100));
-    let told = ids.iter().filter(|id| world.outcome(**id).status() == 401).count();
+    let refused = ids.iter().filter(|id| world.outcome(**id).status() == 401).count();
     let too_many = ids.iter().filter(|id| world.outcome(**id).reason() == "too_many_waiting").count();
-    assert_eq!((told, too_many, world.waiting().len()), (64, 936, 0), "few of them wait");
+    assert_eq!((refused, too_many, world.waiting().len()), (64, 936, 0), "few of them wait");
     assert_eq!(fetches(&world), 2);
 }
 

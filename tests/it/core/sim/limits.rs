@@ -94,7 +94,7 @@ fn more_keys_than_are_tried_are_named_as_the_cause() {
         [(1, "client_role"), (4, "client_role"), (5, "too_many_keys"), (6, "too_many_keys")]
     {
         let token = Key::number(number).called("same").sign(&claims);
-        assert_eq!(world.ask(&items(&token)).reason(), reason, "the key in place {number}");
+        assert_eq!(world.ask(&items(&token)).reason(), reason, "the key at position {number}");
     }
     world.provider.published.truncate(4);
     world.pass(secs(301));

@@ -20,7 +20,7 @@ fn modes() -> Value {
 }
 
 /// What a caller may present, and how an enforcing rule answers: 200, or a reason.
-fn shown(world: &mut World) -> Vec<(Get, u16, &'static str)> {
+fn presented(world: &mut World) -> Vec<(Get, u16, &'static str)> {
     let key = world.provider.published.last().unwrap().clone();
     let good = world.token();
     let expired = world.mint(&key, -120, "inventory-service");
@@ -45,7 +45,7 @@ fn shown(world: &mut World) -> Vec<(Get, u16, &'static str)> {
 #[test]
 fn an_optional_rule_allows_requests_without_a_credential_and_no_others() {
     let mut world = World::warm(&modes());
-    for (asked, status, reason) in shown(&mut world) {
+    for (asked, status, reason) in presented(&mut world) {
         let enforced = world.ask(&asked.clone().header(":path", "/enforce"));
         assert_eq!(enforced.status(), status, "{reason}");
         let outcome = world.ask(&asked.header(":path", "/optional").header("x-caller", "admin"));
@@ -80,7 +80,7 @@ fn a_token_that_cannot_be_judged_is_refused_by_an_optional_rule_and_no_token_wai
 #[test]
 fn a_permissive_rule_forwards_every_request_with_its_decision() {
     let mut world = World::warm(&modes());
-    for (asked, status, decision) in shown(&mut world) {
+    for (asked, status, decision) in presented(&mut world) {
         world.ask(&asked.clone().header(":path", "/enforce")); // afterwards the keys are known
         let lie = asked.header(":path", "/danger_permissive").header("m2m-auth-decision", "allowed");
         let outcome = world.ask(&lie.header("x-caller", "admin"));
@@ -104,8 +104,8 @@ fn a_permissive_rule_forwards_every_request_with_its_decision() {
 #[test]
 fn a_dry_run_forwards_every_request_and_logs_its_decision() {
     let mut world = World::warm(&modes());
-    let shown = shown(&mut world);
-    for (asked, status, decision) in &shown {
+    let presented = presented(&mut world);
+    for (asked, status, decision) in &presented {
         world.ask(&asked.clone().header(":path", "/enforce")); // afterwards the keys are known
         world.pass(secs(1)); // so that no line is left out
         let lines = world.logs.len();
@@ -116,15 +116,15 @@ fn a_dry_run_forwards_every_request_and_logs_its_decision() {
         assert!(outcome.removes("x-caller"), "{decision}");
         assert_eq!(outcome.set("x-caller").is_some(), *status == 200, "{decision}");
         assert_eq!(outcome.set("m2m-auth-decision"), None, "{decision}");
-        let told: Vec<Value> =
+        let reported: Vec<Value> =
             world.logs[lines..].iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
         if *status == 200 {
-            assert_eq!(told, Vec::<Value>::new());
+            assert_eq!(reported, Vec::<Value>::new());
         } else {
-            assert_eq!(told.len(), 1, "{decision}");
-            assert_eq!((&told[0]["event"], &told[0]["reason"]), (&json!("would_refuse"), &json!(decision)));
+            assert_eq!(reported.len(), 1, "{decision}");
+            assert_eq!((&reported[0]["event"], &reported[0]["reason"]), (&json!("would_refuse"), &json!(decision)));
             assert_eq!(
-                (&told[0]["rule"], &told[0]["path"]),
+                (&reported[0]["rule"], &reported[0]["path"]),
                 (&json!("danger_dry_run"), &json!("/danger_dry_run"))
             );
         }
@@ -197,10 +197,10 @@ fn filter_state_names_no_caller_of_a_suppressed_refusal_and_holds_no_empty_value
             .collect::<Vec<_>>()
     };
     for mode in ["danger_permissive", "danger_dry_run"] {
-        let told = state(&mut world, &format!("/{mode}"), &poor);
-        assert_eq!(told, ["decision=spared", "reason=client_role", &format!("rule={mode}")]);
+        let reported = state(&mut world, &format!("/{mode}"), &poor);
+        assert_eq!(reported, ["decision=spared", "reason=client_role", &format!("rule={mode}")]);
     }
-    let told = state(&mut world, "/enforce", &good);
+    let reported = state(&mut world, "/enforce", &good);
     let expected = [
         "decision=allowed",
         "rule=enforce",
@@ -209,7 +209,7 @@ fn filter_state_names_no_caller_of_a_suppressed_refusal_and_holds_no_empty_value
         &format!("issuer={ISSUER}"),
         "roles=inventory-service/inventory:read",
     ];
-    assert_eq!(told, expected, "no scopes, so none are told");
+    assert_eq!(reported, expected, "no scopes, so none are set");
 }
 
 #[test]

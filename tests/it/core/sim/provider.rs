@@ -140,7 +140,7 @@ pub(crate) struct Provider {
     pub(crate) timeouts: BTreeSet<Duration>,
     pub(crate) issued: Vec<Issued>,
     /// What clients showed of themselves, the secret or the assertion, in order.
-    pub(crate) shown: Vec<String>,
+    pub(crate) presented: Vec<String>,
     /// The proofs of token requests, in order.
     pub(crate) proofs: Vec<String>,
     /// What each proof must hold.
@@ -186,7 +186,7 @@ impl Provider {
             asked: Vec::new(),
             timeouts: BTreeSet::new(),
             issued: Vec::new(),
-            shown: Vec::new(),
+            presented: Vec::new(),
             proofs: Vec::new(),
             nonce: None,
             bound: false,
@@ -252,7 +252,7 @@ impl Provider {
         self.asked.push((now, endpoint));
         self.timeouts.insert(call.timeout);
         if endpoint == Endpoint::Tokens {
-            self.shown.push(proof(call));
+            self.presented.push(proof(call));
             let proof = call.headers.iter().find(|(name, _)| *name == "dpop").map(|(_, proof)| proof.clone());
             self.bound = proof.is_some();
             self.proofs.extend(proof);
@@ -267,7 +267,7 @@ impl Provider {
             }
         }
         if endpoint == Endpoint::Introspection {
-            self.shown.push(proof(call));
+            self.presented.push(proof(call));
             let token = parameter(call, "token").unwrap();
             mode = self.poison.get(&token).cloned().unwrap_or(mode);
             self.introspected.push(token);
@@ -281,7 +281,7 @@ impl Provider {
                 HttpReply { detail: "the connection ended before the answer".into(), ..HttpReply::default() }
             }
             Mode::Says { status, headers, body } => reply(status, &headers, body),
-            Mode::Takes(secret) if self.shown.last().is_none_or(|shown| shown != secret) => {
+            Mode::Takes(secret) if self.presented.last().is_none_or(|presented| presented != secret) => {
                 reply_of(401, &json!({ "error": "unauthorized_client" }).to_string())
             }
             Mode::Works if endpoint == Endpoint::Tokens && self.wants_nonce() => {
@@ -349,9 +349,9 @@ impl Provider {
         let etag = format!("\"{}\"", kids.join("+"));
         let mut headers: Vec<_> =
             self.cache_control.map(|text| ("cache-control", text.to_owned())).into_iter().collect();
-        let shown = call.headers.iter().find(|(name, _)| *name == "if-none-match").map(|(_, shown)| shown);
-        assert!(shown.is_none() || self.etags, "nobody gave it an ETag");
-        let same = shown == Some(&etag);
+        let presented = call.headers.iter().find(|(name, _)| *name == "if-none-match").map(|(_, presented)| presented);
+        assert!(presented.is_none() || self.etags, "nobody gave it an ETag");
+        let same = presented == Some(&etag);
         if self.etags {
             headers.push(("etag", etag));
         }

@@ -118,7 +118,7 @@ fn tokens_are_taken_out_in_every_mode_whatever_they_are() {
         }
     }
     let outcome = world.ask(&get("/optional?access_token=&x").header("authorization", "Basic eDp5"));
-    assert!(outcome.passed(), "an empty one is none");
+    assert!(outcome.passed(), "an empty one is no token");
     assert_eq!(outcome.set(":path").as_deref(), Some("/optional?x"));
     assert!(!outcome.removes("authorization"), "what is no token of ours stays");
     assert_eq!(

@@ -239,8 +239,8 @@ fn retry_after_is_obeyed_and_capped_and_passed_on() {
         world.pass(secs(1));
         world.provider.tokens = Mode::Works;
         if wait > 0 {
-            let told = world.ask(&pay()).retry_after().unwrap();
-            assert!((wait - 2..=wait).contains(&told), "{text}: {told}");
+            let advised = world.ask(&pay()).retry_after().unwrap();
+            assert!((wait - 2..=wait).contains(&advised), "{text}: {advised}");
         }
         world.run_until(secs(wait.max(1) + 2));
         let times = world.provider.times(Endpoint::Tokens);

@@ -26,7 +26,7 @@ fn as_many_wait_as_may_and_one_more_is_answered_503() {
     assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_waiting"));
     assert!(over.at_once() && over.retry_after() == Some(1));
     let other = world.send(&pay());
-    assert_eq!(world.waiting().len(), 11, "those who wait for something else are counted apart");
+    assert_eq!(world.waiting().len(), 11, "requests that wait for something else are counted separately");
     world.pass(secs(2));
     assert!(held.iter().chain([&other]).all(|id| world.outcome(*id).status() == 200));
 }
@@ -346,7 +346,7 @@ fn a_request_is_held_for_an_attempt_that_begins_before_its_time_is_up() {
         if status == 503 {
             assert!(
                 outcome.at_once() && outcome.retry_after() == Some(3),
-                "it could not be had in time: {outcome:?}"
+                "it did not arrive in time: {outcome:?}"
             );
         }
     }

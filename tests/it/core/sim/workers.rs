@@ -450,8 +450,8 @@ fn verifying() -> Policy {
     Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap()
 }
 
-fn shown(call: &HttpCall) -> Option<&str> {
-    call.headers.iter().find(|(name, _)| *name == "if-none-match").map(|(_, shown)| shown.as_str())
+fn etag_sent(call: &HttpCall) -> Option<&str> {
+    call.headers.iter().find(|(name, _)| *name == "if-none-match").map(|(_, etag_sent)| etag_sent.as_str())
 }
 
 #[test]
@@ -474,7 +474,7 @@ fn a_key_set_that_is_unchanged_is_good_for_longer_on_every_worker() {
             process.pass(Duration::from_millis(500));
         }
         let asker = process.caller();
-        assert_eq!(shown(&process.workers[asker].calls[0].1), Some("\"v1\""), "worker {asker}");
+        assert_eq!(etag_sent(&process.workers[asker].calls[0].1), Some("\"v1\""), "worker {asker}");
         process.answer(&HttpReply {
             status: Some(304),
             head: said(),
@@ -493,7 +493,7 @@ fn a_key_set_that_is_unchanged_is_good_for_longer_on_every_worker() {
 
 #[test]
 fn what_is_said_of_a_key_set_at_too_great_a_length_is_not_shared_and_the_keys_are() {
-    for (length, told) in [(255, 0), (256, 1)] {
+    for (length, reported) in [(255, 0), (256, 1)] {
         let mut process = Process::with(2, verifying);
         process.pass(Duration::from_millis(2));
         let key = provider::Key::number(1);
@@ -514,7 +514,7 @@ fn what_is_said_of_a_key_set_at_too_great_a_length_is_not_shared_and_the_keys_ar
             assert!(matches!(step, RequestOutcome::Forward(_)), "worker {worker}: {step:?}");
             counted += process.counted(worker, "m2m_auth_limit_reached.limit.shared_header");
         }
-        assert_eq!((process.calls(), counted), (0, told));
+        assert_eq!((process.calls(), counted), (0, reported));
     }
 }
 
@@ -549,7 +549,7 @@ fn an_older_key_set_put_back_into_the_shared_store_is_not_renewed_by_an_answer_a
         while let Some(worker) = process.workers.iter().position(|worker| !worker.calls.is_empty()) {
             let (ticket, call) = process.workers[worker].calls.remove(0);
             let now = process.clock();
-            let unchanged = shown(&call) == Some("\"new\"");
+            let unchanged = etag_sent(&call) == Some("\"new\"");
             let reply =
                 if unchanged { answer(304, "\"new\"", None) } else { answer(200, "\"new\"", Some(&new)) };
             process.workers[worker].plugin.reply(ticket, &reply, now);
@@ -599,7 +599,7 @@ fn a_key_set_that_was_destroyed_in_the_shared_store_is_published_again_though_th
         process.pass(Duration::from_secs(1));
         while let Some(worker) = process.workers.iter().position(|worker| !worker.calls.is_empty()) {
             let (ticket, call) = process.workers[worker].calls.remove(0);
-            let reply = if shown(&call).is_some() { &same } else { &whole };
+            let reply = if etag_sent(&call).is_some() { &same } else { &whole };
             let now = process.clock();
             process.workers[worker].plugin.reply(ticket, reply, now);
             process.workers[worker].drain();

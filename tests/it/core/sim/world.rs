@@ -417,7 +417,7 @@ impl World {
             worked = true;
             silent(&effect);
             match effect {
-                Effect::Log(_, line) => self.logs.push(told(line)),
+                Effect::Log(_, line) => self.logs.push(message_of(line)),
                 Effect::Resume(id, step) => {
                     assert!(self.waiting.remove(&id), "{id:?} is settled but does not wait");
                     assert_ne!(step, RequestOutcome::Wait, "settled means settled");
@@ -702,7 +702,7 @@ impl World {
         assert_eq!(
             attached,
             usize::from(edits.attached_token.is_some()),
-            "what is attached is told, and the reverse"
+            "what is attached is reported, and the reverse"
         );
     }
 
@@ -797,7 +797,7 @@ pub(crate) fn pay() -> Get {
 }
 
 /// Of a line about a token what it says; other lines as they are.
-fn told(line: String) -> String {
+fn message_of(line: String) -> String {
     let json: Value = serde_json::from_str(&line).unwrap_or_default();
     if json["event"] != "token" {
         return line;

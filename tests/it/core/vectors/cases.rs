@@ -50,7 +50,7 @@ fn the_jwt_cases_are_all_here() {
     let count = |expect: &str| cases.iter().filter(|case| case.expect == expect).count();
     assert_eq!((count("accept"), count("reject"), count("either")), (33, 62, 5));
     let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
-    assert_eq!(names.len(), 100, "a name stands twice");
+    assert_eq!(names.len(), 100, "a duplicate name");
 }
 
 #[derive(Deserialize)]

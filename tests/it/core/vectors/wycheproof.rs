@@ -180,7 +180,7 @@ impl Ledger {
         let excepted = self.open.remove(&(file.to_owned(), id));
         self.excepted += usize::from(excepted);
         if right == excepted {
-            let unexpectedly = if excepted { "an exception that is none" } else { "wrong" };
+            let unexpectedly = if excepted { "an exception that passes" } else { "wrong" };
             self.wrong
                 .push(format!("{file} {id} ({comment}): {unexpectedly}, expected {expect}, got {outcome:?}"));
         }

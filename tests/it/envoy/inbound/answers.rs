@@ -116,7 +116,7 @@ async fn the_access_log_says_why_a_request_was_refused() {
         (scene.get("/inventory?log=6").bearer(format!("{token}, Bearer {token}")), "m2m_auth_several_tokens"),
         (scene.get("/tenants?log=7").bearer(&token), "m2m_auth_insufficient_permissions"),
         (
-            client::get(scene.envoy.url("told", "/.well-known/oauth-protected-resource?log=8")),
+            client::get(scene.envoy.url("problems", "/.well-known/oauth-protected-resource?log=8")),
             "m2m_auth_resource_metadata",
         ),
     ];

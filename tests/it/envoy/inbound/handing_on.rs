@@ -28,10 +28,10 @@ async fn only_the_filter_sets_the_identity_headers_of_the_service() {
             .fold(request, |request, name| request.header(name, "root").header(name, "admin"))
     };
     let all = ["x-subject", "x-client", "x-level", "x-names"];
-    let told = lies(stage.scene.get("/told")).bearer(&token).send().await;
-    let values = all.map(|name| arrived(&told, name).join(" and "));
+    let forwarded = lies(stage.scene.get("/identity")).bearer(&token).send().await;
+    let values = all.map(|name| arrived(&forwarded, name).join(" and "));
     assert_eq!(values, [SUBJECT, "order-service", "12345678901234567", "a,b"]);
-    let less = lies(stage.scene.get("/told")).bearer(stage.scene.idp.token()).send().await;
+    let less = lies(stage.scene.get("/identity")).bearer(stage.scene.idp.token()).send().await;
     let values = all.map(|name| arrived(&less, name).join(" and "));
     assert_eq!(
         values,
@@ -39,7 +39,7 @@ async fn only_the_filter_sets_the_identity_headers_of_the_service() {
         "a claim that is not there is no reason to believe the client"
     );
     let odd = stage.mint(|claims| (claims["level"], claims["azp"]) = (json!("1\r\nx-evil: 1"), json!("")));
-    let odd = lies(stage.scene.get("/told")).bearer(odd).send().await;
+    let odd = lies(stage.scene.get("/identity")).bearer(odd).send().await;
     assert!(arrived(&odd, "x-level").is_empty() && arrived(&odd, "x-evil").is_empty(), "{odd:?}");
     for (path, host) in [("/public", "x"), ("/inventory", "x"), ("/elsewhere", "a.open.example.com")] {
         for request in [stage.scene.get(path), stage.scene.get(path).http2()] {
@@ -62,6 +62,6 @@ async fn the_token_is_forwarded_to_the_service_unless_the_rule_removes_it() {
     let token = stage.scene.idp.token();
     let answer = stage.scene.get("/inventory").bearer(&token).send().await;
     assert_eq!(arrived(&answer, "authorization"), [format!("Bearer {token}")]);
-    let answer = stage.scene.get("/told").bearer(&token).send().await;
+    let answer = stage.scene.get("/identity").bearer(&token).send().await;
     assert!(arrived(&answer, "authorization").is_empty(), "{answer:?}");
 }

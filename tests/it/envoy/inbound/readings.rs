@@ -60,12 +60,12 @@ async fn a_path_that_leads_to_different_rules_is_refused_and_never_reaches_the_s
 async fn a_path_in_another_case_is_refused_unless_the_operator_says_that_case_counts() {
     let scene = scene().await;
     assert_eq!(reason(&scene.get("/Admin/x").send().await), (400, "ambiguous_path".to_owned()));
-    let told = Scene::start(|idp| {
+    let case_sensitive = Scene::start(|idp| {
         json!({ "issuers": issuers(idp), "inbound": { "rules": rules(), "danger_case_sensitive_paths": true } })
     })
     .await;
-    assert_eq!(told.get("/Admin/x").send().await.status, 200);
-    assert_eq!(reason(&told.get("/admin/x").send().await), (401, "no_token".to_owned()));
+    assert_eq!(case_sensitive.get("/Admin/x").send().await.status, 200);
+    assert_eq!(reason(&case_sensitive.get("/admin/x").send().await), (401, "no_token".to_owned()));
 }
 
 #[tokio::test]

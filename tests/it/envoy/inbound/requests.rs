@@ -7,7 +7,7 @@ use serde_json::json;
 #[tokio::test]
 async fn a_request_that_matches_no_rule_is_denied_even_with_a_good_token() {
     let stage = stage().await;
-    for path in ["/", "/other", "/inventoryx", "/publicly", "/told/more"] {
+    for path in ["/", "/other", "/inventoryx", "/publicly", "/identity/more"] {
         let answer = stage.refused(&stage.scene.get(path).bearer(stage.scene.idp.token()), path).await;
         assert_eq!((answer.status, &answer.json()["reason"]), (403, &json!("no_rule")), "{path}");
         assert_eq!(challenge(&answer), "", "{path}: another token would not help");

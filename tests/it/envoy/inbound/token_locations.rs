@@ -72,9 +72,9 @@ async fn two_credentials_in_different_locations_are_one_too_many_and_no_answer_h
             answer.header("www-authenticate").is_some_and(|text| text.contains("error=\"invalid_request\""))
         );
         assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"));
-        assert!(!format!("{answer:?}").contains(&token), "the answer tells the token");
+        assert!(!format!("{answer:?}").contains(&token), "the answer holds the token");
     }
-    assert!(!scene.envoy.logs().contains(token.rsplit('.').next().unwrap()), "a log tells the token");
+    assert!(!scene.envoy.logs().contains(token.rsplit('.').next().unwrap()), "a log holds the token");
 }
 
 #[tokio::test]

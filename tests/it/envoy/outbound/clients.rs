@@ -209,7 +209,7 @@ async fn a_secret_of_the_cluster_rotates_under_load_and_no_request_notices() {
             let pair = super::basic(&scene.idp.last(Endpoint::Token));
             (pair == "order-service:next-5ecret").then_some(())
         };
-        until("the cluster shows the new secret", changed).await;
+        until("the cluster has the new secret", changed).await;
         scene.idp.set_secrets("order-service", &["next-5ecret"]);
     })
     .await;

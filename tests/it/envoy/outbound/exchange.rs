@@ -113,7 +113,7 @@ async fn whose_fault_a_refused_exchange_is_says_the_status() {
     let scene = Scene::start(configuration).await;
     let token = order_token(&scene).await;
     // Ours: the audience is unknown, or not among what the scopes bring.
-    for (path, told) in [
+    for (path, reported) in [
         ("/nobody", "configuration: status 400, invalid_client: Audience not found"),
         (
             "/too-much",
@@ -123,7 +123,7 @@ async fn whose_fault_a_refused_exchange_is_says_the_status() {
         let answer = scene.get(path).bearer(&token).send().await;
         assert_eq!((answer.status, &answer.json()["reason"]), (503, &json!("no_outbound_token")), "{path}");
         assert!(answer.header("retry-after").is_some());
-        let line = scene.envoy.wait_for_log(told).await;
+        let line = scene.envoy.wait_for_log(reported).await;
         assert!(!line.contains(&token));
     }
     // The caller's: what the header holds is no token of the provider's.
@@ -226,10 +226,10 @@ async fn made_up_subjects_cost_the_provider_a_bounded_rate() {
     for answer in sent {
         let answer = answer.await.unwrap();
         let reason = answer.json()["reason"].as_str().unwrap().to_owned();
-        let told = (answer.status, reason.as_str());
+        let reported = (answer.status, reason.as_str());
         assert!(
-            [(401, "subject_token"), (503, "too_many_waiting"), (503, "no_outbound_token")].contains(&told),
-            "{told:?}"
+            [(401, "subject_token"), (503, "too_many_waiting"), (503, "no_outbound_token")].contains(&reported),
+            "{reported:?}"
         );
     }
     // A burst of one second's worth in each of two workers, and then two a second.

@@ -165,7 +165,7 @@ async fn a_route_that_names_an_unknown_credential_is_answered_503_counted_and_lo
         let answer = get(&scene, "routes", path).await;
         assert_eq!(reason(&answer), (503, "unknown_credential".to_owned()), "{path}");
         assert_eq!(answer.json()["error"], "Misconfigured");
-        assert!(!answer.text().contains("paymnet"), "what stands in the configuration is not for callers");
+        assert!(!answer.text().contains("paymnet"), "the answer reveals nothing of the configuration");
         assert_eq!(answer.header("retry-after").as_deref(), Some("60"));
         assert!(scene.seen(path).is_empty(), "{path}");
     }

@@ -165,7 +165,7 @@ impl Host {
         }
         match self.stream() {
             Some(stream) if matches!(stream.state, State::Asked | State::Paused) => {
-                stream.told.insert(format!("wasm.{name}"), value);
+                stream.filter_state.insert(format!("wasm.{name}"), value);
                 OK
             }
             _ => {

@@ -48,7 +48,7 @@ pub(crate) struct Stream {
     /// Where it is.
     pub(crate) state: State,
     /// Its filter state.
-    pub(crate) told: BTreeMap<String, String>,
+    pub(crate) filter_state: BTreeMap<String, String>,
     /// `:status`, once there is a response.
     pub(crate) status: Option<Vec<u8>>,
     /// The response's other headers.

@@ -55,7 +55,7 @@ impl Stage {
         let upstream = Upstream::start().await;
         upstream.answer_by(|request| {
             let refuses = request.header("host").as_deref() == Some(REFUSING);
-            (refuses || !shows_a_good_token(request)).then(|| Reply::new(401, &[]))
+            (refuses || !presents_a_good_token(request)).then(|| Reply::new(401, &[]))
         });
         let value = match filter {
             Filter::Native => {
@@ -169,7 +169,7 @@ fn configuration(idp: &Idp, patience: Duration) -> Value {
 }
 
 /// One that had not ended when its request was sent.
-fn shows_a_good_token(request: &Recorded) -> bool {
+fn presents_a_good_token(request: &Recorded) -> bool {
     let value = request.header("authorization").unwrap_or_default();
     let claims = value.strip_prefix("Bearer ").map(|token| decode(token).1);
     claims.is_some_and(|claims| {

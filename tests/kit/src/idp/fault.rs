@@ -92,7 +92,7 @@ impl Fault {
             Self::Garbage => answer(200, &json, "}{ no JSON \u{0} at all"),
             Self::Html => answer(200, &[("content-type", "text/html;charset=utf-8")], PAGE),
             Self::Hang => pending().await,
-            Self::Reset => return Err("told to close the connection".into()),
+            Self::Reset => return Err("fault: close the connection".into()),
             Self::CutInHalf => cut_in_half(&good),
             Self::WrongContentType => answer(good.status, &[("content-type", "text/plain")], good.body),
             Self::Body(body) => answer(200, &json, body),
@@ -147,7 +147,7 @@ fn cut_in_half(good: &Good) -> Response<crate::serve::Body> {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let _ = sender.send(Err("told to cut the answer in half".into())).await;
+        let _ = sender.send(Err("fault: cut the answer in half".into())).await;
     });
     let builder = Response::builder().status(good.status);
     let builder = builder.header("content-type", "application/json").header("content-length", length);

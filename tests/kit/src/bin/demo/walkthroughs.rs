@@ -16,7 +16,7 @@ use std::time::Duration;
 const LIFE: u64 = 10;
 
 pub(super) async fn play(demo: &mut super::Story, keycloak: &Keycloak) {
-    let realm = keycloak.realm("articles").await;
+    let realm = keycloak.realm("walkthroughs").await;
     let story = Story::start(realm.clone()).await;
     by_hand(demo, &story).await;
     clients(demo, &story).await;
@@ -27,8 +27,8 @@ pub(super) async fn play(demo: &mut super::Story, keycloak: &Keycloak) {
     // Whatever the old key signed is void from then on.
     rotated(demo, &story).await;
     beside_express(demo, keycloak).await;
-    told(demo, &story).await;
-    errorn(demo, keycloak).await;
+    audit_log(demo, &story).await;
+    wrong_secret(demo, keycloak).await;
 }
 
 fn logins(count: usize) -> String {
@@ -50,7 +50,7 @@ async fn by_hand(demo: &mut super::Story, story: &Story) {
     let (_, claims) = token::decode(&token);
     let shown = format!("azp {}, aud {}, {}", claims["azp"], claims["aud"], claims["resource_access"]);
     demo.show(
-        "the article's curl: grant_type=client_credentials, order-service, its secret, inventory-api",
+        "the walkthrough's curl: grant_type=client_credentials, order-service, its secret, inventory-api",
         &shown,
         claims["aud"] == "inventory-service",
         "What everybody does by hand once.",
@@ -79,7 +79,7 @@ async fn clients(demo: &mut super::Story, story: &Story) {
             &format!("{}: examples/clients/{}", client.name, client.source),
             &format!("{status}, {} lines, none of them about authentication", client.code().lines().count()),
             status == 200,
-            "The article's client, without its authentication.",
+            "The walkthrough's client, without its authentication.",
         );
     }
     let inventory = format!("http://{}", story.envoy.address("inventory"));
@@ -207,7 +207,7 @@ async fn bound(demo: &mut super::Story, story: &Story) {
     let sent = story.payment.last().header("authorization").unwrap_or_default();
     let thumbprint = token::decode(sent.trim_start_matches("Bearer ")).1["cnf"]["x5t#S256"].clone();
     demo.show(
-        "tls-service: a client certificate instead of a secret, shown by Envoy's cluster",
+        "tls-service: a client certificate instead of a secret, presented by Envoy's cluster",
         &format!("{} its token has cnf.x5t#S256 {thumbprint}", answer.status),
         answer.status == 200 && thumbprint.is_string(),
         "Keycloak binds the token to that certificate (RFC 8705): stolen, it is worth nothing.",
@@ -256,7 +256,7 @@ async fn beside_express(demo: &mut super::Story, keycloak: &Keycloak) {
             status => format!("{status} {}", answer.json()["error"].as_str().unwrap_or_default()),
         };
         demo.show(
-            &format!("the article's Express middleware and the filter: {name}"),
+            &format!("the walkthrough's Express middleware and the filter: {name}"),
             &format!("Express {}, m2m-auth {}", error(&theirs), error(&ours)),
             error(&theirs) == error(&ours),
             "docs/express.md has 63 requests, and why 16 of them differ.",
@@ -264,7 +264,7 @@ async fn beside_express(demo: &mut super::Story, keycloak: &Keycloak) {
     }
 }
 
-async fn told(demo: &mut super::Story, story: &Story) {
+async fn audit_log(demo: &mut super::Story, story: &Story) {
     client::get(story.envoy.url("inventory", "/knock")).send().await;
     let refused = until("the line of a refusal", async || story.audit("refused").pop()).await;
     let tokens = story.audit("token");
@@ -285,7 +285,7 @@ async fn told(demo: &mut super::Story, story: &Story) {
     );
 }
 
-async fn errorn(demo: &mut super::Story, keycloak: &Keycloak) {
+async fn wrong_secret(demo: &mut super::Story, keycloak: &Keycloak) {
     let (_upstream, envoy) = sidecar(keycloak, "order-service", "not-the-secret").await;
     let answer = client::get(envoy.url("out", "/")).send().await;
     let line = envoy.wait_for_log("unauthorized_client").await;
