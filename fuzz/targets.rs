@@ -22,7 +22,7 @@ use m2m_auth::time::{Instant, Now};
 use serde_json::Value;
 use std::time::Duration;
 
-/// A target, by its name.
+/// The target of this name.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
@@ -236,8 +236,8 @@ fn said_of(issuer: &Issuer, reply: &HttpReply) {
     };
     let good = GOOD.trim().rsplit(' ').next().unwrap_or_default().as_bytes();
     let read = jwt::read(good).and_then(|read| read.verify(&key_set(), &SoftwareCrypto, &expect(), NOW));
-    // The one that was verified is of another issuer, so that its `iss` must be replaced by the
-    // answer's own.
+    // The verified token is of another issuer, so its `iss` must be replaced by the one of the
+    // answer.
     for verified in [None, read.as_ref().ok()] {
         let Ok(caller) = jwt::introspected(members.clone(), verified, &issuer.profile, NOW) else { continue };
         assert_eq!(members.get("active"), Some(&Value::Bool(true)));
@@ -284,7 +284,7 @@ pub(crate) fn normal_form(path: &[u8]) {
     }
 }
 
-/// What another plugin may have written where workers share: read as it was written, or not at all.
+/// A shared record, as another plugin may have written it: read as it was written, or not at all.
 pub(crate) fn record(bytes: &[u8]) {
     let now = Now { instant: Instant(Duration::from_secs(1_000_000)), unix: 0 };
     if let Some(record) = Record::decode(bytes, now) {

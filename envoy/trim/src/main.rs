@@ -3,9 +3,8 @@
 //! Envoy enters the VM for every callback that a module exports, about 0.8 µs each, for every
 //! request and every chunk of a body, and the SDK exports all of them whether the filter uses them
 //! or not. So the exports that the filter has no use for go, then the functions that nothing
-//! reaches any more, then names and other custom sections. A module that lacks an export the filter
-//! lives by is refused: without `proxy_on_request_headers` Envoy would load it gladly and let every
-//! request through.
+//! reaches any more, then names and other custom sections. A module that lacks a required export is
+//! refused: without `proxy_on_request_headers` Envoy would load it and forward every request.
 //!
 //! It does not optimise: what code there is stays as the compiler left it.
 
@@ -69,13 +68,13 @@ usage: m2m-auth-trim [--keep NAME]... [--keep-all] INPUT.wasm OUTPUT.wasm
   --keep-all    drop no export, only names and other custom sections";
 
 fn main() -> ExitCode {
-    let told = match Order::read(std::env::args().skip(1)) {
+    let outcome = match Order::read(std::env::args().skip(1)) {
         Ok(Some(order)) => run(&order),
         Ok(None) => Ok(USAGE.to_owned()),
         Err(error) => Err(Problem::Usage(error)),
     };
     // A closed pipe on the other side is no reason to fail: the file is written by now.
-    match told {
+    match outcome {
         Ok(line) => {
             let _ = writeln!(io::stdout(), "{line}");
             ExitCode::SUCCESS

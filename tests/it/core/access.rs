@@ -27,7 +27,7 @@ struct Gate {
 }
 
 impl Gate {
-    /// One rule, for every request, that asks this beside the audience.
+    /// One rule for every request, with this requirement in addition to the audience.
     fn asking(require: &Value) -> Self {
         Self::of(&json!({}), require)
     }

@@ -28,7 +28,7 @@ use std::time::Duration;
 /// When every world begins, in seconds since 1970.
 const NOW: u64 = 1_800_000_000;
 
-/// One plugin, its clock, and the web around it.
+/// One plugin, its clock, and the servers around it.
 struct World {
     plugin: Plugin,
     /// How long the world has existed.
@@ -122,7 +122,7 @@ impl World {
         Some(self.age + due.since(self.now().instant).max(Duration::from_millis(1)))
     }
 
-    /// A request, and its end, however long that takes.
+    /// Sends a request and returns its outcome, however long that takes.
     fn ask(&mut self, head: MessageHead) -> End {
         let (id, step) = self.begin(head);
         match step {

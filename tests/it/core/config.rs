@@ -242,7 +242,7 @@ fn every_message_of_the_compiler_has_a_case() {
     );
 }
 
-/// What is said of `sharing: on` where every plugin shares.
+/// The warning about `sharing: on` where every plugin shares.
 fn sharing_with_everybody() -> String {
     let mut configuration = sound();
     put(&mut configuration, "/sharing", json!("on"));
@@ -300,7 +300,7 @@ fn sources_of_messages() -> Vec<String> {
     read.map(code).collect()
 }
 
-/// A message without the braces of JSON in it, so that those which are left stand around arguments.
+/// A message without the braces of JSON in it, so that the remaining ones enclose arguments.
 fn without_braces(message: &str) -> String {
     message.replace("{\"", "\"").replace("\"}", "\"").replace("{{", "").replace("}}", "")
 }

@@ -36,7 +36,7 @@ const KEYS: Duration = secs(285);
 /// One line of the table.
 struct Row {
     scenario: &'static str,
-    /// The provider's requests per second when nothing is wrong: everybody asks once in a renewal
+    /// The provider's requests per second when nothing is wrong: each proxy asks once in a renewal
     /// period.
     mean: f64,
     /// In the last minute of what happened, if it lasted.
@@ -126,7 +126,7 @@ fn starts() -> Vec<Row> {
     let mut fleet = Fleet::new(&without_discovery(outbound()), SIZE);
     fleet.start_within(secs(10));
     fleet.ask(outgoing(), 100, secs(5));
-    // As long as nobody renews.
+    // As long as no proxy renews.
     fleet.pass(secs(200));
     let first = Row::of(START, &fleet, Endpoint::Tokens, secs(0));
     let then = fleet.now;

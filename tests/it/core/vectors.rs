@@ -79,7 +79,7 @@ impl Way {
     }
 }
 
-/// What the signature layer makes of a token: everything before the first look at a claim.
+/// The outcome of the signature layer: everything before the first claim is read.
 ///
 /// [`jwt::read`] looks at shape and header. Of what [`jwt::UnverifiedToken::verify`] then refuses,
 /// these reasons come before the signature is verified; every other one comes after, so it means

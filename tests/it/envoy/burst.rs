@@ -18,10 +18,10 @@ use std::collections::BTreeMap;
 use std::io;
 use tokio::task::JoinHandle;
 
-/// So many are held.
+/// The number of held requests.
 const HELD: usize = 1000;
 
-/// So many of one issuer and worker may wait for a key that is not among those of the issuer.
+/// How many requests of one issuer and worker may wait for a key that is not in the key set.
 const UNKNOWN_KEYS: u64 = 64;
 
 type Running = Vec<JoinHandle<io::Result<Response>>>;
@@ -124,13 +124,13 @@ fn crowd(request: &Request) -> Vec<Request> {
     vec![request.clone(); HELD]
 }
 
-/// What became of them: how often each status with each reason. Nobody is left without an answer.
+/// Their outcomes: the count of each status with each reason. Every request is answered.
 async fn outcomes(running: Running) -> BTreeMap<(u16, String), u64> {
     let mut outcomes = BTreeMap::new();
     for request in running {
         let answer = request.await.unwrap().unwrap();
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        // What Envoy answers by itself is no JSON: its own words say why.
+        // Envoy's own answers are not JSON: their body is the reason.
         let text = || String::from_utf8_lossy(&answer.body).chars().take(160).collect();
         let reason = body["reason"].as_str().map(str::to_owned);
         let reason = reason.unwrap_or_else(|| if answer.status == 200 { String::new() } else { text() });

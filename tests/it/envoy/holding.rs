@@ -65,7 +65,7 @@ async fn without_keys() -> (Scene, Gate) {
     (at(Position::Listener, idp, upstream, &filter, |_| ()).await, gate)
 }
 
-/// Comes back when so many requests have begun to wait.
+/// Waits until this many requests have begun to wait.
 async fn held(scene: &Scene, count: u64) {
     scene.held(count).await;
 }

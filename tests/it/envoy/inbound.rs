@@ -130,7 +130,7 @@ impl Stage {
         self.scene.idp.mint(claims)
     }
 
-    /// Answered by the filter, and never seen by the service.
+    /// Asserts that the filter answers, and that the service gets no request.
     async fn refused(&self, request: &Request, path: &str) -> Response {
         let answer = request.send().await;
         assert!(answer.status >= 400, "{path}: {answer:?}");

@@ -23,8 +23,8 @@ use m2m_auth_kit::upstream::Upstream;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// One Envoy for every test that changes nothing, with a second provider that gives everybody the
-/// same opaque token.
+/// One Envoy for every test that changes nothing, with a second provider that gives every client
+/// the same opaque token.
 struct Stage {
     scene: Scene,
     loose: Idp,
@@ -126,7 +126,7 @@ fn sent_as(answer: &Response) -> Option<String> {
     Some(decode(token).1["azp"].as_str().unwrap().to_owned())
 }
 
-/// The user and the password of `Authorization: Basic`, as they stand there.
+/// The user and the password of `Authorization: Basic`, still encoded.
 fn basic(request: &Recorded) -> String {
     let value = request.header("authorization").unwrap();
     let pair = STANDARD.decode(value.strip_prefix("Basic ").unwrap()).unwrap();

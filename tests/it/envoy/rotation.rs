@@ -1,5 +1,4 @@
-//! Keys that come and go while requests do: nobody with a good token notices, and nobody else
-//! gains.
+//! Keys that change under load: every good token is accepted, and no other.
 
 use crate::envoy::scene::{HAS_KEYS, Scene, VMS, builder, gated, inbound, listener, retry_after, send, wasm};
 use m2m_auth_kit::client::Response;
@@ -55,7 +54,7 @@ async fn the_first_requests_with_a_new_key_wait_for_one_fetch_and_succeed() {
     );
 }
 
-/// A token that names a key which nobody has.
+/// A token that names an unknown key.
 fn made_up(scene: &Scene, kid: &str) -> String {
     scene.idp.mint_with(&Mint::of(scene.idp.claims()).kid(kid))
 }
@@ -108,7 +107,7 @@ async fn the_token_of_a_withdrawn_key_is_refused_though_it_was_verified_before()
     };
     let scene = warm(configuration).await;
     let withdrawn = scene.idp.signing_key();
-    // It names no key, so nobody goes and looks for one before it is refused.
+    // It names no key, so it is refused without a fetch.
     let token = scene.idp.mint_with(&Mint::of(scene.idp.claims()).without_header("kid"));
     let request = scene.get("/inventory").bearer(token);
     let known = Load::of(request.clone()).connections(8).requests(80).run().await;

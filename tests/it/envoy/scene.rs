@@ -59,20 +59,20 @@ impl Scene {
         requests.into_iter().filter(|request| request.path == path).collect()
     }
 
-    /// Comes back once the filter has logged that so many times: each VM of Envoy logs what it has
+    /// Waits until the filter has logged that this many times: each VM of Envoy logs what it has
     /// fetched.
     pub(crate) async fn logged(&self, text: &str, times: usize) {
         let seen = async || (self.envoy.logs().matches(text).count() >= times).then_some(());
         until(&format!("{times} log lines with {text:?}"), seen).await;
     }
 
-    /// Comes back when so many requests have begun to wait since the start.
+    /// Waits until this many requests have begun to wait since the start.
     pub(crate) async fn held(&self, count: u64) {
         held(&self.envoy, count).await;
     }
 }
 
-/// Comes back when so many requests have begun to wait since Envoy's start.
+/// Waits until this many requests have begun to wait since Envoy's start.
 pub(crate) async fn held(envoy: &Envoy, count: u64) {
     until(&format!("{count} requests are held"), async || {
         let held: u64 = envoy.stats("wasmcustom.m2m_auth_pending.").await.values().sum();

@@ -1,7 +1,7 @@
-//! One fetch per process, whatever the number of workers; and what other plugins of the same
-//! process can do to it.
+//! One fetch per process, whatever the number of workers, and attacks of other plugins of the same
+//! process.
 
-#![allow(clippy::disallowed_methods, reason = "a test that cannot go on fails")]
+#![allow(clippy::disallowed_methods, reason = "a test that cannot continue fails")]
 
 mod neighbour;
 
@@ -98,7 +98,8 @@ async fn sharing_with_every_plugin_of_the_process_is_refused_as_a_configuration(
     assert!(error.log.contains("m2m-auth: sharing: on, expected a vm_id"), "{}", error.log);
 }
 
-/// Long enough for every worker to have looked at the board, which an idle one does once a second.
+/// Long enough for every worker to have read the shared store, which an idle one does once a
+/// second.
 const LOOKS: Duration = Duration::from_secs(4);
 
 /// Whether a token that the neighbour's planted key has signed is accepted within that time.

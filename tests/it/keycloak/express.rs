@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     case: String,
-    article: String,
+    walkthrough: String,
     jose: String,
     ours: String,
     /// Why they differ; empty where they do not.
@@ -32,7 +32,7 @@ struct Line {
 
 impl Line {
     fn differs(&self) -> bool {
-        self.ours != self.article || self.ours != self.jose
+        self.ours != self.walkthrough || self.ours != self.jose
     }
 }
 
@@ -49,7 +49,7 @@ fn table() -> Vec<Line> {
     let text = |line: &Value, name: &str| line[name].as_str().unwrap_or_default().to_owned();
     let line = |line: &Value| Line {
         case: text(line, "case"),
-        article: text(line, "article"),
+        walkthrough: text(line, "walkthrough"),
         jose: text(line, "jose"),
         ours: text(line, "ours"),
         why: text(line, "why"),
@@ -64,7 +64,7 @@ fn write_table(lines: &[Line]) {
         .map(|line| {
             let members = [
                 ("case", &line.case),
-                ("article", &line.article),
+                ("walkthrough", &line.walkthrough),
                 ("jose", &line.jose),
                 ("ours", &line.ours),
                 ("why", &line.why),
@@ -113,7 +113,7 @@ async fn the_walkthroughs_middleware_and_the_filter_answer_as_the_table_says() {
     let express = Express::start(&realm.issuer(), &realm.endpoint("certs"));
     let envoy = ours(&realm, &express).await;
     let bases = [
-        format!("http://{}", express.address("article")),
+        format!("http://{}", express.address("walkthrough")),
         format!("http://{}", express.address("jose")),
         format!("http://{}", envoy.address("ours")),
     ];
@@ -125,10 +125,10 @@ async fn the_walkthroughs_middleware_and_the_filter_answer_as_the_table_says() {
             let answer = request(base).try_send().await;
             answers.push(answer.as_ref().map_or_else(|error| panic!("{name} at {base}: {error}"), said));
         }
-        let [article, jose, ours] = answers.try_into().unwrap();
+        let [walkthrough, jose, ours] = answers.try_into().unwrap();
         let old = known.iter().find(|line| line.case == name);
         let why = old.map(|old| old.why.clone()).unwrap_or_default();
-        let line = Line { case: name.to_owned(), article, jose, ours, why };
+        let line = Line { case: name.to_owned(), walkthrough, jose, ours, why };
         if old != Some(&line) {
             writeln!(wrong, "seen {line:?}\nthe table says {old:?}").unwrap();
         }
@@ -167,19 +167,19 @@ fn the_document_about_express_is_made_of_the_table() {
 fn document(lines: &[Line]) -> String {
     let differ = lines.iter().filter(|line| line.differs()).count();
     let mut text = format!(
-        "# m2m-auth beside the articles' Express middleware\n\n\
+        "# m2m-auth beside the walkthroughs' Express middleware\n\n\
          {} requests with tokens of a real Keycloak 26.7, and with what a forger or a careless provider could make of them, each sent three\n\
-         times: to the article's own middleware (`jsonwebtoken`, `jwks-rsa`), to one that does the same with `jose`\n\
+         times: to the walkthroughs' own middleware (`jsonwebtoken`, `jwks-rsa`), to one that does the same with `jose`\n\
          ([both](../tests/express/server.mjs)), and to m2m-auth before the same service without any. {} get the same status and the same\n\
          `error` from all three. This document is made from the table that `make test-keycloak` holds against all three\n\
          (`tests/it/keycloak/express.rs`); the test fails when one of them answers otherwise.\n",
         lines.len(),
         lines.len() - differ
     );
-    text.push_str("\n## Where they differ\n\n| request | the article's | with `jose` | m2m-auth | why |\n|---|---|---|---|---|\n");
+    text.push_str("\n## Where they differ\n\n| request | the walkthroughs' | with `jose` | m2m-auth | why |\n|---|---|---|---|---|\n");
     for line in lines.iter().filter(|line| line.differs()) {
-        let Line { case, article, jose, ours, why } = line;
-        writeln!(text, "| {case} | {article} | {jose} | {ours} | {why} |").unwrap();
+        let Line { case, walkthrough, jose, ours, why } = line;
+        writeln!(text, "| {case} | {walkthrough} | {jose} | {ours} | {why} |").unwrap();
     }
     text.push_str("\n## Where they do not\n\n| request | all three |\n|---|---|\n");
     for line in lines.iter().filter(|line| !line.differs()) {

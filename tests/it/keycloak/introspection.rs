@@ -1,5 +1,5 @@
-//! Introspection (RFC 7662): what Keycloak says of its own tokens, and what becomes of one that is
-//! revoked.
+//! Introspection (RFC 7662): Keycloak's answers about its own tokens, and what becomes of a revoked
+//! one.
 
 use crate::sidecar::{self, inbound};
 use m2m_auth_kit::client::{self, Response};
@@ -9,8 +9,7 @@ use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::until;
 use m2m_auth_kit::{Value, json};
 
-/// inventory-service's sidecar, which asks about every token, and believes an answer for two
-/// seconds.
+/// inventory-service's sidecar, which introspects every token and caches an answer for two seconds.
 struct Scene {
     realm: Keycloak,
     upstream: Upstream,

@@ -9,7 +9,7 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test that cannot go on fails, and some report what they have counted"
+    reason = "a test that cannot continue fails, and some report what they have counted"
 )]
 
 mod cache;

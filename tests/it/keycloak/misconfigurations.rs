@@ -124,7 +124,7 @@ const OF_THE_CALLED: &[Error] = &[
     },
 ];
 
-/// A credential with everything right, to be spoilt.
+/// A correct credential, to be changed.
 fn credential(issuer: &str, client: &str, scope: &str) -> Value {
     let mut credential = sidecar::credential(client);
     credential["issuer"] = json!(issuer);

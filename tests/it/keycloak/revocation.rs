@@ -72,8 +72,7 @@ impl Scene {
         sent(&answer.json())
     }
 
-    /// Voids the token by `void` in the midst of requests: nobody notices, and one token is
-    /// fetched.
+    /// Revokes the token by `void` under load: no request fails, and one token is fetched.
     async fn survives(&self, void: impl AsyncFnOnce(&Keycloak, &str)) {
         let first = self.token().await;
         // Keycloak counts in seconds: what was issued in the second of a not-before policy is good.
@@ -158,8 +157,8 @@ async fn the_end_of_the_session_costs_no_request() {
     assert_eq!(scene.fetched().await, 2, "one at the start, and one for the token that was void");
 }
 
-/// A service account has no session unless it is given refresh tokens; what voids its token is a
-/// not-before policy.
+/// A service account has no session unless it is given refresh tokens; a not-before policy revokes
+/// its token.
 #[tokio::test]
 async fn a_logout_of_everybody_reaches_those_without_a_session_and_costs_no_request() {
     let log_out_all = async |realm: &Keycloak, token: &str| {

@@ -1,5 +1,5 @@
-//! Who may use what. The table below is the architecture; these tests keep it true by reading the
-//! source.
+//! Which module may use which. The table below is the architecture; these tests keep it true by
+//! reading the source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("store", "dpop http inbound jose metrics oauth policy rng secret time"),
     ("filter", "config decision_trace dpop http inbound jose oauth policy store time"),
     ("plugin", "dpop filter http inbound jose metrics oauth policy rng store time"),
-    // The shell is the only one that may reach everywhere, and the only one that nobody may reach.
+    // Only the shell may use every other, and no other may use the shell.
     ("wasm", EVERYTHING),
 ];
 

@@ -85,7 +85,7 @@ fn one_module_makes_one_image_whenever_and_wherever_it_is_made() {
     let (one, other) = (Image::of_the_module(), Image::of_the_module());
     assert_eq!(one.digest, other.digest);
     assert_eq!(files(one.folder.path()), files(other.folder.path()));
-    // Two that were made within a second would agree even if they held the time.
+    // Two images of the same second would be equal even if they held the time.
     let manifest = one.manifest();
     let layer = one.blob(&manifest["layers"][0]["digest"]);
     assert_eq!(layer[4..8], [0; 4], "gzip's time");

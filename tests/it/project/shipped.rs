@@ -3,7 +3,7 @@
 use crate::core::cli::{Folder, Ran, root, run};
 use std::path::{Path, PathBuf};
 
-/// Files that have no plugin.
+/// Files without a plugin.
 const WITHOUT: [&str; 4] = [
     "envoy/compose/service.yaml",
     "envoy/docker-compose.yaml",

@@ -53,7 +53,7 @@ pub(crate) fn pass(span: Duration) {
     });
 }
 
-/// Somebody sets the wall clock; the monotonic one does not notice.
+/// Sets the wall clock; the monotonic one is not affected.
 pub(crate) fn set_wall(seconds: i64) {
     change(|frozen| frozen.wall = i128::from(seconds) * 1_000_000_000);
 }

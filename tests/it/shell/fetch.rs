@@ -75,7 +75,7 @@ fn a_call_is_what_the_host_needs_and_no_more() {
         assert_eq!(
             call.header("authorization").is_some(),
             asks,
-            "who does not ask for a token shows no secret"
+            "a request that asks for no token sends no secret"
         );
         let form = call.header("content-type");
         assert_eq!(form.as_deref(), asks.then_some("application/x-www-form-urlencoded"));

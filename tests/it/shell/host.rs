@@ -52,7 +52,7 @@ pub(crate) struct Host {
     pub(crate) clusters: BTreeSet<String>,
     /// The foreign function `verify_signature`.
     pub(crate) verifier: Verifier,
-    /// What keeps its shared data apart from that of other plugins; empty is everybody's.
+    /// The scope of its shared data; empty is shared by all plugins.
     pub(crate) vm_id: String,
     /// What it knows of every request, by the dotted path.
     pub(crate) properties: BTreeMap<String, Vec<u8>>,
@@ -74,11 +74,11 @@ pub(crate) struct Host {
     pub(crate) log: Vec<(u32, String)>,
     /// The answer that is being delivered.
     pub(crate) delivery: Option<Delivery>,
-    /// What must never be seen outside, beside what the host learns by itself.
+    /// Secrets that must never leave the module, in addition to those that the host learns itself.
     pub(crate) secrets: BTreeSet<Vec<u8>>,
     record: Vec<String>,
     violations: Vec<String>,
-    /// Where something was said, and what; the same thing once.
+    /// Outputs by location, without duplicates.
     said: BTreeSet<(&'static str, Vec<u8>)>,
     roots: BTreeMap<u32, Timer>,
     counters: Vec<String>,
@@ -169,13 +169,13 @@ impl Host {
         std::mem::take(&mut self.record)
     }
 
-    /// What must not have happened.
+    /// The violations.
     pub(crate) fn violations(&mut self) -> Vec<String> {
         let leaks = self.leaks();
         std::mem::take(&mut self.violations).into_iter().chain(leaks).collect()
     }
 
-    /// For tests of this host: forgets what was said.
+    /// For tests of this host: forgets the outputs.
     pub(crate) fn unsay(&mut self) {
         self.said.clear();
     }

@@ -1,5 +1,5 @@
-//! Bytes that no well-meaning client or host sends. None of them ends the worker's VM, none gets a
-//! request through.
+//! Bytes that no correct client or host sends. None of them ends the worker's VM, and none makes a
+//! request pass.
 
 use super::clock;
 use super::host::State;

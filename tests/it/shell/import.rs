@@ -270,7 +270,7 @@ unsafe extern "C" fn proxy_set_property(
 ) -> u32 {
     // SAFETY: the module's own slices.
     let (name, value) = unsafe { (text(name, name_size), text(value, value_size)) };
-    host::call("proxy_set_property", name.clone(), |host| host.tell(&name, value))
+    host::call("proxy_set_property", name.clone(), |host| host.set_property(&name, value))
 }
 
 #[unsafe(no_mangle)]

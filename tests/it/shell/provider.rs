@@ -58,7 +58,7 @@ fn no_odd_answer_of_the_provider_allows_a_request_or_ends_the_worker() {
             assert!(matches!(request.outcome().0, 0 | 503), "{name}: {:?}", request.outcome());
             vm.pass(Duration::from_secs(6));
             assert_eq!(request.outcome().0, 503, "{name}");
-            // A provider that comes to its senses is believed again, within the longest backoff.
+            // A provider that recovers is used again within the longest backoff.
             vm.live(Duration::from_secs(400));
             assert!(vm.settled(bearing(&token())).is_forwarded(), "{name}");
         }

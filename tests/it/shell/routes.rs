@@ -34,7 +34,7 @@ fn credentials() -> Value {
     json!({ "order-service": client("order-service"), "payment-service": client("payment-service") })
 }
 
-/// From now on the host knows this of every request.
+/// Sets a property of every further request.
 fn set_property(vm: &Vm, property: &str, value: &str) {
     vm.host(|host| host.properties.insert(property.to_owned(), value.as_bytes().to_vec()));
 }

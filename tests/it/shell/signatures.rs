@@ -26,7 +26,7 @@ fn foreign(vm: &Vm) -> Vec<String> {
     vm.record().into_iter().filter(|line| line.contains("foreign")).collect()
 }
 
-/// A token that says ES384, with a signature of the right length that nobody made.
+/// A token with `alg: ES384` and random bytes of the right length as its signature.
 fn es384() -> String {
     let header = json!({ "alg": "ES384", "typ": "JWT", "kid": ES384 });
     let claims = token::claims(super::scene::ISSUER);
@@ -139,7 +139,7 @@ fn a_verified_token_is_not_verified_again_and_another_one_is() {
     assert_eq!(foreign(&vm).len(), 2);
 }
 
-/// A token of that key's algorithm and name, with a signature of the right length that nobody made.
+/// A token of that key's algorithm and id, with bytes of the right length as its signature.
 fn made_up(key: &Key, number: u64) -> String {
     let header = json!({ "alg": key.alg().name(), "typ": "JWT", "kid": key.kid() });
     let mut claims = token::claims(super::scene::ISSUER);
@@ -202,7 +202,7 @@ fn forged_proofs_that_the_module_verifies_are_bounded_apart_from_tokens() {
     let good = proof(&module, &token);
     let (text, _) = good.rsplit_once('.').unwrap();
     let forged = format!("{text}.{}", encode([0x5a; 64]));
-    // What is known to be wrong before it is verified takes nothing.
+    // A token that is refused before its signature is verified costs nothing.
     for _ in 0..150 {
         assert_eq!(ask(&token, &proof(&host, &token)), (401, "bound".to_owned()));
     }

@@ -110,7 +110,7 @@ impl Vm {
         assert!(self.run("proxy_on_vm_start", root, || export::proxy_on_vm_start(root, 0)));
     }
 
-    /// This must never be seen outside.
+    /// Registers a secret that must never leave the module.
     pub(crate) fn hush(&self, secret: &str) {
         self.host(|host| host.secrets.insert(secret.as_bytes().to_vec()));
     }
@@ -260,7 +260,7 @@ impl Vm {
         self.host(|host| host.period(self.root))
     }
 
-    /// What must not have happened, and did.
+    /// The violations so far.
     pub(crate) fn violations(&self) -> Vec<String> {
         self.host(Host::violations)
     }

@@ -290,7 +290,7 @@ impl Upload {
         answer.unwrap_or_else(|error| panic!("the request that was sent in pieces: {error}"))
     }
 
-    /// Goes away in the middle: closes the connection (HTTP/1.1), or resets the stream (HTTP/2).
+    /// Disconnects in the middle: closes the connection (HTTP/1.1), or resets the stream (HTTP/2).
     pub async fn abort(self) {
         let _ = self.pieces.try_send(Err("the test ends the body".into()));
         self.answer.abort();

@@ -170,7 +170,7 @@ impl Keycloak {
         assert!(self.server.signal("CONT"), "there is no Keycloak to resume");
     }
 
-    /// The server is gone at once, without a word: connections break, new ones are refused.
+    /// Kills the server at once: connections break, new ones are refused.
     pub async fn kill(&self) {
         self.server.kill().await;
     }
@@ -184,7 +184,7 @@ impl Keycloak {
     }
 }
 
-/// Certificates of nobody, for a hundred years: the server's `server.pem`, `client.pem` of
+/// Test certificates, valid for a hundred years: the server's `server.pem`, `client.pem` of
 /// `CN=tls-service`, their keys, and the authority `ca.pem`.
 pub fn certificates() -> PathBuf {
     crate::repository().join("tests/data/tls")
@@ -232,7 +232,7 @@ fn access_token(response: &Response) -> String {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_owned()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,7 +3,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`idp`] | a stand-in `OpenID` provider, shaped as Keycloak, that fails on command |
+//! | [`idp`] | a simulated `OpenID` provider, shaped as Keycloak, that fails on command |
 //! | [`keycloak`] | a real Keycloak as a child process, where a simulated one would prove nothing |
 //! | [`story`] | the walkthroughs' three services on it, with all their sidecars |
 //! | [`upstream`] | a service that answers with what it was asked |
@@ -76,7 +76,7 @@ pub use serde_json::{Value, json};
 
 use std::path::{Path, PathBuf};
 
-/// Runs an asynchronous test or tool to its end, on the stand-ins' own runtime.
+/// Runs an asynchronous test or tool to its end, on the servers' own runtime.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     serve::runtime().block_on(future)
 }

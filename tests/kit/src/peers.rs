@@ -111,7 +111,7 @@ impl Express {
         Self { child, ports }
     }
 
-    /// Where the one of that name listens: `article`, `jose` or `plain`.
+    /// Where the one of that name listens: `walkthrough`, `jose` or `plain`.
     pub fn address(&self, name: &str) -> SocketAddr {
         let port = self.ports[name].as_u64().and_then(|port| port.try_into().ok());
         SocketAddr::from(([127, 0, 0, 1], port.unwrap_or_else(|| panic!("no {name} in {}", self.ports))))

@@ -183,7 +183,7 @@ fn names_are_patterns_only_where_that_is_asked_for() {
     ] {
         let mut gate = Gate::asking(&json!({ "scopes": names }));
         assert_eq!(gate.allows(&json!({ "scope": held })), allowed, "{names} {held}");
-        // A pattern is nothing that a client could ask its provider for.
+        // A client cannot request a pattern from its provider.
         let challenge = gate.ask(&json!({ "scope": "" }), &[]).err().map(|response| format!("{response:?}"));
         let named = challenge.is_some_and(|text| text.contains("scope=\\\""));
         assert_eq!(named, names["glob"] != true && names["none_of"].is_null(), "{names}");

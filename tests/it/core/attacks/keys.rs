@@ -1,4 +1,4 @@
-//! Keys that are another's, unknown, withdrawn, empty, public, or brought along.
+//! Keys of other issuers, unknown, withdrawn, empty and public keys, and keys inside the token.
 
 use super::{End, World, claims, good_token, head, key, one_rule, require, with};
 use crate::core::vectors::verifiers;
@@ -87,7 +87,7 @@ fn keys_of_one_name_are_fetched_from_each_issuer() {
     assert!(clusters, "each issuer is reached through its own cluster");
 }
 
-/// What is not known at one issuer may be known at another.
+/// A key that is unknown at one issuer may be known at another.
 #[test]
 fn a_key_that_one_issuer_does_not_know_may_be_known_to_another() {
     let (ours, theirs) = (key("a"), key("b"));
@@ -281,8 +281,7 @@ fn the_header_chooses_among_allowed_algorithms_that_fit_its_key() {
     }
 }
 
-/// CVE-2026-48526 (`PyJWT`), RFC 8725 section 2.1: what everybody may know was taken for a shared
-/// secret.
+/// CVE-2026-48526 (`PyJWT`), RFC 8725 section 2.1: public data was accepted as a shared secret.
 #[test]
 fn a_public_key_is_no_shared_secret() {
     for alg in [Alg::Rs256, Alg::Es256, Alg::EdDsa] {
@@ -327,7 +326,7 @@ fn pems(der: &[u8]) -> [Vec<u8>; 3] {
 }
 
 /// RFC 8725 section 3.10, RFC 7515 section 10.4: a key that comes with the token proves nothing,
-/// and nobody asks for it.
+/// and is not fetched.
 #[test]
 fn a_token_brings_no_key_of_its_own() {
     let (ours, theirs) = (key("k"), key("evil"));

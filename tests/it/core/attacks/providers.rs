@@ -1,4 +1,4 @@
-//! Providers that are down, tampered with, or somebody else.
+//! Providers that are down, tampered with, or impersonated.
 
 use super::{End, NOW, World, claims, good_token, head, key, metadata_of, one_rule, with};
 use m2m_auth::http::message::{HttpCall, HttpReply};

@@ -85,7 +85,7 @@ proptest! {
         assert_refused(&mut world, parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".").as_bytes());
     }
 
-    /// Signed by the issuer, but saying anything at all: only what says the right things gets in.
+    /// Signed by the issuer, with arbitrary claims: only tokens with the right claims are accepted.
     #[test]
     fn only_sound_claims_of_the_issuer_are_accepted(
         odd in members(&["iss", "aud", "exp", "nbf", "iat", "sub", "jti", "typ", "token_use", "cnf", "scope"]),
@@ -338,7 +338,7 @@ fn fields() -> impl Strategy<Value = MessageHead> {
     proptest::collection::vec((name, value), 0..12).prop_map(|fields| fields.into_iter().collect())
 }
 
-/// Whether somebody with this credential gets in.
+/// Whether a request with this credential is accepted.
 fn present(world: &mut World, token: &[u8]) -> Option<()> {
     let value = [b"Bearer ", token].concat();
     let pseudo: [(&[u8], &[u8]); 3] = [(b":method", b"GET"), (b":authority", b"orders"), (b":path", b"/")];

@@ -1,4 +1,4 @@
-//! Requests that do not look like what they are, and names that look like patterns.
+//! Requests in disguise, and names that look like patterns.
 
 use super::{End, World, claims, head, key, one_rule_with, require, with};
 use m2m_auth::filter::header_edits::Edit;
@@ -252,7 +252,7 @@ fn names_are_compared_and_never_matched() {
             assert_eq!(try_it(asked("abc"), held(name)).status, 403, "{member} {name}: held as a pattern");
         }
     }
-    // The client of a client role is a name, too.
+    // The client of a client role is a name too.
     let mut world = World::new(&one_rule_with("client_roles", json!({ "a.*": ["role"] })));
     world.provider("idp.example.com", &[key.jwk()]);
     let other = json!({ "abc": { "roles": ["role"] }, "a": { "*": { "roles": ["role"] } } });

@@ -1,4 +1,4 @@
-//! What says nothing is refused: `null` everywhere, and whatever is empty. The fields are those of
+//! Empty values are refused: `null` everywhere, and whatever else is empty. The fields are those of
 //! the generated schema, so that none can be forgotten, and the schema refuses the same documents.
 
 use super::{errors, read, structure};
@@ -124,8 +124,7 @@ fn sample(root: &Value, schema: &Value) -> Value {
     }
 }
 
-/// Whether the value could stand there if it said something, so that the message is about that
-/// alone.
+/// Whether a value of this type is allowed there, so that the message is about its emptiness alone.
 fn takes(root: &Value, location: &Location<'_>, kind: &str) -> bool {
     let is = |schema: &&Value| {
         schema["type"] == kind || schema["type"].as_array().is_some_and(|own| own.contains(&json!(kind)))
@@ -217,7 +216,7 @@ fn no_requirement_disappears_because_its_value_is_empty() {
                 let location = format!("{pointer}/{name}").replace("/rules/0", "/rules[0]").replace('/', ".");
                 let location = location.trim_start_matches('.');
                 let reported = errors(&configuration);
-                // One thing is wrong, and nothing is said of what only follows from it.
+                // One thing is wrong, and its consequences are not reported.
                 assert_eq!(reported.len(), 1, "{configuration}\n{reported:#?}");
                 assert!(reported[0].starts_with(&format!("{location}: ")), "{location}: {reported:?}");
             }

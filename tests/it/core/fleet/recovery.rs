@@ -22,7 +22,7 @@ struct Row {
     /// How many token requests a second the provider answers; none: as many as there are.
     capacity: Option<u32>,
     half: Duration,
-    /// None if somebody is still without a token.
+    /// None if a proxy is still without a token.
     all: Option<Duration>,
     /// Of the requests afterwards, in percent.
     refused: f64,

@@ -1,5 +1,5 @@
-//! Proofs of possession, by the clock: each is used once by all workers at one board, and
-//! remembered no longer than it must be.
+//! Proofs of possession over time: each is accepted once by all workers of one shared store, and
+//! remembered no longer than necessary.
 
 use crate::core::sim::workers::Shared;
 use crate::core::sim::world::signer;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 const START: u64 = 1_800_000_000;
 
-/// What proofs say of where they go.
+/// The `htu` of the proofs.
 const URL: &str = "https://api.example.com/items";
 
 struct Scene {
@@ -265,7 +265,7 @@ fn no_more_proofs_are_remembered_than_there_is_room_for_and_what_cannot_be_is_no
     assert_eq!(ask(&mut worker, &scene.request(61), 61), "passed");
 }
 
-/// A board on which somebody else is always faster.
+/// A shared store in which another writer is always faster.
 struct Contended(Shared);
 
 impl SharedStore for Contended {

@@ -1,5 +1,5 @@
-//! Tokens exchanged for the caller's: one for each subject token, no longer good than it, and a
-//! provider that is not asked in vain.
+//! Token exchange: one token for each subject token, with no longer lifetime, and no needless
+//! requests to the provider.
 
 use crate::core::sim::introspection::poisons;
 use crate::core::sim::provider::{Endpoint, Mode};
@@ -57,7 +57,7 @@ fn an_exchanged_token_ends_no_later_than_its_subject() {
     let mut world = World::warm(&config());
     let short = caller(&mut world, 30);
     assert_eq!(world.ask(&on_behalf_of(&short)).status(), 200);
-    // The clock skew lets the caller in for another minute; what it had in exchange has ended.
+    // The clock skew accepts the caller for another minute; the exchanged token has expired.
     world.pass(secs(31));
     world.disown(&short);
     let late = world.ask(&on_behalf_of(&short));
@@ -94,7 +94,8 @@ fn a_token_that_the_provider_does_not_take_is_its_owners_fault_and_nobody_elses(
         ),
     ] {
         let mut world = World::warm(&config());
-        // What the world knows of it is that it is good: so it is signed by nobody it knows.
+        // The world would expect a token of its own key to be accepted, so an unknown key signs
+        // this one.
         let key = world.provider.published.last().unwrap().clone();
         let (bad, good) = (world.mint(&key, 300, "inventory-service"), caller(&mut world, 300));
         world.disown(&bad);

@@ -1,5 +1,5 @@
-//! Tokens that the issuer is asked about: once each for a while, never in vain, and never as often
-//! as a flood would have it.
+//! Token introspection: one request for each token and period, no needless ones, and a bound on a
+//! flood of them.
 
 use crate::core::sim::provider::{Endpoint, ISSUER, Key, MARK, Mode, made_up};
 use crate::core::sim::world::{World, inbound, items, millis, secs, without_discovery};
@@ -80,7 +80,7 @@ fn a_revoked_token_stops_within_the_cache_and_one_that_is_used_never_waits_again
         assert!((5..=6).contains(&asked), "{asked}");
         world.revoke(&token);
         for _ in 0..310 {
-            world.ask(&items(&token)); // that none passes after 30 s is a law of the world
+            world.ask(&items(&token)); // the world asserts that none passes after 30 s
             world.pass(millis(100));
         }
         let outcome = world.ask(&items(&token));
@@ -226,8 +226,8 @@ fn tokens_that_are_known_to_fail_cost_a_new_caller_no_more_than_a_short_wait_whe
         for n in 0..600 {
             world.send(&items(&poisons[n % 12]));
             if n >= 200 && n % 100 == 99 {
-                // Once in ten seconds, and nobody else has called meanwhile. Each of the twelve has
-                // had its turn before.
+                // Once in ten seconds, with no other caller meanwhile. Each of the twelve has had
+                // its turn before.
                 let token = world.opaque(&json!({}));
                 let outcome = world.ask(&items(&token));
                 assert_eq!(outcome.status(), 200, "{mode:?}, the one after {n}");

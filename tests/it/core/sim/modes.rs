@@ -4,7 +4,7 @@ use crate::core::sim::provider::{Endpoint, ISSUER, Key, Mode, made_up};
 use crate::core::sim::world::{Get, World, get, inbound, millis, outbound, pay, secs, without_discovery};
 use serde_json::{Value, json};
 
-/// One rule of each mode, for the path of its name, and one that allows everybody.
+/// One rule of each mode, for the path of its name, and one with `allow: true`.
 fn modes() -> Value {
     let mut configuration = without_discovery(inbound());
     let require = configuration["inbound"]["rules"][0]["require"].clone();

@@ -44,7 +44,7 @@ impl Key {
     }
 }
 
-/// A token of a key that nobody has; cheap, since nothing is signed.
+/// A token of an unknown key; cheap, since nothing is signed.
 pub(crate) fn made_up(kid: &str) -> String {
     format!("{}.{}", unsigned(kid, &json!({ "iss": ISSUER, "sub": MARK })), URL_SAFE_NO_PAD.encode([7; 64]))
 }
@@ -69,7 +69,7 @@ pub(crate) enum Endpoint {
 /// How an endpoint behaves.
 #[derive(Clone, Debug)]
 pub(crate) enum Mode {
-    /// As it should.
+    /// Correctly.
     Works,
     /// This answer, whatever was asked.
     Says { status: u16, headers: Vec<(&'static str, String)>, body: String },
@@ -139,7 +139,7 @@ pub(crate) struct Provider {
     /// The timeouts that the host was given for the calls.
     pub(crate) timeouts: BTreeSet<Duration>,
     pub(crate) issued: Vec<Issued>,
-    /// What clients showed of themselves, the secret or the assertion, in order.
+    /// The secret or the assertion that clients presented, in order.
     pub(crate) presented: Vec<String>,
     /// The proofs of token requests, in order.
     pub(crate) proofs: Vec<String>,
@@ -292,14 +292,14 @@ impl Provider {
         };
         let latency = if endpoint == Endpoint::Tokens { self.queued(now) } else { self.latency };
         if latency >= call.timeout {
-            // What the host says when its timer runs out.
+            // The answer of the host when its timer runs out.
             return Answer::After(call.timeout, reply_of(504, "stream timeout"));
         }
         Answer::After(latency, reply)
     }
 
-    /// How long this token request takes, after those before it. What nobody waits for any more is
-    /// answered all the same.
+    /// How long this token request takes, after those before it. A request that its client has
+    /// given up is answered all the same.
     fn queued(&mut self, now: Duration) -> Duration {
         let Some(capacity) = self.capacity else { return self.latency };
         self.busy_until = self.busy_until.max(now) + Duration::from_secs(1) / capacity;

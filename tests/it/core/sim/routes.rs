@@ -1,4 +1,4 @@
-//! What a route says, and where it leads to.
+//! Outbound rules by the metadata of a route, and by its cluster.
 
 use crate::core::sim::provider::{Endpoint, Mode};
 use crate::core::sim::world::{Get, Outcome, World, get, items, millis, outbound, secs, without_discovery};
@@ -24,12 +24,12 @@ fn rules(first: &[Value]) -> Value {
     configuration
 }
 
-/// What routes say comes first.
+/// The metadata of routes has precedence.
 fn heard() -> Value {
     rules(&[json!({ "name": "by-route", "route_metadata": true })])
 }
 
-/// What routes say does not count.
+/// The metadata of routes is ignored.
 fn without_route_metadata() -> Value {
     rules(&[json!({ "match": { "path": "/spare" }, "credential": "spare", "route_metadata": false })])
 }

@@ -1,4 +1,4 @@
-//! The first moments of a worker: nothing is known yet, and perhaps nobody answers.
+//! The start of a worker: nothing is fetched yet, and the provider may be down.
 
 use crate::core::sim::provider::{Endpoint, Mode};
 use crate::core::sim::world::{

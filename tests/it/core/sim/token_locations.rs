@@ -100,7 +100,7 @@ fn tokens_are_taken_out_and_everything_beside_them_stays() {
     for request in [query("/kept"), cookie("/kept")] {
         assert!(world.ask(&request).edits().headers.is_empty());
     }
-    // Nothing is looked at here, so nothing is changed.
+    // No token is read here, so nothing is changed.
     assert!(world.ask(&query("/open")).edits().headers.is_empty());
 }
 
@@ -155,7 +155,7 @@ fn a_token_in_an_oversized_query_or_among_oversized_cookies_is_not_looked_for() 
 #[test]
 fn no_answer_and_no_line_holds_a_token_from_any_location() {
     let mut world = World::warm(&everywhere());
-    // The world itself looks at every answer and line for what begins as a token does.
+    // The world itself searches every answer and line for the beginning of a token.
     let bad = world.mint(&crate::core::sim::provider::Key::number(9), 300, "other");
     for request in [
         get(&format!("/x?access_token={bad}")),

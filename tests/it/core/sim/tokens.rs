@@ -1,4 +1,4 @@
-//! The life of an outbound token: fetched, attached, renewed, kept, ended.
+//! The life of an outbound token: fetched, attached, renewed, kept, expired.
 
 use crate::core::sim::provider::{Endpoint, Mode};
 use crate::core::sim::world::{World, millis, outbound, pay, secs, without_discovery};
@@ -285,7 +285,7 @@ fn a_client_that_its_provider_refuses_asks_rarely_and_heals_by_itself() {
 
 #[test]
 fn a_404_that_is_no_answer_of_a_provider_is_an_outage_as_any_other() {
-    // An ingress says so while nothing is behind it; RFC 6749 section 5.2 has other words for a
+    // An ingress answers 404 while nothing is behind it; RFC 6749 section 5.2 has other words for a
     // wrong request.
     for seed in 0..20 {
         let mut world = World::seeded(&config(), seed);

@@ -1,4 +1,4 @@
-//! Requests that wait: how long, how many, and what happens to those that do not.
+//! Pending requests: how long, how many, and what happens to those over the bounds.
 
 use crate::core::sim::provider::{Endpoint, Key, Mode, made_up};
 use crate::core::sim::world::{

@@ -27,7 +27,7 @@ type Records = HashMap<String, (Vec<u8>, u32)>;
 pub(crate) struct Shared(Rc<RefCell<Records>>);
 
 impl Shared {
-    /// The same records, which nobody changes.
+    /// The same records, unchanged.
     pub(crate) fn copy(&self) -> Self {
         Self(Rc::new(RefCell::new(self.0.borrow().clone())))
     }
@@ -148,7 +148,7 @@ impl Process {
         }
     }
 
-    /// Calls that nobody has answered yet, over all workers.
+    /// Calls that have no answer yet, over all workers.
     fn calls(&self) -> usize {
         self.workers.iter().map(|worker| worker.calls.len()).sum()
     }
@@ -355,7 +355,7 @@ fn a_token_that_was_refused_is_not_used_again_because_another_worker_begins_to_f
         let now = process.clock();
         process.workers[worker].plugin.on_token_rejected(edits.attached_token.as_ref().unwrap(), now);
     }
-    // One of them has taken the seat, and the other has seen it.
+    // One of them has taken the fetch lock, and the other has seen it.
     process.pass(Duration::from_millis(20));
     assert_eq!(process.calls(), 1);
     for worker in 0..2 {

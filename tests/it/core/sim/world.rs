@@ -8,8 +8,8 @@
 //! - no token is attached that its provider has ended;
 //! - a good token is never answered 401;
 //! - a pending request is settled within the bound, once, and not after it has gone;
-//! - no more wait than may;
-//! - nothing that the plugin says holds a secret or a token.
+//! - no more requests wait than allowed;
+//! - no output of the plugin holds a secret or a token.
 
 use crate::core::sim::provider::{Answer, ISSUER, Key, MARK, Provider};
 use m2m_auth::dpop;
@@ -35,10 +35,10 @@ const UNIX_START: u64 = 1_800_000_000;
 /// A timer of the host fires this much late at most.
 const TICK: Duration = Duration::from_millis(2);
 
-/// How long what an issuer said of a token counts, if the configuration says nothing.
+/// How long an introspection answer counts by default.
 const REVOKED_WITHIN: Duration = Duration::from_secs(30);
 
-/// So many requests are answered or resumed between two ticks.
+/// This many requests are answered or resumed between two ticks.
 pub(crate) const PORTION: usize = 64;
 
 /// A fetch counts as lost this long after its timeout.
@@ -573,7 +573,7 @@ impl World {
         token
     }
 
-    /// A token that somebody else has signed with one of the provider's keys.
+    /// A token that another party has signed with one of the provider's keys.
     pub(crate) fn admit(&mut self, token: &str, key: &Key, exp: u64) {
         let minted = Minted { kid: key.kid.clone(), exp, audience: "inventory-service".to_owned() };
         self.minted.insert(token.to_owned(), minted);
@@ -597,7 +597,7 @@ impl World {
         self.provider.active.insert(token.to_owned(), claims);
     }
 
-    /// The provider says from now on that this token is not active.
+    /// From now on the provider answers that this token is not active.
     pub(crate) fn revoke(&mut self, token: &str) {
         self.disown(token);
         self.provider.active.remove(token);
@@ -721,7 +721,7 @@ impl World {
     }
 }
 
-/// Nothing that is printed for a person may hold a secret.
+/// No printed output may hold a secret.
 fn silent(printable: &impl Debug) {
     let text = format!("{printable:?}");
     // Every JWT begins so: it is `{"` in base64.
@@ -796,7 +796,7 @@ pub(crate) fn pay() -> Get {
     get("/public/pay").host("payment")
 }
 
-/// Of a line about a token what it says; other lines as they are.
+/// The message of a log line about a token; other lines unchanged.
 fn message_of(line: String) -> String {
     let json: Value = serde_json::from_str(&line).unwrap_or_default();
     if json["event"] != "token" {

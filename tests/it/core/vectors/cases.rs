@@ -109,7 +109,7 @@ pub(super) fn jwt_cases() -> Vec<Case> {
     file.cases
 }
 
-/// A case as somebody else is asked it, and what the filter decides with its keys fetched and
+/// A case as a request to another implementation, and the filter's decision with fetched keys and
 /// Envoy's own crypto.
 pub(crate) struct Asked {
     pub(crate) name: String,

@@ -6,7 +6,7 @@ use m2m_auth_kit::client::{Response, Upload};
 use m2m_auth_kit::idp::{Endpoint, Gate};
 use serde_json::json;
 
-/// So many may wait.
+/// The number of requests that may wait.
 async fn bounded(position: Position, most: usize) -> (Scene, Gate) {
     without_token(position, |configuration| configuration["pending_requests"]["max"] = json!(most)).await
 }

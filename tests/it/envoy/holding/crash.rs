@@ -1,5 +1,5 @@
-//! A VM that ends while it holds requests: Envoy does not answer them, and nobody else can. What
-//! bounds their wait is Envoy's own: see `docs/operations.md`.
+//! A VM that ends while it holds requests: neither Envoy nor another VM answers them. What bounds
+//! their wait is Envoy's own: see `docs/operations.md`.
 
 use super::{Position, at, held};
 use crate::envoy::scene::{arrived, gated, outbound, send, wasm};
@@ -20,8 +20,8 @@ async fn lost(position: Position, change: impl FnOnce(&mut Value)) -> (u16, Valu
     let module = folder.path().join("crashing.wasm");
     fs::write(&module, crashing(&envoy::module())).unwrap();
     let mut configuration = outbound(&idp);
-    // What the VM was fetching is another's to fetch after this, and a second. It may not end twice
-    // before the VM does.
+    // After this time and a second, another worker fetches what the VM was fetching. It may not end
+    // twice before the VM does.
     configuration["issuers"]["keycloak"]["timeout"] = json!("8s");
     let filter = wasm(&configuration).module(module);
     let scene = at(position, idp, upstream, &filter, change).await;

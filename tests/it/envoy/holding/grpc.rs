@@ -80,7 +80,7 @@ async fn a_grpc_caller_that_was_held_for_keys_is_answered_16_for_its_token_and_7
     assert_eq!(grpc_status(&nobody), (200, Some("16".to_owned())), "{nobody:?}");
 }
 
-/// Nothing that is fetched ever comes, and nobody waits for longer than a second.
+/// No fetch is ever answered, and no request waits for longer than a second.
 async fn silent(position: Position, configuration: fn(&Idp) -> serde_json::Value) -> Scene {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     idp.fault(Endpoint::Token, Fault::Hang);

@@ -1,4 +1,4 @@
-//! The filters behind ours, and the access log, go by what ours has found out:
+//! Later filters and the access log use the filter state that the filter sets:
 //! `envoy/examples/filter-state.yaml`, as it is.
 
 use crate::envoy::scene::{Scene, Shared, arrived, gated, patient, send};
@@ -92,8 +92,8 @@ async fn the_access_log_says_why_a_request_was_refused() {
 #[tokio::test]
 async fn rbac_goes_by_the_roles_that_the_filter_found() {
     let scene = scene().await;
-    // What looks like the role is not one: another's, part of a name, a realm's, or in a name with
-    // a comma.
+    // Similar names are not the role: of another client, part of a name, of the realm, or in a name
+    // with a comma.
     let forged = [
         &["inventory:read"][..],
         &["xinventory:admin"],

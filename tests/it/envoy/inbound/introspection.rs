@@ -1,4 +1,4 @@
-//! Tokens that the issuer is asked about (RFC 7662), on real Envoy.
+//! Token introspection (RFC 7662), on real Envoy.
 
 use super::challenge;
 use crate::envoy::scene::{Scene, arrived, inbound, retry_after, send};

@@ -30,7 +30,7 @@ fn lying(request: Request) -> Request {
 #[tokio::test]
 async fn each_mode_does_what_it_says_with_good_bad_and_no_tokens() {
     let scene = Scene::start(modes).await;
-    scene.logged(HAS_KEYS, VMS).await; // nobody waits for them where nobody is refused
+    scene.logged(HAS_KEYS, VMS).await; // requests do not wait for keys where no request is refused
     let good = scene.idp.token();
     let mut poor = scene.idp.claims();
     poor["resource_access"] = json!({});

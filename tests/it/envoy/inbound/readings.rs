@@ -1,5 +1,5 @@
-//! What is judged is what runs: requests that servers read in different ways, on real Envoy and
-//! without a token.
+//! The path that is matched is the path that runs: requests that servers read in different ways, on
+//! real Envoy and without a token.
 
 use crate::envoy::scene::{Scene, Shared, builder, issuers, listener, wasm};
 use m2m_auth_kit::client::Response;

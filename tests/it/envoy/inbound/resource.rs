@@ -37,8 +37,7 @@ async fn the_metadata_of_the_resource_is_served_without_a_token_and_never_by_the
         assert_eq!((post.status, post.header("allow").as_deref()), (405, Some("GET, HEAD")), "{post:?}");
         assert!(stage.scene.seen(path).is_empty());
     }
-    // Another resource's, and that of a filter that says nothing of itself, are requests like any
-    // other.
+    // Metadata of another resource, and of a filter without metadata, are ordinary requests.
     let other = stage.problems("GET", "/.well-known/oauth-protected-resource/orders").send().await;
     assert_eq!((other.status, &other.json()["reason"]), (403, &json!("no_rule")));
     let silent = stage.scene.get("/.well-known/oauth-protected-resource").send().await;

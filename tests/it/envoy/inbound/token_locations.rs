@@ -1,11 +1,11 @@
-//! Tokens in headers of their own, cookies and queries, and what the service sees of them.
+//! Tokens in headers of their own, cookies and queries, and what the service receives.
 
 use crate::envoy::scene::{Scene, arrived, gated, inbound, send};
 use m2m_auth_kit::idp::{Endpoint, Idp};
 use m2m_auth_kit::upstream::Upstream;
 use serde_json::{Value, json};
 
-/// Tokens wherever they may stand.
+/// Every token location.
 fn everywhere(idp: &Idp) -> Value {
     let mut configuration = inbound(idp);
     configuration["inbound"]["token_locations"] = json!([

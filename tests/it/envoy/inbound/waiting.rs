@@ -1,4 +1,4 @@
-//! Requests that come before the keys do.
+//! Requests that arrive before the keys.
 
 use crate::envoy::scene::{Scene, builder, gated, inbound, listener, send, wasm};
 use m2m_auth_kit::client::Response;

@@ -1,5 +1,4 @@
-//! Tokens exchanged for the caller's own (RFC 8693), and tokens for an assertion (RFC 7523 section
-//! 2.1), on real Envoy.
+//! Token exchange (RFC 8693) and the JWT bearer grant (RFC 7523 section 2.1), on real Envoy.
 
 use super::sent_as;
 use crate::envoy::scene::{Scene, arrived, builder, issuers, listener, listener_named, send, wasm};
@@ -298,8 +297,8 @@ async fn an_exchange_works_beside_a_credential_of_ones_own() {
     }
 }
 
-/// A route may name a credential that acts for a caller; where no rule has asked for one, there is
-/// nobody to act for.
+/// A route may name a credential that exchanges the caller's token; where no rule requires a token,
+/// there is none to exchange.
 #[tokio::test]
 async fn a_route_that_exchanges_its_callers_token_gets_none_where_no_caller_is_required() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);

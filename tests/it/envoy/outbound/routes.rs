@@ -37,17 +37,18 @@ fn by_cluster(idp: &Idp) -> Value {
     )
 }
 
-/// What a route says, attached as this rule says; else the token of `order-service`.
+/// The credential that a route names, attached by this rule; otherwise the token of
+/// `order-service`.
 fn by_route(idp: &Idp, rule: &Value) -> Value {
     configuration(idp, &json!([rule, { "credential": "order-service" }]))
 }
 
-/// The rule that hears routes.
+/// The rule with `route_metadata`.
 fn heard() -> Value {
     json!({ "name": "by-route", "route_metadata": true })
 }
 
-/// Rules for every credential, and none that hears routes.
+/// Rules for every credential, and none with `route_metadata`.
 fn unheard(idp: &Idp) -> Value {
     let never = |name: &str| json!({ "match": { "path": "/never" }, "credential": name });
     configuration(
@@ -56,7 +57,7 @@ fn unheard(idp: &Idp) -> Value {
     )
 }
 
-/// A route for a path, with what it says, if it says something.
+/// A route for a path, with its metadata, if any.
 fn route(path: &str, cluster: &str, credential: Option<Value>) -> Value {
     let mut route = json!({ "match": { "path": path }, "route": { "cluster": cluster } });
     if let Some(credential) = credential {

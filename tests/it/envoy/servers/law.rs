@@ -26,7 +26,7 @@ pub(crate) struct Reading {
     forged: Option<String>,
 }
 
-/// The handlers that nobody may run in this suite.
+/// The handlers that must not run in this suite.
 const PROTECTED: [&str; 3] = ["admin", "admin-host", "delete"];
 
 /// The headers that the filter owns, as a handler reports them and as CGI names them (RFC 3875
@@ -55,7 +55,7 @@ impl Outcome {
         reason.or_else(challenged).map_or(Self::Envoy(response.status), Self::Refused)
     }
 
-    /// What must not have happened, if it did.
+    /// The violations that did happen.
     pub(crate) fn breach(&self) -> Option<String> {
         let Self::Ran(reading) = self else {
             return None;

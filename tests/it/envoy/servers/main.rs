@@ -19,7 +19,7 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test that cannot go on fails, and this one reports what it has done"
+    reason = "a test that cannot continue fails, and this one reports what it has done"
 )]
 
 mod law;
@@ -180,7 +180,7 @@ fn hardened(mut listener: Value) -> Value {
     listener
 }
 
-/// What is protected, what everybody may have, and a weaker demand for everything else.
+/// The protected paths, the public ones, and a weaker requirement for everything else.
 fn configuration(idp: &Idp) -> Value {
     let caller = json!({ "issuer": "keycloak", "audiences": ["inventory-service"] });
     let mut admin = caller.clone();

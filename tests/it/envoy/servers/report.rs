@@ -136,10 +136,10 @@ impl<'a> Report<'a> {
             let mut requests: Vec<_> = requests.iter().collect();
             requests.sort_by_key(|(index, _)| self.spellings[**index].http1(None).len());
             let mut shapes = BTreeSet::new();
-            requests.retain(|(index, _)| shapes.insert(shape(&self.spellings[**index].shown())));
+            requests.retain(|(index, _)| shapes.insert(shape(&self.spellings[**index].printable())));
             for (index, passes) in requests.into_iter().take(SHAPES) {
                 let passes: Vec<_> = passes.iter().map(named).collect();
-                writeln!(text, "    {}   [{}]", self.spellings[*index].shown(), passes.join(", ")).unwrap();
+                writeln!(text, "    {}   [{}]", self.spellings[*index].printable(), passes.join(", ")).unwrap();
             }
         }
         assert!(text.is_empty(), "the law is broken (seed {}):\n{text}", self.seed);

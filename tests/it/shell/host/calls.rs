@@ -158,7 +158,7 @@ impl Host {
     }
 
     /// Writes to the filter state of a request that has not gone on; as in Envoy, under a prefix.
-    pub(crate) fn tell(&mut self, name: &str, value: String) -> u32 {
+    pub(crate) fn set_property(&mut self, name: &str, value: String) -> u32 {
         self.say("the filter state", value.as_bytes());
         if value.chars().any(char::is_control) {
             self.violate("a control character on its way to the access log");

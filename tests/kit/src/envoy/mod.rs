@@ -147,15 +147,14 @@ impl Envoy {
         .await
     }
 
-    /// Counters and gauges whose name starts with `prefix`; those that nobody has touched yet may
-    /// be missing.
+    /// Counters and gauges with names that start with `prefix`; untouched ones may be missing.
     pub async fn stats(&self, prefix: &str) -> BTreeMap<String, u64> {
         let text = self.admin_get(&format!("/stats?filter={}", starting_with(prefix))).await;
         let pairs = text.lines().filter_map(|line| line.split_once(": "));
         pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
     }
 
-    /// One counter or gauge; 0 when nobody has touched it.
+    /// One counter or gauge; 0 when it has not been touched.
     pub async fn stat(&self, name: &str) -> u64 {
         self.stats(name).await.get(name).copied().unwrap_or_default()
     }

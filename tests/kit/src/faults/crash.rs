@@ -1,5 +1,5 @@
-//! The shipped module with a trap door: the same bytes, and a first look at each request that ends
-//! the VM at some of them.
+//! The shipped module with a crash hook: the same bytes, and a check of each request that ends the
+//! VM at some of them.
 //!
 //! Nothing of this is in the filter's own source, so nothing of it can be shipped.
 

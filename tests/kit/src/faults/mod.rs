@@ -53,11 +53,11 @@ pub enum Scenario {
     Slow,
     /// 500 for the middle third of a token's life.
     Errors,
-    /// The provider's port is closed for a while, and until somebody has come in vain.
+    /// The provider's port is closed for a while, and until a connection has been refused.
     Refused,
-    /// Its answers are cut in half for a while, and until somebody has got one.
+    /// Its answers are cut in half for a while, and until a client has got one.
     CutInHalf,
-    /// Its answers are no JSON for a while, and until somebody has got one.
+    /// Its answers are no JSON for a while, and until a client has got one.
     Garbage,
     /// A configuration is pushed every 2 s; the filter's own stays the same.
     Pushes,
@@ -65,8 +65,8 @@ pub enum Scenario {
     PushInOutage,
     /// One worker's VM is ended, under `FAIL_RELOAD`.
     Crash,
-    /// The provider's clock is 2 minutes behind, then 2 minutes ahead as it says once, by that
-    /// clock, when to come again.
+    /// The provider's clock is 2 minutes behind, then 2 minutes ahead when it sends one
+    /// `Retry-After` by that clock.
     Clock,
     /// The provider takes another secret of the client. Our filter has a list of both, Envoy's own
     /// a file that is replaced at the same moment.

@@ -19,9 +19,9 @@ use tempfile::TempDir;
 
 /// The client that fetches the tokens.
 pub(super) const CLIENT: &str = "order-service";
-/// What the stand-in provider knows it by.
+/// Its secret at the simulated provider.
 const SECRET: &str = "order-secret";
-/// What it knows it by later.
+/// Its later secret.
 const NEXT: &str = "order-secret-next";
 /// The secret of Envoy's own filter, and the file with it.
 const SECRET_NAME: &str = "order-service-secret";

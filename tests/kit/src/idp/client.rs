@@ -21,7 +21,8 @@ pub struct ClientSpec {
     pub secrets: Vec<String>,
     /// Keys that sign valid assertions (`private_key_jwt`).
     pub assertion_keys: Vec<Key>,
-    /// May it come without any proof? As with mTLS, or a cluster that adds the proof elsewhere.
+    /// May it come without client authentication? As with mTLS, or a cluster that adds the
+    /// credential elsewhere.
     pub without_proof: bool,
     /// `aud` of its tokens: absent for none, a string for one, an array for several.
     pub audiences: Vec<String>,

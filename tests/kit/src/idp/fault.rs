@@ -141,8 +141,7 @@ fn cut_in_half(good: &Good) -> Response<crate::serve::Body> {
     let (sender, body) = frames();
     tokio::spawn(async move {
         let _ = sender.send(Ok(Frame::data(Bytes::from(half)))).await;
-        // Only so that the half is flushed before the connection is cut, once it has been taken;
-        // nobody waits for this.
+        // Only so that the half is flushed before the connection is cut; no caller waits for this.
         while sender.capacity() < sender.max_capacity() && !sender.is_closed() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

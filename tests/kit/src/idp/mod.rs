@@ -1,5 +1,5 @@
-//! A stand-in `OpenID` provider, shaped as Keycloak 26: discovery, key set, token and introspection
-//! endpoint.
+//! A simulated `OpenID` provider, shaped as Keycloak 26: discovery, key set, token and
+//! introspection endpoint.
 //!
 //! It knows the clients of the demo's realm from the start ([`ClientSpec::defaults`]), counts and
 //! records what it is asked, rotates and withdraws keys, and fails on command ([`Fault`]).

@@ -109,7 +109,7 @@ impl Keycloak {
         self.admin("POST", &format!("users/{id}/logout"), None).await;
     }
 
-    /// Logs everybody of the realm out: all sessions end, and its not-before policy is now.
+    /// Logs every user of the realm out: all sessions end, and its not-before policy is now.
     pub async fn log_out_all(&self) {
         self.admin("POST", "logout-all", None).await;
     }

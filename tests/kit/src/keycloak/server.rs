@@ -62,7 +62,7 @@ impl Server {
     }
 
     pub(super) async fn kill(&self) {
-        // Where it has ended already there is nobody to hear of it.
+        // Fails where it has ended already.
         let _ = self.signal("KILL");
         let refused = async || TcpStream::connect(self.address).await.is_err().then_some(());
         until("Keycloak to be gone", refused).await;

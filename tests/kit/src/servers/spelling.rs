@@ -96,7 +96,7 @@ impl Spelling {
     }
 
     /// On one line, for people: control characters and what is no ASCII are escaped.
-    pub fn shown(&self) -> String {
+    pub fn printable(&self) -> String {
         let mut text = format!("{} {}", self.method.escape_ascii(), self.target.escape_ascii());
         for host in &self.hosts {
             write!(text, " | host: {}", host.escape_ascii()).expect("a string grows");

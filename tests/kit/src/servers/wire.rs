@@ -54,7 +54,7 @@ impl Sender {
             }
         };
         let answer = tokio::time::timeout(PATIENCE, exchange).await;
-        answer.unwrap_or_else(|_| panic!("no answer within {PATIENCE:?}: {}", spelling.shown()))
+        answer.unwrap_or_else(|_| panic!("no answer within {PATIENCE:?}: {}", spelling.printable()))
     }
 
     async fn by_http1(&mut self, spelling: &Spelling, token: Option<&str>) -> Answer {

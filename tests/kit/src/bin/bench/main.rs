@@ -97,7 +97,7 @@ async fn bench() -> Result<(), String> {
     }
 
     println!("{}", machine(&envoy, ours.as_ref(), &tokens[0], &order).await);
-    println!("{}", table::markdown(&rows, &samples).expect("text takes what is written to it"));
+    println!("{}", table::markdown(&rows, &samples).expect("a string grows"));
     Ok(())
 }
 
@@ -112,7 +112,7 @@ async fn start(idp: &Idp, upstream: &Upstream, rows: &[Row], folder: &Path) -> R
         .cluster(envoy::cluster("upstream", upstream.address()))
         .bootstrap(move |bootstrap| {
             bootstrap["static_resources"]["secrets"] = rows::secrets();
-            // They have no port that anybody could wait for.
+            // They have no port to wait for.
             if let Some(listeners) = bootstrap["static_resources"]["listeners"].as_array_mut() {
                 listeners.extend(listeners_behind);
             }

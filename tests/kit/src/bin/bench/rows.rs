@@ -386,7 +386,7 @@ pub(crate) fn secrets() -> Value {
     json!([envoy::static_secret("order-service", SECRET)])
 }
 
-/// What the stand-in provider knows `order-service` by.
+/// The secret of `order-service` at the simulated provider.
 const SECRET: &str = "order-secret";
 
 fn filter(name: &str, kind: &str, config: &Value) -> Value {

@@ -112,7 +112,7 @@ struct Story {
 }
 
 impl Story {
-    /// Order-service's own request: plain, through its Envoy.
+    /// Order-service's own request, without a token, through its Envoy.
     async fn order(&self) -> Response {
         client::get(self.envoy.url("egress", "/inventory/items"))
             .header("host", "inventory-service")
@@ -120,7 +120,7 @@ impl Story {
             .await
     }
 
-    /// A request straight to the door of inventory-service.
+    /// A request sent directly to inventory-service.
     async fn knock(&self, path: &str, token: Option<&str>) -> Response {
         let request = client::get(self.envoy.url("ingress", path));
         match token {

@@ -247,7 +247,7 @@ async fn beside_express(demo: &mut super::Story, keycloak: &Keycloak) {
         ("without the audience", format!("Bearer {}", of("payment-service").await)),
     ];
     for (name, authorization) in cases {
-        let url = format!("http://{}/inventory/items", express.address("article"));
+        let url = format!("http://{}/inventory/items", express.address("walkthrough"));
         let theirs = client::get(url).header("authorization", &authorization).send().await;
         let ours = client::get(demo.envoy.url("ingress", "/inventory/items"));
         let ours = ours.header("authorization", &authorization).send().await;
