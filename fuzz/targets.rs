@@ -230,7 +230,10 @@ fn said_of(issuer: &Issuer, reply: &HttpReply) {
     let members = match introspection.read(reply, TOKEN) {
         Ok(members) => members,
         Err(failure) => {
-            assert!(!format!("{failure} {failure:?}").contains("hushhush"), "the error prints a secret or the token");
+            assert!(
+                !format!("{failure} {failure:?}").contains("hushhush"),
+                "the error prints a secret or the token"
+            );
             return;
         }
     };

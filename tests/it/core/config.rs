@@ -394,7 +394,10 @@ fn a_list_is_never_taken_for_an_object() {
         for list in [json!([]), json!(["svc"])] {
             let configuration = with(&[(pointer, list)]);
             let reported = errors(&configuration);
-            assert!(reported.iter().any(|line| line.contains(": an array, expected an object")), "{reported:?}");
+            assert!(
+                reported.iter().any(|line| line.contains(": an array, expected an object")),
+                "{reported:?}"
+            );
         }
     }
 }

@@ -10,10 +10,10 @@ mod introspection;
 mod issuers;
 mod modes;
 mod paths;
-mod token_locations;
 mod readings;
 mod requests;
 mod resource;
+mod token_locations;
 mod tokens;
 mod waiting;
 

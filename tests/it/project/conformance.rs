@@ -86,7 +86,8 @@ fn no_switch_that_weakens_is_left_out() {
     let words = schema.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let switches: BTreeSet<&str> =
         words.filter(|word| word.starts_with("danger_") && word.len() > "danger_".len()).collect();
-    let documented: Vec<String> = rows(&read(DOCUMENT), "switch").into_iter().map(|row| row[0].clone()).collect();
+    let documented: Vec<String> =
+        rows(&read(DOCUMENT), "switch").into_iter().map(|row| row[0].clone()).collect();
     let documented: BTreeSet<&str> = documented.iter().flat_map(|cell| code(cell)).collect();
     assert!(switches.len() >= 4);
     assert_eq!(documented, switches);

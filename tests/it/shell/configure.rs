@@ -329,7 +329,10 @@ fn a_configuration_that_the_host_withholds_is_not_ready_but_no_refusal() {
         let accepted = vm.configure(&inbound());
         vm.restore_calls();
         assert_eq!(vm.request(bearing(&token())).outcome(), (503, "not_ready".to_owned()), "status {status}");
-        assert!(accepted, "a rejection on one worker alone would leave its requests unchecked; status {status}");
+        assert!(
+            accepted,
+            "a rejection on one worker alone would leave its requests unchecked; status {status}"
+        );
         assert_eq!(vm.lines("does not hand over the configuration"), 1);
     }
 }

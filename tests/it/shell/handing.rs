@@ -16,7 +16,11 @@ fn reporting() -> Value {
 }
 
 fn filter_state(request: Request<'_>) -> BTreeMap<String, String> {
-    request.filter_state().into_iter().map(|(name, value)| (name.replace("wasm.m2m_auth.", ""), value)).collect()
+    request
+        .filter_state()
+        .into_iter()
+        .map(|(name, value)| (name.replace("wasm.m2m_auth.", ""), value))
+        .collect()
 }
 
 fn of(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

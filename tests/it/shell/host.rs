@@ -134,8 +134,19 @@ impl Host {
         let (raw, status, state, answered) = (None, None, State::Asked, Pairs::new());
         let filter_state = BTreeMap::new();
         let (trailers, code_details, gone) = (Pairs::new(), None, false);
-        let stream =
-            Stream { name, headers, raw, state, filter_state, status, answered, trailers, code_details, root, gone };
+        let stream = Stream {
+            name,
+            headers,
+            raw,
+            state,
+            filter_state,
+            status,
+            answered,
+            trailers,
+            code_details,
+            root,
+            gone,
+        };
         self.streams.insert(id, stream);
     }
 

@@ -174,7 +174,8 @@ fn forged_signatures_that_the_module_verifies_are_bounded_and_callers_by_the_hos
         assert!(vm.request(bearing(&new)).is_forwarded(), "ten more in a tenth of a second");
         assert_eq!(judged(&vm, key, 50), 9);
         vm.pass(Duration::from_secs(60));
-        let reported = vm.host(|host| host.metrics.get("m2m_auth_limit_reached.limit.token_signatures").copied());
+        let reported =
+            vm.host(|host| host.metrics.get("m2m_auth_limit_reached.limit.token_signatures").copied());
         assert_eq!(reported, Some(51 + 1 + 41));
         assert_eq!(judged(&vm, key, 150), 100, "no more are saved than for a second");
     }

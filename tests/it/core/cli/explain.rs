@@ -385,7 +385,11 @@ fn what_is_forwarded_and_what_is_attached_is_reported() {
     let expected = "path rule rule token header type algorithm key signature issuer expiry audience access outbound rule credential";
     assert_eq!(steps.join(" "), expected, "though the request waited in between: {report:#}");
     let (_, report) = setup.explain(Some(&good), &["--path", "/items", "--cluster", "up"]);
-    assert_eq!((&report["outbound_rule"], &report["credential"]), (&json!("up"), &json!("own")), "{report:#}");
+    assert_eq!(
+        (&report["outbound_rule"], &report["credential"]),
+        (&json!("up"), &json!("own")),
+        "{report:#}"
+    );
     assert_eq!(report["changes"][2], json!({ "header": "x-token", "value": "<its token>" }), "{report:#}");
 }
 
@@ -433,8 +437,8 @@ fn every_token_of_the_jwt_cases_is_explained_as_the_filter_decides() {
         } else {
             ran.json()
         };
-        let same =
-            (ran.code, &report["status"], &report["error"], &report["reason"]) == (code, &status, &error, &reason);
+        let same = (ran.code, &report["status"], &report["error"], &report["reason"])
+            == (code, &status, &error, &reason);
         // The last step that is reported is the one that refuses.
         let explained =
             code != 1 || report["steps"].as_array().unwrap().last().is_some_and(|step| step["ok"] == false);

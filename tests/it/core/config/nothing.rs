@@ -67,7 +67,12 @@ fn alternatives<'s>(root: &'s Value, schema: &'s Value) -> Vec<&'s Value> {
 }
 
 /// Every location in the configuration; a type that contains itself is visited once.
-fn locations<'s>(root: &'s Value, location: &Location<'s>, within: &[&'s str], found: &mut Vec<Location<'s>>) {
+fn locations<'s>(
+    root: &'s Value,
+    location: &Location<'s>,
+    within: &[&'s str],
+    found: &mut Vec<Location<'s>>,
+) {
     let mut within = within.to_vec();
     if let Some(name) = location.schema["$ref"].as_str() {
         if within.iter().filter(|own| **own == name).count() > 1 {

@@ -44,7 +44,10 @@ fn a_secret_that_changes_at_once_costs_no_request() {
             world.pass(secs(60));
         }
         let presented = &world.provider.presented;
-        assert!(presented.starts_with(&[NEW, OLD, OLD].map(str::to_owned)), "the one that worked comes first");
+        assert!(
+            presented.starts_with(&[NEW, OLD, OLD].map(str::to_owned)),
+            "the one that worked comes first"
+        );
         assert!(presented.ends_with(&[NEW, NEW].map(str::to_owned)));
         assert_eq!(
             presented.len(),

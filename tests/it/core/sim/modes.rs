@@ -122,7 +122,10 @@ fn a_dry_run_forwards_every_request_and_logs_its_decision() {
             assert_eq!(reported, Vec::<Value>::new());
         } else {
             assert_eq!(reported.len(), 1, "{decision}");
-            assert_eq!((&reported[0]["event"], &reported[0]["reason"]), (&json!("would_refuse"), &json!(decision)));
+            assert_eq!(
+                (&reported[0]["event"], &reported[0]["reason"]),
+                (&json!("would_refuse"), &json!(decision))
+            );
             assert_eq!(
                 (&reported[0]["rule"], &reported[0]["path"]),
                 (&json!("danger_dry_run"), &json!("/danger_dry_run"))

@@ -349,7 +349,8 @@ impl Provider {
         let etag = format!("\"{}\"", kids.join("+"));
         let mut headers: Vec<_> =
             self.cache_control.map(|text| ("cache-control", text.to_owned())).into_iter().collect();
-        let presented = call.headers.iter().find(|(name, _)| *name == "if-none-match").map(|(_, presented)| presented);
+        let presented =
+            call.headers.iter().find(|(name, _)| *name == "if-none-match").map(|(_, presented)| presented);
         assert!(presented.is_none() || self.etags, "nobody gave it an ETag");
         let same = presented == Some(&etag);
         if self.etags {

@@ -44,12 +44,20 @@ async fn the_messages_of_a_grpc_stream_and_its_trailers_wait_with_it_in_their_or
             [(ended, "Ended", ["one", "two"].as_slice()), (open, "Open", &["one", "two", "three"])]
         {
             let answer = stream.finish().await;
-            assert_eq!(grpc_status(&answer), (200, Some("0".to_owned())), "{position:?} {method}: {answer:?}");
+            assert_eq!(
+                grpc_status(&answer),
+                (200, Some("0".to_owned())),
+                "{position:?} {method}: {answer:?}"
+            );
             let seen = scene.seen(&format!("/inventory/{method}"));
             let expected: Vec<_> = messages.iter().flat_map(|text| message(text)).collect();
             assert_eq!(seen.len(), 1, "{position:?} {method}");
             assert_eq!(&seen[0].body[..], &expected[..], "{position:?} {method}");
-            assert_eq!(seen[0].trailers, [("x-checksum".to_owned(), b"77".to_vec())], "{position:?} {method}");
+            assert_eq!(
+                seen[0].trailers,
+                [("x-checksum".to_owned(), b"77".to_vec())],
+                "{position:?} {method}"
+            );
         }
     }
 }

@@ -59,7 +59,8 @@ async fn an_opaque_token_is_a_caller_like_any_other() {
         assert_eq!(refusal(&call(&scene, &token).await), (status, json!(reason)));
     }
     let refused = call(&scene, "made-up").await;
-    let expected = "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the token is not active\"";
+    let expected =
+        "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the token is not active\"";
     assert_eq!(challenge(&refused), expected);
     let jwt = scene.idp.token();
     let before = scene.idp.count(Endpoint::Introspection);

@@ -170,7 +170,8 @@ async fn a_token_that_is_not_bound_goes_nowhere() {
     idp.fault(Endpoint::Token, Fault::Body(answer.to_string()));
     let scene = Scene::with(idp, upstream, bound).await;
     retry_after(&scene.get("/orders").send().await);
-    let has_logged = async || scene.envoy.logs().contains("token_type is Bearer, expected DPoP").then_some(());
+    let has_logged =
+        async || scene.envoy.logs().contains("token_type is Bearer, expected DPoP").then_some(());
     until("the error is logged", has_logged).await;
     assert_eq!(scene.upstream.count(), 0);
 }

@@ -227,7 +227,8 @@ async fn made_up_subjects_cost_the_provider_a_bounded_rate() {
         let reason = answer.json()["reason"].as_str().unwrap().to_owned();
         let reported = (answer.status, reason.as_str());
         assert!(
-            [(401, "subject_token"), (503, "too_many_waiting"), (503, "no_outbound_token")].contains(&reported),
+            [(401, "subject_token"), (503, "too_many_waiting"), (503, "no_outbound_token")]
+                .contains(&reported),
             "{reported:?}"
         );
     }

@@ -139,7 +139,8 @@ impl<'a> Report<'a> {
             requests.retain(|(index, _)| shapes.insert(shape(&self.spellings[**index].printable())));
             for (index, passes) in requests.into_iter().take(SHAPES) {
                 let passes: Vec<_> = passes.iter().map(named).collect();
-                writeln!(text, "    {}   [{}]", self.spellings[*index].printable(), passes.join(", ")).unwrap();
+                writeln!(text, "    {}   [{}]", self.spellings[*index].printable(), passes.join(", "))
+                    .unwrap();
             }
         }
         assert!(text.is_empty(), "the law is broken (seed {}):\n{text}", self.seed);

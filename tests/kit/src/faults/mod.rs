@@ -126,25 +126,25 @@ impl Scenario {
         let seconds = |span: Duration| format!("{:.1}", span.as_secs_f64()).trim_end_matches(".0").to_owned();
         let (span, life, gap) = (seconds(order.span), self.life(order.span), seconds(self.gap(order.span)));
         match self {
-            Self::ShortLife => format!("tokens live {life} s"),
-            Self::Slow => format!("the provider answers in {} s, from a cold start", seconds(SLOW)),
-            Self::Errors => format!("500 for {gap} s, in the middle of a token's life of {life} s"),
-            Self::Refused => format!("connection refused for {gap} s, tokens live {life} s"),
-            Self::CutInHalf => format!("answers cut in half for {gap} s, tokens live {life} s"),
-            Self::Garbage => format!("answers that are no JSON for {gap} s, tokens live {life} s"),
+            Self::ShortLife => format!("token lifetime {life} s"),
+            Self::Slow => format!("the provider responds in {} s, from a cold start", seconds(SLOW)),
+            Self::Errors => format!("500 for {gap} s, in the middle of a token's lifetime of {life} s"),
+            Self::Refused => format!("connection refused for {gap} s, token lifetime {life} s"),
+            Self::CutInHalf => format!("truncated responses for {gap} s, token lifetime {life} s"),
+            Self::Garbage => format!("responses that are not JSON for {gap} s, token lifetime {life} s"),
             Self::Pushes => format!("configuration pushed every {} s", seconds(every(order.span))),
             Self::PushInOutage => format!("configuration pushed while connections are refused for {gap} s"),
-            Self::Crash => "one worker's VM ended, `FAIL_RELOAD`".to_owned(),
+            Self::Crash => "one worker's VM terminated, `FAIL_RELOAD`".to_owned(),
             Self::Clock => {
                 format!(
-                    "provider's clock 2 min behind, then ahead and a 503 with `Retry-After`, tokens live {life} s"
+                    "provider's clock 2 min behind, then ahead and a 503 with `Retry-After`, token lifetime {life} s"
                 )
             }
             Self::SecretRotated => {
-                format!("the provider changes the client's secret at once, tokens live {life} s")
+                format!("the provider changes the client's secret at once, token lifetime {life} s")
             }
-            Self::ClusterFilter => format!("nothing for {span} s, the filter stands in the cluster"),
-            Self::ServiceRefuses => "another service refuses every token".to_owned(),
+            Self::ClusterFilter => format!("no fault for {span} s, the filter is in the cluster"),
+            Self::ServiceRefuses => "another service rejects every token".to_owned(),
         }
     }
 

@@ -279,7 +279,12 @@ async fn play(story: &mut Story) {
     story.answer("anyone: GET /public/..%2finventory/items", &answer, 400, why);
 
     let answer = story.knock("/metrics", Some(&good)).await;
-    story.answer("order-service: GET /metrics", &answer, 403, "What no rule is for is refused, token or not.");
+    story.answer(
+        "order-service: GET /metrics",
+        &answer,
+        403,
+        "What no rule is for is refused, token or not.",
+    );
 
     story.provider.rotate_key().await;
     let fresh = story.provider.token("order-service").await;
