@@ -1,7 +1,8 @@
-//! What is fuzzed: each function takes whatever bytes a stranger may send, and panics if a promise is broken.
+//! What is fuzzed: each function takes whatever bytes a stranger may send, and panics if a promise
+//! is broken.
 //!
-//! `cargo fuzz` drives them with coverage (`make fuzz`); `tests/it/core/fuzz.rs` drives the same functions over the corpus, over
-//! its mutations and over random bytes, in every test run.
+//! `cargo fuzz` drives them with coverage (`make fuzz`); `tests/it/core/fuzz.rs` drives the same
+//! functions over the corpus, over its mutations and over random bytes, in every test run.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -25,7 +26,7 @@ use sec1::{EcParameters, EcPrivateKey};
 use serde_json::Value;
 use std::time::Duration;
 
-/// A target, by its name.
+/// The target of this name.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
@@ -129,7 +130,8 @@ pub(crate) fn claims(payload: &[u8]) {
     }
 }
 
-/// No proof is good but one that was signed; and what is no proof is refused, whatever is wrong with it.
+/// No proof is good but one that was signed; and what is no proof is refused, whatever is wrong
+/// with it.
 pub(crate) fn proof(bytes: &[u8]) {
     let head: MessageHead = [
         (":method", b"GET".as_slice()),
@@ -172,7 +174,8 @@ pub(crate) fn jwks(bytes: &[u8]) {
     }
 }
 
-/// A configuration is understood, or every error has a line; and the same bytes have the same outcome.
+/// A configuration is understood, or every error has a line; and the same bytes have the same
+/// outcome.
 pub(crate) fn configuration(bytes: &[u8]) {
     let read = || Policy::read(bytes, &|name| name.starts_with('S').then(|| "hushhush".to_owned()));
     match (read(), read()) {
@@ -195,7 +198,8 @@ fn reply(bytes: &[u8]) -> Option<HttpReply> {
     Some(HttpReply { status, body: Some(body.to_vec()), ..HttpReply::default() })
 }
 
-/// A token that is taken can stand in a header, and lives no longer than what it was exchanged for.
+/// An accepted token is a valid header value and does not outlive the subject token of its
+/// exchange.
 pub(crate) fn answer(bytes: &[u8]) {
     let Some(reply) = reply(bytes) else { return };
     POLICY.with(|policy| taken_from(policy, &reply));
@@ -206,7 +210,7 @@ fn taken_from(policy: &Policy, reply: &HttpReply) {
     for (credential, subject) in policy.credentials.iter().zip(subjects) {
         match credential.grant.read(reply, subject, &mut Rng::new(1)) {
             Err(failure) => {
-                assert!(!format!("{failure} {failure:?}").contains("hushhush"), "a secret is told");
+                assert!(!format!("{failure} {failure:?}").contains("hushhush"), "the error prints a secret");
             }
             Ok(fresh) => {
                 let token = fresh.value.reveal();
@@ -224,8 +228,8 @@ fn taken_from(policy: &Policy, reply: &HttpReply) {
     }
 }
 
-/// Nobody calls by an answer that does not say so in so many words, in its time and of this issuer; and no answer gets the token, or
-/// our secret, told.
+/// Only an explicit, current answer of this issuer accepts a caller, and no answer makes an error
+/// print the token or our secret.
 pub(crate) fn introspection(bytes: &[u8]) {
     let Some(reply) = reply(bytes) else { return };
     POLICY.with(|policy| said_of(&policy.issuers[0], &reply));
@@ -236,13 +240,17 @@ fn said_of(issuer: &Issuer, reply: &HttpReply) {
     let members = match introspection.read(reply, TOKEN) {
         Ok(members) => members,
         Err(failure) => {
-            assert!(!format!("{failure} {failure:?}").contains("hushhush"), "a secret or the token is told");
+            assert!(
+                !format!("{failure} {failure:?}").contains("hushhush"),
+                "the error prints a secret or the token"
+            );
             return;
         }
     };
     let good = GOOD.trim().rsplit(' ').next().unwrap_or_default().as_bytes();
     let read = jwt::read(good).and_then(|read| read.verify(&key_set(), &SoftwareCrypto, &expect(), NOW));
-    // The one that was verified is of another issuer, so that its `iss` must be replaced by the answer's own.
+    // The verified token is of another issuer, so its `iss` must be replaced by the one of the
+    // answer.
     for verified in [None, read.as_ref().ok()] {
         let Ok(caller) = jwt::introspected(members.clone(), verified, &issuer.profile, NOW) else { continue };
         assert_eq!(members.get("active"), Some(&Value::Bool(true)));
@@ -289,7 +297,7 @@ pub(crate) fn normal_form(path: &[u8]) {
     }
 }
 
-/// What another plugin may have written where workers share: read as it was written, or not at all.
+/// A shared record, as another plugin may have written it: read as it was written, or not at all.
 pub(crate) fn record(bytes: &[u8]) {
     let now = Now { instant: Instant(Duration::from_secs(1_000_000)), unix: 0 };
     if let Some(record) = Record::decode(bytes, now) {
@@ -308,7 +316,8 @@ pub(crate) fn structure(bytes: &[u8]) {
     }
 }
 
-/// Fractions of more digits than anybody writes may differ in the last bits, as JSON is read faster so.
+/// Fractions of more digits than anybody writes may differ in the last bits, as JSON is read faster
+/// so.
 fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => match (one.as_f64(), other.as_f64()) {

@@ -1,4 +1,4 @@
-//! Who may do what: the whole plugin, one request at a time, with a key set that is given.
+//! Authorization: the whole plugin, one request at a time, with an inline key set.
 
 mod conditions;
 mod presets;
@@ -28,7 +28,7 @@ struct Gate {
 }
 
 impl Gate {
-    /// One rule, for every request, that asks this beside the audience.
+    /// One rule for every request, with this requirement in addition to the audience.
     fn asking(require: &Value) -> Self {
         Self::of(&json!({}), require)
     }

@@ -10,7 +10,7 @@ use m2m_auth_kit::token;
 use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::{Value, json};
 
-/// A client whose tokens are bound, and for inventory-service.
+/// A client with bound tokens for inventory-service.
 fn bound_client() -> Value {
     json!({
         "clientId": "bound-service",

@@ -1,11 +1,11 @@
-//! What `docs/security.md` says: every module and every test that it names exists, and no switch that weakens is left out; and
-//! those clauses of the standards that no other suite is about.
+//! What `docs/security.md` says: every module and every test that it names exists, and no switch
+//! that weakens is left out; and those clauses of the standards that no other suite is about.
 
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
+    reason = "a test that cannot continue fails"
 )]
 
 use crate::core::sim::provider::ISSUER;
@@ -24,7 +24,7 @@ use std::time::Duration;
 const DOCUMENT: &str = "docs/security.md";
 
 #[test]
-fn every_clause_has_a_module_that_does_it_and_a_test_that_shows_it() {
+fn every_clause_has_a_module_that_does_it_and_a_test_that_proves_it() {
     let (rows, tests) = (rows(&read(DOCUMENT), "clause"), tests());
     assert!(rows.len() > 90, "{} rows", rows.len());
     for row in rows {
@@ -118,7 +118,7 @@ fn every_failure_and_every_switch_has_a_test() {
         assert!(row.len() == 3 && !named.is_empty(), "{row:?}");
         assert!(named.iter().all(|test| tests.contains(*test)), "{row:?}");
     }
-    // And so does what stands in the text between the tables.
+    // And so does the prose between the tables.
     for name in code(&document).into_iter().filter(|name| name.contains("::")) {
         assert!(tests.contains(name), "there is no test {name}");
     }
@@ -130,10 +130,11 @@ fn no_switch_that_weakens_is_left_out() {
     let words = schema.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let switches: BTreeSet<&str> =
         words.filter(|word| word.starts_with("danger_") && word.len() > "danger_".len()).collect();
-    let told: Vec<String> = rows(&read(DOCUMENT), "switch").into_iter().map(|row| row[0].clone()).collect();
-    let told: BTreeSet<&str> = told.iter().flat_map(|cell| code(cell)).collect();
+    let documented: Vec<String> =
+        rows(&read(DOCUMENT), "switch").into_iter().map(|row| row[0].clone()).collect();
+    let documented: BTreeSet<&str> = documented.iter().flat_map(|cell| code(cell)).collect();
     assert!(switches.len() >= 4);
-    assert_eq!(told, switches);
+    assert_eq!(documented, switches);
 }
 
 /// Every refusal that has a challenge, with whatever a configuration can put into one.
@@ -225,7 +226,7 @@ fn a_claim_that_nobody_knows_changes_nothing() {
     }
 }
 
-/// RFC 8693 section 4.1: whoever acts is told by `act`, and is not the one whose rights count.
+/// RFC 8693 section 4.1: `act` names the actor, and the rights of the subject count.
 #[test]
 fn an_actor_gives_a_token_no_rights() {
     let rights = json!({ "inventory-service": { "roles": ["inventory:read"] } });

@@ -1,4 +1,5 @@
-//! Who may use what. The table below is the architecture; these tests keep it true by reading the source.
+//! Which module may use which. The table below is the architecture; these tests keep it true by
+//! reading the source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// The architecture: each room of `src`, and the rooms that it may use.
 ///
-/// The lowest come first, and nothing uses what stands below it. What matters most is what is *not* here: nothing but
-/// `wasm` knows the host; `oauth` and `inbound` keep no state and know no policy; `filter` has no effects; and `policy` is
-/// built before any request comes.
+/// The lowest come first, and nothing uses what is listed below it. What matters most is what is
+/// *not* here: nothing but `wasm` knows the host; `oauth` and `inbound` keep no state and know no
+/// policy; `filter` has no effects; and `policy` is built before any request comes.
 const LAYERS: &[(&str, &str)] = &[
     ("time", ""),
     ("rng", ""),
@@ -26,16 +27,17 @@ const LAYERS: &[(&str, &str)] = &[
     ("store", "dpop http inbound jose metrics oauth policy rng secret time"),
     ("filter", "config decision_trace dpop http inbound jose oauth policy store time"),
     ("plugin", "dpop filter http inbound jose metrics oauth policy rng store time"),
-    // The shell is the only one that may reach everywhere, and the only one that nobody may reach.
+    // Only the shell may use every other, and no other may use the shell.
     ("wasm", EVERYTHING),
 ];
 
 const EVERYTHING: &str = "everything but wasm";
 
-/// Modules that know less than their room: each, with the files below it, and all that it may use outside of itself.
+/// Modules that know less than their room: each, with the files below it, and all that it may use
+/// outside of itself.
 ///
-/// `jwt` knows no roles and no routes; `authorize` sees no token, and of a request no more than rules do; a lease and a cache
-/// do not know what they hold; a refusal knows no policy.
+/// `jwt` knows no roles and no routes; `authorize` sees no token, and of a request no more than
+/// rules do; a lease and a cache do not know what they hold; a refusal knows no policy.
 const NARROW: &[(&str, &str)] = &[
     ("http::path", ""),
     ("http::route", "decision_trace http::host http::message http::path"),
@@ -107,7 +109,7 @@ impl Source {
     }
 }
 
-/// What stands between the commas of a list that has just been opened, up to its end.
+/// The elements of a list that has just been opened, up to its end.
 fn elements(list: &str) -> Vec<&str> {
     let (mut elements, mut start, mut depth) = (Vec::new(), 0, 1);
     for (at, c) in list.char_indices() {
@@ -169,9 +171,10 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 #[test]
-fn every_way_of_using_a_module_is_seen() {
+fn every_form_of_using_a_module_is_found() {
     let text = "//! crate::not_this\nuse crate::{a::{X, Y}, b, own::Z};\nuse crate::c::D;\nfn f() { crate::e::g(); }\n\
-                // crate::nor_this\nconst H: u8 = $crate::i; // its macro's\n#[cfg(test)]\nmod tests {\nuse crate::j;\n}\n";
+                // crate::nor_this\nconst H: u8 = $crate::i; // its macro's\n#[cfg(test)]\nmod tests
+                // {\nuse crate::j;\n}\n";
     let source = Source { path: "own.rs".to_owned(), module: "own".to_owned(), text: text.to_owned() };
     assert_eq!(source.uses(), ["a", "b", "c", "e"].map(str::to_owned).into());
 }

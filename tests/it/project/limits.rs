@@ -1,12 +1,12 @@
-//! The table of limits in `docs/operations.md` is right: each constant has that value, each test and each metric exists, and no
-//! limit of the source is missing.
+//! The table of limits in `docs/operations.md` is right: each constant has that value, each test
+//! and each metric exists, and no limit of the source is missing.
 
 use crate::project::tree::{code, files, read, root, rows, tests};
 use m2m_auth::inbound::refusal::reason::Reason;
 use std::collections::BTreeSet;
 use std::fs;
 
-/// Constants that are named like limits, and are none: what they are instead.
+/// Constants that are named like limits but are something else: what they are.
 const NO_LIMITS: &[(&str, &str)] = &[
     ("src/policy/compile/issuer.rs", "MAX_STALE"),   // a default
     ("src/policy/compile/issuer.rs", "MAX_BACKOFF"), // a default     // when keys are renewed
@@ -66,7 +66,7 @@ fn each_limit_is_crossed_by_a_test() {
 }
 
 #[test]
-fn each_limit_is_told_by_a_metric() {
+fn each_limit_is_reported_by_a_metric() {
     let (stats, causes) = (read("src/metrics.rs"), read("src/oauth/fetch.rs"));
     let bounds = [
         read("src/store/limit_metrics.rs"),
@@ -77,7 +77,7 @@ fn each_limit_is_told_by_a_metric() {
     .concat();
     for row in table() {
         if row[5] == "an error" {
-            continue; // the configuration is refused, and Envoy's own counters tell that
+            continue; // the configuration is rejected, and Envoy's own counters report that
         }
         for metric in code(&row[5]) {
             let (kind, label) = metric.rsplit_once('.').unwrap_or(("", metric));
@@ -93,7 +93,7 @@ fn each_limit_is_told_by_a_metric() {
 }
 
 #[test]
-fn every_bound_that_is_told_stands_in_the_table() {
+fn every_bound_that_is_reported_is_in_the_table() {
     let document = read("docs/operations.md");
     let source = read("src/store/limit_metrics.rs");
     for label in source.split('"').skip(1).step_by(2).filter(|label| label.len() > 1) {

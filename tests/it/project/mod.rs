@@ -1,4 +1,5 @@
-//! Needs all that `make test` installs, and takes half a minute: the repository itself, its documents, examples, manifests, image and source.
+//! Needs all that `make test` installs, and takes half a minute: the repository itself, its
+//! documents, examples, manifests, image and source.
 
 pub(crate) mod tree;
 

@@ -20,7 +20,7 @@ const TESTS: &[(Reason, &str)] = &[
     ),
     (
         Reason::MultipleCredentials,
-        "envoy::inbound::places::two_credentials_in_different_places_are_one_too_many_and_no_answer_tells_one",
+        "envoy::inbound::token_locations::two_credentials_in_different_locations_are_one_too_many_and_no_answer_holds_one",
     ),
     (Reason::NoToken, "envoy::inbound::modes::each_mode_does_what_it_says_with_good_bad_and_no_tokens"),
     (Reason::Malformed, "envoy::inbound::modes::each_mode_does_what_it_says_with_good_bad_and_no_tokens"),
@@ -44,7 +44,7 @@ const TESTS: &[(Reason, &str)] = &[
     (Reason::Issuer, "core::sim::introspection::a_jwt_is_no_question_unless_the_rule_asks_always"),
     (Reason::Tenant, "envoy::inbound::issuers::whose_keys_count_what_tokens_must_be_like_and_what_rules_ask"),
     (Reason::UnknownKey, "envoy::burst::tokens_with_made_up_keys_are_refused_and_few_of_them_wait"),
-    (Reason::TooManyKeys, "core::sim::limits::of_more_keys_than_are_tried_the_caller_is_told_that"),
+    (Reason::TooManyKeys, "core::sim::limits::more_keys_than_are_tried_are_named_as_the_cause"),
     (
         Reason::Signature,
         "envoy::rotation::the_token_of_a_withdrawn_key_is_refused_though_it_was_verified_before",
@@ -76,9 +76,9 @@ const TESTS: &[(Reason, &str)] = &[
         "envoy::inbound::dpop::where_it_is_optional_other_tokens_are_taken_and_bound_ones_still_proven",
     ),
     (Reason::SubjectToken, "envoy::outbound::exchange::whose_fault_a_refused_exchange_is_says_the_status"),
-    (Reason::Acr, "envoy::inbound::issuers::a_caller_that_must_authenticate_again_is_told_how_and_when"),
-    (Reason::AuthTime, "envoy::inbound::issuers::a_caller_that_must_authenticate_again_is_told_how_and_when"),
-    (Reason::TooOld, "envoy::inbound::issuers::a_caller_that_must_authenticate_again_is_told_how_and_when"),
+    (Reason::Acr, "envoy::inbound::issuers::a_caller_that_must_authenticate_again_is_answered_how_and_when"),
+    (Reason::AuthTime, "envoy::inbound::issuers::a_caller_that_must_authenticate_again_is_answered_how_and_when"),
+    (Reason::TooOld, "envoy::inbound::issuers::a_caller_that_must_authenticate_again_is_answered_how_and_when"),
     (Reason::ProofMissing, EACH_FAULT_OF_A_PROOF),
     (Reason::ProofMultiple, EACH_FAULT_OF_A_PROOF),
     (Reason::ProofMalformed, EACH_FAULT_OF_A_PROOF),
@@ -94,7 +94,7 @@ const TESTS: &[(Reason, &str)] = &[
     (Reason::ProofReplayed, "envoy::inbound::dpop::a_proof_is_good_for_one_request_of_all_workers"),
     (
         Reason::NoRule,
-        "envoy::inbound::requests::a_request_that_no_rule_is_for_is_refused_even_with_a_good_token",
+        "envoy::inbound::requests::a_request_that_matches_no_rule_is_denied_even_with_a_good_token",
     ),
     (
         Reason::ClientNotAllowed,
@@ -116,22 +116,22 @@ const TESTS: &[(Reason, &str)] = &[
         "envoy::inbound::access::claims_are_compared_with_the_request_and_one_alternative_is_enough",
     ),
     (Reason::ExchangeDenied, "envoy::outbound::exchange::whose_fault_a_refused_exchange_is_says_the_status"),
-    (Reason::JwksUnavailable, "envoy::burst::when_the_keys_cannot_be_had_each_is_told_so"),
+    (Reason::JwksUnavailable, "envoy::burst::when_the_keys_are_unavailable_each_request_is_answered_503"),
     (
         Reason::IntrospectionUnavailable,
         "envoy::inbound::introspection::an_endpoint_that_is_down_is_503_and_no_callers_fault",
     ),
-    (Reason::OutboundTokenUnavailable, "envoy::burst::those_who_wait_for_a_token_in_vain_are_told_so"),
+    (Reason::OutboundTokenUnavailable, "envoy::burst::requests_that_wait_for_a_token_in_vain_are_answered_503"),
     (
         Reason::UnknownCredential,
-        "envoy::outbound::routes::a_route_that_names_no_credential_is_answered_503_counted_and_told_in_the_log",
+        "envoy::outbound::routes::a_route_that_names_an_unknown_credential_is_answered_503_counted_and_logged",
     ),
     (Reason::TooManyProofs, "core::sim::bound::a_proof_that_cannot_be_remembered_is_not_taken"),
     (
         Reason::TooManySignatures,
         "shell::signatures::forged_proofs_that_the_module_verifies_are_bounded_apart_from_tokens",
     ),
-    (Reason::TooManyPending, "shell::waiting::who_is_one_too_many_is_told_at_once"),
+    (Reason::TooManyPending, "shell::waiting::a_request_over_the_bound_is_answered_at_once"),
     (
         Reason::DpopSigningFailed,
         "shell::dpop::where_nobody_signs_any_more_a_request_is_503_and_goes_nowhere_without_a_proof",

@@ -1,4 +1,5 @@
-//! No secret and no token is ever printed: not by `Debug` or `Display`, not in a log, an answer or a metric.
+//! No secret and no token is ever printed: not by `Debug` or `Display`, not in a log, an answer or
+//! a metric.
 
 use crate::core::sim::provider::{ISSUER, Key, MARK, Mode, made_up};
 use crate::core::sim::world::{World, both, get, inbound, items, pay, secs, without_discovery};
@@ -32,7 +33,8 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::rc::Rc;
 
-/// Whether a text holds the mark, a token, or either of them in a disguise that printing could put it in.
+/// Whether a string holds the mark or a token, plain or in any encoding that printing could
+/// produce.
 fn leaks(text: &str) -> bool {
     let listed = |bytes: &[u8]| format!("{bytes:?}").trim_matches(['[', ']']).to_owned();
     // "Basic " of `order-service:<mark>`, and the beginning of every JWT: `{"` in base64.
@@ -235,8 +237,8 @@ fn printed() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What can be printed too, but is made of nothing that a secret or a token is put into: names, places, numbers, choices,
-/// public keys, and texts of our own.
+/// Types that can be printed too, but hold nothing of a secret or a token: names, paths, numbers,
+/// enums, public keys, and our own strings.
 const HARMLESS: &str = "
     AccessDenied AnswerClass Challenge DeniedKind ReasonRow Algorithm AmbiguousPath AssertionAlgorithm AssertionClaims AttachedToken Attempt AudienceRequirement Audiences AuditLog
     AuthMethod Availability Backoff BindingRequirement Budget BudgetedVerifier CacheEntryId Capacity Case CertificateSource ClaimLayout
@@ -348,7 +350,7 @@ fn what_is_displayed_holds_nothing_of_a_token() {
 fn a_failure_holds_nothing_of_the_body_but_what_the_provider_says_is_its_error() {
     let policy = policy();
     let grant = &policy.credentials[0].grant;
-    let told = |status: u16, body: &str| -> String {
+    let error_text = |status: u16, body: &str| -> String {
         let reply = HttpReply { status: Some(status), ..reply(body) };
         let failure: FetchError = grant.read(&reply, None, &mut Rng::new(1)).unwrap_err();
         format!("{failure} {failure:?}")
@@ -365,12 +367,12 @@ fn a_failure_holds_nothing_of_the_body_but_what_the_provider_says_is_its_error()
             json!({ "access_token": [MARK], "token_type": "Bearer" }).to_string(),
             json!({ "access_token": MARK, "token_type": "Bearer", "expires_in": MARK }).to_string(),
         ] {
-            let told = told(status, &body);
-            assert!(!leaks(&told), "{status} {body}: {told}");
+            let error_text = error_text(status, &body);
+            assert!(!leaks(&error_text), "{status} {body}: {error_text}");
         }
     }
     let long = json!({ "error": "e".repeat(1000), "error_description": "d".repeat(1000) }).to_string();
-    assert!(told(400, &long).len() < 600, "what is told is cut");
+    assert!(error_text(400, &long).len() < 600, "what is printed is cut");
     for parsed in [
         "",
         MARK,

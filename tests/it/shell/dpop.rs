@@ -1,4 +1,5 @@
-//! Bound tokens and their proofs: who signs, what is read of the service's answer, and what happens where nobody signs.
+//! Bound tokens and their proofs: which side signs, what is read of the service's answer, and what
+//! happens where signing fails.
 
 use super::budget::{HEADERS, assert_cost};
 use super::host::{Call, Delivery, Verifier};
@@ -127,7 +128,7 @@ fn a_new_configuration_finds_the_key_and_the_token_of_the_old_one() {
     assert_eq!(proof(after).0, before);
 }
 
-/// The provider's wish for a nonce.
+/// The provider's `use_dpop_nonce` answer.
 fn refusal(nonce: &[u8]) -> Delivery {
     let mut refusal = reply(400, r#"{"error":"use_dpop_nonce"}"#);
     refusal.headers.push((b"dpop-nonce".to_vec(), nonce.to_vec()));

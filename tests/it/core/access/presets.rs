@@ -3,7 +3,8 @@
 use super::Gate;
 use serde_json::{Value, json};
 
-/// The preset, a token, what it is enough for, what it is not, and whose it is.
+/// The preset, a token, requirements that it meets, requirements that it fails, and its subject and
+/// client.
 type Shape = (&'static str, Value, Vec<Value>, Vec<Value>, &'static str);
 
 fn shapes() -> Vec<Shape> {

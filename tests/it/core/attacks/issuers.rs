@@ -1,4 +1,5 @@
-//! Rules of several issuers: a token's `iss` chooses whose keys count, and nothing else that a token says gains a thing.
+//! Rules of several issuers: a token's `iss` chooses whose keys count, and nothing else that a
+//! token says gains a thing.
 
 use super::{End, NOW, World, claims, key, with};
 use m2m_auth_kit::key::Key;
@@ -72,7 +73,7 @@ fn a_token_of_an_issuer_that_the_rule_does_not_name_is_refused_and_costs_no_fetc
     assert!(world.get("/b", &token(B, &b)).is_forwarded());
 }
 
-/// The cache of verified callers is one for each issuer: a hit at one is none at another.
+/// Each issuer has its own cache of verified callers: a hit in one is a miss in another.
 #[test]
 fn a_caller_is_known_to_every_rule_of_its_issuer_and_to_no_other() {
     let (a, b) = (key("k"), key("k"));
@@ -133,7 +134,7 @@ fn a_provider_of_two_names_has_one_key_set() {
     assert_eq!(world.hosts(), ["a.example", "b.example"]);
 }
 
-/// Entra ID: one key set signs for all tenants, so that only `iss` and `tid` tell a friend from a stranger.
+/// Entra ID: one key set signs for all tenants, so only `iss` and `tid` distinguish the tenants.
 #[test]
 fn of_a_provider_of_many_tenants_those_that_are_named_may_and_each_only_as_itself() {
     let own = key("k");
@@ -168,7 +169,8 @@ fn of_a_provider_of_many_tenants_those_that_are_named_may_and_each_only_as_itsel
     }
 }
 
-/// What a rule asks is asked again of a caller who is known: the cache remembers who it is, not what it may.
+/// The requirements of a rule are checked again for a cached caller: the cache keeps its identity,
+/// not its rights.
 #[test]
 fn a_known_caller_is_asked_by_every_rule_and_every_time() {
     let own = key("k");

@@ -1,4 +1,4 @@
-//! Providers that are down, tampered with, or somebody else.
+//! Providers that are down, tampered with, or impersonated.
 
 use super::{End, NOW, World, claims, good_token, head, key, metadata_of, one_rule, with};
 use m2m_auth::http::message::{HttpCall, HttpReply};
@@ -7,9 +7,10 @@ use m2m_auth_kit::key::Key;
 use m2m_auth_kit::token::Mint;
 use serde_json::json;
 
-/// CVE-2026-31837 (Istio): a key set that could not be fetched was replaced by a built-in one, whose private key was public.
+/// CVE-2026-31837 (Istio): a key set that could not be fetched was replaced by a built-in one,
+/// whose private key was public.
 #[test]
-fn without_the_providers_keys_nobody_gets_in() {
+fn without_the_providers_keys_every_token_is_refused() {
     let key = key("k");
     let bodies = [
         "",
@@ -44,7 +45,8 @@ fn without_the_providers_keys_nobody_gets_in() {
     }
 }
 
-/// CVE-2026-41413 (Istio), RFC 8414 section 3.3: discovery named an address inside the network, and its answer was shown.
+/// CVE-2026-41413 (Istio), RFC 8414 section 3.3: discovery named an address inside the network, and
+/// its answer was disclosed.
 #[test]
 fn discovery_cannot_send_us_to_another_host() {
     let key = key("k");
@@ -85,7 +87,7 @@ fn discovery_cannot_send_us_to_another_host() {
             world.asked
         );
         assert_eq!(world.hosts(), ["idp.example.com"], "{evil}");
-        // The operator is told which host it is, and what it is has nothing to say.
+        // The log names the host, and nothing of its answer.
         let quoted = ["latest", "password", "docker.sock", "passwd", "host: evil"];
         assert!(!quoted.iter().any(|part| world.has_logged(part)), "{evil}: {:?}", world.logs);
     }
@@ -133,7 +135,8 @@ fn the_metadata_of_another_issuer_is_not_believed() {
     }
 }
 
-/// CVE-2026-41413, its second half: whatever a tampered address answered could be read in Istio's debug output.
+/// CVE-2026-41413, its second half: whatever a tampered address answered could be read in Istio's
+/// debug output.
 #[test]
 fn an_answer_that_is_no_key_set_is_refused_and_never_repeated() {
     let key = key("k");
@@ -191,7 +194,7 @@ fn two_tokens_while_the_keys_cannot_be_fetched_are_one_bad_request() {
     assert!(world.get("/", &good_token(&key)).is_forwarded());
 }
 
-/// The same where it happened: the rule let those through who had no token, or a bad one.
+/// The same, as it happened there: the rule allowed requests without a token, or with a bad one.
 #[test]
 fn two_tokens_while_the_keys_cannot_be_fetched_are_what_the_mode_makes_of_them() {
     let first = format!("Bearer {}", good_token(&key("k")));
@@ -246,9 +249,10 @@ fn keys_that_cannot_be_renewed_end_and_take_known_tokens_along() {
     assert!(world.get("/", &token).is_forwarded());
 }
 
-/// RFC 9110 section 8.8.3: an `ETag` is of one place; what another place calls so may be something else.
+/// RFC 9110 section 8.8.3: an `ETag` belongs to one URL; the same value at another URL may mean
+/// something else.
 #[test]
-fn the_etag_of_one_place_is_not_shown_at_another() {
+fn the_etag_of_one_location_is_not_sent_to_another() {
     let (old, new) = (key("old"), key("new"));
     let mut world = World::new(&one_rule());
     world.provider("idp.example.com", &[old.jwk()]);
@@ -267,9 +271,9 @@ fn the_etag_of_one_place_is_not_shown_at_another() {
     world.pass(4000);
     for path in ["/keys", "/new-keys"] {
         let calls = world.asked.iter().filter(|call| call.endpoint.path == path);
-        let shows = |call: &HttpCall| call.headers.iter().any(|(name, _)| *name == "if-none-match");
-        let shown: Vec<bool> = calls.map(shows).collect();
-        assert!(shown.len() > 1 && !shown[0] && shown[1..].iter().all(|shown| *shown), "{path}: {shown:?}");
+        let sends = |call: &HttpCall| call.headers.iter().any(|(name, _)| *name == "if-none-match");
+        let sent: Vec<bool> = calls.map(sends).collect();
+        assert!(sent.len() > 1 && !sent[0] && sent[1..].iter().all(|sent| *sent), "{path}: {sent:?}");
     }
     let token = Mint::of(with(claims(), "exp", json!(NOW + 10_000))).sign(&new);
     assert!(world.get("/", &token).is_forwarded());

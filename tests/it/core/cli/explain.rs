@@ -23,7 +23,7 @@ fn explained(more: &[&str]) -> Ran {
 const KEYS: [&str; 2] = ["--jwks", "keycloak=tests/data/cli/keys.json"];
 
 #[test]
-fn every_step_to_a_refusal_is_told() {
+fn every_step_to_a_refusal_is_reported() {
     let ran = explained(&[&KEYS[..], &["--path", "/inventory/./items?x=1"]].concat());
     let expected = r#"path          ok /inventory/./items
 rule          no /health: {"path":"/health"}, another path
@@ -65,7 +65,7 @@ fn keys_that_are_needed_and_not_here_are_no_decision() {
 }
 
 #[test]
-fn the_token_to_be_attached_is_named_and_not_shown() {
+fn the_token_to_be_attached_is_named_and_not_printed() {
     let ran = run(&[
         "explain",
         "--config",
@@ -199,7 +199,7 @@ impl Setup {
 type Case<'a> = (Option<&'a str>, &'a [&'a str], Value, &'a str, Value, &'a str);
 
 #[test]
-fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
+fn each_reason_is_reported_with_its_status_its_rule_and_the_step_that_failed() {
     let setup = Setup::new(Alg::EdDsa);
     let good = setup.token(&json!({}));
     let other = Setup::new(Alg::EdDsa).token(&json!({}));
@@ -283,21 +283,21 @@ fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
     }));
     let mut count = 0;
     for (token, more, status, reason, rule, failed) in all {
-        let (code, told) = setup.explain(token, more);
-        assert_eq!(told["status"], status, "{reason} {more:?}: {told:#}");
-        assert_eq!(told["reason"].as_str().unwrap_or_default(), reason, "{more:?}: {told:#}");
+        let (code, report) = setup.explain(token, more);
+        assert_eq!(report["status"], status, "{reason} {more:?}: {report:#}");
+        assert_eq!(report["reason"].as_str().unwrap_or_default(), reason, "{more:?}: {report:#}");
         let (expected, decision) = if reason.is_empty() { (0, "accept") } else { (1, "refuse") };
-        assert_eq!((code, told["decision"].as_str()), (expected, Some(decision)), "{told:#}");
-        assert_eq!(told["rule"], rule, "{told:#}");
-        let last = told["steps"].as_array().unwrap().last().unwrap();
-        assert!(failed.is_empty() || (last["step"] == failed && last["ok"] == false), "{reason}: {told:#}");
+        assert_eq!((code, report["decision"].as_str()), (expected, Some(decision)), "{report:#}");
+        assert_eq!(report["rule"], rule, "{report:#}");
+        let last = report["steps"].as_array().unwrap().last().unwrap();
+        assert!(failed.is_empty() || (last["step"] == failed && last["ok"] == false), "{reason}: {report:#}");
         count += 1;
     }
     assert!(count >= 20, "{count}");
 }
 
 #[test]
-fn each_demand_of_a_rule_is_told_and_where_the_token_stood() {
+fn each_requirement_of_a_rule_is_reported_and_the_location_of_the_token() {
     let (folder, key) = (Folder::new(), Key::new(Alg::EdDsa).with_kid("k"));
     let configuration = json!({
         "issuers": {
@@ -340,12 +340,12 @@ fn each_demand_of_a_rule_is_told_and_where_the_token_stood() {
         ("/", json!({ "exp": NOW + 3601 }), "lifetime", "lifetime"),
         ("/strict", json!({ "iss": "https://strict.example.com" }), "invalid_typ", "typ"),
     ] {
-        let told = explain(path, &format!("authorization: Bearer {}", mint(&changes)));
-        let last = told["steps"].as_array().unwrap().last().unwrap();
+        let report = explain(path, &format!("authorization: Bearer {}", mint(&changes)));
+        let last = report["steps"].as_array().unwrap().last().unwrap();
         assert_eq!(
-            (&told["reason"], &last["step"], &last["ok"]),
+            (&report["reason"], &last["step"], &last["ok"]),
             (&json!(reason), &json!(step), &json!(false)),
-            "{told:#}"
+            "{report:#}"
         );
     }
     let good = mint(&json!({}));
@@ -357,37 +357,41 @@ fn each_demand_of_a_rule_is_told_and_where_the_token_stood() {
         ("/", format!("cookie: a=b; c={good}"), "cookie c"),
         (query.as_str(), "x: y".to_owned(), "query parameter q"),
     ] {
-        let told = explain(path, &header);
-        assert_eq!(told["decision"], "accept", "{told:#}");
-        let step = told["steps"].as_array().unwrap().iter().find(|step| step["step"] == "token").unwrap();
+        let report = explain(path, &header);
+        assert_eq!(report["decision"], "accept", "{report:#}");
+        let step = report["steps"].as_array().unwrap().iter().find(|step| step["step"] == "token").unwrap();
         assert_eq!(step["detail"], format!("{place}, {} bytes", good.len()));
     }
 }
 
 #[test]
-fn what_is_handed_on_and_what_is_attached_is_told() {
+fn what_is_forwarded_and_what_is_attached_is_reported() {
     let setup = Setup::new(Alg::Es256);
     let good = setup.token(&json!({}));
-    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--header", "x-caller: admin"]);
+    let (_, report) = setup.explain(Some(&good), &["--path", "/items", "--header", "x-caller: admin"]);
     let changes = json!([
         { "header": "x-caller", "value": null },
         { "header": "authorization", "value": null },
         { "header": "x-caller", "value": "me" },
     ]);
-    assert_eq!(told["changes"], changes, "{told:#}");
-    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--host", "payment"]);
+    assert_eq!(report["changes"], changes, "{report:#}");
+    let (_, report) = setup.explain(Some(&good), &["--path", "/items", "--host", "payment"]);
     assert_eq!(
-        (&told["outbound_rule"], &told["credential"]),
+        (&report["outbound_rule"], &report["credential"]),
         (&json!("swap"), &json!("exchanged")),
-        "{told:#}"
+        "{report:#}"
     );
     let steps: Vec<&str> =
-        told["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
+        report["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
     let expected = "path rule rule token header typ algorithm key signature issuer expiry audience access outbound rule credential";
-    assert_eq!(steps.join(" "), expected, "though the request waited in between: {told:#}");
-    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--cluster", "up"]);
-    assert_eq!((&told["outbound_rule"], &told["credential"]), (&json!("up"), &json!("own")), "{told:#}");
-    assert_eq!(told["changes"][2], json!({ "header": "x-token", "value": "<its token>" }), "{told:#}");
+    assert_eq!(steps.join(" "), expected, "though the request waited in between: {report:#}");
+    let (_, report) = setup.explain(Some(&good), &["--path", "/items", "--cluster", "up"]);
+    assert_eq!(
+        (&report["outbound_rule"], &report["credential"]),
+        (&json!("up"), &json!("own")),
+        "{report:#}"
+    );
+    assert_eq!(report["changes"][2], json!({ "header": "x-token", "value": "<its token>" }), "{report:#}");
 }
 
 #[test]
@@ -429,16 +433,16 @@ fn every_token_of_the_jwt_cases_is_explained_as_the_filter_decides() {
             }
             RequestOutcome::Wait => panic!("{}", case.name),
         };
-        let told = if code == 2 {
+        let report = if code == 2 {
             json!({ "status": status, "error": error, "reason": reason })
         } else {
             ran.json()
         };
-        let same =
-            (ran.code, &told["status"], &told["error"], &told["reason"]) == (code, &status, &error, &reason);
-        // Whatever is refused is refused by the last step that is told.
+        let same = (ran.code, &report["status"], &report["error"], &report["reason"])
+            == (code, &status, &error, &reason);
+        // The last step that is reported is the one that refuses.
         let explained =
-            code != 1 || told["steps"].as_array().unwrap().last().is_some_and(|step| step["ok"] == false);
+            code != 1 || report["steps"].as_array().unwrap().last().is_some_and(|step| step["ok"] == false);
         if !same || !explained {
             wrong.push(format!("{}: the filter {status} {reason}, the tool {ran:?}", case.name));
         }

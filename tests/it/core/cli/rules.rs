@@ -193,7 +193,8 @@ fn a_rule_that_allows_everything_is_a_warning() {
     }
 }
 
-/// Two rules: no request that the second one decides may pass by the first, and such a one is answered with 401.
+/// Two rules: no request that the second one decides may pass by the first, and such a one is
+/// answered with 401.
 fn pair(first: &Value, second: &Value) -> Value {
     let key = json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
     let rules = json!([
@@ -272,11 +273,11 @@ fn no_request_reaches_a_rule_that_is_reported_as_never_used() {
     let folder = Folder::new();
     let texts: Vec<String> = pairs.iter().map(Value::to_string).collect();
     let file = folder.file("pairs.yaml", texts.join("\n---\n"));
-    let told = run(&["check", "--format", "json", &file]).json();
-    let told = told["files"][0]["plugins"].as_array().unwrap();
-    assert_eq!(told.len(), pairs.len());
+    let report = run(&["check", "--format", "json", &file]).json();
+    let report = report["files"][0]["plugins"].as_array().unwrap();
+    assert_eq!(report.len(), pairs.len());
     let mut reported = 0;
-    for (document, plugin) in pairs.iter().zip(told) {
+    for (document, plugin) in pairs.iter().zip(report) {
         assert_eq!(plugin["errors"], json!([]), "{document}");
         let findings = plugin["findings"].as_array().unwrap();
         if findings.iter().any(|own| own["name"] == "shadowed-rule") {

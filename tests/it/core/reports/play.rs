@@ -1,4 +1,5 @@
-//! One worker and a provider that answers by a function: calls, log lines and what became of the requests.
+//! One worker and a provider that answers by a function: calls, log lines and what became of the
+//! requests.
 
 use crate::core::sim::world::signer;
 use m2m_auth::filter::header_edits::Edit;

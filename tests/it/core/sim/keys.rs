@@ -53,7 +53,7 @@ fn workers_do_not_refresh_in_step() {
 }
 
 #[test]
-fn the_first_token_of_a_new_key_waits_for_one_refetch_and_gets_through() {
+fn the_first_token_of_a_new_key_waits_for_one_refetch_and_is_accepted() {
     let mut world = World::warm(&config());
     world.run_until(secs(60));
     world.provider.published.push(Key::number(2));
@@ -147,15 +147,15 @@ fn of_a_flood_of_made_up_keys_a_few_hundred_are_remembered_and_no_more() {
 }
 
 #[test]
-fn a_thousand_made_up_keys_at_once_are_all_told_by_the_one_fetch_that_they_waited_for() {
+fn a_thousand_made_up_keys_at_once_are_all_refused_by_the_one_fetch_that_they_waited_for() {
     let mut world = World::warm(&config());
     world.run_until(secs(60));
     let ids: Vec<_> =
         (0..1000).map(|number| world.send(&items(&made_up(&format!("made-up-{number}"))))).collect();
     world.pass(millis(100));
-    let told = ids.iter().filter(|id| world.outcome(**id).status() == 401).count();
+    let refused = ids.iter().filter(|id| world.outcome(**id).status() == 401).count();
     let too_many = ids.iter().filter(|id| world.outcome(**id).reason() == "too_many_pending").count();
-    assert_eq!((told, too_many, world.waiting().len()), (64, 936, 0), "few of them wait");
+    assert_eq!((refused, too_many, world.waiting().len()), (64, 936, 0), "few of them wait");
     assert_eq!(fetches(&world), 2);
 }
 
@@ -173,7 +173,7 @@ fn a_rotation_under_a_flood_of_made_up_keys_breaks_no_caller() {
             let get = items(&world.mint(&key, 300, "inventory-service"));
             let mut outcome = world.ask(&get);
             if outcome.reason() == "too_many_pending" {
-                // The flood has taken all places; until the next fetch, 3 s after the last.
+                // The flood has taken all slots until the next fetch, 3 s after the last.
                 world.pass(secs(3));
                 outcome = world.ask(&get);
             }

@@ -1,4 +1,4 @@
-//! Tokens that the issuer is asked about (RFC 7662), on real Envoy.
+//! Token introspection (RFC 7662), on real Envoy.
 
 use super::challenge;
 use crate::envoy::scene::{Scene, arrived, inbound, retry_after, send};
@@ -59,8 +59,9 @@ async fn an_opaque_token_is_a_caller_like_any_other() {
         assert_eq!(refusal(&call(&scene, &token).await), (status, json!(reason)));
     }
     let refused = call(&scene, "made-up").await;
-    let told = "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the token is not active\"";
-    assert_eq!(challenge(&refused), told);
+    let expected =
+        "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the token is not active\"";
+    assert_eq!(challenge(&refused), expected);
     let jwt = scene.idp.token();
     let before = scene.idp.count(Endpoint::Introspection);
     assert_eq!(call(&scene, &jwt).await.status, 200);
@@ -139,7 +140,7 @@ async fn requests_with_one_token_share_one_question_in_each_worker() {
 }
 
 #[tokio::test]
-async fn only_what_a_signature_has_proven_goes_on_as_a_payload() {
+async fn only_what_a_signature_has_proven_is_forwarded_as_a_payload() {
     for introspect in ["opaque", "always"] {
         let scene = Scene::start(|idp| {
             let mut configuration = configuration(idp, introspect);
@@ -150,7 +151,7 @@ async fn only_what_a_signature_has_proven_goes_on_as_a_payload() {
         let jwt = scene.idp.token();
         let answer = call(&scene, &jwt).await;
         assert_eq!(arrived(&answer, "x-payload"), [jwt.split('.').nth(1).unwrap()], "{}", scene.envoy.logs());
-        // Its owner has written into it that somebody else calls, and the issuer only knows it as a text.
+        // Its claims name another caller, but the issuer treats it as an opaque string.
         let dotted = format!("opaque.{}.token", jwt.split('.').nth(1).unwrap());
         let answer = call(&scene, &scene.idp.opaque_as(&dotted, scene.idp.claims())).await;
         assert_eq!(arrived(&answer, "x-client"), ["order-service"]);

@@ -1,4 +1,5 @@
-//! Several issuers, an issuer of several names, and what an issuer's tokens and a rule's callers must be like.
+//! Several issuers, an issuer of several names, and what an issuer's tokens and a rule's callers
+//! must be like.
 
 use crate::envoy::scene::{Scene, builder, issuers, listener, wasm};
 use m2m_auth_kit::envoy;
@@ -16,7 +17,8 @@ fn rule(name: &str, more: &Value) -> Value {
     json!({ "name": name, "match": { "path_prefix": format!("/{name}") }, "require": require })
 }
 
-/// The provider under several names, each with another idea of what its tokens are like; and another provider.
+/// The provider under several names, each with another idea of what its tokens are like; and
+/// another provider.
 fn configuration(idp: &Idp, other: &Idp) -> Value {
     let mut issuers = issuers(idp);
     for (name, more) in [
@@ -137,7 +139,8 @@ async fn whose_keys_count_what_tokens_must_be_like_and_what_rules_ask() {
     ];
     for (number, (rule, token, status, reason)) in table.iter().enumerate() {
         let path = format!("/{rule}?row={number}");
-        // The second time a good one comes out of the cache of verified tokens, and a bad one does not.
+        // The second time a good one comes out of the cache of verified tokens, and a bad one does
+        // not.
         for _ in 0..2 {
             let answer = scene.get(&path).bearer(token).send().await;
             assert_eq!(answer.status, *status, "{path}: {answer:?}");
@@ -158,7 +161,7 @@ async fn whose_keys_count_what_tokens_must_be_like_and_what_rules_ask() {
 
 /// RFC 9470 section 3: a caller learns what it has to do, and that is all that the rule asks.
 #[tokio::test]
-async fn a_caller_that_must_authenticate_again_is_told_how_and_when() {
+async fn a_caller_that_must_authenticate_again_is_answered_how_and_when() {
     let (scene, _other) = scene().await;
     let with = |edit: &dyn Fn(&mut Value)| {
         let mut claims = scene.idp.claims();

@@ -63,7 +63,7 @@ fn bad_shapes(stage: &Stage) -> Vec<Bad> {
 }
 
 #[tokio::test]
-async fn every_bad_token_is_refused_for_its_own_reason_and_none_is_told() {
+async fn every_bad_token_is_refused_for_its_own_reason_and_none_is_logged() {
     let stage = stage().await;
     let table = [bad_claims(&stage), bad_signatures(&stage), bad_shapes(&stage)].concat();
     for (number, (name, token, reason)) in table.iter().enumerate() {
