@@ -135,7 +135,8 @@ impl Refusal {
         let (kind, body) = if grpc {
             ("text/plain", message.to_owned())
         } else if format.problem {
-            // RFC 9457 section 3 has the members. RFC 9457 section 4.2.1: without a page that explains it, the type is blank and the title the status's.
+            // RFC 9457 section 3 has the members, and RFC 9457 section 4.2.1 the type of a problem without
+            // a page of its own; the title is the status's.
             let title = reason_phrase(status);
             let body = json!({
                 "type": "about:blank", "title": title, "status": status, "detail": message, "reason": reason,

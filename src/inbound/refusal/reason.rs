@@ -370,7 +370,7 @@ reasons! {
         do: "Wait. If it lasts, lower `inbound.dpop.window`, or spread the load over more replicas.",
     }
     TooManySignatures = "too_many_signatures", OVERLOADED, "too many signatures to verify" {
-        when: "More PS256 to PS512 or EdDSA signatures are to be verified than the worker has time for.",
+        when: "More signatures of PS256 to PS512 or `EdDSA` are to be verified than the worker has time for.",
         do: "Look for a flood of forged tokens. Otherwise have the provider sign with ES256 or RS256, which \
              Envoy verifies.",
     }
