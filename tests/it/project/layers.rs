@@ -41,12 +41,9 @@ const EVERYTHING: &str = "everything but wasm";
 const NARROW: &[(&str, &str)] = &[
     ("http::path", ""),
     ("http::route", "decision_trace http::host http::message http::path"),
-    ("envoy::inbound::authorize", "decision_trace http::route inbound::jwt"),
-    ("envoy::inbound::jwt", "decision_trace inbound::claim_layout jose::jwk jose::jws jose::verifier json"),
-    (
-        "envoy::inbound::refusal",
-        "dpop dpop::verify http::message http::route inbound::authorize inbound::jwt",
-    ),
+    ("inbound::authorize", "decision_trace http::route inbound::jwt"),
+    ("inbound::jwt", "decision_trace inbound::claim_layout jose::jwk jose::jws jose::verifier json"),
+    ("inbound::refusal", "dpop dpop::verify http::message http::route inbound::authorize inbound::jwt"),
     ("store::cache", "metrics"),
     ("store::lease", "oauth::fetch rng time"),
 ];

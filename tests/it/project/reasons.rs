@@ -77,8 +77,14 @@ const TESTS: &[(Reason, &str)] = &[
     ),
     (Reason::SubjectToken, "envoy::outbound::exchange::whose_fault_a_refused_exchange_is_says_the_status"),
     (Reason::Acr, "envoy::inbound::issuers::a_caller_that_must_authenticate_again_is_answered_how_and_when"),
-    (Reason::AuthTime, "envoy::inbound::issuers::a_caller_that_must_authenticate_again_is_answered_how_and_when"),
-    (Reason::TooOld, "envoy::inbound::issuers::a_caller_that_must_authenticate_again_is_answered_how_and_when"),
+    (
+        Reason::AuthTime,
+        "envoy::inbound::issuers::a_caller_that_must_authenticate_again_is_answered_how_and_when",
+    ),
+    (
+        Reason::TooOld,
+        "envoy::inbound::issuers::a_caller_that_must_authenticate_again_is_answered_how_and_when",
+    ),
     (Reason::ProofMissing, EACH_FAULT_OF_A_PROOF),
     (Reason::ProofMultiple, EACH_FAULT_OF_A_PROOF),
     (Reason::ProofMalformed, EACH_FAULT_OF_A_PROOF),
@@ -121,7 +127,10 @@ const TESTS: &[(Reason, &str)] = &[
         Reason::IntrospectionUnavailable,
         "envoy::inbound::introspection::an_endpoint_that_is_down_is_503_and_no_callers_fault",
     ),
-    (Reason::OutboundTokenUnavailable, "envoy::burst::requests_that_wait_for_a_token_in_vain_are_answered_503"),
+    (
+        Reason::OutboundTokenUnavailable,
+        "envoy::burst::requests_that_wait_for_a_token_in_vain_are_answered_503",
+    ),
     (
         Reason::UnknownCredential,
         "envoy::outbound::routes::a_route_that_names_an_unknown_credential_is_answered_503_counted_and_logged",

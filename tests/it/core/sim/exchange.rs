@@ -128,7 +128,11 @@ fn a_wrong_configuration_is_our_error_and_is_logged_in_the_providers_words() {
         world.provider.tokens = Mode::json(400, &json!({ "error": error, "error_description": description }));
         let token = caller(&mut world, 300);
         let outcome = world.ask(&on_behalf_of(&token));
-        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "outbound_token_unavailable"), "{error}");
+        assert_eq!(
+            (outcome.status(), outcome.reason().as_str()),
+            (503, "outbound_token_unavailable"),
+            "{error}"
+        );
         let prefix =
             format!("exchanged token of credential order: configuration: status 400, {error}: {description}");
         // And what to do about it, in brackets.
