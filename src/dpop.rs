@@ -21,7 +21,7 @@ use std::rc::Rc;
 /// The header of a proof, in a request and in the answer that wants a nonce in the next one.
 pub const HEADER: &str = "dpop";
 
-/// What stands before a bound token (RFC 9449 section 7.1).
+/// The scheme of a bound token (RFC 9449 section 7.1).
 pub const SCHEME: &str = "DPoP";
 
 /// The key that proofs are made with.
@@ -104,7 +104,7 @@ pub struct ProofClaims<'a> {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Nonce(Rc<str>);
 
-/// Every request carries it: what is longer is none of ours to carry. Those of Keycloak and Auth0 have some 40 to 100 bytes, a
+/// Every request carries it: a longer one is ignored. Those of Keycloak and Auth0 have some 40 to 100 bytes, a
 /// sealed JWT some 500.
 const MAX_NONCE_BYTES: usize = 1024;
 

@@ -34,7 +34,7 @@ const NEXT_PORTION: Duration = Duration::from_millis(1);
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestOutcome {
-    /// It goes on, with these changes.
+    /// It is forwarded, with these changes.
     Forward(HeaderEdits),
     /// It is answered.
     Respond(LocalReply),
@@ -49,7 +49,7 @@ pub enum Effect {
     Call(FetchId, HttpCall),
     /// A request that waited waits no more.
     Resume(RequestId, RequestOutcome),
-    /// Tell the operator.
+    /// Write to the log.
     Log(log::Level, String),
 }
 
@@ -66,7 +66,7 @@ pub struct Plugin {
     effects: VecDeque<Effect>,
     metrics: Metrics,
     audit: AuditLog,
-    /// Lines about requests that went on all the same take no room from those about refusals.
+    /// Lines about requests that were forwarded nevertheless take no room from those about refusals.
     suppressed_audit: AuditLog,
     /// Nor do those about tokens, of which callers who exchange theirs can cause many.
     tokens: AuditLog,
@@ -196,7 +196,7 @@ impl Plugin {
         }
     }
 
-    /// This worker is replaced: whoever waits is answered, and those that are too many for one callback are left to
+    /// This worker is replaced: pending requests are answered, and those that are too many for one callback are left to
     /// [`Plugin::take_over`].
     pub fn drain(&mut self, now: Now) {
         self.retire(now);

@@ -26,7 +26,7 @@ impl NonceKey {
         URL_SAFE_NO_PAD.encode([time.as_slice(), &self.tag(time)].concat())
     }
 
-    /// Until when this nonce is good; none if it is not, or is none of ours.
+    /// Until when this nonce is good; none if it is not, or if we did not issue it.
     pub(super) fn valid_until(&self, nonce: &str, now: u64) -> Option<u64> {
         let bytes: [u8; TIME_BYTES + TAG_BYTES] = URL_SAFE_NO_PAD.decode(nonce).ok()?.try_into().ok()?;
         let (time, tag) = bytes.split_first_chunk::<TIME_BYTES>()?;

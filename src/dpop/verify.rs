@@ -30,7 +30,7 @@ pub enum ProofError {
     Malformed,
     /// For another method.
     Method,
-    /// Without the token's proof there is none.
+    /// None without a proof for the token.
     Missing,
     /// Without a nonce of ours, or with one that is too old.
     Nonce,

@@ -45,7 +45,7 @@ impl<'a> Request<'a> {
         let service = Service::of(self.head);
         let missing = match self.token(id, rule.unavailable, service, caller)? {
             Ok(held) => {
-                // RFC 9449 section 7.1: whatever the rule is, a bound token is none for Bearer.
+                // RFC 9449 section 7.1: whatever the rule says, a bound token is never sent as Bearer.
                 let scheme = if held.digest.is_some() { "DPoP " } else { rule.prefix.as_str() };
                 edits.remove_lookalikes(&rule.header, self.head);
                 edits.set(&rule.header, [scheme.as_bytes(), held.token.reveal().as_bytes()].concat());
@@ -153,7 +153,7 @@ impl<'a> Request<'a> {
         };
         let token = token_location::token_str(token).ok_or(Refusal::Token(TokenError::Malformed))?;
         if ends.is_some_and(|ends| ends <= self.now.unix) {
-            return Err(Refusal::Token(TokenError::Expired).into()); // there is nothing to be had for it
+            return Err(Refusal::Token(TokenError::Expired).into()); // there is nothing to fetch for it
         }
         Ok(self.store.exchanged(id, ExchangeSubject { token, expires_at: ends }, self.now, patience, service))
     }

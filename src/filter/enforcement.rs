@@ -1,7 +1,7 @@
 //! Enforcement of a rule's decision, by the rule's mode.
 //!
 //! The decision is the same in all modes. `danger_permissive` and `danger_dry_run` refuse no request and hold none: a
-//! pending fetch goes on in the background, and the request is forwarded as one that could not be decided.
+//! pending fetch continues in the background, and the request is forwarded as one that could not be decided.
 
 use super::{Authenticated, Interrupt, Request};
 use crate::filter::header_edits::HeaderEdits;

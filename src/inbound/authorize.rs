@@ -44,7 +44,7 @@ enum Condition {
 pub struct RequestContext<'a> {
     /// What rules see of it.
     pub target: Target<'a>,
-    /// What stands in its path.
+    /// Its path, as matched.
     pub captures: &'a Captures,
 }
 

@@ -138,7 +138,7 @@ pub fn unverified_exp(token: &[u8]) -> Option<u64> {
     Some(u64::try_from(exp).unwrap_or_default())
 }
 
-/// The payload of a token that was verified, as it stands there: base64url without padding.
+/// The payload of a verified token, as it is in the token: base64url without padding.
 pub fn payload(token: &[u8]) -> Option<&[u8]> {
     token.split(|byte| *byte == b'.').nth(1)
 }
@@ -149,7 +149,7 @@ impl UnverifiedToken<'_> {
         self.kid.as_deref()
     }
 
-    /// Whom it says that it is from. It chooses whose keys are tried, and nothing else.
+    /// The issuer that it claims. It only selects whose keys are tried.
     pub fn issuer(&self) -> Result<&str, TokenError> {
         decision_trace::record_if(self.claims.is_err(), "claims", || {
             "no JSON object that can be read".to_owned()

@@ -35,11 +35,11 @@ pub enum Refusal {
     Authentication(TokenError, Rc<AuthenticationRequirement>),
     /// A good token of a caller that may not do this.
     Access(Rc<AccessDenied>),
-    /// The issuer's keys could not be had.
+    /// The issuer's keys are not available.
     JwksUnavailable(Duration),
     /// The issuer could not be asked about the token.
     IntrospectionUnavailable(Duration),
-    /// A token for the request could not be had.
+    /// A token for the request is not available.
     OutboundTokenUnavailable(Duration),
     /// The identity provider does not take the request's token in exchange for another.
     SubjectToken,

@@ -97,7 +97,7 @@ enum KeyType {
     Ed25519,
 }
 
-/// Public key material, big-endian, as it stands in the JWK.
+/// Public key material, big-endian, as it is in the JWK.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublicKeyMaterial {
     /// RFC 7518 section 6.3.1.

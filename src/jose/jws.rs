@@ -25,7 +25,7 @@ pub struct Jws<'a> {
 /// Why a text is no JWS that anybody here could verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JwsError {
-    /// Its algorithm is none of ours.
+    /// Its algorithm is not supported.
     Algorithm,
     /// It says that it has extensions which must be understood.
     UnsupportedCrit,

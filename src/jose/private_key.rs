@@ -24,7 +24,7 @@ pub struct PrivateKey {
 // `Zeroizing`, and the drop of `ed25519_compact::SecretKey`, do it.
 impl ZeroizeOnDrop for PrivateKey {}
 
-/// The key, for those who sign in the module itself.
+/// The key, for signing in the module itself.
 #[derive(Clone)]
 pub(crate) enum PrivateKeyMaterial {
     /// Only the host signs with these two.
@@ -266,7 +266,7 @@ mod tests {
         for alg in [Alg::Es256, Alg::EdDsa] {
             let key = Key::new(alg);
             let jwk = PrivateKey::read(&key.private_pem(), None).unwrap().public_jwk().unwrap();
-            assert_eq!(jwk, key.bare_jwk().to_string(), "in the order of the names, without blanks");
+            assert_eq!(jwk, key.bare_jwk().to_string(), "in the order of the names, without spaces");
         }
         assert_eq!(PrivateKey::read(&Key::new(Alg::Rs256).private_pem(), None).unwrap().public_jwk(), None);
         let beyond_the_order = URL_SAFE_NO_PAD.encode([0xff; 32]);

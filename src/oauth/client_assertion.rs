@@ -1,7 +1,7 @@
 //! An assertion: a short-lived JWT that says who the client is (RFC 7523 section 2.2, `OpenID` Connect Core section 9), or
-//! for whom it asks (section 2.1), made anew for each attempt.
+//! for the client that asks (section 2.1), a new one for each attempt.
 //!
-//! In: the client, for whom the assertion is, the time. Out: the JWT, or none where nobody here can sign with that key.
+//! In: the client, the audience, the time. Out: the JWT, or none where nobody here can sign with that key.
 
 use crate::dpop;
 use crate::jose::private_key::PrivateKey;

@@ -21,7 +21,7 @@ pub(super) struct Client<'a> {
 /// So many consecutive bytes of a secret are a part of it that a log line must not hold.
 const TELLING_BYTES: usize = 8;
 
-/// Whether a text holds a telling part of this secret, or all of a shorter one.
+/// Whether a string holds a revealing part of this secret, or all of a shorter one.
 pub(super) fn repeats(text: &str, secret: &str) -> bool {
     // Compared without what is left out of a log line, so that nothing can hide in it.
     let (text, secret) = (printable(text, usize::MAX), printable(secret, usize::MAX));

@@ -229,7 +229,7 @@ fn redacted<'a>(reply: &'a HttpReply, is_secret: &dyn Fn(&str) -> bool) -> Cow<'
     Cow::Owned(HttpReply { head: head.collect(), ..reply.clone() })
 }
 
-/// RFC 6749 section 5.2: `error`, and `error_description` cut to what may stand in a log line.
+/// RFC 6749 section 5.2: `error`, and `error_description` cut to what a log line may hold.
 fn error_response(answer: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool) -> Option<FetchError> {
     let code =
         |code: &&str| code.len() <= 40 && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
@@ -315,7 +315,7 @@ fn is_not_part_of(token: Option<&Value>, kind: &str) -> bool {
 
 /// A token that a header can hold.
 fn attachable(name: &str, token: &str) -> Result<AccessToken, FetchError> {
-    // RFC 6749 appendix A.12 allows printable ASCII; a blank would end a Bearer credential (RFC 6750 section 2.1).
+    // RFC 6749 appendix A.12 allows printable ASCII; a space would end a Bearer credential (RFC 6750 section 2.1).
     if token.len() > MAX_TOKEN_BYTES {
         let detail = format!("{name} is longer than {MAX_TOKEN_BYTES} bytes");
         return Err(FetchError::new(FetchErrorKind::TooLarge, detail));
@@ -615,10 +615,10 @@ mod tests {
         let to = |location: &str| told(302, &[("location", location)], "");
         assert_eq!(
             to("https://login.example.com/sso?state=1#x"),
-            "status: status 302 to https://login.example.com/sso, which is not followed"
+            "server_error: status 302 to https://login.example.com/sso, which is not followed"
         );
         for odd in ["", "https://idp/hush", "https://me:pw@idp/", "/eyJhbGciOi", "?code=1"] {
-            assert_eq!(to(odd), "status: status 302", "{odd}");
+            assert_eq!(to(odd), "server_error: status 302", "{odd}");
         }
         assert!(to(&"x".repeat(1000)).len() < 200 && !to("/a\r\nb").contains('\n'));
         assert_eq!(

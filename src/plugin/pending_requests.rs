@@ -94,7 +94,7 @@ impl RequestQueue {
         waiter: &PendingRequest,
         bounds: &policy::PendingRequests,
     ) -> Result<(), QueueFull> {
-        // Those who wait for tokens of one credential wait in one line, whomever the tokens are for.
+        // Requests that wait for tokens of one credential share one queue, whatever the subject.
         if self.by_queue.of(waiter.waiting_for.queue_key()) >= bounds.max {
             Err(QueueFull::Requests)
         } else if waiter.unknown_key && self.unknown_keys.of(waiter.waiting_for) >= MAX_UNKNOWN_KEYS {

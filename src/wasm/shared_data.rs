@@ -35,7 +35,7 @@ impl SharedStore for SharedData {
     }
 
     fn write(&self, name: &str, record: &[u8], version: u32) -> bool {
-        // To Envoy 0 is "whatever stands there": two workers that start at once would each make the record, and the later one
+        // To Envoy, version 0 means "overwrite": two workers that start at once would each make the record, and the later one
         // would destroy what the other has written meanwhile. Any other version is compared with that of a record that is
         // there, and passes where there is none.
         let version = if version == 0 { NO_VERSION } else { version };

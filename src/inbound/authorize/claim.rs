@@ -16,7 +16,7 @@ pub enum ClaimTest {
     Contains(Value),
     /// It is a text that begins so.
     Prefix(String),
-    /// It is a text of this form, in which `*` stands for anything.
+    /// It is a string of this form, in which `*` matches any string.
     Glob(String),
     /// It is there, and not null; or it is not there at all.
     Exists(bool),
@@ -33,7 +33,7 @@ pub enum ClaimTest {
 pub enum RequestAttribute {
     /// The value of this header.
     Header(Rc<str>),
-    /// What stands in this place of the rule's path, decoded.
+    /// What this placeholder of the rule's path captured, decoded.
     Path(Rc<str>),
     /// The host, without its port.
     Host,

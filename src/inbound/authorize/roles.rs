@@ -13,7 +13,7 @@ pub struct NameCheck {
     pub quantifier: Quantifier,
     /// The names.
     pub names: Vec<String>,
-    /// Whether a `*` in them stands for anything.
+    /// Whether a `*` in them matches any string.
     pub glob: bool,
 }
 

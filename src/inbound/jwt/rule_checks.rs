@@ -81,7 +81,7 @@ impl RuleRequirements {
 }
 
 impl AudienceRequirement {
-    /// RFC 7519 section 4.1.3: exact, no folding of any kind; and a token that names others is not for those who name nobody.
+    /// RFC 7519 section 4.1.3: exact, no folding of any kind; and a token for another audience is refused by a rule without one.
     fn matches(&self, caller: &Caller) -> bool {
         let aud = caller.0.claims.get("aud");
         if self.any_of.is_empty() && self.all_of.is_empty() {

@@ -33,7 +33,7 @@ pub(super) fn has_name(piece: &[u8], name: &str) -> bool {
     decoded(split_pair(piece).0).eq(name.bytes())
 }
 
-/// Whether a parameter of this name stands behind a `;`, at which some servers divide too (HTML 4.01, appendix B.2.2).
+/// Whether a parameter of this name follows a `;`, at which some servers divide too (HTML 4.01, appendix B.2.2).
 fn may_hide(query: &[u8], name: &str) -> bool {
     parameters(query).any(|piece| piece.split(|byte| *byte == b';').skip(1).any(|part| has_name(part, name)))
 }

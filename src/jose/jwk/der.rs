@@ -187,7 +187,7 @@ fn element(tag: u8, content: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-/// The content of the INTEGER that stands first, if it is not negative and as short as DER has it, and what follows it.
+/// The content of the first INTEGER, if it is not negative and as short as DER has it, and what follows it.
 #[inline(never)]
 fn unsigned_integer(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (number, rest) = first(INTEGER, der)?;
@@ -204,7 +204,7 @@ fn is_whole_bytes(bits: &[u8]) -> bool {
     bits.first() == Some(&0)
 }
 
-/// The content of the element of this tag that stands first, and what follows it.
+/// The content of the first element, which has this tag, and what follows it.
 #[inline(never)]
 fn first(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (own, rest) = der.split_first()?;
