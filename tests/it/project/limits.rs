@@ -84,7 +84,7 @@ fn each_limit_is_reported_by_a_metric() {
             let exists = match kind.rsplit(['.', '…']).next().unwrap() {
                 "decision" => Reason::from_name(label).is_some(),
                 "outcome" => causes.contains(&format!("=> \"{label}\"")),
-                "reached" => bounds.contains(&format!("\"{label}\"")),
+                "limit" => bounds.contains(&format!("\"{label}\"")),
                 _ => stats.contains(&format!("(\"{}\", ", label.trim_start_matches("m2m_auth_"))),
             };
             assert!(exists && metric.starts_with("m2m_auth_"), "{}: nothing counts {metric}", row[0]);
@@ -98,7 +98,7 @@ fn every_bound_that_is_reported_is_in_the_table() {
     let source = read("src/store/limit_metrics.rs");
     for label in source.split('"').skip(1).step_by(2).filter(|label| label.len() > 1) {
         assert!(
-            document.contains(&format!("…reached.{label}`")),
+            document.contains(&format!("…limit.{label}`")),
             "docs/operations.md does not explain {label}"
         );
     }
