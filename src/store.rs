@@ -39,7 +39,7 @@ use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use crate::policy::{CredentialId, IssuerId, Policy};
 use crate::rng::Rng;
 use crate::secret::AccessToken;
-use crate::store::lease::{Availability, Lease};
+use crate::store::lease::Availability;
 use crate::store::shared_record::{FetchLock, NoSharing, SharedStore};
 use crate::time::{Instant, Now};
 use dpop_nonces::DpopNonces;
@@ -461,7 +461,9 @@ impl Store {
             FetchKey::Token(_) | FetchKey::Exchanged(..) => {
                 self.token_state(want).is_some_and(|state| state.lease.in_flight())
             }
-            FetchKey::Introspection(id, entry) => self.answer(id, entry).is_some_and(Lease::in_flight),
+            FetchKey::Introspection(id, entry) => {
+                self.answer(id, entry).is_some_and(|lease| lease.in_flight())
+            }
         }
     }
 

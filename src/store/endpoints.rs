@@ -6,7 +6,7 @@ use crate::oauth::ClientAuth;
 use crate::oauth::discovery::{self, Metadata};
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use crate::policy::{self, IssuerId};
-use crate::store::lease::{Attempt, Availability, Lease};
+use crate::store::lease::{Attempt, Availability};
 use crate::time::Instant;
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ impl Store {
             FetchKey::Token(_) | FetchKey::Exchanged(..) => {
                 self.token_state(want).map(|state| state.lease.failures())
             }
-            FetchKey::Introspection(id, entry) => self.answer(id, entry).map(Lease::failures),
+            FetchKey::Introspection(id, entry) => self.answer(id, entry).map(|lease| lease.failures()),
         };
         failures.unwrap_or_default()
     }
