@@ -3,8 +3,8 @@
 //! Each is counted where it happens, in the thing that has the bound; here they are gathered for the metrics. What each means
 //! stands in a table in `docs/operations.md`.
 
+use super::Store;
 use super::per_token;
-use super::{CredentialId, Store};
 
 /// The names of one kind of values that are fetched for callers' own tokens.
 struct LimitNames {
@@ -32,8 +32,8 @@ impl Store {
     /// Reports whose bound was reached, which one, and how often since the last report.
     #[inline(never)]
     pub fn limit_metrics(&self, tell: &mut dyn FnMut(&str, &'static str, u64)) {
-        for (state, id) in self.issuers.iter().zip(0..) {
-            let issuer = self.policy.issuers.get(id).map_or("?", |issuer| issuer.name.as_str());
+        for state in &self.issuers {
+            let issuer = state.policy.name.as_str();
             tell(issuer, "verified_tokens", state.verified.dropped.take());
             tell(issuer, "unknown_keys", state.unknown_kids.dropped.take());
             tell(issuer, "etag", state.key_limits.etag.take());
@@ -42,8 +42,8 @@ impl Store {
                 report_limits(issuer, &INTROSPECTED, &introspections.cache.limits, tell);
             }
         }
-        for (state, id) in self.credentials.iter().zip(0..) {
-            let credential = self.credential_name(CredentialId(id));
+        for state in &self.credentials {
+            let credential = state.policy.name.as_str();
             tell(credential, "token_lifetime", state.capped.take());
             report_limits(credential, &EXCHANGED, &state.exchanges.limits, tell);
         }
@@ -52,8 +52,8 @@ impl Store {
         tell("", "nonces", self.dpop_nonces.dropped.take());
         tell("", "nonce_bytes", self.dpop_nonces.too_long.take());
         tell("", "shared_header", self.dropped_headers.take());
-        for (_, seat) in &self.locks {
-            tell("", "shared_record", seat.invalid.take());
+        for (_, lock) in &self.locks {
+            tell("", "shared_record", lock.invalid.take());
         }
     }
 }

@@ -2,8 +2,7 @@
 
 use crate::sim::provider::{Endpoint, Mode};
 use crate::sim::world::{Get, Outcome, World, get, items, millis, outbound, secs, without_discovery};
-use m2m_auth::policy::CredentialId;
-use m2m_auth::store::FetchKey;
+use m2m_auth::store::{FetchKey, OwnToken};
 use serde_json::{Value, json};
 
 const API: &str = "outbound|443||api.example.com";
@@ -36,8 +35,8 @@ fn unheard() -> Value {
 /// Credentials stand in the order of their names.
 fn whose(outcome: &Outcome) -> Option<&'static str> {
     let sent = outcome.edits().attached_token.as_ref()?;
-    let FetchKey::Token(CredentialId(place)) = sent.fetch_key else { return None };
-    Some(["inventory", "order", "spare"][place])
+    let FetchKey::Token(OwnToken(credential)) = sent.fetch_key else { return None };
+    Some(["inventory", "order", "spare"][credential.index()])
 }
 
 fn pay() -> Get {
