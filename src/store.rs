@@ -1,7 +1,9 @@
-//! What the worker has learnt: key sets, tokens, callers already verified; and what it should ask for next.
+//! What the worker has learnt: key sets, tokens, callers already verified; and what it should ask
+//! for next.
 //!
-//! It answers "here it is", "it is on its way" or "it cannot be had", and never decides about a request. Every fetched
-//! thing is a [`Lease`]; who fetches when is the lease's, and the driver of this store makes the calls.
+//! It answers "here it is", "it is on its way" or "it cannot be had", and never decides about a
+//! request. Every fetched thing is a [`Lease`]; who fetches when is the lease's, and the driver of
+//! this store makes the calls.
 
 mod adoption;
 pub mod cache;
@@ -69,9 +71,11 @@ pub struct IssuedToken {
     pub token: AccessToken,
     /// What brought it.
     pub fetch_key: FetchKey,
-    /// Which of the tokens that it brought, so that a refusal of an old one does not cost the new one.
+    /// Which of the tokens that it brought, so that a refusal of an old one does not cost the new
+    /// one.
     pub serial: u64,
-    /// By which the token is known again, without another look at it: a hash under a key of this worker.
+    /// By which the token is known again, without another look at it: a hash under a key of this
+    /// worker.
     pub hash: u64,
     /// The token's digest, if it is bound to a key: each of its proofs says it.
     pub digest: Option<Rc<str>>,
@@ -92,7 +96,8 @@ pub struct Store {
     replays: ReplayCache,
     /// For signatures of tokens, which anybody can make up.
     pub token_budget: Budget,
-    /// For those of proofs, which only callers with a good token can: no flood of tokens takes anything from it.
+    /// For those of proofs, which only callers with a good token can: no flood of tokens takes
+    /// anything from it.
     pub proof_budget: Budget,
     /// What providers said of their answers, and is too long for the board.
     dropped_headers: Tally,
@@ -104,8 +109,9 @@ pub struct Store {
     refused_at: Option<Instant>,
 }
 
-/// For how long the requests to a service that has refused a token wait for the next one. One that is refused in its first second
-/// has to wait for it too: the least time between two fetches of any kind.
+/// For how long the requests to a service that has refused a token wait for the next one. One that
+/// is refused in its first second has to wait for it too: the least time between two fetches of any
+/// kind.
 const REJECTION_HOLD: Duration = Duration::from_secs(1);
 
 /// The least time between two renewals of a token for the sake of any 401.
@@ -117,8 +123,8 @@ impl Store {
         Self::sharing(policy, Box::new(NoSharing), 1, None)
     }
 
-    /// A store that has learnt nothing yet; `worker_id` is this worker's own number among those at the board, and not 0, and
-    /// `thumbprint` that of its key for proofs.
+    /// A store that has learnt nothing yet; `worker_id` is this worker's own number among those at
+    /// the board, and not 0, and `thumbprint` that of its key for proofs.
     pub fn sharing(
         policy: Rc<Policy>,
         board: Box<dyn SharedStore>,
@@ -174,8 +180,8 @@ impl Store {
         (since + self.policy.pending_requests.timeout).since(now)
     }
 
-    /// Begins a fetch that is due, if there is one that no other worker has begun. Where the call cannot be made, the failure
-    /// ends it.
+    /// Begins a fetch that is due, if there is one that no other worker has begun. Where the call
+    /// cannot be made, the failure ends it.
     pub fn begin(
         &mut self,
         now: Now,
@@ -243,7 +249,8 @@ impl Store {
         Some(FetchOutcome { key, result: Err(failure) })
     }
 
-    /// Nobody waits for this any more. What is fetched for the sake of one caller is not fetched for nobody.
+    /// Nobody waits for this any more. What is fetched for the sake of one caller is not fetched
+    /// for nobody.
     pub fn abandon(&mut self, key: FetchKey) {
         key.fetch().abandon(self);
     }

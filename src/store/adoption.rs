@@ -23,7 +23,8 @@ pub(super) fn gone() -> FetchError {
     FetchError::new(FetchErrorKind::Configuration, "not configured")
 }
 
-/// Renewed after `refresh`, less up to a tenth of it, so that workers and proxies do not ask in step.
+/// Renewed after `refresh`, less up to a tenth of it, so that workers and proxies do not ask in
+/// step.
 pub(super) fn fetched<T>(value: T, refresh: Duration, end_after: Duration, rng: &mut Rng) -> Fetched<T> {
     Fetched { value, renew_after: refresh.saturating_sub(rng.duration_up_to(refresh / 10)), end_after }
 }
@@ -43,7 +44,8 @@ pub(super) fn finish_lease<T>(
     lease.finish(attempt, now, outcome, rng).then_some(line)
 }
 
-/// What a record says, for a lease. A body that cannot be read, or has not come yet, changes nothing but the backoff.
+/// What a record says, for a lease. A body that cannot be read, or has not come yet, changes
+/// nothing but the backoff.
 pub(super) fn adopt_record<T>(
     lease: &mut Lease<T>,
     record: &Record,
@@ -55,7 +57,8 @@ pub(super) fn adopt_record<T>(
     news.map(Adopted::Value).or_else(|| failed.then_some(Adopted::Backoff))
 }
 
-/// The backoff of the worker that wrote the record holds here too. Whether that one has failed more or less often.
+/// The backoff of the worker that wrote the record holds here too. Whether that one has failed more
+/// or less often.
 fn adopt_backoff(schedule: &mut Schedule, record: &Record, now: Instant) -> bool {
     let Record { failures, costly_failures, not_before, urgent_not_before, retry_after_until, .. } = *record;
     let changed = failures != schedule.failures();

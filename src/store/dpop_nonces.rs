@@ -1,4 +1,5 @@
-//! Bound tokens: the nonces that servers ask for, and the proof of a token request (RFC 9449 sections 5, 8, 9).
+//! Bound tokens: the nonces that servers ask for, and the proof of a token request (RFC 9449
+//! sections 5, 8, 9).
 
 use super::Store;
 use crate::dpop::{self, Nonce, ProofClaims};
@@ -22,11 +23,12 @@ pub(super) struct DpopNonces {
     pub(super) too_long: Tally,
 }
 
-/// Origins whose nonces are kept. Clients choose the hosts where `dpop_origin` is not given: what they make up is bounded,
-/// and what is dropped costs one more 401.
+/// Origins whose nonces are kept. Clients choose the hosts where `dpop_origin` is not given: what
+/// they make up is bounded, and what is dropped costs one more 401.
 const MAX_NONCES: usize = 64;
 
-/// The longest of those origins: scheme, a name of 253 characters (RFC 1035 section 2.3.4), a port, and room.
+/// The longest of those origins: scheme, a name of 253 characters (RFC 1035 section 2.3.4), a port,
+/// and room.
 const MAX_ORIGIN_BYTES: usize = 1024;
 
 impl DpopNonces {

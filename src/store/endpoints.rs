@@ -1,4 +1,5 @@
-//! Where an issuer's things are: as it was given, else as it was discovered; and what is done when they are no longer there.
+//! Where an issuer's things are: as it was given, else as it was discovered; and what is done when
+//! they are no longer there.
 
 use super::issuer_state::IssuerState;
 use super::{FetchId, FetchKey, IssuerMetadata, LookupError, RENEWAL_INTERVAL, Store};
@@ -20,7 +21,8 @@ impl IssuerState {
         self.policy.token_endpoint.as_ref().or_else(|| self.found(now)?.token_endpoint.as_ref())
     }
 
-    /// Where this client asks: one that authenticates by a certificate at the alias, if there is one (RFC 8705 section 5).
+    /// Where this client asks: one that authenticates by a certificate at the alias, if there is
+    /// one (RFC 8705 section 5).
     pub(super) fn token_endpoint_for(&self, client: &policy::Credential, now: Instant) -> Option<&Endpoint> {
         let by_certificate = client.grant.auth.iter().any(|auth| matches!(auth, ClientAuth::Tls));
         let is_discovered = self.policy.token_endpoint.is_none();
@@ -64,9 +66,9 @@ impl Store {
         FetchError { kind: FetchErrorKind::Unreachable, detail, ..failure }
     }
 
-    /// The endpoint is no longer where the metadata said: the metadata is asked at once, and then it is asked again. What else
-    /// is discovered waits for that too, for as long as the answer may take. Nothing is done where the metadata is new, or
-    /// cannot be had.
+    /// The endpoint is no longer where the metadata said: the metadata is asked at once, and then
+    /// it is asked again. What else is discovered waits for that too, for as long as the answer may
+    /// take. Nothing is done where the metadata is new, or cannot be had.
     #[inline(never)]
     pub(super) fn moved(&mut self, fetch: FetchId, reply: &HttpReply, now: Instant) -> Option<FetchError> {
         let status = reply.status.filter(|status| is_moved(*status))?;
@@ -88,8 +90,8 @@ impl Store {
     }
 }
 
-/// What a server says of a path where nothing takes such requests any more: not found, another method, gone, or a redirect,
-/// which is not followed.
+/// What a server says of a path where nothing takes such requests any more: not found, another
+/// method, gone, or a redirect, which is not followed.
 fn is_moved(status: u16) -> bool {
     matches!(status, 404 | 405 | 410) || ((300..400).contains(&status) && status != 304)
 }

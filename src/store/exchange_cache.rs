@@ -8,8 +8,8 @@ use crate::oauth::fetch::FetchErrorKind;
 use crate::store::lease::{Lease, RetryPolicy};
 use crate::time::Instant;
 
-/// The exchanged tokens of one credential, by subject token: all other inputs are the credential's, and do not change. With
-/// each goes when the subject token ends.
+/// The exchanged tokens of one credential, by subject token: all other inputs are the credential's,
+/// and do not change. With each goes when the subject token ends.
 pub(super) type Exchanges = PerTokenCache<Exchange, Option<u64>>;
 
 /// What was had for one subject token.

@@ -24,8 +24,8 @@ pub struct ExchangeSubject<'a> {
     pub expires_at: Option<u64>,
 }
 
-/// How long a subject token that was denied is not asked for again: a client that tries it in a loop costs the provider little, and
-/// one that is given the right meanwhile has its token soon.
+/// How long a subject token that was denied is not asked for again: a client that tries it in a
+/// loop costs the provider little, and one that is given the right meanwhile has its token soon.
 const DENIED_FOR: Duration = Duration::from_secs(5);
 
 static KIND: FetchKind = FetchKind {

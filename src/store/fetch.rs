@@ -1,8 +1,8 @@
 //! A kind of fetched thing, as the store sees it; and the one place that names all kinds.
 //!
-//! Each kind is a file that implements [`Fetch`] for its variant of [`FetchKey`]. A key holds ids and no state: the state is
-//! the store's, and a key that is not of the store's policy has none. All methods but the required ones have the answer of a
-//! kind that needs nothing of the sort.
+//! Each kind is a file that implements [`Fetch`] for its variant of [`FetchKey`]. A key holds ids
+//! and no state: the state is the store's, and a key that is not of the store's policy has none.
+//! All methods but the required ones have the answer of a kind that needs nothing of the sort.
 
 use super::Store;
 use super::adoption::Adopted;
@@ -27,7 +27,8 @@ pub(super) struct FetchKind {
     pub(super) description: &'static str,
     /// The refusal of a request that needs it and cannot have it.
     pub(super) refusal: fn(Duration) -> Refusal,
-    /// Whether a success is logged: what is fetched for callers' own tokens is as frequent as they are, and no news.
+    /// Whether a success is logged: what is fetched for callers' own tokens is as frequent as they
+    /// are, and no news.
     pub(super) logs_success: bool,
     /// Whether headers of its answers that are too long for a shared record are counted.
     pub(super) counts_long_headers: bool,
@@ -37,7 +38,8 @@ pub(super) struct FetchKind {
 pub(super) enum Finish {
     /// With a value, or an error: the line for the log.
     Done(Result<String, FetchError>),
-    /// It begins once more at once, because of this. Its lock is kept: no other worker needs to find out by itself.
+    /// It begins once more at once, because of this. Its lock is kept: no other worker needs to
+    /// find out by itself.
     Restarted(FetchError),
 }
 
@@ -53,8 +55,8 @@ pub(super) trait Fetch {
 
     fn schedule_mut<'s>(&self, store: &'s mut Store) -> Option<&'s mut Schedule>;
 
-    /// When a fetch may begin, as far as its schedule allows it; none while the endpoint is not known, or other fetches have to
-    /// end first.
+    /// When a fetch may begin, as far as its schedule allows it; none while the endpoint is not
+    /// known, or other fetches have to end first.
     fn not_before(&self, store: &Store, now: Instant) -> Option<Instant>;
 
     /// The cluster that it is fetched through, for the log.
@@ -105,10 +107,12 @@ pub(super) trait Fetch {
         self.schedule_mut(store).is_some_and(|schedule| schedule.give_up_lost(now, rng))
     }
 
-    /// No request waits for it any more. What is fetched for the sake of one caller is then not fetched.
+    /// No request waits for it any more. What is fetched for the sake of one caller is then not
+    /// fetched.
     fn abandon(&self, _store: &mut Store) {}
 
-    /// What decides about what is fetched: workers in which it is the same share a record. Empty if it is not shared.
+    /// What decides about what is fetched: workers in which it is the same share a record. Empty if
+    /// it is not shared.
     fn identity<'s>(&self, _store: &'s Store) -> Vec<&'s [u8]> {
         Vec::new()
     }
@@ -118,7 +122,8 @@ pub(super) trait Fetch {
         body.to_vec()
     }
 
-    /// Takes over what another worker has fetched, as `reply` has it, or how it failed. None if there is nothing new in it.
+    /// Takes over what another worker has fetched, as `reply` has it, or how it failed. None if
+    /// there is nothing new in it.
     fn adopt(
         &self,
         _store: &mut Store,
@@ -177,7 +182,7 @@ impl FetchKey {
         self.fetch().token().map(FetchToken::credential)
     }
 
-    /// The key that stands for all things that wait for one another's turn, for whomever they are fetched.
+    /// The key that stands for all things that wait for one another's turn, for any caller's token.
     #[must_use]
     pub fn queue_key(self) -> Self {
         self.fetch().queue_key()

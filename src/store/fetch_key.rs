@@ -69,7 +69,8 @@ impl LookupError {
     /// The policy has no such thing, so nothing fetches it.
     pub(super) const UNKNOWN: Self = Self::Unavailable(Duration::from_secs(1));
 
-    /// Why there is no value for a caller's token; `unreachable` is what its fetch waits for itself.
+    /// Why there is no value for a caller's token; `unreachable` is what its fetch waits for
+    /// itself.
     pub(super) fn of(
         miss: CacheMiss,
         unreachable: Option<Self>,

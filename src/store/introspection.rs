@@ -200,8 +200,8 @@ impl IssuerState {
             Ok(caller) => {
                 let left = Duration::from_secs(caller.accepted_until().saturating_sub(now.unix));
                 let end = client.cache.min(left);
-                // At 80 % of its time, less up to a tenth of it, in the background: who is revoked is found out, and who is
-                // not does not wait.
+                // At 80 % of its time, less up to a tenth of it, in the background: who is revoked
+                // is found out, and who is not does not wait.
                 ((end / 5 * 4).saturating_sub(rng.duration_up_to(end / 10)), end)
             }
             Err(_) => (client.negative_cache, client.negative_cache),

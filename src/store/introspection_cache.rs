@@ -11,7 +11,8 @@ use std::time::Duration;
 /// Who calls by that token, or why nobody does.
 pub(super) type IntrospectionResult = Result<Caller, TokenError>;
 
-/// The answers of one issuer. With each token goes what its signature has proven already, if it has one.
+/// The answers of one issuer. With each token goes what its signature has proven already, if it has
+/// one.
 #[derive(Debug)]
 pub(super) struct Introspections {
     pub(super) cache: PerTokenCache<Lease<IntrospectionResult>, Option<Caller>>,

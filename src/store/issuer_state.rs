@@ -22,18 +22,20 @@ pub(super) struct IssuerState {
     pub(super) verified: Cache<Caller>,
     /// Key names that a fetch did not bring.
     pub(super) unknown_kids: UnknownKids,
-    /// Where the metadata is asked for next, and whether the other location was asked before it in this round.
+    /// Where the metadata is asked for next, and whether the other location was asked before it in
+    /// this round.
     pub(super) metadata_location: MetadataLocation,
     pub(super) tried_other_location: bool,
-    /// Until when nothing is asked at the discovered endpoints, as the metadata is asked whether they have moved.
+    /// Until when nothing is asked at the discovered endpoints, as the metadata is asked whether
+    /// they have moved.
     pub(super) moved_until: Instant,
     /// What it says of tokens, if it is asked.
     pub(super) introspections: Option<Introspections>,
     pub(super) key_limits: KeyLimitCounts,
 }
 
-/// Verified tokens of one issuer: more callers than a service has in a token's life, and as a token has about 1 KB, 4 MiB of the
-/// worker's memory for the tokens, and as much for their claims.
+/// Verified tokens of one issuer: more callers than a service has in a token's life, and as a token
+/// has about 1 KB, 4 MiB of the worker's memory for the tokens, and as much for their claims.
 const TOKEN_CACHE: Capacity = Capacity { entries: 4096, key_bytes: 4 * 1024 * 1024 };
 
 impl IssuerState {

@@ -22,8 +22,8 @@ struct Etag {
     value: String,
 }
 
-/// The longest `ETag` that is sent back. Those of common providers have up to 66 characters, a SHA-256 in hexadecimal with its
-/// quotes.
+/// The longest `ETag` that is sent back. Those of common providers have up to 66 characters, a
+/// SHA-256 in hexadecimal with its quotes.
 const MAX_ETAG_BYTES: usize = 128;
 
 /// How often a bound on what a provider says of its keys was reached.
@@ -103,8 +103,9 @@ fn etag(head: &MessageHead) -> Option<String> {
     sound.then(|| text.to_owned())
 }
 
-/// RFC 9111 section 5.2.2.1: for how long an answer is good, if it says so. `no-cache`, which Keycloak says of its keys, and 0
-/// are no length of time: a client that asks again for each request would ask thousands of times a second.
+/// RFC 9111 section 5.2.2.1: for how long an answer is good, if it says so. `no-cache`, which
+/// Keycloak says of its keys, and 0 are no length of time: a client that asks again for each
+/// request would ask thousands of times a second.
 pub(super) fn max_age(head: &MessageHead) -> Option<Duration> {
     let words = || {
         head.all("cache-control").flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)

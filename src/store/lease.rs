@@ -1,13 +1,17 @@
 //! One fetched value: when to fetch it, when to renew it, when to back off, when it has ended.
 //!
-//! In: "a fetch begins", "a fetch ended so", the time. Out: the value while it is good, and when to look again.
-//! It does not know what the value is, how it is fetched, or who waits for it. Its laws, each a property test:
+//! In: "a fetch begins", "a fetch ended so", the time. Out: the value while it is good, and when to
+//! look again. It does not know what the value is, how it is fetched, or who waits for it. Its
+//! laws, each a property test:
 //!
 //! - never two fetches at once;
 //! - a good value is never dropped for a failed renewal, and never served after it has ended;
-//! - after a failure never earlier than the backoff allows, never later than its cap, and soon while a value nears its end;
-//! - a provider that shows signs of overload is asked no more often than three times as often as one that is well;
-//! - one that cannot be reached, which costs it nothing, is tried every 10 to 20 s, and its first answer is waited for longer;
+//! - after a failure never earlier than the backoff allows, never later than its cap, and soon
+//!   while a value nears its end;
+//! - a provider that shows signs of overload is asked no more often than three times as often as
+//!   one that is well;
+//! - one that cannot be reached, which costs it nothing, is tried every 10 to 20 s, and its first
+//!   answer is waited for longer;
 //! - a fetch whose answer never comes ends by itself.
 
 mod schedule;
@@ -73,7 +77,8 @@ impl<T> Lease<T> {
         }
     }
 
-    /// The same where a failing fetch is not waited for much: the first retry is, and haste around a value's end.
+    /// The same where a failing fetch is not waited for much: the first retry is, and haste around
+    /// a value's end.
     pub fn short_availability(&self, now: Instant) -> Availability<'_, T> {
         if let Some(value) = self.value(now) {
             return Availability::Ready(value);
@@ -103,8 +108,8 @@ impl<T> Lease<T> {
         is_running
     }
 
-    /// Somebody else fetched this value, in a fetch that began at `start`: it counts as if it had been this lease's. False,
-    /// and nothing changes, when this lease holds one that is not older.
+    /// Somebody else fetched this value, in a fetch that began at `start`: it counts as if it had
+    /// been this lease's. False, and nothing changes, when this lease holds one that is not older.
     pub fn adopt(&mut self, start: Instant, fresh: Fetched<T>) -> bool {
         let newer = self.schedule.fetched_at() < Some(start);
         if newer {

@@ -112,7 +112,8 @@ impl IssuerState {
         Ok((fetched(metadata, METADATA_REFRESH, Duration::MAX, rng), "endpoints found".to_owned()))
     }
 
-    /// The metadata is not where it was asked for: the other location is asked at once, if it was not yet in this round.
+    /// The metadata is not where it was asked for: the other location is asked at once, if it was
+    /// not yet in this round.
     fn other_location(
         &mut self,
         attempt: Attempt,

@@ -1,4 +1,5 @@
-//! The fetch of a token, by whatever grant: its call, what an answer brings, and when it is made again at once.
+//! The fetch of a token, by whatever grant: its call, what an answer brings, and when it is made
+//! again at once.
 
 use super::adoption::{Adopted, FetchResult, adopt_record, finish_lease, gone};
 use super::dpop_nonces::with_proof;
@@ -98,8 +99,9 @@ fn read(
     Ok((Fetched { value, renew_after, end_after }, news))
 }
 
-/// The provider wants its nonce first, or does not take the client with this secret and there is one that was not tried in
-/// this round yet: it is asked again at once, and waiting requests go on waiting.
+/// The provider wants its nonce first, or does not take the client with this secret and there is
+/// one that was not tried in this round yet: it is asked again at once, and waiting requests go on
+/// waiting.
 #[inline(never)]
 fn restart(
     token: &dyn FetchToken,
@@ -129,8 +131,8 @@ fn restart(
     Some(FetchError { detail: format!("{}; the next secret is tried", failure.detail), ..failure })
 }
 
-/// The provider's nonce, if its answer brings one. Where it wants the request again for the sake of that alone, this is
-/// done at once, and once in a row.
+/// The provider's nonce, if its answer brings one. Where it wants the request again for the sake of
+/// that alone, this is done at once, and once in a row.
 #[inline(never)]
 fn restart_with_nonce(
     token: &dyn FetchToken,

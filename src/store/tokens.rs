@@ -20,10 +20,12 @@ use crate::time::{Instant, Now};
 use std::hash::BuildHasher as _;
 use std::time::Duration;
 
-/// After a sleep, tokens and keys are renewed at a random time within this, as a whole fleet may have slept.
+/// After a sleep, tokens and keys are renewed at a random time within this, as a whole fleet may
+/// have slept.
 const RENEWAL_SPREAD: Duration = Duration::from_secs(5);
 
-/// Words of a header's value that may be a token: a scheme, a token, and what a client may have put beside it.
+/// Words of a header's value that may be a token: a scheme, a token, and what a client may have put
+/// beside it.
 const WORDS_COMPARED: usize = 4;
 
 static KIND: FetchKind = FetchKind {
@@ -104,7 +106,8 @@ impl Fetch for OwnToken {
         let mut parts: Vec<&[u8]> = vec![b"token"];
         parts.extend(issuer.into_iter().flat_map(IssuerState::identity));
         parts.extend(grant.into_iter().flat_map(Grant::fingerprint));
-        // A bound token is of no use to a worker with another key, and no other worker has this one.
+        // A bound token is of no use to a worker with another key, and no other worker has this
+        // one.
         let key = store.dpop_nonces.thumbprint().filter(|_| grant.is_some_and(|grant| grant.dpop_bound));
         parts.extend(key.into_iter().flat_map(|thumbprint| [&b"bound"[..], thumbprint.as_bytes()]));
         parts
@@ -150,8 +153,9 @@ impl FetchToken for OwnToken {
 }
 
 impl Store {
-    /// The credential's own token, for a request to this service that can wait for so long. While the renewal of one that the service
-    /// has just refused is under way, requests that can wait do so, for a second at most.
+    /// The credential's own token, for a request to this service that can wait for so long. While
+    /// the renewal of one that the service has just refused is under way, requests that can wait do
+    /// so, for a second at most.
     pub fn token(
         &mut self,
         credential: CredentialId,
@@ -178,9 +182,10 @@ impl Store {
         }
     }
 
-    /// Whether a header's value holds a token that this worker has, or had before one of its last renewals, behind whatever scheme
-    /// and beside whatever else. The comparison is of keyed hashes, so that its time reveals nothing of the tokens, and nobody can
-    /// make up another of the same.
+    /// Whether a header's value holds a token that this worker has, or had before one of its last
+    /// renewals, behind whatever scheme and beside whatever else. The comparison is of keyed
+    /// hashes, so that its time reveals nothing of the tokens, and nobody can make up another of
+    /// the same.
     pub fn has_issued(&self, value: &[u8]) -> bool {
         let words = value.split(|byte| byte.is_ascii_whitespace() || *byte == b',').rev();
         let hashes: Vec<u64> = words
@@ -197,8 +202,8 @@ impl Store {
         self.token_hasher.hash_one(token)
     }
 
-    /// A service answered 401 to this token: renew it, if it is still the present one, and this service has not refused those
-    /// before it as well.
+    /// A service answered 401 to this token: renew it, if it is still the present one, and this
+    /// service has not refused those before it as well.
     pub fn on_token_rejected(&mut self, key: FetchKey, serial: u64, service: Service, now: Instant) {
         let Some(state) = key
             .fetch()

@@ -1,4 +1,5 @@
-//! One fetch per process: what this worker reads off the board, and what it leaves there for the others.
+//! One fetch per process: what this worker reads off the board, and what it leaves there for the
+//! others.
 
 use super::adoption::Adopted;
 use super::{FetchKey, Store};
@@ -12,15 +13,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 
-/// How long another worker's fetch may take before this one looks again, while requests wait for it: a loopback fetch takes
-/// no longer, and a look costs a microsecond.
+/// How long another worker's fetch may take before this one looks again, while requests wait for
+/// it: a loopback fetch takes no longer, and a look costs a microsecond.
 const POLL_BUSY: Duration = Duration::from_millis(5);
 
 /// The same while nobody waits.
 const POLL_IDLE: Duration = Duration::from_secs(1);
 
 impl Store {
-    /// Adopts what other workers have left; returns what has changed, with its log line if it is good.
+    /// Adopts what other workers have left; returns what has changed, with its log line if it is
+    /// good.
     pub fn poll(&mut self, now: Now, rng: &mut Rng) -> Vec<(FetchKey, Option<String>)> {
         let mut locks = std::mem::take(&mut self.locks);
         let mut changed = Vec::new();
@@ -62,7 +64,8 @@ impl Store {
         let shared = &*self.shared;
         let lock = self.locks.iter_mut().find(|(own, _)| *own == key);
         let mut lost = false;
-        // When somebody else has written meanwhile, this fetch took longer than its lock was its own: theirs counts.
+        // When somebody else has written meanwhile, this fetch took longer than its lock was its
+        // own: theirs counts.
         let _ = lock.is_none_or(|(_, lock)| {
             lock.publish(shared, now, |record| {
                 let old = std::mem::replace(record, standing);
@@ -73,8 +76,9 @@ impl Store {
                     record.cache_control = header_bytes(head, "cache-control");
                     return;
                 }
-                // What is unchanged is good from this fetch on, if it is what the provider spoke of: another may have put an
-                // older one there, or destroyed it. What failed leaves the one before.
+                // What is unchanged is good from this fetch on, if it is what the provider spoke
+                // of: another may have put an older one there, or destroyed it. What failed leaves
+                // the one before.
                 lost = unchanged && old.etag != etag;
                 if lost {
                     return;
@@ -88,7 +92,8 @@ impl Store {
                 }
             })
         });
-        // The whole set is asked for next time, or no worker would have it from another until the provider changes it.
+        // The whole set is asked for next time, or no worker would have it from another until the
+        // provider changes it.
         if lost {
             fetch.forget_etag(self);
         }
@@ -108,9 +113,10 @@ impl Store {
         }
     }
 
-    /// Takes the tokens out of the records that no configuration of this worker uses any more: Envoy forgets no record. What
-    /// another worker still uses it has in its own memory. One that has never had the token, such as the instance on which Envoy
-    /// tries a configuration, leaves the record to those that have.
+    /// Takes the tokens out of the records that no configuration of this worker uses any more:
+    /// Envoy forgets no record. What another worker still uses it has in its own memory. One that
+    /// has never had the token, such as the instance on which Envoy tries a configuration, leaves
+    /// the record to those that have.
     pub fn remove_records(&mut self, is_used: impl Fn(&str) -> bool, now: Now) {
         let mut locks = std::mem::take(&mut self.locks);
         for (key, lock) in &mut locks {
@@ -138,8 +144,8 @@ impl Store {
         Some(lock.held_by_other_until(now)?.min(look))
     }
 
-    /// The name of the record: a fingerprint of all that decides what is fetched. So a new configuration finds what is still
-    /// good for it, and a changed credential does not.
+    /// The name of the record: a fingerprint of all that decides what is fetched. So a new
+    /// configuration finds what is still good for it, and a changed credential does not.
     pub(super) fn record_name(&self, key: FetchKey) -> String {
         let mut hash = Sha256::new();
         for part in key.fetch().identity(self) {

@@ -1,13 +1,16 @@
-//! When to fetch a value, when to renew it, when to back off, and when it has ended: all of a lease but the value.
+//! When to fetch a value, when to renew it, when to back off, and when it has ended: all of a lease
+//! but the value.
 //!
-//! In: "a fetch begins", "a fetch ended so", the time. Out: when to look again. The laws are those of the [lease](super::Lease).
+//! In: "a fetch begins", "a fetch ended so", the time. Out: when to look again. The laws are those
+//! of the [lease](super::Lease).
 
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use crate::rng::Rng;
 use crate::time::Instant;
 use std::time::Duration;
 
-/// How eagerly a lease fetches. One value each for key sets and tokens, with the origin of its numbers.
+/// How eagerly a lease fetches. One value each for key sets and tokens, with the origin of its
+/// numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
     /// The least time between the starts of two fetches, whatever the provider says.
@@ -16,9 +19,11 @@ pub struct RetryPolicy {
     pub base: Duration,
     /// The longest backoff, as long as there has been no value that shows how often one is needed.
     pub cap: Duration,
-    /// The max_gap gap between attempts at a provider that stays away, where the value's own period does not ask for less.
+    /// The max_gap gap between attempts at a provider that stays away, where the value's own period
+    /// does not ask for less.
     pub max_gap: Duration,
-    /// The longest backoff after a failure that cost the provider nothing, as no connection was made, while there is no value.
+    /// The longest backoff after a failure that cost the provider nothing, as no connection was
+    /// made, while there is no value.
     pub unreachable_cap: Duration,
     /// Backoff after a failure that only an operator can mend (wrong secret, unknown scope).
     pub config_base: Duration,
@@ -30,14 +35,15 @@ pub struct RetryPolicy {
     pub retry_after_cap: Duration,
     /// How long one fetch may take.
     pub timeout: Duration,
-    /// How long the first fetch may take after the provider could not be reached: a whole fleet asks then, and an answer that is
-    /// given up is work that the provider does for nothing.
+    /// How long the first fetch may take after the provider could not be reached: a whole fleet
+    /// asks then, and an answer that is given up is work that the provider does for nothing.
     pub recovery_timeout: Duration,
 }
 
 impl Default for RetryPolicy {
-    /// Exponential backoff with full jitter: AWS Architecture Blog, "Exponential Backoff And Jitter"; 1 s to 30 s as
-    /// most clients do. Faults of configuration start at 30 s, since a rotated secret may heal them by itself.
+    /// Exponential backoff with full jitter: AWS Architecture Blog, "Exponential Backoff And
+    /// Jitter"; 1 s to 30 s as most clients do. Faults of configuration start at 30 s, since a
+    /// rotated secret may heal them by itself.
     fn default() -> Self {
         Self {
             min_interval: Duration::from_secs(1),
@@ -51,7 +57,8 @@ impl Default for RetryPolicy {
             config_urgent: Duration::from_secs(30),
             retry_after_cap: Duration::from_secs(300),
             timeout: Duration::from_secs(5),
-            // A fleet that comes back within 20 s, before a provider with three times its normal load, is answered within this.
+            // A fleet that comes back within 20 s, before a provider with three times its normal
+            // load, is answered within this.
             recovery_timeout: Duration::from_secs(60),
         }
     }
@@ -109,18 +116,21 @@ struct InFlight {
     deadline: Instant,
 }
 
-/// After this many failures in a row requests that need the value are refused at once, instead of being held.
+/// After this many failures in a row requests that need the value are refused at once, instead of
+/// being held.
 const PATIENCE: u32 = 2;
 
-/// A retry that is further away than this is not waited for: it covers the first backoff and the floor.
+/// A retry that is further away than this is not waited for: it covers the first backoff and the
+/// floor.
 const SOON: Duration = Duration::from_secs(2);
 
-/// How far apart the attempts at a value near its end are: the floor, and up to this much more, so 2 s on average. That is
-/// what Envoy's own `credential_injector` does all the time, and it leaves a request time to wait for the next attempt.
+/// How far apart the attempts at a value near its end are: the floor, and up to this much more, so
+/// 2 s on average. That is what Envoy's own `credential_injector` does all the time, and it leaves
+/// a request time to wait for the next attempt.
 pub(super) const JITTER: Duration = Duration::from_secs(2);
 
-/// How long a value that has ended is still worth haste, and waiting for: a provider that is back in that time has cost
-/// nobody a request, and one that is not has been asked five times more.
+/// How long a value that has ended is still worth haste, and waiting for: a provider that is back
+/// in that time has cost nobody a request, and one that is not has been asked five times more.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What a fetch may outlast its timeout by before it counts as lost: the host's timer comes first.
@@ -162,8 +172,8 @@ impl Schedule {
         if self.in_flight() { Duration::ZERO } else { self.next_start().since(now) }
     }
 
-    /// How long until the next fetch begins, and whether that is waited for where a failing fetch is not waited for much: the
-    /// first retry is, and haste around a value's end.
+    /// How long until the next fetch begins, and whether that is waited for where a failing fetch
+    /// is not waited for much: the first retry is, and haste around a value's end.
     pub(super) fn short_wait(&self, now: Instant) -> (Duration, bool) {
         let wait = self.next_start().since(now);
         let first = self.backoff.failures < PATIENCE && wait <= SOON;
@@ -181,7 +191,8 @@ impl Schedule {
         self.in_flight.is_some()
     }
 
-    /// When the fetch began that brought the value: what changed at the provider since then is not in it.
+    /// When the fetch began that brought the value: what changed at the provider since then is not
+    /// in it.
     pub fn fetched_at(&self) -> Option<Instant> {
         self.current.as_ref().map(|period| period.fetched_at)
     }
@@ -266,7 +277,8 @@ impl Schedule {
         self.in_flight.as_ref().is_some_and(|flight| flight.attempt == attempt)
     }
 
-    /// The fetch ended, and is to begin once more at once: no failure, no backoff. False when it is not the running one.
+    /// The fetch ended, and is to begin once more at once: no failure, no backoff. False when it is
+    /// not the running one.
     pub fn restart(&mut self, attempt: Attempt) -> bool {
         self.in_flight.take_if(|flight| flight.attempt == attempt).is_some()
     }
@@ -282,8 +294,8 @@ impl Schedule {
         self.secret_retries
     }
 
-    /// Another worker's attempts at this value: the same backoff holds here, within this pace's bound, and a renewal that was
-    /// made because of a doubt need not be made again.
+    /// Another worker's attempts at this value: the same backoff holds here, within this pace's
+    /// bound, and a renewal that was made because of a doubt need not be made again.
     pub fn adopt_backoff(&mut self, backoff: Backoff, doubted_at: Option<Instant>, now: Instant) {
         // The other worker may have had a configuration with a longer bound.
         let latest = (now + self.policy.max_gap).max(backoff.retry_after_until);
@@ -351,14 +363,16 @@ impl Schedule {
         wish.max(self.backoff.not_before)
     }
 
-    /// What is left of the value, nothing if it has ended just now; none when there is none, or none for longer.
+    /// What is left of the value, nothing if it has ended just now; none when there is none, or
+    /// none for longer.
     pub(super) fn remaining(&self, now: Instant) -> Option<Duration> {
         let end = self.current.as_ref()?.end_at;
         (now < end + GRACE).then(|| end.since(now))
     }
 
-    /// The shortest and the longest wait for a provider that stays away. Without a value to go by, full jitter; with one, a share
-    /// of its period, so that a fleet asks less than three times as often as when all is well, and hardly varies in it.
+    /// The shortest and the longest wait for a provider that stays away. Without a value to go by,
+    /// full jitter; with one, a share of its period, so that a fleet asks less than three times as
+    /// often as when all is well, and hardly varies in it.
     pub(super) fn wait_bounds(&self) -> (Duration, Duration) {
         match &self.current {
             None => (Duration::ZERO, self.policy.cap.min(self.policy.max_gap)),
@@ -376,9 +390,10 @@ impl Schedule {
         self.current.as_ref().map_or(Duration::ZERO, |period| period.renew_at.since(now))
     }
 
-    /// How long to wait after this failure, and how long if requests need the value. Where nothing else is said, full jitter:
-    /// anything from zero to the exponential bound. While there is a value, a passing failure is tried again within half of
-    /// what is left of it; near its end in haste, so that a provider that is back in time costs nobody a request.
+    /// How long to wait after this failure, and how long if requests need the value. Where nothing
+    /// else is said, full jitter: anything from zero to the exponential bound. While there is a
+    /// value, a passing failure is tried again within half of what is left of it; near its end in
+    /// haste, so that a provider that is back in time costs nobody a request.
     fn backoff_after(&self, failure: &FetchError, now: Instant, rng: &mut Rng) -> (Duration, Duration) {
         let RetryPolicy {
             base, cap, max_gap, unreachable_cap, config_base, config_cap, config_urgent, ..
@@ -405,7 +420,8 @@ impl Schedule {
             Some(left) if left / 2 < most => between(Duration::ZERO, left / 2),
             None if failure.no_connection && bound < reach => between(Duration::ZERO, bound),
             None if failure.no_connection => between(reach / 2, reach),
-            // It answers, and so knows what it bears: less and less often, down to what a fleet of any size may.
+            // It answers, and so knows what it bears: less and less often, down to what a fleet of
+            // any size may.
             None if self.current.is_some() && failure.kind != FetchErrorKind::Timeout && refused < most => {
                 between(refused / 2, refused)
             }
