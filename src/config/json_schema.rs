@@ -1,4 +1,4 @@
-//! The JSON Schema of the values that `read.rs` reads by hand; that of all others is derived. For the desk tool only.
+//! The JSON Schema of the values that `read.rs` reads by hand; that of all others is derived. For the command-line tool only.
 
 use super::{
     Audiences, ClaimPath, DurationValue, Entries, HeaderValue, NameConditions, Operand, Scalar, SecretSource,

@@ -29,7 +29,7 @@ use crate::inbound::jwt::IssuerName;
 use crate::inbound::token_location::TokenSource;
 use crate::policy::{Inbound, InboundRule, IssuerId, Policy, PolicyId, Require};
 use access::{ConditionFields, layout};
-use names::DeclaredNames;
+use names::{DeclaredNames, rule_names};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -175,8 +175,7 @@ impl Compiler<'_> {
         let places = self.token_sources(&path.name("token_locations"), inbound.token_locations.as_deref());
         let mut rules = Vec::new();
         let names = inbound.rules.iter().map(|rule| (rule.name.as_deref(), &rule.r#match));
-        let names = self.rule_names(&path.name("rules"), names);
-        for ((index, rule), name) in inbound.rules.iter().enumerate().zip(names) {
+        for ((index, rule), name) in inbound.rules.iter().enumerate().zip(rule_names(names)) {
             rules.extend(self.rule(&path.name("rules").index(index), name, rule, &places));
         }
         let proves = inbound
@@ -187,6 +186,7 @@ impl Compiler<'_> {
         let terms = self.dpop_policy(&path.name("dpop"), inbound.dpop.as_ref(), proves);
         let own_headers = forwarded_claims::reserved_headers(&rules);
         let judged_headers = forwarded_claims::decision_headers(&rules);
+        self.check_distinct(&path.name("rules"), inbound.rules.iter().map(|rule| rule.name.as_deref()));
         let attributes = InspectedAttributes::of(
             rules.iter().map(|rule| &rule.matcher),
             inbound.danger_case_sensitive_paths,

@@ -1,4 +1,4 @@
-//! What stands for the secrets that a configuration names and that the desk does not have.
+//! What stands for the secrets that a configuration names and that the command-line tool does not have.
 //!
 //! A variable that is not set here gets a stand-in: a text, or where the filter has no use for any text, a URL, or a key that an
 //! RFC has published. So a configuration can be judged on a machine that must not know its secrets.

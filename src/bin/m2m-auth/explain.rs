@@ -156,7 +156,10 @@ fn head(arguments: &ExplainArguments) -> Result<MessageHead, CommandError> {
     Ok(fields.into_iter().collect::<MessageHead>().with_route(route).with_client_certificate(certificate))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the desk has a clock, and hands its time to the core")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command-line tool has a clock, and hands its time to the core"
+)]
 fn seconds() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |span| span.as_secs())
 }

@@ -1,4 +1,4 @@
-//! The desk tool: what the filter would make of a configuration, and of a request, without an Envoy.
+//! The command-line tool: what the filter would make of a configuration, and of a request, without an Envoy.
 //!
 //! It asks the filter's own code, and holds no opinion of its own.
 

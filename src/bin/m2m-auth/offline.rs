@@ -1,4 +1,4 @@
-//! A worker of the filter whose identity providers are files on the desk: no call is made, each is answered here.
+//! A worker of the filter whose identity providers are files: no call is made, each is answered here.
 
 use aws_lc_rs::signature as lc;
 use m2m_auth::decision_trace;

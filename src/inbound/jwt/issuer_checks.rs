@@ -1,6 +1,6 @@
 //! What an issuer's tokens must be like, whatever they are used for: a token's claims to when it ends, or to what is wrong.
 //!
-//! Everything here is the issuer's; what a rule asks beside that is a [`RuleRequirements`](super::Demand).
+//! Everything here is the issuer's; what a rule asks beside that is a [`RuleRequirements`](super::RuleRequirements).
 
 use super::TokenError;
 use crate::decision_trace;

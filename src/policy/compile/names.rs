@@ -41,32 +41,34 @@ impl DeclaredNames {
 }
 
 impl Compiler<'_> {
-    /// The names of all rules: the operator's, which must differ, or each derived from its match.
+    /// The operator's names of rules must differ.
     #[inline(never)]
-    pub(super) fn rule_names<'n>(
-        &mut self,
-        path: &Path,
-        rules: impl Iterator<Item = (Option<&'n str>, &'n config::Match)>,
-    ) -> Vec<Rc<str>> {
-        let rules: Vec<_> = rules.collect();
-        let mut names: Vec<Rc<str>> = rules.iter().filter_map(|(name, _)| *name).map(Into::into).collect();
-        for (index, (name, _)) in rules.iter().enumerate() {
-            let earlier = rules.iter().take(index).any(|(other, _)| other == name);
-            if let Some(name) = name.filter(|_| earlier) {
-                self.error(
-                    &path.index(index).name("name"),
-                    &format!("{name:?} twice, expected distinct names"),
-                );
+    pub(super) fn check_distinct<'n>(&mut self, path: &Path, names: impl Iterator<Item = Option<&'n str>>) {
+        let mut seen = Vec::new();
+        for (index, name) in names.enumerate() {
+            if let Some(name) = name.filter(|name| seen.contains(name)) {
+                let fault = format!("{name:?} twice, expected distinct names");
+                self.error(&path.index(index).name("name"), &fault);
             }
+            seen.extend(name);
         }
-        let mut all = Vec::new();
-        for (name, matches) in rules {
-            let name = name.map_or_else(|| distinct(match_name(matches), &names), Into::into);
-            names.push(Rc::clone(&name));
-            all.push(name);
-        }
-        all
     }
+}
+
+/// The names of all rules: the operator's, or each derived from its match.
+#[inline(never)]
+pub(super) fn rule_names<'n>(
+    rules: impl Iterator<Item = (Option<&'n str>, &'n config::Match)>,
+) -> Vec<Rc<str>> {
+    let rules: Vec<_> = rules.collect();
+    let mut taken: Vec<Rc<str>> = rules.iter().filter_map(|(name, _)| *name).map(Into::into).collect();
+    let mut names = Vec::new();
+    for (name, matches) in rules {
+        let name = name.map_or_else(|| distinct(match_name(matches), &taken), Into::into);
+        taken.push(Rc::clone(&name));
+        names.push(name);
+    }
+    names
 }
 
 /// The longest derived name, in characters.

@@ -2,6 +2,7 @@
 
 use super::introspection::REQUESTS_PER_SECOND;
 use super::issuer::ABSENT;
+use super::names::rule_names;
 use super::{Compiler, DEFAULT_LIFETIME, RESERVED_PARAMETERS};
 use crate::config::path_deserializer::Path;
 use crate::config::{self, AuthMethod, Existing};
@@ -45,10 +46,10 @@ impl Compiler<'_> {
         }
         let mut rules = Vec::new();
         let names = outbound.rules.iter().map(|rule| (rule.name.as_deref(), &rule.r#match));
-        let names = self.rule_names(&path.name("rules"), names);
-        for ((index, rule), name) in outbound.rules.iter().enumerate().zip(names) {
+        for ((index, rule), name) in outbound.rules.iter().enumerate().zip(rule_names(names)) {
             rules.extend(self.outbound_rule(&path.name("rules").index(index), name, rule, outbound));
         }
+        self.check_distinct(&path.name("rules"), outbound.rules.iter().map(|rule| rule.name.as_deref()));
         (credentials, rules)
     }
 

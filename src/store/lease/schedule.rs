@@ -19,7 +19,7 @@ pub struct RetryPolicy {
     pub base: Duration,
     /// The longest backoff, as long as there has been no value that shows how often one is needed.
     pub cap: Duration,
-    /// The max_gap gap between attempts at a provider that stays away, where the value's own period
+    /// The widest gap between attempts at a provider that stays away, where the value's own period
     /// does not ask for less.
     pub max_gap: Duration,
     /// The longest backoff after a failure that cost the provider nothing, as no connection was

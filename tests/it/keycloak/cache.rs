@@ -1,9 +1,10 @@
 //! What the articles' clients keep a token for: many calls, few token requests, by Keycloak's own count.
 
+use crate::sidecar::{self, credential, every_request};
 use m2m_auth_kit::client::{self, Request};
-use m2m_auth_kit::envoy::{self, Envoy, Wasm};
+use m2m_auth_kit::envoy::{Envoy, Wasm};
 use m2m_auth_kit::json;
-use m2m_auth_kit::keycloak::{self, Keycloak};
+use m2m_auth_kit::keycloak::Keycloak;
 use m2m_auth_kit::load::{Load, Report};
 use m2m_auth_kit::upstream::Upstream;
 use std::collections::BTreeSet;
@@ -28,27 +29,11 @@ impl Scene {
         if let Some(seconds) = token_life {
             realm.set_token_life(CLIENT, seconds).await;
         }
-        let configuration = json!({
-            "issuers": { "keycloak": { "issuer": realm.issuer(), "cluster": "keycloak" } },
-            "outbound": {
-                "credentials": { CLIENT: {
-                    "issuer": "keycloak",
-                    "client_id": CLIENT,
-                    "client_secret": { "inline": keycloak::secret(CLIENT) },
-                    "scopes": ["inventory-api"],
-                } },
-                "rules": [{ "credential": CLIENT }],
-            },
-        });
+        let mut credential = credential(CLIENT);
+        credential["scopes"] = json!(["inventory-api"]);
         let upstream = Upstream::start().await;
-        let filter = Wasm::new(&configuration).vm_id(vm_id).filter();
-        let envoy = Envoy::builder()
-            .cluster(envoy::cluster("keycloak", realm.address()))
-            .cluster(envoy::cluster("service", upstream.address()))
-            .listener(envoy::listener("out", vec![filter], envoy::route_to("service")))
-            .start()
-            .await
-            .unwrap();
+        let filter = Wasm::new(&every_request(&realm, &credential)).vm_id(vm_id);
+        let envoy = sidecar::start("out", &filter, &realm, upstream.address()).await;
         Self { realm, upstream, envoy }
     }
 

@@ -1,6 +1,7 @@
 //! The articles' clients in Go, Python and Node: plain HTTP clients, for whom the outbound filter gets the token; and beside
 //! them the same call by the libraries that fetch it themselves. The inbound filter knows no difference.
 
+use crate::sidecar::{self, SECRET, builder, listener};
 use m2m_auth_kit::client;
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
 use m2m_auth_kit::keycloak::{self, Keycloak};
@@ -20,44 +21,15 @@ struct Scene {
 impl Scene {
     async fn start() -> Self {
         let (keycloak, upstream) = (Keycloak::start().await, Upstream::start().await);
-        let issuers = json!({ "keycloak": { "issuer": keycloak.issuer(), "cluster": "keycloak" } });
-        let inbound = Wasm::new(&json!({
-            "issuers": issuers,
-            "inbound": { "rules": [{
-                "match": { "path_prefix": "/inventory" },
-                "require": {
-                    "issuer": "keycloak",
-                    "audiences": ["inventory-service"],
-                    "client_roles": { "inventory-service": ["inventory:read"] },
-                },
-                "claims_to_headers": { "x-caller": "azp" },
-            }] },
-        }));
-        let outbound = Wasm::new(&json!({
-            "issuers": issuers,
-            "outbound": {
-                "credentials": { "order-service": {
-                    "issuer": "keycloak",
-                    "client_id": "order-service",
-                    "client_secret": { "env": "ORDER_SERVICE_SECRET" },
-                    "scopes": ["inventory-api"],
-                } },
-                "rules": [{ "credential": "order-service" }],
-            },
-        }));
-        let outbound = outbound.host_env("ORDER_SERVICE_SECRET");
-        let start = async |name: &str, filter: Wasm, next| {
-            Envoy::builder()
-                .env("ORDER_SERVICE_SECRET", &keycloak::secret("order-service"))
-                .cluster(envoy::cluster("keycloak", keycloak.address()))
-                .cluster(envoy::cluster("next", next))
-                .listener(envoy::listener(name, vec![filter.filter()], envoy::route_to("next")))
-                .start()
-                .await
-                .unwrap()
-        };
-        let called = start("in", inbound, upstream.address()).await;
-        let caller = start("out", outbound, called.address("in").parse().unwrap()).await;
+        let inbound = Wasm::new(&sidecar::inbound(&keycloak));
+        let outbound = Wasm::new(&sidecar::outbound(&keycloak)).host_env(SECRET);
+        let called = sidecar::start("in", &inbound, &keycloak, upstream.address()).await;
+        let caller = builder(&keycloak, called.address("in").parse().unwrap())
+            .env(SECRET, &keycloak::secret("order-service"))
+            .listener(listener("out", &outbound))
+            .start()
+            .await
+            .unwrap();
         Self { keycloak, upstream, caller, called }
     }
 

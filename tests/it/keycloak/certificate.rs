@@ -1,6 +1,7 @@
 //! Tokens that Keycloak binds to a certificate, all the way (RFC 8705): the caller's Envoy shows the certificate to Keycloak and to
 //! the service, and the service's Envoy takes the token from nobody else.
 
+use crate::sidecar::{self, builder, issuers};
 use m2m_auth_kit::client;
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
 use m2m_auth_kit::json;
@@ -16,11 +17,11 @@ async fn a_token_that_is_bound_to_a_certificate_is_taken_with_it_and_from_nobody
         "claims_to_headers": { "x-caller": "azp" },
     });
     let inbound = json!({
-        "issuers": { "keycloak": { "issuer": keycloak.issuer(), "cluster": "keycloak" } },
+        "issuers": issuers(&keycloak),
         "inbound": { "rules": [rule] },
     });
     let file = |name: &str| json!({ "filename": keycloak::certificates().join(name) });
-    let mut listener = envoy::listener("in", vec![Wasm::new(&inbound).filter()], envoy::route_to("service"));
+    let mut listener = sidecar::listener("in", &Wasm::new(&inbound));
     listener["filter_chains"][0]["transport_socket"] = json!({
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -31,13 +32,7 @@ async fn a_token_that_is_bound_to_a_certificate_is_taken_with_it_and_from_nobody
             },
         },
     });
-    let called = Envoy::builder()
-        .cluster(envoy::cluster("keycloak", keycloak.address()))
-        .cluster(envoy::cluster("service", upstream.address()))
-        .listener(listener)
-        .start()
-        .await
-        .unwrap();
+    let called = builder(&keycloak, upstream.address()).listener(listener).start().await.unwrap();
 
     let token_endpoint = keycloak
         .endpoint("token")
@@ -60,7 +55,7 @@ async fn a_token_that_is_bound_to_a_certificate_is_taken_with_it_and_from_nobody
         .cluster(envoy::client_tls(envoy::cluster("keycloak", keycloak.tls_address()), true))
         .cluster(envoy::client_tls(service(), true))
         .cluster(nobody)
-        .listener(envoy::listener("with", vec![Wasm::new(&outbound).filter()], envoy::route_to("service")))
+        .listener(sidecar::listener("with", &Wasm::new(&outbound)))
         .listener(envoy::listener("shown", vec![], envoy::route_to("service")))
         .listener(envoy::listener("without", vec![], envoy::route_to("without")))
         .start()

@@ -1,5 +1,6 @@
 //! Every way in which a client can prove to Keycloak who it is, and secrets that rotate.
 
+use crate::sidecar::{builder, by_path, listener};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use m2m_auth_kit::client::{self, Response};
@@ -25,16 +26,12 @@ impl Scene {
         let cluster = envoy::cluster("injecting", keycloak.address());
         // `order-service:order-secret`
         let secret = envoy::secret("client", "b3JkZXItc2VydmljZTpvcmRlci1zZWNyZXQ=");
-        let names = credentials.as_object().unwrap().keys();
-        let rules: Vec<Value> = names
-            .map(|name| json!({ "match": { "path": format!("/{name}") }, "credential": name }))
-            .collect();
+        let rules = by_path(&credentials);
         let issuer = |cluster: &str| json!({ "issuer": keycloak.issuer(), "cluster": cluster });
-        let configuration = json!({
+        let mut configuration = json!({
             "issuers": { "keycloak": issuer("keycloak"), "injecting": issuer("injecting") },
             "outbound": { "credentials": credentials, "rules": rules },
         });
-        let mut configuration = configuration;
         let used = configuration["outbound"].to_string();
         configuration["issuers"]
             .as_object_mut()
@@ -42,14 +39,12 @@ impl Scene {
             .retain(|name, _| used.contains(&format!("\"issuer\":\"{name}\"")));
         let filter =
             Wasm::new(&configuration).host_env("ORDER_SERVICE_SECRET").host_env("ORDER_SERVICE_SECRET_NEXT");
-        let envoy = Envoy::builder()
+        let envoy = builder(keycloak, upstream.address())
             .env("ORDER_SERVICE_SECRET", "order-secret")
             .env("ORDER_SERVICE_SECRET_NEXT", "next-secret")
             .file("client.json", &secret)
-            .cluster(envoy::cluster("keycloak", keycloak.address()))
             .cluster(envoy::upstream_filters(cluster, vec![envoy::basic_injector("client")]))
-            .cluster(envoy::cluster("service", upstream.address()))
-            .listener(envoy::listener("main", vec![filter.filter()], envoy::route_to("service")))
+            .listener(listener("main", &filter))
             .start()
             .await
             .unwrap();
@@ -191,14 +186,12 @@ async fn it_takes_a_client_certificate_binds_the_token_to_it_and_gives_none_with
         })
     };
     let credential = |issuer: &str| json!({ "issuer": issuer, "client_id": "tls-service", "auth_method": "tls_client_auth" });
+    let credentials = json!({ "with": credential("with"), "without": credential("without") });
     let configuration = json!({
         "issuers": { "with": issuer("with"), "without": issuer("without") },
         "outbound": {
-            "credentials": { "with": credential("with"), "without": credential("without") },
-            "rules": [
-                { "match": { "path": "/with" }, "credential": "with" },
-                { "match": { "path": "/without" }, "credential": "without" },
-            ],
+            "credentials": credentials,
+            "rules": by_path(&credentials),
         },
     });
     let upstream = Upstream::start().await;
@@ -206,11 +199,7 @@ async fn it_takes_a_client_certificate_binds_the_token_to_it_and_gives_none_with
         .cluster(envoy::client_tls(envoy::cluster("with", keycloak.tls_address()), true))
         .cluster(envoy::client_tls(envoy::cluster("without", keycloak.tls_address()), false))
         .cluster(envoy::cluster("service", upstream.address()))
-        .listener(envoy::listener(
-            "main",
-            vec![Wasm::new(&configuration).filter()],
-            envoy::route_to("service"),
-        ))
+        .listener(listener("main", &Wasm::new(&configuration)))
         .start()
         .await
         .unwrap();

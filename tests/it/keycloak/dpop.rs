@@ -1,8 +1,9 @@
 //! Tokens that Keycloak binds to the worker's key (RFC 9449).
 
+use crate::sidecar::{self, every_request, issuers};
 use m2m_auth_kit::client;
 use m2m_auth_kit::dpop::Service;
-use m2m_auth_kit::envoy::{self, Envoy, Wasm};
+use m2m_auth_kit::envoy::Wasm;
 use m2m_auth_kit::keycloak::Keycloak;
 use m2m_auth_kit::public::thumbprint;
 use m2m_auth_kit::token;
@@ -28,45 +29,30 @@ fn bound_client() -> Value {
     })
 }
 
+fn bound_credential() -> Value {
+    json!({
+        "issuer": "keycloak",
+        "client_id": "bound-service",
+        "client_secret": { "inline": "bound-secret" },
+        "dpop": true,
+    })
+}
+
 #[tokio::test]
 async fn its_bound_token_is_taken_with_its_proof_and_with_nothing_less() {
     let realm = Keycloak::start().await.realm("dpop-inbound").await;
     realm.admin("POST", "clients", Some(&bound_client())).await;
     let upstream = Upstream::start().await;
-    let issuers = json!({ "keycloak": { "issuer": realm.issuer(), "cluster": "keycloak" } });
     let inbound = json!({
-        "issuers": issuers,
+        "issuers": issuers(&realm),
         "inbound": { "rules": [{
             "require": { "issuer": "keycloak", "audiences": ["inventory-service"], "token_binding": "dpop" },
             "claims_to_headers": { "x-caller": "azp" },
         }] },
     });
-    let service = Envoy::builder()
-        .cluster(envoy::cluster("keycloak", realm.address()))
-        .cluster(envoy::cluster("service", upstream.address()))
-        .listener(envoy::listener("main", vec![Wasm::new(&inbound).filter()], envoy::route_to("service")))
-        .start()
-        .await
-        .unwrap();
-    let outbound = json!({
-        "issuers": issuers,
-        "outbound": {
-            "credentials": { "bound": {
-                "issuer": "keycloak",
-                "client_id": "bound-service",
-                "client_secret": { "inline": "bound-secret" },
-                "dpop": true,
-            } },
-            "rules": [{ "credential": "bound" }],
-        },
-    });
-    let caller = Envoy::builder()
-        .cluster(envoy::cluster("keycloak", realm.address()))
-        .cluster(envoy::cluster("service", service.address("main").parse().unwrap()))
-        .listener(envoy::listener("main", vec![Wasm::new(&outbound).filter()], envoy::route_to("service")))
-        .start()
-        .await
-        .unwrap();
+    let service = sidecar::start("main", &Wasm::new(&inbound), &realm, upstream.address()).await;
+    let outbound = Wasm::new(&every_request(&realm, &bound_credential()));
+    let caller = sidecar::start("main", &outbound, &realm, service.address("main").parse().unwrap()).await;
     for _ in 0..20 {
         let answer = client::get(caller.url("main", "/orders?page=1")).send().await;
         assert_eq!(answer.status, 200, "{}\n{}", answer.text(), service.logs());
@@ -95,29 +81,9 @@ async fn its_token_is_bound_to_the_key_of_the_proof() {
     realm.admin("POST", "clients", Some(&bound_client())).await;
     let (upstream, service) = (Upstream::start().await, Service::new("https://api.example.com"));
     upstream.answer_by(service.rule());
-    let configuration = json!({
-        "issuers": { "keycloak": { "issuer": realm.issuer(), "cluster": "keycloak" } },
-        "outbound": {
-            "credentials": { "bound": {
-                "issuer": "keycloak",
-                "client_id": "bound-service",
-                "client_secret": { "inline": "bound-secret" },
-                "dpop": true,
-            } },
-            "rules": [{ "credential": "bound", "dpop_origin": "https://api.example.com" }],
-        },
-    });
-    let envoy = Envoy::builder()
-        .cluster(envoy::cluster("keycloak", realm.address()))
-        .cluster(envoy::cluster("service", upstream.address()))
-        .listener(envoy::listener(
-            "main",
-            vec![Wasm::new(&configuration).filter()],
-            envoy::route_to("service"),
-        ))
-        .start()
-        .await
-        .unwrap();
+    let mut configuration = every_request(&realm, &bound_credential());
+    configuration["outbound"]["rules"][0]["dpop_origin"] = json!("https://api.example.com");
+    let envoy = sidecar::start("main", &Wasm::new(&configuration), &realm, upstream.address()).await;
     for _ in 0..20 {
         let answer = client::get(envoy.url("main", "/orders?page=1")).send().await;
         assert_eq!(answer.status, 200, "{:?}\n{}", service.faults(), envoy.logs());

@@ -1,8 +1,9 @@
 //! Token exchange (RFC 8693): the sidecar of inventory-service verifies its caller, and the same request goes on to
 //! payment-service with a token that says on whose behalf.
 
+use crate::sidecar::{self, by_path, issuers};
 use m2m_auth_kit::client::{self, Request, Response};
-use m2m_auth_kit::envoy::{self, Envoy, Wasm};
+use m2m_auth_kit::envoy::{Envoy, Wasm};
 use m2m_auth_kit::keycloak::{self, Keycloak};
 use m2m_auth_kit::load::Load;
 use m2m_auth_kit::token::{self, now};
@@ -21,13 +22,9 @@ struct Scene {
 impl Scene {
     async fn start(realm: Keycloak) -> Self {
         let exchange = |client: &str, audience: &str, scopes: &[&str]| {
-            let mut credential = json!({
-                "issuer": "keycloak",
-                "grant_type": "token_exchange",
-                "client_id": client,
-                "client_secret": { "inline": keycloak::secret(client) },
-                "audience": audience,
-            });
+            let mut credential = sidecar::credential(client);
+            credential["grant_type"] = json!("token_exchange");
+            credential["audience"] = json!(audience);
             if !scopes.is_empty() {
                 credential["scopes"] = json!(scopes);
             }
@@ -40,12 +37,9 @@ impl Scene {
             "not-enabled": exchange("payment-service", "payment-service", &["payment-api"]),
             "not-asked-for": exchange("order-service", "payment-service", &["payment-api"]),
         });
-        let names = credentials.as_object().unwrap().keys();
-        let rules: Vec<Value> = names
-            .map(|name| json!({ "match": { "path": format!("/{name}") }, "credential": name }))
-            .collect();
+        let rules = by_path(&credentials);
         let configuration = json!({
-            "issuers": { "keycloak": { "issuer": realm.issuer(), "cluster": "keycloak" } },
+            "issuers": issuers(&realm),
             "inbound": { "rules": [{
                 "require": { "issuer": "keycloak", "audiences": ["inventory-service"] },
                 "claims_to_headers": { "x-caller": "sub" },
@@ -53,14 +47,7 @@ impl Scene {
             "outbound": { "credentials": credentials, "rules": rules },
         });
         let upstream = Upstream::start().await;
-        let filter = Wasm::new(&configuration).filter();
-        let envoy = Envoy::builder()
-            .cluster(envoy::cluster("keycloak", realm.address()))
-            .cluster(envoy::cluster("payment-service", upstream.address()))
-            .listener(envoy::listener("main", vec![filter], envoy::route_to("payment-service")))
-            .start()
-            .await
-            .unwrap();
+        let envoy = sidecar::start("main", &Wasm::new(&configuration), &realm, upstream.address()).await;
         Self { realm, upstream, envoy }
     }
 

@@ -3,12 +3,12 @@
 //!
 //! `M2M_AUTH_REWRITE=1` writes both anew from what was seen; a case that differs then still needs its sentence.
 
-#[path = "express/corpus.rs"]
 mod corpus;
 
+use crate::sidecar::{self, issuers, require};
 use corpus::{Case, Tokens};
 use m2m_auth_kit::client::Response;
-use m2m_auth_kit::envoy::{self, Envoy, Wasm};
+use m2m_auth_kit::envoy::{Envoy, Wasm};
 use m2m_auth_kit::keycloak::Keycloak;
 use m2m_auth_kit::peers::Express;
 use m2m_auth_kit::{Value, json};
@@ -82,30 +82,17 @@ fn rewrites() -> bool {
 }
 
 /// The filter with the article's policy, before the service that has none.
-async fn sidecar(realm: &Keycloak, express: &Express) -> Envoy {
+async fn ours(realm: &Keycloak, express: &Express) -> Envoy {
+    let mut issuers = issuers(realm);
+    issuers["keycloak"]["algorithms"] = json!(["RS256"]);
     let configuration = json!({
-        "issuers": { "keycloak": {
-            "issuer": realm.issuer(),
-            "cluster": "keycloak",
-            "algorithms": ["RS256"],
-        } },
+        "issuers": issuers,
         "inbound": { "rules": [{
             "match": { "path": "/inventory/items" },
-            "require": {
-                "issuer": "keycloak",
-                "audiences": ["inventory-service"],
-                "client_roles": { "inventory-service": ["inventory:read"] },
-            },
+            "require": require(),
         }] },
     });
-    let filter = Wasm::new(&configuration).filter();
-    Envoy::builder()
-        .cluster(envoy::cluster("keycloak", realm.address()))
-        .cluster(envoy::cluster("inventory", express.address("plain")))
-        .listener(envoy::listener("ours", vec![filter], envoy::route_to("inventory")))
-        .start()
-        .await
-        .unwrap()
+    sidecar::start("ours", &Wasm::new(&configuration), realm, express.address("plain")).await
 }
 
 /// The status, and `error` of the answer.
@@ -121,7 +108,7 @@ async fn the_articles_middleware_and_the_filter_answer_as_the_table_says() {
     let realm = keycloak.realm("express").await;
     let tokens = Tokens::of(&keycloak, &realm).await;
     let express = Express::start(&realm.issuer(), &realm.endpoint("certs"));
-    let envoy = sidecar(&realm, &express).await;
+    let envoy = ours(&realm, &express).await;
     let bases = [
         format!("http://{}", express.address("article")),
         format!("http://{}", express.address("jose")),

@@ -1,7 +1,8 @@
 //! Introspection (RFC 7662): what Keycloak says of its own tokens, and what becomes of one that is revoked.
 
+use crate::sidecar::{self, inbound};
 use m2m_auth_kit::client::{self, Response};
-use m2m_auth_kit::envoy::{self, Envoy, Wasm};
+use m2m_auth_kit::envoy::{Envoy, Wasm};
 use m2m_auth_kit::keycloak::{self, Keycloak};
 use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::until;
@@ -22,37 +23,14 @@ impl Scene {
     async fn with_secret(name: &str, secret: &str) -> Self {
         let realm = Keycloak::start().await.realm(name).await;
         let upstream = Upstream::start().await;
-        let configuration = json!({
-            "issuers": { "keycloak": {
-                "issuer": realm.issuer(),
-                "cluster": "keycloak",
-                "introspection": {
-                    "client_id": "inventory-service",
-                    "client_secret": { "inline": secret },
-                    "cache": "2s",
-                },
-            } },
-            "inbound": { "rules": [{
-                "require": {
-                    "issuer": "keycloak",
-                    "audiences": ["inventory-service"],
-                    "client_roles": { "inventory-service": ["inventory:read"] },
-                    "introspect": "always",
-                },
-                "claims_to_headers": { "x-caller": "azp" },
-            }] },
+        let mut configuration = inbound(&realm);
+        configuration["issuers"]["keycloak"]["introspection"] = json!({
+            "client_id": "inventory-service",
+            "client_secret": { "inline": secret },
+            "cache": "2s",
         });
-        let envoy = Envoy::builder()
-            .cluster(envoy::cluster("keycloak", realm.address()))
-            .cluster(envoy::cluster("service", upstream.address()))
-            .listener(envoy::listener(
-                "main",
-                vec![Wasm::new(&configuration).filter()],
-                envoy::route_to("service"),
-            ))
-            .start()
-            .await
-            .unwrap();
+        configuration["inbound"]["rules"][0]["require"]["introspect"] = json!("always");
+        let envoy = sidecar::start("main", &Wasm::new(&configuration), &realm, upstream.address()).await;
         Self { realm, upstream, envoy }
     }
 

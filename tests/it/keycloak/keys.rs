@@ -1,7 +1,8 @@
 //! The signing key changes while requests flow: one Envoy attaches tokens of short life, another checks them.
 
+use crate::sidecar::{self, credential, every_request, issuers};
 use m2m_auth_kit::client::{self, Response};
-use m2m_auth_kit::envoy::{self, Envoy, Wasm};
+use m2m_auth_kit::envoy::{Envoy, Wasm};
 use m2m_auth_kit::keycloak::{self, Keycloak};
 use m2m_auth_kit::load::Load;
 use m2m_auth_kit::token::{self, now};
@@ -33,34 +34,15 @@ impl Scene {
         let issuer = json!({ "issuer": realm.issuer(), "cluster": "keycloak", "jwks_refresh_interval": REFRESH.as_secs() });
         let issuers = json!({ "keycloak": issuer });
         let require = json!({ "issuer": "keycloak", "audiences": ["inventory-service"] });
-        let inbound = json!({ "issuers": issuers, "inbound": { "rules": [{ "require": require }] } });
-        let credential = json!({
-            "issuer": "keycloak",
-            "client_id": "order-service",
-            "client_secret": { "inline": keycloak::secret("order-service") },
-        });
-        let outbound = json!({
-            "issuers": issuers,
-            "outbound": {
-                "credentials": { "order-service": credential },
-                "rules": [{ "credential": "order-service" }],
-            },
-        });
-        let envoy = async |name: &str, configuration: &Value, next| {
-            Envoy::builder()
-                .cluster(envoy::cluster("keycloak", realm.address()))
-                .cluster(envoy::cluster("next", next))
-                .listener(envoy::listener(
-                    name,
-                    vec![Wasm::new(configuration).filter()],
-                    envoy::route_to("next"),
-                ))
-                .start()
-                .await
-                .unwrap()
-        };
-        let called = envoy("in", &inbound, upstream.address()).await;
-        let caller = envoy("out", &outbound, called.address("in").parse().unwrap()).await;
+        let mut inbound =
+            json!({ "issuers": issuers(&realm), "inbound": { "rules": [{ "require": require }] } });
+        let mut outbound = every_request(&realm, &credential("order-service"));
+        for configuration in [&mut inbound, &mut outbound] {
+            configuration["issuers"]["keycloak"]["refresh"] = json!(REFRESH.as_secs());
+        }
+        let called = sidecar::start("in", &Wasm::new(&inbound), &realm, upstream.address()).await;
+        let next = called.address("in").parse().unwrap();
+        let caller = sidecar::start("out", &Wasm::new(&outbound), &realm, next).await;
         Self { realm, _upstream: upstream, called, caller }
     }
 

@@ -1,8 +1,9 @@
 //! What is set up wrong in Keycloak, and what becomes of a request then: each error is made on the real server, and a line in
 //! the log says what to change. docs/keycloak.md has the same table; a test holds the two together.
 
+use crate::sidecar::{self, by_path, issuers, require};
 use m2m_auth_kit::client::{self, Response};
-use m2m_auth_kit::envoy::{self, Envoy, Wasm};
+use m2m_auth_kit::envoy::{Envoy, Wasm};
 use m2m_auth_kit::keycloak::{self, Keycloak};
 use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::until;
@@ -123,12 +124,10 @@ const OF_THE_CALLED: &[Error] = &[
 
 /// A credential with everything right, to be spoilt.
 fn credential(issuer: &str, client: &str, scope: &str) -> Value {
-    json!({
-        "issuer": issuer,
-        "client_id": client,
-        "client_secret": { "inline": keycloak::secret(client) },
-        "scopes": [scope],
-    })
+    let mut credential = sidecar::credential(client);
+    credential["issuer"] = json!(issuer);
+    credential["scopes"] = json!([scope]);
+    credential
 }
 
 /// A client of the realm that is as order-service, but for this.
@@ -152,26 +151,14 @@ async fn proxy(
     credentials: Value,
     inbound: Option<Value>,
 ) -> (Upstream, Envoy) {
-    let names = credentials.as_object().unwrap().keys();
-    let rules: Vec<Value> =
-        names.map(|name| json!({ "match": { "path": format!("/{name}") }, "credential": name })).collect();
+    let rules = by_path(&credentials);
     let mut configuration =
         json!({ "issuers": issuers, "outbound": { "credentials": credentials, "rules": rules } });
     if let Some(inbound) = inbound {
         configuration["inbound"] = inbound;
     }
     let upstream = Upstream::start().await;
-    let envoy = Envoy::builder()
-        .cluster(envoy::cluster("keycloak", realm.address()))
-        .cluster(envoy::cluster("service", upstream.address()))
-        .listener(envoy::listener(
-            "main",
-            vec![Wasm::new(&configuration).filter()],
-            envoy::route_to("service"),
-        ))
-        .start()
-        .await
-        .unwrap();
+    let envoy = sidecar::start("main", &Wasm::new(&configuration), realm, upstream.address()).await;
     (upstream, envoy)
 }
 
@@ -261,12 +248,8 @@ async fn what_the_realm_does_not_put_into_a_token_or_exchange_is_told_with_what_
         "exchange-for-nobody": exchange("inventory-service", "paymnet-service", "payment-api"),
         "exchange-by-another": exchange("outlet-service", "payment-service", "inventory-api"),
     });
-    let inbound = json!({ "rules": [{ "require": {
-        "issuer": "keycloak",
-        "audiences": ["inventory-service"],
-        "client_roles": { "inventory-service": ["inventory:read"] },
-    } }] });
-    let issuers = json!({ "keycloak": { "issuer": realm.issuer(), "cluster": "keycloak" } });
+    let inbound = json!({ "rules": [{ "require": require() }] });
+    let issuers = issuers(&realm);
     let (upstream, envoy) = proxy(&realm, issuers, credentials, Some(inbound)).await;
     let token = async |client: &str| realm.token(client, &keycloak::secret(client), "").await;
     let [order, unmapped, billing] =

@@ -2,6 +2,7 @@
 //! those that are not active; the filter stands in the service's cluster, the route tries again, and the client never hears
 //! of it.
 
+use crate::sidecar::{SECRET, credential, every_request};
 use m2m_auth_kit::client;
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
 use m2m_auth_kit::keycloak::{self, Keycloak};
@@ -34,18 +35,9 @@ impl Scene {
             let (asked, token) = (asked.clone(), request.header("authorization").unwrap_or_default());
             async move { (!is_active(&asked, bearer(&token)).await).then(|| Reply::new(401, &[])) }
         });
-        let configuration = json!({
-            "issuers": { "keycloak": { "issuer": realm.issuer(), "cluster": "keycloak" } },
-            "outbound": {
-                "credentials": { CLIENT: {
-                    "issuer": "keycloak",
-                    "client_id": CLIENT,
-                    "client_secret": { "env": "ORDER_SERVICE_SECRET" },
-                } },
-                "rules": [{ "credential": CLIENT }],
-            },
-        });
-        let filter = Wasm::new(&configuration).host_env("ORDER_SERVICE_SECRET").filter();
+        let mut credential = credential(CLIENT);
+        credential["client_secret"] = json!({ "env": SECRET });
+        let filter = Wasm::new(&every_request(&realm, &credential)).host_env(SECRET).filter();
         let mut service =
             envoy::upstream_filters(envoy::cluster("service", upstream.address()), vec![filter]);
         service["circuit_breakers"] = json!({ "thresholds": [{ "max_retries": 1000 }] });
@@ -59,7 +51,7 @@ impl Scene {
             "route": { "cluster": "service", "retry_policy": again },
         });
         let envoy = Envoy::builder()
-            .env("ORDER_SERVICE_SECRET", &keycloak::secret(CLIENT))
+            .env(SECRET, &keycloak::secret(CLIENT))
             .cluster(envoy::cluster("keycloak", realm.address()))
             .cluster(service)
             .listener(envoy::listener("main", vec![], envoy::route_config(vec![route])))
@@ -96,7 +88,8 @@ impl Scene {
         assert_ne!(self.token().await, first);
         assert!(report.only(200), "{report}\n{}", self.envoy.logs());
         // Two requests asked for the token itself.
-        assert!(self.upstream.count() as u64 > report.sent() + 2, "the service has refused some");
+        let arrived = u64::try_from(self.upstream.count()).unwrap();
+        assert!(arrived > report.sent() + 2, "the service has refused some");
         assert_eq!(self.fetched().await, 2, "one at the start, and one for the token that was void");
     }
 
@@ -155,7 +148,7 @@ async fn the_end_of_the_session_costs_no_request() {
     let scene = Scene::with(realm).await;
     let first = scene.token().await;
     let session = token::decode(&first).1["sid"].as_str().unwrap().to_owned();
-    assert_eq!(scene.realm.sessions(CLIENT).await, [session.clone()]);
+    assert_eq!(scene.realm.sessions(CLIENT).await, std::slice::from_ref(&session));
     scene.realm.delete_session(&session).await;
     assert!(!is_active(&scene.realm, &first).await, "Keycloak says that it is void");
     let report = scene.load().requests(100).run().await;

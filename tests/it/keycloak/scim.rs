@@ -1,6 +1,7 @@
 //! Provisioning: Keycloak's own SCIM endpoint (RFC 7644) as one more outbound route. Whoever calls knows neither the token nor
 //! that one is needed.
 
+use crate::sidecar::{credential, every_request};
 use m2m_auth_kit::client::{self, Request, Response};
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
 use m2m_auth_kit::json;
@@ -9,19 +10,11 @@ use m2m_auth_kit::token;
 
 /// An Envoy whose every request goes to Keycloak, with a token of that client.
 async fn sidecar(realm: &Keycloak, client: &str, scopes: &[&str]) -> Envoy {
-    let mut credential = json!({
-        "issuer": "keycloak",
-        "client_id": client,
-        "client_secret": { "inline": keycloak::secret(client) },
-    });
+    let mut credential = credential(client);
     if !scopes.is_empty() {
         credential["scopes"] = json!(scopes);
     }
-    let configuration = json!({
-        "issuers": { "keycloak": { "issuer": realm.issuer(), "cluster": "keycloak" } },
-        "outbound": { "credentials": { "scim": credential }, "rules": [{ "credential": "scim" }] },
-    });
-    let filter = Wasm::new(&configuration).filter();
+    let filter = Wasm::new(&every_request(realm, &credential)).filter();
     Envoy::builder()
         .cluster(envoy::cluster("keycloak", realm.address()))
         .listener(envoy::listener("scim", vec![filter], envoy::route_to("keycloak")))

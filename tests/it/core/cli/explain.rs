@@ -1,0 +1,448 @@
+//! `explain`: the filter's own decision, with every step on the way, and never a token.
+
+use super::{Folder, Ran, root, run};
+use crate::core::vectors::cases;
+use m2m_auth::plugin::RequestOutcome;
+use m2m_auth_kit::key::{Alg, Key};
+use m2m_auth_kit::token::Mint;
+use serde_json::{Value, json};
+
+const NOW: u64 = 1_800_000_000;
+
+fn authorization() -> String {
+    let path = root().join("tests/data/cli/authorization.txt");
+    std::fs::read_to_string(path).unwrap().trim().to_owned()
+}
+
+fn explained(more: &[&str]) -> Ran {
+    let (now, header) = (NOW.to_string(), authorization());
+    let base = ["explain", "--config", "tests/data/cli/config.yaml", "--now", &now, "--header", &header];
+    run(&[&base, more].concat())
+}
+
+const KEYS: [&str; 2] = ["--jwks", "keycloak=tests/data/cli/keys.json"];
+
+#[test]
+fn every_step_to_a_refusal_is_told() {
+    let ran = explained(&[&KEYS[..], &["--path", "/inventory/./items?x=1"]].concat());
+    let expected = r#"path          ok /inventory/./items
+rule          no /health: {"path":"/health"}, another path
+rule          ok /inventory/**: {"path_prefix":"/inventory"}
+token         ok header authorization, scheme Bearer, 492 bytes
+header        ok alg EdDSA, kid rfc8037, typ jwt
+type          ok jwt
+algorithm     ok EdDSA
+key           ok kid rfc8037, 1 usable keys
+signature     ok EdDSA
+issuer        ok iss "https://keycloak.example.com/realms/my-realm", one of https://keycloak.example.com/realms/my-realm is needed
+kind          ok typ "Bearer", Bearer is needed
+expiry        ok exp 1800000300, clock_skew 60 s, now 1800000000
+start         ok iat 1800000000, clock_skew 60 s, now 1800000000
+audience      ok aud "inventory-service", one of inventory-service is needed
+access        no required role of client inventory-service: inventory:read
+refused: 403 Insufficient permissions (client_role): required role of client inventory-service: inventory:read
+www-authenticate: Bearer realm="m2m", error="insufficient_scope", error_description="required role of client inventory-service: inventory:read"
+"#;
+    assert_eq!(ran.says, expected);
+    assert_eq!((ran.code, ran.complains.as_str()), (1, ""));
+}
+
+#[test]
+fn keys_that_are_needed_and_not_here_are_no_decision() {
+    let ran = explained(&["--path", "/inventory/items"]);
+    assert_eq!((ran.code, ran.says.as_str()), (2, ""));
+    assert_eq!(ran.complains, "m2m-auth: the keys of keycloak are needed: --jwks keycloak=FILE\n");
+    let folder = Folder::new();
+    let file = format!("keycloak={}", folder.file("keys.json", "{\"keys\": []}"));
+    let ran = explained(&["--path", "/inventory/items", "--jwks", &file]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.complains.contains("the keys are of no use") && ran.complains.contains("the key set is empty"),
+        "{ran:?}"
+    );
+    assert_eq!(explained(&["--path", "/health"]).code, 0, "where nobody is asked, none are needed");
+}
+
+#[test]
+fn the_token_to_be_attached_is_named_and_not_shown() {
+    let ran = run(&[
+        "explain",
+        "--config",
+        "envoy/envoy.yaml",
+        "--plugin",
+        "m2m_auth_egress",
+        "--host",
+        "inventory-service",
+        "--path",
+        "/a",
+    ]);
+    let expected = r#"path          ok /a
+outbound rule ok inventory-service: {"host":"inventory-service"}
+credential    ok order-service
+set           ok authorization: Bearer <its token>
+accepted
+"#;
+    assert_eq!((ran.code, ran.says.as_str()), (0, expected));
+    let ran = run(&[
+        "explain",
+        "--config",
+        "envoy/envoy.yaml",
+        "--plugin",
+        "m2m_auth_egress",
+        "--host",
+        "b",
+        "--path",
+        "/a",
+    ]);
+    assert!(
+        ran.says
+            .contains("outbound rule no inventory-service: {\"host\":\"inventory-service\"}, another host"),
+        "{ran:?}"
+    );
+    assert_eq!(ran.code, 0);
+}
+
+#[test]
+fn no_token_is_printed() {
+    let header = authorization();
+    let token = header.rsplit(' ').next().unwrap();
+    for format in ["text", "json"] {
+        for path in ["/inventory/items", "/health", "/odd"] {
+            let ran = explained(&[&KEYS[..], &["--path", path, "--format", format]].concat());
+            for part in token.split('.') {
+                assert!(!format!("{ran:?}").contains(part), "{path} {format}: {ran:?}");
+            }
+        }
+    }
+}
+
+/// One issuer and every kind of rule; a credential that exchanges the caller's token.
+fn configuration() -> Value {
+    json!({
+        "issuers": { "idp": { "issuer": "https://idp.example.com", "cluster": "idp" } },
+        "inbound": { "rules": [
+            { "name": "open", "match": { "path": "/open" }, "allow": true },
+            { "name": "items", "match": { "path_prefix": "/items", "methods": ["GET"] },
+              "require": { "issuer": "idp", "audiences": ["svc"], "scopes": ["read"] },
+              "claims_to_headers": { "x-caller": "azp" }, "forward_token": false },
+            { "name": "pay", "match": { "path": "/pay" },
+              "require": { "issuer": "idp", "audiences": ["svc"], "roles": { "any_of": ["a", "b"] } } },
+        ] },
+        "outbound": {
+            "credentials": {
+                "own": { "issuer": "idp", "client_id": "c", "client_secret": { "env": "SECRET" } },
+                "exchanged": { "issuer": "idp", "client_id": "c", "client_secret": { "env": "SECRET" }, "grant_type": "token_exchange" },
+            },
+            "rules": [
+                { "name": "by-route", "route_metadata": true },
+                { "name": "swap", "match": { "host": "payment" }, "credential": "exchanged" },
+                { "name": "up", "match": { "cluster": "up" }, "credential": "own", "header": "x-token" },
+            ],
+        },
+    })
+}
+
+/// A key, and files that go with it.
+struct Setup {
+    folder: Folder,
+    key: Key,
+    config: String,
+    keys: String,
+}
+
+impl Setup {
+    fn new(alg: Alg) -> Self {
+        let (folder, key) = (Folder::new(), Key::new(alg).with_kid("k"));
+        let config = folder.file("config.json", configuration().to_string());
+        let keys = folder.file("keys.json", json!({ "keys": [key.jwk()] }).to_string());
+        Self { folder, key, config, keys: format!("idp={keys}") }.checked()
+    }
+
+    fn checked(self) -> Self {
+        assert!(self.folder.0.path().exists());
+        self
+    }
+
+    fn token(&self, changes: &Value) -> String {
+        let mut claims = json!({ "iss": "https://idp.example.com", "aud": "svc", "exp": NOW + 300, "azp": "me", "scope": "read" });
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        Mint::of(claims).sign(&self.key)
+    }
+
+    fn explain(&self, token: Option<&str>, more: &[&str]) -> (i32, Value) {
+        let (now, header) = (NOW.to_string(), format!("Authorization: Bearer {}", token.unwrap_or_default()));
+        let mut arguments = vec![
+            "explain",
+            "--format",
+            "json",
+            "--config",
+            &self.config,
+            "--jwks",
+            &self.keys,
+            "--now",
+            &now,
+        ];
+        if token.is_some() {
+            arguments.extend(["--header", &header]);
+        }
+        arguments.extend(more);
+        let ran = run(&arguments);
+        assert!(ran.complains.is_empty(), "{ran:?}");
+        (ran.code, ran.json())
+    }
+}
+
+/// A token, the request; the status, the reason, the rule, and the step that failed.
+type Case<'a> = (Option<&'a str>, &'a [&'a str], Value, &'a str, Value, &'a str);
+
+#[test]
+fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
+    let setup = Setup::new(Alg::EdDsa);
+    let good = setup.token(&json!({}));
+    let other = Setup::new(Alg::EdDsa).token(&json!({}));
+    let of = |changes: Value| setup.token(&changes);
+    let deep: Value = serde_json::from_str(&format!("{}{}", "[".repeat(40), "]".repeat(40))).unwrap();
+    let (headless, cut) = (good.split_once('.').unwrap().1, good.get(..good.len() - 2).unwrap());
+    let cases: Vec<Case<'_>> = vec![
+        (None, &["--path", "/open"], json!(null), "", json!("open"), ""),
+        (None, &["--path", "/items"], json!(401), "no_token", json!("items"), "token"),
+        (None, &["--path", "/odd"], json!(403), "no_rule", json!(null), "rule"),
+        (None, &["--path", "/a/%2e%2e/../.."], json!(400), "ambiguous_path", json!(null), "path"),
+        (None, &["--path", "/items", "--method", "POST"], json!(403), "no_rule", json!(null), "rule"),
+        (Some(&good), &["--path", "/items"], json!(null), "", json!("items"), ""),
+        (
+            Some(&good),
+            &["--path", "/items", "--header", "authorization: Bearer x"],
+            json!(400),
+            "several_tokens",
+            json!("items"),
+            "token",
+        ),
+        (Some(&other), &["--path", "/items"], json!(401), "signature", json!("items"), "signature"),
+        (Some(headless), &["--path", "/items"], json!(401), "malformed", json!("items"), "header"),
+        (Some("x"), &["--path", "/items"], json!(401), "malformed", json!("items"), "header"),
+        (Some(cut), &["--path", "/items"], json!(401), "signature", json!("items"), "signature"),
+        (Some(&good), &["--path", "/pay"], json!(403), "realm_role", json!("pay"), "access"),
+        (Some(&good), &["--path", "/items", "--cluster", "up"], json!(null), "", json!("items"), ""),
+        (
+            Some(&good),
+            &["--path", "/items", "--route-credential", "own"],
+            json!(null),
+            "",
+            json!("items"),
+            "",
+        ),
+        (
+            Some(&good),
+            &["--path", "/items", "--route-credential", "none"],
+            json!(null),
+            "",
+            json!("items"),
+            "",
+        ),
+        (
+            Some(&good),
+            &["--path", "/items", "--route-credential", "odd"],
+            json!(503),
+            "unknown_credential",
+            json!("items"),
+            "credential",
+        ),
+        (
+            None,
+            &["--path", "/open", "--host", "payment"],
+            json!(401),
+            "no_token",
+            json!("open"),
+            "subject token",
+        ),
+        (Some(&good), &["--path", "/items", "--host", "payment"], json!(null), "", json!("items"), ""),
+    ];
+    let claims: [(Value, &str, &str); 13] = [
+        (json!({ "iss": "https://other.example.com" }), "issuer", "issuer"),
+        (json!({ "exp": NOW - 100 }), "expired", "expiry"),
+        (json!({ "exp": null }), "claim", "date"),
+        (json!({ "exp": 1e30 }), "claim", "date"),
+        (json!({ "iss": ["x"] }), "issuer", "issuer"),
+        (json!({ "sub": 1 }), "claim", "claims"),
+        (json!({ "deep": deep }), "too_deep", "claims"),
+        (json!({ "nbf": NOW + 100 }), "not_yet_valid", "start"),
+        (json!({ "iat": NOW + 100 }), "not_yet_valid", "start"),
+        (json!({ "aud": ["other"] }), "audience", "audience"),
+        (json!({ "typ": "ID" }), "kind", "kind"),
+        (json!({ "cnf": { "jkt": "x" } }), "bound", "bound"),
+        (json!({ "scope": "write" }), "scope", "access"),
+    ];
+    let tokens: Vec<String> = claims.iter().map(|(changes, ..)| of(changes.clone())).collect();
+    let all = cases.into_iter().chain(claims.iter().zip(&tokens).map(|((_, reason, step), token)| {
+        let status = if *reason == "scope" { 403 } else { 401 };
+        (Some(token.as_str()), &["--path", "/items"][..], json!(status), *reason, json!("items"), *step)
+    }));
+    let mut count = 0;
+    for (token, more, status, reason, rule, failed) in all {
+        let (code, told) = setup.explain(token, more);
+        assert_eq!(told["status"], status, "{reason} {more:?}: {told:#}");
+        assert_eq!(told["reason"].as_str().unwrap_or_default(), reason, "{more:?}: {told:#}");
+        let (expected, decision) = if reason.is_empty() { (0, "accept") } else { (1, "refuse") };
+        assert_eq!((code, told["decision"].as_str()), (expected, Some(decision)), "{told:#}");
+        assert_eq!(told["rule"], rule, "{told:#}");
+        let last = told["steps"].as_array().unwrap().last().unwrap();
+        assert!(failed.is_empty() || (last["step"] == failed && last["ok"] == false), "{reason}: {told:#}");
+        count += 1;
+    }
+    assert!(count >= 20, "{count}");
+}
+
+#[test]
+fn each_demand_of_a_rule_is_told_and_where_the_token_stood() {
+    let (folder, key) = (Folder::new(), Key::new(Alg::EdDsa).with_kid("k"));
+    let configuration = json!({
+        "issuers": {
+            "idp": { "issuer": "https://idp.example.com", "jwks": { "keys": [key.jwk()] }, "max_lifetime": "1h" },
+            "strict": { "issuer": "https://strict.example.com", "jwks": { "keys": [key.jwk()] }, "rfc9068": true },
+        },
+        "inbound": {
+            "token_locations": [{ "header": "authorization", "scheme": "Bearer" }, { "header": "x-token", "prefix": "t:" }, { "header": "x-bare" }, { "cookie": "c" }, { "danger_query": "q" }],
+            "rules": [
+                { "match": { "path": "/strict" }, "require": { "issuer": "strict", "audiences": ["svc"] } },
+                { "require": {
+                    "issuer": "idp", "audiences": ["svc"], "clients": ["me"], "subjects": ["s"], "acr_values": ["gold"], "max_age": "60s",
+                } },
+            ],
+        },
+    });
+    let config = folder.file("config.json", configuration.to_string());
+    let mint = |changes: &Value| {
+        let mut claims = json!({
+            "iss": "https://idp.example.com", "aud": "svc", "exp": NOW + 300, "iat": NOW, "azp": "me", "sub": "s", "acr": "gold",
+        });
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        Mint::of(claims).header("typ", changes["typ"].as_str().unwrap_or("JWT")).sign(&key)
+    };
+    let now = NOW.to_string();
+    let explain = |path: &str, header: &str| {
+        let base = ["explain", "--format", "json", "--config", &config, "--now", &now, "--path", path];
+        run(&[&base[..], &["--header", header]].concat()).json()
+    };
+    for (path, changes, reason, step) in [
+        ("/", json!({ "azp": "other" }), "client", "client"),
+        ("/", json!({ "sub": null }), "subject", "subject"),
+        ("/", json!({ "acr": "bronze" }), "acr", "acr"),
+        ("/", json!({ "auth_time": NOW - 61 }), "auth_time", "age"),
+        ("/", json!({ "iat": NOW - 61 }), "age", "age"),
+        ("/", json!({ "iat": null }), "claim", "lifetime"),
+        ("/", json!({ "exp": NOW + 3601 }), "lifetime", "lifetime"),
+        ("/strict", json!({ "iss": "https://strict.example.com" }), "type", "type"),
+    ] {
+        let told = explain(path, &format!("authorization: Bearer {}", mint(&changes)));
+        let last = told["steps"].as_array().unwrap().last().unwrap();
+        assert_eq!(
+            (&told["reason"], &last["step"], &last["ok"]),
+            (&json!(reason), &json!(step), &json!(false)),
+            "{told:#}"
+        );
+    }
+    let good = mint(&json!({}));
+    let query = format!("/?q={good}");
+    for (path, header, place) in [
+        ("/", format!("authorization: Bearer {good}"), "header authorization, scheme Bearer"),
+        ("/", format!("x-token: t:{good}"), "header x-token, behind \"t:\""),
+        ("/", format!("x-bare: {good}"), "header x-bare"),
+        ("/", format!("cookie: a=b; c={good}"), "cookie c"),
+        (query.as_str(), "x: y".to_owned(), "query parameter q"),
+    ] {
+        let told = explain(path, &header);
+        assert_eq!(told["decision"], "accept", "{told:#}");
+        let step = told["steps"].as_array().unwrap().iter().find(|step| step["step"] == "token").unwrap();
+        assert_eq!(step["detail"], format!("{place}, {} bytes", good.len()));
+    }
+}
+
+#[test]
+fn what_is_handed_on_and_what_is_attached_is_told() {
+    let setup = Setup::new(Alg::Es256);
+    let good = setup.token(&json!({}));
+    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--header", "x-caller: admin"]);
+    let changes = json!([
+        { "header": "x-caller", "value": null },
+        { "header": "authorization", "value": null },
+        { "header": "x-caller", "value": "me" },
+    ]);
+    assert_eq!(told["changes"], changes, "{told:#}");
+    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--host", "payment"]);
+    assert_eq!(
+        (&told["outbound_rule"], &told["credential"]),
+        (&json!("swap"), &json!("exchanged")),
+        "{told:#}"
+    );
+    let steps: Vec<&str> =
+        told["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
+    let expected = "path rule rule token header type algorithm key signature issuer expiry audience access outbound rule credential";
+    assert_eq!(steps.join(" "), expected, "though the request waited in between: {told:#}");
+    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--cluster", "up"]);
+    assert_eq!((&told["outbound_rule"], &told["credential"]), (&json!("up"), &json!("own")), "{told:#}");
+    assert_eq!(told["changes"][2], json!({ "header": "x-token", "value": "<its token>" }), "{told:#}");
+}
+
+#[test]
+fn every_token_of_the_jwt_cases_is_explained_as_the_filter_decides() {
+    let folder = Folder::new();
+    let (mut wrong, mut cases) = (Vec::new(), 0);
+    for case in cases::asked() {
+        let config = folder.file("config.json", &case.configuration);
+        let keys = format!("idp={}", folder.file("keys.json", &case.keys));
+        let now = case.now.to_string();
+        let headers: Vec<String> =
+            case.authorization.iter().map(|value| format!("authorization: {value}")).collect();
+        let mut arguments = vec![
+            "explain",
+            "--format",
+            "json",
+            "--config",
+            &config,
+            "--jwks",
+            &keys,
+            "--now",
+            &now,
+            "--host",
+            "orders",
+            "--path",
+            "/orders/7",
+        ];
+        for header in &headers {
+            arguments.extend(["--header", header]);
+        }
+        let ran = run(&arguments);
+        let (code, status, error, reason) = match &case.decided {
+            RequestOutcome::Forward(_) => (0, json!(null), json!(null), json!(null)),
+            RequestOutcome::Respond(answer) => {
+                let body: Value = serde_json::from_str(&answer.body).unwrap();
+                // Unusable keys are an error of the command line, not of the request.
+                let code = if body["reason"] == "no_keys" { 2 } else { 1 };
+                (code, json!(answer.status), body["error"].clone(), body["reason"].clone())
+            }
+            RequestOutcome::Wait => panic!("{}", case.name),
+        };
+        let told = if code == 2 {
+            json!({ "status": status, "error": error, "reason": reason })
+        } else {
+            ran.json()
+        };
+        let same =
+            (ran.code, &told["status"], &told["error"], &told["reason"]) == (code, &status, &error, &reason);
+        // Whatever is refused is refused by the last step that is told.
+        let explained =
+            code != 1 || told["steps"].as_array().unwrap().last().is_some_and(|step| step["ok"] == false);
+        if !same || !explained {
+            wrong.push(format!("{}: the filter {status} {reason}, the tool {ran:?}", case.name));
+        }
+        cases += 1;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(cases > 90, "{cases}");
+}

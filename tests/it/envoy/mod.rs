@@ -1,0 +1,17 @@
+//! Needs a real Envoy and the module (`make envoy wasm`), and takes eight minutes: the filter in Envoy, with requests over the network.
+
+mod scene;
+
+mod burst;
+mod differential;
+mod failure_policies;
+mod faults;
+mod holding;
+mod inbound;
+mod istio;
+mod outage;
+mod outbound;
+mod push;
+mod rotation;
+mod sharing;
+mod trimmed;

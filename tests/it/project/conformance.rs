@@ -1,0 +1,219 @@
+//! What `docs/security.md` says: every module and every test that it names exists, and no switch that weakens is left out; and
+//! those clauses of the standards that no other suite is about.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
+use crate::core::sim::provider::ISSUER;
+use crate::core::sim::world::{World, inbound, items, signer, without_discovery};
+use crate::project::tree::{code, read, root, rows, tests};
+use m2m_auth::http::message::Endpoint;
+use m2m_auth::inbound::authorize::AccessDenied;
+use m2m_auth::inbound::jwt::{AuthenticationRequirement, RuleRequirements, TokenError};
+use m2m_auth::inbound::refusal::{Refusal, RefusalFormat, Schemes};
+use m2m_auth::policy::Policy;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+const DOCUMENT: &str = "docs/security.md";
+
+#[test]
+fn every_clause_has_a_module_that_does_it_and_a_test_that_shows_it() {
+    let (rows, tests) = (rows(&read(DOCUMENT), "clause"), tests());
+    assert!(rows.len() > 90, "{} rows", rows.len());
+    for row in rows {
+        assert_eq!(row.len(), 4, "{row:?}");
+        let (modules, named) = (code(&row[2]), code(&row[3]));
+        assert!(!modules.is_empty() && !named.is_empty(), "{row:?}");
+        for module in modules {
+            assert!(module.starts_with("src/") && root().join(module).exists(), "{}: {module}", row[0]);
+        }
+        for test in named {
+            assert!(tests.contains(test), "{}: there is no test {test}", row[0]);
+        }
+    }
+}
+
+#[test]
+fn each_standard_has_its_rows() {
+    let clauses: Vec<String> =
+        rows(&read(DOCUMENT), "clause").into_iter().map(|row| row[0].clone()).collect();
+    for (standard, least) in [
+        ("RFC 6750", 9),
+        ("RFC 7515", 9),
+        ("RFC 7519", 10),
+        ("RFC 8725", 12),
+        ("RFC 9068", 7),
+        ("RFC 9449", 10),
+        ("RFC 8705", 2),
+        ("RFC 7662", 5),
+        ("RFC 9728", 3),
+        ("RFC 9470", 3),
+    ] {
+        let count = clauses.iter().filter(|clause| clause.starts_with(standard)).count();
+        assert!(count >= least, "{standard}: {count} rows");
+    }
+    let sections = (1..=12).map(|section| format!("RFC 8725 section 3.{section}"));
+    let missing: Vec<String> = sections.filter(|section| !clauses.contains(section)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_failure_and_every_switch_has_a_test() {
+    let (document, tests) = (read(DOCUMENT), tests());
+    let (failures, switches) = (rows(&document, "failure"), rows(&document, "switch"));
+    assert!(failures.len() > 15);
+    for row in failures.iter().chain(&switches) {
+        let named = code(&row[2]);
+        assert!(row.len() == 3 && !named.is_empty(), "{row:?}");
+        assert!(named.iter().all(|test| tests.contains(*test)), "{row:?}");
+    }
+    // And so does what stands in the text between the tables.
+    for name in code(&document).into_iter().filter(|name| name.contains("::")) {
+        assert!(tests.contains(name), "there is no test {name}");
+    }
+}
+
+#[test]
+fn no_switch_that_weakens_is_left_out() {
+    let schema = read("envoy/config.schema.json");
+    let words = schema.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let switches: BTreeSet<&str> =
+        words.filter(|word| word.starts_with("danger_") && word.len() > "danger_".len()).collect();
+    let told: Vec<String> = rows(&read(DOCUMENT), "switch").into_iter().map(|row| row[0].clone()).collect();
+    let told: BTreeSet<&str> = told.iter().flat_map(|cell| code(cell)).collect();
+    assert!(switches.len() >= 4);
+    assert_eq!(told, switches);
+}
+
+/// Every refusal that has a challenge, with whatever a configuration can put into one.
+fn challenges() -> Vec<String> {
+    let odd = "a\"b\\c\r\nü\u{7f}é,=".to_owned();
+    let deny = |scope: Option<&str>| {
+        Refusal::Access(Rc::new(AccessDenied {
+            message: odd.clone(),
+            reason: "scope",
+            scope: scope.map(str::to_owned),
+        }))
+    };
+    let authentication =
+        AuthenticationRequirement { max_age: Some(1), acr_values: vec!["urn:x".into(), odd.clone()] };
+    let demand = RuleRequirements { authentication: Rc::new(authentication), ..RuleRequirements::default() };
+    let refusals = [
+        Refusal::NoToken,
+        Refusal::MultipleCredentials,
+        Refusal::Token(TokenError::Expired),
+        Refusal::Token(TokenError::ClientNotAllowed),
+        Refusal::for_requirement(TokenError::Acr, &demand),
+        Refusal::SubjectToken,
+        Refusal::ExchangeDenied,
+        deny(None),
+        deny(Some(&odd)),
+    ];
+    let manner = RefusalFormat {
+        realm: odd.clone(),
+        problem: false,
+        resource_metadata: Some("https://a/\"x\"".to_owned()),
+    };
+    let challenge = |refusal: &Refusal| {
+        let headers = refusal.response(&manner, Schemes::default(), false).headers;
+        let mut found = headers.into_iter().filter(|(name, _)| *name == "www-authenticate");
+        let (_, challenge) = found.next().unwrap_or_else(|| panic!("{refusal:?} has none"));
+        assert!(found.next().is_none());
+        challenge
+    };
+    refusals.iter().map(challenge).collect()
+}
+
+/// RFC 6750 section 3.
+#[test]
+fn no_challenge_names_an_attribute_twice_or_holds_a_character_that_it_may_not() {
+    for challenge in challenges() {
+        let attributes = challenge.strip_prefix("Bearer ").unwrap();
+        let (mut names, mut rest) = (BTreeSet::new(), attributes);
+        loop {
+            let (name, value) = rest.split_once("=\"").unwrap_or_else(|| panic!("{challenge}"));
+            let (value, behind) = value.split_once('"').unwrap();
+            assert!(names.insert(name), "{name} twice: {challenge}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{challenge}");
+            assert!(value.chars().all(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')), "{challenge}");
+            match behind.strip_prefix(", ") {
+                Some(next) => rest = next,
+                None => break assert_eq!(behind, "", "{challenge}"),
+            }
+        }
+        assert!(names.contains("realm") && names.contains("resource_metadata"), "{challenge}");
+    }
+}
+
+fn config() -> Value {
+    without_discovery(inbound())
+}
+
+/// What a caller with the right role and with these claims beside, or instead, comes to.
+fn with(claims: &Value) -> String {
+    let mut world = World::warm(&config());
+    let (key, exp) = (world.provider.published[0].clone(), world.unix() + 300);
+    let mut all = json!({
+        "iss": ISSUER, "aud": "inventory-service", "exp": exp, "sub": "s",
+        "resource_access": { "inventory-service": { "roles": ["inventory:read"] } },
+    });
+    all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+    let token = key.sign(&all);
+    world.admit(&token, &key, exp);
+    let outcome = world.ask(&items(&token));
+    if outcome.passed() { "passed".to_owned() } else { outcome.reason() }
+}
+
+/// RFC 7519 section 4.
+#[test]
+fn a_claim_that_nobody_knows_changes_nothing() {
+    for value in
+        [json!(null), json!(1.5), json!("x"), json!([1, {}]), json!({ "iss": "https://evil.example" })]
+    {
+        assert_eq!(with(&json!({ "https://example.com/unknown": value, "": value })), "passed", "{value}");
+    }
+}
+
+/// RFC 8693 section 4.1: whoever acts is told by `act`, and is not the one whose rights count.
+#[test]
+fn an_actor_gives_a_token_no_rights() {
+    let rights = json!({ "inventory-service": { "roles": ["inventory:read"] } });
+    let none = json!({ "inventory-service": { "roles": [] } });
+    let actor = json!({ "sub": "admin", "iss": ISSUER, "resource_access": rights });
+    assert_eq!(with(&json!({ "act": actor, "may_act": actor })), "passed", "it takes none away either");
+    assert_eq!(with(&json!({ "act": actor, "may_act": actor, "resource_access": none })), "client_role");
+    assert_eq!(with(&json!({ "act": "admin", "resource_access": none })), "client_role");
+}
+
+/// RFC 7662 section 2.1.
+#[test]
+fn an_issuer_is_asked_about_a_token_by_a_form_and_a_client_that_proves_who_it_is() {
+    let mut configuration = config();
+    configuration["issuers"]["idp"]["introspection"] =
+        json!({ "client_id": "svc", "client_secret": { "inline": "a secret+" } });
+    let policy = Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap();
+    let introspection = policy.issuers[0].introspection.as_ref().unwrap();
+    let endpoint = Endpoint {
+        cluster: "idp".into(),
+        scheme: "https",
+        authority: "idp.example".into(),
+        path: "/introspect".into(),
+    };
+    let call = introspection.call(endpoint, Duration::from_secs(1), "a/b+c=&d", 0, 0, &mut signer()).unwrap();
+    assert_eq!(call.method, "POST");
+    let header = |name: &str| {
+        call.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str()).unwrap()
+    };
+    assert_eq!(header("content-type"), "application/x-www-form-urlencoded");
+    assert_eq!(header("accept"), "application/json");
+    // `svc:a+secret%2B`, as RFC 6749 section 2.3.1 has it.
+    assert_eq!(header("authorization"), "Basic c3ZjOmErc2VjcmV0JTJC");
+    assert_eq!(String::from_utf8(call.body).unwrap(), "token=a%2Fb%2Bc%3D%26d&token_type_hint=access_token");
+}

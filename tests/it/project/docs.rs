@@ -1,0 +1,174 @@
+//! Documents that name code are right about it: files exist, make targets exist, configurations parse.
+
+use m2m_auth::policy::Policy;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut found = vec![root().join("README.md"), root().join("CHANGELOG.md")];
+    let mut folders = ["docs", "envoy", "examples"].map(|folder| root().join(folder)).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// What stands between two marks, pair by pair.
+fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
+    let pieces = text.split(open).skip(1);
+    pieces.filter_map(|piece| piece.split_once(close)).map(|(inside, _)| inside).collect()
+}
+
+#[test]
+fn every_file_that_a_document_names_exists() {
+    for (document, text) in documents() {
+        let folder = document.parent().unwrap();
+        for link in between(&text, "](", ")")
+            .into_iter()
+            .filter(|link| !link.contains("://") && !link.starts_with('#'))
+        {
+            let file = link.split('#').next().unwrap();
+            assert!(folder.join(file).exists(), "{}: {link}", document.display());
+        }
+        let prose: String = text.split("```").step_by(2).collect();
+        for name in between(&prose, "`", "`") {
+            let folders = ["src/", "tests/", "docs/", "envoy/"];
+            if folders.iter().any(|folder| name.starts_with(folder)) && !name.contains([' ', '*', '<', ':']) {
+                assert!(root().join(name).exists(), "{}: {name}", document.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_make_target_that_a_document_names_exists() {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let targets: Vec<&str> =
+        makefile.lines().filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
+    for (document, text) in documents() {
+        for command in between(&text, "`make ", "`") {
+            let target = command.split_whitespace().find(|word| !word.contains('=')).unwrap_or_default();
+            assert!(targets.contains(&target), "{}: make {command}", document.display());
+        }
+    }
+}
+
+#[test]
+fn every_configuration_that_a_document_shows_parses() {
+    let secrets = |_: &str| Some("secret".to_owned());
+    let mut seen = 0;
+    for (document, text) in documents() {
+        for block in between(&text, "```yaml\n", "```") {
+            let shown: Value =
+                serde_norway::from_str(block).unwrap_or_else(|error| panic!("{error}\n{block}"));
+            if shown.get("issuers").is_some() {
+                let read = Policy::read(shown.to_string().as_bytes(), &secrets);
+                assert!(read.is_ok(), "{}: {:?}\n{block}", document.display(), read.err());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 2, "the README shows both directions");
+}
+
+/// Keycloak takes the text of a placeholder without a value for the secret itself.
+#[test]
+fn every_placeholder_of_the_realm_has_a_value_wherever_it_is_imported() {
+    let realm = fs::read_to_string(root().join("envoy/keycloak/realm.json")).unwrap();
+    let capital = |name: &&str| name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let names: Vec<&str> = between(&realm, "${", "}").into_iter().filter(capital).collect();
+    assert!(names.len() > 5, "{names:?}");
+    for importer in ["envoy/keycloak/run.sh", "envoy/docker-compose.yaml"] {
+        // Only where there is one.
+        let Ok(text) = fs::read_to_string(root().join(importer)) else { continue };
+        for name in &names {
+            assert!(text.contains(name), "{importer} sets no {name}");
+        }
+    }
+}
+
+#[test]
+fn the_demos_configuration_parses() {
+    let yaml = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
+    let bootstrap: Value = serde_norway::from_str(&yaml).unwrap();
+    let found = configurations(&bootstrap);
+    assert_eq!(found.len(), 2);
+    for configuration in found {
+        Policy::read(configuration.to_string().as_bytes(), &|_| Some("secret".to_owned())).unwrap();
+    }
+}
+
+#[test]
+fn whoever_the_demos_plugin_holds_as_it_crashes_does_not_hang_for_minutes() {
+    let yaml = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
+    let managers = yaml.matches("v3.HttpConnectionManager").count();
+    assert_eq!((managers, yaml.matches("stream_idle_timeout: 30s").count()), (2, 2));
+}
+
+#[test]
+fn every_cause_of_a_failed_fetch_is_explained() {
+    let operations = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let source = fs::read_to_string(root().join("src/oauth/fetch.rs")).unwrap();
+    let labels = source.split_once("fn label").unwrap().1.split_once("\n    }").unwrap().0;
+    let labels = between(labels, "=> \"", "\"");
+    assert!(labels.len() > 7, "{labels:?}");
+    for label in labels {
+        assert!(
+            operations.contains(&format!("| `{label}` |")),
+            "docs/operations.md does not explain {label}"
+        );
+    }
+}
+
+#[test]
+fn the_command_line_tool_says_what_the_readme_shows() {
+    let tool = Path::new(env!("CARGO_BIN_EXE_m2m-auth"));
+    let path = format!("{}:{}", tool.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let mut shown = 0;
+    for block in between(&readme, "```console\n", "```") {
+        let Some((command, says)) = block.strip_prefix("$ ").and_then(|block| block.split_once('\n')) else {
+            continue;
+        };
+        if command.starts_with("m2m-auth ") {
+            let output =
+                Command::new("sh").args(["-c", command]).current_dir(root()).env("PATH", &path).output();
+            assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), says, "{command}");
+            shown += 1;
+        }
+    }
+    assert_eq!(shown, 2, "check and explain");
+}
+
+/// Every plugin configuration within Envoy's own.
+fn configurations(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Object(members) => {
+            let own =
+                members.get("configuration").and_then(|configuration| configuration.get("value")).cloned();
+            own.into_iter().chain(members.values().flat_map(configurations)).collect()
+        }
+        Value::Array(elements) => elements.iter().flat_map(configurations).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn the_first_configuration_of_the_readme_has_nine_lines() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let first = between(&readme, "```yaml\n", "```")[0];
+    assert_eq!(first.lines().count(), 9);
+}

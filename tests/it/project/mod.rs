@@ -1,0 +1,15 @@
+//! Needs all that `make test` installs, and takes half a minute: the repository itself, its documents, examples, manifests, image and source.
+
+pub(crate) mod tree;
+
+mod compose;
+mod conformance;
+mod docs;
+mod examples;
+pub(crate) mod istio;
+mod layers;
+mod limits;
+mod oci;
+mod secrets;
+mod shipped;
+mod words;
