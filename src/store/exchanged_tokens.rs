@@ -92,7 +92,6 @@ impl Fetch for ExchangedToken {
         token_fetch::finish(self, store, fetch, reply, now, rng)
     }
 
-    /// A request for a token of the credential has no room of its own for each subject token.
     fn queue_key(&self) -> FetchKey {
         FetchKey::Token(OwnToken(self.0))
     }

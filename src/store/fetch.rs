@@ -75,7 +75,7 @@ pub(super) trait Fetch {
         rng: &mut Rng,
     ) -> Option<Finish>;
 
-    /// What is the same for all things that wait for one another's turn.
+    /// The key under which waiting requests are counted: one for all callers' tokens.
     fn queue_key(&self) -> FetchKey;
 
     /// The issuer whose metadata says where it is fetched.
@@ -182,7 +182,7 @@ impl FetchKey {
         self.fetch().token().map(FetchToken::credential)
     }
 
-    /// The key that stands for all things that wait for one another's turn, for any caller's token.
+    /// The key under which waiting requests are counted: one for all callers' tokens.
     #[must_use]
     pub fn queue_key(self) -> Self {
         self.fetch().queue_key()
