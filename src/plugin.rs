@@ -380,8 +380,7 @@ impl Plugin {
 
     /// A request waits for this no more; perhaps it was the last one that did.
     fn abandon(&mut self, want: FetchKey) {
-        let of_one = matches!(want, FetchKey::Exchanged(..) | FetchKey::Introspection(..));
-        if of_one && !self.queue.waits_for(want) {
+        if !self.queue.waits_for(want) {
             self.store.abandon(want);
         }
     }

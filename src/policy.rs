@@ -19,26 +19,78 @@ use crate::jose::jwk::KeySet;
 use crate::oauth::discovery::Discovery;
 use crate::oauth::{Grant, IntrospectionClient};
 use crate::secret::SharingKey;
+use std::fmt;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// An issuer, by its place in [`Policy::issuers`].
+/// An issuer of one policy. Where the policy is another one, there is no such issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IssuerId(pub usize);
+pub struct IssuerId {
+    policy: PolicyId,
+    index: usize,
+}
 
-/// A credential, by its place in [`Policy::credentials`].
+/// A credential of one policy. Where the policy is another one, there is no such credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CredentialId(pub usize);
+pub struct CredentialId {
+    policy: PolicyId,
+    index: usize,
+}
+
+/// A policy, by its configuration: where that is the same, the ids are interchangeable.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct PolicyId(u64);
+
+impl PolicyId {
+    fn of(document: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(document);
+        Self(hasher.finish())
+    }
+}
+
+impl fmt::Debug for PolicyId {
+    /// Not the number: the configuration may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PolicyId")
+    }
+}
+
+impl IssuerId {
+    #[cfg(test)]
+    pub(crate) const fn in_tests(index: usize) -> Self {
+        Self { policy: PolicyId(0), index }
+    }
+
+    /// Its place in [`Policy::issuers`].
+    pub fn index(self) -> usize {
+        self.index
+    }
+}
+
+impl CredentialId {
+    #[cfg(test)]
+    pub(crate) const fn in_tests(index: usize) -> Self {
+        Self { policy: PolicyId(0), index }
+    }
+
+    /// Its place in [`Policy::credentials`].
+    pub fn index(self) -> usize {
+        self.index
+    }
+}
 
 /// Everything that the operator meant.
 #[derive(Debug)]
 pub struct Policy {
+    id: PolicyId,
     /// The identity providers.
-    pub issuers: Vec<Issuer>,
+    pub issuers: Vec<Rc<Issuer>>,
     /// What callers must show, if they must.
     pub inbound: Option<Inbound>,
     /// The clients as which tokens are fetched.
-    pub credentials: Vec<Credential>,
+    pub credentials: Vec<Rc<Credential>>,
     /// Which requests get whose token.
     pub outbound: Vec<OutboundRule>,
     /// What those rules look at.
@@ -64,6 +116,28 @@ pub const DECISION: &str = "m2m-auth-decision";
 pub struct UnknownCredential;
 
 impl Policy {
+    /// The issuer of this id; none if the id is of another policy.
+    pub fn issuer(&self, id: IssuerId) -> Option<&Rc<Issuer>> {
+        self.issuers.get(id.index).filter(|_| id.policy == self.id)
+    }
+
+    /// The ids of [`Policy::issuers`].
+    pub fn issuer_ids(&self) -> impl Iterator<Item = IssuerId> + use<> {
+        let policy = self.id;
+        (0..self.issuers.len()).map(move |index| IssuerId { policy, index })
+    }
+
+    /// The credential of this id; none if the id is of another policy.
+    pub fn credential(&self, id: CredentialId) -> Option<&Rc<Credential>> {
+        self.credentials.get(id.index).filter(|_| id.policy == self.id)
+    }
+
+    /// The ids of [`Policy::credentials`].
+    pub fn credential_ids(&self) -> impl Iterator<Item = CredentialId> + use<> {
+        let policy = self.id;
+        (0..self.credentials.len()).map(move |index| CredentialId { policy, index })
+    }
+
     /// What the host must be asked about a request before it can be decided.
     pub fn request_attributes(&self) -> RequestAttributes {
         let cluster = self.outbound.iter().any(|rule| rule.matcher.cluster.is_some());
@@ -76,7 +150,7 @@ impl Policy {
 
     /// The one of these issuers that a token says it is from.
     pub fn issuer_named(&self, among: &[IssuerId], iss: &str) -> Option<(IssuerId, &Issuer)> {
-        let mut known = among.iter().filter_map(|id| Some((*id, self.issuers.get(id.0)?)));
+        let mut known = among.iter().filter_map(|id| Some((*id, &**self.issuer(*id)?)));
         let found = known.find(|(_, issuer)| issuer.profile.has_name(iss));
         if found.is_none() {
             decision_trace::record("issuer", false, || format!("iss {iss:?} is none of the rule's"));
@@ -86,7 +160,7 @@ impl Policy {
 
     /// The first of these issuers that can be asked about a token which does not say whose it is.
     pub fn introspecting(&self, among: &[IssuerId]) -> Option<IssuerId> {
-        let asked = |id: &IssuerId| self.issuers.get(id.0).is_some_and(|own| own.introspection.is_some());
+        let asked = |id: &IssuerId| self.issuer(*id).is_some_and(|own| own.introspection.is_some());
         among.iter().copied().find(asked)
     }
 
@@ -113,7 +187,7 @@ impl Policy {
     }
 
     /// Whose token that rule attaches on this route; none, if the route wants none.
-    pub fn credential(
+    pub fn credential_for(
         &self,
         rule: &OutboundRule,
         route: &Route,
@@ -121,9 +195,9 @@ impl Policy {
         match (rule.credential, &route.credential) {
             (Some(own), _) => Ok(Some(own)),
             (None, Some(name)) if name != NO_CREDENTIAL.as_bytes() => {
-                let same = |credential: &Credential| credential.name.as_bytes() == name;
-                let place = self.credentials.iter().position(same).ok_or(UnknownCredential)?;
-                Ok(Some(CredentialId(place)))
+                let mut all = self.credential_ids().zip(&self.credentials);
+                let named = all.find(|(_, credential)| credential.name.as_bytes() == name);
+                named.map(|(id, _)| Some(id)).ok_or(UnknownCredential)
             }
             (None, _) => Ok(None),
         }

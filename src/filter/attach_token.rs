@@ -27,7 +27,7 @@ impl<'a> Request<'a> {
     ) -> Result<(), Interrupt> {
         decision_trace::record("outbound rule", true, || rule.name.to_string());
         self.record.outbound_rule = Some(Rc::clone(&rule.name));
-        let whose = self.policy.credential(rule, self.head.route());
+        let whose = self.policy.credential_for(rule, self.head.route());
         decision_trace::record_if(whose.is_err(), "credential", || {
             "the one that the route names is not known".to_owned()
         });
@@ -84,7 +84,7 @@ impl<'a> Request<'a> {
         caller: Option<&Authenticated<'a>>,
         edits: &mut HeaderEdits,
     ) {
-        let credential = self.policy.credentials.get(id.0).filter(|credential| !credential.forward_subject);
+        let credential = self.policy.credential(id).filter(|credential| !credential.forward_subject);
         let is_rules = |name: &Rc<str>| *name == rule.header || rule.second_header.as_ref() == Some(name);
         match credential.and_then(|credential| credential.subject.as_ref()) {
             Some(policy::SubjectToken::Header(name)) if !is_rules(name) => {
@@ -134,7 +134,7 @@ impl<'a> Request<'a> {
             }
             Unavailable::Hold | Unavailable::Fail | Unavailable::DangerPass => Duration::ZERO,
         };
-        let credential = self.policy.credentials.get(id.0);
+        let credential = self.policy.credential(id);
         let Some(subject) = credential.and_then(|credential| credential.subject.as_ref()) else {
             return Ok(self.store.token(id, self.now.instant, patience, service));
         };

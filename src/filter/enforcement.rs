@@ -47,11 +47,6 @@ impl<'a> Request<'a> {
 }
 
 /// The refusal of a request that has waited for as long as it may.
-pub fn timeout_refusal(want: FetchKey) -> Refusal {
-    let soon = Duration::from_secs(1);
-    match want {
-        FetchKey::Token(_) | FetchKey::Exchanged(..) => Refusal::OutboundTokenUnavailable(soon),
-        FetchKey::Introspection(..) => Refusal::IntrospectionUnavailable(soon),
-        FetchKey::Keys(_) | FetchKey::Metadata(_) => Refusal::JwksUnavailable(soon),
-    }
+pub fn timeout_refusal(key: FetchKey) -> Refusal {
+    key.refusal(Duration::from_secs(1))
 }

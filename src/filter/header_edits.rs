@@ -204,12 +204,13 @@ pub fn is_valid_header_value(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::policy::CredentialId;
+    use crate::store::OwnToken;
     use serde_json::json;
 
     #[test]
     fn a_response_says_that_a_token_is_refused_or_accepted_or_nothing_of_it() {
         let sent = |grpc| AttachedToken {
-            fetch_key: FetchKey::Token(CredentialId(0)),
+            fetch_key: FetchKey::Token(OwnToken(CredentialId::in_tests(0))),
             serial: 0,
             service: Service::of(&MessageHead::default()),
             origin: None,

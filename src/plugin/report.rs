@@ -9,7 +9,7 @@ use crate::metrics::Metric;
 use crate::oauth::fetch::FetchErrorKind;
 use crate::plugin::filter_state;
 use crate::policy::Mode;
-use crate::store::{FetchKey, FetchOutcome};
+use crate::store::FetchOutcome;
 use crate::time::{Instant, Now};
 
 impl Plugin {
@@ -123,7 +123,7 @@ impl Plugin {
             return;
         }
         // What comes of one caller's token is as frequent as callers are, and no news.
-        if !matches!(outcome.key, FetchKey::Introspection(..)) {
+        if outcome.key.logs_success() {
             self.effects.push_back(Effect::Log(level, text));
         } else if outcome.result.is_err() {
             let line = self.introspections.text_line(text, now);

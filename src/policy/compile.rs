@@ -27,7 +27,7 @@ use crate::http::route::InspectedAttributes;
 use crate::inbound::claim_layout::ClaimLayout;
 use crate::inbound::jwt::IssuerName;
 use crate::inbound::token_location::TokenSource;
-use crate::policy::{Inbound, InboundRule, IssuerId, Policy, Require};
+use crate::policy::{Inbound, InboundRule, IssuerId, Policy, PolicyId, Require};
 use access::{ConditionFields, layout};
 use names::{DeclaredNames, rule_names};
 use std::rc::Rc;
@@ -51,6 +51,7 @@ impl Policy {
         let introspecting = read.value.issuers.iter().filter(|(_, issuer)| issuer.introspection.is_some());
         let introspecting = introspecting.map(|(name, _)| name.to_owned()).collect();
         let mut compiler = Compiler {
+            policy_id: PolicyId::of(document),
             environment,
             issuers,
             issuer_names: tokens_of,
@@ -92,6 +93,7 @@ const RESERVED_PARAMETERS: [&str; 12] = [
 /// Walks the configuration; notes what is wrong, and carries on. Never inlined: it runs once, and inlined it is 30 KB more
 /// of module, which Envoy compiles at every start.
 struct Compiler<'a> {
+    policy_id: PolicyId,
     environment: &'a dyn Fn(&str) -> Option<String>,
     issuers: DeclaredNames,
     /// How the tokens of each issuer are laid out.
@@ -136,7 +138,7 @@ impl Compiler<'_> {
         let mut issuers = Vec::new();
         for (place, (name, issuer)) in config.issuers.iter().enumerate() {
             let names = self.issuer_names.get(place).cloned().unwrap_or_default();
-            issuers.push(self.issuer(&root.name("issuers").name(name), name, names, issuer, &uses));
+            issuers.push(Rc::new(self.issuer(&root.name("issuers").name(name), name, names, issuer, &uses)));
         }
         let inbound = config.inbound.as_ref().map(|inbound| self.inbound(config, inbound));
         let (credentials, outbound) = match &config.outbound {
@@ -146,6 +148,7 @@ impl Compiler<'_> {
         let waiting = self.pending_requests(&config.pending_requests);
         let sharing = self.sharing(config);
         self.errors.is_empty().then_some(Policy {
+            id: self.policy_id,
             issuers,
             inbound,
             credentials,
@@ -252,7 +255,8 @@ impl Compiler<'_> {
     #[inline(never)]
     fn issuer_named(&mut self, path: &Path, name: Option<&str>) -> Option<IssuerId> {
         let place = self.issuers.index_of(name, "an issuer");
-        place.map(IssuerId).map_err(|fault| self.error_if(path, fault)).ok()
+        let id = |index| IssuerId { policy: self.policy_id, index };
+        place.map(id).map_err(|fault| self.error_if(path, fault)).ok()
     }
 }
 

@@ -614,7 +614,7 @@ fn a_client_authenticates_as_configured() {
         for (name, value) in changes.as_object().unwrap() {
             credential[name] = value.clone();
         }
-        policy(&configuration).credentials.remove(0).grant
+        policy(&configuration).credentials[0].grant.clone()
     };
     let (issuer, secret) = ("https://idp.example.com/realms/r", json!({ "env": "SECRET" }));
     let two = grant(json!({ "client_secret": [secret, { "inline": "old" }] }));

@@ -361,3 +361,19 @@ fn a_file_is_one_idea_long() {
     }
     assert!(long.is_empty(), "{long:#?}");
 }
+
+#[test]
+fn the_kinds_of_fetches_are_matched_in_one_place() {
+    let kinds = ["Metadata(", "Keys(", "Token(", "Exchanged(", "Introspection("];
+    let mut matches = Vec::new();
+    for source in sources().iter().filter(|source| source.path != "store/fetch.rs") {
+        for line in source.code() {
+            let mut names = line.split("FetchKey::").skip(1);
+            let is_match = line.contains("=>") || line.contains("matches!") || line.contains("if let");
+            if is_match && names.any(|name| kinds.iter().any(|kind| name.starts_with(kind))) {
+                matches.push(format!("src/{}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    assert!(matches.is_empty(), "a kind has a method for this in `Fetch`: {matches:#?}");
+}

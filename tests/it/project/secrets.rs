@@ -20,7 +20,7 @@ use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::oauth::fetch::{FetchError, Fetched};
 use m2m_auth::oauth::{AssertionGrant, ClientAuth, GrantType, TokenRequest};
 use m2m_auth::plugin::{Effect, RequestOutcome};
-use m2m_auth::policy::{CredentialId, IssuerId, Policy, Sharing, SharingScope};
+use m2m_auth::policy::{Policy, Sharing, SharingScope};
 use m2m_auth::rng::{OsRandom, Rng};
 use m2m_auth::secret::SharingKey;
 use m2m_auth::secret::{AccessToken, NonceKey, Secret};
@@ -138,15 +138,16 @@ fn store() -> Store {
         let body = if call.unwrap().method == "POST" { answer() } else { key_set() };
         store.finish(ticket, &reply(&body), now(), &mut Rng::new(1)).unwrap().result.unwrap();
     }
-    let (token, caller) = (token(), caller());
-    store.remember(IssuerId(0), token.as_bytes(), &caller, now());
-    assert!(store.verified(IssuerId(0), token.as_bytes(), now()).is_some());
+    let (token, caller, issuer) = (token(), caller(), policy().issuer_ids().next().unwrap());
+    store.remember(issuer, token.as_bytes(), &caller, now());
+    assert!(store.verified(issuer, token.as_bytes(), now()).is_some());
     store
 }
 
 fn held() -> IssuedToken {
     let service = Service::of(&MessageHead::default());
-    store().token(CredentialId(0), now().instant, std::time::Duration::ZERO, service).unwrap()
+    let credential = policy().credential_ids().next().unwrap();
+    store().token(credential, now().instant, std::time::Duration::ZERO, service).unwrap()
 }
 
 fn cache() -> Cache<Caller> {
@@ -244,12 +245,12 @@ const HARMLESS: &str = "
     AuthMethod Availability Backoff BindingRequirement Budget BudgetedVerifier CacheEntryId Capacity Case CertificateSource ClaimLayout
     ClaimPath Clock ConditionFields Conditions ConfigError Counter CredentialId DecisionStep DeclaredNames DeserializeError Discovery
     DpopTarget DurationValue Endpoint EndpointClusters ErrorFormat ExchangeSubject Existing ExtractError FetchError FetchErrorKind FetchId
-    FetchKey FetchLock FetchOutcome GrantType HeaderField HeaderMatch HeaderValue HostMatch Inbound InboundRule Instant Introspect Issuer
-    IssuerId IssuerProfile Jwk JwsError KeySetError LimitNames LocalReply LookupError Match MatchResult Metadata MetadataLocation Metric
-    Metrics Mode MtlsEndpoints NameCheck NameConditions NoSharing Now OutboundRule Path PathMatch PathSegment PendingRequests Preset
+    ExchangedToken FetchKey FetchLock FetchOutcome GrantType HeaderField HeaderMatch HeaderValue HostMatch Inbound InboundRule Instant Introspect Issuer
+    IssuerId IssuerKeys IssuerMetadata IssuerProfile Jwk JwsError KeySetError LimitNames LocalReply LookupError Match MatchResult Metadata MetadataLocation Metric
+    Metrics Mode MtlsEndpoints NameCheck NameConditions NoSharing Now OutboundRule OwnToken Path PathMatch PathSegment PendingRequests Preset
     PrivateKeyMaterial ProofClaims ProofError ProofKey ProtoField PublicKeyMaterial Quantifier Refusal RefusalFormat RequestAttributes
-    RequestId RequestMatcher RequestOutcome Require Requirement Resource ResourceMetadata RetryPolicy Rng Route Schemes Service
-    SignatureAlgorithm SoftwareCrypto Source StringOrList SubjectToken Tally Template TemplateSegment TokenBinding TokenError TokenLocation
+    RequestId RequestMatcher RequestOutcome Require Requirement Resource ResourceMetadata RetryPolicy Rng Route Schedule Schemes Service
+    SignatureAlgorithm SoftwareCrypto Source StringOrList SubjectToken Tally Template TemplateSegment TokenBinding TokenError TokenIntrospection TokenLocation
     TokenSource TokenTypes Transform Unavailable UnknownCredential Url HttpReply Introspection Answers TokenPlace Bound Names Span Texts Waiting
     ClaimCondition Scalar Operand Setting InspectedAttributes Ambiguity PathReading PathReadings Unreadable ClaimTest RequestAttribute
     RuleRequirements AuthenticationRequirement IssuerName AcceptedTypes Confirmation ReplayCacheFull ReplayKey Interrupt Subject

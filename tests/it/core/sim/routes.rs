@@ -2,8 +2,7 @@
 
 use crate::core::sim::provider::{Endpoint, Mode};
 use crate::core::sim::world::{Get, Outcome, World, get, items, millis, outbound, secs, without_discovery};
-use m2m_auth::policy::CredentialId;
-use m2m_auth::store::FetchKey;
+use m2m_auth::store::{FetchKey, OwnToken};
 use serde_json::{Value, json};
 
 const API: &str = "outbound|443||api.example.com";
@@ -37,8 +36,8 @@ fn without_route_metadata() -> Value {
 /// Credentials are in the order of their names.
 fn credential_of(outcome: &Outcome) -> Option<&'static str> {
     let sent = outcome.edits().attached_token.as_ref()?;
-    let FetchKey::Token(CredentialId(index)) = sent.fetch_key else { return None };
-    Some(["inventory", "order", "spare"][index])
+    let FetchKey::Token(OwnToken(credential)) = sent.fetch_key else { return None };
+    Some(["inventory", "order", "spare"][credential.index()])
 }
 
 fn pay() -> Get {
