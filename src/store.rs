@@ -193,7 +193,7 @@ impl Store {
             let fetch = key.fetch();
             let call = fetch.call(self, now, signer)?;
             let timeout = fetch.schedule(self)?.fetch_timeout(now.instant);
-            let call = call.map(|call| call.with_timeout(timeout));
+            let call = call.map(|call| call.with_timeout(Some(timeout)));
             if !self.acquire_lock(key, now.instant) {
                 return None;
             }
