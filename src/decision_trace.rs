@@ -1,16 +1,16 @@
-//! The steps of a decision, recorded as it takes them, for `m2m-auth explain`.
+//! The steps of a decision, recorded during the decision, for `m2m-auth explain`.
 //!
-//! So an explanation is the decision itself, and no second one. In the module nobody listens, and nothing of this is
-//! compiled: neither the steps nor their texts.
+//! So an explanation is the decision itself, and not a second implementation. None of this is
+//! compiled into the module: neither the steps nor their strings.
 
 use std::cell::RefCell;
 
 /// One step of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecisionStep {
-    /// What was looked at.
+    /// What was checked.
     pub check: &'static str,
-    /// Whether it was as it has to be.
+    /// Whether the check passed.
     pub passed: bool,
     /// What was found, and what it was compared with. Never a token.
     pub detail: String,
@@ -20,7 +20,7 @@ thread_local! {
     static STEPS: RefCell<Option<Vec<DecisionStep>>> = const { RefCell::new(None) };
 }
 
-/// A step has been taken.
+/// Records a step.
 #[inline]
 pub fn record(what: &'static str, holds: bool, detail: impl FnOnce() -> String) {
     if cfg!(not(target_family = "wasm")) {
@@ -32,7 +32,7 @@ pub fn record(what: &'static str, holds: bool, detail: impl FnOnce() -> String) 
     }
 }
 
-/// Records a failed check; nothing if it holds.
+/// Records a failed check; nothing if it passed.
 #[inline]
 pub fn record_if(fails: bool, what: &'static str, detail: impl FnOnce() -> String) {
     if fails {
@@ -40,7 +40,7 @@ pub fn record_if(fails: bool, what: &'static str, detail: impl FnOnce() -> Strin
     }
 }
 
-/// Runs something, and returns the steps that it recorded.
+/// Runs a function, and returns its result and the recorded steps.
 pub fn capture<R>(run: impl FnOnce() -> R) -> (R, Vec<DecisionStep>) {
     STEPS.set(Some(Vec::new()));
     let result = run();
@@ -52,8 +52,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_are_told_to_whoever_listens_and_cost_nobody_else_a_text() {
-        record("path", true, || panic!("nobody listens"));
+    fn steps_are_recorded_only_within_capture_and_cost_nothing_otherwise() {
+        record("path", true, || panic!("not captured"));
         let (result, steps) = capture(|| {
             record("path", false, || "/a".to_owned());
             7

@@ -6,7 +6,7 @@ pub mod path;
 pub mod route;
 pub mod url;
 
-/// The printable ASCII of a text, cut short.
+/// The printable ASCII characters of a string, at most `most` of them.
 pub fn printable(text: &str, most: usize) -> String {
     text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(most).collect()
 }

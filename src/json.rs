@@ -1,19 +1,21 @@
 //! Bytes to a JSON value, strictly: UTF-8, one value, no duplicate member, bounded depth.
 //!
-//! `serde_json` alone keeps the last of two members with one name, so that two readers of the same token could see
-//! different claims (RFC 8725 section 2.4; RFC 7515 section 4 and RFC 7519 section 4 let a reader refuse them).
-//! It does not know what the value means.
+//! `serde_json` alone keeps the last of two members with one name, so that two readers of the same
+//! token could see different claims (RFC 8725 section 2.4; RFC 7515 section 4 and RFC 7519 section
+//! 4 let a reader refuse them). It does not interpret the value.
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
-/// How deep arrays and objects may nest. Tokens of real providers nest 4 deep; Envoy's own parser stops near 100.
+/// How deep arrays and objects may nest. Tokens of real providers nest 4 deep; Envoy's own parser
+/// stops near 100.
 pub const MAX_DEPTH: usize = 32;
 
-/// Reads exactly one JSON value. The error never quotes a value, only a position or a member's name.
+/// Reads exactly one JSON value. The error never quotes a value, only a position or a member's
+/// name.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
-    // UTF-8 (RFC 8725 section 3.7). Once for all: from a `str` no text of it is looked at again.
+    // Check UTF-8 once: parsing a `str` does not check its strings again.
     let text = std::str::from_utf8(bytes).map_err(de::Error::custom)?;
     let mut json = serde_json::Deserializer::from_str(text);
     let value = Strict { depth_left: MAX_DEPTH }.deserialize(&mut json)?;
@@ -29,20 +31,20 @@ pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Erro
     }
 }
 
-/// Reads the one JSON object of a provider's document. A byte order mark before it is ignored (RFC 8259 section 8.1); before
-/// a part of a token it is not.
+/// Reads the one JSON object of a provider's document. A leading byte order mark is ignored (RFC
+/// 8259 section 8.1), unlike in a token.
 pub fn parse_document(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
     parse_object(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))
 }
 
-/// Whether that is what is wrong with it: a member that occurs twice, and which one.
+/// The message, if the error is a duplicate member.
 pub fn duplicate(error: &serde_json::Error) -> Option<String> {
     let text = error.to_string();
     let (text, _) = text.rsplit_once(" at line ").unwrap_or((&text, ""));
     text.starts_with(DUPLICATE).then(|| text.to_owned())
 }
 
-/// Whether that is what is wrong with it: nested deeper than [`MAX_DEPTH`].
+/// Whether the error is nesting deeper than [`MAX_DEPTH`].
 pub fn is_too_deep(error: &serde_json::Error) -> bool {
     error.to_string().starts_with(TOO_DEEP)
 }
@@ -54,14 +56,15 @@ const DUPLICATE: &str = "duplicate member";
 /// The longest name of a member that an error quotes: those of RFC 8414 have up to 54 characters.
 const QUOTED_NAME_BYTES: usize = 64;
 
-/// The name of a member for an error; one that no document of a provider has may be anything, and is not quoted.
+/// The name of a member for an error. A name with unusual characters is not quoted, since it may be
+/// part of a secret.
 fn quoted(name: &str) -> String {
     let usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/#$@".contains(&byte);
     let sound = !name.is_empty() && name.len() <= QUOTED_NAME_BYTES && name.bytes().all(usual);
     if sound && !name.contains("eyJ") { format!(" {name:?}") } else { String::new() }
 }
 
-/// The whole number at or below `number`, or the nearest that there is.
+/// The largest integer that is not above `number`, or the nearest representable one.
 #[expect(
     clippy::as_conversions,
     clippy::cast_possible_truncation,

@@ -1,5 +1,5 @@
-//! Counters as numbers. Requests count here, in the module's own memory; the shell reports the sums now and then, so that
-//! a metric costs a request nothing at the host.
+//! Counters. Requests are counted here, in the module's own memory; the shell reports the sums
+//! periodically, so that a metric costs a request no host call.
 
 use std::cell::Cell;
 use std::fmt;
@@ -7,43 +7,47 @@ use std::fmt;
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
-    /// A request was decided inbound; the detail is `allowed`, `anonymous`, `preflight` or the reason of its refusal.
+    /// A request was decided inbound; the detail is `allowed`, `anonymous`, `preflight` or the
+    /// reason of its refusal.
     Inbound,
-    /// A request of a permissive rule was decided; the detail is `allowed` or the reason of the refusal that it was spared.
+    /// A request of a permissive rule was decided; the detail is `allowed` or the reason of the
+    /// suppressed refusal.
     Permissive,
-    /// The same, of a rule that is tried.
+    /// The same, of a dry-run rule.
     DryRun,
-    /// A request was decided outbound; the detail is `attached`, `passed` or the reason of its refusal.
+    /// A request was decided outbound; the detail is `attached`, `passed` or the reason of its
+    /// refusal.
     Outbound,
     /// A fetch ended; the detail is `ok` or the cause of its failure.
     Fetch,
-    /// A token was looked up among those verified; the detail is `hit` or `miss`.
+    /// A token was looked up in the cache of verified tokens; the detail is `hit` or `miss`.
     TokenCache,
-    /// An upstream answered 401 to a token of ours.
+    /// An upstream responded 401 to a token that the filter attached.
     UpstreamRejected,
-    /// A request began to wait.
+    /// A request started to wait.
     Pending,
-    /// A claim could not be handed on: no header can hold it.
+    /// A claim was not forwarded: it does not fit into a header.
     ClaimsDropped,
-    /// An audit line was left out, as there were too many.
+    /// An audit line was suppressed, since there were too many.
     AuditSuppressed,
-    /// A limit was reached that refuses nobody: something was dropped, cut, or made to wait. The detail says which, and
-    /// `docs/operations.md` what that means. Limits that refuse a request or a fetch appear as its reason or outcome.
+    /// A limit was reached that denies no request: something was dropped, truncated, or delayed.
+    /// The detail names the limit; `docs/operations.md` describes it. Limits that deny a request or
+    /// fail a fetch appear as its reason or outcome.
     LimitReached,
 }
 
-/// How often something happened since the last report. It is counted where it happens, and reported with all counters, so
-/// that a request which reaches no bound pays for none.
+/// A count since the last report. It is counted where it happens, and reported with all counters,
+/// so that it costs nothing for a request that reaches no limit.
 #[derive(Debug, Default)]
 pub struct Tally(Cell<u64>);
 
 impl Tally {
-    /// It happened so often more.
+    /// Adds `count`.
     pub fn add(&self, count: u64) {
         self.0.set(self.0.get().saturating_add(count));
     }
 
-    /// How often; it begins anew.
+    /// Returns the count and resets it.
     pub fn take(&self) -> u64 {
         self.0.take()
     }
@@ -54,11 +58,11 @@ impl Tally {
 pub struct Counter {
     /// What is counted.
     pub event: Metric,
-    /// The kind of thing that is fetched; empty where nothing is.
+    /// What is fetched; empty if nothing is.
     pub kind: &'static str,
-    /// The name of the rule, issuer or credential; empty where there is none.
+    /// The name of the rule, issuer or credential; empty if there is none.
     pub name: String,
-    /// How it ended; empty where there is nothing to report.
+    /// The result; empty if there is none.
     pub detail: &'static str,
 }
 
@@ -88,7 +92,7 @@ impl fmt::Display for Counter {
     }
 }
 
-/// What a counter is about: the values of its labels but the last.
+/// The subject of a counter: the values of its labels except the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subject<'a> {
     /// See [`Counter::kind`].
@@ -132,15 +136,16 @@ impl Metrics {
         }
     }
 
-    /// Reports every sum that is not zero, with the counter's number, and starts it again. A counter keeps its number.
-    pub fn report(&mut self, mut tell: impl FnMut(usize, &Counter, u64)) {
+    /// Reports every sum that is not zero, with the counter's number, and resets it. A counter
+    /// keeps its number.
+    pub fn report(&mut self, mut report: impl FnMut(usize, &Counter, u64)) {
         for (number, (counter, sum)) in self.sums.iter_mut().enumerate().filter(|(_, (_, sum))| *sum > 0) {
-            tell(number, counter, std::mem::take(sum));
+            report(number, counter, std::mem::take(sum));
         }
     }
 }
 
-/// A name as one part of a metric's name: dots would end the part. `/orders/**` becomes `orders_all`.
+/// A name as one part of a metric's name, without dots. `/orders/**` becomes `orders_all`.
 fn plain(name: &str) -> String {
     let name = name.replace("**", "all").replace('*', "any");
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
@@ -158,13 +163,13 @@ mod tests {
         stats.count(Metric::Inbound, "items.v2", "allowed");
         stats.count(Metric::Inbound, "items.v2", "allowed");
         stats.count(Metric::TokenCache, "", "hit");
-        let mut told = Vec::new();
-        stats.report(|number, counter, sum| told.push((number, counter.to_string(), sum)));
+        let mut reported = Vec::new();
+        stats.report(|number, counter, sum| reported.push((number, counter.to_string(), sum)));
         let expected = [
             (0, "m2m_auth_inbound.rule.items_v2.decision.allowed", 2),
             (1, "m2m_auth_token_cache.lookup.hit", 1),
         ];
-        assert_eq!(told, expected.map(|(number, name, sum)| (number, name.to_owned(), sum)));
+        assert_eq!(reported, expected.map(|(number, name, sum)| (number, name.to_owned(), sum)));
         stats.report(|_, _, _| panic!("reported twice"));
     }
 

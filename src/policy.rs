@@ -1,6 +1,6 @@
-//! What the operator meant: the configuration compiled once, with every name resolved and every default filled in.
+//! The compiled configuration: every name resolved, every default filled in.
 //!
-//! `compile` makes it from the configuration; from then on it is only read.
+//! `compile` builds it from the configuration. It is read-only after that.
 
 pub mod compile;
 pub use crate::config::Mode;
@@ -81,7 +81,7 @@ impl CredentialId {
     }
 }
 
-/// Everything that the operator meant.
+/// The compiled configuration.
 #[derive(Debug)]
 pub struct Policy {
     id: PolicyId,
@@ -93,25 +93,25 @@ pub struct Policy {
     pub credentials: Vec<Rc<Credential>>,
     /// Which requests get whose token.
     pub outbound: Vec<OutboundRule>,
-    /// What those rules look at.
+    /// The request attributes that those rules match.
     pub outbound_attributes: InspectedAttributes,
-    /// The headers in which those rules attach tokens.
+    /// The headers to which those rules attach tokens.
     pub outbound_headers: Vec<Rc<str>>,
-    /// The bounds of waiting.
+    /// Bounds on waiting requests.
     pub pending_requests: PendingRequests,
     /// Whether workers share what they fetch.
     pub sharing: Sharing,
-    /// What Envoy calls this filter among those of the process; the host knows it. Empty where nobody does.
+    /// Envoy's name of this plugin, from the host; empty if unknown.
     pub plugin_name: Vec<u8>,
 }
 
-/// What a route names instead of a credential, so that nothing is attached.
+/// The name in a route's metadata that means no credential: nothing is attached.
 pub const NO_CREDENTIAL: &str = "none";
 
-/// The header with the decision, for the service; reserved where a rule sets it.
+/// The header that reports the decision to the service; reserved if a rule sets it.
 pub const DECISION: &str = "m2m-auth-decision";
 
-/// The route names a credential that is none of these.
+/// The route names an unknown credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownCredential;
 
@@ -148,42 +148,46 @@ impl Policy {
         RequestAttributes { cluster, credential, certificate }
     }
 
-    /// The one of these issuers that a token says it is from.
+    /// The issuer among these that the token's `iss` names.
     pub fn issuer_named(&self, among: &[IssuerId], iss: &str) -> Option<(IssuerId, &Issuer)> {
         let mut known = among.iter().filter_map(|id| Some((*id, &**self.issuer(*id)?)));
         let found = known.find(|(_, issuer)| issuer.profile.has_name(iss));
         if found.is_none() {
-            decision_trace::record("issuer", false, || format!("iss {iss:?} is none of the rule's"));
+            decision_trace::record("issuer", false, || format!("iss {iss:?} is not an issuer of this rule"));
         }
         found
     }
 
-    /// The first of these issuers that can be asked about a token which does not say whose it is.
+    /// The first of these issuers that can introspect an opaque token.
     pub fn introspecting(&self, among: &[IssuerId]) -> Option<IssuerId> {
         let asked = |id: &IssuerId| self.issuer(*id).is_some_and(|own| own.introspection.is_some());
         among.iter().copied().find(asked)
     }
 
-    /// Whether any rule takes proofs.
+    /// Whether any rule accepts `DPoP` proofs.
     pub fn accepts_dpop(&self) -> bool {
         self.inbound.as_ref().is_some_and(|inbound| inbound.dpop_policy.is_some())
     }
 
-    /// Whether the filter state says what was decided.
+    /// Whether the decision is written to the filter state.
     pub fn writes_filter_state(&self) -> bool {
         self.inbound.as_ref().is_some_and(|inbound| inbound.filter_state)
     }
 
-    /// The outbound rule for a request.
+    /// The outbound rule that matches a request.
     pub fn outbound_rule(&self, target: Target<'_>) -> Result<Option<&OutboundRule>, Ambiguity> {
         if self.outbound.is_empty() {
             return Ok(None);
         }
-        let names = target.route().credential.is_some();
+        let route_has_credential = target.route().credential.is_some();
         let chosen = target.readings(self.outbound_attributes)?.select(&self.outbound, |rule, view| {
-            if rule.credential.is_some() || names { rule.matcher.fit(view) } else { MatchResult::No }
+            if rule.credential.is_some() || route_has_credential {
+                rule.matcher.fit(view)
+            } else {
+                MatchResult::No
+            }
         })?;
-        Ok(chosen.and_then(|place| self.outbound.get(place)))
+        Ok(chosen.and_then(|index| self.outbound.get(index)))
     }
 
     /// Whose token that rule attaches on this route; none, if the route wants none.
@@ -193,7 +197,7 @@ impl Policy {
         route: &Route,
     ) -> Result<Option<CredentialId>, UnknownCredential> {
         match (rule.credential, &route.credential) {
-            (Some(own), _) => Ok(Some(own)),
+            (Some(id), _) => Ok(Some(id)),
             (None, Some(name)) if name != NO_CREDENTIAL.as_bytes() => {
                 let mut all = self.credential_ids().zip(&self.credentials);
                 let named = all.find(|(_, credential)| credential.name.as_bytes() == name);
@@ -207,35 +211,35 @@ impl Policy {
 /// Whether the workers of a process share what they fetch.
 #[derive(Clone, Debug)]
 pub enum Sharing {
-    /// Where nobody else can write what they share.
+    /// Only if no other plugin can write the shared data.
     WhereSafe,
-    /// No.
+    /// Never.
     Off,
-    /// Yes.
+    /// Always.
     On,
-    /// Yes, and what others write is not believed.
+    /// Always, encrypted: data that others write is rejected.
     Sealed(SharingKey),
 }
 
-/// How far sharing reaches.
+/// The scope of sharing.
 #[derive(Clone, Debug)]
 pub enum SharingScope {
     /// The configurations of one worker, the old and the new one.
     Vm,
     /// All workers of the process, and every plugin with the same `vm_id`.
     Process,
-    /// The same, under a key.
+    /// All workers and plugins, encrypted with this key.
     Sealed(SharingKey),
 }
 
-/// The most that waiting may take.
+/// Bounds on waiting requests.
 #[derive(Clone, Copy, Debug)]
 pub struct PendingRequests {
-    /// For one request.
+    /// How long one request waits.
     pub timeout: Duration,
-    /// Requests that wait for one thing.
+    /// How many requests wait for the same key set or token.
     pub max: usize,
-    /// What all take up that wait and whose callers are not known, in bytes.
+    /// Memory of all waiting requests whose callers are not verified, in bytes.
     pub max_bytes: usize,
 }
 
@@ -244,73 +248,77 @@ pub struct PendingRequests {
 pub struct Issuer {
     /// Its name in the configuration.
     pub name: String,
-    /// What its tokens must look like.
+    /// The requirements on its tokens.
     pub profile: IssuerProfile,
-    /// Its key set, if it is given.
+    /// Its inline key set, if configured.
     pub jwks: Option<KeySet>,
-    /// Its key set's place, if it is given.
+    /// Its key set's URL, if configured.
     pub jwks_uri: Option<Endpoint>,
-    /// Its token endpoint, if it is given.
+    /// Its token endpoint, if configured.
     pub token_endpoint: Option<Endpoint>,
-    /// Its introspection endpoint, if it is given.
+    /// Its introspection endpoint, if configured.
     pub introspection_endpoint: Option<Endpoint>,
     /// The client for introspection, if it is used.
     pub introspection: Option<IntrospectionClient>,
-    /// How to find what is not given.
+    /// Discovery of the endpoints that are not configured.
     pub discovery: Option<Discovery>,
-    /// How long keys are used before they are renewed; none: as the provider says, within bounds.
+    /// How long keys are used before they are refreshed. `None`: the provider's `max-age`, within
+    /// bounds.
     pub jwks_refresh_interval: Option<Duration>,
-    /// How long keys are used when they cannot be renewed.
+    /// How long keys are used while they cannot be refreshed.
     pub jwks_max_stale: Duration,
     /// How long one call may take.
     pub timeout: Duration,
-    /// The longest pause between two attempts while it is down.
+    /// The longest pause between two attempts while it fails.
     pub max_backoff: Duration,
     /// Whether a rule needs its keys.
     pub verifies: bool,
 }
 
-/// How long keys are used where neither the operator nor the provider says: it bounds how long a withdrawn key is believed.
+/// How long keys are used by default, if the provider sends no `max-age`. It bounds how long a
+/// withdrawn key is accepted.
 pub const DEFAULT_REFRESH: Duration = Duration::from_secs(300);
 
-/// The least that a provider's `max-age` counts for: Auth0 says 15 s, and a key that is missing is looked for at once anyway.
+/// The lower bound on a provider's `max-age`: Auth0 sends 15 s, and a missing key is fetched at
+/// once anyway.
 const REFRESH_FLOOR: Duration = Duration::from_secs(60);
 
-/// The most: Google says hours, and Okta has said weeks, in which a withdrawn key would be believed. Native Envoy keeps keys
-/// for 10 minutes by default.
+/// The upper bound: Google sends hours, and Okta has sent weeks, during which a withdrawn key would
+/// be accepted. Native Envoy caches keys for 10 minutes by default.
 const REFRESH_CEILING: Duration = Duration::from_secs(600);
 
 impl Issuer {
-    /// How long keys are used before they are renewed, if the provider says that they are good for `max_age`.
+    /// How long keys are used before they are refreshed, if the provider sends this `max-age`.
     pub fn renew_after(&self, max_age: Option<Duration>) -> Duration {
-        let said = max_age.map_or(DEFAULT_REFRESH, |age| age.clamp(REFRESH_FLOOR, REFRESH_CEILING));
-        self.jwks_refresh_interval.unwrap_or(said)
+        let from_provider = max_age.map_or(DEFAULT_REFRESH, |age| age.clamp(REFRESH_FLOOR, REFRESH_CEILING));
+        self.jwks_refresh_interval.unwrap_or(from_provider)
     }
 }
 
-/// What callers must show.
+/// What inbound requests must present.
 #[derive(Debug)]
 pub struct Inbound {
-    /// How callers are refused.
+    /// The format of error responses.
     pub refusal_format: RefusalFormat,
-    /// What is said of the resource, if it is.
+    /// The protected resource metadata, if published.
     pub resource: Option<Resource>,
-    /// Headers that only we may set; a client's copies are removed.
+    /// Headers that only this filter may set; a client's copies are removed.
     pub reserved_headers: Vec<Rc<str>>,
-    /// Headers that decisions depend on; others whose names a server may take for theirs are removed.
+    /// Headers that decisions depend on. Headers with names that a server may treat as the same are
+    /// removed.
     pub decision_headers: Vec<Rc<str>>,
-    /// How proofs are judged, if any are asked for.
+    /// How `DPoP` proofs are verified, if any rule requires them.
     pub dpop_policy: Option<DpopPolicy>,
-    /// In order.
+    /// The rules, in order.
     pub rules: Vec<InboundRule>,
-    /// What they look at.
+    /// The request attributes that the rules match.
     pub attributes: InspectedAttributes,
     /// Whether the filter state is written, for later filters and the access log.
     pub filter_state: bool,
 }
 
 impl Inbound {
-    /// The rule for a request, whichever server reads it.
+    /// The rule that matches a request in all of its readings.
     pub fn rule(&self, target: Target<'_>) -> Result<Option<MatchedRule<'_>>, Ambiguity> {
         let preflight = target.preflight();
         let readings = target.readings(self.attributes)?;
@@ -318,7 +326,7 @@ impl Inbound {
             Some(announced) if rule.cors_preflight => rule.matcher.fit(&view.announcing(announced)),
             _ => rule.matcher.fit(view),
         })?;
-        let Some(rule) = chosen.and_then(|place| self.rules.get(place)) else {
+        let Some(rule) = chosen.and_then(|index| self.rules.get(index)) else {
             return Ok(None);
         };
         let capture = |name: &Rc<str>| Ok((Rc::clone(name), readings.captured(&rule.matcher, name)?));
@@ -327,117 +335,118 @@ impl Inbound {
     }
 }
 
-/// The rule for a request.
+/// The rule that matches a request.
 pub struct MatchedRule<'p> {
     /// The rule.
     pub rule: &'p InboundRule,
-    /// What the request's path has in those places of the rule's path that conditions compare with, decoded once.
+    /// The values of the placeholders that conditions compare with, decoded once.
     pub captures: Captures,
-    /// Whether the request only asks, as a CORS preflight, whether another one may be sent.
+    /// Whether the request is a CORS preflight.
     pub preflight: bool,
 }
 
-/// Requests, and what they need.
+/// Which requests the rule matches, and what it requires.
 #[derive(Debug)]
 pub struct InboundRule {
     /// Its name in metrics and logs.
     pub name: Rc<str>,
-    /// Which requests.
+    /// Which requests the rule matches.
     pub matcher: RequestMatcher,
-    /// The names of places in the path that conditions compare with.
+    /// The names of the placeholders that conditions compare with.
     pub compared_captures: Vec<Rc<str>>,
-    /// What becomes of the decision.
+    /// How the decision is enforced.
     pub mode: Mode,
-    /// What the caller must show; none: nothing.
+    /// What the caller must present; `None`: nothing.
     pub require: Option<Require>,
-    /// Where the token stands, and whether it stays there.
+    /// The locations of the token, and whether it is forwarded.
     pub token_locations: Vec<TokenLocation>,
-    /// Header and claim path.
+    /// Header names and claim paths.
     pub claims_to_headers: Vec<(Rc<str>, Vec<String>)>,
-    /// The header for the whole payload.
+    /// The header for the token's whole payload.
     pub payload_header: Option<Rc<str>>,
-    /// Whether CORS preflights for these requests go on.
+    /// Whether CORS preflights for these requests are forwarded.
     pub cors_preflight: bool,
 }
 
-/// What a caller must show.
+/// What a caller must present.
 #[derive(Debug)]
 pub struct Require {
-    /// Who may have signed the token; its `iss` chooses among them.
+    /// The issuers that may have signed the token; its `iss` selects one.
     pub issuers: Vec<IssuerId>,
-    /// What the token must be.
+    /// The requirements on the token.
     pub requirements: RuleRequirements,
-    /// To which keys it must be bound; none: to none.
+    /// Required token binding, if any.
     pub token_binding: Option<BindingRequirement>,
-    /// Which tokens are asked about; none, if nobody is asked.
+    /// Which tokens are introspected; `None`: none.
     pub introspect: Option<Introspect>,
-    /// What the caller must be allowed.
+    /// The roles, scopes and claims that are required.
     pub access: Requirement,
 }
 
 impl Require {
-    /// How its callers may show their tokens.
+    /// The authentication schemes that this rule accepts.
     pub fn schemes(&self) -> Schemes {
-        let by_key = self.token_binding.is_some_and(|bound| bound.dpop);
-        let otherwise = self.token_binding.is_none_or(|bound| bound.optional || bound.certificate.is_some());
-        Schemes { bearer: otherwise, dpop: by_key, used_dpop: false }
+        let dpop = self.token_binding.is_some_and(|bound| bound.dpop);
+        let bearer = self.token_binding.is_none_or(|bound| bound.optional || bound.certificate.is_some());
+        Schemes { bearer, dpop, used_dpop: false }
     }
 }
 
-/// A client, and the token that it asks for.
+/// A client, and the token that it requests.
 #[derive(Debug)]
 pub struct Credential {
     /// Its name in the configuration.
     pub name: String,
-    /// At whose token endpoint.
+    /// The issuer whose token endpoint is called.
     pub issuer: IssuerId,
-    /// What it asks for.
+    /// The token request.
     pub grant: Grant,
-    /// Whose token it is exchanged for, if it is.
+    /// The token that is exchanged, if any.
     pub subject: Option<SubjectToken>,
-    /// Whether that one is forwarded beside it.
+    /// Whether the exchanged token is forwarded too.
     pub forward_subject: bool,
-    /// Of how many unknown subject tokens a second the provider is asked by one worker, if that is bounded.
+    /// Limit on unknown subject tokens that one worker exchanges per second, if any.
     pub requests_per_second: Option<u32>,
 }
 
-/// Where the token stands that is exchanged for another one.
+/// The location of the token that is exchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubjectToken {
-    /// The verified caller's.
+    /// The verified caller's token.
     Caller,
-    /// Whatever this header holds; the provider judges it.
+    /// The content of this header; the provider verifies it.
     Header(Rc<str>),
 }
 
-/// Requests, and whose token they get.
+/// Which requests the rule matches, and which token they get.
 #[derive(Debug)]
 pub struct OutboundRule {
     /// Its name in metrics and logs.
     pub name: Rc<str>,
-    /// Which requests.
+    /// Which requests the rule matches.
     pub matcher: RequestMatcher,
-    /// Whose token; none: of the credential that the route names.
+    /// The credential; `None`: the one that the route names.
     pub credential: Option<CredentialId>,
     /// The header.
     pub header: Rc<str>,
-    /// What stands before the token, with the blank.
+    /// The scheme before the token, with the space.
     pub prefix: String,
     /// Another header, for the token alone.
     pub second_header: Option<Rc<str>>,
-    /// The header of a proof, where the token stands in the place of a credential that may have brought its own.
+    /// The header of a `DPoP` proof to remove, if the token replaces a credential that may have
+    /// come with one.
     pub proof_header: Option<Rc<str>>,
-    /// The proof that the token needs.
+    /// The `DPoP` proof that the token needs.
     pub dpop_target: Option<DpopTarget>,
     /// What happens to a header of that name.
     pub existing: Existing,
-    /// What happens while there is no token.
+    /// What happens to a request if no token is available.
     pub unavailable: Unavailable,
 }
 
-/// What a bound token's proof claims beside the request itself.
+/// The target of a `DPoP` proof, apart from the request itself.
 #[derive(Debug)]
 pub struct DpopTarget {
-    /// The origin that the called service believes to be called as; none: the request's own.
+    /// The origin by which the called service knows itself; `None`: the request's own.
     pub origin: Option<Rc<str>>,
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 /// A small deterministic random source for jitter. Never a source of secrets.
 ///
-/// `SplitMix64` (Steele, Lea, Flood 2014): eight bytes of state, no dependency, the same sequence for the same seed.
+/// `SplitMix64` (Steele, Lea, Flood 2014): eight bytes of state, no dependency, the same sequence
+/// for the same seed.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 

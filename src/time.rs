@@ -1,13 +1,14 @@
-//! Time: moments on the monotonic clock, and what time it is on both clocks.
+//! Time: instants on the monotonic clock, and the current time on both clocks.
 
 pub mod clock;
 
 use std::ops::Add;
 use std::time::Duration;
 
-/// A moment on the host's monotonic clock, counted from an arbitrary origin.
+/// An instant on the host's monotonic clock, from an arbitrary origin.
 ///
-/// Lifetimes are measured with it, so that a step of the wall clock neither ends a good token nor keeps a bad one.
+/// Lifetimes are measured with it, so that a step of the wall clock neither expires a valid token
+/// nor keeps an expired one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(pub Duration);
 
@@ -29,8 +30,8 @@ impl Add<Duration> for Instant {
 /// The time at which an event happened, on both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// For everything that we measure ourselves: lifetimes, backoff, deadlines.
+    /// For everything that the filter measures itself: lifetimes, backoff, deadlines.
     pub instant: Instant,
-    /// Seconds since 1970-01-01T00:00:00Z, for times that others wrote down (`exp`, `nbf`, `iat`).
+    /// Seconds since 1970-01-01T00:00:00Z, for times from others (`exp`, `nbf`, `iat`).
     pub unix: u64,
 }

@@ -1,8 +1,8 @@
-//! Settings that are one name out of a list, as standards and providers have these names.
+//! Settings with a fixed set of names, which standards and providers define.
 
 use serde::Deserialize;
 
-/// Whose layout an issuer's tokens have.
+/// The claim layout of an issuer's tokens.
 #[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]

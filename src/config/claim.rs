@@ -1,50 +1,53 @@
-//! Conditions on claims, as the operator writes them.
+//! Conditions on claims, as written in the configuration.
 
 use super::ClaimPath;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use serde_json::{Number, Value};
 
-/// A condition on one claim. All that is given must hold; what is written is meant to the letter, and by its type: `"3"` is
-/// not `3`, and `*` is a star but for `glob`.
+/// A condition on one claim. All given tests must hold. Values match exactly, and by their type:
+/// `"3"` is not `3`, and `*` is a wildcard only in `glob`.
 #[cfg_attr(not(target_family = "wasm"), derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct ClaimCondition {
-    /// The claim: `tenant`, `address.country`, or a list of names where names hold dots, `[kubernetes.io, namespace]`.
+    /// The claim: `tenant`, `address.country`, or an array of names if names contain dots,
+    /// `[kubernetes.io, namespace]`.
     pub claim: Option<ClaimPath>,
-    /// It is this text, number or truth value. Or it is the same as something of the request: `{ header: x-tenant }` (a
-    /// request without that header has nothing that is the same), `{ path: id }` (what stands in `{id}` of the rule's
-    /// `path_template`, decoded), `{ host: true }` (without its port).
+    /// The claim equals this string, number or boolean. Or it equals a value of the request: `{
+    /// header: x-tenant }` (never equal if the request has no such header), `{ path: id }` (the
+    /// segment that `{id}` of the rule's `path_template` matches, decoded), `{ host: true }`
+    /// (without its port).
     pub equals: Option<Operand>,
-    /// It is one of these.
+    /// The claim equals one of these.
     pub one_of: Option<Vec<Scalar>>,
-    /// It is an array with this in it.
+    /// The claim is an array that contains this.
     pub contains: Option<Scalar>,
-    /// It is a text that begins so.
+    /// The claim is a string with this prefix.
     pub prefix: Option<String>,
-    /// It is a text of this form, in which `*` stands for any text: `https://*.example.com`.
+    /// The claim is a string that matches this pattern, in which `*` matches any string:
+    /// `https://*.example.com`.
     pub glob: Option<String>,
-    /// `true`: it is there, and not null. `false`: it is not there at all.
+    /// `true`: the claim is present and not null. `false`: the claim is absent.
     pub exists: Option<bool>,
-    /// It is a number, this or above.
+    /// The claim is a number, equal to this or greater.
     pub at_least: Option<Number>,
-    /// It is a number, this or below.
+    /// The claim is a number, equal to this or less.
     pub at_most: Option<Number>,
 }
 
-/// A text, a number or a truth value.
+/// A string, a number or a boolean.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scalar(pub Value);
 
-/// What a claim is compared with.
+/// The value with which a claim is compared.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operand {
-    /// This.
+    /// This value.
     Literal(Value),
     /// The value of a header.
     Header(String),
-    /// What stands in a place of the path.
+    /// The value of a placeholder of the path.
     Path(String),
     /// The host.
     Host,
@@ -54,7 +57,7 @@ impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
             value @ (Value::String(_) | Value::Number(_) | Value::Bool(_)) => Ok(Self(value)),
-            other => Err(unfit(&other, "a text, a number, true or false")),
+            other => Err(type_error(&other, "a string, a number or a boolean")),
         }
     }
 }
@@ -69,15 +72,15 @@ impl<'de> Deserialize<'de> for Operand {
             (Some(("path", Value::String(name))), _) => Ok(Self::Path(name.clone())),
             (Some(("host", Value::Bool(true))), _) => Ok(Self::Host),
             (_, Value::String(_) | Value::Number(_) | Value::Bool(_)) => Ok(Self::Literal(value)),
-            (_, other) => Err(unfit(
+            (_, other) => Err(type_error(
                 other,
-                r#"a text, a number, true or false, or one of {"header": "NAME"}, {"path": "NAME"} and {"host": true}"#,
+                r#"a string, a number or a boolean, or one of {"header": "NAME"}, {"path": "NAME"} and {"host": true}"#,
             )),
         }
     }
 }
 
-fn unfit<E: de::Error>(value: &Value, expected: &str) -> E {
+fn type_error<E: de::Error>(value: &Value, expected: &str) -> E {
     let found = match value {
         Value::Array(_) => de::Unexpected::Seq,
         Value::Object(_) => de::Unexpected::Map,

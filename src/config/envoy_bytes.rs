@@ -1,13 +1,13 @@
-//! The bytes of a configuration to JSON, in each form in which Envoy hands them over.
+//! Parses the bytes of a configuration to JSON, in each form in which Envoy passes them.
 //!
-//! A `StringValue` or `BytesValue` arrives as the text that it holds. A `google.protobuf.Struct`, which can be written as
-//! plain YAML in Envoy's own configuration, arrives in the wire format of protocol buffers. Nothing here knows what the
-//! configuration means.
+//! A `StringValue` or `BytesValue` arrives as the JSON text that it contains. A
+//! `google.protobuf.Struct`, which can be written as plain YAML in Envoy's own configuration,
+//! arrives in the wire format of protocol buffers. Nothing here interprets the configuration.
 
 use crate::json;
 use serde_json::{Map, Number, Value};
 
-/// Reads JSON text, or an encoded `google.protobuf.Struct`; the error is that of the JSON.
+/// Reads JSON, or an encoded `google.protobuf.Struct`; the error is that of the JSON parser.
 pub fn read(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     json::parse(bytes).or_else(|error| structure(bytes, json::MAX_DEPTH).map(Value::Object).ok_or(error))
 }
@@ -32,7 +32,8 @@ fn structure(bytes: &[u8], depth: usize) -> Option<Map<String, Value>> {
     (!members.is_empty()).then_some(members)
 }
 
-/// `Value { oneof kind { null = 1; double number = 2; string = 3; bool = 4; Struct = 5; ListValue = 6; } }`
+/// `Value { oneof kind { null = 1; double number = 2; string = 3; bool = 4; Struct = 5; ListValue =
+/// 6; } }`
 fn value(bytes: &[u8], depth: usize) -> Option<Value> {
     let inner = depth.checked_sub(1)?;
     match ProtoFields(bytes).next()?? {
@@ -53,7 +54,7 @@ fn value(bytes: &[u8], depth: usize) -> Option<Value> {
     }
 }
 
-/// Every number of a `Struct` is a double; a whole one is meant as a whole one.
+/// Every number of a `Struct` is a double; a whole one becomes an integer.
 fn number(double: f64) -> Option<Value> {
     let whole = Number::from(json::floor(double));
     let number = if whole.as_f64() == Some(double) { Some(whole) } else { Number::from_f64(double) };
@@ -67,7 +68,7 @@ enum ProtoField<'a> {
     Bytes(u64, &'a [u8]),
 }
 
-/// The fields of a message in turn; a broken one is the last.
+/// The fields of a message in order; it ends at a malformed one.
 struct ProtoFields<'a>(&'a [u8]);
 
 impl<'a> Iterator for ProtoFields<'a> {

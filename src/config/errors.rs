@@ -1,7 +1,7 @@
-//! Errors in a configuration: where, what stands there, what was expected; all of them, not only the first.
+//! Errors in a configuration: path, found value, expected value; all of them, not only the first.
 //!
-//! [`read`] lets serde find one error, takes the offending piece out, and reads again, until the rest is sound. It
-//! does not know what a configuration means.
+//! [`read`] lets serde find one error, removes the invalid value, and reads again, until the rest
+//! is valid. It does not interpret the configuration.
 
 use crate::config::envoy_bytes;
 use crate::config::path_deserializer::{self, Path, PathSegment};
@@ -9,21 +9,22 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::fmt;
 
-/// One thing that is wrong.
+/// One error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where.
+    /// The path of the value.
     pub path: Path,
-    /// What stands there, and what was expected.
+    /// What was found, and what was expected.
     pub message: String,
-    /// Paths that could explain it: it is not reported when something in one of them could not be read.
+    /// Paths that could explain it: it is not reported if a value within one of them could not be
+    /// read.
     pub explained_by: Vec<Path>,
 }
 
 impl ConfigError {
-    /// `message` stands at `path`.
-    pub fn new(path: &Path, fault: impl Into<String>) -> Self {
-        Self { path: path.clone(), message: fault.into(), explained_by: Vec::new() }
+    /// An error with `message` at `path`.
+    pub fn new(path: &Path, message: impl Into<String>) -> Self {
+        Self { path: path.clone(), message: message.into(), explained_by: Vec::new() }
     }
 }
 
@@ -33,17 +34,17 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// What could be read, and what could not.
+/// The valid part of a document, and the errors in it.
 #[derive(Debug)]
 pub struct ReadConfig<T> {
-    /// Everything that was sound.
+    /// The values that are valid.
     pub value: T,
     /// The errors, in the order of the document.
     pub errors: Vec<ConfigError>,
     removed: Vec<Path>,
 }
 
-/// No more errors than this are reported at once.
+/// The maximum number of errors that are reported at once.
 const MAX_ERRORS: usize = 50;
 
 /// Reads a document in which every member may be absent.
@@ -53,18 +54,22 @@ pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<ReadConfig<T>
         .map_err(|error| vec![ConfigError::new(&root, format!("not JSON: {error}"))])?;
     let (mut errors, mut removed) = (Vec::new(), Vec::new());
     loop {
-        let (place, fault) = match path_deserializer::read(&json) {
+        let (found_path, error) = match path_deserializer::read(&json) {
             Ok(value) => {
                 return Ok(ReadConfig { value, errors, removed });
             }
             Err(found) => found,
         };
-        let path = original_path(place.steps(), &removed);
-        // What is wrong with the rest of a value, such as that it is empty now, follows from what was taken out of it.
+        let path = original_path(found_path.steps(), &removed);
+        // Errors in a value from which something was removed, such as that it is now empty, only
+        // follow from the removal.
         if !removed.iter().any(|gone: &Path| gone.is_in(&path)) {
-            errors.push(ConfigError::new(&path, fault.0));
+            errors.push(ConfigError::new(&path, error.0));
         }
-        if place.steps().is_empty() || errors.len() >= MAX_ERRORS || !remove(&mut json, place.steps()) {
+        if found_path.steps().is_empty()
+            || errors.len() >= MAX_ERRORS
+            || !remove(&mut json, found_path.steps())
+        {
             return Err(errors);
         }
         removed.push(path);
@@ -72,24 +77,25 @@ pub fn read<T: for<'v> Deserialize<'v>>(document: &[u8]) -> Result<ReadConfig<T>
 }
 
 impl<T> ReadConfig<T> {
-    /// Whether that object itself, or what it stands in, was taken out.
+    /// Whether that object, or one that contains it, was removed.
     pub fn was_removed(&self, object: &str) -> bool {
         self.removed.iter().any(|gone| gone.contains(object))
     }
 
-    /// The members that were taken out of the object at this dotted path.
+    /// The members that were removed from the object at this dotted path.
     pub fn removed_from(&self, object: &str) -> Vec<String> {
         self.removed.iter().filter_map(|gone| gone.member_of(object)).map(str::to_owned).collect()
     }
 
-    /// Adds the errors that a later look found, unless they only follow from what is already known.
+    /// Adds errors that were found later, unless they only follow from errors that are already
+    /// reported.
     pub fn with_errors(self, found: Vec<ConfigError>) -> Vec<ConfigError> {
         let Self { mut errors, removed, .. } = self;
         for error in found {
             let path = original_path(error.path.steps(), &removed);
             let unless: Vec<Path> =
-                error.explained_by.iter().map(|place| original_path(place.steps(), &removed)).collect();
-            let explained = |gone: &Path| path.is_in(gone) || unless.iter().any(|place| gone.is_in(place));
+                error.explained_by.iter().map(|path| original_path(path.steps(), &removed)).collect();
+            let explained = |gone: &Path| path.is_in(gone) || unless.iter().any(|path| gone.is_in(path));
             if !removed.iter().any(explained) {
                 errors.push(ConfigError { path, ..error });
             }
@@ -98,7 +104,7 @@ impl<T> ReadConfig<T> {
     }
 }
 
-/// The place in the document as it was written, before elements were taken out of its arrays.
+/// The path in the original document, before elements were removed from its arrays.
 fn original_path(steps: &[PathSegment], removed: &[Path]) -> Path {
     let mut path = Path::default();
     for step in steps {
@@ -107,7 +113,7 @@ fn original_path(steps: &[PathSegment], removed: &[Path]) -> Path {
             PathSegment::Index(index) => {
                 let gone =
                     |index: &usize| removed.iter().any(|removed| removed.element_of(&path) == Some(*index));
-                // Each element that is gone moved the later ones forward by one.
+                // Each removed element moved the later ones forward by one.
                 let mut original = *index;
                 let mut before = 0;
                 while before <= original {
@@ -125,7 +131,7 @@ fn original_path(steps: &[PathSegment], removed: &[Path]) -> Path {
 fn remove(json: &mut Value, steps: &[PathSegment]) -> bool {
     match (steps, json) {
         ([PathSegment::Name(name)], Value::Object(members)) => {
-            // `remove` of a tree costs several kilobytes of module.
+            // The map's own `remove` would add several kilobytes of module.
             let before = members.len();
             for (member, value) in std::mem::take(members) {
                 if member != *name {

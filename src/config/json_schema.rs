@@ -1,4 +1,5 @@
-//! The JSON Schema of the values that `read.rs` reads by hand; that of all others is derived. For the command-line tool only.
+//! The JSON Schema of the values that `values.rs` deserializes by hand; all others are derived. For
+//! the command-line tool only.
 
 use super::{
     Audiences, ClaimPath, DurationValue, Entries, HeaderValue, NameConditions, Operand, Scalar, SecretSource,
@@ -7,9 +8,9 @@ use super::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 
-/// A type whose schema is written here, with what the manual says of it.
+/// A type whose schema is written here, with its description for the manual.
 macro_rules! written {
-    ($($name:ident: $says:literal, $schema:tt;)*) => {
+    ($($name:ident: $description:literal, $schema:tt;)*) => {
         $(impl JsonSchema for $name {
             fn schema_name() -> Cow<'static, str> {
                 stringify!($name).into()
@@ -17,7 +18,7 @@ macro_rules! written {
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
                 let mut schema = json_schema!($schema);
-                schema.insert("description".to_owned(), $says.into());
+                schema.insert("description".to_owned(), $description.into());
                 schema
             }
         })*
@@ -25,14 +26,17 @@ macro_rules! written {
 }
 
 written! {
-    DurationValue: "A span of time: `500ms`, `60s`, `5m`, `24h`, or a number of seconds; a year at most.", {
+    DurationValue: "A duration: `500ms`, `60s`, `5m`, `24h`, or a number of seconds; at most \
+        366 days.", {
         "anyOf": [
             { "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$" },
             { "type": "number", "minimum": 0, "maximum": 31_622_400 },
         ],
     };
-    NameConditions: "Names of roles or scopes: a list means all of them; an object says which are needed (`all_of`), of which one is \
-            enough (`any_of`), and which must not be there (`none_of`). `glob: true`: a `*` in them stands for any text.", {
+    NameConditions: "Names of roles or scopes: an array means all of them. An object has the \
+        names that are all required (`all_of`), of which at least one is required (`any_of`), \
+        and of which none may be present (`none_of`). `glob: true`: `*` in them matches any \
+        string.", {
         "anyOf": [
             { "type": "array", "items": { "type": "string" } },
             {
@@ -47,7 +51,8 @@ written! {
             },
         ],
     };
-    Audiences: "For whom a token must be: a list of which one is enough, or `any_of` and `all_of`.", {
+    Audiences: "The audiences that a token must have: an array means any of them; an object \
+        has `any_of`, `all_of` or both.", {
         "anyOf": [
             { "type": "array", "items": { "type": "string" } },
             {
@@ -60,11 +65,12 @@ written! {
             },
         ],
     };
-    TokenBinding: "To which keys tokens must be bound: `dpop`, `mtls`, or an object. `dpop: true`: to the key that signs the request's `DPoP` \
-            header. `mtls: true`: to the certificate of the connection. `danger_xfcc: true`: to that which the last element of \
-            `x-forwarded-client-cert` names, which everybody who can send that header can choose. `optional: true`: tokens that \
-            are not bound are taken too. Of several, a token must be bound to one, and each key that it is bound to must be \
-            shown.", {
+    TokenBinding: "Required token binding: `dpop`, `mtls`, or an object. `dpop: true`: to the \
+        key that signs the request's `DPoP` header. `mtls: true`: to the client certificate of \
+        the connection. `danger_xfcc: true`: to the certificate that `x-forwarded-client-cert` \
+        names, which anyone who can set that header can choose. `optional: true`: tokens \
+        without a binding are accepted too. If several are enabled, a token must be bound to \
+        at least one, and possession of each key that it is bound to must be proved.", {
         "anyOf": [
             { "enum": ["dpop", "mtls"] },
             {
@@ -79,11 +85,12 @@ written! {
             },
         ],
     };
-    Sharing: "Whether workers share what they fetch. To YAML 1.1, which Envoy reads, `on` and `off` are truth values.", {
+    Sharing: "Whether workers share what they fetch. YAML 1.1, which Envoy reads, parses `on` \
+        and `off` as booleans.", {
         "enum": ["on", "off", "sealed", true, false],
     };
-    HeaderValue: "What a header must be: a text is its exact value; `{ prefix: … }` is how it begins; `{ present: true }` is any \
-                  value, `{ present: false }` that it is not there.", {
+    HeaderValue: "What a header must be: a string is its exact value; `{ prefix: … }` is its \
+        beginning; `{ present: true }` is any value; `{ present: false }` means absent.", {
         "anyOf": [
             { "type": "string" },
             {
@@ -110,15 +117,16 @@ written! {
             },
         ],
     };
-    StringOrList: "A text, or a list of texts.", {
+    StringOrList: "A string, or an array of strings.", {
         "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
     };
-    ClaimPath: "The way to a claim: dotted (`realm_access.roles`), or a list of names where names hold dots.", {
+    ClaimPath: "The path of a claim: dotted (`realm_access.roles`), or an array of names if \
+        names contain dots.", {
         "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
     };
-    Scalar: "A text, a number or a truth value.", { "type": ["string", "number", "boolean"], "minLength": 1 };
-    Operand: "A text, a number or a truth value; or something of the request: `{ header: NAME }`, `{ path: NAME }` (a place in \
-              the rule's `path_template`), `{ host: true }`.", {
+    Scalar: "A string, a number or a boolean.", { "type": ["string", "number", "boolean"], "minLength": 1 };
+    Operand: "A string, a number or a boolean; or a value of the request: `{ header: NAME }`, \
+        `{ path: NAME }` (a placeholder of the rule's `path_template`), `{ host: true }`.", {
         "anyOf": [
             { "type": ["string", "number", "boolean"], "minLength": 1 },
             {
@@ -134,13 +142,13 @@ written! {
             },
         ],
     };
-    Json: "Any JSON value but `null`, which is refused within it too.", {
+    Json: "Any JSON value but `null`, which is rejected at every depth.", {
         "type": ["string", "number", "boolean", "array", "object"],
         "items": { "$ref": "#/$defs/Json" },
         "additionalProperties": { "$ref": "#/$defs/Json" },
     };
-    Setting: "A text, or `{ env: NAME }`: an environment variable of Envoy that `host_env_keys` passes on, for what differs \
-              between environments.", {
+    Setting: "A string, or `{ env: NAME }`: an environment variable of Envoy that \
+        `host_env_keys` passes on, for settings that differ between environments.", {
         "anyOf": [
             { "type": "string" },
             {
@@ -151,8 +159,9 @@ written! {
             },
         ],
     };
-    SecretSource: "Where a secret comes from: `{ env: NAME }`, an environment variable of Envoy that `host_env_keys` passes on \
-             (Istio: `valueFrom: HOST`), or `{ inline: … }`, which anybody can see in Envoy's `/config_dump`: for demos.", {
+    SecretSource: "Where a secret comes from: `{ env: NAME }`, an environment variable of \
+        Envoy that `host_env_keys` passes on (Istio: `valueFrom: HOST`), or `{ inline: … }`, \
+        which is visible in Envoy's `/config_dump`: only for demos.", {
         "type": "object",
         "properties": {
             "env": { "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
@@ -164,10 +173,10 @@ written! {
     };
 }
 
-/// A value of JSON, within an object that is not ours to judge.
+/// Any JSON value within a free-form object.
 struct Json;
 
-/// An object of JSON that is not ours to judge.
+/// A JSON object whose content this schema does not restrict.
 pub(super) struct FreeForm;
 
 impl JsonSchema for FreeForm {
@@ -192,7 +201,7 @@ impl JsonSchema for SecretSources {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let secret = generator.subschema_for::<SecretSource>();
         json_schema!({
-            "description": "One secret, or a list of which any may be the right one, in the order in which they are tried.",
+            "description": "One secret, or an array of secrets, in the order in which they are tried.",
             "anyOf": [secret, { "type": "array", "items": secret }],
         })
     }

@@ -1,11 +1,12 @@
-//! Reads a [`Value`] through serde, and remembers where it stood when something was wrong.
+//! Reads a [`Value`] through serde, and records the path of a value that cannot be read.
 //!
-//! A value that is there says something: `null` is refused everywhere, and so are an empty string, array, object and name, so
-//! that `scopes:` with nothing behind it is an error and not "no scopes". This is decided in one function for every value of
-//! a document, whatever reads it; see [`MAY_BE_EMPTY`] for the exceptions.
+//! `null` is rejected everywhere, and so are an empty string, array, object and name, so that
+//! `scopes:` without a value is an error and not "no scopes". One function checks this for every
+//! value of a document, whatever type reads it; see [`MAY_BE_EMPTY`] for the exceptions.
 //!
-//! One deserializer for one input type: every type of the configuration is compiled once. (`serde_path_to_error` wraps any
-//! deserializer, at 90 KB of module.) It does not know what it reads.
+//! One deserializer for one input type, so that every type of the configuration is compiled once.
+//! (`serde_path_to_error` wraps any deserializer, at 90 KB of module.) It is independent of what it
+//! reads.
 
 use serde::de::{
     self, DeserializeSeed, Deserializer, Error as _, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
@@ -23,34 +24,34 @@ pub enum PathSegment {
     Index(usize),
 }
 
-/// Where in a configuration something stands.
+/// The path of a value in a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Path(Vec<PathSegment>);
 
 impl Path {
-    /// The member `name` of what stands here.
+    /// The path of the member `name`.
     #[inline(never)]
     pub fn name(&self, name: &str) -> Self {
         self.step(PathSegment::Name(name.to_owned()))
     }
 
-    /// The element `index` of what stands here.
+    /// The path of the element `index`.
     #[inline(never)]
     pub fn index(&self, index: usize) -> Self {
         self.step(PathSegment::Index(index))
     }
 
-    /// This, seen from one member further out.
+    /// Prepends the member that contains this path.
     pub fn prepend_name(&mut self, name: &str) {
         self.0.insert(0, PathSegment::Name(name.to_owned()));
     }
 
-    /// This, seen from one element further out.
+    /// Prepends the element that contains this path.
     pub fn prepend_index(&mut self, index: usize) {
         self.0.insert(0, PathSegment::Index(index));
     }
 
-    /// What `step` leads to from here.
+    /// This path, extended by `step`.
     pub fn step(&self, step: PathSegment) -> Self {
         Self(self.0.iter().cloned().chain([step]).collect())
     }
@@ -73,7 +74,7 @@ impl Path {
         self.0.starts_with(&other.0)
     }
 
-    /// Whether this is the object at that dotted path, or one that it stands in.
+    /// Whether this is the object at that dotted path, or one that contains it.
     pub fn contains(&self, object: &str) -> bool {
         let mut names = object.split('.');
         self.0.iter().all(|step| matches!(step, PathSegment::Name(name) if names.next() == Some(name)))
@@ -112,9 +113,10 @@ impl fmt::Display for Path {
     }
 }
 
-/// What is wrong: what stands there, and what was expected, in the words of JSON.
+/// What was found and what was expected, in JSON's terms.
 ///
-/// An error type of its own, since `serde_json`'s brings the formatting of floating-point numbers along: 20 KB of module.
+/// A separate error type, since that of `serde_json` includes the formatting of floating-point
+/// numbers: 20 KB of module.
 #[derive(Debug)]
 pub struct DeserializeError(pub String);
 
@@ -133,7 +135,7 @@ impl de::Error for DeserializeError {
 
     fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         match found {
-            de::Unexpected::Str(text) => Self(format!("{text:?}, expected {expected}")),
+            de::Unexpected::Str(value) => Self(format!("{value:?}, expected {expected}")),
             found => Self::invalid_type(found, expected),
         }
     }
@@ -144,11 +146,18 @@ impl de::Error for DeserializeError {
             de::Unexpected::Unsigned(number) => number.to_string(),
             de::Unexpected::Signed(number) => number.to_string(),
             de::Unexpected::Float(_) => "a fraction".to_owned(),
-            // Not what it says: it may be a secret in the wrong place.
-            de::Unexpected::Str(_) => "a text".to_owned(),
+            // The value is hidden: it may be a misplaced secret.
+            de::Unexpected::Str(_) => "a string".to_owned(),
             de::Unexpected::Unit => "null".to_owned(),
             de::Unexpected::Seq => "an array".to_owned(),
             _ => "an object".to_owned(),
+        };
+        let expected = expected.to_string();
+        let expected = match expected.as_str() {
+            "a sequence" => "an array",
+            "usize" | "u32" => "a non-negative integer",
+            "a JSON number" => "a number",
+            other => other,
         };
         Self(format!("{found}, expected {expected}"))
     }
@@ -162,35 +171,36 @@ impl de::Error for DeserializeError {
     }
 }
 
-/// Reads `value`; a fault comes with its place.
+/// Reads `value`; an error has the path of the value that caused it.
 pub fn read<'de, T: de::Deserialize<'de>>(value: &'de Value) -> Result<T, (Path, DeserializeError)> {
-    let (place, may_be_empty) = (RefCell::default(), Cell::new(false));
-    let located = PathDeserializer { value, path: &place, may_be_empty: &may_be_empty, free: false };
-    T::deserialize(located).map_err(|error| (place.take(), error))
+    let (path, may_be_empty) = (RefCell::default(), Cell::new(false));
+    let deserializer = PathDeserializer { value, path: &path, may_be_empty: &may_be_empty, free: false };
+    T::deserialize(deserializer).map_err(|error| (path.take(), error))
 }
 
-/// The name with which a type asks for `deserialize_newtype_struct` so that its value, and every value in it, may be empty.
-/// None of them may be `null`.
+/// The name that a type passes to `deserialize_newtype_struct` so that its value, and every value
+/// within it, may be empty. None of them may be `null`.
 pub const MAY_BE_EMPTY: &str = "$may_be_empty";
 
 /// A value, and its path for error messages.
 #[derive(Clone, Copy)]
-struct PathDeserializer<'de, 'place> {
+struct PathDeserializer<'de, 'path> {
     value: &'de Value,
-    path: &'place RefCell<Path>,
+    path: &'path RefCell<Path>,
     /// Set by the type that reads a value, if it takes an empty one.
-    may_be_empty: &'place Cell<bool>,
-    /// Whether this stands within such a value.
+    may_be_empty: &'path Cell<bool>,
+    /// Whether this is within such a value.
     free: bool,
 }
 
-impl<'de, 'place> PathDeserializer<'de, 'place> {
-    /// The error has just passed this step on its way out.
-    fn failed_in_name(self, name: &str) {
+impl<'de, 'path> PathDeserializer<'de, 'path> {
+    /// Adds this member to the path of an error that passes through it.
+    fn prepend_to_path(self, name: &str) {
         self.path.borrow_mut().prepend_name(name);
     }
 
-    /// Reads a value that stands in this one, which is refused if it says nothing; `kind` is what can be removed then.
+    /// Reads a value within this one, and rejects it if it is empty; `kind` is what can then be
+    /// removed.
     fn inner<T: DeserializeSeed<'de>>(
         self,
         value: &'de Value,
@@ -200,12 +210,13 @@ impl<'de, 'place> PathDeserializer<'de, 'place> {
         self.may_be_empty.set(self.free);
         let read = seed.deserialize(PathDeserializer { value, ..self });
         match self.empty_value_error(value, kind, read.as_ref().err()) {
-            Some(fault) => Err(fault),
+            Some(error) => Err(error),
             None => read,
         }
     }
 
-    /// What is wrong with a value that says nothing. Apart from [`Self::inner`], which is compiled once for every type.
+    /// The error for an empty value. Separate from [`Self::inner`], which is compiled once for
+    /// every type.
     #[inline(never)]
     fn empty_value_error(
         self,
@@ -214,27 +225,27 @@ impl<'de, 'place> PathDeserializer<'de, 'place> {
         failed: Option<&DeserializeError>,
     ) -> Option<DeserializeError> {
         let empty = empty_value(value)?;
-        let fault = match failed {
+        let message = match failed {
             None if self.may_be_empty.get() && !value.is_null() => return None,
             None => empty,
-            Some(fault) => &fault.0,
+            Some(error) => &error.0,
         };
-        Some(DeserializeError(format!("{fault}; remove the {kind} if nothing is meant")))
+        Some(DeserializeError(format!("{message}; remove the {kind} if nothing is meant")))
     }
 
-    fn members(self, members: &'de Map<String, Value>) -> ObjectAccess<'de, 'place> {
+    fn members(self, members: &'de Map<String, Value>) -> ObjectAccess<'de, 'path> {
         ObjectAccess { outer: self, rest: members.iter(), present: None }
     }
 
-    fn elements(self, elements: &'de [Value]) -> ArrayAccess<'de, 'place> {
+    fn elements(self, elements: &'de [Value]) -> ArrayAccess<'de, 'path> {
         ArrayAccess { outer: self, rest: elements.iter(), next: 0 }
     }
 }
 
-/// What is wrong with an object that has no fields.
+/// The error for an object without fields.
 pub const EMPTY_OBJECT: &str = "an empty object, expected at least one field";
 
-/// What is wrong with a value that says nothing.
+/// The error for `null` or an empty value.
 fn empty_value(value: &Value) -> Option<&'static str> {
     match value {
         Value::Null => Some("null, expected a value"),
@@ -247,7 +258,7 @@ fn empty_value(value: &Value) -> Option<&'static str> {
     }
 }
 
-/// What stands there, for a message.
+/// The found value, for a message.
 fn unexpected(value: &Value) -> de::Unexpected<'_> {
     match value {
         Value::Null => de::Unexpected::Unit,
@@ -263,7 +274,7 @@ fn unexpected(value: &Value) -> de::Unexpected<'_> {
     }
 }
 
-macro_rules! strictly {
+macro_rules! typed {
     ($($method:ident: $pattern:pat => $visit:expr,)*) => {
         $(#[inline(never)]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
@@ -293,7 +304,7 @@ impl<'de> Deserializer<'de> for PathDeserializer<'de, '_> {
         }
     }
 
-    /// What is absent is not read at all, so that there is always something here.
+    /// Absent fields are not read at all, so there is always a value here.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         visitor.visit_some(self)
     }
@@ -308,7 +319,7 @@ impl<'de> Deserializer<'de> for PathDeserializer<'de, '_> {
         Self { free, ..self }.deserialize_any(visitor)
     }
 
-    // What a type asks for is all that is compiled for it; `deserialize_any` would be several times as much.
+    // Only the requested type is compiled; `deserialize_any` would be several times as much code.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -318,7 +329,7 @@ impl<'de> Deserializer<'de> for PathDeserializer<'de, '_> {
         self.deserialize_map(visitor)
     }
 
-    /// Our enums are names, nothing more.
+    /// The configuration's enums are plain strings.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -331,7 +342,7 @@ impl<'de> Deserializer<'de> for PathDeserializer<'de, '_> {
         }
     }
 
-    strictly! {
+    typed! {
         deserialize_bool: Value::Bool(value) => |_: Self, visitor: V| visitor.visit_bool(*value),
         deserialize_str: Value::String(text) => |_: Self, visitor: V| visitor.visit_borrowed_str(text),
         deserialize_string: Value::String(text) => |_: Self, visitor: V| visitor.visit_borrowed_str(text),
@@ -345,8 +356,8 @@ impl<'de> Deserializer<'de> for PathDeserializer<'de, '_> {
     }
 }
 
-struct ArrayAccess<'de, 'place> {
-    outer: PathDeserializer<'de, 'place>,
+struct ArrayAccess<'de, 'path> {
+    outer: PathDeserializer<'de, 'path>,
     rest: std::slice::Iter<'de, Value>,
     next: usize,
 }
@@ -371,8 +382,8 @@ impl<'de> SeqAccess<'de> for ArrayAccess<'de, '_> {
     }
 }
 
-struct ObjectAccess<'de, 'place> {
-    outer: PathDeserializer<'de, 'place>,
+struct ObjectAccess<'de, 'path> {
+    outer: PathDeserializer<'de, 'path>,
     rest: serde_json::map::Iter<'de>,
     present: Option<(&'de str, &'de Value)>,
 }
@@ -395,7 +406,7 @@ impl<'de> MapAccess<'de> for ObjectAccess<'de, '_> {
             name => seed.deserialize(name.into_deserializer()),
         };
         if read.is_err() {
-            self.outer.failed_in_name(name);
+            self.outer.prepend_to_path(name);
         }
         read.map(Some)
     }
@@ -405,7 +416,7 @@ impl<'de> MapAccess<'de> for ObjectAccess<'de, '_> {
             self.present.take().ok_or_else(|| DeserializeError::custom("a value without a name"))?;
         let read = self.outer.inner(value, seed, "field");
         if read.is_err() {
-            self.outer.failed_in_name(name);
+            self.outer.prepend_to_path(name);
         }
         read
     }
@@ -417,7 +428,7 @@ mod tests {
     use serde::Deserialize;
     use serde_json::json;
 
-    /// Reads as anything; empty where `free`.
+    /// A type that accepts any value, and an empty one.
     #[derive(Debug)]
     struct Free;
 
@@ -459,7 +470,7 @@ mod tests {
         format!("{path}: {fault}")
     }
 
-    /// A type that takes `null`, and one that does not; nested, and in a list.
+    /// With a type that accepts `null`, and one that does not; nested, and in an array.
     #[test]
     fn null_is_refused_whatever_the_type_would_take() {
         assert_eq!(
@@ -489,17 +500,17 @@ mod tests {
 
     #[test]
     fn what_is_empty_is_refused_but_where_the_type_takes_it() {
-        for (value, says) in [
+        for (value, expected) in [
             (json!({ "a": "" }), "a: an empty string, expected at least one character; remove the field"),
             (json!({ "a": {} }), "a: an empty object, expected at least one field; remove the field"),
             (json!([[]]), "[0]: an empty array, expected at least one element; remove the element"),
             (json!({ "": 1 }), "[\"\"]: an empty name, expected at least one character"),
         ] {
-            assert!(fault::<Value>(&value).starts_with(says), "{}", fault::<Value>(&value));
+            assert!(fault::<Value>(&value).starts_with(expected), "{}", fault::<Value>(&value));
         }
         for free in [json!(""), json!({}), json!({ "a": "", "": [], "b": { "c": {} } })] {
             read::<Both>(&json!({ "_free": free })).unwrap();
-            // It holds for this value alone.
+            // It applies to this value only.
             let after = fault::<Both>(&json!({ "_free": free, "_plain": "" }));
             assert!(after.starts_with("_plain: an empty string, "), "{after}");
         }

@@ -1,6 +1,6 @@
-//! Values that an operator may write in more than one way, each read into its one meaning.
+//! Values that can be written in more than one way, each read into one type.
 //!
-//! The messages say what was expected; of a secret they never quote what stands there.
+//! Error messages name what was expected. They never quote a secret.
 
 use super::{
     Audiences, ClaimPath, DurationValue, Entries, HeaderValue, NameConditions, SecretSource, SecretSources,
@@ -13,10 +13,11 @@ use serde_json::{Map, Value};
 use std::fmt;
 use std::time::Duration;
 
-/// A year: more is a mistyped number, and would overflow somewhere.
-const LONGEST_SPAN: Duration = Duration::from_secs(366 * 86_400);
+/// A year. More is likely a typing error, and could overflow.
+const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 
-/// JSON that is not ours to judge: what is in it may be empty, though it is not empty itself, and nothing is `null`.
+/// A free-form JSON object: it is not empty itself, values within it may be empty, and none is
+/// `null`.
 pub(super) fn free_form<'de, D: Deserializer<'de>, T: From<Map<String, Value>>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -41,7 +42,7 @@ pub(super) fn free_form<'de, D: Deserializer<'de>, T: From<Map<String, Value>>>(
     deserializer.deserialize_newtype_struct(MAY_BE_EMPTY, FreeFormVisitor).map(T::from)
 }
 
-/// A string that means something when it is empty.
+/// A string that may be empty.
 pub(super) fn maybe_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     struct MaybeEmptyVisitor;
 
@@ -52,8 +53,8 @@ pub(super) fn maybe_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
             f.write_str("a string")
         }
 
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
-            Ok(text.to_owned())
+        fn visit_str<E: de::Error>(self, value: &str) -> Result<String, E> {
+            Ok(value.to_owned())
         }
     }
 
@@ -92,9 +93,7 @@ impl<'de> Deserialize<'de> for DurationValue {
             type Value = DurationValue;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(
-                    "a span of time such as \"500ms\", \"60s\", \"5m\", \"24h\", or a number of seconds",
-                )
+                f.write_str("a duration such as \"500ms\", \"60s\", \"5m\", \"24h\", or a number of seconds")
             }
 
             fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<DurationValue, E> {
@@ -110,25 +109,27 @@ impl<'de> Deserialize<'de> for DurationValue {
                     .ok_or_else(|| E::invalid_value(de::Unexpected::Float(seconds), &self))
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<DurationValue, E> {
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<DurationValue, E> {
                 let digits =
-                    text.len().saturating_sub(text.trim_start_matches(|c: char| c.is_ascii_digit()).len());
-                let (number, unit) = text.split_at(digits);
+                    value.len().saturating_sub(value.trim_start_matches(|c: char| c.is_ascii_digit()).len());
+                let (number, unit) = value.split_at(digits);
                 let number: Option<u64> = number.parse().ok();
-                let span = match (number, unit) {
+                let duration = match (number, unit) {
                     (Some(number), "ms") => Some(Duration::from_millis(number)),
                     (Some(number), "s") => Some(Duration::from_secs(number)),
                     (Some(number), "m") => number.checked_mul(60).map(Duration::from_secs),
                     (Some(number), "h") => number.checked_mul(3600).map(Duration::from_secs),
                     _ => None,
                 };
-                span.and_then(Self::bounded).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+                duration
+                    .and_then(Self::bounded)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Str(value), &self))
             }
         }
 
         impl DurationVisitor {
-            fn bounded(span: Duration) -> Option<DurationValue> {
-                (span <= LONGEST_SPAN).then_some(DurationValue(span))
+            fn bounded(duration: Duration) -> Option<DurationValue> {
+                (duration <= MAX_DURATION).then_some(DurationValue(duration))
             }
         }
 
@@ -152,7 +153,7 @@ impl<'de> Deserialize<'de> for NameConditions {
             type Value = NameConditions;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of names (all are needed), or an object with all_of, any_of, none_of")
+                f.write_str("an array of names (all of them), or an object with all_of, any_of, none_of")
             }
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, elements: A) -> Result<NameConditions, A::Error> {
@@ -185,7 +186,7 @@ impl<'de> Deserialize<'de> for Audiences {
             type Value = Audiences;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of audiences (any will do), or an object with any_of, all_of")
+                f.write_str("an array of audiences (any of them), or an object with any_of, all_of")
             }
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, elements: A) -> Result<Audiences, A::Error> {
@@ -208,10 +209,7 @@ impl<'de> Deserialize<'de> for TokenBinding {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Default, Deserialize)]
         #[serde(default, deny_unknown_fields, expecting = "an object")]
-        #[expect(
-            clippy::struct_excessive_bools,
-            reason = "each is a switch of its own in what operators write"
-        )]
+        #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
         struct TokenBindingObject {
             dpop: bool,
             mtls: bool,
@@ -227,11 +225,11 @@ impl<'de> Deserialize<'de> for TokenBinding {
                 f.write_str("\"dpop\", \"mtls\", or an object with dpop, mtls, danger_xfcc, optional")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<TokenBinding, E> {
-                match text {
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<TokenBinding, E> {
+                match value {
                     "dpop" => Ok(TokenBinding { dpop: true, ..TokenBinding::default() }),
                     "mtls" => Ok(TokenBinding { mtls: true, ..TokenBinding::default() }),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(value), &self)),
                 }
             }
 
@@ -257,17 +255,17 @@ impl<'de> Deserialize<'de> for Sharing {
                 f.write_str("on, off or sealed")
             }
 
-            // To YAML 1.1, which Envoy reads, `on` and `off` are truth values.
+            // YAML 1.1, which Envoy reads, parses `on` and `off` as booleans.
             fn visit_bool<E: de::Error>(self, on: bool) -> Result<Sharing, E> {
                 Ok(if on { Sharing::On } else { Sharing::Off })
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Sharing, E> {
-                match text {
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Sharing, E> {
+                match value {
                     "on" => Ok(Sharing::On),
                     "off" => Ok(Sharing::Off),
                     "sealed" => Ok(Sharing::Sealed),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(value), &self)),
                 }
             }
         }
@@ -284,11 +282,11 @@ impl<'de> Deserialize<'de> for HeaderValue {
             type Value = HeaderValue;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, or an object with exactly one of exact, prefix and present")
+                f.write_str("a string, or an object with exactly one of exact, prefix and present")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<HeaderValue, E> {
-                Ok(HeaderValue::Exact(text.to_owned()))
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<HeaderValue, E> {
+                Ok(HeaderValue::Exact(value.to_owned()))
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, mut members: A) -> Result<HeaderValue, A::Error> {
@@ -296,8 +294,8 @@ impl<'de> Deserialize<'de> for HeaderValue {
                 let more = members.next_key::<de::IgnoredAny>()?.is_some();
                 let entry = entry.filter(|_| !more);
                 let value = match entry.as_ref().map(|(name, value)| (name.as_str(), value)) {
-                    Some(("exact", Value::String(text))) => Some(HeaderValue::Exact(text.clone())),
-                    Some(("prefix", Value::String(text))) => Some(HeaderValue::Prefix(text.clone())),
+                    Some(("exact", Value::String(exact))) => Some(HeaderValue::Exact(exact.clone())),
+                    Some(("prefix", Value::String(prefix))) => Some(HeaderValue::Prefix(prefix.clone())),
                     Some(("present", Value::Bool(present))) => Some(HeaderValue::Present(*present)),
                     _ => None,
                 };
@@ -320,10 +318,10 @@ impl<'de> Deserialize<'de> for SubjectToken {
                 f.write_str("caller, or {\"header\": \"NAME\"}")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<SubjectToken, E> {
-                match text {
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<SubjectToken, E> {
+                match value {
                     "caller" => Ok(SubjectToken::Caller),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(value), &self)),
                 }
             }
 
@@ -349,11 +347,11 @@ impl<'de> Deserialize<'de> for StringOrList {
             type Value = StringOrList;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, or a list of texts")
+                f.write_str("a string, or an array of strings")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<StringOrList, E> {
-                Ok(StringOrList(vec![text.to_owned()]))
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<StringOrList, E> {
+                Ok(StringOrList(vec![value.to_owned()]))
             }
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, elements: A) -> Result<StringOrList, A::Error> {
@@ -373,11 +371,11 @@ impl<'de> Deserialize<'de> for ClaimPath {
             type Value = ClaimPath;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the path of a claim, dotted (\"realm_access.roles\") or as a list of names")
+                f.write_str("the path of a claim, dotted (\"realm_access.roles\") or as an array of names")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<ClaimPath, E> {
-                Ok(ClaimPath(text.split('.').map(str::to_owned).collect()))
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<ClaimPath, E> {
+                Ok(ClaimPath(value.split('.').map(str::to_owned).collect()))
             }
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, elements: A) -> Result<ClaimPath, A::Error> {
@@ -396,18 +394,19 @@ impl<'de> Deserialize<'de> for SecretSource {
 }
 
 impl SecretSource {
-    /// Written by hand, since serde's own messages quote what stands there.
+    /// Written by hand, since serde's own messages quote the value.
     fn read<E: de::Error>(value: &Value) -> Result<Self, E> {
-        const EXPECTED: &str = "expected {\"env\": \"NAME\"} or {\"inline\": \"…\"}, a variable's name or a text that is not empty";
+        const EXPECTED: &str =
+            "{\"env\": \"NAME\"} or {\"inline\": \"…\"}, with a variable name or a string that is not empty";
         if value.is_null() {
-            return Err(E::custom(format_args!("null, {EXPECTED}")));
+            return Err(E::custom(format_args!("null, expected {EXPECTED}")));
         }
         let pair =
             value.as_object().filter(|members| members.len() == 1).and_then(|members| members.iter().next());
         match pair.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default())) {
             Some(("env", name)) if is_variable(name) => Ok(Self::Env(name.to_owned())),
             Some(("inline", secret)) if !secret.is_empty() => Ok(Self::Inline(secret.to_owned())),
-            _ => Err(E::custom(format_args!("not shown here since it may be a secret, {EXPECTED}"))),
+            _ => Err(E::custom(format_args!("invalid secret (value hidden), expected {EXPECTED}"))),
         }
     }
 }
@@ -423,7 +422,7 @@ impl<'de> Deserialize<'de> for SecretSources {
     }
 }
 
-/// POSIX, "Environment Variable Definition": what every shell can set.
+/// Whether every shell can set a variable of this name (POSIX, "Environment Variable Definition").
 pub(super) fn is_variable(name: &str) -> bool {
     let sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     !name.is_empty() && !name.starts_with(|first: char| first.is_ascii_digit()) && name.bytes().all(sound)

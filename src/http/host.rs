@@ -1,12 +1,13 @@
-//! The readings of a host: what different servers take `:authority` for.
+//! The readings of a host: the ways in which different servers interpret `:authority`.
 //!
-//! In: the host of a request, with its port if it has one. Out: what is left where a server takes user information, a
-//! malformed port, a dot at the end or an encoding away. A plain host has one reading.
+//! In: the host of a request, with its port if it has one. Out: the host without user information,
+//! a malformed port, a trailing dot or an encoding, which some servers remove. A plain host has one
+//! reading.
 
 use super::path::{MAX_READINGS, Transform, Unreadable, decoded, fold_unicode};
 use std::borrow::Cow;
 
-/// The readings of a host; the first is the host as it was sent.
+/// The other readings of a host, apart from the host as sent.
 pub(super) fn readings(host: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, Unreadable> {
     let mut readings: Vec<Cow<'_, [u8]>> = Vec::new();
     if is_plain(host) {
@@ -29,7 +30,7 @@ pub(super) fn readings(host: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, Unreadable> {
     }
 }
 
-/// What servers do to a host.
+/// The transformations that servers apply to a host.
 const TRANSFORMS: [Transform; 6] =
     [decoded, fold_unicode, without_port, without_user, without_end, without_dot];
 
@@ -40,7 +41,7 @@ fn is_plain(host: &[u8]) -> bool {
     name.iter().all(sound) && name.last() != Some(&b'.')
 }
 
-/// Whatever follows the colon is no port of digits, which rules know of.
+/// Removes a malformed port; rules handle a port of digits themselves.
 fn without_port(host: &[u8]) -> Option<Vec<u8>> {
     let name = host.iter().position(|byte| *byte == b']').unwrap_or_default();
     let colon = host.iter().skip(name).position(|byte| *byte == b':')?;
@@ -52,7 +53,7 @@ fn without_user(host: &[u8]) -> Option<Vec<u8>> {
     host.get(at.saturating_add(1)..).map(<[u8]>::to_vec)
 }
 
-/// A list ends at its comma, a URL's authority where its path begins.
+/// A list element ends at its comma, a URL's authority at the beginning of its path.
 fn without_end(host: &[u8]) -> Option<Vec<u8>> {
     let ends = |byte: &u8| matches!(byte, b',' | b'/' | b'\\' | b'?' | b'#' | b';' | 0x7f) || *byte <= b' ';
     let start = host.iter().position(|byte| !ends(byte)).unwrap_or(host.len());
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_stands_around_a_host_may_be_dropped() {
+    fn everything_around_a_host_may_be_dropped() {
         for spelling in [
             "admin.example.com:",
             "admin.example.com:x",
@@ -114,9 +115,12 @@ mod tests {
             "\u{ff41}dmin.example.com",
         ] {
             let readings = readings(spelling.as_bytes()).unwrap();
-            assert!(readings.iter().any(|own| **own == *b"admin.example.com"), "{spelling}: {readings:?}");
+            assert!(
+                readings.iter().any(|reading| **reading == *b"admin.example.com"),
+                "{spelling}: {readings:?}"
+            );
         }
         let six = readings(b"[::1]:x").unwrap();
-        assert!(six.iter().any(|own| **own == *b"[::1]"), "{six:?}");
+        assert!(six.iter().any(|reading| **reading == *b"[::1]"), "{six:?}");
     }
 }

@@ -1,6 +1,6 @@
-//! HTTP messages as data: a request, a call to make, its reply, and the response that we give ourselves.
+//! HTTP messages as data: a request, a call to make, its reply, and a local reply.
 //!
-//! Plain data. Nothing here decides, performs I/O, or knows what a token is.
+//! Plain data, without decisions, I/O or knowledge of tokens.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
-/// Where one header field stands in the bytes of a [`MessageHead`].
+/// The position of one header field in the bytes of a [`MessageHead`].
 #[derive(Clone, Debug)]
 pub struct HeaderField {
     /// The lower-case name.
@@ -18,7 +18,7 @@ pub struct HeaderField {
     pub value: Range<usize>,
 }
 
-/// What the host is asked about a request, as each answer costs about 1 us.
+/// The attributes of a request to get from the host; each costs about 1 us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestAttributes {
     /// For [`Route::cluster`].
@@ -29,18 +29,19 @@ pub struct RequestAttributes {
     pub certificate: bool,
 }
 
-/// A request's route, as far as the host was asked and knows.
+/// A request's route, as far as it was requested from the host and is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
-    /// The name of the cluster that the request goes to.
+    /// The name of the cluster to which the request is routed.
     pub cluster: Option<Vec<u8>>,
     /// The credential that the route's metadata names.
     pub credential: Option<Vec<u8>>,
 }
 
-/// The service that a request goes to: its host, and the cluster that reaches it, as far as that is known.
+/// The service to which a request goes: its host, and its cluster, if known.
 ///
-/// Two digests, as clients choose hosts, and a name may be long. They are for telling services apart, and prove nothing.
+/// Digests, since clients choose hosts and a name may be long. They only distinguish services, and
+/// prove nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
     host: u64,
@@ -48,15 +49,15 @@ pub struct Service {
 }
 
 impl Service {
-    /// The one that this request goes to.
+    /// The service to which this request goes.
     pub fn of(head: &MessageHead) -> Self {
         Self { host: digest(head.host()), cluster: head.route.cluster.as_deref().map(digest) }
     }
 
-    /// Whether both may be the same, as far as is known.
+    /// Whether both may be the same service.
     pub fn may_equal(self, other: Self) -> bool {
         let clusters = self.cluster.zip(other.cluster);
-        self.host == other.host && clusters.is_none_or(|(own, other)| own == other)
+        self.host == other.host && clusters.is_none_or(|(one, other)| one == other)
     }
 }
 
@@ -68,7 +69,7 @@ fn digest(name: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// A request's header section, kept as the one buffer in which the host handed it over; and its route.
+/// A request's headers, in the one buffer in which the host passed them, and its route.
 #[derive(Clone, Default)]
 pub struct MessageHead {
     bytes: Vec<u8>,
@@ -79,7 +80,7 @@ pub struct MessageHead {
 }
 
 impl MessageHead {
-    /// Header fields as they lie in `bytes`; a range outside of it reads as empty.
+    /// Header fields at their positions in `bytes`; a range outside of it reads as empty.
     pub fn new(bytes: Vec<u8>, fields: Vec<HeaderField>) -> Self {
         Self { bytes, fields, ..Self::default() }
     }
@@ -90,34 +91,34 @@ impl MessageHead {
         Self { route, ..self }
     }
 
-    /// The same request, on a connection whose client has shown this certificate.
+    /// The same request, on a connection whose client has presented this certificate.
     #[must_use]
     pub fn with_client_certificate(self, certificate: Option<Vec<u8>>) -> Self {
         Self { certificate, ..self }
     }
 
-    /// The same request, after which no body comes.
+    /// The same request, without a body.
     #[must_use]
     pub fn without_body(self) -> Self {
         Self { has_no_body: true, ..self }
     }
 
-    /// Whether a body comes, as far as is known.
+    /// Whether a body may follow.
     pub fn has_body(&self) -> bool {
         !self.has_no_body
     }
 
-    /// How many bytes the names and values have.
+    /// The size of all names and values, in bytes.
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The SHA-256 of the certificate that the client has shown, in hexadecimal, as far as the host was asked.
+    /// The SHA-256 of the client certificate, in hexadecimal, if it was requested from the host.
     pub fn certificate(&self) -> Option<&[u8]> {
         self.certificate.as_deref()
     }
 
-    /// Where it goes.
+    /// The request's route.
     pub fn route(&self) -> &Route {
         &self.route
     }
@@ -127,7 +128,8 @@ impl MessageHead {
         self.first(":method").unwrap_or_default()
     }
 
-    /// Whether the host answers this in gRPC's words: its own test (`application/grpc`, `application/grpc+proto`).
+    /// Whether the host sends a gRPC response to this, by the host's own test (`application/grpc`,
+    /// `application/grpc+proto`).
     pub fn is_grpc(&self) -> bool {
         let rest = self.first("content-type").and_then(|kind| kind.strip_prefix(b"application/grpc"));
         rest.is_some_and(|rest| matches!(rest, [] | [b'+', ..]))
@@ -188,12 +190,12 @@ impl fmt::Debug for MessageHead {
     }
 }
 
-/// Where an HTTP request goes: RFC 3986 authority and path, reached through an Envoy cluster.
+/// The target of an HTTP request: RFC 3986 authority and path, reached through an Envoy cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// The Envoy cluster that reaches it.
     pub cluster: String,
-    /// `:scheme`, `http` or `https`; the cluster decides about TLS, this is what the server reads.
+    /// `:scheme`, `http` or `https`, for the server; whether TLS is used is up to the cluster.
     pub scheme: &'static str,
     /// `:authority`.
     pub authority: String,
@@ -204,7 +206,7 @@ pub struct Endpoint {
 /// An HTTP request for the host to make.
 #[derive(Clone)]
 pub struct HttpCall {
-    /// Where to.
+    /// The target.
     pub endpoint: Endpoint,
     /// `:method`.
     pub method: &'static str,
@@ -244,23 +246,24 @@ impl fmt::Debug for HttpCall {
     }
 }
 
-/// What a [`HttpCall`] came to.
+/// The result of an [`HttpCall`].
 #[derive(Clone, Default)]
 pub struct HttpReply {
-    /// `:status`; none when the host got no answer at all.
+    /// `:status`; `None` if the host got no reply.
     pub status: Option<u16>,
-    /// The header fields of the answer.
+    /// The header fields of the reply.
     pub head: MessageHead,
-    /// The body, or none when it was larger than [`MAX_REPLY_BYTES`].
+    /// The body; `None` if it was larger than [`MAX_REPLY_BYTES`].
     pub body: Option<Vec<u8>>,
-    /// Why there is no status, if the host knows.
+    /// Why there is no status, if known.
     pub detail: Cow<'static, str>,
-    /// Whether it was not even called.
+    /// Whether the connection failed.
     pub no_connection: bool,
 }
 
-/// The largest body that the shell copies out of the host: as many keys as a set may have ([`crate::jose::jwk::MAX_KEYS`]), each with a chain of
-/// certificates, of 2.5 KB. The largest key set of a common provider, Entra's, has 20 KB.
+/// The largest body that the shell copies out of the host: as many keys as a set may have
+/// ([`crate::jose::jwk::MAX_KEYS`]), each with a chain of certificates, of 2.5 KB. The largest key
+/// set of a common provider, Entra's, has 20 KB.
 pub const MAX_REPLY_BYTES: usize = 256 * 1024;
 
 impl fmt::Debug for HttpReply {
@@ -270,12 +273,13 @@ impl fmt::Debug for HttpReply {
     }
 }
 
-/// An answer that we give instead of forwarding the request.
+/// A response that the filter sends instead of forwarding the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
-    /// HTTP status; for gRPC requests the host maps it (401 to 16, 403 to 7, 503 to 14), unless `grpc_status` is given.
+    /// HTTP status; for gRPC requests the host maps it (401 to 16, 403 to 7, 503 to 14), unless
+    /// `grpc_status` is given.
     pub status: u16,
-    /// The gRPC status, where the host's choice is not the right one.
+    /// The gRPC status, if the host's mapping does not fit.
     pub grpc_status: Option<u8>,
     /// Header fields, free of control characters.
     pub headers: Vec<(&'static str, String)>,
@@ -290,7 +294,7 @@ pub struct LocalReply {
 /// Names and values for Envoy's filter state.
 pub type FilterState = Vec<(&'static str, String)>;
 
-/// Whom the shell's requests belong to; the host's stream id.
+/// Identifies a request; the host's stream id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u32);
 

@@ -1,21 +1,22 @@
-//! The readings of a path: what different servers take it for.
+//! The readings of a path: the ways in which different servers interpret it.
 //!
-//! In: the path of a request, without its query. Out: every path that some server makes of it, by decoding it once or twice,
-//! resolving dot segments, dropping parameters, merging slashes and so on, in any order. A request is judged by all of its
-//! readings, since nobody here knows the server behind Envoy. A plain path has one reading, and costs one look at each byte.
+//! In: the path of a request, without its query. Out: every path to which some server transforms
+//! it, by decoding it once or twice, resolving dot segments, dropping parameters, merging slashes
+//! and so on, in any order. Rules must match all readings of a request, since the server behind
+//! Envoy is unknown. A plain path has one reading, and costs one check of each byte.
 //!
-//! Not a reading: a suffix that a framework drops (`/admin.json`), and what Unicode calls compatible beyond ASCII's
-//! full-width forms.
+//! Not a reading: a suffix that a framework drops (`/admin.json`), and Unicode compatibility forms
+//! other than ASCII's full-width forms.
 
 mod normal;
 
 pub use normal::{AmbiguousPath, normal};
 use std::borrow::Cow;
 
-/// One way to read a path.
+/// One reading of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathReading<'a> {
-    /// What the server compares with its routes.
+    /// The path that a server compares with its routes.
     pub path: Cow<'a, [u8]>,
     decoded: Decoded,
 }
@@ -24,7 +25,7 @@ pub struct PathReading<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decoded {
     No,
-    /// `%2f` and `%5c` are left as they are.
+    /// Except `%2f` and `%5c`.
     ButSlashes,
     Once,
     Twice,
@@ -38,20 +39,21 @@ pub struct PathReadings<'a> {
     others: Vec<PathReading<'a>>,
 }
 
-/// A path with more readings than are looked at, or one that leads above its root: where Envoy or a server puts something
-/// before it, it could lead anywhere.
+/// A path with too many readings, or one that leads above its root: if Envoy or a server adds a
+/// prefix, it could lead anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
 
-/// The most readings of one request: five independent oddities make 32, and no client that means well has as many.
+/// The maximum number of readings of one request: five independent oddities make 32, and no
+/// legitimate client sends as many.
 pub const MAX_READINGS: usize = 128;
 
-/// The most bytes of all readings of one path: a path of 250 bytes may have [`MAX_READINGS`]. It bounds the time that a path
-/// costs to about 1 ms.
+/// The maximum size of all readings of one path, in bytes: a path of 250 bytes may have
+/// [`MAX_READINGS`]. It limits the time per path to about 1 ms.
 pub const MAX_READING_BYTES: usize = 32 * 1024;
 
 impl<'a> PathReadings<'a> {
-    /// The readings of a path without its query; the first is the path as it was sent.
+    /// The readings of a path without its query; the first is the path as sent.
     pub fn of(path: &'a [u8]) -> Result<Self, Unreadable> {
         if is_plain(path) {
             return Ok(Self::as_sent(path));
@@ -78,7 +80,7 @@ impl<'a> PathReadings<'a> {
         }
     }
 
-    /// The path as it was sent, and nothing else: for rules that do not look at paths.
+    /// Only the path as sent: for rules that do not match paths.
     pub fn as_sent(path: &'a [u8]) -> Self {
         let first = PathReading { path: Cow::Borrowed(path), decoded: Decoded::No };
         Self { first, others: Vec::new() }
@@ -96,7 +98,7 @@ impl<'a> PathReadings<'a> {
 }
 
 impl PathReading<'_> {
-    /// What the next step of a server may make of this reading.
+    /// The readings to which a server may transform this one in one step.
     fn read_on<'b>(&self) -> Vec<PathReading<'b>> {
         let mut further = Vec::new();
         let mut add = |path: Option<Vec<u8>>, decoded| {
@@ -130,10 +132,10 @@ impl PathReading<'_> {
     }
 }
 
-/// Something that servers do to a path; none where it changes nothing.
+/// A transformation that servers apply to a path; `None` if it changes nothing.
 pub(super) type Transform = fn(&[u8]) -> Option<Vec<u8>>;
 
-/// What servers do to a path beside decoding it.
+/// The transformations that servers apply to a path, apart from decoding.
 const TRANSFORMS: [Transform; 12] = [
     fold_unicode,
     slashes_for_backslashes,
@@ -149,8 +151,8 @@ const TRANSFORMS: [Transform; 12] = [
     without_controls,
 ];
 
-/// Whether every server reads the path as it stands: RFC 3986 `pchar` without `;` and `%`, no empty segment, and none that
-/// ends in a dot.
+/// Whether every server reads the path unchanged: RFC 3986 `pchar` without `;` and `%`, no empty
+/// segment, and none that ends in a dot.
 fn is_plain(path: &[u8]) -> bool {
     let mut before = 0;
     for &byte in path {
@@ -166,12 +168,13 @@ fn is_plain(path: &[u8]) -> bool {
     path.first() == Some(&b'/') && before != b'.'
 }
 
-/// Octets that a URL can only hold encoded (RFC 3986 section 2.1), so that even a server that decodes nothing has the encoded
-/// form in its routes: a rule's `/café` is for `/caf%C3%A9`. Not those that some server gives a meaning.
+/// Octets that a URL can contain only encoded (RFC 3986 section 2.1), so that even a server that
+/// does not decode has the encoded form in its routes: a rule's `/café` matches `/caf%C3%A9`. Not
+/// octets that have a special meaning for some server.
 fn has_no_plain_spelling(byte: u8, rest: &[u8]) -> bool {
     match byte {
         0x80.. | b' ' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' | b'[' | b']' => true,
-        // What follows would make it an encoding of an encoding.
+        // Two hexadecimal digits after it would make it a double encoding.
         b'%' => !matches!(rest, [high, low, ..] if hex(*high).is_some() && hex(*low).is_some()),
         _ => false,
     }
@@ -181,12 +184,12 @@ fn is_slash(byte: u8) -> bool {
     matches!(byte, b'/' | b'\\')
 }
 
-/// Percent-decoding, once.
+/// Percent-decodes once.
 pub(super) fn decoded(path: &[u8]) -> Option<Vec<u8>> {
     decode(path, |_, _| true)
 }
 
-/// Percent-decoding, once, of those octets that `wanted` accepts; it is given what follows, too.
+/// Percent-decodes, once, the octets that `wanted` accepts; it also gets the rest of the path.
 fn decode(path: &[u8], wanted: impl Fn(u8, &[u8]) -> bool) -> Option<Vec<u8>> {
     if !path.contains(&b'%') {
         return None;
@@ -216,8 +219,8 @@ fn changed(path: &[u8], read: Vec<u8>) -> Option<Vec<u8>> {
     (read != path).then_some(read)
 }
 
-/// ASCII in disguise: IIS' `%u0061`, UTF-8 that is longer than it must be (RFC 3629 section 10), full-width letters, and the
-/// four letters beyond ASCII whose other case is in it.
+/// Non-ASCII forms of ASCII: IIS' `%u0061`, overlong UTF-8 (RFC 3629 section 10), full-width
+/// letters, and the four other letters whose upper or lower case is ASCII.
 pub(super) fn fold_unicode(path: &[u8]) -> Option<Vec<u8>> {
     if path.is_ascii() && !path.contains(&b'%') {
         return None;
@@ -232,7 +235,7 @@ pub(super) fn fold_unicode(path: &[u8]) -> Option<Vec<u8>> {
     changed(path, folded)
 }
 
-/// The ASCII character that some server sees at the start of this, and what follows it.
+/// The ASCII character that some server reads at the start of this, and the rest.
 fn ascii_in_disguise(rest: &[u8]) -> Option<(u8, &[u8])> {
     let low = |byte: &u8| u32::from(*byte & 0x3f);
     let (code, behind) = match rest {
@@ -263,7 +266,7 @@ fn slashes_for_backslashes(path: &[u8]) -> Option<Vec<u8>> {
     changed(path, path.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect())
 }
 
-/// Each segment up to its `;` (RFC 3986 section 3.3), as servlets read it.
+/// Each segment up to its `;` (RFC 3986 section 3.3), as servlet containers read it.
 fn without_parameters(path: &[u8]) -> Option<Vec<u8>> {
     if !path.contains(&b';') {
         return None;
@@ -271,7 +274,7 @@ fn without_parameters(path: &[u8]) -> Option<Vec<u8>> {
     by_segment(path, |segment| segment.split(|byte| *byte == b';').next().unwrap_or_default())
 }
 
-/// Fastify takes `;` for `?`, as old servlet containers did.
+/// Fastify treats `;` as `?`, as old servlet containers did.
 fn up_to_semicolon(path: &[u8]) -> Option<Vec<u8>> {
     up_to(path, |byte| byte == b';')
 }
@@ -325,8 +328,8 @@ fn without_empty_segments(path: &[u8]) -> Option<Vec<u8>> {
     changed(path, merged)
 }
 
-/// What a URL parser makes of a path that is a URL, or that starts as one without its scheme does. The WHATWG parser skips all
-/// slashes before the authority.
+/// The path that a URL parser extracts if the path is a URL, or starts like one without a scheme.
+/// The WHATWG parser skips all slashes before the authority.
 fn without_authority(path: &[u8]) -> Option<Vec<u8>> {
     let after = match path {
         [b'/', b'/', ..] => {
@@ -343,7 +346,7 @@ fn without_authority(path: &[u8]) -> Option<Vec<u8>> {
     Some(after.get(slash..).filter(|rest| !rest.is_empty()).unwrap_or(b"/").to_vec())
 }
 
-/// As Windows names files.
+/// As Windows does for file names.
 fn without_spaces_at_ends(path: &[u8]) -> Option<Vec<u8>> {
     if !path.contains(&b' ') {
         return None;
@@ -351,7 +354,7 @@ fn without_spaces_at_ends(path: &[u8]) -> Option<Vec<u8>> {
     by_segment(path, |segment| without_at_end(segment, b' '))
 }
 
-/// As Windows names files. Segments of nothing but dots are another matter.
+/// As Windows does for file names. Segments of only dots are handled separately.
 fn without_dots_at_ends(path: &[u8]) -> Option<Vec<u8>> {
     if !path.contains(&b'.') {
         return None;
@@ -367,12 +370,12 @@ fn without_at_end(segment: &[u8], dropped: u8) -> &[u8] {
     segment.get(..end).unwrap_or_default()
 }
 
-/// A server that takes what it has decoded for a URL ends its path where the query or the fragment begins.
+/// A server that parses the decoded path as a URL ends it at the query or the fragment.
 fn up_to_query(path: &[u8]) -> Option<Vec<u8>> {
     up_to(path, |byte| matches!(byte, b'?' | b'#'))
 }
 
-/// A string of C ends at its NUL, a line at its end.
+/// A C string ends at its NUL, a line at its line break.
 fn up_to_control(path: &[u8]) -> Option<Vec<u8>> {
     up_to(path, is_control)
 }
@@ -483,7 +486,7 @@ mod tests {
             ("/\u{212a}ey\u{17f}".as_bytes(), "/keys"),
         ] {
             let readings = readings(path);
-            assert!(readings.iter().any(|own| own == read), "{}: {readings:?}", path.escape_ascii());
+            assert!(readings.iter().any(|reading| reading == read), "{}: {readings:?}", path.escape_ascii());
         }
     }
 

@@ -1,8 +1,9 @@
-//! Which rule is for this request?
+//! Finds the rule that matches a request.
 //!
-//! A path, a method and a host have *readings*: what different servers take them for. A rule is for a request only if all
-//! readings of the request lead to it; where they lead to different rules the request is ambiguous, and is refused. The
-//! request itself is forwarded as it came. Nothing is allocated for plain requests.
+//! A path, a method and a host have *readings*: the ways in which different servers interpret them.
+//! A rule matches a request only if it matches all of its readings. If they match different rules,
+//! the request is ambiguous, and is denied. The request itself is forwarded unchanged. Nothing is
+//! allocated for plain requests.
 
 mod path_template;
 mod readings;
@@ -15,29 +16,29 @@ pub use readings::{Ambiguity, InspectedAttributes, Readings, View};
 use std::borrow::Cow;
 use std::rc::Rc;
 
-/// A condition on requests; what is not given holds for all.
+/// A condition on requests; what is not given matches every request.
 #[derive(Clone, Debug, Default)]
 pub struct RequestMatcher {
     /// Host, in lower case.
     pub host: Option<HostMatch>,
-    /// Path, in the form in which paths are written down.
+    /// Path, in normal form.
     pub path: Option<PathMatch>,
     /// Methods; empty means all.
     pub methods: Vec<String>,
     /// Headers, by their lower-case names.
     pub headers: Vec<(Rc<str>, HeaderMatch)>,
-    /// The cluster that the request goes to; one that is not known is none of these.
+    /// The cluster to which the request is routed; an unknown cluster does not match.
     pub cluster: Option<String>,
 }
 
 /// A condition on a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderMatch {
-    /// This value, and no other.
+    /// Exactly this value.
     Exact(Vec<u8>),
-    /// A value that begins so.
+    /// A value with this prefix.
     Prefix(Vec<u8>),
-    /// There, or not there.
+    /// Present, or absent.
     Present(bool),
 }
 
@@ -46,46 +47,46 @@ pub enum HeaderMatch {
 pub enum HostMatch {
     /// This host, with any port unless one is given.
     Exact(String),
-    /// Any host that ends in this, which starts with a dot.
+    /// Any host with this suffix, which starts with a dot.
     Suffix(String),
 }
 
 /// A condition on the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathMatch {
-    /// The whole path. Without the slash at its end.
+    /// The whole path, without its trailing slash.
     Exact(Vec<u8>),
-    /// The path, or what stands before a `/` in it. Without the slash at its end.
+    /// The path, or its beginning up to a `/`, without its trailing slash.
     Prefix(Vec<u8>),
-    /// The whole path, with places in it that may hold anything.
+    /// The whole path, with placeholders.
     Template(Template),
 }
 
-/// A request as rules see it.
+/// The parts of a request that rules match.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
     head: &'a MessageHead,
     path: &'a [u8],
 }
 
-/// Whether a request is one of a rule's.
+/// Whether a rule matches a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MatchResult {
-    /// It is not.
+    /// It does not match.
     No,
-    /// It is for some servers, and is not for others: the path has another case than the rule's, or a header's lines say
-    /// different things.
+    /// It matches for some servers only: the path differs in case from the rule's, or the lines of
+    /// a header differ.
     Ambiguous(Ambiguity),
-    /// It is.
+    /// It matches.
     Yes,
 }
 
-/// Whether upper and lower case are the same.
+/// Whether upper and lower case differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Case {
-    /// They are two.
+    /// They differ.
     Exact,
-    /// They are one.
+    /// They are the same.
     #[default]
     Ignored,
 }
@@ -94,7 +95,7 @@ impl Case {
     fn same(self, one: &[u8], other: &[u8]) -> bool {
         match self {
             Self::Exact => one == other,
-            // From the end, where the paths of rules differ.
+            // From the end, since the paths of rules differ there.
             Self::Ignored => {
                 let mut pairs = one.iter().rev().zip(other.iter().rev());
                 one.len() == other.len() && pairs.all(|(one, other)| one.eq_ignore_ascii_case(other))
@@ -104,7 +105,7 @@ impl Case {
 }
 
 impl<'a> Target<'a> {
-    /// What rules may look at.
+    /// The parts of this request that rules match.
     pub fn of(head: &'a MessageHead) -> Self {
         let path = head.path();
         let end = path.iter().position(|byte| *byte == b'?').unwrap_or(path.len());
@@ -113,8 +114,8 @@ impl<'a> Target<'a> {
         Self { head, path }
     }
 
-    /// The value of a header, by its lower-case name: several lines are one list (RFC 9110 section 5.3), so that no line
-    /// can hide behind another.
+    /// The value of a header, by its lower-case name: several lines are one list (RFC 9110 section
+    /// 5.3), so that no line can hide another.
     pub fn header(&self, name: &str) -> Option<Cow<'a, [u8]>> {
         let mut values = self.head.all(name);
         let first = values.next()?;
@@ -126,7 +127,7 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// The path as it was sent, without its query.
+    /// The path as sent, without its query.
     pub fn path(&self) -> &'a [u8] {
         self.path
     }
@@ -141,8 +142,9 @@ impl<'a> Target<'a> {
         host::host_of(self.head.host())
     }
 
-    /// The method of the request that this one announces, if it is a CORS preflight (Fetch standard, "CORS-preflight request").
-    /// One with a body, or with a header that makes another method of it, is none: browsers send neither.
+    /// The method of the request that this one announces, if it is a CORS preflight (Fetch
+    /// standard, "CORS-preflight request"). A request with a body, or with a header that overrides
+    /// its method, is not a preflight: browsers send neither.
     pub fn preflight(&self) -> Option<&'a [u8]> {
         let only = |name: &str| {
             let mut values = self.head.all(name);
@@ -155,15 +157,15 @@ impl<'a> Target<'a> {
         only("access-control-request-method")
     }
 
-    /// The methods that some servers put in the place of the request's own.
+    /// The methods with which some servers replace the request's own.
     fn override_methods(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let head = self.head;
         let values = OVERRIDE_HEADERS.into_iter().flat_map(|name| head.all(name));
         values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
     }
 
-    /// Whether the next proxy removes one of these headers, as `Connection` names it (RFC 9110 section 7.6.1). Envoy forwards
-    /// that header if the connection is to be upgraded, and only then.
+    /// Whether the next proxy removes one of these headers because `Connection` names it (RFC 9110
+    /// section 7.6.1). Envoy forwards `Connection` only if the connection is to be upgraded.
     pub fn drops_any(&self, headers: &[Rc<str>]) -> bool {
         let is_upgrade = self.head.first("upgrade").is_some();
         let options = || self.head.all("connection").flat_map(|line| line.split(|byte| *byte == b','));
@@ -173,31 +175,32 @@ impl<'a> Target<'a> {
                 .any(|option| headers.iter().any(|header| option.eq_ignore_ascii_case(header.as_bytes())))
     }
 
-    /// Where it goes.
+    /// The request's route.
     pub fn route(&self) -> &'a Route {
         self.head.route()
     }
 }
 
-/// Headers whose value some servers and middleware take for the method: Express' `method-override`, Rails, Symfony, Spring,
-/// ASP.NET, Google's and Microsoft's APIs.
+/// Headers with which some servers and middleware override the method: Express' `method-override`,
+/// Rails, Symfony, Spring, ASP.NET, Google's and Microsoft's APIs.
 pub const OVERRIDE_HEADERS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 impl RequestMatcher {
-    /// Whether the request, read in this way, is one of these.
+    /// Whether this reading of the request matches.
     pub fn fit(&self, view: &View<'_>) -> MatchResult {
         let (misses, fit) = self.first_mismatch(view);
         if view.is_first() {
-            decision_trace::record("match", misses.is_none() && fit == MatchResult::Yes, || {
-                misses
-                    .unwrap_or(if fit == MatchResult::Yes { "" } else { "for some servers only" })
-                    .to_owned()
+            decision_trace::record("match", misses.is_none() && fit == MatchResult::Yes, || match misses {
+                Some("headers") => "headers do not match".to_owned(),
+                Some(attribute) => format!("{attribute} does not match"),
+                None if fit == MatchResult::Yes => String::new(),
+                None => "matches for some servers only".to_owned(),
             });
         }
         if misses.is_some() { MatchResult::No } else { fit }
     }
 
-    /// The first condition that does not hold for the request, if there is one; else how it fits.
+    /// The first condition that the request fails, if any; else the result of the others.
     fn first_mismatch(&self, view: &View<'_>) -> (Option<&'static str>, MatchResult) {
         let target = view.target();
         if self.host.as_ref().is_some_and(|host| !host.holds(view.host())) {
@@ -207,25 +210,25 @@ impl RequestMatcher {
         if fit == MatchResult::No {
             return (Some("path"), MatchResult::No);
         }
-        if !self.methods.is_empty() && !self.methods.iter().any(|own| own.as_bytes() == view.method()) {
+        if !self.methods.is_empty() && !self.methods.iter().any(|method| method.as_bytes() == view.method()) {
             return (Some("method"), MatchResult::No);
         }
         let fit = self.headers.iter().fold(fit, |fit, (name, header)| fit.and(header.fit(target, name)));
         if fit == MatchResult::No {
             return (Some("headers"), MatchResult::No);
         }
-        let own = self.cluster.as_ref();
+        let expected = self.cluster.as_ref();
         let cluster = target.route().cluster.as_ref();
-        let misses = own.is_some_and(|own| cluster.is_none_or(|cluster| own.as_bytes() != cluster));
+        let misses = expected.is_some_and(|name| cluster.is_none_or(|cluster| name.as_bytes() != cluster));
         (misses.then_some("cluster"), fit)
     }
 
-    /// The names of the places in its path that may hold anything.
+    /// The names of the placeholders in its path.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.template().into_iter().flat_map(Template::names)
     }
 
-    /// What a path that is one of these has in the place of that name.
+    /// The part of a matching path that the placeholder of that name matches.
     pub fn captured<'p>(&self, path: &'p [u8], name: &str) -> Option<&'p [u8]> {
         self.template()?.captured(path, name)
     }
@@ -254,7 +257,7 @@ impl MatchResult {
 }
 
 impl HeaderMatch {
-    /// Several lines are one value, and some servers read the first or the last of them.
+    /// Several lines are one value, but some servers read only the first or the last.
     fn fit(&self, target: Target<'_>, name: &str) -> MatchResult {
         let mut lines = target.head.all(name);
         let (first, more) = (lines.next(), lines.next().is_some());
@@ -270,8 +273,8 @@ impl HeaderMatch {
 
     fn holds(&self, value: Option<&[u8]>) -> bool {
         match self {
-            Self::Exact(own) => value == Some(own),
-            Self::Prefix(own) => value.is_some_and(|value| value.starts_with(own)),
+            Self::Exact(expected) => value == Some(expected),
+            Self::Prefix(expected) => value.is_some_and(|value| value.starts_with(expected)),
             Self::Present(present) => value.is_some() == *present,
         }
     }
@@ -280,9 +283,9 @@ impl HeaderMatch {
 impl HostMatch {
     fn holds(&self, host: &[u8]) -> bool {
         match self {
-            Self::Exact(own) => {
-                let own = own.as_bytes();
-                host.eq_ignore_ascii_case(own) || host::host_of(host).eq_ignore_ascii_case(own)
+            Self::Exact(expected) => {
+                let expected = expected.as_bytes();
+                host.eq_ignore_ascii_case(expected) || host::host_of(host).eq_ignore_ascii_case(expected)
             }
             Self::Suffix(suffix) => {
                 let (host, suffix) = (host::host_of(host), suffix.as_bytes());
@@ -307,15 +310,16 @@ impl PathMatch {
     }
 
     fn holds(&self, path: &[u8], case: Case) -> bool {
-        let rest = |own: &[u8], ends: fn(&[u8]) -> bool| {
-            path.split_at_checked(own.len()).is_some_and(|(start, rest)| ends(rest) && case.same(own, start))
+        let rest = |expected: &[u8], ends: fn(&[u8]) -> bool| {
+            path.split_at_checked(expected.len())
+                .is_some_and(|(start, rest)| ends(rest) && case.same(expected, start))
         };
-        // What follows is cheaper to look at than what comes before.
+        // The rest is cheaper to check than the beginning.
         match self {
-            // A slash at the end does not count: most services route `/admin/` as they do `/admin`.
-            Self::Exact(own) => rest(own, |rest| matches!(rest, [] | [b'/'])),
-            Self::Prefix(own) => rest(own, |rest| matches!(rest, [] | [b'/', ..])),
-            Self::Template(own) => own.holds(path, case),
+            // A trailing slash is ignored: most services route `/admin/` like `/admin`.
+            Self::Exact(expected) => rest(expected, |rest| matches!(rest, [] | [b'/'])),
+            Self::Prefix(expected) => rest(expected, |rest| matches!(rest, [] | [b'/', ..])),
+            Self::Template(expected) => expected.holds(path, case),
         }
     }
 }
@@ -328,7 +332,7 @@ mod tests {
         rule.fit(path.as_bytes(), Case::Exact) == MatchResult::Yes
     }
 
-    /// The rule for a request, if all of its readings lead to it.
+    /// The rule for a request, if it matches all of its readings.
     fn chosen(rules: &[RequestMatcher], head: &MessageHead) -> Result<Option<usize>, Ambiguity> {
         let attributes = InspectedAttributes::of(rules.iter(), false);
         Target::of(head).readings(attributes)?.select(rules, RequestMatcher::fit)
@@ -356,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_holds_what_every_server_reads_there() {
+    fn a_placeholder_has_the_value_that_every_server_reads() {
         let template = Template::new(vec![
             TemplateSegment::Literal(b"orders".to_vec()),
             TemplateSegment::One(Some("id".into())),
@@ -405,7 +409,7 @@ mod tests {
             let head: MessageHead = [(":path", path)].into_iter().collect();
             chosen(&rules, &head)
         };
-        for (path, place) in [
+        for (path, index) in [
             ("/health", 0),
             ("/public/a%2Fb", 1),
             ("/public/a;v=1", 1),
@@ -417,7 +421,7 @@ mod tests {
             ("/api/queues/%2F/q", 3),
             ("/%7euser", 3),
         ] {
-            assert_eq!(rule(path), Ok(Some(place)), "{path}");
+            assert_eq!(rule(path), Ok(Some(index)), "{path}");
         }
         for path in [
             "/admin/../health",

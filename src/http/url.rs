@@ -1,10 +1,10 @@
-//! URLs (RFC 3986): taken apart, and written in one spelling.
+//! URLs (RFC 3986): parsing and normalization.
 
 use crate::http::message::Endpoint;
 use crate::http::printable;
 use std::fmt::Write as _;
 
-/// An absolute `http` or `https` URL, taken apart.
+/// A parsed absolute `http` or `https` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     /// `http` or `https`.
@@ -16,7 +16,8 @@ pub struct Url {
 }
 
 impl Url {
-    /// Takes a URL apart (RFC 3986). User information, fragments, blanks and control characters are refused.
+    /// Parses a URL (RFC 3986). User information, fragments, spaces and control characters are
+    /// rejected.
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = match text.split_once("://")? {
             (scheme, rest) if scheme.eq_ignore_ascii_case("https") => ("https", rest),
@@ -33,12 +34,12 @@ impl Url {
         sound.then(|| Self { scheme, authority: authority.to_ascii_lowercase(), path })
     }
 
-    /// The authority without the scheme's default port, with which it names the same host (RFC 3986 section 6.2.3).
+    /// The authority without the scheme's default port (RFC 3986 section 6.2.3).
     pub fn host(&self) -> &str {
         without_default_port(&self.authority, self.scheme)
     }
 
-    /// For a log line: without the query.
+    /// The URL for a log line, without its query.
     pub fn for_log(&self, scheme: &str, most: usize) -> String {
         let path = self.path.split('?').next().unwrap_or_default();
         printable(&format!("{scheme}://{}{path}", self.authority), most)
@@ -55,13 +56,15 @@ impl Url {
     }
 }
 
-/// An authority without the port that its scheme has anyway, or with an empty one (RFC 3986 section 6.2.3).
+/// An authority without the default port of its scheme, and without an empty port (RFC 3986 section
+/// 6.2.3).
 pub fn without_default_port<'a>(authority: &'a str, scheme: &str) -> &'a str {
     let port = if scheme == "https" { ":443" } else { ":80" };
     authority.strip_suffix(port).or_else(|| authority.strip_suffix(':')).unwrap_or(authority)
 }
 
-/// An origin in the one spelling that it has (RFC 3986 section 6.2): lower case, and no port that its scheme has anyway.
+/// An origin in normal form (RFC 3986 section 6.2): lower case, without the default port of its
+/// scheme.
 #[inline(never)]
 pub fn origin(scheme: &[u8], authority: &[u8]) -> Option<String> {
     let (scheme, port) = match scheme.to_ascii_lowercase().as_slice() {
@@ -76,8 +79,9 @@ pub fn origin(scheme: &[u8], authority: &[u8]) -> Option<String> {
     sound.then(|| format!("{scheme}{host}"))
 }
 
-/// `htu` of a request to that origin (RFC 9449 section 4.2): the path as it is sent, without query and fragment. What may
-/// not stand in a URL is encoded, as the server that compares does it too (RFC 9449 section 4.3).
+/// `htu` of a request to that origin (RFC 9449 section 4.2): the path as sent, without query and
+/// fragment. Characters that a URL may not contain are encoded, as the comparing server does too
+/// (RFC 9449 section 4.3).
 pub fn url(origin: &str, path: &[u8]) -> String {
     let end = path.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
     let mut url = String::with_capacity(origin.len().saturating_add(end));

@@ -1,8 +1,9 @@
-//! The configuration as written, to the policy that was meant: every name resolved, every default filled in.
+//! Compiles the configuration to a policy: every name resolved, every default filled in.
 //!
-//! In: the configuration's bytes, and the environment. Out: a [`Policy`], or every error with its place. It is a pure
-//! function: the same input has the same outcome on every worker, which Envoy demands of `on_configure` (a worker that
-//! alone refuses would let requests through unchecked).
+//! In: the configuration's bytes, and the environment. Out: a [`Policy`], or every error with its
+//! path. It is a pure function: the same input has the same result on every worker, as Envoy
+//! requires of `on_configure`. If one worker alone rejected a configuration, its requests would
+//! pass unchecked.
 
 mod access;
 mod client;
@@ -47,14 +48,14 @@ impl Policy {
         let layouts =
             read.value.issuers.iter().map(|(name, issuer)| (name.to_owned(), layout(issuer.preset)));
         let layouts = layouts.collect();
-        let tokens_of = read.value.issuers.iter().map(|(_, issuer)| issuer::names_of(issuer)).collect();
+        let issuer_names = read.value.issuers.iter().map(|(_, issuer)| issuer::names_of(issuer)).collect();
         let introspecting = read.value.issuers.iter().filter(|(_, issuer)| issuer.introspection.is_some());
         let introspecting = introspecting.map(|(name, _)| name.to_owned()).collect();
         let mut compiler = Compiler {
             policy_id: PolicyId::of(document),
             environment,
             issuers,
-            issuer_names: tokens_of,
+            issuer_names,
             layouts,
             introspecting,
             credentials,
@@ -74,7 +75,7 @@ impl Policy {
 /// Defaults, each with its reason in `config`.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 
-/// Parameters of a token request that have a member of their own, or that must not be overridden.
+/// Parameters of a token request that have a field of their own, or that must not be overridden.
 const RESERVED_PARAMETERS: [&str; 12] = [
     "assertion",
     "audience",
@@ -90,54 +91,61 @@ const RESERVED_PARAMETERS: [&str; 12] = [
     "subject_token_type",
 ];
 
-/// Walks the configuration; notes what is wrong, and carries on. Never inlined: it runs once, and inlined it is 30 KB more
-/// of module, which Envoy compiles at every start.
+/// Walks the configuration, and collects all errors. Never inlined: it runs once, and inlining adds
+/// 30 KB of module, which Envoy compiles at every start.
 struct Compiler<'a> {
     policy_id: PolicyId,
     environment: &'a dyn Fn(&str) -> Option<String>,
     issuers: DeclaredNames,
-    /// How the tokens of each issuer are laid out.
+    /// The claim layout of each issuer's tokens.
     layouts: Vec<(String, &'static ClaimLayout)>,
-    /// What the tokens of each issuer call it.
+    /// The accepted `iss` values of each issuer.
     issuer_names: Vec<Vec<IssuerName>>,
     credentials: DeclaredNames,
-    /// The issuers that are asked about tokens.
+    /// The issuers with introspection.
     introspecting: Vec<String>,
-    /// The names of the places in the path of the rule that is being compiled.
+    /// The names of the placeholders in the path of the rule that is being compiled.
     capture_names: Vec<String>,
-    /// Whether there are callers whose tokens are verified.
+    /// Whether inbound requests are verified.
     verifies: bool,
     errors: Vec<ConfigError>,
 }
 
 impl Compiler<'_> {
     #[inline(never)]
-    fn error(&mut self, path: &Path, fault: &str) {
-        self.errors.push(ConfigError::new(path, fault));
+    fn error(&mut self, path: &Path, message: &str) {
+        self.errors.push(ConfigError::new(path, message));
     }
 
     #[inline(never)]
-    fn error_if(&mut self, path: &Path, fault: Option<String>) {
-        self.errors.extend(fault.map(|fault| ConfigError::new(path, fault)));
+    fn error_if(&mut self, path: &Path, message: Option<String>) {
+        self.errors.extend(message.map(|message| ConfigError::new(path, message)));
     }
 
-    /// An error that may only follow from others: it is not told when something in one of these places could not be read.
+    /// An error that may only follow from others: it is not reported if a value within one of these
+    /// paths could not be read.
     #[inline(never)]
-    fn error_unless(&mut self, unless: Vec<Path>, path: &Path, fault: &str) {
-        self.errors.push(ConfigError { explained_by: unless, ..ConfigError::new(path, fault) });
+    fn error_unless(&mut self, unless: Vec<Path>, path: &Path, message: &str) {
+        self.errors.push(ConfigError { explained_by: unless, ..ConfigError::new(path, message) });
+    }
+
+    /// A duration outside its bounds.
+    #[inline(never)]
+    fn duration_error(&mut self, path: &Path, found: Duration, expected: &str) {
+        self.error(path, &format!("{}, expected {expected}", duration_text(found)));
     }
 
     #[inline(never)]
     fn policy(&mut self, config: &Config) -> Option<Policy> {
         let root = Path::default();
         if config.inbound.is_none() && config.outbound.is_none() {
-            let fault = "neither inbound nor outbound, expected at least one of them";
-            self.error_unless(vec![root.name("inbound"), root.name("outbound")], &root, fault);
+            let message = "neither inbound nor outbound, expected at least one of them";
+            self.error_unless(vec![root.name("inbound"), root.name("outbound")], &root, message);
         }
         let uses = IssuerUses::of(config);
         let mut issuers = Vec::new();
-        for (place, (name, issuer)) in config.issuers.iter().enumerate() {
-            let names = self.issuer_names.get(place).cloned().unwrap_or_default();
+        for (index, (name, issuer)) in config.issuers.iter().enumerate() {
+            let names = self.issuer_names.get(index).cloned().unwrap_or_default();
             issuers.push(Rc::new(self.issuer(&root.name("issuers").name(name), name, names, issuer, &uses)));
         }
         let inbound = config.inbound.as_ref().map(|inbound| self.inbound(config, inbound));
@@ -145,7 +153,7 @@ impl Compiler<'_> {
             Some(outbound) => self.outbound(outbound),
             None => Default::default(),
         };
-        let waiting = self.pending_requests(&config.pending_requests);
+        let pending_requests = self.pending_requests(&config.pending_requests);
         let sharing = self.sharing(config);
         self.errors.is_empty().then_some(Policy {
             id: self.policy_id,
@@ -158,7 +166,7 @@ impl Compiler<'_> {
             ),
             outbound_headers: outbound::token_headers(&outbound),
             outbound,
-            pending_requests: waiting,
+            pending_requests,
             sharing,
             plugin_name: Vec::new(),
         })
@@ -167,25 +175,25 @@ impl Compiler<'_> {
     #[inline(never)]
     fn inbound(&mut self, config: &Config, inbound: &config::Inbound) -> Inbound {
         let path = Path::default().name("inbound");
-        let (manner, resource) = self.refusal_format(&path, config, inbound);
+        let (refusal_format, resource) = self.refusal_format(&path, config, inbound);
         if inbound.rules.is_empty() {
-            let fault = "missing, expected at least one rule (a request that matches none is refused)";
-            self.error_unless(vec![path.name("rules")], &path.name("rules"), fault);
+            let message = "missing, expected at least one rule (requests that match no rule are denied)";
+            self.error_unless(vec![path.name("rules")], &path.name("rules"), message);
         }
-        let places = self.token_sources(&path.name("token_locations"), inbound.token_locations.as_deref());
+        let sources = self.token_sources(&path.name("token_locations"), inbound.token_locations.as_deref());
         let mut rules = Vec::new();
         let names = inbound.rules.iter().map(|rule| (rule.name.as_deref(), &rule.r#match));
         for ((index, rule), name) in inbound.rules.iter().enumerate().zip(rule_names(names)) {
-            rules.extend(self.rule(&path.name("rules").index(index), name, rule, &places));
+            rules.extend(self.rule(&path.name("rules").index(index), name, rule, &sources));
         }
-        let proves = inbound
+        let uses_dpop = inbound
             .rules
             .iter()
             .filter_map(|rule| rule.require.as_ref()?.token_binding)
             .any(|bound| bound.dpop);
-        let terms = self.dpop_policy(&path.name("dpop"), inbound.dpop.as_ref(), proves);
-        let own_headers = forwarded_claims::reserved_headers(&rules);
-        let judged_headers = forwarded_claims::decision_headers(&rules);
+        let dpop_policy = self.dpop_policy(&path.name("dpop"), inbound.dpop.as_ref(), uses_dpop);
+        let reserved_headers = forwarded_claims::reserved_headers(&rules);
+        let decision_headers = forwarded_claims::decision_headers(&rules);
         self.check_distinct(&path.name("rules"), inbound.rules.iter().map(|rule| rule.name.as_deref()));
         let attributes = InspectedAttributes::of(
             rules.iter().map(|rule| &rule.matcher),
@@ -193,11 +201,11 @@ impl Compiler<'_> {
         );
         let filter_state = inbound.filter_state;
         Inbound {
-            refusal_format: manner,
+            refusal_format,
             resource,
-            reserved_headers: own_headers,
-            decision_headers: judged_headers,
-            dpop_policy: terms,
+            reserved_headers,
+            decision_headers,
+            dpop_policy,
             rules,
             attributes,
             filter_state,
@@ -210,19 +218,19 @@ impl Compiler<'_> {
         path: &Path,
         name: Rc<str>,
         rule: &config::InboundRule,
-        places: &[TokenSource],
+        sources: &[TokenSource],
     ) -> Option<InboundRule> {
-        let matches = self.inbound_matcher(&path.name("match"), &rule.r#match);
+        let matcher = self.inbound_matcher(&path.name("match"), &rule.r#match);
         if rule.require.is_some() == rule.allow {
             let found = if rule.allow { "both require and allow" } else { "neither require nor allow" };
             let unless = vec![path.name("require"), path.name("allow")];
             self.error_unless(unless, path, &format!("{found}, expected exactly one of them"));
         }
-        self.capture_names = matches.names().map(str::to_owned).collect();
+        self.capture_names = matcher.names().map(str::to_owned).collect();
         let require = rule.require.as_ref().map(|require| self.require(&path.name("require"), require));
         let claims_to_headers = self.claims_to_headers(path, rule);
         let payload_header = self.payload_header(path, rule);
-        let tokens = self.token_locations(path, rule, places);
+        let token_locations = self.token_locations(path, rule, sources);
         let require = match require {
             Some(require) => Some(require?),
             None => None,
@@ -230,11 +238,11 @@ impl Compiler<'_> {
         let compared_captures = require.as_ref().map(|require| require.access.compared_captures());
         Some(InboundRule {
             name,
-            matcher: matches,
+            matcher,
             compared_captures: compared_captures.unwrap_or_default(),
             mode: rule.mode,
             require,
-            token_locations: tokens,
+            token_locations,
             claims_to_headers,
             payload_header,
             cors_preflight: rule.cors_preflight,
@@ -244,19 +252,27 @@ impl Compiler<'_> {
     #[inline(never)]
     fn require(&mut self, path: &Path, require: &config::Require) -> Option<Require> {
         let issuers = self.issuers_of(path, require);
-        let demand = self.rule_requirements(path, require);
+        let requirements = self.rule_requirements(path, require);
         let layouts = self.layouts_of(named(require));
         let access = self.access(path, &ConditionFields::from(require), &layouts, 0);
         let introspect = self.introspect_mode(path, require);
-        let bound = self.token_binding(&path.name("token_binding"), require.token_binding);
-        Some(Require { issuers: issuers?, requirements: demand, token_binding: bound, introspect, access })
+        let token_binding = self.token_binding(&path.name("token_binding"), require.token_binding);
+        Some(Require { issuers: issuers?, requirements, token_binding, introspect, access })
     }
 
     #[inline(never)]
     fn issuer_named(&mut self, path: &Path, name: Option<&str>) -> Option<IssuerId> {
-        let place = self.issuers.index_of(name, "an issuer");
+        let index = self.issuers.index_of(name, "an issuer");
         let id = |index| IssuerId { policy: self.policy_id, index };
-        place.map(id).map_err(|fault| self.error_if(path, fault)).ok()
+        index.map(id).map_err(|message| self.error_if(path, message)).ok()
+    }
+}
+
+/// A duration in the notation of the configuration.
+fn duration_text(duration: Duration) -> String {
+    match duration.subsec_millis() {
+        0 => format!("{}s", duration.as_secs()),
+        _ => format!("{}ms", duration.as_millis()),
     }
 }
 
@@ -269,7 +285,7 @@ fn named(require: &config::Require) -> impl Iterator<Item = &str> + Clone {
 struct IssuerUses<'a> {
     verifying: Vec<&'a str>,
     asking: Vec<&'a str>,
-    /// Those that clients ask for tokens by a certificate.
+    /// Issuers whose clients authenticate by a TLS certificate.
     certified: Vec<&'a str>,
 }
 
@@ -280,7 +296,7 @@ impl<'a> IssuerUses<'a> {
         let verifying = required.flat_map(named).collect();
         let credentials = config.outbound.iter().flat_map(|outbound| &outbound.credentials.0);
         let asking = credentials.clone().filter_map(|(_, credential)| credential.issuer.as_deref()).collect();
-        let certified = credentials.filter(|(_, own)| own.auth_method == AuthMethod::TlsClientAuth);
+        let certified = credentials.filter(|(_, client)| client.auth_method == AuthMethod::TlsClientAuth);
         let certified = certified.filter_map(|(_, credential)| credential.issuer.as_deref()).collect();
         Self { verifying, asking, certified }
     }

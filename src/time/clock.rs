@@ -1,20 +1,22 @@
-//! What time it is, by two clocks: one never steps and does not count while the machine sleeps, the other one does both.
+//! The current time from two clocks: the monotonic clock never steps and stops while the machine
+//! sleeps, the wall clock may step and does not stop.
 //!
-//! In: what both clocks read. Out: [`Now`], whose instant is ahead of the monotonic clock by as long as the machine has slept, so
-//! that whatever is kept for a time ends by whichever clock ends it first. It reads no clock itself.
+//! In: the readings of both clocks. Out: [`Now`], whose instant is ahead of the monotonic clock by
+//! the time that the machine has slept, so that everything with a lifetime expires by the clock
+//! that reaches its end first. It reads no clock itself.
 
 use crate::time::{Instant, Now};
 use std::time::Duration;
 
-/// How far the clocks may part before the machine counts as having slept, or its wall clock as set: a time server that steps a
-/// clock corrects less, and a slower one slews both.
+/// How far the clocks may diverge before the machine counts as having slept, or its wall clock as
+/// set: a time server that steps a clock corrects less, and a slow correction slews both.
 pub const SLEEP_THRESHOLD: Duration = Duration::from_secs(5);
 
-/// Both clocks, as they were read last.
+/// The last readings of both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     last: ClockReading,
-    /// What they are compared with.
+    /// The reading with which later ones are compared.
     reference: ClockReading,
     slept: Duration,
 }
@@ -26,31 +28,33 @@ struct ClockReading {
 }
 
 impl ClockReading {
-    /// The wall clock at a later time, if nothing has set it since.
+    /// The wall clock at a later time, if it was not set since.
     fn extrapolate(self, monotonic: Duration) -> Duration {
         self.wall.saturating_add(monotonic.saturating_sub(self.monotonic))
     }
 }
 
 impl Clock {
-    /// The clocks, as they are read for the first time; `wall` counts from 1970.
+    /// The first reading of the clocks; `wall` counts from 1970.
     pub fn start(monotonic: Duration, wall: Duration) -> Self {
         let reading = ClockReading { monotonic, wall };
         Self { last: reading, reference: reading, slept: Duration::ZERO }
     }
 
-    /// When the wall clock was read last, by the monotonic one.
+    /// The monotonic time of the last reading of the wall clock.
     pub fn read_at(&self) -> Duration {
         self.last.monotonic
     }
 
-    /// Both clocks are read. True when the machine has slept since, or its wall clock was set ahead.
+    /// Records a reading of both clocks. True if the machine has slept since, or its wall clock was
+    /// set ahead.
     pub fn read(&mut self, monotonic: Duration, wall: Duration) -> bool {
         self.last = ClockReading { monotonic, wall };
         let expected = self.reference.extrapolate(monotonic);
         let slept = wall.saturating_sub(expected);
         if slept.max(expected.saturating_sub(wall)) > SLEEP_THRESHOLD {
-            // Set back, it changes nothing but what is compared from now on: nothing is kept longer for it.
+            // A wall clock that was set back only changes the reference: nothing is kept longer
+            // because of it.
             self.reference = self.last;
             self.slept = self.slept.saturating_add(slept);
         }
@@ -69,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_go_on_by_what_the_machine_has_slept_and_never_back() {
+    fn instants_advance_by_the_time_that_the_machine_has_slept_and_never_go_back() {
         let secs = Duration::from_secs;
         let mut clock = Clock::start(secs(100), secs(1000));
         // How long after the start by either clock; whether it has slept, and the instant.

@@ -1,4 +1,4 @@
-//! `check`: every error of every configuration, and what its deployment does to it, with file, plugin and path.
+//! `check`: every error of every configuration and of its deployment, with file, plugin and path.
 
 use crate::deployment::DeployedPlugin;
 use crate::document::{self, PluginConfig};
@@ -10,20 +10,23 @@ use m2m_auth::config::path_deserializer::Path;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// Report every error of a configuration, and what Envoy or Istio would do to it: it fails open, never runs, sends secrets
-/// in plain text. Reads Envoy's configuration (bootstrap, listener, cluster, `/config_dump`), Istio's manifests (`WasmPlugin`,
-/// `TrafficExtension`, `EnvoyFilter`) and Envoy Gateway's, or the bare configuration, YAML or JSON.
+/// Report every error of a configuration, and of its deployment in Envoy or Istio: that it fails
+/// open, never runs, or sends secrets in plain text. Reads Envoy's configuration (bootstrap,
+/// listener, cluster, `/config_dump`), Istio's manifests (`WasmPlugin`, `TrafficExtension`,
+/// `EnvoyFilter`) and Envoy Gateway's, or the bare configuration, YAML or JSON.
 ///
-/// Exit code: 0 OK, 1 there are errors, 2 a file cannot be read or has no configuration of this filter.
+/// Exit code: 0 OK, 1 errors, 2 cannot be determined: a file cannot be read or has no configuration
+/// of this filter.
 #[derive(clap::Args)]
 pub(crate) struct CheckArguments {
     /// The files; `-` is the standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
-    /// Environment variables that the configuration names must be set here. Without it they are taken as set.
+    /// Environment variables that the configuration names must be set here. Default: they are
+    /// assumed to be set.
     #[arg(long)]
     env_strict: bool,
-    /// Warnings are errors.
+    /// Treat warnings as errors.
     #[arg(long)]
     strict: bool,
     /// Accept this finding; may be given several times.
@@ -33,7 +36,7 @@ pub(crate) struct CheckArguments {
     format: Format,
 }
 
-/// What was found in one file.
+/// The result for one file.
 struct File<'a> {
     name: &'a str,
     plugins: Result<Vec<Checked>, String>,
@@ -49,17 +52,18 @@ struct Checked {
 
 pub(crate) fn run(arguments: &CheckArguments) -> CommandOutput {
     let files: Vec<File<'_>> = arguments.files.iter().map(|name| file(name, arguments)).collect();
-    let undone = files.iter().any(|file| file.plugins.is_err());
-    let wrong = files.iter().flat_map(|file| file.plugins.iter().flatten()).any(|own| !own.is_ok());
-    let code = if undone { EXIT_UNDETERMINED } else { u8::from(wrong) };
-    let says = match arguments.format {
+    let undetermined = files.iter().any(|file| file.plugins.is_err());
+    let has_errors =
+        files.iter().flat_map(|file| file.plugins.iter().flatten()).any(|plugin| !plugin.is_ok());
+    let code = if undetermined { EXIT_UNDETERMINED } else { u8::from(has_errors) };
+    let output = match arguments.format {
         Format::Json => {
             json!({ "ok": code == 0, "files": files.iter().map(File::json).collect::<Vec<_>>() }).to_string()
                 + "\n"
         }
         Format::Text => files.iter().map(File::text).collect(),
     };
-    CommandOutput { output: says, code }
+    CommandOutput { output, code }
 }
 
 fn file<'a>(name: &'a str, arguments: &CheckArguments) -> File<'a> {
@@ -67,7 +71,7 @@ fn file<'a>(name: &'a str, arguments: &CheckArguments) -> File<'a> {
     let (plugins, others) = match found {
         Err(why) => (Err(why), Vec::new()),
         Ok(found) if found.plugins.is_empty() => (
-            Err("no configuration of this filter, expected Envoy's, Istio's or the bare one".to_owned()),
+            Err("no configuration of this filter, expected Envoy's, Istio's or a bare one".to_owned()),
             found.others,
         ),
         Ok(found) => {
@@ -106,34 +110,34 @@ impl Checked {
             policy: policy.as_ref(),
         };
         let mut findings = deployed.findings();
-        findings.retain(|own| !arguments.allow.contains(&own.name));
+        findings.retain(|finding| !arguments.allow.contains(&finding.name));
         if arguments.strict {
-            for own in &mut findings {
-                own.severity = Severity::Error;
+            for finding in &mut findings {
+                finding.severity = Severity::Error;
             }
         }
         Self { plugin, errors, findings, needs }
     }
 
     fn is_ok(&self) -> bool {
-        self.errors.is_empty() && self.findings.iter().all(|own| own.severity != Severity::Error)
+        self.errors.is_empty() && self.findings.iter().all(|finding| finding.severity != Severity::Error)
     }
 }
 
 impl File<'_> {
     fn text(&self) -> String {
-        let mut says = String::new();
+        let mut text = String::new();
         match &self.plugins {
             Err(why) => {
                 let name = format!("{}: ", self.name);
-                _ = writeln!(says, "{name}{}", why.trim_start_matches(&name));
+                _ = writeln!(text, "{name}{}", why.trim_start_matches(&name));
             }
-            Ok(plugins) => plugins.iter().for_each(|own| own.text(self.name, &mut says)),
+            Ok(plugins) => plugins.iter().for_each(|plugin| plugin.text(self.name, &mut text)),
         }
         for other in &self.others {
-            _ = writeln!(says, "{}: {other}: another filter's, passed over", self.name);
+            _ = writeln!(text, "{}: {other}: skipped, configuration of another filter", self.name);
         }
-        says
+        text
     }
 
     fn json(&self) -> Value {
@@ -143,7 +147,7 @@ impl File<'_> {
 }
 
 impl Checked {
-    fn text(&self, file: &str, says: &mut String) {
+    fn text(&self, file: &str, text: &mut String) {
         let name =
             if self.plugin.name.is_empty() { String::new() } else { format!("{}: ", self.plugin.name) };
         if self.is_ok() {
@@ -152,20 +156,22 @@ impl Checked {
             } else {
                 format!(" (needs {})", self.needs.join(", "))
             };
-            _ = writeln!(says, "{file}: {name}OK{needs}");
+            _ = writeln!(text, "{file}: {name}OK{needs}");
         }
         for error in &self.errors {
-            _ = writeln!(says, "{file}: {name}{error}");
+            _ = writeln!(text, "{file}: {name}{error}");
         }
         for Finding { name: kind, severity, path, message } in &self.findings {
             let (severity, kind) = (severity.label(), kind.label());
-            _ = writeln!(says, "{file}: {name}{severity}: {path}: {message} [{kind}]");
+            _ = writeln!(text, "{file}: {name}{severity}: {path}: {message} [{kind}]");
         }
     }
 
     fn json(&self) -> Value {
-        let errors =
-            self.errors.iter().map(|own| json!({ "path": own.path.to_string(), "message": own.message }));
+        let errors = self
+            .errors
+            .iter()
+            .map(|error| json!({ "path": error.path.to_string(), "message": error.message }));
         json!({
             "plugin": self.plugin.name,
             "at": self.plugin.at(),

@@ -1,6 +1,8 @@
-//! What surrounds a plugin in its document: whether it fails open, runs at all, and reaches its providers safely.
+//! The deployment of a plugin in its document: whether it fails open, runs at all, and reaches its
+//! providers safely.
 //!
-//! A finding is reported only where the document proves it. What a control plane may add is never an error.
+//! A finding is reported only if the document proves it. What a control plane may add is never an
+//! error.
 
 mod chain;
 mod clusters;
@@ -14,21 +16,21 @@ use m2m_auth::config::path_deserializer::Path;
 use m2m_auth::policy::Policy;
 use serde_json::Value;
 
-/// What a path leads through, outermost first.
+/// The values along a path, outermost first.
 type Through<'d> = [(Path, &'d Value)];
 
 /// A plugin in its document.
 pub(crate) struct DeployedPlugin<'d> {
     pub document: &'d Value,
     pub plugin: &'d PluginConfig,
-    /// The filter's own configuration; `null` where it cannot be read.
+    /// The filter's own configuration; `null` if it cannot be read.
     pub configuration: &'d Value,
-    /// None: it has errors.
+    /// `None` if it has errors.
     pub policy: Option<&'d Policy>,
 }
 
 impl DeployedPlugin<'_> {
-    /// Everything about this plugin that the document gives away, in the order of the names.
+    /// All findings about this plugin, in the order of their names.
     pub(crate) fn findings(&self) -> Vec<Finding> {
         let mut found = Vec::new();
         failure::check(self, &mut found);
@@ -39,7 +41,7 @@ impl DeployedPlugin<'_> {
         found
     }
 
-    /// Whether it checks requests. One that cannot be read may.
+    /// Whether it checks inbound requests. An unreadable configuration counts as one that does.
     fn is_inbound(&self) -> bool {
         self.configuration.is_null() || self.configuration.get("inbound").is_some()
     }

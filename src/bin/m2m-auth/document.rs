@@ -1,8 +1,10 @@
-//! The plugin configurations within what an operator has: Envoy's configuration, a manifest of Istio, or the bare document.
+//! Finds plugin configurations in Envoy's configuration, in Istio's manifests, or in a bare
+//! document.
 //!
-//! In: the text, YAML or JSON, of one or several documents. Out: each configuration of ours, with its place. Of Envoy's
-//! other Wasm plugins only the names are listed. One is ours if its `name`, its `root_id` or its module's file or URL says
-//! `m2m_auth` or `m2m-auth`, or if its configuration has a member `issuers`, `inbound` or `outbound`.
+//! In: one or several documents, YAML or JSON. Out: each configuration of this filter, with its
+//! path. Other Wasm plugins are listed only by name. A plugin is this filter if its `name`, its
+//! `root_id` or its module's file or URL contains `m2m_auth` or `m2m-auth`, or if its configuration
+//! has a member `issuers`, `inbound` or `outbound`.
 
 use crate::proto::{fields, located, string, type_of};
 use base64::Engine as _;
@@ -11,7 +13,7 @@ use m2m_auth::config::path_deserializer::Path;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
-/// Who reads the document that a plugin is in.
+/// The platform that reads a plugin's document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Platform {
     /// Envoy, by `envoy.extensions.wasm.v3.PluginConfig`.
@@ -26,42 +28,44 @@ pub(crate) enum Platform {
 
 /// One plugin.
 pub(crate) struct PluginConfig {
-    /// `name` (Istio: the manifest's), or nothing.
+    /// `name` (Istio: the manifest's), or empty.
     pub name: String,
     pub host: Platform,
     /// The index of its document in the file.
     pub document: usize,
-    /// The path of what contains the configuration: `PluginConfig`, the manifest's `spec`, an element of its `wasm`.
+    /// The path of the object that contains the configuration: `PluginConfig`, the manifest's
+    /// `spec`, an element of its `wasm`.
     pub settings: Path,
     /// The path of its configuration in the document.
     pub at: Path,
-    /// What the filter would get, or why it would get nothing.
+    /// The configuration as passed to the filter, or the error if there is none.
     pub configuration: Result<Vec<u8>, String>,
-    /// The environment variables that Envoy passes on, with their values where the document has them. None: not said here.
+    /// The environment variables that Envoy passes on, with their values if the document has them.
+    /// `None`: unknown.
     pub passes: Option<Vec<(String, Option<String>)>>,
-    /// `vm_id`, where the document says it.
+    /// `vm_id`, if the document has it.
     pub vm_id: Option<String>,
 }
 
 impl PluginConfig {
-    /// Where its configuration is; nothing if it is the document.
+    /// The path of its configuration; empty if it is the whole document.
     pub(crate) fn at(&self) -> String {
         if self.at.steps().is_empty() { String::new() } else { self.at.to_string() }
     }
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Default)]
 pub(crate) struct FoundPlugins {
     /// The documents of the file.
     pub documents: Vec<Value>,
-    /// Ours.
+    /// Plugins of this filter.
     pub plugins: Vec<PluginConfig>,
-    /// The names of Wasm plugins that are not ours.
+    /// The names of other Wasm plugins.
     pub others: Vec<String>,
 }
 
-/// Every plugin configuration in a text.
+/// Every plugin configuration in a file's content.
 pub(crate) fn find(text: &str) -> Result<FoundPlugins, String> {
     let mut found = FoundPlugins::default();
     for mut document in documents(text)? {
@@ -85,7 +89,8 @@ pub(crate) fn find(text: &str) -> Result<FoundPlugins, String> {
     Ok(found)
 }
 
-/// `/config_dump` has everything static twice: in the bootstrap, and among the listeners and clusters. The bootstrap is left out.
+/// `/config_dump` has static resources twice: in the bootstrap, and among the listeners and
+/// clusters. Removes the bootstrap.
 fn once(document: &mut Value) {
     let Some(dumps) = document.get_mut("configs").and_then(Value::as_array_mut) else { return };
     let has = |dumps: &[Value], kind: &str| dumps.iter().any(|dump| type_of(dump) == kind);
@@ -99,7 +104,7 @@ fn once(document: &mut Value) {
 
 fn documents(text: &str) -> Result<Vec<Value>, String> {
     if text.trim_start().starts_with('{') {
-        // The filter's own reader refuses a member that stands twice.
+        // The filter's own parser rejects duplicate members.
         if let Ok(json) = m2m_auth::json::parse(text.as_bytes()) {
             return Ok(vec![json]);
         }
@@ -115,7 +120,7 @@ fn documents(text: &str) -> Result<Vec<Value>, String> {
     if documents.is_empty() { Err("the file is empty".to_owned()) } else { Ok(documents) }
 }
 
-/// An object that is neither Envoy's nor Kubernetes', so that a misspelt field is reported.
+/// Whether an object is neither Envoy's nor Kubernetes', so that a misspelt field is reported.
 fn is_bare(document: &Value) -> bool {
     let foreign = ["static_resources", "staticResources", "dynamic_resources", "admin", "kind", "configs"];
     document.as_object().is_some_and(|members| !foreign.iter().any(|name| members.contains_key(*name)))
@@ -170,8 +175,8 @@ fn envoys(members: &Map<String, Value>, vm: &Value, path: &Path, document: usize
     let vm = vm.as_object();
     let variables =
         vm.and_then(|vm| member(vm, "environment_variables", "environmentVariables")?.as_object());
-    let keys = variables.and_then(|own| member(own, "host_env_keys", "hostEnvKeys")?.as_array());
-    let values = variables.and_then(|own| member(own, "key_values", "keyValues")?.as_object());
+    let keys = variables.and_then(|variables| member(variables, "host_env_keys", "hostEnvKeys")?.as_array());
+    let values = variables.and_then(|variables| member(variables, "key_values", "keyValues")?.as_object());
     let passed = texts(keys).map(|name| (name, None));
     let given =
         values.into_iter().flatten().map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned)));
@@ -212,7 +217,7 @@ fn istios(members: &Map<String, Value>, path: &Path, document: usize) -> Option<
         "TrafficExtension" => (spec.get("wasm")?.as_object()?, path.name("wasm")),
         _ => return None,
     };
-    let name = members.get("metadata").and_then(Value::as_object).map(|own| text(own, "name"));
+    let name = members.get("metadata").and_then(Value::as_object).map(|metadata| text(metadata, "name"));
     let variables = spec.get("vmConfig").and_then(|vm| vm.get("env")?.as_array());
     let passes = variables.into_iter().flatten().filter_map(|variable| {
         let name = variable.get("name")?.as_str()?.to_owned();
@@ -228,7 +233,7 @@ fn istios(members: &Map<String, Value>, path: &Path, document: usize) -> Option<
         settings: path,
         configuration: spec
             .get("pluginConfig")
-            .map_or_else(|| Err("missing".to_owned()), |own| Ok(own.to_string().into_bytes())),
+            .map_or_else(|| Err("missing".to_owned()), |config| Ok(config.to_string().into_bytes())),
         passes: Some(passes.collect()),
         // Istio gives every plugin the empty one.
         vm_id: Some(String::new()),
@@ -246,9 +251,9 @@ fn gateways(wasm: &Value, path: Path, document: usize) -> PluginConfig {
         settings: path,
         configuration: wasm
             .get("config")
-            .map_or_else(|| Err("missing".to_owned()), |own| Ok(own.to_string().into_bytes())),
+            .map_or_else(|| Err("missing".to_owned()), |config| Ok(config.to_string().into_bytes())),
         passes: Some(texts(passed).map(|name| (name, None)).collect()),
-        // It gives each plugin one of its own.
+        // It gives each plugin its own.
         vm_id: Some("envoy-gateway".to_owned()),
     }
 }
@@ -261,20 +266,22 @@ fn vm_is_named(vm: &Value) -> bool {
     vm.get("code").is_some_and(says_m2m_auth)
 }
 
-/// Whether a text in it says so, its plugin configuration aside.
+/// Whether it mentions this filter, outside of its plugin configuration.
 fn says_m2m_auth(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains("m2m_auth") || text.contains("m2m-auth"),
         Value::Array(elements) => elements.iter().any(says_m2m_auth),
         Value::Object(members) => {
-            let own = ["pluginConfig", "config"];
-            members.iter().any(|(name, value)| !own.contains(&name.as_str()) && says_m2m_auth(value))
+            let configuration = ["pluginConfig", "config"];
+            members
+                .iter()
+                .any(|(name, value)| !configuration.contains(&name.as_str()) && says_m2m_auth(value))
         }
         _ => false,
     }
 }
 
-/// A member, in either of the spellings that protocol buffers have for it.
+/// A member, by either of its spellings in protocol buffers.
 fn member<'v>(members: &'v Map<String, Value>, snake: &str, camel: &str) -> Option<&'v Value> {
     members.get(snake).or_else(|| members.get(camel))
 }

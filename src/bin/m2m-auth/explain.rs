@@ -1,4 +1,4 @@
-//! `explain`: one request, decided by the filter's own code, with every step on the way.
+//! `explain`: the decision about one request by the filter's own code, with every step.
 
 use crate::document::{self, PluginConfig};
 use crate::offline::{FETCHED, OfflineWorker};
@@ -12,22 +12,22 @@ use m2m_auth::policy::Policy;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// Tell what the filter decides about a request, and every step on the way; offline.
+/// Explain what the filter decides about a request, with every step; offline.
 ///
-/// Exit code: 0 it is accepted, 1 it is refused, 2 it cannot be determined (a wrong use, a configuration with errors, keys that
-/// are not here). Tokens are never printed.
+/// Exit code: 0 accepted, 1 refused, 2 cannot be determined (wrong usage, errors in the
+/// configuration, missing keys). Tokens are never printed.
 #[derive(clap::Args)]
 pub(crate) struct ExplainArguments {
     /// The configuration: Envoy's, Istio's or bare, YAML or JSON; `-` is the standard input.
     #[arg(long, value_name = "FILE")]
     config: String,
-    /// Which plugin, where the file has several.
+    /// The name of the plugin, if the file has several.
     #[arg(long, value_name = "NAME")]
     plugin: Option<String>,
     /// The key set (JWKS) of an issuer, by its name in the configuration.
     #[arg(long, value_name = "ISSUER=FILE")]
     jwks: Vec<String>,
-    /// The time, in seconds since 1970. Default: now.
+    /// The current time, in seconds since 1970. Default: the system clock.
     #[arg(long, value_name = "SECONDS")]
     now: Option<u64>,
     #[arg(long, default_value = "GET")]
@@ -41,20 +41,21 @@ pub(crate) struct ExplainArguments {
     /// A header of the request.
     #[arg(long, value_name = "NAME: VALUE")]
     header: Vec<String>,
-    /// The Envoy cluster that the request goes to, for rules that ask.
+    /// The Envoy cluster to which the request is routed, for rules that match it.
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
-    /// The credential that the route's metadata names, for rules that ask.
+    /// The credential that the route's metadata names, for rules with `route_metadata`.
     #[arg(long, value_name = "NAME")]
     route_credential: Option<String>,
-    /// The SHA-256 of the client's certificate, in hexadecimal, for rules with `token_binding: mtls`.
+    /// The SHA-256 of the client's certificate, in hexadecimal, for rules with `token_binding:
+    /// mtls`.
     #[arg(long, value_name = "HEX")]
     client_certificate: Option<String>,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// What came of it, in words.
+/// The explained decision.
 struct Explanation {
     steps: Vec<DecisionStep>,
     rule: Option<String>,
@@ -74,32 +75,32 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Result<CommandOutput, Command
         })
     };
     let (policy, keys) = (compile()?, keys(&compile()?, arguments)?);
-    let mut world = OfflineWorker::new(compile()?, policy, keys);
+    let mut worker = OfflineWorker::new(compile()?, policy, keys);
     let now = arguments.now.unwrap_or_else(seconds);
-    let Some((end, steps)) = world.ask(head(arguments)?, now) else {
+    let Some((end, steps)) = worker.ask(head(arguments)?, now) else {
         return Err(CommandError(
-            "this cannot be told offline: the filter would wait for its provider".to_owned(),
+            "cannot be determined offline: the filter would wait for its provider".to_owned(),
         ));
     };
     if let plugin::RequestOutcome::Respond(response) = &end
         && reason(&body(response)) == Some(Reason::JwksUnavailable)
     {
-        let complaints = world.log_lines.join("\n");
-        return Err(CommandError(match world.missing_jwks.first() {
-            Some(issuer) => format!("the keys of {issuer} are needed: --jwks {issuer}=FILE"),
-            None => format!("the keys are of no use:\n{complaints}"),
+        let log_lines = worker.log_lines.join("\n");
+        return Err(CommandError(match worker.missing_jwks.first() {
+            Some(issuer) => format!("missing key set of {issuer}, expected --jwks {issuer}=FILE"),
+            None => format!("no usable key set:\n{log_lines}"),
         }));
     }
     let json = serde_json::from_slice(&configuration).unwrap_or_default();
     let explanation = Explanation::of(steps, end, &compile()?, &json, arguments)?;
-    let says = match arguments.format {
+    let output = match arguments.format {
         Format::Text => explanation.text(),
         Format::Json => explanation.json().to_string() + "\n",
     };
-    Ok(CommandOutput { output: says, code: u8::from(explanation.decision() == "refuse") })
+    Ok(CommandOutput { output, code: u8::from(explanation.decision() == "refuse") })
 }
 
-/// The one plugin that is meant.
+/// The plugin that the arguments select.
 fn chosen(arguments: &ExplainArguments) -> Result<PluginConfig, CommandError> {
     let file = &arguments.config;
     let found = document::find(&read(file)?).map_err(|why| CommandError(format!("{file}: {why}")))?;
@@ -111,11 +112,14 @@ fn chosen(arguments: &ExplainArguments) -> Result<PluginConfig, CommandError> {
         (None, _) if names.is_empty() => {
             Err(CommandError(format!("{file}: no configuration of this filter")))
         }
-        _ => Err(CommandError(format!("{file}: which plugin? --plugin, one of: {}", names.join(", ")))),
+        _ => Err(CommandError(format!(
+            "{file}: several plugins, expected --plugin with one of: {}",
+            names.join(", ")
+        ))),
     }
 }
 
-/// The key sets that were given, in the order of the issuers.
+/// The key sets from the arguments, in the order of the issuers.
 fn keys(policy: &Policy, arguments: &ExplainArguments) -> Result<Vec<Option<Vec<u8>>>, CommandError> {
     let mut keys = vec![None; policy.issuers.len()];
     for given in &arguments.jwks {
@@ -123,14 +127,14 @@ fn keys(policy: &Policy, arguments: &ExplainArguments) -> Result<Vec<Option<Vec<
             .split_once('=')
             .ok_or_else(|| CommandError(format!("--jwks {given}: expected ISSUER=FILE")))?;
         let names: Vec<&str> = policy.issuers.iter().map(|issuer| issuer.name.as_str()).collect();
-        let place = names.iter().position(|own| *own == name).and_then(|place| keys.get_mut(place));
-        let place = place.ok_or_else(|| {
+        let entry = names.iter().position(|known| *known == name).and_then(|index| keys.get_mut(index));
+        let entry = entry.ok_or_else(|| {
             CommandError(format!(
                 "--jwks {name}: no issuer of that name, expected one of: {}",
                 names.join(", ")
             ))
         })?;
-        *place = Some(read(file)?.into_bytes());
+        *entry = Some(read(file)?.into_bytes());
     }
     Ok(keys)
 }
@@ -148,10 +152,10 @@ fn head(arguments: &ExplainArguments) -> Result<MessageHead, CommandError> {
         let pair = header.split_once(':').filter(|(name, _)| !name.trim().is_empty());
         let (name, value) =
             pair.ok_or_else(|| CommandError("a --header without a name, expected NAME: VALUE".to_owned()))?;
-        // As the host hands it over.
+        // As the host passes it.
         fields.push((name.trim().to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()));
     }
-    let bytes = |text: &Option<String>| text.as_ref().map(|text| text.clone().into_bytes());
+    let bytes = |value: &Option<String>| value.as_ref().map(|value| value.clone().into_bytes());
     let route = Route { cluster: bytes(&arguments.cluster), credential: bytes(&arguments.route_credential) };
     let certificate = bytes(&arguments.client_certificate);
     Ok(fields.into_iter().collect::<MessageHead>().with_route(route).with_client_certificate(certificate))
@@ -176,38 +180,40 @@ impl Explanation {
         let end = match end {
             plugin::RequestOutcome::Forward(edits) => Ok(changes(&edits)),
             plugin::RequestOutcome::Respond(response) => Err(response),
-            plugin::RequestOutcome::Wait => return Err(CommandError("the filter still waits".to_owned())),
+            plugin::RequestOutcome::Wait => {
+                return Err(CommandError("cannot be determined offline: the filter still waits".to_owned()));
+            }
         };
         let mut this = Self { steps: Vec::new(), rule: None, outbound_rule: None, credential: None, end };
         let inbound =
             policy.inbound.iter().flat_map(|inbound| &inbound.rules).map(|rule| rule.name.to_string());
-        // Rules that leave the credential to the route are for routes that name one.
-        let asked = policy
+        // Rules with `route_metadata` match only routes that name a credential.
+        let rules = policy
             .outbound
             .iter()
             .zip(0..)
             .filter(|(rule, _)| rule.credential.is_some() || arguments.route_credential.is_some());
         let mut inbound = inbound.zip(0_usize..);
-        let mut outbound = asked.map(|(rule, index)| (rule.name.to_string(), index));
-        let mut on_the_way_in = policy.inbound.is_some();
+        let mut outbound = rules.map(|(rule, index)| (rule.name.to_string(), index));
+        let mut is_inbound = policy.inbound.is_some();
         for DecisionStep { check: what, passed: holds, detail } in steps {
             match what {
-                "rule" => (this.rule, on_the_way_in) = (Some(detail), false),
+                "rule" => (this.rule, is_inbound) = (Some(detail), false),
                 "outbound rule" => this.outbound_rule = Some(detail),
                 "match" => {
-                    let (what, direction, next) = if on_the_way_in {
+                    let (what, direction, next) = if is_inbound {
                         ("rule", "inbound", inbound.next())
                     } else {
                         ("outbound rule", "outbound", outbound.next())
                     };
                     let (name, index) = next.unwrap_or_default();
                     let condition =
-                        written.get(direction).and_then(|own| own.get("rules")?.get(index)?.get("match"));
+                        written.get(direction).and_then(|rules| rules.get("rules")?.get(index)?.get("match"));
                     let condition = condition.map_or_else(|| "every request".to_owned(), Value::to_string);
                     let detail = if holds {
                         format!("{name}: {condition}")
                     } else {
-                        format!("{name}: {condition}, another {detail}")
+                        format!("{name}: {condition}, {detail}")
                     };
                     this.steps.push(DecisionStep { check: what, passed: holds, detail });
                 }
@@ -222,7 +228,7 @@ impl Explanation {
         Ok(this)
     }
 
-    /// The filter may also know the answer itself (RFC 9728), which is no refusal.
+    /// The filter may also answer the request itself (RFC 9728), which is not a refusal.
     fn decision(&self) -> &'static str {
         match &self.end {
             Ok(_) => "accept",
@@ -232,56 +238,58 @@ impl Explanation {
     }
 
     fn text(&self) -> String {
-        let mut says = String::new();
+        let mut text = String::new();
         for DecisionStep { check: what, passed: holds, detail } in &self.steps {
-            _ = writeln!(says, "{what:<13} {} {detail}", if *holds { "ok" } else { "no" });
+            _ = writeln!(text, "{what:<13} {} {detail}", if *holds { "ok" } else { "no" });
         }
         match &self.end {
             Ok(changes) => {
                 for (header, value) in changes {
                     _ = match value {
-                        Some(value) => writeln!(says, "{:<13} ok {header}: {value}", "set"),
-                        None => writeln!(says, "{:<13} ok {header}", "remove"),
+                        Some(value) => writeln!(text, "{:<13} ok {header}: {value}", "set"),
+                        None => writeln!(text, "{:<13} ok {header}", "remove"),
                     };
                 }
-                says.push_str("accepted\n");
+                text.push_str("accepted\n");
             }
             Err(response) => {
                 let body = body(response);
-                let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
+                let field = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
                 if response.status < 400 {
-                    _ = writeln!(says, "answered: {} {}", response.status, response.body);
-                    return says;
+                    _ = writeln!(text, "answered: {} {}", response.status, response.body);
+                    return text;
                 }
                 _ = writeln!(
-                    says,
+                    text,
                     "refused: {} {} ({}): {}",
                     response.status,
-                    text("error"),
-                    text("reason"),
-                    text("message")
+                    field("error"),
+                    field("reason"),
+                    field("message")
                 );
                 for (name, value) in response.headers.iter().filter(|(name, _)| *name == "www-authenticate") {
-                    _ = writeln!(says, "{name}: {value}");
+                    _ = writeln!(text, "{name}: {value}");
                 }
                 if let Some(what_to_do) = what_to_do(&body) {
-                    _ = writeln!(says, "what to do: {what_to_do}");
+                    _ = writeln!(text, "what to do: {what_to_do}");
                 }
             }
         }
-        says
+        text
     }
 
     fn json(&self) -> Value {
-        let steps =
-            self.steps.iter().map(|own| json!({ "step": own.check, "ok": own.passed, "detail": own.detail }));
+        let steps = self
+            .steps
+            .iter()
+            .map(|step| json!({ "step": step.check, "ok": step.passed, "detail": step.detail }));
         let changes =
             self.end.iter().flatten().map(|(header, value)| json!({ "header": header, "value": value }));
         let (response, body) =
             (self.end.as_ref().err(), self.end.as_ref().err().map(body).unwrap_or_default());
         json!({
             "decision": self.decision(),
-            "status": response.map(|own| own.status),
+            "status": response.map(|response| response.status),
             "error": body.get("error"),
             "reason": body.get("reason"),
             "message": body.get("message"),
@@ -310,11 +318,11 @@ fn reason(body: &Value) -> Option<Reason> {
 
 /// Headers that are set, or taken away where there is no value. What may be a token is not shown.
 fn changes(edits: &HeaderEdits) -> Vec<(String, Option<String>)> {
-    let shown = |value: &[u8]| {
+    let printed = |value: &[u8]| {
         let text = String::from_utf8_lossy(value);
         let words = text.split(' ').map(|word| match word {
             FETCHED => "<its token>".to_owned(),
-            // What every JWT, and the payload of one, begins with.
+            // The beginning of every JWT, and of its payload.
             _ if word.starts_with("eyJ") => format!("<{} bytes>", word.len()),
             _ => word.to_owned(),
         });
@@ -322,7 +330,7 @@ fn changes(edits: &HeaderEdits) -> Vec<(String, Option<String>)> {
     };
     let change = |edit: &Edit| match edit {
         Edit::Remove(name) => (name.to_string(), None),
-        Edit::Set(name, value) => (name.to_string(), Some(shown(value))),
+        Edit::Set(name, value) => (name.to_string(), Some(printed(value))),
     };
     edits.headers.iter().map(change).collect()
 }

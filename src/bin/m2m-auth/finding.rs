@@ -1,9 +1,9 @@
-//! Findings of `check` beside the errors of a configuration: what a deployment does to the filter.
+//! Findings of `check` about the deployment, in addition to the errors of a configuration.
 
 use m2m_auth::config::path_deserializer::Path;
 use serde_json::{Value, json};
 
-/// How bad it is.
+/// How severe a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Severity {
     /// Exit code 1.
@@ -21,7 +21,7 @@ impl Severity {
     }
 }
 
-/// The names of all findings. They are stable: pipelines accept them with `--allow`.
+/// The names of all findings. They are stable, since pipelines use them with `--allow`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum FindingName {
     /// Error: after a crash of the VM an inbound plugin lets every request pass unchecked
@@ -42,7 +42,8 @@ pub(crate) enum FindingName {
     PublishedFile,
     /// Warning: after a crash of the VM an outbound plugin forwards requests without a token
     FailOpenOutbound,
-    /// Warning: without a failure policy a worker that crashed answers 503 until its configuration changes
+    /// Warning: without a failure policy a worker that crashed answers 503 until its configuration
+    /// changes
     NoFailurePolicy,
     /// Warning: without `vm_id` workers do not share what they fetch
     NoVmId,
@@ -83,18 +84,18 @@ impl FindingName {
         }
     }
 
-    /// As it is written on the command line.
+    /// The name on the command line.
     pub(crate) fn label(self) -> String {
         clap::ValueEnum::to_possible_value(&self).map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }
 
-/// One thing that was found.
+/// One finding.
 #[derive(Debug)]
 pub(crate) struct Finding {
     pub name: FindingName,
     pub severity: Severity,
-    /// Where in the document.
+    /// The path in the document.
     pub path: Path,
     /// What is wrong, what it means, what to do.
     pub message: String,

@@ -1,11 +1,11 @@
-//! The command-line tool: what the filter would make of a configuration, and of a request, without an Envoy.
+//! The command-line tool: checks configurations and explains decisions without an Envoy.
 //!
-//! It asks the filter's own code, and holds no opinion of its own.
+//! It runs the filter's own code, and has no rules of its own.
 
 #![allow(
     clippy::missing_docs_in_private_items,
     clippy::print_stdout,
-    reason = "a command line tool says what it found"
+    reason = "a command-line tool prints its results"
 )]
 
 mod check;
@@ -42,20 +42,21 @@ enum Command {
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// For people.
+    /// For reading.
     #[default]
     Text,
     /// For programs.
     Json,
 }
 
-/// What a command came to.
+/// The result of a command.
 struct CommandOutput {
     output: String,
     code: u8,
 }
 
-/// It could not be done: a wrong use, a file that cannot be read, a configuration that is none. Exit code 2.
+/// The result cannot be determined: wrong usage, an unreadable file, or no valid configuration.
+/// Exit code 2.
 struct CommandError(String);
 
 const EXIT_UNDETERMINED: u8 = 2;
@@ -68,9 +69,9 @@ fn main() -> ExitCode {
         Command::Schema(arguments) => Ok(schema::run(&arguments)),
     };
     match done {
-        Ok(CommandOutput { output: says, code }) => {
+        Ok(CommandOutput { output, code }) => {
             // The reader may have closed the pipe.
-            let _ = std::io::stdout().write_all(says.as_bytes());
+            let _ = std::io::stdout().write_all(output.as_bytes());
             ExitCode::from(code)
         }
         Err(CommandError(why)) => {
@@ -80,9 +81,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// What stands in a file; `-` is the standard input.
+/// The content of a file; `-` is the standard input.
 fn read(file: &str) -> Result<String, CommandError> {
-    let text =
+    let content =
         if file == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
-    text.map_err(|error| CommandError(format!("{file}: {error}")))
+    content.map_err(|error| CommandError(format!("{file}: {error}")))
 }

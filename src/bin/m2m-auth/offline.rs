@@ -1,4 +1,4 @@
-//! A worker of the filter whose identity providers are files: no call is made, each is answered here.
+//! A worker of the filter whose identity providers are files: every call is answered here, offline.
 
 use aws_lc_rs::signature as lc;
 use m2m_auth::decision_trace;
@@ -18,19 +18,19 @@ use serde_json::{Value, json};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Stands for every token that would be fetched.
+/// The placeholder for every fetched token.
 pub(crate) const FETCHED: &str = "the-fetched-token";
 
 /// A worker and its providers.
 pub(crate) struct OfflineWorker {
     plugin: Plugin,
-    /// The same policy once more: the worker owns its own.
+    /// A second copy of the policy; the plugin owns the first.
     policy: Policy,
     /// The key sets, by issuer.
     keys: Vec<Option<Vec<u8>>>,
-    /// Issuers whose keys were asked for in vain.
+    /// Issuers whose key sets were needed and not given.
     pub missing_jwks: Vec<String>,
-    /// What the worker had to complain about.
+    /// The warnings that the worker logged.
     pub log_lines: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ impl OfflineWorker {
         Self { plugin, policy, keys, missing_jwks: Vec::new(), log_lines: Vec::new() }
     }
 
-    /// What becomes of a request, and the steps to there. None when there is no end to its waiting.
+    /// The outcome of a request, and the steps that led to it. `None` if it never stops waiting.
     pub(crate) fn ask(
         &mut self,
         head: MessageHead,
@@ -91,14 +91,14 @@ impl OfflineWorker {
         match want {
             FetchKey::Metadata(IssuerMetadata(id)) => {
                 let issuer = self.policy.issuer(id).and_then(|issuer| issuer.discovery.as_ref());
-                let place = issuer
+                let origin = issuer
                     .map(|own| format!("{}://{}", own.url.scheme, own.url.authority))
                     .unwrap_or_default();
                 ok_reply(&json!({
-                    "issuer": issuer.and_then(|own| own.issuers.first()),
-                    "jwks_uri": format!("{place}/keys"),
-                    "token_endpoint": format!("{place}/token"),
-                    "introspection_endpoint": format!("{place}/introspect"),
+                    "issuer": issuer.and_then(|discovery| discovery.issuers.first()),
+                    "jwks_uri": format!("{origin}/keys"),
+                    "token_endpoint": format!("{origin}/token"),
+                    "introspection_endpoint": format!("{origin}/introspect"),
                 }))
             }
             FetchKey::Keys(IssuerKeys(id)) => {
@@ -108,7 +108,7 @@ impl OfflineWorker {
                 self.missing_jwks.extend(self.policy.issuer(id).map(|issuer| issuer.name.clone()));
                 HttpReply::default()
             }
-            // Nobody here knows what an issuer says of a token.
+            // The introspection response is not available offline.
             FetchKey::Introspection(..) => HttpReply::default(),
             FetchKey::Token(OwnToken(id)) | FetchKey::Exchanged(ExchangedToken(id, _)) => {
                 let bound = self.policy.credential(id).is_some_and(|credential| credential.grant.dpop_bound);
@@ -123,8 +123,8 @@ fn ok_reply(body: &Value) -> HttpReply {
     HttpReply { status: Some(200), body: Some(body.to_string().into_bytes()), ..HttpReply::default() }
 }
 
-/// A request that waited for something is decided again from the top; what was verified is known then and not verified
-/// again. Both runs together are the whole decision.
+/// A request that waited is decided again from the start; what was verified is then cached and not
+/// verified again. Both runs together are the whole decision.
 fn merged_steps(
     first: &[decision_trace::DecisionStep],
     last: Vec<decision_trace::DecisionStep>,
@@ -138,7 +138,8 @@ fn merged_steps(
     whole
 }
 
-/// Verifies as the filter in Envoy does: ECDSA is Envoy's own crypto, the rest is the module's.
+/// Verifies as the filter in Envoy does: ECDSA by a native library, as Envoy does, the rest in the
+/// module.
 struct OfflineVerifier;
 
 impl Verify for OfflineVerifier {
@@ -154,7 +155,7 @@ impl Verify for OfflineVerifier {
     }
 }
 
-/// Signs what nobody will ever look at.
+/// Returns placeholder signatures, which nothing verifies.
 struct NoopSigner;
 
 impl Sign for NoopSigner {

@@ -1,4 +1,4 @@
-//! Envoy's configuration as JSON: fields in either spelling, and what is around a path.
+//! Envoy's configuration as JSON: fields in either spelling, and the values along a path.
 
 use m2m_auth::config::path_deserializer::{Path, PathSegment};
 use serde_json::Value;
@@ -33,7 +33,7 @@ pub(crate) fn located<'v>(
     list(value, snake).iter().enumerate().map(move |(index, element)| (path.index(index), element))
 }
 
-/// The field's name as the document has it.
+/// The field's name as spelled in the document.
 pub(crate) fn spelled(value: &Value, snake: &str) -> String {
     let camel = camel(snake);
     if value.get(snake).is_none() && value.get(&camel).is_some() { camel } else { snake.to_owned() }
@@ -77,7 +77,7 @@ pub(crate) fn holders<'v>(value: &'v Value, path: &Path, snake: &str, found: &mu
     }
 }
 
-/// Everything that a path leads through, outermost first, with the paths.
+/// Every value along a path, outermost first, with the paths.
 pub(crate) fn along<'v>(document: &'v Value, path: &Path) -> Vec<(Path, &'v Value)> {
     let (mut value, mut here) = (document, Path::default());
     let mut through = vec![(here.clone(), value)];

@@ -1,4 +1,5 @@
-//! `schema`: the configuration as a JSON Schema, or as a manual; both from the doc comments of `src/config.rs`.
+//! `schema`: the JSON Schema of the configuration, or its manual; both from the doc comments of
+//! `src/config.rs`.
 
 use crate::CommandOutput;
 use m2m_auth::config::Config;
@@ -13,28 +14,31 @@ pub(crate) struct SchemaArguments {
     markdown: bool,
 }
 
-/// The order of the members is that of their source; JSON has none.
+/// The source, for the order of the members, which a JSON object does not have.
 const SOURCE: &str = concat!(include_str!("../../config.rs"), include_str!("../../config/claim.rs"));
 
 const INTRODUCTION: &str = "# Configuration
 
-This is generated from the doc comments of `src/config.rs`: change those, then run `make schema`, which also writes
-[the JSON Schema](../envoy/config.schema.json) for editors. A test fails when either is stale. `m2m-auth check` tells what
-neither can: names that lead nowhere, settings that contradict each other, secrets that are not there.
+This page is generated from the doc comments of `src/config.rs`. To change it, edit them and run
+`make schema`, which also writes [the JSON Schema](../envoy/config.schema.json) for editors. A test
+fails if either is stale. `m2m-auth check` also reports what a schema cannot: names that are not
+defined, settings that contradict each other, secrets that are not set.
 
-A field that is not known is refused, and so is one of the wrong type; nothing is guessed.
+Unknown fields and values of the wrong type are rejected; nothing is guessed.
 
-**`null` is refused everywhere, and so is every empty value** (`\"\"`, `[]`, `{}`, a name without characters). A field without a value,
-such as `scopes:` above a list that is commented out, is `null` in YAML. If it counted as absent, the requirement would be gone
-without a word. To require nothing, remove the field. Three values may be empty: `scheme` of an outbound rule (then the token has
-no scheme before it), and the values within `jwks` and within `assertion_claims`, which the filter passes to others or reads as the
-provider wrote them. `null` is refused there too, since a key without its `alg` is good for more algorithms.
+**`null` is rejected everywhere, and so is every empty value** (`\"\"`, `[]`, `{}`, an empty name). In
+YAML, a field without a value is `null`, such as `scopes:` above an array that is commented out. If
+`null` counted as absent, the requirement would be gone without an error. To require nothing, remove
+the field. Three values may be empty: `scheme` of an outbound rule, for a token without a scheme,
+and the values within `jwks` and within `assertion_claims`, which the filter passes on or reads as
+the provider wrote them. `null` is rejected there too, since a key without its `alg` is accepted for
+more algorithms.
 ";
 
 pub(crate) fn run(arguments: &SchemaArguments) -> CommandOutput {
     let schema = schema();
-    let says = if arguments.markdown { manual(&schema) } else { format!("{schema:#}\n") };
-    CommandOutput { output: says, code: 0 }
+    let output = if arguments.markdown { manual(&schema) } else { format!("{schema:#}\n") };
+    CommandOutput { output, code: 0 }
 }
 
 fn schema() -> Value {
@@ -47,7 +51,7 @@ fn schema() -> Value {
     schema
 }
 
-/// Takes out what the derivation adds and no reader needs, and adds what it does not know.
+/// Removes what the derivation adds and no reader needs, and adds what it does not know.
 fn tidy(value: &mut Value) {
     match value {
         Value::Object(members) => {
@@ -75,8 +79,8 @@ fn tidy(value: &mut Value) {
     }
 }
 
-/// Takes out `null`, which the derivation allows for whatever may be absent, and asks for something in every string, array and
-/// object that does not say otherwise: as `located` reads them.
+/// Removes `null`, which the derivation allows for every optional field, and sets a minimum length
+/// of 1 for every string, array and object without one: as `path_deserializer` reads them.
 fn remove_null(value: &mut Value) {
     match value {
         Value::Object(members) => {
@@ -100,7 +104,7 @@ fn remove_null(value: &mut Value) {
             }
             let least = match members.get("type").and_then(Value::as_str) {
                 Some("string")
-                    if !["enum", "const", "pattern"].iter().any(|own| members.contains_key(*own)) =>
+                    if !["enum", "const", "pattern"].iter().any(|name| members.contains_key(*name)) =>
                 {
                     "minLength"
                 }
@@ -115,7 +119,7 @@ fn remove_null(value: &mut Value) {
     }
 }
 
-/// The manual: a section for each type, in the order in which they are first named.
+/// The manual: a section for each type, in the order of their first reference.
 fn manual(schema: &Value) -> String {
     let types = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
     let mut text = INTRODUCTION.to_owned();
@@ -123,14 +127,14 @@ fn manual(schema: &Value) -> String {
     let mut order = Vec::new();
     named(schema, "Config", &types, &mut order);
     for name in order {
-        if let Some(own) = types.get(&name) {
-            section(&mut text, &name, own);
+        if let Some(schema) = types.get(&name) {
+            section(&mut text, &name, schema);
         }
     }
     text
 }
 
-/// The types that a type names, each before those that it names itself.
+/// The types that a type references, each before those that it references itself.
 fn named(schema: &Value, name: &str, types: &Map<String, Value>, order: &mut Vec<String>) {
     let before = order.len();
     for (_, member) in members(name, schema) {
@@ -140,8 +144,8 @@ fn named(schema: &Value, name: &str, types: &Map<String, Value>, order: &mut Vec
         references(schema, order);
     }
     for name in order.get(before..).unwrap_or_default().to_vec() {
-        if let Some(own) = types.get(&name) {
-            named(own, &name, types, order);
+        if let Some(schema) = types.get(&name) {
+            named(schema, &name, types, order);
         }
     }
 }
@@ -171,8 +175,8 @@ fn section(text: &mut String, name: &str, schema: &Value) {
         text.push('\n');
     }
     for (member, schema) in members {
-        let says = described(schema).replace("\n\n", " ");
-        _ = writeln!(text, "- **`{member}`** ({}): {says}", kind(schema));
+        let description = described(schema).replace("\n\n", " ");
+        _ = writeln!(text, "- **`{member}`** ({}): {description}", kind(schema));
     }
     let choices: Vec<&Value> = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten().collect();
     if !choices.is_empty() {
@@ -207,17 +211,17 @@ fn described(schema: &Value) -> &str {
 fn members<'s>(name: &str, schema: &'s Value) -> Vec<(&'s String, &'s Value)> {
     let mut members: Vec<_> =
         schema.get("properties").and_then(Value::as_object).into_iter().flatten().collect();
-    let own =
+    let source =
         SOURCE.split_once(&format!("pub struct {name} {{")).and_then(|(_, rest)| rest.split("\n}").next());
-    let place = |member: &String| {
-        let field = |prefix: &str| own?.find(&format!("    pub {prefix}{member}: "));
+    let position = |member: &String| {
+        let field = |prefix: &str| source?.find(&format!("    pub {prefix}{member}: "));
         field("").or_else(|| field("r#")).unwrap_or(usize::MAX)
     };
-    members.sort_by_key(|(member, _)| place(member));
+    members.sort_by_key(|(member, _)| position(member));
     members
 }
 
-/// What a value is, for people.
+/// The type of a value, for readers.
 fn kind(schema: &Value) -> String {
     if let Some(name) = schema.get("$ref").and_then(reference) {
         return format!("[{name}](#{})", name.to_ascii_lowercase());
@@ -231,19 +235,23 @@ fn kind(schema: &Value) -> String {
     }
     let types = match schema.get("type") {
         Some(Value::Array(types)) => types.iter().filter_map(Value::as_str).find(|kind| *kind != "null"),
-        own => own.and_then(Value::as_str),
+        other => other.and_then(Value::as_str),
     };
-    let inner = |name: &str| schema.get(name).filter(|inner| inner.is_object()).map(kind);
+    let inner = |name: &str| schema.get(name).filter(|inner| inner.is_object()).map(plural_kind);
     match types {
-        Some("string") => "text".to_owned(),
-        Some("boolean") => "`true` or `false`".to_owned(),
-        Some("integer") => "whole number".to_owned(),
-        Some("array") => format!("list of {}", inner("items").unwrap_or_else(|| "anything".to_owned())),
+        Some("array") => format!("array of {}", inner("items").unwrap_or_else(|| "any values".to_owned())),
         Some("object") => inner("additionalProperties")
-            .map_or_else(|| "object".to_owned(), |inner| format!("{inner} by name")),
+            .map_or_else(|| "object".to_owned(), |inner| format!("map of {inner}")),
         Some(other) => other.to_owned(),
-        None => "anything".to_owned(),
+        None => "any value".to_owned(),
     }
+}
+
+/// The type of the elements of an array or a map.
+fn plural_kind(schema: &Value) -> String {
+    let kind = kind(schema);
+    let is_basic = ["string", "boolean", "integer", "number", "object"].contains(&kind.as_str());
+    if is_basic { kind + "s" } else { kind }
 }
 
 fn plain(value: &Value) -> String {

@@ -1,13 +1,14 @@
-//! The normal form of a path, for URLs that are written down: in the configuration, and in proofs of possession (RFC 3986
-//! section 6.2). Requests have readings instead, since no one form is what every server makes of them.
+//! The normal form of a path, for URLs in the configuration and in `DPoP` proofs (RFC 3986 section
+//! 6.2). Requests have readings instead, since servers do not agree on one form.
 
 use std::borrow::Cow;
 
-/// The path has no single normal form.
+/// The path has no unique normal form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AmbiguousPath;
 
-/// The normal form of a path, without its query: decoded, without parameters, empty segments and dot segments.
+/// The normal form of a path, without its query: decoded, without parameters, empty segments and
+/// dot segments.
 pub fn normal(path: &[u8]) -> Result<Cow<'_, [u8]>, AmbiguousPath> {
     let end = path.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(path.len());
     let path = path.get(..end).unwrap_or_default();
@@ -44,18 +45,21 @@ pub fn normal(path: &[u8]) -> Result<Cow<'_, [u8]>, AmbiguousPath> {
     Ok(Cow::Owned(normal))
 }
 
-/// RFC 3629 section 10: a lenient reader takes `%c0%af` for a slash and `%c0%ae` for a dot, a strict one takes neither.
+/// RFC 3629 section 10: a lenient decoder reads `%c0%af` as a slash and `%c0%ae` as a dot, a strict
+/// one rejects both.
 fn is_utf8(path: &[u8]) -> Result<(), AmbiguousPath> {
     std::str::from_utf8(path).map(drop).map_err(|_| AmbiguousPath)
 }
 
-/// No percent, no parameter, no empty segment, and no segment that starts with a dot (some of which are fine).
+/// No percent, no parameter, no empty segment, and no segment that starts with a dot (some of which
+/// are fine).
 fn is_normal(path: &[u8]) -> bool {
     !path.iter().any(|byte| matches!(byte, b'%' | b';'))
         && !path.windows(2).any(|pair| matches!(pair, [b'/', b'/' | b'.']))
 }
 
-/// Percent-decoding, once. What servers disagree about (an encoded slash, a path that is encoded twice) has no one meaning.
+/// Percent-decodes once. What servers interpret differently (an encoded slash, a path that is
+/// encoded twice) is rejected.
 fn decode(path: &[u8]) -> Result<Vec<u8>, AmbiguousPath> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
@@ -126,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_no_text_is_refused() {
+    fn a_path_that_is_not_utf8_is_refused() {
         for path in [&b"/x/\xc0\xae\xc0\xae/admin"[..], b"/caf\xe9", b"/\xff", b"/%61/\xc0\xaf"] {
             assert_eq!(normal(path), Err(AmbiguousPath), "{}", path.escape_ascii());
         }

@@ -1,45 +1,45 @@
-//! Paths with places that may hold anything, such as `/orders/{id}/items`: whether a path is one of these, and what stands in
-//! a place.
+//! Paths with placeholders, such as `/orders/{id}/items`: whether a path matches, and the value of
+//! a placeholder.
 //!
-//! It is asked about one reading of a path at a time. Nothing is allocated.
+//! It matches one reading of a path at a time. Nothing is allocated.
 
 use super::Case;
 use std::rc::Rc;
 
-/// A path, segment by segment.
+/// A path with placeholders, segment by segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     segments: Vec<TemplateSegment>,
 }
 
-/// What stands between two slashes.
+/// One segment of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplateSegment {
-    /// This text.
+    /// Exactly these bytes.
     Literal(Vec<u8>),
-    /// Any one segment that is not empty; `{name}`, or `*` without a name.
+    /// Any non-empty segment; `{name}`, or `*` without a name.
     One(Option<Rc<str>>),
-    /// Whatever follows, if anything does; `{name=**}`, or `**` without a name.
+    /// Any number of segments, including none; `{name=**}`, or `**` without a name.
     Rest(Option<Rc<str>>),
 }
 
 impl Template {
-    /// A path of these segments; after [`TemplateSegment::Rest`] nothing counts.
+    /// A path of these segments; segments after [`TemplateSegment::Rest`] are ignored.
     pub fn new(segments: Vec<TemplateSegment>) -> Self {
         Self { segments }
     }
 
-    /// Whether a path is one of these. A slash at its end does not count.
+    /// Whether a path matches. A trailing slash is ignored.
     pub fn holds(&self, path: &[u8], case: Case) -> bool {
         let mut rest = path;
-        for own in &self.segments {
-            if matches!(own, TemplateSegment::Rest(_)) {
+        for expected in &self.segments {
+            if matches!(expected, TemplateSegment::Rest(_)) {
                 return true;
             }
             let Some((segment, behind)) = first(rest) else {
                 return false;
             };
-            if matches!(own, TemplateSegment::Literal(text) if !case.same(text, segment)) {
+            if matches!(expected, TemplateSegment::Literal(text) if !case.same(text, segment)) {
                 return false;
             }
             rest = behind;
@@ -47,17 +47,17 @@ impl Template {
         matches!(rest, [] | [b'/'])
     }
 
-    /// What a path that is one of these has in the place of that name.
+    /// The part of a matching path that the placeholder of that name matches.
     pub fn captured<'p>(&self, path: &'p [u8], name: &str) -> Option<&'p [u8]> {
         let mut rest = path;
-        for own in &self.segments {
-            let is_it = |own: &Option<Rc<str>>| own.as_deref() == Some(name);
-            if let TemplateSegment::Rest(own) = own {
+        for expected in &self.segments {
+            let is_it = |placeholder: &Option<Rc<str>>| placeholder.as_deref() == Some(name);
+            if let TemplateSegment::Rest(placeholder) = expected {
                 let rest = rest.strip_prefix(b"/").unwrap_or(rest);
-                return is_it(own).then(|| rest.strip_suffix(b"/").unwrap_or(rest));
+                return is_it(placeholder).then(|| rest.strip_suffix(b"/").unwrap_or(rest));
             }
             let (segment, behind) = first(rest)?;
-            if matches!(own, TemplateSegment::One(own) if is_it(own)) {
+            if matches!(expected, TemplateSegment::One(placeholder) if is_it(placeholder)) {
                 return Some(segment);
             }
             rest = behind;
@@ -65,7 +65,7 @@ impl Template {
         None
     }
 
-    /// The names of its places.
+    /// The names of its placeholders.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(|segment| match segment {
             TemplateSegment::Literal(_) => None,
@@ -74,7 +74,7 @@ impl Template {
     }
 }
 
-/// The first segment of a path, if it is not empty, and what stands behind it.
+/// The first segment of a path, if it is not empty, and the rest of the path.
 fn first(path: &[u8]) -> Option<(&[u8], &[u8])> {
     let path = path.strip_prefix(b"/").filter(|path| !matches!(path, [] | [b'/', ..]))?;
     Some(path.split_at(path.iter().position(|byte| *byte == b'/').unwrap_or(path.len())))
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_one_segment_and_never_an_empty_one() {
+    fn a_placeholder_is_one_segment_and_never_an_empty_one() {
         for path in ["/orders/42/items/7", "/orders/42/items/7/", "/orders/*/items/{x}", "/orders/é/items/."]
         {
             assert!(items().holds(path.as_bytes(), Case::Exact), "{path}");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_a_place_is_told_by_its_name() {
+    fn a_placeholder_has_its_value_by_name() {
         assert_eq!(items().names().collect::<Vec<_>>(), ["id"]);
         assert_eq!(tenants().names().collect::<Vec<_>>(), ["tenant", "rest"]);
         assert_eq!(items().captured(b"/orders/42/items/7", "id"), Some(&b"42"[..]));

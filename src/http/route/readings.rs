@@ -1,6 +1,7 @@
-//! All readings of one request, and the one rule that they choose.
+//! All readings of one request, and the one rule that matches them.
 //!
-//! In: a request, and what a set of rules looks at. What no rule looks at has one reading, whatever it is.
+//! In: a request, and the attributes that a set of rules matches. An attribute that no rule matches
+//! has one reading.
 
 use super::{Case, MatchResult, RequestMatcher, Target};
 use crate::decision_trace;
@@ -8,20 +9,20 @@ use crate::http::host;
 use crate::http::path::{MAX_READINGS, PathReading, PathReadings, Unreadable};
 use std::borrow::Cow;
 
-/// The most methods that one request may have: no client that means well sends two.
+/// The maximum number of methods of one request: no legitimate client sends two.
 const MAX_METHODS: usize = 4;
 
-/// What the rules of one direction look at.
+/// The request attributes that the rules of one direction match.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InspectedAttributes {
     path: bool,
     method: bool,
     host: bool,
-    /// Whether the servers behind take `/a` and `/A` for one path.
+    /// Whether the upstream servers treat `/a` and `/A` as one path.
     case: Case,
 }
 
-/// The readings of a request lead to different rules, or are too many; by what they differ.
+/// The attribute because of which the readings of a request match different rules, or are too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ambiguity {
     /// Its path.
@@ -30,22 +31,23 @@ pub enum Ambiguity {
     Method,
     /// Its host.
     Host,
-    /// A header that it has several times, or that its `Connection` header takes from the service.
+    /// A header that it has several times, or that its `Connection` header removes before the
+    /// service.
     Header,
 }
 
-/// A request, in all of its readings.
+/// All readings of a request.
 pub struct Readings<'a> {
     target: Target<'a>,
     case: Case,
     paths: PathReadings<'a>,
-    /// Beside the one that was sent.
+    /// In addition to the one that was sent.
     methods: Vec<Vec<u8>>,
-    /// Beside the one that was sent.
+    /// In addition to the one that was sent.
     hosts: Vec<Cow<'a, [u8]>>,
 }
 
-/// A request, read in one way.
+/// One reading of a request.
 #[derive(Clone, Copy)]
 pub struct View<'v> {
     target: Target<'v>,
@@ -53,25 +55,25 @@ pub struct View<'v> {
     path: &'v [u8],
     method: &'v [u8],
     host: &'v [u8],
-    /// What makes it another one than the request as it was sent.
+    /// How it differs from the request as sent, if it does.
     differs: Option<Ambiguity>,
 }
 
 impl InspectedAttributes {
-    /// What these rules look at.
+    /// The attributes that these rules match.
     pub fn of<'m>(rules: impl Iterator<Item = &'m RequestMatcher>, case_sensitive: bool) -> Self {
         let case = if case_sensitive { Case::Exact } else { Case::Ignored };
-        rules.fold(Self { case, ..Self::default() }, |own, rule| Self {
-            path: own.path || rule.path.is_some(),
-            method: own.method || !rule.methods.is_empty(),
-            host: own.host || rule.host.is_some(),
-            ..own
+        rules.fold(Self { case, ..Self::default() }, |attributes, rule| Self {
+            path: attributes.path || rule.path.is_some(),
+            method: attributes.method || !rule.methods.is_empty(),
+            host: attributes.host || rule.host.is_some(),
+            ..attributes
         })
     }
 }
 
 impl<'a> Target<'a> {
-    /// Its readings, as far as rules that look at these attributes can tell them apart.
+    /// Its readings, as far as rules that match these attributes can distinguish them.
     pub fn readings(self, looked_at: InspectedAttributes) -> Result<Readings<'a>, Ambiguity> {
         let paths = if looked_at.path {
             PathReadings::of(self.path).map_err(|Unreadable| unreadable(Ambiguity::Path))?
@@ -91,16 +93,17 @@ impl<'a> Target<'a> {
         Ok(readings)
     }
 
-    /// The method in upper case, as some servers route it; those that override it; and `GET` where the request is to be upgraded:
-    /// over HTTP/2 Envoy sends it as an extended CONNECT (RFC 8441), which the next proxy makes a GET again.
+    /// The method in upper case, as some servers route it; the methods that override it; and `GET`
+    /// if the request is to be upgraded: over HTTP/2 Envoy sends it as an extended CONNECT (RFC
+    /// 8441), which the next proxy converts to a GET.
     fn other_methods(self) -> Result<Vec<Vec<u8>>, Ambiguity> {
-        let own = self.method();
-        let upper = own.iter().any(u8::is_ascii_lowercase).then(|| own.to_ascii_uppercase());
+        let sent = self.method();
+        let upper = sent.iter().any(u8::is_ascii_lowercase).then(|| sent.to_ascii_uppercase());
         let upgraded = self.head.first("upgrade").map(|_| b"GET".to_vec());
         let others = self.override_methods().map(<[u8]>::to_ascii_uppercase).chain(upgraded);
         let mut methods = Vec::new();
         for method in upper.into_iter().chain(others) {
-            if method != own && !methods.contains(&method) {
+            if method != sent && !methods.contains(&method) {
                 methods.push(method);
             }
             if methods.len() > MAX_METHODS {
@@ -120,7 +123,7 @@ fn unreadable(by: Ambiguity) -> Ambiguity {
 }
 
 impl Ambiguity {
-    /// What it is about.
+    /// The name of the attribute.
     pub fn attribute(self) -> &'static str {
         match self {
             Self::Path => "path",
@@ -132,7 +135,7 @@ impl Ambiguity {
 }
 
 impl Readings<'_> {
-    /// The first rule that is for the request, by its place; the same one for every reading.
+    /// The index of the first rule that matches the request; the same for every reading.
     pub fn select<R>(
         &self,
         rules: &[R],
@@ -142,13 +145,13 @@ impl Readings<'_> {
         for view in self.views() {
             let mut fits = rules.iter().map(|rule| fit(rule, &view)).enumerate();
             let found = fits.find(|(_, fit)| *fit != MatchResult::No);
-            if let Some((place, MatchResult::Ambiguous(by))) = found {
+            if let Some((index, MatchResult::Ambiguous(by))) = found {
                 decision_trace::record(by.attribute(), false, || {
-                    format!("some servers read it as one for which rules[{place}] decides, others do not")
+                    format!("rules[{index}] matches as some servers read it, and not as others do")
                 });
                 return Err(by);
             }
-            let found = found.map(|(place, _)| place);
+            let found = found.map(|(index, _)| index);
             if *chosen.get_or_insert(found) != found {
                 view.record(found);
                 return Err(view.differs.unwrap_or(Ambiguity::Path));
@@ -157,7 +160,8 @@ impl Readings<'_> {
         Ok(chosen.flatten())
     }
 
-    /// What stands in the place of that name in the rule's path, decoded once; the same for every reading.
+    /// The value of the placeholder of that name in the rule's path, decoded once; the same for
+    /// every reading.
     pub fn captured(&self, rule: &RequestMatcher, name: &str) -> Result<Option<Vec<u8>>, Ambiguity> {
         let value = |reading: &PathReading<'_>| {
             Some(reading.decoded_once(rule.captured(&reading.path, name)?).into_owned())
@@ -176,7 +180,7 @@ impl Readings<'_> {
         self.paths.count().saturating_mul(methods).saturating_mul(hosts)
     }
 
-    /// Every combination; the first is the request as it was sent.
+    /// Every combination; the first is the request as sent.
     fn views(&self) -> impl Iterator<Item = View<'_>> {
         let target = self.target;
         let hosts = || std::iter::once(target.head.host()).chain(self.hosts.iter().map(AsRef::as_ref));
@@ -199,7 +203,7 @@ impl Readings<'_> {
 }
 
 impl<'v> View<'v> {
-    /// The same, as the request that a preflight announces.
+    /// The same, with the method that a preflight announces.
     #[must_use]
     pub fn announcing(self, method: &'v [u8]) -> Self {
         Self { method, ..self }
@@ -225,25 +229,25 @@ impl<'v> View<'v> {
         self.host
     }
 
-    /// Whether it is the request as it was sent.
+    /// Whether it is the request as sent.
     pub(super) fn is_first(&self) -> bool {
         self.differs.is_none()
     }
 
-    /// Why the request is ambiguous, for `explain`.
-    fn record(&self, place: Option<usize>) {
+    /// Records why the request is ambiguous, for `explain`.
+    fn record(&self, index: Option<usize>) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let rule = || place.map_or_else(|| "no rule".to_owned(), |place| format!("rules[{place}]"));
+        let rule = || index.map_or_else(|| "no rule".to_owned(), |index| format!("rules[{index}]"));
         match self.differs {
             None | Some(Ambiguity::Header) => {}
             Some(Ambiguity::Path) => decision_trace::record("path", false, || {
-                format!("some servers read it as {:?}, for which {} decides", text(self.path), rule())
+                format!("some servers read it as {:?}, which matches {}", text(self.path), rule())
             }),
             Some(Ambiguity::Method) => decision_trace::record("method", false, || {
-                format!("some servers read it as {:?}, for which {} decides", text(self.method), rule())
+                format!("some servers read it as {:?}, which matches {}", text(self.method), rule())
             }),
             Some(Ambiguity::Host) => decision_trace::record("host", false, || {
-                format!("some servers read it as {:?}, for which {} decides", text(self.host), rule())
+                format!("some servers read it as {:?}, which matches {}", text(self.host), rule())
             }),
         }
     }

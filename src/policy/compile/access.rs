@@ -1,4 +1,4 @@
-//! What callers must be allowed: roles, scopes, conditions on claims, and how they go together.
+//! Compiles what callers must have: roles, scopes, conditions on claims, and their combinations.
 
 use super::Compiler;
 use crate::config::path_deserializer::{EMPTY_OBJECT, Path};
@@ -9,11 +9,11 @@ use crate::inbound::authorize::{
 use crate::inbound::claim_layout::{self, ClaimLayout};
 use serde_json::{Number, Value};
 
-/// How deep `any` and `all` may stand in each other. Two are enough for every boolean formula, and more than four are
-/// nothing that a person reads.
+/// How deep `any` and `all` may nest. Two levels are enough for every boolean formula, and more
+/// than four are unreadable.
 const MAX_NESTING: usize = 4;
 
-/// The same members of a rule's `require`, and of the objects in `any` and `all`.
+/// The fields that a rule's `require` and the objects in `any` and `all` have in common.
 pub(super) struct ConditionFields<'a> {
     roles: Option<&'a config::NameConditions>,
     client_roles: &'a config::Entries<config::NameConditions>,
@@ -25,23 +25,23 @@ pub(super) struct ConditionFields<'a> {
 
 impl<'a> From<&'a config::Require> for ConditionFields<'a> {
     fn from(require: &'a config::Require) -> Self {
-        let config::Require { roles: realm_roles, client_roles, scopes, claims, any, all, .. } = require;
-        let (realm_roles, scopes) = (realm_roles.as_ref(), scopes.as_ref());
+        let config::Require { roles, client_roles, scopes, claims, any, all, .. } = require;
+        let (roles, scopes) = (roles.as_ref(), scopes.as_ref());
         let (claims, any, all) = (claims.as_deref(), any.as_deref(), all.as_deref());
-        Self { roles: realm_roles, client_roles, scopes, claims, any, all }
+        Self { roles, client_roles, scopes, claims, any, all }
     }
 }
 
 impl<'a> From<&'a config::Conditions> for ConditionFields<'a> {
     fn from(conditions: &'a config::Conditions) -> Self {
-        let config::Conditions { roles: realm_roles, client_roles, scopes, claims, any, all } = conditions;
-        let (realm_roles, scopes) = (realm_roles.as_ref(), scopes.as_ref());
+        let config::Conditions { roles, client_roles, scopes, claims, any, all } = conditions;
+        let (roles, scopes) = (roles.as_ref(), scopes.as_ref());
         let (claims, any, all) = (claims.as_deref(), any.as_deref(), all.as_deref());
-        Self { roles: realm_roles, client_roles, scopes, claims, any, all }
+        Self { roles, client_roles, scopes, claims, any, all }
     }
 }
 
-/// The layout that a preset means.
+/// The claim layout of a preset.
 pub(super) fn layout(preset: Preset) -> &'static ClaimLayout {
     match preset {
         Preset::Keycloak => &claim_layout::KEYCLOAK,
@@ -55,10 +55,11 @@ pub(super) fn layout(preset: Preset) -> &'static ClaimLayout {
 }
 
 impl Compiler<'_> {
-    /// The layouts of those of these issuers that there are.
+    /// The claim layouts of those issuers that exist.
     #[inline(never)]
     pub(super) fn layouts_of<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<&'static ClaimLayout> {
-        let of = |name: &str| self.layouts.iter().find(|(own, _)| own == name).map(|(_, layout)| *layout);
+        let of =
+            |name: &str| self.layouts.iter().find(|(issuer, _)| issuer == name).map(|(_, layout)| *layout);
         names.filter_map(of).collect()
     }
 
@@ -66,35 +67,35 @@ impl Compiler<'_> {
     pub(super) fn access(
         &mut self,
         path: &Path,
-        asked: &ConditionFields<'_>,
+        conditions: &ConditionFields<'_>,
         layouts: &[&'static ClaimLayout],
         depth: usize,
     ) -> Requirement {
         let mut access = Requirement::default();
-        if let Some(names) = asked.roles {
+        if let Some(names) = conditions.roles {
             let path = path.name("roles");
-            self.check_layouts(&path, "realm roles", layouts, |layout| !layout.roles.is_empty());
+            self.check_layouts(&path, "roles", layouts, |layout| !layout.roles.is_empty());
             self.names(&path, &Source::Roles, names, &mut access);
         }
-        for (client, names) in asked.client_roles.iter() {
+        for (client, names) in conditions.client_roles.iter() {
             let path = path.name("client_roles");
             self.check_layouts(&path, "client roles", layouts, |layout| layout.client_roles.is_some());
             self.names(&path.name(client), &Source::ClientRoles(client.to_owned()), names, &mut access);
         }
-        if let Some(names) = asked.scopes {
+        if let Some(names) = conditions.scopes {
             let path = path.name("scopes");
             self.check_layouts(&path, "scopes", layouts, |layout| !layout.scopes.is_empty());
             self.names(&path, &Source::Scopes, names, &mut access);
         }
         let claims = path.name("claims");
-        for (index, condition) in asked.claims.into_iter().flatten().enumerate() {
+        for (index, condition) in conditions.claims.into_iter().flatten().enumerate() {
             self.claim(&claims.index(index), condition, &mut access);
         }
-        let any = self.nested(&path.name("any"), asked.any, layouts, depth);
+        let any = self.nested(&path.name("any"), conditions.any, layouts, depth);
         if !any.is_empty() {
             access.any(any);
         }
-        for all in self.nested(&path.name("all"), asked.all, layouts, depth) {
+        for all in self.nested(&path.name("all"), conditions.all, layouts, depth) {
             access.all(all);
         }
         access
@@ -110,10 +111,7 @@ impl Compiler<'_> {
     ) -> Vec<Requirement> {
         let list = list.unwrap_or_default();
         if depth >= MAX_NESTING && !list.is_empty() {
-            self.error(
-                path,
-                &format!("nested deeper than {MAX_NESTING}, expected any and all at most so deep"),
-            );
+            self.error(path, &format!("nested too deep, expected any and all at most {MAX_NESTING} deep"));
             return Vec::new();
         }
         let mut requirements = Vec::new();
@@ -122,7 +120,8 @@ impl Compiler<'_> {
             let access =
                 self.access(&path, &ConditionFields::from(conditions), layouts, depth.saturating_add(1));
             if access.is_empty() && self.errors.len() == before {
-                // It would let everybody in. Nobody can write that, but much depends on it.
+                // It would allow every caller. The parser already rejects it; this is a second
+                // check.
                 self.error_unless(vec![path.clone()], &path, EMPTY_OBJECT);
             }
             requirements.push(access);
@@ -130,7 +129,7 @@ impl Compiler<'_> {
         requirements
     }
 
-    /// One of the issuers must write down what is asked for.
+    /// At least one of the issuers must have the required claim.
     #[inline(never)]
     fn check_layouts(
         &mut self,
@@ -140,9 +139,9 @@ impl Compiler<'_> {
         has: fn(&ClaimLayout) -> bool,
     ) {
         if let Some(layout) = layouts.first().filter(|_| !layouts.iter().any(|layout| has(layout))) {
-            let fault =
+            let message =
                 format!("the preset {} has no {what}, expected claims, or another preset", layout.name);
-            self.error(path, &fault);
+            self.error(path, &message);
         }
     }
 
@@ -171,8 +170,8 @@ impl Compiler<'_> {
             });
         }
         if !any {
-            let fault = "empty, expected a list of names, or all_of, any_of, none_of";
-            self.error_unless(vec![path.clone()], path, fault);
+            let message = "empty, expected an array of names, or all_of, any_of, none_of";
+            self.error_unless(vec![path.clone()], path, message);
         }
     }
 
@@ -180,16 +179,16 @@ impl Compiler<'_> {
     fn claim(&mut self, path: &Path, condition: &config::ClaimCondition, access: &mut Requirement) {
         let claim = condition.claim.as_ref().map(|claim| claim.0.clone()).unwrap_or_default();
         if claim.is_empty() || claim.iter().any(String::is_empty) {
-            let fault = "missing, or an empty name in it, expected a claim such as \"tenant\" or [\"kubernetes.io\", \"namespace\"]";
-            self.error_unless(vec![path.name("claim")], &path.name("claim"), fault);
+            let message = "missing or with an empty name, expected a claim such as \"tenant\" or [\"kubernetes.io\", \"namespace\"]";
+            self.error_unless(vec![path.name("claim")], &path.name("claim"), message);
         }
         let tests = self.tests(path, condition);
         if tests.is_empty() {
-            let fault = "no condition, expected one of equals, one_of, contains, prefix, glob, exists, at_least, at_most";
-            self.error_unless(vec![path.clone()], path, fault);
+            let message = "no condition, expected one of equals, one_of, contains, prefix, glob, exists, at_least, at_most";
+            self.error_unless(vec![path.clone()], path, message);
         }
         if tests.len() > 1 && tests.contains(&ClaimTest::Exists(false)) {
-            self.error(path, "exists: false beside another condition, expected it alone");
+            self.error(path, "exists: false together with another condition, expected it alone");
         }
         for test in tests {
             access.claim(claim.clone(), test);
@@ -209,8 +208,8 @@ impl Compiler<'_> {
         ];
         for (member, values) in literals {
             if values.iter().any(is_inexact) {
-                let fault = "a number that cannot be told from its neighbours, expected a whole one, or a fraction below 2^53";
-                self.error(&path.name(member), fault);
+                let message = "a number that a double cannot represent exactly, expected an integer, or a fraction below 2^53";
+                self.error(&path.name(member), message);
             }
         }
         match &condition.equals {
@@ -222,8 +221,9 @@ impl Compiler<'_> {
             }
             Some(Operand::Path(name)) => {
                 if !self.capture_names.contains(name) {
-                    let fault = format!("{name:?}, expected the name of a place in the rule's path_template");
-                    self.error(&path.name("equals").name("path"), &fault);
+                    let message =
+                        format!("{name:?}, expected the name of a placeholder in the rule's path_template");
+                    self.error(&path.name("equals").name("path"), &message);
                 }
                 tests.push(ClaimTest::EqualsAttribute(RequestAttribute::Path(name.as_str().into())));
             }
@@ -250,7 +250,7 @@ fn literal(operand: &Operand) -> Option<&Value> {
     }
 }
 
-/// A double that may stand for several numbers.
+/// Whether a number is a double that may represent several numbers.
 fn is_inexact(value: &Value) -> bool {
     value.as_number().is_some_and(|number| {
         number.is_f64() && number.as_f64().is_none_or(|value| value.abs() >= SAFE_INTEGER_LIMIT)

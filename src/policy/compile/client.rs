@@ -1,4 +1,4 @@
-//! How a client proves who it is: its secrets or its key, each read once, and what does not go together.
+//! Compiles client authentication: the client's secrets or its key, and conflicts between settings.
 
 use super::Compiler;
 use crate::config::path_deserializer::Path;
@@ -11,7 +11,7 @@ use std::mem::take;
 use zeroize::Zeroizing;
 
 impl Compiler<'_> {
-    /// The client's ways to authenticate, in the order in which they are tried.
+    /// The client's authentication methods, in the order in which they are tried.
     #[inline(never)]
     pub(super) fn client(
         &mut self,
@@ -38,7 +38,7 @@ impl Compiler<'_> {
         Some(secrets.into_iter().map(|mut secret| by(Secret::new(take(&mut *secret)), audience)).collect())
     }
 
-    /// What was written for another way to authenticate would be forgotten without a word.
+    /// Rejects fields of other authentication methods, which would be ignored silently.
     #[inline(never)]
     fn reject_unused_fields(&mut self, path: &Path, written: &config::Credential) {
         let (by_secret, by_key) = match written.auth_method {
@@ -48,23 +48,27 @@ impl Compiler<'_> {
             AuthMethod::PrivateKeyJwt => (false, true),
             AuthMethod::TlsClientAuth | AuthMethod::External => (false, false),
         };
-        let (exchanges, bears) =
+        let (is_exchange, is_jwt_bearer) =
             (written.grant_type == GrantType::TokenExchange, written.grant_type == GrantType::JwtBearer);
-        let by_key = by_key || bears;
+        let by_key = by_key || is_jwt_bearer;
         let asserts = by_key || written.auth_method == AuthMethod::ClientSecretJwt;
         let key = "private_key_jwt, or grant_type jwt_bearer";
         for (member, idle, grant_type) in [
-            ("subject_token", written.subject_token.is_some() && !exchanges, "token_exchange"),
-            ("subject_token_type", written.subject_token_type.is_some() && !exchanges, "token_exchange"),
-            ("forward_subject_token", written.forward_subject_token && !exchanges, "token_exchange"),
-            ("requests_per_second", written.requests_per_second.is_some() && !exchanges, "token_exchange"),
-            ("requested_token_type", written.requested_token_type.is_some() && !exchanges, "token_exchange"),
-            ("assertion_subject", written.assertion_subject.is_some() && !bears, "jwt_bearer"),
-            ("assertion_claims", !written.assertion_claims.is_empty() && !bears, "jwt_bearer"),
+            ("subject_token", written.subject_token.is_some() && !is_exchange, "token_exchange"),
+            ("subject_token_type", written.subject_token_type.is_some() && !is_exchange, "token_exchange"),
+            ("forward_subject_token", written.forward_subject_token && !is_exchange, "token_exchange"),
+            ("requests_per_second", written.requests_per_second.is_some() && !is_exchange, "token_exchange"),
+            (
+                "requested_token_type",
+                written.requested_token_type.is_some() && !is_exchange,
+                "token_exchange",
+            ),
+            ("assertion_subject", written.assertion_subject.is_some() && !is_jwt_bearer, "jwt_bearer"),
+            ("assertion_claims", !written.assertion_claims.is_empty() && !is_jwt_bearer, "jwt_bearer"),
         ] {
             if idle {
-                let fault = format!("not for this grant_type, expected {grant_type}");
-                self.error_unless(vec![path.name("grant_type")], &path.name(member), &fault);
+                let message = format!("not used with this grant_type, expected {grant_type}");
+                self.error_unless(vec![path.name("grant_type")], &path.name(member), &message);
             }
         }
         for (member, idle, methods) in [
@@ -83,9 +87,9 @@ impl Compiler<'_> {
             ),
         ] {
             if idle {
-                let fault = format!("not for this auth_method, expected {methods}");
+                let message = format!("not used with this auth_method, expected {methods}");
                 let unless = vec![path.name("auth_method"), path.name("grant_type")];
-                self.error_unless(unless, &path.name(member), &fault);
+                self.error_unless(unless, &path.name(member), &message);
             }
         }
     }
@@ -96,37 +100,37 @@ impl Compiler<'_> {
         path: &Path,
         written: Option<&config::SecretSources>,
     ) -> Option<Vec<Zeroizing<String>>> {
-        let place = path.name("client_secret");
+        let (auth_method, path) = (path.name("auth_method"), path.name("client_secret"));
         match written {
             None => {
-                let fault = "missing, expected {\"env\": \"NAME\"}";
-                self.error_unless(vec![path.name("auth_method")], &place, fault);
+                let message = "missing, expected {\"env\": \"NAME\"}";
+                self.error_unless(vec![auth_method], &path, message);
                 None
             }
             Some(config::SecretSources::One(secret)) => {
-                self.secret_value(&place, secret).map(|secret| vec![secret])
+                self.secret_value(&path, secret).map(|secret| vec![secret])
             }
             Some(config::SecretSources::AnyOf(list)) => {
                 if list.len() > MAX_SECRETS {
-                    let fault = format!("{} secrets, expected at most {MAX_SECRETS}", list.len());
-                    self.error(&place, &fault);
+                    let message = format!("{} secrets, expected at most {MAX_SECRETS}", list.len());
+                    self.error(&path, &message);
                 }
-                let texts = list
+                let secrets = list
                     .iter()
                     .enumerate()
-                    .map(|(index, secret)| self.secret_value(&place.index(index), secret));
-                // All of them, so that every error is reported.
-                texts.collect::<Vec<_>>().into_iter().collect()
+                    .map(|(index, secret)| self.secret_value(&path.index(index), secret));
+                // Resolve all of them, so that every error is reported.
+                secrets.collect::<Vec<_>>().into_iter().collect()
             }
         }
     }
 
     #[inline(never)]
     pub(super) fn key(&mut self, path: &Path, written: &config::Credential) -> Option<PrivateKey> {
-        let place = path.name("private_key");
+        let field = path.name("private_key");
         if matches!(written.assertion_algorithm, Some(config::AssertionAlgorithm::PS256)) {
-            let fault = "PS256, which Envoy does not sign, expected RS256 for an RSA key";
-            self.error(&path.name("assertion_algorithm"), fault);
+            let message = "PS256 is not supported for signing, expected RS256 for an RSA key";
+            self.error(&path.name("assertion_algorithm"), message);
             return None;
         }
         let algorithm = written.assertion_algorithm.map(|algorithm| match algorithm {
@@ -135,21 +139,21 @@ impl Compiler<'_> {
             config::AssertionAlgorithm::EdDSA => Algorithm::EdDsa,
         });
         let Some(key) = &written.private_key else {
-            self.error(&place, "missing, expected {\"env\": \"NAME\"} of a key in PEM or as a JWK");
+            self.error(&field, "missing, expected {\"env\": \"NAME\"} of a key in PEM or as a JWK");
             return None;
         };
-        let text = self.secret_value(&place, key)?;
-        match PrivateKey::read(&text, algorithm) {
+        let key_text = self.secret_value(&field, key)?;
+        match PrivateKey::read(&key_text, algorithm) {
             Ok(key) => Some(key.named(written.kid.clone())),
             Err(error) => {
-                let fault = format!("{error}, expected an RSA, P-256 or Ed25519 key in PEM or as a JWK");
-                self.error(&place, &fault);
+                let message = format!("{error}, expected an RSA, P-256 or Ed25519 key in PEM or as a JWK");
+                self.error(&field, &message);
                 None
             }
         }
     }
 
-    /// What a secret stands for.
+    /// The value of a secret.
     #[inline(never)]
     pub(super) fn secret_value(
         &mut self,
@@ -162,7 +166,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// What a text that may stand in the environment is; of one that is empty there is nothing.
+    /// The value of a setting that may come from the environment; `None` if that is empty.
     #[inline(never)]
     pub(super) fn setting_value(&mut self, path: &Path, written: Option<&config::Setting>) -> Option<String> {
         match written? {
@@ -177,15 +181,15 @@ impl Compiler<'_> {
         value.truncate(value.trim_end_matches(['\r', '\n']).len());
         let value = Some(value).filter(|value| !value.is_empty());
         if value.is_none() {
-            let fault = format!(
+            let message = format!(
                 "environment variable {name} is not set, expected it in Envoy's environment and in the plugin's host_env_keys"
             );
-            self.error(&path.name("env"), &fault);
+            self.error(&path.name("env"), &message);
         }
         value
     }
 
-    /// The id of a client, which only one that its cluster vouches for can do without.
+    /// The id of a client. Only a client that its cluster authenticates can omit it.
     #[inline(never)]
     pub(super) fn client_id(
         &mut self,
@@ -203,5 +207,6 @@ impl Compiler<'_> {
     }
 }
 
-/// One secret in use, one to come, and room for errors of order; a provider that counts failures locks out after more.
+/// The maximum number of secrets: one current, one new, and some reserve. A provider that counts
+/// failures may lock the client out after more.
 const MAX_SECRETS: usize = 4;

@@ -1,4 +1,5 @@
-//! Compiles forwarded claims: the headers that describe the caller to the service, and those that decisions depend on.
+//! Compiles forwarded claims: the headers that describe the caller to the service, and the headers
+//! that decisions depend on.
 
 use super::Compiler;
 use crate::config;
@@ -19,17 +20,17 @@ impl Compiler<'_> {
         for (header, claim) in rule.claims_to_headers.iter() {
             let path = path.name("claims_to_headers").name(header);
             if claim.0.iter().any(String::is_empty) || claim.0.is_empty() {
-                self.error(&path, "an empty name in the claim's path, expected a claim such as \"sub\"");
+                self.error(&path, "an empty name in the claim path, expected a claim such as \"sub\"");
             }
             if rule.allow {
                 self.error(
                     &path,
-                    "a rule with allow has no caller, expected claims_to_headers beside require only",
+                    "a rule with allow has no caller, expected claims_to_headers only with require",
                 );
             }
             let header = self.header(&path, header);
             if *header == *DECISION {
-                self.error(&path, "a header that tells of decisions, expected another one");
+                self.error(&path, "the header that reports decisions, expected another header");
             }
             claims_to_headers.push((header, claim.0.clone()));
         }
@@ -38,19 +39,19 @@ impl Compiler<'_> {
 
     #[inline(never)]
     pub(super) fn payload_header(&mut self, path: &Path, rule: &config::InboundRule) -> Option<Rc<str>> {
-        let own = path.name("payload_header");
-        let header = self.header(&own, rule.payload_header.as_deref()?);
+        let path = path.name("payload_header");
+        let header = self.header(&path, rule.payload_header.as_deref()?);
         if rule.allow {
-            self.error(&own, "a rule with allow has no caller, expected payload_header beside require only");
+            self.error(&path, "a rule with allow has no caller, expected payload_header only with require");
         }
         if *header == *"authorization" {
-            self.error(&own, "the token's own header, expected another one");
+            self.error(&path, "the header that carries the token, expected another header");
         }
         if *header == *DECISION {
-            self.error(&own, "a header that tells of decisions, expected another one");
+            self.error(&path, "the header that reports decisions, expected another header");
         }
         if rule.claims_to_headers.names().any(|name| name.eq_ignore_ascii_case(&header)) {
-            self.error(&own, &format!("{header:?} is one of claims_to_headers, expected another one"));
+            self.error(&path, &format!("{header:?} is also in claims_to_headers, expected another header"));
         }
         Some(header)
     }
@@ -59,42 +60,42 @@ impl Compiler<'_> {
 /// The headers that decisions depend on, each once.
 #[inline(never)]
 pub(super) fn decision_headers(rules: &[InboundRule]) -> Vec<Rc<str>> {
-    let mut judged: Vec<Rc<str>> = Vec::new();
+    let mut headers: Vec<Rc<str>> = Vec::new();
     for rule in rules {
-        judged.extend(rule.matcher.headers.iter().map(|(name, _)| Rc::clone(name)));
-        judged.extend(rule.token_locations.iter().filter_map(|place| place.source.header().cloned()));
+        headers.extend(rule.matcher.headers.iter().map(|(name, _)| Rc::clone(name)));
+        headers.extend(rule.token_locations.iter().filter_map(|location| location.source.header().cloned()));
         if let Some(require) = &rule.require {
-            judged.extend(require.access.compared_headers());
+            headers.extend(require.access.compared_headers());
             if require
                 .token_binding
                 .is_some_and(|bound| bound.certificate == Some(CertificateSource::Forwarded))
             {
-                judged.push(Rc::from(XFCC));
+                headers.push(Rc::from(XFCC));
             }
         }
         if !rule.matcher.methods.is_empty() || rule.cors_preflight {
-            judged.extend(OVERRIDE_HEADERS.map(Rc::from));
+            headers.extend(OVERRIDE_HEADERS.map(Rc::from));
         }
     }
-    judged.sort();
-    judged.dedup();
-    judged
+    headers.sort();
+    headers.dedup();
+    headers
 }
 
-/// The headers that only we may set, each once.
+/// The headers that only this filter may set, each once.
 #[inline(never)]
 pub(super) fn reserved_headers(rules: &[InboundRule]) -> Vec<Rc<str>> {
-    let mut own: Vec<Rc<str>> = Vec::new();
+    let mut reserved: Vec<Rc<str>> = Vec::new();
     for rule in rules {
         let claims = rule.claims_to_headers.iter().map(|(header, _)| header);
         for header in claims.chain(&rule.payload_header) {
-            if !own.contains(header) {
-                own.push(Rc::clone(header));
+            if !reserved.contains(header) {
+                reserved.push(Rc::clone(header));
             }
         }
     }
     if rules.iter().any(|rule| rule.mode == Mode::DangerPermissive) {
-        own.push(DECISION.into());
+        reserved.push(DECISION.into());
     }
-    own
+    reserved
 }

@@ -1,7 +1,8 @@
-//! An identity provider: where its endpoints are, how long its keys are kept, and what its tokens must be like.
+//! Compiles an issuer: its endpoints, how long its keys are used, and the requirements on its
+//! tokens.
 
 use super::access::layout;
-use super::{Compiler, IssuerUses};
+use super::{Compiler, IssuerUses, duration_text};
 use crate::config;
 use crate::config::AuthMethod;
 use crate::config::path_deserializer::Path;
@@ -23,19 +24,20 @@ const MAX_BACKOFF: Duration = Duration::from_secs(160);
 /// The longest `clock_skew`: "usually no more than a few minutes" (RFC 7519 section 4.1.4).
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(600);
 
-/// The longest `timeout`: the longest wait that the host accepts, and no request waits longer.
+/// The longest `timeout`: the longest that the host accepts, and no request waits longer.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest `max_backoff`: that of `Retry-After`.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 
-/// What stands in a list of types for none.
+/// The entry in a list of types that means no type.
 pub(super) const ABSENT: &str = "absent";
 
-/// What an issuer's tokens call it: a template is written out once for each tenant, so that every `iss` is compared whole.
+/// The accepted `iss` values of an issuer: a template is expanded for each tenant, so that every
+/// `iss` is compared as a whole.
 pub(super) fn names_of(issuer: &config::Issuer) -> Vec<IssuerName> {
-    let written_out = |text: &String| match variable(text) {
-        None => vec![IssuerName::from(text.as_str())],
+    let written_out = |value: &String| match variable(value) {
+        None => vec![IssuerName::from(value.as_str())],
         Some((before, after)) => {
             let name = |tenant: &String| IssuerName {
                 iss: format!("{before}{tenant}{after}"),
@@ -47,9 +49,9 @@ pub(super) fn names_of(issuer: &config::Issuer) -> Vec<IssuerName> {
     issuer.issuer.0.iter().flat_map(written_out).collect()
 }
 
-/// What stands before the variable of a template, and after it.
-fn variable(text: &str) -> Option<(&str, &str)> {
-    let (before, rest) = text.split_once('{')?;
+/// The parts of a template before and after its variable.
+fn variable(value: &str) -> Option<(&str, &str)> {
+    let (before, rest) = value.split_once('{')?;
     rest.split_once('}').map(|(_, after)| (before, after))
 }
 
@@ -64,14 +66,14 @@ impl Compiler<'_> {
         uses: &IssuerUses<'_>,
     ) -> Issuer {
         self.check_names(path, issuer);
-        let own = names.first().map(|name| name.iss.clone());
-        let url = own.as_deref().and_then(Url::parse);
+        let issuer_name = names.first().map(|name| name.iss.clone());
+        let url = issuer_name.as_deref().and_then(Url::parse);
         let jwks = issuer.jwks.as_ref().and_then(|document| match jwk::parse_object(document) {
             Ok(parsed) => Some(parsed.keys),
             Err(error) => {
-                let place = path.name("jwks");
-                let fault = format!("{error}, expected a JWK set (RFC 7517)");
-                self.error_unless(vec![place.clone()], &place, &fault);
+                let field = path.name("jwks");
+                let message = format!("{error}, expected a JWK set (RFC 7517)");
+                self.error_unless(vec![field.clone()], &field, &message);
                 None
             }
         });
@@ -81,25 +83,25 @@ impl Compiler<'_> {
         let (verifies, asks) = (uses.verifying.contains(&name), uses.asking.contains(&name));
         if !verifies && !asks {
             let users = vec![Path::default().name("inbound"), Path::default().name("outbound")];
-            let fault = "no rule and no credential uses this issuer, expected at least one that does";
-            self.error_unless(users, path, fault);
+            let message = "not used by any rule or credential, expected at least one";
+            self.error_unless(users, path, message);
         }
-        let introspection = self.introspection(path, issuer, own.as_deref(), verifies);
+        let introspection = self.introspection(path, issuer, issuer_name.as_deref(), verifies);
         let introspects = issuer.introspection.is_some();
         let cluster = issuer.cluster.clone().unwrap_or_default();
         let clusters = clusters(issuer);
         let jwks_uri = self.endpoint(&path.name("jwks_uri"), issuer.jwks_uri.as_deref(), &clusters.keys);
-        let place = path.name("token_endpoint");
-        let text = self.setting_value(&place, issuer.token_endpoint.as_ref());
+        let field = path.name("token_endpoint");
+        let url_text = self.setting_value(&field, issuer.token_endpoint.as_ref());
         let token_endpoint = match issuer.token_endpoint {
             Some(config::Setting::Env(_)) => {
-                self.endpoint_of_variable(&place, text.as_deref(), &clusters.tokens)
+                self.endpoint_of_variable(&field, url_text.as_deref(), &clusters.tokens)
             }
-            _ => self.endpoint(&place, text.as_deref(), &clusters.tokens),
+            _ => self.endpoint(&field, url_text.as_deref(), &clusters.tokens),
         };
-        let place = path.name("introspection_endpoint");
+        let field = path.name("introspection_endpoint");
         let introspection_endpoint =
-            self.endpoint(&place, issuer.introspection_endpoint.as_deref(), &clusters.introspection);
+            self.endpoint(&field, issuer.introspection_endpoint.as_deref(), &clusters.introspection);
         let for_keys = verifies && issuer.jwks.is_none() && issuer.jwks_uri.is_none();
         let for_tokens = asks && issuer.token_endpoint.is_none();
         let for_introspection = introspects && issuer.introspection_endpoint.is_none();
@@ -119,11 +121,13 @@ impl Compiler<'_> {
         let timeout = self.timeout(&path.name("timeout"), issuer.timeout);
         let max_backoff = issuer.max_backoff.map_or(MAX_BACKOFF, |span| span.0);
         if !(Duration::from_secs(1)..=LONGEST_BACKOFF).contains(&max_backoff) {
-            self.error(&path.name("max_backoff"), "outside its bounds, expected between 1s and 5m");
+            self.duration_error(&path.name("max_backoff"), max_backoff, "between 1s and 5m");
         }
-        if discovers && url.is_none() && own.is_some() {
-            let fault = "not an http(s) URL, expected one, or jwks_uri and token_endpoint (it is where discovery starts)";
-            self.error(&path.name("issuer"), fault);
+        if let Some(found) = issuer_name.filter(|_| discovers && url.is_none()) {
+            let message = format!(
+                "{found:?}, expected an http(s) URL (discovery starts there), or jwks_uri and token_endpoint"
+            );
+            self.error(&path.name("issuer"), &message);
         }
         let discovery = url.filter(|_| discovers).map(|url| Discovery {
             issuers: names.iter().map(|name| name.iss.clone()).collect(),
@@ -140,25 +144,23 @@ impl Compiler<'_> {
                 introspection: issuer
                     .introspection
                     .as_ref()
-                    .is_some_and(|own| own.auth_method == AuthMethod::TlsClientAuth),
+                    .is_some_and(|client| client.auth_method == AuthMethod::TlsClientAuth),
             },
         });
         let refresh = issuer.jwks_refresh_interval.map_or(DEFAULT_REFRESH, |span| span.0);
         let max_stale = issuer.jwks_max_stale.map_or(MAX_STALE.max(refresh), |span| span.0);
         if refresh < Duration::from_secs(5) {
-            self.error(&path.name("jwks_refresh_interval"), "below 5s, expected at least 5s");
+            self.duration_error(&path.name("jwks_refresh_interval"), refresh, "at least 5s");
         }
         if max_stale < refresh {
-            self.error(
-                &path.name("jwks_max_stale"),
-                "shorter than jwks_refresh_interval, expected at least as long",
-            );
+            let least = format!("at least jwks_refresh_interval ({})", duration_text(refresh));
+            self.duration_error(&path.name("jwks_max_stale"), max_stale, &least);
         }
-        let expect = self.issuer_profile(path, names, issuer);
+        let profile = self.issuer_profile(path, names, issuer);
         let name = name.to_owned();
         Issuer {
             name,
-            profile: expect,
+            profile,
             jwks,
             jwks_uri,
             token_endpoint,
@@ -173,41 +175,46 @@ impl Compiler<'_> {
         }
     }
 
-    /// Whether the names of an issuer, and its tenants, are such that a token can be compared with them.
+    /// Checks the names of an issuer, and its tenants.
     #[inline(never)]
     fn check_names(&mut self, path: &Path, issuer: &config::Issuer) {
         let (names, tenants) = (&issuer.issuer.0, &issuer.tenants);
-        let place = path.name("issuer");
+        let field = path.name("issuer");
         if names.is_empty() {
-            self.error(&place, "missing, expected the exact `iss` of the issuer's tokens");
+            self.error(&field, "missing, expected the exact `iss` of the issuer's tokens");
         }
         let templates = names.iter().filter(|name| name.contains(['{', '}']));
-        let (mut any, mut sound) = (false, true);
+        let (mut any, mut invalid) = (false, None);
         for template in templates {
             any = true;
-            sound &= variable(template)
+            let valid = variable(template)
                 .is_some_and(|(before, after)| !before.contains('}') && !after.contains(['{', '}']));
+            invalid = invalid.or((!valid).then_some(template));
         }
-        if !sound {
-            self.error(&place, "no template, expected one variable such as {tenantid}, or no braces");
+        if let Some(template) = invalid {
+            let message = format!("{template:?}, expected one variable such as {{tenantid}}, or no braces");
+            self.error(&field, &message);
         }
-        let place = path.name("tenants");
-        if any && sound && tenants.is_empty() {
-            let fault = "missing, expected the tenants whose tokens are accepted (the template alone is every tenant of the provider)";
-            self.error_unless(vec![place.clone()], &place, fault);
+        let field = path.name("tenants");
+        if any && invalid.is_none() && tenants.is_empty() {
+            let message = "missing, expected the tenants whose tokens are accepted (the template alone would accept every tenant of the provider)";
+            self.error_unless(vec![field.clone()], &field, message);
         }
         if !any && !tenants.is_empty() && !names.is_empty() {
-            self.error(&place, "without a template, expected a variable such as {tenantid} in issuer");
+            self.error(
+                &field,
+                "tenants without a template, expected a variable such as {tenantid} in issuer",
+            );
         }
         for (index, tenant) in tenants.iter().enumerate() {
             let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
             if !tenant.bytes().all(safe) {
-                self.error(&place.index(index), &format!("{tenant:?}, expected the `tid` of a tenant"));
+                self.error(&field.index(index), &format!("{tenant:?}, expected the `tid` of a tenant"));
             }
         }
     }
 
-    /// What the tokens must be like.
+    /// The requirements on the issuer's tokens.
     #[inline(never)]
     fn issuer_profile(
         &mut self,
@@ -217,20 +224,24 @@ impl Compiler<'_> {
     ) -> IssuerProfile {
         let clock_skew = issuer.clock_skew.map_or(CLOCK_SKEW, |span| span.0);
         if clock_skew > MAX_CLOCK_SKEW {
-            self.error(&path.name("clock_skew"), "above 10m, expected at most 10m (RFC 7519 section 4.1.4)");
+            let most = "at most 10m (RFC 7519 section 4.1.4)";
+            self.duration_error(&path.name("clock_skew"), clock_skew, most);
         }
         let max_lifetime = self.seconds(&path.name("max_lifetime"), issuer.max_lifetime);
-        let place = path.name("token_types");
+        let field = path.name("token_types");
         let written = issuer.token_types.as_deref();
         if issuer.rfc9068 && written.is_some() {
-            self.error(&place, "beside rfc9068, expected one of them (RFC 9068 has one type, at+jwt)");
+            self.error(
+                &field,
+                "both token_types and rfc9068, expected one of them (RFC 9068 allows only at+jwt)",
+            );
         }
         let mut types = AcceptedTypes { absent: false, names: Vec::new() };
-        for (index, text) in written.into_iter().flatten().enumerate() {
-            let name = media_type(text);
+        for (index, value) in written.into_iter().flatten().enumerate() {
+            let name = media_type(value);
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-                let fault = format!("{text:?}, expected a media type such as \"at+jwt\", or \"absent\"");
-                self.error(&place.index(index), &fault);
+                let message = format!("{value:?}, expected a media type such as \"at+jwt\", or \"absent\"");
+                self.error(&field.index(index), &message);
             }
             if name == ABSENT { types.absent = true } else { types.names.push(name) }
         }
@@ -253,49 +264,50 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    pub(super) fn timeout(&mut self, path: &Path, span: Option<config::DurationValue>) -> Duration {
-        let timeout = span.map_or(TIMEOUT, |span| span.0);
-        // The host takes 0 for "never" and whole milliseconds only.
+    pub(super) fn timeout(&mut self, path: &Path, duration: Option<config::DurationValue>) -> Duration {
+        let timeout = duration.map_or(TIMEOUT, |duration| duration.0);
+        // To the host 0 means "never", and it accepts only whole milliseconds.
         if timeout < Duration::from_millis(1) || timeout > MAX_TIMEOUT {
-            self.error(path, "outside its bounds, expected between 1ms and 60s");
+            self.duration_error(path, timeout, "between 1ms and 60s");
         }
         timeout
     }
 
     #[inline(never)]
-    fn endpoint(&mut self, path: &Path, text: Option<&str>, cluster: &str) -> Option<Endpoint> {
-        let text = text?;
-        let url = Url::parse(text);
+    fn endpoint(&mut self, path: &Path, value: Option<&str>, cluster: &str) -> Option<Endpoint> {
+        let value = value?;
+        let url = Url::parse(value);
         if url.is_none() {
-            self.error(path, &format!("{text:?}, expected an http(s) URL"));
+            self.error(path, &format!("{value:?}, expected an http(s) URL"));
         }
         url.map(|url| url.via_cluster(cluster))
     }
 
-    /// The same, of an environment variable: what it holds is not quoted, as it may be another one than was meant.
+    /// The same for an environment variable. Its value is not quoted, since it may be a secret.
     #[inline(never)]
-    fn endpoint_of_variable(&mut self, path: &Path, text: Option<&str>, cluster: &str) -> Option<Endpoint> {
-        let url = Url::parse(text?);
+    fn endpoint_of_variable(&mut self, path: &Path, value: Option<&str>, cluster: &str) -> Option<Endpoint> {
+        let url = Url::parse(value?);
         if url.is_none() {
-            self.error(path, "the variable holds something else, expected an http(s) URL");
+            self.error(path, "the environment variable has another value (hidden), expected an http(s) URL");
         }
         url.map(|url| url.via_cluster(cluster))
     }
 
-    /// A span in the whole seconds in which tokens count.
+    /// A duration in whole seconds, the unit of claims.
     #[inline(never)]
-    pub(super) fn seconds(&mut self, path: &Path, span: Option<config::DurationValue>) -> Option<u64> {
-        let span = span?;
-        if span.0 < Duration::from_secs(1) {
-            self.error(path, "below 1s, expected at least 1s");
+    pub(super) fn seconds(&mut self, path: &Path, duration: Option<config::DurationValue>) -> Option<u64> {
+        let duration = duration?;
+        if duration.0 < Duration::from_secs(1) {
+            self.duration_error(path, duration.0, "at least 1s");
         }
-        Some(span.0.as_secs())
+        Some(duration.0.as_secs())
     }
 }
 
-/// The clusters that reach its endpoints: its own, unless there is another one.
+/// The clusters that reach its endpoints: the endpoint's own cluster, or else the issuer's.
 fn clusters(issuer: &config::Issuer) -> EndpointClusters {
-    let of = |own: &Option<String>| own.as_ref().or(issuer.cluster.as_ref()).cloned().unwrap_or_default();
+    let of =
+        |cluster: &Option<String>| cluster.as_ref().or(issuer.cluster.as_ref()).cloned().unwrap_or_default();
     EndpointClusters {
         keys: of(&issuer.jwks_cluster),
         tokens: of(&issuer.token_cluster),

@@ -1,4 +1,4 @@
-//! The names that an operator gives, and references to them.
+//! Names in the configuration, and references to them.
 
 use super::Compiler;
 use crate::config::errors;
@@ -6,12 +6,12 @@ use crate::config::path_deserializer::Path;
 use crate::config::{self, Config};
 use std::rc::Rc;
 
-/// Names that others may refer to.
+/// Declared names, which other settings reference.
 pub(super) struct DeclaredNames {
     declared: Vec<String>,
-    /// Names whose own error has been reported: a reference to them is no further error.
+    /// Names with a reported error: a reference to them is not a further error.
     invalid: Vec<String>,
-    /// Not even the names could be read.
+    /// Whether the names themselves could not be read.
     unreadable: bool,
 }
 
@@ -21,18 +21,18 @@ impl DeclaredNames {
         object: &str,
         known: impl Iterator<Item = &'n str>,
     ) -> Self {
-        let (broken, lost) = (read.removed_from(object), read.was_removed(object));
-        Self { declared: known.map(str::to_owned).collect(), invalid: broken, unreadable: lost }
+        let (invalid, unreadable) = (read.removed_from(object), read.was_removed(object));
+        Self { declared: known.map(str::to_owned).collect(), invalid, unreadable }
     }
 
-    /// The place of a name, or what is wrong with it.
+    /// The index of a name, or the error if it is not declared.
     pub(super) fn index_of(&self, name: Option<&str>, kind: &str) -> Result<usize, Option<String>> {
-        if let Some(place) = name.and_then(|name| self.declared.iter().position(|known| known == name)) {
-            return Ok(place);
+        if let Some(index) = name.and_then(|name| self.declared.iter().position(|known| known == name)) {
+            return Ok(index);
         }
-        let told =
-            self.unreadable || name.is_some_and(|name| self.invalid.iter().any(|broken| broken == name));
-        Err((!told).then(|| {
+        let reported =
+            self.unreadable || name.is_some_and(|name| self.invalid.iter().any(|invalid| invalid == name));
+        Err((!reported).then(|| {
             let found = name.map_or_else(|| "missing".to_owned(), |name| format!("{name:?} is not {kind}"));
             let known = self.declared.join(", ").replace(|c: char| c.is_ascii_control(), "?");
             format!("{found}, expected one of: {known}")
@@ -41,21 +41,21 @@ impl DeclaredNames {
 }
 
 impl Compiler<'_> {
-    /// The operator's names of rules must differ.
+    /// Checks that the configured names of rules differ.
     #[inline(never)]
     pub(super) fn check_distinct<'n>(&mut self, path: &Path, names: impl Iterator<Item = Option<&'n str>>) {
         let mut seen = Vec::new();
         for (index, name) in names.enumerate() {
             if let Some(name) = name.filter(|name| seen.contains(name)) {
-                let fault = format!("{name:?} twice, expected distinct names");
-                self.error(&path.index(index).name("name"), &fault);
+                let message = format!("duplicate name {name:?}, expected distinct names");
+                self.error(&path.index(index).name("name"), &message);
             }
             seen.extend(name);
         }
     }
 }
 
-/// The names of all rules: the operator's, or each derived from its match.
+/// The names of all rules: configured, or derived from the match.
 #[inline(never)]
 pub(super) fn rule_names<'n>(
     rules: impl Iterator<Item = (Option<&'n str>, &'n config::Match)>,
@@ -74,7 +74,8 @@ pub(super) fn rule_names<'n>(
 /// The longest derived name, in characters.
 const DERIVED_NAME_CHARS: usize = 100;
 
-/// A name that says what a rule matches, `GET /orders/**`, so that it stays the same when another rule is inserted before it.
+/// A name derived from the rule's match, `GET /orders/**`, so that it does not change when another
+/// rule is inserted before it.
 fn match_name(matches: &config::Match) -> String {
     let config::Match { host, path, path_prefix, path_template, methods, headers, cluster } = matches;
     let below = path_prefix.as_deref().map(|prefix| format!("{}/**", prefix.trim_end_matches('/')));
@@ -88,10 +89,11 @@ fn match_name(matches: &config::Match) -> String {
     name.chars().filter(|c| !c.is_control()).take(DERIVED_NAME_CHARS).collect()
 }
 
-/// Rules that match alike are numbered: `any`, `any #2`.
+/// Rules with the same match are numbered: `any`, `any #2`.
 fn distinct(name: String, taken: &[Rc<str>]) -> Rc<str> {
     let numbered = (2..).map(|number| format!("{name} #{number}"));
-    let mut free =
-        std::iter::once(name.clone()).chain(numbered).filter(|name| !taken.iter().any(|own| **own == **name));
-    free.next().unwrap_or(name).into()
+    let mut available = std::iter::once(name.clone())
+        .chain(numbered)
+        .filter(|name| !taken.iter().any(|other| **other == **name));
+    available.next().unwrap_or(name).into()
 }

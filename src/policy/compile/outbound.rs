@@ -1,4 +1,4 @@
-//! The credentials, and the rules that attach their tokens.
+//! Compiles credentials, and the rules that attach their tokens.
 
 use super::introspection::REQUESTS_PER_SECOND;
 use super::issuer::ABSENT;
@@ -25,24 +25,24 @@ impl Compiler<'_> {
             let path = path.name("credentials").name(name);
             credentials.extend(self.credential(&path, name, credential).map(Rc::new));
             if by_route && name == NO_CREDENTIAL {
-                self.error(&path, "what a route says to get no token, expected another name");
+                self.error(&path, "reserved for routes without a token, expected another name");
             }
             if !by_route
                 && !outbound.rules.is_empty()
                 && !outbound.rules.iter().any(|rule| rule.credential.as_deref() == Some(name))
             {
                 let unless = vec![Path::default().name("outbound").name("rules")];
-                let fault = "no rule uses this credential, expected at least one that does";
-                self.error_unless(unless, &path, fault);
+                let message = "not used by any rule, expected at least one";
+                self.error_unless(unless, &path, message);
             }
         }
         if by_route && outbound.credentials.0.is_empty() {
-            let fault = "missing, expected at least one that a route can name";
-            self.error_unless(vec![path.name("credentials")], &path.name("credentials"), fault);
+            let message = "missing, expected at least one credential that a route can name";
+            self.error_unless(vec![path.name("credentials")], &path.name("credentials"), message);
         }
         if outbound.rules.is_empty() {
-            let fault = "missing, expected at least one rule";
-            self.error_unless(vec![path.name("rules")], &path.name("rules"), fault);
+            let message = "missing, expected at least one rule";
+            self.error_unless(vec![path.name("rules")], &path.name("rules"), message);
         }
         let mut rules = Vec::new();
         let names = outbound.rules.iter().map(|rule| (rule.name.as_deref(), &rule.r#match));
@@ -58,11 +58,11 @@ impl Compiler<'_> {
         let issuer = self.issuer_named(&path.name("issuer"), written.issuer.as_deref());
         let by_cluster = written.auth_method == AuthMethod::External;
         let client_id = self.client_id(path, written.client_id.as_ref(), written.auth_method);
-        let own_name =
+        let issuer_name =
             issuer.and_then(|id| self.issuer_names.get(id.index)?.first().map(|name| name.iss.clone()));
-        let own_name = own_name.as_deref();
-        let auth = self.client(path, written, own_name);
-        let kind = self.grant_type(path, written, client_id.as_deref(), own_name);
+        let issuer_name = issuer_name.as_deref();
+        let auth = self.client(path, written, issuer_name);
+        let grant_type = self.grant_type(path, written, client_id.as_deref(), issuer_name);
         let mut parameters = Vec::new();
         if !written.scopes.is_empty() {
             parameters.push(("scope".to_owned(), written.scopes.join(" ")));
@@ -74,35 +74,34 @@ impl Compiler<'_> {
             {
                 self.error(
                     &path.name("scopes").index(index),
-                    &format!("{scope:?}, expected one scope without blanks"),
+                    &format!("{scope:?}, expected one scope without spaces"),
                 );
             }
         }
         if written.audience.0.len() > 1 && written.grant_type != config::GrantType::TokenExchange {
-            self.error(
-                &path.name("audience"),
-                "several, expected one (only token_exchange may name several)",
-            );
+            let count = written.audience.0.len();
+            let message = format!("{count} audiences, expected one (only token_exchange allows several)");
+            self.error(&path.name("audience"), &message);
         }
         parameters
             .extend(written.audience.0.iter().map(|audience| ("audience".to_owned(), audience.clone())));
         parameters.extend(written.resource.iter().map(|resource| ("resource".to_owned(), resource.clone())));
         for (name, value) in written.parameters.iter() {
             if RESERVED_PARAMETERS.contains(&name) {
-                let fault = "a reserved parameter, expected the credential's own members to set it";
-                self.error(&path.name("parameters").name(name), fault);
+                let message = "a reserved parameter, expected the credential's own field";
+                self.error(&path.name("parameters").name(name), message);
             }
             parameters.push((name.to_owned(), value.clone()));
         }
         let default_lifetime = written.default_lifetime.map_or(DEFAULT_LIFETIME, |span| span.0);
         if default_lifetime < Duration::from_secs(1) {
-            self.error(&path.name("default_lifetime"), "below 1s, expected at least 1s");
+            self.duration_error(&path.name("default_lifetime"), default_lifetime, "at least 1s");
         }
         let types = self.accepted_types(path, written);
         let client_id = client_id.or_else(|| by_cluster.then(String::new))?;
         let bound = written.dpop;
         let grant = Grant {
-            grant_type: kind?,
+            grant_type: grant_type?,
             client_id,
             auth: auth?,
             parameters,
@@ -112,14 +111,14 @@ impl Compiler<'_> {
         };
         let subject = self.subject(path, written);
         let requests_per_second = self.requests_per_second(path, written.requests_per_second);
-        // What the request brings may be made up; a verified caller's token is not.
+        // The content of a header may be made up; a verified caller's token is not.
         let unverified = matches!(subject, Some(SubjectToken::Header(_)));
         let requests_per_second = requests_per_second.or(unverified.then_some(REQUESTS_PER_SECOND));
         let (name, forward_subject) = (name.to_owned(), written.forward_subject_token);
         Some(Credential { name, issuer: issuer?, grant, subject, forward_subject, requests_per_second })
     }
 
-    /// What `token_type` of the answer may be.
+    /// The accepted values of `token_type` in the token response.
     #[inline(never)]
     fn accepted_types(&mut self, path: &Path, written: &config::Credential) -> TokenTypes {
         let path = path.name("token_types");
@@ -127,20 +126,23 @@ impl Compiler<'_> {
             return if written.dpop { TokenTypes::only(dpop::SCHEME) } else { TokenTypes::default() };
         };
         if written.dpop {
-            self.error(&path, "beside dpop, expected one of them (RFC 9449 section 5: the type is DPoP)");
+            self.error(
+                &path,
+                "both token_types and dpop, expected one of them (RFC 9449 section 5: the type is DPoP)",
+            );
         }
         let mut types = TokenTypes { names: Vec::new(), absent: false };
         for (index, name) in list.iter().enumerate() {
             if !name.bytes().all(|byte| byte.is_ascii_graphic()) || name.eq_ignore_ascii_case(dpop::SCHEME) {
-                let fault = format!("{name:?}, expected a type such as \"Bearer\", or \"absent\"");
-                self.error(&path.index(index), &fault);
+                let message = format!("{name:?}, expected a type such as \"Bearer\", or \"absent\"");
+                self.error(&path.index(index), &message);
             }
             if name == ABSENT { types.absent = true } else { types.names.push(name.clone()) }
         }
         types
     }
 
-    /// What entitles to the token.
+    /// The grant type of the token request.
     #[inline(never)]
     fn grant_type(
         &mut self,
@@ -152,14 +154,13 @@ impl Compiler<'_> {
         match written.grant_type {
             config::GrantType::ClientCredentials => Some(GrantType::ClientCredentials),
             config::GrantType::TokenExchange => {
-                let place = path.name("subject_token_type");
-                let subject = self.token_type(&place, written.subject_token_type.as_deref());
-                let place = path.name("requested_token_type");
-                let requested = self.token_type(&place, written.requested_token_type.as_deref());
+                let field = path.name("subject_token_type");
+                let subject = self.token_type(&field, written.subject_token_type.as_deref());
+                let field = path.name("requested_token_type");
+                let requested = self.token_type(&field, written.requested_token_type.as_deref());
                 if requested.as_deref() == Some(token_response::REFRESH_TOKEN) {
-                    let fault =
-                        "a refresh token, which no service may see, expected access_token, jwt or another";
-                    self.error(&place, fault);
+                    let message = "a refresh token, expected access_token, jwt or another (no service may see a refresh token)";
+                    self.error(&field, message);
                 }
                 let subject = subject.unwrap_or_else(|| token_response::ACCESS_TOKEN.to_owned());
                 Some(GrantType::TokenExchange { subject, requested })
@@ -171,22 +172,20 @@ impl Compiler<'_> {
                 let audience = written.assertion_audience.as_deref().or(issuer).unwrap_or_default();
                 let audience = audience.to_owned();
                 if subject.is_empty() {
-                    let fault =
-                        "missing, expected client_id, and whom the token is for if that is somebody else";
-                    self.error(&path.name("assertion_subject"), fault);
+                    let message = "missing, expected client_id, or the subject of the token";
+                    self.error(&path.name("assertion_subject"), message);
                 }
-                let mut more = String::new();
+                let mut extra_claims = String::new();
                 for (name, value) in &written.assertion_claims {
                     if ["iss", "sub", "aud", "jti", "iat", "exp", "nbf"].contains(&name.as_str()) {
-                        let fault =
-                            "a claim that is set anyway, expected assertion_subject or assertion_audience";
-                        self.error(&path.name("assertion_claims").name(name), fault);
+                        let message = "a reserved claim, expected assertion_subject or assertion_audience";
+                        self.error(&path.name("assertion_claims").name(name), message);
                     }
                     let name = serde_json::Value::from(name.as_str()).to_string();
-                    more.push_str(&[",", &name, ":", &value.to_string()].concat());
+                    extra_claims.push_str(&[",", &name, ":", &value.to_string()].concat());
                 }
                 let wants_id_token = written.assertion_claims.contains_key("target_audience");
-                let assertion = AssertionGrant { key, subject, audience, extra_claims: more, wants_id_token };
+                let assertion = AssertionGrant { key, subject, audience, extra_claims, wants_id_token };
                 Some(GrantType::JwtBearer(Box::new(assertion)))
             }
         }
@@ -205,26 +204,25 @@ impl Compiler<'_> {
         Some(["urn:ietf:params:oauth:token-type:", written].concat())
     }
 
-    /// Whose token is exchanged.
+    /// The token that is exchanged.
     #[inline(never)]
     fn subject(&mut self, path: &Path, written: &config::Credential) -> Option<SubjectToken> {
         if written.grant_type != config::GrantType::TokenExchange {
             return None;
         }
-        let place = path.name("subject_token");
+        let field = path.name("subject_token");
         match &written.subject_token {
             None if self.verifies => Some(SubjectToken::Caller),
             None => Some(SubjectToken::Header("authorization".into())),
             Some(config::SubjectToken::Caller) => {
                 if !self.verifies {
-                    let fault =
-                        "caller, but no inbound rule verifies one, expected {\"header\": \"authorization\"}";
-                    self.error_unless(vec![Path::default().name("inbound")], &place, fault);
+                    let message = "caller without inbound rules that verify its token, expected {\"header\": \"authorization\"}";
+                    self.error_unless(vec![Path::default().name("inbound")], &field, message);
                 }
                 Some(SubjectToken::Caller)
             }
             Some(config::SubjectToken::Header(name)) => {
-                Some(SubjectToken::Header(self.header(&place.name("header"), name)))
+                Some(SubjectToken::Header(self.header(&field.name("header"), name)))
             }
         }
     }
@@ -233,10 +231,10 @@ impl Compiler<'_> {
     fn credential_named(&mut self, rule: &Path, name: Option<&str>) -> Option<CredentialId> {
         match self.credentials.index_of(name, "a credential") {
             Ok(index) => return Some(CredentialId { policy: self.policy_id, index }),
-            Err(Some(fault)) if name.is_none() => {
-                self.error_unless(vec![rule.name("route_metadata")], &rule.name("credential"), &fault);
+            Err(Some(message)) if name.is_none() => {
+                self.error_unless(vec![rule.name("route_metadata")], &rule.name("credential"), &message);
             }
-            Err(fault) => self.error_if(&rule.name("credential"), fault),
+            Err(message) => self.error_if(&rule.name("credential"), message),
         }
         None
     }
@@ -250,8 +248,8 @@ impl Compiler<'_> {
         outbound: &config::Outbound,
     ) -> Option<OutboundRule> {
         let bound = |(name, credential): (&str, &config::Credential)| {
-            let may_be = rule.route_metadata || rule.credential.as_deref() == Some(name);
-            may_be && credential.dpop
+            let applies = rule.route_metadata || rule.credential.as_deref() == Some(name);
+            applies && credential.dpop
         };
         let dpop = outbound.credentials.iter().any(bound);
         let matches = self.request_matcher(&path.name("match"), &rule.r#match);
@@ -269,20 +267,20 @@ impl Compiler<'_> {
         let second = rule.second_header.as_deref();
         let second_header = second.map(|text| self.header(&path.name("second_header"), text));
         if second_header.as_ref() == Some(&header) {
-            self.error(&path.name("second_header"), "the same as header, expected another one");
+            self.error(&path.name("second_header"), "the same as header, expected another header");
         }
         let exchanges_it = |(name, credential): (&str, &config::Credential)| {
-            let may_be = rule.route_metadata || rule.credential.as_deref() == Some(name);
+            let applies = rule.route_metadata || rule.credential.as_deref() == Some(name);
             let subject = match &credential.subject_token {
                 Some(config::SubjectToken::Header(name)) => name,
                 Some(config::SubjectToken::Caller) | None => "authorization",
             };
-            let is_there = credential.grant_type == config::GrantType::TokenExchange;
-            may_be && is_there && subject.eq_ignore_ascii_case(&header)
+            let is_exchange = credential.grant_type == config::GrantType::TokenExchange;
+            applies && is_exchange && subject.eq_ignore_ascii_case(&header)
         };
         if rule.existing == Existing::Keep && outbound.credentials.iter().any(exchanges_it) {
-            let fault = "keep, but the header holds the very token that is exchanged, expected overwrite or another header";
-            self.error(&path.name("existing"), fault);
+            let message = "keep, but the header carries the token that is exchanged, expected overwrite or another header";
+            self.error(&path.name("existing"), message);
         }
         let proof = self.dpop_target(path, rule, dpop);
         let proof_header = (*header == *"authorization").then(|| dpop::HEADER.into());

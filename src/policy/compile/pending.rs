@@ -1,4 +1,4 @@
-//! Bounds on pending requests.
+//! Compiles the bounds on pending requests.
 
 use super::Compiler;
 use crate::config;
@@ -10,13 +10,16 @@ use std::time::Duration;
 const DEFAULTS: PendingRequests =
     PendingRequests { timeout: Duration::from_secs(5), max: 1000, max_bytes: 64 * 1024 * 1024 };
 
-/// The longest `pending_requests.timeout`: callers give up before, and who is held longer only fills the lines.
+/// The longest `pending_requests.timeout`: callers time out earlier, and longer waits only use
+/// memory.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The most `pending_requests.max`: each holds its headers, some 2 KB, so that these are 20 MB of one worker.
+/// The maximum `pending_requests.max`: each holds its headers, about 2 KB, so these are 20 MB of
+/// one worker.
 const MAX_REQUESTS: usize = 10_000;
 
-/// The most `pending_requests.max_bytes`: as much as the VM itself may have. It is memory of the host, for each worker.
+/// The maximum `pending_requests.max_bytes`: the maximum memory of the VM itself. It is host
+/// memory, for each worker.
 const MAX_BYTES: usize = 1024 * 1024 * 1024;
 
 impl Compiler<'_> {
@@ -29,19 +32,15 @@ impl Compiler<'_> {
             max_bytes: pending.max_bytes.unwrap_or(DEFAULTS.max_bytes),
         };
         if bounds.timeout > MAX_TIMEOUT {
-            self.error(&path.name("timeout"), "above 60s, expected at most 60s: callers give up before");
+            self.duration_error(&path.name("timeout"), bounds.timeout, "at most 60s");
         }
         if bounds.max > MAX_REQUESTS {
-            let fault =
-                format!("{}, expected at most 10000: each pending request holds its headers", bounds.max);
-            self.error(&path.name("max"), &fault);
+            let message = format!("{}, expected at most 10000", bounds.max);
+            self.error(&path.name("max"), &message);
         }
         if bounds.max_bytes > MAX_BYTES {
-            let fault = format!(
-                "{}, expected at most 1073741824 (1 GiB): each worker may hold so much of bodies",
-                bounds.max_bytes
-            );
-            self.error(&path.name("max_bytes"), &fault);
+            let message = format!("{}, expected at most 1073741824 (1 GiB)", bounds.max_bytes);
+            self.error(&path.name("max_bytes"), &message);
         }
         bounds
     }

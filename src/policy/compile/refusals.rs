@@ -1,4 +1,4 @@
-//! How callers are refused, and what the resource says of itself.
+//! Compiles the format of error responses, and the protected resource metadata.
 
 use super::issuer::names_of;
 use super::{Compiler, IssuerUses};
@@ -22,10 +22,8 @@ impl Compiler<'_> {
         let default = RefusalFormat::default();
         let realm = inbound.realm.clone().unwrap_or(default.realm);
         if !realm.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte)) {
-            self.error(
-                &path.name("realm"),
-                "characters that a header cannot quote, expected printable ASCII without \" and \\",
-            );
+            let message = format!("{realm:?}, expected printable ASCII without \" and \\");
+            self.error(&path.name("realm"), &message);
         }
         let problem = inbound.error_format == config::ErrorFormat::Problem;
         let metadata = inbound.resource_metadata.as_ref();
@@ -36,7 +34,7 @@ impl Compiler<'_> {
         (RefusalFormat { realm, problem, resource_metadata }, resource)
     }
 
-    /// The place of the document, and what is there.
+    /// The URL of the metadata document, and the document.
     #[inline(never)]
     fn resource(
         &mut self,
@@ -46,21 +44,22 @@ impl Compiler<'_> {
         bound: Vec<(&str, Value)>,
     ) -> Option<(String, Resource)> {
         let identifier = metadata.resource.as_deref().unwrap_or_default();
-        // RFC 9728 section 1.2; a query could not be distinguished from that of the request for the document.
+        // RFC 9728 section 1.2; a query could not be distinguished from that of the request for the
+        // document.
         let url = Url::parse(identifier).filter(|url| url.scheme == "https" && !url.path.contains('?'));
         let normal = |url: &Url| matches!(path::normal(url.path.as_bytes()), Ok(normal) if *normal == *url.path.as_bytes());
         let url = url.filter(normal);
         if url.is_none() {
-            let fault = format!(
-                "{identifier:?}, expected the resource's https URL, without a query, its path in normal form"
+            let message = format!(
+                "{identifier:?}, expected the resource's https URL without a query, with its path in normal form"
             );
-            self.error_unless(vec![path.clone()], &path.name("resource"), &fault);
+            self.error_unless(vec![path.clone()], &path.name("resource"), &message);
         }
         let mut servers = metadata.authorization_servers.clone();
         for (index, server) in servers.iter().enumerate() {
             if Url::parse(server).is_none() {
-                let fault = format!("{server:?}, expected the http(s) URL of an issuer");
-                self.error(&path.name("authorization_servers").index(index), &fault);
+                let message = format!("{server:?}, expected the http(s) URL of an issuer");
+                self.error(&path.name("authorization_servers").index(index), &message);
             }
         }
         if servers.is_empty() {
@@ -89,7 +88,7 @@ impl Compiler<'_> {
     }
 }
 
-/// What is said of tokens that are bound to keys (RFC 9728 section 2).
+/// The metadata about sender-constrained tokens (RFC 9728 section 2).
 #[inline(never)]
 fn binding_metadata(inbound: &config::Inbound) -> Vec<(&'static str, Value)> {
     let requires = inbound.rules.iter().filter_map(|rule| rule.require.as_ref());
@@ -98,7 +97,9 @@ fn binding_metadata(inbound: &config::Inbound) -> Vec<(&'static str, Value)> {
     if bound.iter().any(|bound| bound.dpop) {
         let algorithms: Vec<&str> = verify::ALGORITHMS.split(' ').collect();
         members.push(("dpop_signing_alg_values_supported", json!(algorithms)));
-        let all = bound.iter().all(|own| own.dpop && !own.mtls && !own.danger_xfcc && !own.optional);
+        let all = bound
+            .iter()
+            .all(|binding| binding.dpop && !binding.mtls && !binding.danger_xfcc && !binding.optional);
         members.push(("dpop_bound_access_tokens_required", json!(all)));
     }
     if bound.iter().any(|bound| bound.mtls || bound.danger_xfcc) {

@@ -1,4 +1,4 @@
-//! Whether workers share what they fetch, and how far that reaches.
+//! Compiles whether workers share what they fetch, and the scope of sharing.
 
 use super::Compiler;
 use crate::config::errors::ConfigError;
@@ -44,7 +44,8 @@ impl Compiler<'_> {
 }
 
 impl Policy {
-    /// How far sharing reaches in a VM of this id; none: the host does not say, and sharing stays within the VM.
+    /// The scope of sharing in a VM with this id. `None`: the host does not provide it, and sharing
+    /// stays within the VM.
     pub fn sharing_scope(&self, vm_id: Option<&[u8]>) -> Result<SharingScope, ConfigError> {
         match &self.sharing {
             Sharing::Sealed(key) => Ok(SharingScope::Sealed(key.clone())),
@@ -52,8 +53,8 @@ impl Policy {
                 Ok(SharingScope::Process)
             }
             Sharing::On if vm_id.is_some() => {
-                let fault = "on, expected a vm_id in the plugin's vm_config (any other plugin shares the empty one), or sealed";
-                Err(ConfigError::new(&Path::default().name("sharing"), fault))
+                let message = "on, expected a vm_id in the plugin's vm_config (plugins without one share the empty one), or sealed";
+                Err(ConfigError::new(&Path::default().name("sharing"), message))
             }
             Sharing::Off | Sharing::On | Sharing::WhereSafe => Ok(SharingScope::Vm),
         }

@@ -1,4 +1,4 @@
-//! To which keys tokens must be bound, and how proofs of them are judged.
+//! Compiles token binding, and how `DPoP` proofs are verified.
 
 use super::Compiler;
 use super::dpop::origin_of;
@@ -33,8 +33,8 @@ impl Compiler<'_> {
             (false, false) => {
                 if !dpop {
                     let unless = ["dpop", "mtls", "danger_xfcc"].map(|name| path.name(name)).into();
-                    let fault = "none of dpop, mtls and danger_xfcc, expected at least one of them";
-                    self.error_unless(unless, path, fault);
+                    let message = "none of dpop, mtls and danger_xfcc, expected at least one of them";
+                    self.error_unless(unless, path, message);
                 }
                 None
             }
@@ -42,7 +42,7 @@ impl Compiler<'_> {
         Some(BindingRequirement { certificate, dpop, optional })
     }
 
-    /// How proofs are judged; `used`, if any rule takes some.
+    /// How `DPoP` proofs are verified; `used`: whether any rule accepts them.
     #[inline(never)]
     pub(super) fn dpop_policy(
         &mut self,
@@ -52,29 +52,29 @@ impl Compiler<'_> {
     ) -> Option<DpopPolicy> {
         let plain = config::Dpop::default();
         if written.is_some() && !used {
-            let fault = "no rule takes proofs, expected one with token_binding: dpop";
-            self.error_unless(vec![Path::default().name("inbound").name("rules")], path, fault);
+            let message = "not used by any rule, expected a rule with token_binding: dpop";
+            self.error_unless(vec![Path::default().name("inbound").name("rules")], path, message);
         }
         let config::Dpop { origins: names, window, nonce_key } = written.unwrap_or(&plain);
         let mut origins = Vec::new();
         for (index, name) in names.iter().enumerate() {
             let origin = origin_of(name);
             if origin.is_none() {
-                let fault = format!("{name:?}, expected an origin such as \"https://api.example.com\"");
-                self.error(&path.name("origins").index(index), &fault);
+                let message = format!("{name:?}, expected an origin such as \"https://api.example.com\"");
+                self.error(&path.name("origins").index(index), &message);
             }
             origins.extend(origin);
         }
         let window = window.map_or(DEFAULT_WINDOW, |span| span.0);
         if !(Duration::from_secs(1)..=MAX_WINDOW).contains(&window) {
-            self.error(&path.name("window"), "outside its bounds, expected between 1s and 5m");
+            self.duration_error(&path.name("window"), window, "between 1s and 5m");
         }
         let path = path.name("nonce_key");
         let nonce_key = nonce_key.as_ref().map(|written| {
             let mut key = self.secret_value(&path, written).unwrap_or_default();
             if !key.is_empty() && key.len() < MIN_SECRET {
-                let fault = "too short, expected at least 32 characters (`openssl rand -base64 32`)";
-                self.error(&path, fault);
+                let message = "too short, expected at least 32 characters (`openssl rand -base64 32`)";
+                self.error(&path, message);
             }
             NonceKey::new(take(&mut *key))
         });

@@ -272,7 +272,7 @@ fn workers_share_by_themselves_only_where_nobody_else_can_write() {
     assert!(matches!(reach(json!("sealed"), b""), SharingScope::Sealed(_)));
     assert_eq!(
         sharing_with_everybody(),
-        "sharing: on, expected a vm_id in the plugin's vm_config (any other plugin shares the empty one), or sealed"
+        "sharing: on, expected a vm_id in the plugin's vm_config (plugins without one share the empty one), or sealed"
     );
 }
 
@@ -431,7 +431,7 @@ fn a_duplicate_name_is_reported_at_its_location_though_a_rule_before_it_is_wrong
         reported,
         [
             "inbound.rules[0].require.issuer: \"odd\" is not an issuer, expected one of: idp",
-            "inbound.rules[2].name: \"same\" twice, expected distinct names",
+            "inbound.rules[2].name: duplicate name \"same\", expected distinct names",
         ]
     );
 }
@@ -463,23 +463,23 @@ fn every_error_of_a_rule_is_reported_though_its_issuer_is_unknown() {
 #[test]
 fn what_only_follows_from_an_error_is_not_reported() {
     for (place, kind) in [
-        ("issuers.idp.issuer", "a text, or a list of texts"),
+        ("issuers.idp.issuer", "a string, or an array of strings"),
         ("issuers.idp", "an object"),
         ("issuers", "an object"),
         (
             "inbound.rules[0].require.audiences",
-            "a list of audiences (any will do), or an object with any_of, all_of",
+            "an array of audiences (any of them), or an object with any_of, all_of",
         ),
         ("inbound.rules[0].require.issuer", "a string"),
         ("inbound.rules[0].require", "an object"),
         ("inbound.rules[0]", "an object"),
-        ("inbound.rules", "a sequence"),
+        ("inbound.rules", "an array"),
         ("inbound", "an object"),
         ("outbound.credentials.order", "an object"),
         ("outbound.credentials", "an object"),
         ("outbound.rules[0].credential", "a string"),
         ("outbound.rules[0]", "an object"),
-        ("outbound.rules", "a sequence"),
+        ("outbound.rules", "an array"),
         ("outbound", "an object"),
     ] {
         let pointer = format!("/{}", place.replace('.', "/").replace("[0]", "/0"));
@@ -510,7 +510,7 @@ fn what_does_not_follow_from_an_error_is_reported_beside_it() {
                 ("/pending_requests/timeout", json!(1)),
                 ("/inbound/realm", json!("r")),
             ],
-            "issuers.spare: no rule and no credential uses this issuer",
+            "issuers.spare: not used by any rule or credential",
         ),
         (
             [
@@ -815,7 +815,7 @@ fn a_span_of_time_is_a_number_with_its_unit_or_a_number_of_seconds() {
         let reported = errors(&with(&[("/issuers/idp/jwks_refresh_interval", odd.clone())]));
         assert_eq!(reported.len(), 1, "{odd}: {reported:?}");
         let expected =
-            "expected a span of time such as \"500ms\", \"60s\", \"5m\", \"24h\", or a number of seconds";
+            "expected a duration such as \"500ms\", \"60s\", \"5m\", \"24h\", or a number of seconds";
         assert!(
             reported[0].starts_with("issuers.idp.jwks_refresh_interval: ") && reported[0].contains(expected),
             "{odd}: {reported:?}"

@@ -1,4 +1,5 @@
-//! Where a plugin is in its filter chain, whether it runs there, and what Envoy buffers for it.
+//! The position of a plugin in its filter chain, whether it runs there, and what Envoy buffers for
+//! it.
 
 use super::{DeployedPlugin, Through};
 use crate::finding::{Finding, FindingName};
@@ -6,14 +7,14 @@ use crate::proto::{along, field, fields, string, type_of};
 use m2m_auth::config::path_deserializer::{Path, PathSegment};
 use serde_json::Value;
 
-pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
-    let through = along(own.document, &own.plugin.settings);
+pub(super) fn check(deployed: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
+    let through = along(deployed.document, &deployed.plugin.settings);
     found.extend(behind_router(&through).or_else(|| patched_behind_router(&through)));
-    found.extend(without_buffer_limit(own, &through));
-    found.extend(switched_off(own, &through));
+    found.extend(without_buffer_limit(deployed, &through));
+    found.extend(switched_off(deployed, &through));
 }
 
-/// The list of filters that a path leads through last, with its path, and the index of the filter there.
+/// The innermost list of filters along a path, with its path, and the index of the filter in it.
 fn list_of<'t>(through: &'t Through<'_>) -> Option<(&'t Path, &'t [Value], usize)> {
     through.iter().rev().find_map(|(path, value)| match path.steps() {
         [.., PathSegment::Name(name)] if name == "http_filters" || name == "httpFilters" => {
@@ -24,20 +25,20 @@ fn list_of<'t>(through: &'t Through<'_>) -> Option<(&'t Path, &'t [Value], usize
     })
 }
 
-/// A terminal filter in front of the plugin.
+/// Finds a terminal filter in front of the plugin.
 fn behind_router(through: &Through<'_>) -> Option<Finding> {
     let (path, list, index) = list_of(through)?;
     let terminal = list.iter().take(index).find_map(terminal)?;
     let message = format!(
-        "behind {terminal}, which ends the chain: the plugin never runs there, and Envoy refuses such a list. Put the plugin \
+        "behind {terminal}, which ends the chain: the plugin never runs there, and Envoy rejects such a list. Put the plugin \
          in front of it."
     );
     Some(Finding::new(FindingName::BehindRouter, path.index(index), message))
 }
 
-/// An inbound plugin that its chain switches off.
-fn switched_off(own: &DeployedPlugin<'_>, through: &Through<'_>) -> Option<Finding> {
-    let (path, list, index) = list_of(through).filter(|_| own.is_inbound())?;
+/// Finds an inbound plugin that is disabled in its chain.
+fn switched_off(deployed: &DeployedPlugin<'_>, through: &Through<'_>) -> Option<Finding> {
+    let (path, list, index) = list_of(through).filter(|_| deployed.is_inbound())?;
     let disabled =
         list.get(index).is_some_and(|filter| field(filter, "disabled") == Some(&Value::Bool(true)));
     let message = "the filter is disabled: only requests on routes that enable it are checked, and all others reach the \
@@ -45,17 +46,18 @@ fn switched_off(own: &DeployedPlugin<'_>, through: &Through<'_>) -> Option<Findi
     disabled.then(|| Finding::new(FindingName::DisabledFilter, path.index(index).name("disabled"), message))
 }
 
-/// What a filter is called, if nothing runs behind it.
+/// The name of a terminal filter.
 fn terminal(filter: &Value) -> Option<&'static str> {
     let is = |name: &str, kind: &str| {
         string(filter, "name") == name
-            || field(filter, "typed_config").is_some_and(|own| type_of(own) == kind)
+            || field(filter, "typed_config").is_some_and(|config| type_of(config) == kind)
     };
     let router = is("envoy.filters.http.router", "Router").then_some("the router");
     router.or_else(|| is("envoy.filters.http.upstream_codec", "UpstreamCodec").then_some("upstream_codec"))
 }
 
-/// A patch of an `EnvoyFilter` that puts the plugin behind the router: `ADD` and `INSERT_AFTER` without a filter append.
+/// Finds a patch of an `EnvoyFilter` that puts the plugin behind the router: `ADD` and
+/// `INSERT_AFTER` without a filter append.
 fn patched_behind_router(through: &Through<'_>) -> Option<Finding> {
     let (path, patch) = through.iter().find(|(_, value)| string(value, "apply_to") == "HTTP_FILTER")?;
     let operation = fields(patch, "patch.operation").and_then(Value::as_str).unwrap_or_default();
@@ -73,13 +75,14 @@ fn patched_behind_router(through: &Through<'_>) -> Option<Finding> {
     behind.then(|| Finding::new(FindingName::BehindRouter, path.name("patch"), message))
 }
 
-/// The listener of an inbound plugin, or the cluster of any, that leaves the size of buffered bodies to Envoy.
-fn without_buffer_limit(own: &DeployedPlugin<'_>, through: &Through<'_>) -> Option<Finding> {
+/// Finds a listener of an inbound plugin, or a cluster of any plugin, without a limit on buffered
+/// bodies.
+fn without_buffer_limit(deployed: &DeployedPlugin<'_>, through: &Through<'_>) -> Option<Finding> {
     let has = |value: &Value, names: &[&str]| names.iter().any(|name| field(value, name).is_some());
     let cluster = through.iter().rev().find(|(_, value)| has(value, &["typed_extension_protocol_options"]));
     let listener = || {
         let listeners = ["filter_chains", "default_filter_chain", "api_listener", "filter_chain_matcher"];
-        through.iter().find(|(_, value)| has(value, &listeners)).filter(|_| own.is_inbound())
+        through.iter().find(|(_, value)| has(value, &listeners)).filter(|_| deployed.is_inbound())
     };
     let (kind, (path, holder)) = match cluster {
         Some(cluster) => ("cluster", cluster),

@@ -1,4 +1,5 @@
-//! The clusters that a plugin's configuration names: whether they exist, and whether they speak TLS with a provider.
+//! The clusters that a plugin's configuration names: whether they exist, and whether they use TLS
+//! to a provider.
 
 use super::DeployedPlugin;
 use crate::finding::{Finding, FindingName};
@@ -11,34 +12,36 @@ use std::collections::BTreeMap;
 struct KnownClusters<'d> {
     /// By name.
     known: BTreeMap<&'d str, (Path, &'d Value)>,
-    /// Whether there are no others.
+    /// Whether the document has all clusters.
     complete: bool,
 }
 
-pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
-    let clusters = KnownClusters::of(own.document);
-    let issuers = own.configuration.get("issuers").and_then(Value::as_object);
+pub(super) fn check(deployed: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
+    let clusters = KnownClusters::of(deployed.document);
+    let issuers = deployed.configuration.get("issuers").and_then(Value::as_object);
     for (name, issuer) in issuers.into_iter().flatten() {
         for member in ["cluster", "jwks_cluster", "token_cluster", "introspection_cluster"] {
             let Some(cluster) = issuer.get(member).and_then(Value::as_str) else { continue };
-            let at = own.root().name("issuers").name(name).name(member);
+            let at = deployed.root().name("issuers").name(name).name(member);
             match clusters.known.get(cluster) {
                 None if clusters.complete => {
                     found.push(unknown(FindingName::UnknownCluster, at.clone(), cluster));
                 }
-                Some((path, cluster)) if is_called_by_https(own, name, issuer) => {
+                Some((path, cluster)) if is_called_by_https(deployed, name, issuer) => {
                     found.extend(tls(name, path, cluster));
                 }
                 _ => {}
             }
-            found.extend(plugin_before(own, at, cluster));
+            found.extend(plugin_before(deployed, at, cluster));
         }
     }
-    let rules = own.configuration.get("outbound").map(|outbound| list(outbound, "rules")).unwrap_or_default();
+    let rules =
+        deployed.configuration.get("outbound").map(|outbound| list(outbound, "rules")).unwrap_or_default();
     for (index, rule) in rules.iter().enumerate().filter(|_| clusters.complete) {
         let cluster = fields(rule, "match.cluster").and_then(Value::as_str);
         if let Some(cluster) = cluster.filter(|cluster| !clusters.known.contains_key(cluster)) {
-            let path = own.root().name("outbound").name("rules").index(index).name("match").name("cluster");
+            let path =
+                deployed.root().name("outbound").name("rules").index(index).name("match").name("cluster");
             found.push(unknown(FindingName::UnknownMatchCluster, path, cluster));
         }
     }
@@ -55,11 +58,12 @@ fn unknown(name: FindingName, path: Path, cluster: &str) -> Finding {
     Finding::new(name, path, message)
 }
 
-/// Whether a URL at which the filter calls this issuer is `https`. One in an environment variable is not known.
-fn is_called_by_https(own: &DeployedPlugin<'_>, name: &str, issuer: &Value) -> bool {
+/// Whether the filter calls this issuer by an `https` URL. A URL in an environment variable is
+/// unknown.
+fn is_called_by_https(deployed: &DeployedPlugin<'_>, name: &str, issuer: &Value) -> bool {
     let endpoints = ["jwks_uri", "token_endpoint", "introspection_endpoint"].map(|name| issuer.get(name));
-    let discovers = match own.policy {
-        Some(policy) => policy.issuers.iter().any(|own| own.name == name && own.discovery.is_some()),
+    let discovers = match deployed.policy {
+        Some(policy) => policy.issuers.iter().any(|issuer| issuer.name == name && issuer.discovery.is_some()),
         None => endpoints.iter().all(Option::is_none) && issuer.get("jwks").is_none(),
     };
     // Discovery starts at the first of several names.
@@ -69,11 +73,12 @@ fn is_called_by_https(own: &DeployedPlugin<'_>, name: &str, issuer: &Value) -> b
     urls.any(|url| url.starts_with("https://"))
 }
 
-/// What is wrong with TLS between this cluster and the provider.
+/// A finding about TLS between this cluster and the provider.
 fn tls(issuer: &str, path: &Path, cluster: &Value) -> Option<Finding> {
-    let own = field(cluster, "transport_socket").into_iter();
+    let socket = field(cluster, "transport_socket").into_iter();
     let matches = list(cluster, "transport_socket_matches").iter();
-    let sockets: Vec<&Value> = own.chain(matches.filter_map(|own| field(own, "transport_socket"))).collect();
+    let sockets: Vec<&Value> =
+        socket.chain(matches.filter_map(|entry| field(entry, "transport_socket"))).collect();
     if let Some(socket) = sockets.iter().find(|socket| any(socket, &encrypts)) {
         let doubt = unverified(socket, cluster)?;
         let message = format!(
@@ -83,7 +88,9 @@ fn tls(issuer: &str, path: &Path, cluster: &Value) -> Option<Finding> {
         return Some(Finding::new(FindingName::TlsUnverified, path.clone(), message));
     }
     let plain = |socket: &Value| {
-        any(socket, &|own| type_of(own) == "RawBuffer" || string(own, "name").ends_with(".raw_buffer"))
+        any(socket, &|object| {
+            type_of(object) == "RawBuffer" || string(object, "name").ends_with(".raw_buffer")
+        })
     };
     if field(cluster, "cluster_type").is_some()
         || is_local(cluster)
@@ -93,7 +100,7 @@ fn tls(issuer: &str, path: &Path, cluster: &Value) -> Option<Finding> {
     }
     let message = format!(
         "issuer {issuer} has an https URL, but this cluster has no TLS transport socket: Envoy sends the client's secret in plain \
-         text, and takes keys from any server that answers. Add envoy.transport_sockets.tls with sni and trusted_ca."
+         text, and accepts keys from any server. Add envoy.transport_sockets.tls with sni and trusted_ca."
     );
     Some(Finding::new(FindingName::ProviderWithoutTls, path.clone(), message))
 }
@@ -105,7 +112,7 @@ fn encrypts(socket: &Value) -> bool {
     kinds.contains(&type_of(socket)) || names.contains(&string(socket, "name"))
 }
 
-/// Why the certificate of the server is not verified, if the document proves that it is not.
+/// Why the server's certificate is not verified, if the document proves that it is not.
 fn unverified(socket: &Value, cluster: &Value) -> Option<&'static str> {
     let elsewhere = [
         "validation_context_sds_secret_config",
@@ -116,22 +123,22 @@ fn unverified(socket: &Value, cluster: &Value) -> Option<&'static str> {
         "verify_certificate_spki",
         "verify_certificate_hash",
     ];
-    if !any(socket, &|own| type_of(own) == "UpstreamTlsContext") || mentions(socket, &elsewhere) {
+    if !any(socket, &|object| type_of(object) == "UpstreamTlsContext") || mentions(socket, &elsewhere) {
         return None;
     }
     if !mentions(socket, &["trusted_ca", "system_root_certs"]) {
         return Some("this cluster's TLS verifies no certificate");
     }
     let names = ["match_typed_subject_alt_names", "match_subject_alt_names"];
-    let is_on = |own: &Value| {
-        let on = |name| field(own, name) == Some(&Value::Bool(true));
+    let is_on = |options: &Value| {
+        let on = |name| field(options, name) == Some(&Value::Bool(true));
         on("auto_sni_san_validation") || on("auto_san_validation")
     };
     let named = mentions(socket, &names) || any(cluster, &is_on);
-    (!named).then_some("this cluster's TLS takes the certificate of any name")
+    (!named).then_some("this cluster's TLS accepts a certificate for any name")
 }
 
-/// Whether its endpoints are all in this host, where a sidecar or an internal listener may speak TLS.
+/// Whether its endpoints are all on this host, where a sidecar or an internal listener may use TLS.
 fn is_local(cluster: &Value) -> bool {
     let localities = fields(cluster, "load_assignment.endpoints").and_then(Value::as_array);
     let endpoints = localities.into_iter().flatten().flat_map(|locality| list(locality, "lb_endpoints"));
@@ -149,9 +156,9 @@ fn is_local(cluster: &Value) -> bool {
     addresses.peek().is_some() && addresses.all(local)
 }
 
-/// The plugin is a filter of the very cluster that reaches its issuer.
-fn plugin_before(own: &DeployedPlugin<'_>, at: Path, cluster: &str) -> Option<Finding> {
-    let through = along(own.document, &own.plugin.settings);
+/// Finds a plugin that is a filter of the cluster that reaches its issuer.
+fn plugin_before(deployed: &DeployedPlugin<'_>, at: Path, cluster: &str) -> Option<Finding> {
+    let through = along(deployed.document, &deployed.plugin.settings);
     let holds = |value: &Value| {
         field(value, "typed_extension_protocol_options").is_some() && string(value, "name") == cluster
     };
@@ -166,34 +173,34 @@ fn plugin_before(own: &DeployedPlugin<'_>, at: Path, cluster: &str) -> Option<Fi
 impl<'d> KnownClusters<'d> {
     fn of(document: &'d Value) -> Self {
         let root = Path::default();
-        let mut own = Self { known: BTreeMap::new(), complete: false };
-        own.bootstrap(document, &root);
+        let mut clusters = Self { known: BTreeMap::new(), complete: false };
+        clusters.bootstrap(document, &root);
         for (path, dump) in located(document, &root, "configs") {
             if let Some(bootstrap) = field(dump, "bootstrap") {
-                own.bootstrap(bootstrap, &path.name("bootstrap"));
+                clusters.bootstrap(bootstrap, &path.name("bootstrap"));
             }
             for kind in ["static_clusters", "dynamic_active_clusters", "dynamic_warming_clusters"] {
                 for (path, entry) in located(dump, &path, kind) {
-                    own.complete = true;
-                    own.add(path.name("cluster"), field(entry, "cluster"));
+                    clusters.complete = true;
+                    clusters.add(path.name("cluster"), field(entry, "cluster"));
                 }
             }
         }
         for (path, resource) in located(document, &root, "resources") {
-            own.add(path, Some(resource).filter(|own| type_of(own) == "Cluster"));
+            clusters.add(path, Some(resource).filter(|resource| type_of(resource) == "Cluster"));
         }
         for (path, patch) in fields(document, "spec")
             .into_iter()
             .flat_map(|spec| located(spec, &root.name("spec"), "config_patches"))
         {
             let value = fields(patch, "patch.value").filter(|_| string(patch, "apply_to") == "CLUSTER");
-            own.add(path.name("patch").name("value"), value);
+            clusters.add(path.name("patch").name("value"), value);
         }
         let of_clusters =
             ["load_assignment", "transport_socket", "typed_extension_protocol_options", "lb_policy"];
         let is_cluster = of_clusters.iter().any(|name| field(document, name).is_some());
-        own.add(root, Some(document).filter(|_| is_cluster));
-        own
+        clusters.add(root, Some(document).filter(|_| is_cluster));
+        clusters
     }
 
     fn bootstrap(&mut self, bootstrap: &'d Value, path: &Path) {

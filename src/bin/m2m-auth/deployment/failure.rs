@@ -1,4 +1,5 @@
-//! What happens when the VM of a plugin has crashed, and whether its workers share what they fetch.
+//! What happens after the VM of a plugin has crashed, and whether its workers share what they
+//! fetch.
 
 use super::DeployedPlugin;
 use crate::document::Platform;
@@ -7,18 +8,19 @@ use crate::proto::{along, field, fields, spelled};
 use m2m_auth::config::path_deserializer::Path;
 use serde_json::Value;
 
-pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
-    let settings = &own.plugin.settings;
-    let Some((path, value)) = along(own.document, settings).pop().filter(|(path, _)| path == settings) else {
+pub(super) fn check(deployed: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
+    let settings = &deployed.plugin.settings;
+    let Some((path, value)) = along(deployed.document, settings).pop().filter(|(path, _)| path == settings)
+    else {
         return;
     };
-    found.extend(failure(own, &path, value));
-    let shares_by_vm_id = own.configuration.get("sharing").is_none_or(|sharing| sharing == "on");
+    found.extend(failure(deployed, &path, value));
+    let shares_by_vm_id = deployed.configuration.get("sharing").is_none_or(|sharing| sharing == "on");
     let vm_id = fields(value, "vm_config.vm_id").and_then(Value::as_str).unwrap_or_default();
-    if own.plugin.host == Platform::Envoy
+    if deployed.plugin.host == Platform::Envoy
         && vm_id.is_empty()
         && shares_by_vm_id
-        && !own.configuration.is_null()
+        && !deployed.configuration.is_null()
     {
         let path = path.name(&spelled(value, "vm_config"));
         let message = "no vm_id: each worker fetches keys and tokens for itself. Set a vm_id that no other plugin has; where a \
@@ -27,9 +29,9 @@ pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
     }
 }
 
-fn failure(own: &DeployedPlugin<'_>, path: &Path, value: &Value) -> Option<Finding> {
-    let host = own.plugin.host;
-    // Envoy Gateway has no other choice than to fail open or closed.
+fn failure(deployed: &DeployedPlugin<'_>, path: &Path, value: &Value) -> Option<Finding> {
+    let host = deployed.plugin.host;
+    // Envoy Gateway can only fail open or closed.
     let (policy, fail_open) = match host {
         Platform::Envoy => (Some("failure_policy"), true),
         Platform::Istio => (Some("fail_strategy"), false),
@@ -46,7 +48,7 @@ fn failure(own: &DeployedPlugin<'_>, path: &Path, value: &Value) -> Option<Findi
         "Set FAIL_RELOAD: requests get 503 while the VM is down, and the next one starts it again."
     };
     if let Some(name) = by_policy.or(by_flag) {
-        let (kind, meaning) = if own.is_inbound() {
+        let (kind, meaning) = if deployed.is_inbound() {
             (FindingName::FailOpen, "every request reaches the service unchecked")
         } else {
             (
@@ -70,7 +72,7 @@ fn is_open(policy: &Value, host: Platform) -> bool {
     *policy == "FAIL_OPEN" || policy.as_u64() == Some(number)
 }
 
-/// Istio's 0 is `FAIL_CLOSE`, which somebody wrote.
+/// Istio's 0 is `FAIL_CLOSE`, which is explicit.
 fn is_unspecified(policy: &Value, host: Platform) -> bool {
     host == Platform::Envoy && (*policy == "UNSPECIFIED" || policy.as_u64() == Some(0))
 }

@@ -1,23 +1,25 @@
-//! The rules of a configuration against each other: those that never match, and those that match more than was meant.
+//! Compares the rules of a configuration: rules that never match, and rules that match more than
+//! intended.
 //!
-//! A rule is compared as written. A condition that is not known here makes nothing certain, and is never reported.
+//! Rules are compared as written. A rule with an unknown condition is never reported.
 
 use super::DeployedPlugin;
 use crate::finding::{Finding, FindingName};
 use m2m_auth::config::path_deserializer::Path;
 use serde_json::{Map, Value};
 
-pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
+pub(super) fn check(deployed: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
     for direction in ["inbound", "outbound"] {
-        let rules = own.configuration.get(direction).and_then(|own| own.get("rules")?.as_array());
+        let rules =
+            deployed.configuration.get(direction).and_then(|section| section.get("rules")?.as_array());
         let rules = rules.map(Vec::as_slice).unwrap_or_default();
-        let path = own.root().name(direction).name("rules");
+        let path = deployed.root().name(direction).name("rules");
         for (index, rule) in rules.iter().enumerate() {
             let path = path.index(index);
             found.extend(star(&path, rule));
             found.extend(allows_all(&path, rule));
             // Conditions with errors are not compared.
-            if own.policy.is_some() {
+            if deployed.policy.is_some() {
                 let earlier = rules.iter().take(index).position(|earlier| covers(earlier, rule));
                 found.extend(earlier.map(|earlier| shadowed(path, direction, earlier)));
             }
@@ -27,8 +29,8 @@ pub(super) fn check(own: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
 
 fn star(path: &Path, rule: &Value) -> Option<Finding> {
     let name = ["path", "path_prefix"].into_iter().find(|name| {
-        let own = rule.get("match").and_then(|own| own.get(name)?.as_str());
-        own.is_some_and(|own| own.contains('*'))
+        let path = rule.get("match").and_then(|matcher| matcher.get(name)?.as_str());
+        path.is_some_and(|path| path.contains('*'))
     })?;
     let message = format!(
         "`*` is an ordinary character in {name}: the rule matches only paths that contain a star. Use path_template, where `*` \
@@ -67,7 +69,8 @@ fn covers(first: &Value, second: &Value) -> bool {
     if !first_match.keys().all(|name| known.contains(&name.as_str())) {
         return false;
     }
-    // A preflight is matched as the request that it announces; and rules for routes apply only where a route says so.
+    // A preflight is matched as the request that it announces. Rules with `route_metadata` match
+    // only routes that name a credential.
     let same = |name: &str| is_true(first, name) == is_true(second, name);
     let every_method = methods(&first_match).is_empty();
     let for_every_route = !is_true(first, "route_metadata") || is_true(second, "route_metadata");
@@ -84,8 +87,8 @@ fn is_true(rule: &Value, name: &str) -> bool {
     rule.get(name) == Some(&Value::Bool(true))
 }
 
-fn methods(own: &Map<String, Value>) -> Vec<&str> {
-    own.get("methods").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+fn methods(matcher: &Map<String, Value>) -> Vec<&str> {
+    matcher.get("methods").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 fn covers_methods(first: &[&str], second: &[&str]) -> bool {
@@ -96,7 +99,9 @@ fn covers_methods(first: &[&str], second: &[&str]) -> bool {
 
 /// Hosts are compared without regard to case, and without the port unless the rule has one.
 fn covers_host(first: &Map<String, Value>, second: &Map<String, Value>) -> bool {
-    let of = |own: &Map<String, Value>| own.get("host").and_then(Value::as_str).map(str::to_ascii_lowercase);
+    let of = |matcher: &Map<String, Value>| {
+        matcher.get("host").and_then(Value::as_str).map(str::to_ascii_lowercase)
+    };
     match (of(first), of(second)) {
         (None, _) => true,
         (Some(_), None) => false,
@@ -113,32 +118,33 @@ fn covers_host(first: &Map<String, Value>, second: &Map<String, Value>) -> bool 
     }
 }
 
-/// A segment of a path as a rule has it.
+/// A segment of a rule's path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PatternSegment<'a> {
     Literal(&'a str),
-    /// Any one.
+    /// Any one segment.
     One,
-    /// Any number of them, to the end.
+    /// Any number of segments, to the end.
     Rest,
 }
 
 /// The condition on the path; a prefix is a template that ends in `**`.
-fn segments<'r>(own: &'r Map<String, Value>) -> Vec<PatternSegment<'r>> {
-    let text = |name: &str| own.get(name).and_then(Value::as_str);
-    let literals = |text: &'r str| text.split('/').filter(|own| !own.is_empty()).map(PatternSegment::Literal);
+fn segments<'r>(matcher: &'r Map<String, Value>) -> Vec<PatternSegment<'r>> {
+    let text = |name: &str| matcher.get(name).and_then(Value::as_str);
+    let literals =
+        |text: &'r str| text.split('/').filter(|segment| !segment.is_empty()).map(PatternSegment::Literal);
     if let Some(path) = text("path") {
         return literals(path).collect();
     }
     if let Some(template) = text("path_template") {
-        let written = template.split('/').filter(|own| !own.is_empty());
+        let written = template.split('/').filter(|segment| !segment.is_empty());
         return written
-            .map(|own| match own {
+            .map(|segment| match segment {
                 "**" => PatternSegment::Rest,
                 "*" => PatternSegment::One,
-                own if own.starts_with('{') && own.ends_with("=**}") => PatternSegment::Rest,
-                own if own.starts_with('{') => PatternSegment::One,
-                own => PatternSegment::Literal(own),
+                segment if segment.starts_with('{') && segment.ends_with("=**}") => PatternSegment::Rest,
+                segment if segment.starts_with('{') => PatternSegment::One,
+                segment => PatternSegment::Literal(segment),
             })
             .collect();
     }
@@ -148,12 +154,12 @@ fn segments<'r>(own: &'r Map<String, Value>) -> Vec<PatternSegment<'r>> {
 fn covers_path(first: &Map<String, Value>, second: &Map<String, Value>) -> bool {
     let (first, second) = (segments(first), segments(second));
     let mut second = second.iter();
-    for own in &first {
-        let covered = match (own, second.next()) {
+    for segment in &first {
+        let covered = match (segment, second.next()) {
             (PatternSegment::Rest, _) => return true,
             (_, None | Some(PatternSegment::Rest)) => false,
             (PatternSegment::One, Some(_)) => true,
-            (PatternSegment::Literal(_), Some(other)) => own == other,
+            (PatternSegment::Literal(_), Some(other)) => segment == other,
         };
         if !covered {
             return false;
@@ -164,23 +170,28 @@ fn covers_path(first: &Map<String, Value>, second: &Map<String, Value>) -> bool 
 
 /// What a header must be, as written: `"x"`, `{exact}`, `{prefix}` or `{present}`.
 fn covers_headers(first: &Map<String, Value>, second: &Map<String, Value>) -> bool {
-    let of =
-        |own: &Map<String, Value>| own.get("headers").and_then(Value::as_object).cloned().unwrap_or_default();
+    let of = |matcher: &Map<String, Value>| {
+        matcher.get("headers").and_then(Value::as_object).cloned().unwrap_or_default()
+    };
     let (first, second) = (of(first), of(second));
-    first.iter().all(|(name, own)| {
+    first.iter().all(|(name, wanted)| {
         let same = |other: &&String| other.eq_ignore_ascii_case(name);
-        second.keys().filter(same).filter_map(|name| second.get(name)).any(|other| covers_header(own, other))
+        second
+            .keys()
+            .filter(same)
+            .filter_map(|name| second.get(name))
+            .any(|other| covers_header(wanted, other))
     })
 }
 
 fn covers_header(first: &Value, second: &Value) -> bool {
-    let exact = |own: &'_ Value| own.as_str().or_else(|| own.get("exact")?.as_str()).map(str::to_owned);
-    let prefix = |own: &'_ Value| own.get("prefix").and_then(Value::as_str).map(str::to_owned);
-    let present = |own: &Value| own.get("present").and_then(Value::as_bool);
+    let exact = |value: &'_ Value| value.as_str().or_else(|| value.get("exact")?.as_str()).map(str::to_owned);
+    let prefix = |value: &'_ Value| value.get("prefix").and_then(Value::as_str).map(str::to_owned);
+    let present = |value: &Value| value.get("present").and_then(Value::as_bool);
     let value = exact(second).or_else(|| prefix(second));
     match (exact(first), prefix(first), present(first)) {
         (Some(first), _, _) => exact(second) == Some(first),
-        (_, Some(first), _) => value.is_some_and(|own| own.starts_with(&first)),
+        (_, Some(first), _) => value.is_some_and(|value| value.starts_with(&first)),
         (_, _, Some(true)) => value.is_some() || present(second) == Some(true),
         (_, _, Some(false)) => present(second) == Some(false),
         _ => false,

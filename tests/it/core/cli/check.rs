@@ -121,7 +121,7 @@ fn every_error_is_reported_with_its_file_its_plugin_and_its_location_in_every_fo
         .flat_map(|plugin| {
             [
                 "sharign: unknown",
-                "outbound.credentials.order: no rule uses this credential, expected at least one that does",
+                "outbound.credentials.order: not used by any rule, expected at least one",
                 "outbound.rules[0].credential: \"odd\" is not a credential, expected one of: order",
             ]
             .map(|line| format!("FILE: {plugin}: {line}"))
@@ -229,7 +229,7 @@ fn what_is_not_ours_is_passed_over_and_a_file_without_ours_is_reported() {
     let ran = run(&["check", &both]);
     assert_eq!(
         says(&ran, &both),
-        "FILE: m2m_auth: OK (needs SECRET)\nFILE: rate_limit: another filter's, passed over\n"
+        "FILE: m2m_auth: OK (needs SECRET)\nFILE: rate_limit: skipped, configuration of another filter\n"
     );
     assert_eq!(ran.code, 0);
     let alone = folder.file("alone.json", bootstrap(&[other()], &[]));
@@ -257,7 +257,7 @@ fn a_requirement_with_nothing_behind_its_name_is_an_error() {
                 inbound:\n  rules:\n  - require:\n      issuer: idp\n      audiences: [svc]\n      scopes:\n";
     let file = folder.file("commented-out.yaml", format!("{yaml}      # - orders:read\n"));
     let ran = run(&["check", &file]);
-    let expected = "FILE: inbound.rules[0].require.scopes: null, expected a list of names (all are needed), or an object with \
+    let expected = "FILE: inbound.rules[0].require.scopes: null, expected an array of names (all of them), or an object with \
                     all_of, any_of, none_of; remove the field if nothing is meant\n";
     assert_eq!((ran.code, says(&ran, &file).as_str()), (1, expected), "{ran:?}");
     let file = folder.file("listed.yaml", format!("{yaml}      - orders:read\n"));
@@ -268,6 +268,6 @@ fn a_requirement_with_nothing_behind_its_name_is_an_error() {
     let file = folder
         .file("b.json", bootstrap(&[filter("m2m_auth", &any("Struct", &configuration), &["SECRET"])], &[]));
     let ran = run(&["check", &file]);
-    let expected = "FILE: m2m_auth: outbound.credentials.order.scopes: null, expected a sequence; remove the field if nothing is meant\n";
+    let expected = "FILE: m2m_auth: outbound.credentials.order.scopes: null, expected an array; remove the field if nothing is meant\n";
     assert_eq!((ran.code, says(&ran, &file).as_str()), (1, expected), "{ran:?}");
 }

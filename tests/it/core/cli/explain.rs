@@ -26,7 +26,7 @@ const KEYS: [&str; 2] = ["--jwks", "keycloak=tests/data/cli/keys.json"];
 fn every_step_to_a_refusal_is_reported() {
     let ran = explained(&[&KEYS[..], &["--path", "/inventory/./items?x=1"]].concat());
     let expected = r#"path          ok /inventory/./items
-rule          no /health: {"path":"/health"}, another path
+rule          no /health: {"path":"/health"}, path does not match
 rule          ok /inventory/**: {"path_prefix":"/inventory"}
 token         ok header authorization, scheme Bearer, 492 bytes
 header        ok alg EdDSA, kid rfc8037, typ jwt
@@ -52,13 +52,13 @@ what to do: Assign the role to the caller at the provider, and fetch a new token
 fn keys_that_are_needed_and_not_here_are_no_decision() {
     let ran = explained(&["--path", "/inventory/items"]);
     assert_eq!((ran.code, ran.says.as_str()), (2, ""));
-    assert_eq!(ran.complains, "m2m-auth: the keys of keycloak are needed: --jwks keycloak=FILE\n");
+    assert_eq!(ran.complains, "m2m-auth: missing key set of keycloak, expected --jwks keycloak=FILE\n");
     let folder = Folder::new();
     let file = format!("keycloak={}", folder.file("keys.json", "{\"keys\": []}"));
     let ran = explained(&["--path", "/inventory/items", "--jwks", &file]);
     assert_eq!(ran.code, 2);
     assert!(
-        ran.complains.contains("the keys are of no use") && ran.complains.contains("the key set is empty"),
+        ran.complains.contains("no usable key set") && ran.complains.contains("the key set is empty"),
         "{ran:?}"
     );
     assert_eq!(explained(&["--path", "/health"]).code, 0, "where nobody is asked, none are needed");
@@ -96,8 +96,9 @@ accepted
         "/a",
     ]);
     assert!(
-        ran.says
-            .contains("outbound rule no inventory-service: {\"host\":\"inventory-service\"}, another host"),
+        ran.says.contains(
+            "outbound rule no inventory-service: {\"host\":\"inventory-service\"}, host does not match"
+        ),
         "{ran:?}"
     );
     assert_eq!(ran.code, 0);

@@ -80,7 +80,7 @@ fn the_schema_refuses_every_unknown_member_and_what_is_of_the_wrong_type() {
             ", expected an object",
             ", expected a boolean",
             ", expected a string",
-            ", expected a sequence",
+            ", expected an array",
         ]
         .iter()
         .any(|kind| case.says.contains(kind))

@@ -235,7 +235,7 @@ fn null_within_what_is_written_in_two_ways_is_reported_with_its_path() {
         (
             "/inbound/rules/0/require/client_roles",
             json!({ "svc": null }),
-            "client_roles.svc: null, expected a list of names (all are needed), or an object with all_of, any_of, none_of",
+            "client_roles.svc: null, expected an array of names (all of them), or an object with all_of, any_of, none_of",
         ),
         (
             "/inbound/rules/0/require/client_roles",
@@ -250,7 +250,7 @@ fn null_within_what_is_written_in_two_ways_is_reported_with_its_path() {
         (
             "/inbound/rules/0/require/scopes",
             json!({ "any_of": null }),
-            "scopes.any_of: null, expected a sequence",
+            "scopes.any_of: null, expected an array",
         ),
         (
             "/inbound/rules/0/require/any",
@@ -265,7 +265,7 @@ fn null_within_what_is_written_in_two_ways_is_reported_with_its_path() {
         (
             "/inbound/rules/0/require/claims",
             json!([{ "claim": "a", "equals": null }]),
-            "claims[0].equals: null, expected a text, a number, true or false, or one of",
+            "claims[0].equals: null, expected a string, a number or a boolean, or one of",
         ),
         (
             "/inbound/rules/0/require/claims",
@@ -275,7 +275,7 @@ fn null_within_what_is_written_in_two_ways_is_reported_with_its_path() {
         (
             "/inbound/rules/0/require/claims",
             json!([{ "claim": "a", "one_of": ["b", null] }]),
-            "claims[0].one_of[1]: null, expected a text, a number, true or false",
+            "claims[0].one_of[1]: null, expected a string, a number or a boolean",
         ),
         (
             "/inbound/rules/0/require/token_binding",
@@ -300,7 +300,7 @@ fn null_within_what_is_written_in_two_ways_is_reported_with_its_path() {
         (
             "/outbound/credentials/order/client_id",
             json!(null),
-            "client_id: null, expected a text, or {\"env\": \"NAME\"}",
+            "client_id: null, expected a string, or {\"env\": \"NAME\"}",
         ),
         (
             "/outbound/credentials/order/parameters",

@@ -124,7 +124,7 @@ async fn a_bound_token_is_good_with_a_new_proof_for_each_request_and_with_nothin
     assert_eq!(refusal(&twice), (401, "proof_multiple".to_owned()));
     let bearer = behind("Bearer").header("dpop", stage.sign(&proof())).send().await;
     assert_eq!(refusal(&bearer), (401, "binding_mismatch".to_owned()), "RFC 9449 section 7.1");
-    let plain = stage.get("binding_mismatch").bearer(stage.scene.idp.token()).send().await;
+    let plain = stage.get("bound").bearer(stage.scene.idp.token()).send().await;
     assert_eq!(refusal(&plain), (401, "binding_mismatch".to_owned()), "one that is not bound");
     let mut claims = stage.scene.idp.claims();
     claims["sub"] = json!("other");
