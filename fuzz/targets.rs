@@ -347,7 +347,8 @@ pub(crate) fn private_key(bytes: &[u8]) {
     }
 }
 
-/// A private key in DER, behind a byte that chooses its form: what we accept, the crate `der` accepts, with the same key in it.
+/// A private key in DER, behind a byte that chooses its form: what we accept, the crate `der`
+/// accepts, with the same key in it.
 pub(crate) fn private_key_der(bytes: &[u8]) {
     let Some((choice, document)) = bytes.split_first() else { return };
     let label = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"][usize::from(*choice) % 3];

@@ -1,8 +1,9 @@
-//! DPoP (RFC 9449): proof that the client that presents a token holds the key that the token is bound to.
+//! DPoP (RFC 9449): proof that the client that presents a token holds the key that the token is
+//! bound to.
 //!
-//! Here are those that we make: in goes a key, what is asked, what a server answered; out comes the proof's text, ready to be
-//! signed, and the server's nonce. Those that clients present are checked in [`verify`]. Nothing here signs, keeps state or has
-//! a clock.
+//! Here are those that we make: in goes a key, what is asked, what a server answered; out comes the
+//! proof's text, ready to be signed, and the server's nonce. Those that clients present are checked
+//! in [`verify`]. Nothing here signs, keeps state or has a clock.
 
 mod nonce;
 pub mod verify;
@@ -42,7 +43,8 @@ impl ProofKey {
         Some(Self { private, thumbprint: digest(jwk.as_bytes()), header: URL_SAFE_NO_PAD.encode(header) })
     }
 
-    /// The key of a random number: P-256 for ES256, else Ed25519. None for the one number in 2^32 that is no key.
+    /// The key of a random number: P-256 for ES256, else Ed25519. None for the one number in 2^32
+    /// that is no key.
     #[inline(never)]
     pub fn from_seed(number: &[u8; 32], algorithm: Algorithm) -> Option<Self> {
         Self::new(PrivateKey::from_number(number, algorithm)?)
@@ -100,16 +102,18 @@ pub struct ProofClaims<'a> {
     pub nonce: Option<&'a Nonce>,
 }
 
-/// What a server wants to find in the next proof (RFC 9449 sections 8 and 9): of characters that need no quoting.
+/// What a server wants to find in the next proof (RFC 9449 sections 8 and 9): of characters that
+/// need no quoting.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Nonce(Rc<str>);
 
-/// Every request carries it: a longer one is ignored. Those of Keycloak and Auth0 have some 40 to 100 bytes, a
-/// sealed JWT some 500.
+/// Every request carries it: a longer one is ignored. Those of Keycloak and Auth0 have some 40 to
+/// 100 bytes, a sealed JWT some 500.
 const MAX_NONCE_BYTES: usize = 1024;
 
 impl Nonce {
-    /// The nonce of an answer; none where there is not exactly one, or one of other characters than RFC 9449 section 8.1 has.
+    /// The nonce of an answer; none where there is not exactly one, or one of other characters than
+    /// RFC 9449 section 8.1 has.
     #[inline(never)]
     pub fn from_head(head: &MessageHead) -> Option<Self> {
         let mut values = head.all("dpop-nonce");
@@ -138,7 +142,8 @@ pub fn requires_nonce(reply: &HttpReply) -> bool {
     matches!(reply.status, Some(400 | 401)) && stated().unwrap_or_default()
 }
 
-/// Whether a service's refusal is about the proof alone, and not about the token (RFC 9449 sections 7.1 and 9).
+/// Whether a service's refusal is about the proof alone, and not about the token (RFC 9449 sections
+/// 7.1 and 9).
 #[inline(never)]
 pub fn rejects_proof(head: &MessageHead) -> bool {
     head.all("www-authenticate").any(|challenge| {

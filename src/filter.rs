@@ -1,11 +1,13 @@
 //! One request, from its headers to a decision.
 //!
-//! In: the headers, the policy, the worker's store, the time. Out: the header edits, or why the request is not forwarded now. It
-//! makes no calls. A request that waits is decided again from the top, with one thing kept from the earlier run.
+//! In: the headers, the policy, the worker's store, the time. Out: the header edits, or why the
+//! request is not forwarded now. It makes no calls. A request that waits is decided again from the
+//! top, with one thing kept from the earlier run.
 //!
-//! A decision has one effect: a DPoP proof that has been verified is written to the shared data as used, at once. It cannot be an
-//! effect of later, since another worker may decide about the same proof meanwhile: the check and the write are one step
-//! (`Store::check_and_insert`). [`Request::consumed_proof`] remembers that the proof was this request's own.
+//! A decision has one effect: a DPoP proof that has been verified is written to the shared data as
+//! used, at once. It cannot be an effect of later, since another worker may decide about the same
+//! proof meanwhile: the check and the write are one step (`Store::check_and_insert`).
+//! [`Request::consumed_proof`] remembers that the proof was this request's own.
 
 mod attach_token;
 mod authenticate;
@@ -52,7 +54,8 @@ pub struct Request<'a> {
     pub verifier: &'a dyn Verify,
     /// Signs DPoP proofs and client assertions.
     pub signer: &'a mut Signer,
-    /// Whether it must be forwarded with the token at hand, even if a service has just refused that token.
+    /// Whether it must be forwarded with the token at hand, even if a service has just refused that
+    /// token.
     pub cannot_wait: bool,
     /// The DPoP proof that it used in an earlier run.
     pub consumed_proof: &'a mut Option<ReplayKey>,
@@ -71,7 +74,8 @@ pub struct DecisionRecord {
     pub suppressed_refusal: Option<Refusal>,
     /// Why the request is forwarded without a caller although its rule requires one.
     pub unauthenticated_because: Option<&'static str>,
-    /// The schemes that the rule accepts, and the one that the client used: challenges depend on them.
+    /// The schemes that the rule accepts, and the one that the client used: challenges depend on
+    /// them.
     pub schemes: Schemes,
     /// The verified caller.
     pub caller: Option<Caller>,
@@ -125,7 +129,8 @@ impl<'a> Request<'a> {
         target: Target<'_>,
         edits: &mut HeaderEdits,
     ) -> Result<MatchedRule<'a>, Interrupt> {
-        // Remove a client's copies of headers that the filter sets, and headers that some servers take for those it decides by.
+        // Remove a client's copies of headers that the filter sets, and headers that some servers
+        // take for those it decides by.
         inbound.reserved_headers.iter().for_each(|name| edits.strip_reserved(name, self.head));
         inbound.decision_headers.iter().for_each(|name| edits.remove_lookalikes(name, self.head));
         if target.drops_any(&inbound.reserved_headers) || target.drops_any(&inbound.decision_headers) {

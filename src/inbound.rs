@@ -1,4 +1,5 @@
-//! Inbound: from a token in a request to an authenticated caller, its authorization, and the responses to refused clients.
+//! Inbound: from a token in a request to an authenticated caller, its authorization, and the
+//! responses to refused clients.
 
 pub mod authorize;
 pub mod claim_layout;

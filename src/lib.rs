@@ -1,13 +1,14 @@
 //! Machine-to-machine authentication for Envoy and Istio, as one proxy-wasm module.
 //!
-//! *Inbound* it is the resource server: it validates bearer tokens against the issuer's fetched key sets, and decides by
-//! audience, roles and scopes. *Outbound* it is the OAuth 2.0 client: it fetches client-credentials tokens, keeps them
-//! fresh and attaches them. The services behind it hold no authentication code.
+//! *Inbound* it is the resource server: it validates bearer tokens against the issuer's fetched key
+//! sets, and decides by audience, roles and scopes. *Outbound* it is the OAuth 2.0 client: it
+//! fetches client-credentials tokens, keeps them fresh and attaches them. The services behind it
+//! hold no authentication code.
 //!
 //! # A functional core in a thin shell
 //!
-//! The core takes events and returns data; it performs no I/O and knows no clock. The shell turns Envoy's callbacks
-//! into events and effects into host calls, and decides nothing.
+//! The core takes events and returns data; it performs no I/O and knows no clock. The shell turns
+//! Envoy's callbacks into events and effects into host calls, and decides nothing.
 //!
 //! ```text
 //! bytes -config-> Config -policy::compile-> Policy              once per configuration; an error => Envoy keeps the old one
@@ -22,15 +23,18 @@
 //!
 //! # Where to read
 //!
-//! [`filter`] is one request, from top to bottom; start there. The rooms, lowest first; none uses a later one:
+//! [`filter`] is one request, from top to bottom; start there. The rooms, lowest first; none uses a
+//! later one:
 //!
-//! - [`time`], [`rng`], [`secret`], [`json`], [`metrics`], [`decision_trace`]: small things that everything may use;
+//! - [`time`], [`rng`], [`secret`], [`json`], [`metrics`], [`decision_trace`]: small things that
+//!   everything may use;
 //! - [`config`]: what the operator wrote;
-//! - [`http`]: messages, paths and their readings, and which rule a request matches ([`http::route`]);
+//! - [`http`]: messages, paths and their readings, and which rule a request matches
+//!   ([`http::route`]);
 //! - [`jose`]: keys and signatures; [`dpop`]: proofs of possession;
 //! - [`oauth`]: what is asked of a provider, and what its responses mean;
-//! - [`inbound`]: where the token is, who calls ([`inbound::jwt`]), may they ([`inbound::authorize`]), and what a refused client
-//!   gets ([`inbound::refusal`]);
+//! - [`inbound`]: where the token is, who calls ([`inbound::jwt`]), may they
+//!   ([`inbound::authorize`]), and what a refused client gets ([`inbound::refusal`]);
 //! - [`policy`]: the configuration as it is meant, compiled once ([`policy::compile`]);
 //! - [`store`]: what was fetched, and when to fetch it again ([`store::lease`]);
 //! - [`filter`]: the decision; [`plugin`]: what drives it, and [`wasm`] around it.

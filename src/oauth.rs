@@ -1,7 +1,9 @@
-//! OAuth 2.0 as data: a [`Grant`] to the [`HttpCall`] that asks for its token, and the [`HttpReply`] to a [`AccessToken`] or a fault.
+//! OAuth 2.0 as data: a [`Grant`] to the [`HttpCall`] that asks for its token, and the
+//! [`HttpReply`] to a [`AccessToken`] or a fault.
 //!
-//! RFC 6749 sections 2.3.1, 4.4, 5.1 and 5.2, RFC 7523, RFC 8693, RFC 8705 section 2, RFC 8707. It keeps no state, retries nothing,
-//! and never puts a secret or a body into an error. What the responses mean is in [`token_response`].
+//! RFC 6749 sections 2.3.1, 4.4, 5.1 and 5.2, RFC 7523, RFC 8693, RFC 8705 section 2, RFC 8707. It
+//! keeps no state, retries nothing, and never puts a secret or a body into an error. What the
+//! responses mean is in [`token_response`].
 
 pub mod client_assertion;
 mod client_auth;
@@ -34,7 +36,8 @@ pub enum ClientAuth {
     SecretJwt(Secret, String),
     /// `private_key_jwt`, for this audience.
     PrivateKey(Box<PrivateKey>, String),
-    /// `tls_client_auth`: the cluster shows a certificate, and the body says whose it should be (RFC 8705 section 2).
+    /// `tls_client_auth`: the cluster shows a certificate, and the body says whose it should be
+    /// (RFC 8705 section 2).
     Tls,
     /// The cluster adds `Authorization` to the call, and with it the client's id.
     Cluster,
@@ -47,7 +50,8 @@ pub struct Grant {
     pub grant_type: GrantType,
     /// `client_id`.
     pub client_id: String,
-    /// How the client authenticates. Of several the next is tried where the provider does not take one.
+    /// How the client authenticates. Of several the next is tried where the provider does not take
+    /// one.
     pub auth: Vec<ClientAuth>,
     /// The other parameters: `scope`, `audience`, `resource`, and the operator's own.
     pub parameters: Vec<(String, String)>,
@@ -120,7 +124,8 @@ pub struct AssertionGrant {
     pub audience: String,
     /// Further claims, as JSON text, each behind a comma.
     pub extra_claims: String,
-    /// Whether an ID token is asked for (`target_audience`), so that an answer may hold nothing else.
+    /// Whether an ID token is asked for (`target_audience`), so that an answer may hold nothing
+    /// else.
     pub wants_id_token: bool,
 }
 
@@ -172,7 +177,8 @@ impl Grant {
         Client { id: &self.client_id, auth: &self.auth }
     }
 
-    /// All that decides which tokens it brings, the secret among it. To be hashed, and nothing else.
+    /// All that decides which tokens it brings, the secret among it. To be hashed, and nothing
+    /// else.
     pub fn fingerprint(&self) -> Vec<&[u8]> {
         let mut parts = vec![self.grant_type.parameter().as_bytes(), self.client_id.as_bytes()];
         match &self.grant_type {
@@ -205,8 +211,8 @@ impl Grant {
         parts
     }
 
-    /// The token of a reply, and how long it is good. An exchanged one is good no longer than the `subject` that it was
-    /// exchanged for, which ends in so long.
+    /// The token of a reply, and how long it is good. An exchanged one is good no longer than the
+    /// `subject` that it was exchanged for, which ends in so long.
     pub fn read(
         &self,
         reply: &HttpReply,

@@ -1,7 +1,9 @@
-//! One worker: events in, effects out. It holds the requests that wait, and runs them again when something has arrived.
+//! One worker: events in, effects out. It holds the requests that wait, and runs them again when
+//! something has arrived.
 //!
-//! After each event the driver drains [`Plugin::next_effect`] and sleeps until [`Plugin::deadline`]. It knows no host and no
-//! clock, so an hour of token life is a test of microseconds.
+//! After each event the driver drains [`Plugin::next_effect`] and sleeps until
+//! [`Plugin::deadline`]. It knows no host and no clock, so an hour of token life is a test of
+//! microseconds.
 
 pub mod audit_log;
 pub mod filter_state;
@@ -66,7 +68,8 @@ pub struct Plugin {
     effects: VecDeque<Effect>,
     metrics: Metrics,
     audit: AuditLog,
-    /// Lines about requests that were forwarded nevertheless take no room from those about refusals.
+    /// Lines about requests that were forwarded nevertheless take no room from those about
+    /// refusals.
     suppressed_audit: AuditLog,
     /// Nor do those about tokens, of which callers who exchange theirs can cause many.
     tokens: AuditLog,
@@ -152,7 +155,8 @@ impl Plugin {
         }
     }
 
-    /// The timer has run out. Never inside another callback: so another portion of those that wait may be answered.
+    /// The timer has run out. Never inside another callback: so another portion of those that wait
+    /// may be answered.
     pub fn tick(&mut self, now: Now) {
         self.remaining_turns = MAX_PER_TICK;
         self.decide_released(now);
@@ -196,8 +200,8 @@ impl Plugin {
         }
     }
 
-    /// This worker is replaced: pending requests are answered, and those that are too many for one callback are left to
-    /// [`Plugin::take_over`].
+    /// This worker is replaced: pending requests are answered, and those that are too many for one
+    /// callback are left to [`Plugin::take_over`].
     pub fn drain(&mut self, now: Now) {
         self.retire(now);
         self.queue.drain();
@@ -292,8 +296,8 @@ impl Plugin {
         }
     }
 
-    /// Those that need not wait any more are decided again, with what is known by now: first come, first served, and no more
-    /// between two ticks than the host bears.
+    /// Those that need not wait any more are decided again, with what is known by now: first come,
+    /// first served, and no more between two ticks than the host bears.
     fn decide_released(&mut self, now: Now) {
         while self.remaining_turns > 0
             && let Some((number, waiter)) = self.queue.pop_released()
@@ -306,7 +310,8 @@ impl Plugin {
         }
     }
 
-    /// What becomes of a request that has waited; nothing yet, if it has to wait for something else.
+    /// What becomes of a request that has waited; nothing yet, if it has to wait for something
+    /// else.
     fn decide_again(&mut self, number: u64, mut waiter: PendingRequest, now: Now) -> Option<RequestOutcome> {
         if waiter.drained {
             return Some(self.refuse(&Refusal::NotReady, &DecisionRecord::default(), &waiter.head, now));
@@ -331,8 +336,9 @@ impl Plugin {
         )
     }
 
-    /// The request waits, at the place that it had if it had one. Where there is no room, it leaves with a token that a service
-    /// has refused, if there is one that has not ended; else it is refused.
+    /// The request waits, at the place that it had if it had one. Where there is no room, it leaves
+    /// with a token that a service has refused, if there is one that has not ended; else it is
+    /// refused.
     fn hold(
         &mut self,
         number: Option<u64>,

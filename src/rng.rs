@@ -1,4 +1,5 @@
-//! Random numbers: a deterministic generator for jitter, and the operating system's for what must not be guessed or repeated.
+//! Random numbers: a deterministic generator for jitter, and the operating system's for what must
+//! not be guessed or repeated.
 
 use std::fmt;
 use std::time::Duration;
@@ -48,8 +49,8 @@ impl fmt::Display for RandomError {
     }
 }
 
-/// The operating system's generator. In the module this is WASI's `random_get`, which Envoy answers with `BoringSSL`'s
-/// `RAND_bytes`.
+/// The operating system's generator. In the module this is WASI's `random_get`, which Envoy answers
+/// with `BoringSSL`'s `RAND_bytes`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsRandom;
 

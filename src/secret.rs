@@ -1,7 +1,9 @@
-//! Secrets: they cannot be printed, compared or serialised, and their memory is overwritten when they are dropped.
+//! Secrets: they cannot be printed, compared or serialised, and their memory is overwritten when
+//! they are dropped.
 //!
-//! This covers the values that live as long as the configuration or the token. It does not cover what the host keeps (its
-//! copy of the configuration, of headers and of bodies), nor what a parser leaves behind.
+//! This covers the values that live as long as the configuration or the token. It does not cover
+//! what the host keeps (its copy of the configuration, of headers and of bodies), nor what a parser
+//! leaves behind.
 
 use std::fmt;
 use std::rc::Rc;
@@ -86,7 +88,8 @@ macro_rules! redact {
 
 redact!(Secret AccessToken SharingKey NonceKey);
 
-/// A text that grows without leaving parts of itself behind: a `String` that is full moves, and frees what it was as it is.
+/// A text that grows without leaving parts of itself behind: a `String` that is full moves, and
+/// frees what it was as it is.
 #[derive(Default)]
 pub struct SecretText(Zeroizing<String>);
 

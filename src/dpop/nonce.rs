@@ -1,5 +1,5 @@
-//! Nonces of our own (RFC 9449 section 9): a time, under a key that every proxy of the service has, so that a caller may bring
-//! to one what another has given. Nothing is remembered of them.
+//! Nonces of our own (RFC 9449 section 9): a time, under a key that every proxy of the service has,
+//! so that a caller may bring to one what another has given. Nothing is remembered of them.
 
 use crate::jose::signer::hs256;
 use crate::secret::NonceKey;
@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq as _;
 
-/// Seconds that a nonce is good. A caller pays one more round trip in that time; a thief of proofs that were made ahead has
-/// no longer for them.
+/// Seconds that a nonce is good. A caller pays one more round trip in that time; a thief of proofs
+/// that were made ahead has no longer for them.
 const LIFETIME_SECONDS: u64 = 300;
 
 /// Seconds by which the clocks of a service's proxies may differ.

@@ -1,7 +1,8 @@
-//! A proof that a caller shows with its token (RFC 9449 section 4.3): by which key it was made, and what it is for.
+//! A proof that a caller shows with its token (RFC 9449 section 4.3): by which key it was made, and
+//! what it is for.
 //!
-//! In: the proof's text, the request with which it came, the time. Out: that it is good for this request, or the one thing
-//! that is wrong with it. Whether it has been used before, others know.
+//! In: the proof's text, the request with which it came, the time. Out: that it is good for this
+//! request, or the one thing that is wrong with it. Whether it has been used before, others know.
 
 use crate::http::message::MessageHead;
 use crate::http::path;
@@ -13,8 +14,8 @@ use crate::secret::NonceKey;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-/// The algorithms of proofs that are taken, as a challenge lists them (RFC 9449 section 7.1): all that keys may have here. A
-/// client chooses its own, and pays for it.
+/// The algorithms of proofs that are taken, as a challenge lists them (RFC 9449 section 7.1): all
+/// that keys may have here. A client chooses its own, and pays for it.
 pub const ALGORITHMS: &str = "ES256 ES384 ES512 EdDSA RS256 RS384 RS512 PS256 PS384 PS512";
 
 /// The largest proof that is looked at, in bytes: one by RSA of 8192 bits has 4.5 KB.
@@ -153,7 +154,8 @@ impl PresentedProof<'_> {
         Ok(ReplayKey { digest, expires_at: until })
     }
 
-    /// RFC 9449 section 11.1. Where the service gives nonces, it is their time that counts, and no clock of a caller's.
+    /// RFC 9449 section 11.1. Where the service gives nonces, it is their time that counts, and no
+    /// clock of a caller's.
     fn valid_until(&self, terms: &DpopPolicy, now: u64) -> Result<u64, ProofError> {
         // Seconds; a fraction is dropped (RFC 7519 section 2).
         let iat = self.claims.get("iat").and_then(Value::as_number).ok_or(ProofError::Malformed)?;
@@ -171,8 +173,9 @@ impl PresentedProof<'_> {
     }
 }
 
-/// Whether `htu` is this request's URL, both without query and fragment, in the one form that URLs have (RFC 3986 section
-/// 6.2). Parameters (`;x`) are no part of that form here, and must be the same to the letter.
+/// Whether `htu` is this request's URL, both without query and fragment, in the one form that URLs
+/// have (RFC 3986 section 6.2). Parameters (`;x`) are no part of that form here, and must be the
+/// same to the letter.
 fn is_url_of(htu: &str, head: &MessageHead, terms: &DpopPolicy) -> bool {
     let Some((scheme, rest)) = htu.split_once("://") else {
         return false;

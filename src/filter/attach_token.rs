@@ -1,6 +1,7 @@
 //! Outbound: the token that is attached to a request.
 //!
-//! The second half of a decision. A pending fetch suspends the request, which is then decided again.
+//! The second half of a decision. A pending fetch suspends the request, which is then decided
+//! again.
 
 use super::{Authenticated, Interrupt, Request, wait_or_refuse};
 use crate::config::{Existing, Unavailable};
@@ -18,7 +19,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 impl<'a> Request<'a> {
-    /// Attaches the token of the rule's credential, or of the one that the route names; `caller` and its token are there if a rule required them.
+    /// Attaches the token of the rule's credential, or of the one that the route names; `caller`
+    /// and its token are there if a rule required them.
     pub(super) fn attach_token(
         &mut self,
         rule: &OutboundRule,
@@ -45,7 +47,8 @@ impl<'a> Request<'a> {
         let service = Service::of(self.head);
         let missing = match self.token(id, rule.unavailable, service, caller)? {
             Ok(held) => {
-                // RFC 9449 section 7.1: whatever the rule says, a bound token is never sent as Bearer.
+                // RFC 9449 section 7.1: whatever the rule says, a bound token is never sent as
+                // Bearer.
                 let scheme = if held.digest.is_some() { "DPoP " } else { rule.prefix.as_str() };
                 edits.remove_lookalikes(&rule.header, self.head);
                 edits.set(&rule.header, [scheme.as_bytes(), held.token.reveal().as_bytes()].concat());
@@ -75,8 +78,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Takes out the token that is exchanged: it is for us and the provider, not for the called service. A header that the rule
-    /// sets, or keeps, is the rule's.
+    /// Takes out the token that is exchanged: it is for us and the provider, not for the called
+    /// service. A header that the rule sets, or keeps, is the rule's.
     fn strip_subject_token(
         &self,
         id: CredentialId,
@@ -102,9 +105,10 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Takes out a token of ours that no rule attaches here. Envoy's internal redirect (`internal_redirect_policy`) runs the filters
-    /// again, on the headers as we left them, on the way to another host. What an inbound rule has verified as its caller's is
-    /// that rule's to keep.
+    /// Takes out a token of ours that no rule attaches here. Envoy's internal redirect
+    /// (`internal_redirect_policy`) runs the filters again, on the headers as we left them, on the
+    /// way to another host. What an inbound rule has verified as its caller's is that rule's to
+    /// keep.
     pub(super) fn strip_attached(&mut self, caller: Option<&Authenticated<'a>>, edits: &mut HeaderEdits) {
         for name in &self.policy.outbound_headers {
             let Some(value) = self.head.first(name).filter(|_| !edits.changes(name)) else { continue };

@@ -22,8 +22,8 @@ pub(super) struct Authenticated<'a> {
 }
 
 impl Request<'_> {
-    /// The caller of a token, by its signature, by introspection, or by both, as the rule requires; and the token's payload, if its
-    /// signature was verified.
+    /// The caller of a token, by its signature, by introspection, or by both, as the rule requires;
+    /// and the token's payload, if its signature was verified.
     pub(super) fn authenticate<'t>(
         &mut self,
         require: &Require,

@@ -1,7 +1,8 @@
 //! Enforcement of a rule's decision, by the rule's mode.
 //!
-//! The decision is the same in all modes. `danger_permissive` and `danger_dry_run` refuse no request and hold none: a
-//! pending fetch continues in the background, and the request is forwarded as one that could not be decided.
+//! The decision is the same in all modes. `danger_permissive` and `danger_dry_run` refuse no
+//! request and hold none: a pending fetch continues in the background, and the request is forwarded
+//! as one that could not be decided.
 
 use super::{Authenticated, Interrupt, Request};
 use crate::filter::header_edits::HeaderEdits;
@@ -12,7 +13,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 impl<'a> Request<'a> {
-    /// The caller, none where the mode forwards the request without one, or why it is not forwarded.
+    /// The caller, none where the mode forwards the request without one, or why it is not
+    /// forwarded.
     pub(super) fn enforce(
         &mut self,
         mode: Mode,

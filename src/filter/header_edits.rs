@@ -1,6 +1,7 @@
 //! Changes to a request before it is forwarded: headers to remove, headers to set.
 //!
-//! Plain data, and the one place that knows which claim can be a header's value. It does not decide what to change.
+//! Plain data, and the one place that knows which claim can be a header's value. It does not decide
+//! what to change.
 
 use crate::dpop;
 use crate::http::message::{FilterState, MessageHead, Service};
@@ -24,7 +25,8 @@ pub struct HeaderEdits {
     pub attached_token: Option<AttachedToken>,
 }
 
-/// The longest value that is handed on, in bytes: nginx takes header lines of 8 KiB, Apache of 8190 bytes, their names included.
+/// The longest value that is handed on, in bytes: nginx takes header lines of 8 KiB, Apache of 8190
+/// bytes, their names included.
 pub const MAX_VALUE_BYTES: usize = 8000;
 
 /// One header change.
@@ -45,22 +47,23 @@ pub struct AttachedToken {
     pub serial: u64,
     /// The service that it is sent to.
     pub service: Service,
-    /// Where its proof was for, if it had one: the answer may bring the nonce of that origin's next.
+    /// Where its proof was for, if it had one: the answer may bring the nonce of that origin's
+    /// next.
     pub origin: Option<Rc<str>>,
     /// Whether the request was a gRPC call, whose status is in `grpc-status`.
     pub grpc: bool,
 }
 
 impl AttachedToken {
-    /// Whether a response, or its trailers, refuses the token: 401, or gRPC's `UNAUTHENTICATED`. A response that refuses only the
-    /// proof says nothing against the token.
+    /// Whether a response, or its trailers, refuses the token: 401, or gRPC's `UNAUTHENTICATED`. A
+    /// response that refuses only the proof says nothing against the token.
     pub fn is_rejected(&self, response: &MessageHead) -> bool {
         let unauthenticated = self.grpc && response.first("grpc-status") == Some(UNAUTHENTICATED);
         (unauthenticated || response.first(":status") == Some(b"401")) && !dpop::rejects_proof(response)
     }
 
-    /// Whether it shows that the service has accepted the token. A 5xx may come before it has looked at it, and the headers of a
-    /// gRPC response may come before its status.
+    /// Whether it shows that the service has accepted the token. A 5xx may come before it has
+    /// looked at it, and the headers of a gRPC response may come before its status.
     pub fn is_accepted(&self, response: &MessageHead) -> bool {
         let says_so = if self.grpc && matches!(response.first(":status"), Some(b"200") | None) {
             let unsaid = |status: &[u8]| status == UNAVAILABLE || status == UNAUTHENTICATED;
@@ -79,7 +82,8 @@ const UNAUTHENTICATED: &[u8] = b"16";
 const UNAVAILABLE: &[u8] = b"14";
 
 impl HeaderEdits {
-    /// Removes a header if the request has it, unless it is changed already: what was set is not the request's any more.
+    /// Removes a header if the request has it, unless it is changed already: what was set is not
+    /// the request's any more.
     pub fn remove(&mut self, name: &Rc<str>, head: &MessageHead) {
         if head.first(name).is_some() && !self.changes(name) {
             self.headers.push(Edit::Remove(Rc::clone(name)));
@@ -96,7 +100,8 @@ impl HeaderEdits {
         self.headers.iter().any(|edit| matches!(edit, Edit::Set(own, _) if **own == *name))
     }
 
-    /// Takes the tokens out that are not forwarded, and leaves everything else in the same header as it is.
+    /// Takes the tokens out that are not forwarded, and leaves everything else in the same header
+    /// as it is.
     pub fn strip_tokens(&mut self, places: &[TokenLocation], head: &MessageHead) {
         if places.iter().all(|place| place.forward) {
             return;
@@ -123,8 +128,9 @@ impl HeaderEdits {
         self.remove_lookalikes(name, head);
     }
 
-    /// Removes the headers whose names a server may take for this one: CGI, and what came after it, makes `HTTP_X_USER` of
-    /// `x-user` and of `x_user`, and some servers of `x.user` too (RFC 3875 section 4.1.18).
+    /// Removes the headers whose names a server may take for this one: CGI, and what came after it,
+    /// makes `HTTP_X_USER` of `x-user` and of `x_user`, and some servers of `x.user` too (RFC 3875
+    /// section 4.1.18).
     pub fn remove_lookalikes(&mut self, name: &Rc<str>, head: &MessageHead) {
         let fold = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
         if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
@@ -171,8 +177,9 @@ impl fmt::Debug for Edit {
     }
 }
 
-/// A claim as a header's value: texts as they are, numbers exact, lists of texts with commas, other things as JSON. None
-/// for what no header can hold (RFC 9110 section 5.5), so that it cannot be taken for something else.
+/// A claim as a header's value: texts as they are, numbers exact, lists of texts with commas, other
+/// things as JSON. None for what no header can hold (RFC 9110 section 5.5), so that it cannot be
+/// taken for something else.
 pub fn header_value(claim: &Value) -> Option<Vec<u8>> {
     let text = match claim {
         Value::Null => return None,

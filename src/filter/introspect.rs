@@ -1,4 +1,5 @@
-//! Token introspection (RFC 7662). A pending answer suspends the request, as a pending key set does.
+//! Token introspection (RFC 7662). A pending answer suspends the request, as a pending key set
+//! does.
 
 use super::{Interrupt, Request, wait_or_refuse};
 use crate::inbound::jwt::{Caller, MAX_TOKEN_BYTES, TokenError};
@@ -7,7 +8,8 @@ use crate::inbound::token_location;
 use crate::policy::IssuerId;
 
 impl Request<'_> {
-    /// The caller of a token that the issuer says is active; `verified` is the caller by its signature, if that was verified.
+    /// The caller of a token that the issuer says is active; `verified` is the caller by its
+    /// signature, if that was verified.
     #[inline(never)]
     pub(super) fn introspect(
         &mut self,

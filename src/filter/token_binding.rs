@@ -13,7 +13,8 @@ use crate::policy::Require;
 const BINDING_MISMATCH: Refusal = Refusal::Token(TokenError::BindingMismatch);
 
 impl Request<'_> {
-    /// Checks that every key that the token is bound to is presented, and that it is bound to one if the rule requires it.
+    /// Checks that every key that the token is bound to is presented, and that it is bound to one
+    /// if the rule requires it.
     pub(super) fn check_token_binding(
         &mut self,
         require: &Require,
@@ -53,7 +54,8 @@ impl Request<'_> {
         }
     }
 
-    /// Verifies that the proof is signed by that key, for this request and this token, and is used for the first time.
+    /// Verifies that the proof is signed by that key, for this request and this token, and is used
+    /// for the first time.
     #[inline(never)]
     fn verify_dpop_proof(
         &mut self,

@@ -1,8 +1,10 @@
-//! May this caller do this? A [`Caller`], a [`Requirement`] and what was [`RequestContext`] to yes, or to what was missing.
+//! May this caller do this? A [`Caller`], a [`Requirement`] and what was [`RequestContext`] to yes,
+//! or to what was missing.
 //!
-//! Only the token's own claims count: `act` (RFC 8693 section 4.1) says who acts, and gives no rights.
-//! It sees claims and what they are compared with, no more: no token strings, no signatures. What holds is found without
-//! an allocation, and the reason of a failure names values of the policy alone.
+//! Only the token's own claims count: `act` (RFC 8693 section 4.1) says who acts, and gives no
+//! rights. It sees claims and what they are compared with, no more: no token strings, no
+//! signatures. What holds is found without an allocation, and the reason of a failure names values
+//! of the policy alone.
 
 mod claim;
 mod glob;

@@ -7,7 +7,8 @@
 pub struct ClaimLayout {
     /// `preset` in the configuration.
     pub name: &'static str,
-    /// The array of the caller's roles (groups, permissions) that belong to no client; the first of these that is there.
+    /// The array of the caller's roles (groups, permissions) that belong to no client; the first of
+    /// these that is there.
     pub roles: &'static [&'static [&'static str]],
     /// The object of clients, and in each of them the array of the caller's roles there.
     pub client_roles: Option<(&'static str, &'static str)>,
@@ -39,7 +40,8 @@ pub const AUTH0: ClaimLayout = ClaimLayout {
     access_token_marker: None,
 };
 
-/// Microsoft Entra ID's: app roles; `scp` in tokens of users only; `azp` in version 2.0, `appid` in 1.0.
+/// Microsoft Entra ID's: app roles; `scp` in tokens of users only; `azp` in version 2.0, `appid` in
+/// 1.0.
 pub const ENTRA: ClaimLayout = ClaimLayout {
     name: "entra",
     roles: &[&["roles"]],
@@ -69,7 +71,8 @@ pub const COGNITO: ClaimLayout = ClaimLayout {
     access_token_marker: Some(("token_use", "access")),
 };
 
-/// Google's service accounts': ID tokens, with neither roles nor scopes; who calls is `email` and `sub`.
+/// Google's service accounts': ID tokens, with neither roles nor scopes; who calls is `email` and
+/// `sub`.
 pub const GOOGLE: ClaimLayout = ClaimLayout {
     name: "google",
     roles: &[],
@@ -79,7 +82,8 @@ pub const GOOGLE: ClaimLayout = ClaimLayout {
     access_token_marker: None,
 };
 
-/// Kubernetes' service accounts': neither roles nor scopes; `sub` is `system:serviceaccount:<namespace>:<name>`.
+/// Kubernetes' service accounts': neither roles nor scopes; `sub` is
+/// `system:serviceaccount:<namespace>:<name>`.
 pub const KUBERNETES: ClaimLayout = ClaimLayout {
     name: "kubernetes",
     roles: &[],

@@ -1,10 +1,13 @@
-//! Certificate-bound tokens (RFC 8705 section 3): what a rule requires, and the certificate that was presented.
+//! Certificate-bound tokens (RFC 8705 section 3): what a rule requires, and the certificate that
+//! was presented.
 //!
-//! It knows no signatures: that the client has the certificate's key, the handshake has proven, or the proxy that sent the header.
+//! It knows no signatures: that the client has the certificate's key, the handshake has proven, or
+//! the proxy that sent the header.
 
 use crate::http::message::MessageHead;
 
-/// What a rule asks of tokens that are bound to a key. Without it a bound token is refused: nobody has looked at the key.
+/// What a rule asks of tokens that are bound to a key. Without it a bound token is refused: nobody
+/// has looked at the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BindingRequirement {
     /// Where the client's certificate is looked for, if tokens may be bound to one.
@@ -33,7 +36,8 @@ impl CertificateSource {
         match self {
             Self::Connection => unhex(head.certificate()?),
             Self::Forwarded => {
-                // One element alone: Envoy does not quote `URI` and `DNS`, so that a client chooses what looks like a further one.
+                // One element alone: Envoy does not quote `URI` and `DNS`, so that a client chooses
+                // what looks like a further one.
                 let mut lines = head.all(XFCC);
                 let element = lines.next().filter(|_| lines.next().is_none())?;
                 unhex(hash_of(single_element(element)?)?)

@@ -1,7 +1,8 @@
 //! A bearer string to a [`Caller`], or the one reason why not.
 //!
-//! In: the token's bytes, the issuer's keys, what is expected of it, the time. Strict where RFC 7515 and RFC 7519 leave
-//! a choice. It knows nothing of roles, routes or HTTP, and believes nothing before the signature is verified.
+//! In: the token's bytes, the issuer's keys, what is expected of it, the time. Strict where RFC
+//! 7515 and RFC 7519 leave a choice. It knows nothing of roles, routes or HTTP, and believes
+//! nothing before the signature is verified.
 
 mod confirmation;
 mod introspected;
@@ -23,8 +24,8 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::rc::Rc;
 
-/// The largest token that is looked at, in bytes. Envoy takes 60 KiB of headers in all; tokens with many roles have
-/// been seen at 12 KiB.
+/// The largest token that is looked at, in bytes. Envoy takes 60 KiB of headers in all; tokens with
+/// many roles have been seen at 12 KiB.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// The longest `kid` that is looked at. The longest of a common provider is 44 bytes.
@@ -37,13 +38,15 @@ pub enum TokenError {
     Acr,
     /// Issued longer ago than is allowed.
     TooOld,
-    /// The header names an algorithm that is not allowed here, or that no key of that name can have.
+    /// The header names an algorithm that is not allowed here, or that no key of that name can
+    /// have.
     Algorithm,
     /// Meant for another audience.
     Audience,
     /// Its caller authenticated longer ago than is allowed (RFC 9470).
     AuthTime,
-    /// Bound to a key that was not shown with it (RFC 9449 section 7.1, RFC 8705 section 3), or not bound where it must be.
+    /// Bound to a key that was not shown with it (RFC 9449 section 7.1, RFC 8705 section 3), or not
+    /// bound where it must be.
     BindingMismatch,
     /// Issued to a client that is not one of those that may.
     ClientNotAllowed,
@@ -57,7 +60,8 @@ pub enum TokenError {
     Issuer,
     /// Signed with a key that the issuer does not publish.
     UnknownKey,
-    /// An ID or refresh token, or of another kind that is not for calling services (RFC 8725 section 3.12).
+    /// An ID or refresh token, or of another kind that is not for calling services (RFC 8725
+    /// section 3.12).
     NotAccessToken,
     /// Good for longer than its issuer's tokens may be.
     Lifetime,
@@ -75,7 +79,8 @@ pub enum TokenError {
     TooDeep,
     /// Larger than [`MAX_TOKEN_BYTES`], or its `kid` is longer than any provider's.
     TooLarge,
-    /// More of the issuer's keys could have signed it than are tried, and none of those that were has.
+    /// More of the issuer's keys could have signed it than are tried, and none of those that were
+    /// has.
     TooManyKeys,
     /// Of another tenant than its `iss` says, or of none.
     Tenant,
@@ -104,14 +109,16 @@ pub struct UnverifiedToken<'a> {
     typ: Option<String>,
 }
 
-/// Takes a token apart: its shape and its header. Whether its claims can be read counts only once a key has signed them.
+/// Takes a token apart: its shape and its header. Whether its claims can be read counts only once a
+/// key has signed them.
 pub fn read(token: &[u8]) -> Result<UnverifiedToken<'_>, TokenError> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(TokenError::TooLarge);
     }
     let Jws { signing_input: signed, header, algorithm, payload, signature } = jws::read(token)?;
-    // The key is one of the issuer's. What brings another one, or says where it is, is not read: `jku`, `jwk`, `x5u`, `x5c` and
-    // its thumbprints (RFC 7515 sections 4.1.2, 4.1.3, 4.1.5 to 4.1.8).
+    // The key is one of the issuer's. What brings another one, or says where it is, is not read:
+    // `jku`, `jwk`, `x5u`, `x5c` and its thumbprints (RFC 7515 sections 4.1.2, 4.1.3, 4.1.5 to
+    // 4.1.8).
     let kid = match header.get("kid") {
         None => None,
         Some(Value::String(kid)) if kid.len() > MAX_KID_BYTES => return Err(TokenError::TooLarge),
@@ -131,7 +138,8 @@ pub fn read(token: &[u8]) -> Result<UnverifiedToken<'_>, TokenError> {
     Ok(UnverifiedToken { signing_input: signed, claims, signature, algorithm, kid, typ })
 }
 
-/// When a token says that it ends, if it is a JWT. Nobody has verified it: good for not using it longer, and nothing else.
+/// When a token says that it ends, if it is a JWT. Nobody has verified it: good for not using it
+/// longer, and nothing else.
 pub fn unverified_exp(token: &[u8]) -> Option<u64> {
     let payload = token.split(|byte| *byte == b'.').nth(1)?;
     let exp = numeric_date(&jws::object(payload).ok()?, "exp").ok().flatten()?;
@@ -207,7 +215,8 @@ impl UnverifiedToken<'_> {
             });
             return Err(TokenError::Algorithm);
         }
-        // RFC 7515 section 5.2: over the bytes as they came. RFC 8725 section 3.3: nothing is accepted unless this succeeds.
+        // RFC 7515 section 5.2: over the bytes as they came. RFC 8725 section 3.3: nothing is
+        // accepted unless this succeeds.
         let holds = candidates.any(|key| {
             self.signature.len() == verifier::length(self.algorithm, key)
                 && verifier.verify(self.algorithm, key, self.signing_input, &self.signature)
@@ -221,7 +230,8 @@ impl UnverifiedToken<'_> {
     }
 }
 
-/// Who calls: the claims of a verified token, or what its issuer says of it. Only this module makes one.
+/// Who calls: the claims of a verified token, or what its issuer says of it. Only this module makes
+/// one.
 #[derive(Clone)]
 pub struct Caller(Rc<VerifiedToken>);
 

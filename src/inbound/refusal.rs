@@ -1,7 +1,9 @@
-//! Every [`Refusal`] and its answer. The [`reason`] table says status and texts; `docs/reasons.md` is made from it.
+//! Every [`Refusal`] and its answer. The [`reason`] table says status and texts; `docs/reasons.md`
+//! is made from it.
 //!
-//! Two faults stay apart: the caller's (400, 401, 403) and ours or the identity provider's (503 with `Retry-After`). An
-//! answer never holds a token, a URL, or anything else that the request brought.
+//! Two faults stay apart: the caller's (400, 401, 403) and ours or the identity provider's (503
+//! with `Retry-After`). An answer never holds a token, a URL, or anything else that the request
+//! brought.
 
 mod challenge;
 pub mod reason;
@@ -128,15 +130,16 @@ impl Refusal {
         }
     }
 
-    /// The answer; a gRPC client gets the sentence alone, as Envoy puts the body into `grpc-message`.
+    /// The answer; a gRPC client gets the sentence alone, as Envoy puts the body into
+    /// `grpc-message`.
     pub fn response(&self, format: &RefusalFormat, schemes: Schemes, grpc: bool) -> LocalReply {
         let (row, message) = (self.reason().row(), self.message());
         let (reason, status, error) = (row.name, row.class.status, row.class.error);
         let (kind, body) = if grpc {
             ("text/plain", message.to_owned())
         } else if format.problem {
-            // RFC 9457 section 3 has the members, and RFC 9457 section 4.2.1 the type of a problem without
-            // a page of its own; the title is the status's.
+            // RFC 9457 section 3 has the members, and RFC 9457 section 4.2.1 the type of a problem
+            // without a page of its own; the title is the status's.
             let title = reason_phrase(status);
             let body = json!({
                 "type": "about:blank", "title": title, "status": status, "detail": message, "reason": reason,
@@ -174,7 +177,8 @@ impl Refusal {
             Self::Access(denied) => {
                 parameters.extend(denied.scope.clone().map(|scope| ("scope", scope)));
             }
-            // RFC 9470 section 3: all that is required, since a token with only what this one lacked would be refused too.
+            // RFC 9470 section 3: all that is required, since a token with only what this one
+            // lacked would be refused too.
             Self::Authentication(_, required) => {
                 let AuthenticationRequirement { max_age, acr_values } = &**required;
                 let values = (!acr_values.is_empty()).then(|| acr_values.join(" "));
@@ -267,7 +271,8 @@ const INVALID_ARGUMENT: u8 = 3;
 /// Somebody has to change a route or a configuration first.
 const MISCONFIGURED: Duration = Duration::from_secs(60);
 
-/// `Retry-After` in whole seconds: at least 1, so that nobody comes back at once; at most 5 minutes.
+/// `Retry-After` in whole seconds: at least 1, so that nobody comes back at once; at most 5
+/// minutes.
 fn seconds(wait: Duration) -> u64 {
     wait.as_millis().div_ceil(1000).clamp(1, 300).try_into().unwrap_or(300)
 }

@@ -1,7 +1,8 @@
-//! Protected resource metadata (RFC 9728): which authorization servers issue tokens for this service.
+//! Protected resource metadata (RFC 9728): which authorization servers issue tokens for this
+//! service.
 //!
-//! In: a request's path and method. Out: the document, if that is what was asked for. It is made from the policy alone, and
-//! needs no token (RFC 9728 section 3.1).
+//! In: a request's path and method. Out: the document, if that is what was asked for. It is made
+//! from the policy alone, and needs no token (RFC 9728 section 3.1).
 
 use crate::http::message::LocalReply;
 use crate::http::route::Target;
@@ -18,12 +19,13 @@ pub struct Resource {
     pub document: String,
 }
 
-/// How long the document may be kept: it changes with the configuration, and nobody is hurt by yesterday's.
+/// How long the document may be kept: it changes with the configuration, and nobody is hurt by
+/// yesterday's.
 const CACHE_CONTROL: &str = "public, max-age=3600";
 
 impl Resource {
-    /// The answer, if the request asks for the document by its plain path: at its own place, or at that of a resource that is
-    /// the whole host.
+    /// The answer, if the request asks for the document by its plain path: at its own place, or at
+    /// that of a resource that is the whole host.
     pub fn answer(&self, target: Target<'_>) -> Option<LocalReply> {
         let rest = target.path().strip_prefix(WELL_KNOWN.as_bytes())?;
         let asked = rest.is_empty() || rest == self.path.as_bytes();

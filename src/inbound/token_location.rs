@@ -1,8 +1,8 @@
-//! Where a request carries its token (RFC 6750 section 2): behind a scheme in a header, in a header of its own, in a cookie, in
-//! the query.
+//! Where a request carries its token (RFC 6750 section 2): behind a scheme in a header, in a header
+//! of its own, in a cookie, in the query.
 //!
-//! In: the head, and the locations that may hold it. Out: the token's bytes, or that there is none, or more than one; and what
-//! is left of the request without them. What is in a token, others read.
+//! In: the head, and the locations that may hold it. Out: the token's bytes, or that there is none,
+//! or more than one; and what is left of the request without them. What is in a token, others read.
 
 mod cookie;
 mod query;
@@ -14,8 +14,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::rc::Rc;
 
-/// The longest query, and the most cookies, in which a token is looked for, in bytes: room for the largest token that is looked at,
-/// and for as much beside it. Envoy takes 60 KiB of headers in all.
+/// The longest query, and the most cookies, in which a token is looked for, in bytes: room for the
+/// largest token that is looked at, and for as much beside it. Envoy takes 60 KiB of headers in
+/// all.
 pub const MAX_BYTES: usize = 32 * 1024;
 
 /// A location, and whether the service sees the token in it.
@@ -30,7 +31,8 @@ pub struct TokenLocation {
 /// Where a token may stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSource {
-    /// In this header, after a scheme (RFC 9110 section 11.4) and a space; `authorization`, `Bearer`.
+    /// In this header, after a scheme (RFC 9110 section 11.4) and a space; `authorization`,
+    /// `Bearer`.
     Scheme(Rc<str>, String),
     /// In this header, behind a text, which may be empty.
     Header(Rc<str>, String),
@@ -101,19 +103,22 @@ pub fn in_header<'a>(head: &'a MessageHead, name: &str) -> Result<&'a [u8], Extr
     }
 }
 
-/// A token as a string: it has no byte that a header may not hold, and no space (RFC 6750 section 2.1).
+/// A token as a string: it has no byte that a header may not hold, and no space (RFC 6750 section
+/// 2.1).
 pub fn token_str(token: &[u8]) -> Option<&str> {
     let sound = !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
     std::str::from_utf8(token).ok().filter(|_| sound)
 }
 
-/// The path without the query parameters of locations that are not forwarded; none if nothing changes.
+/// The path without the query parameters of locations that are not forwarded; none if nothing
+/// changes.
 pub fn path_without_tokens(head: &MessageHead, places: &[TokenLocation]) -> Option<Vec<u8>> {
     let gone = |piece: &[u8], at: &TokenSource| matches!(at, TokenSource::Query(name) if query::has_name(piece, name));
     query::without(head.path(), |piece| stripped_sources(places).any(|at| gone(piece, at)))
 }
 
-/// The cookies without those of places that are not forwarded, perhaps none at all; none if there is nothing to take away.
+/// The cookies without those of places that are not forwarded, perhaps none at all; none if there
+/// is nothing to take away.
 pub fn cookies_without_tokens(head: &MessageHead, places: &[TokenLocation]) -> Option<Vec<u8>> {
     let gone = |pair: &[u8], at: &TokenSource| matches!(at, TokenSource::Cookie(name) if cookie::has_name(pair, name));
     cookie::without(head, |pair| stripped_sources(places).any(|at| gone(pair, at)))
@@ -187,7 +192,8 @@ fn scheme_credential<'a>(
     if !value.contains(&b',') {
         return strip_scheme(value, scheme).ok_or(ExtractError::Missing);
     }
-    // Envoy joins repeated lines of this header with commas: a further credential has a scheme, or is an empty line.
+    // Envoy joins repeated lines of this header with commas: a further credential has a scheme, or
+    // is an empty line.
     let mut further = value.split(|byte| *byte == b',').skip(1).map(<[u8]>::trim_ascii);
     match strip_scheme(value, scheme) {
         Some(_) if further.any(|part| part.is_empty() || part.contains(&b' ')) => Err(ExtractError::Multiple),
@@ -197,8 +203,9 @@ fn scheme_credential<'a>(
     }
 }
 
-/// What follows the scheme. A separator that is no space, or bytes before the scheme that no scheme can have (RFC 9110
-/// section 11.1), are part of what is returned, so that it is no good token: a lenient server might take it for one.
+/// What follows the scheme. A separator that is no space, or bytes before the scheme that no scheme
+/// can have (RFC 9110 section 11.1), are part of what is returned, so that it is no good token: a
+/// lenient server might take it for one.
 fn strip_scheme<'a>(credential: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
     let start = credential.iter().position(|byte| is_tchar(*byte))?;
     let (own, token) = credential.get(start..)?.split_at_checked(scheme.len())?;

@@ -1,8 +1,8 @@
 //! A JWKS document (RFC 7517) to a [`KeySet`]: public keys that may verify, ready for use.
 //!
-//! Keys that cannot verify a signature here (symmetric, for encryption, weak, of an unknown kind) are left out, each
-//! with its reason; the others stay usable. No network, no time, and no choice of a key by anything but its own
-//! metadata: tokens never bring keys.
+//! Keys that cannot verify a signature here (symmetric, for encryption, weak, of an unknown kind)
+//! are left out, each with its reason; the others stay usable. No network, no time, and no choice
+//! of a key by anything but its own metadata: tokens never bring keys.
 
 pub mod der;
 mod thumbprint;
@@ -13,8 +13,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// Signature algorithms (RFC 7518 section 3.1, RFC 8037, RFC 9864). There is no variant for `none` (RFC 7519 section 6,
-/// RFC 8725 section 3.2, RFC 9068 section 2.1) and none for `HS*`.
+/// Signature algorithms (RFC 7518 section 3.1, RFC 8037, RFC 9864). There is no variant for `none`
+/// (RFC 7519 section 6, RFC 8725 section 3.2, RFC 9068 section 2.1) and none for `HS*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the names are the documentation")]
 pub enum Algorithm {
@@ -147,8 +147,9 @@ impl Jwk {
         self.key_type == algorithm.key_type() && self.algorithm.is_none_or(|own| own == algorithm)
     }
 
-    /// Whether the key itself says so: by its `alg`, or by its kind. Of an RSA key its kind says RS*, which is what the host
-    /// verifies; PS* costs the worker up to a hundred times as much, which nobody is to choose by a token's header.
+    /// Whether the key itself says so: by its `alg`, or by its kind. Of an RSA key its kind says
+    /// RS*, which is what the host verifies; PS* costs the worker up to a hundred times as much,
+    /// which nobody is to choose by a token's header.
     fn permits(&self, algorithm: Algorithm) -> bool {
         self.algorithm.is_some()
             || !matches!(algorithm, Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512)
@@ -164,9 +165,10 @@ pub struct KeySet {
 impl KeySet {
     /// The keys to try for a token's `kid` and `alg`.
     ///
-    /// With a `kid`: the keys of exactly this name (RFC 7515 section 4.1.4 leaves the match to us; nothing but the
-    /// same text will do), else keys without a name. Without one: every key that fits, few of them. Where the operator has
-    /// not named the algorithm (`with_kid`), only keys that themselves say PS* are for PS*.
+    /// With a `kid`: the keys of exactly this name (RFC 7515 section 4.1.4 leaves the match to us;
+    /// nothing but the same text will do), else keys without a name. Without one: every key that
+    /// fits, few of them. Where the operator has not named the algorithm (`with_kid`), only keys
+    /// that themselves say PS* are for PS*.
     pub fn candidates<'a>(
         &'a self,
         kid: Option<&'a str>,
@@ -293,10 +295,12 @@ pub fn parse_object(document: &Map<String, Value>) -> Result<ParsedKeySet, KeySe
     if parsed.keys.is_empty() { Err(KeySetError::NoneUsable(parsed.skipped)) } else { Ok(parsed) }
 }
 
-/// Keys of one set, at most. Entra publishes about 10, Google 3; a document beyond this is not a provider's.
+/// Keys of one set, at most. Entra publishes about 10, Google 3; a document beyond this is not a
+/// provider's.
 pub const MAX_KEYS: usize = 100;
 
-/// Keys tried for one token, at most: native Envoy tries all 51 of a set of 51, at 1.5 ms a request.
+/// Keys tried for one token, at most: native Envoy tries all 51 of a set of 51, at 1.5 ms a
+/// request.
 const MAX_CANDIDATES: usize = 4;
 
 /// RFC 7518 sections 3.3 and 3.5.
@@ -305,8 +309,8 @@ pub(crate) const MIN_RSA_BITS: usize = 2048;
 /// What the host's crypto and common providers go up to; larger keys cost time for nothing.
 pub(crate) const MAX_RSA_BITS: usize = 8192;
 
-/// One public key (RFC 7517 section 4) that may verify signatures, or why it may not: its numbers are checked too (RFC 8725
-/// section 3.4).
+/// One public key (RFC 7517 section 4) that may verify signatures, or why it may not: its numbers
+/// are checked too (RFC 8725 section 3.4).
 pub fn parse_key(entry: &Map<String, Value>) -> Result<Jwk, &'static str> {
     // RFC 7517 sections 4.2 and 4.3: a key for something else verifies nothing.
     match member(entry, "use")? {
@@ -356,7 +360,8 @@ fn rsa(entry: &Map<String, Value>) -> Result<PublicKeyMaterial, &'static str> {
         return Err(TOO_LARGE);
     }
     let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
-    // BoringSSL and `rsa` take exponents of at most 33 bits; 1 would make every message its own signature.
+    // BoringSSL and `rsa` take exponents of at most 33 bits; 1 would make every message its own
+    // signature.
     if !odd(&n) || !odd(&e) || e == [1] || e.len() > 4 {
         return Err("an RSA number that cannot be right");
     }
@@ -374,8 +379,8 @@ fn ec(entry: &Map<String, Value>, length: usize) -> Result<PublicKeyMaterial, &'
     Ok(PublicKeyMaterial::Ec { x: coordinate(length, entry, "x")?, y: coordinate(length, entry, "y")? })
 }
 
-/// A coordinate in its full size, as RFC 7518 section 6.2.1.2 has it. Libraries that write it as a number drop leading zeros,
-/// or add one for the sign; it is the same number.
+/// A coordinate in its full size, as RFC 7518 section 6.2.1.2 has it. Libraries that write it as a
+/// number drop leading zeros, or add one for the sign; it is the same number.
 fn coordinate(
     length: usize,
     entry: &Map<String, Value>,
@@ -397,7 +402,8 @@ fn coordinate(
 
 const WRONG_LENGTH: &str = "a coordinate of the wrong length";
 
-/// How many leading zeros a coordinate may have; more than this is one of another curve, or made up: 1 key in 2^64 has more.
+/// How many leading zeros a coordinate may have; more than this is one of another curve, or made
+/// up: 1 key in 2^64 has more.
 const MAX_DROPPED_ZEROS: usize = 8;
 
 fn exactly(length: usize, entry: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, &'static str> {

@@ -1,4 +1,5 @@
-//! A compact JWS (RFC 7515 section 7.1) taken apart: its shape, and what its header says of the signature.
+//! A compact JWS (RFC 7515 section 7.1) taken apart: its shape, and what its header says of the
+//! signature.
 //!
 //! Strict where the RFC leaves a choice. It verifies nothing: the readers of tokens and proofs do.
 
@@ -51,12 +52,13 @@ pub fn read(text: &[u8]) -> Result<Jws<'_>, JwsError> {
         return Err(JwsError::Malformed);
     }
     let header = object(header)?;
-    // RFC 7515 section 4.1.11: an extension that is not understood refuses the token; we understand none. RFC 7797's
-    // `b64` must be listed in `crit`, and is refused without it too.
+    // RFC 7515 section 4.1.11: an extension that is not understood refuses the token; we understand
+    // none. RFC 7797's `b64` must be listed in `crit`, and is refused without it too.
     if header.contains_key("crit") || header.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
         return Err(JwsError::UnsupportedCrit);
     }
-    // RFC 7515 section 4.1.1: `alg` is required. What is encrypted, and so compressed, has no `alg` of ours (RFC 8725 section 3.6).
+    // RFC 7515 section 4.1.1: `alg` is required. What is encrypted, and so compressed, has no `alg`
+    // of ours (RFC 8725 section 3.6).
     let Some(Value::String(name)) = header.get("alg") else {
         return Err(JwsError::Malformed);
     };
@@ -70,13 +72,15 @@ pub fn object(part: &[u8]) -> Result<Map<String, Value>, JwsError> {
     json::parse_object(&decode(part)?).map_err(deep)
 }
 
-/// `typ` is a media type (RFC 7515 section 4.1.9): without regard to case, `application/` may be left out.
+/// `typ` is a media type (RFC 7515 section 4.1.9): without regard to case, `application/` may be
+/// left out.
 pub fn media_type(typ: &str) -> String {
     let lower = typ.to_ascii_lowercase();
     lower.strip_prefix("application/").map_or_else(|| lower.clone(), str::to_owned)
 }
 
-/// RFC 7515 section 2 and appendix C: base64url, no padding, no spaces; bits that carry nothing must be zero.
+/// RFC 7515 section 2 and appendix C: base64url, no padding, no spaces; bits that carry nothing
+/// must be zero.
 fn decode(part: &[u8]) -> Result<Vec<u8>, JwsError> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| JwsError::Malformed)
 }

@@ -1,4 +1,5 @@
-//! A private key as its owner keeps it (PEM, or a JWK) to a [`PrivateKey`]: RSA, P-256 or Ed25519, and how it signs.
+//! A private key as its owner keeps it (PEM, or a JWK) to a [`PrivateKey`]: RSA, P-256 or Ed25519,
+//! and how it signs.
 //!
 //! It reads and checks, and does not sign. Errors quote nothing of the key.
 
@@ -34,7 +35,8 @@ pub(crate) enum PrivateKeyMaterial {
 }
 
 impl PrivateKey {
-    /// Reads a key. `algorithm` is what it has to sign with; without it the JWK's own word counts, then the key's kind.
+    /// Reads a key. `algorithm` is what it has to sign with; without it the JWK's own word counts,
+    /// then the key's kind.
     pub fn read(text: &str, algorithm: Option<Algorithm>) -> Result<Self, &'static str> {
         let text = text.trim();
         let (pkcs8, named, kid) = if text.starts_with('{') {
@@ -90,8 +92,8 @@ impl PrivateKey {
         &self.material
     }
 
-    /// Its public half as a JWK with nothing but the key, spelled as RFC 7638 section 3 has it, so that its digest is the
-    /// thumbprint. None for RSA, and for a P-256 number that is no key.
+    /// Its public half as a JWK with nothing but the key, spelled as RFC 7638 section 3 has it, so
+    /// that its digest is the thumbprint. None for RSA, and for a P-256 number that is no key.
     #[inline(never)]
     pub fn public_jwk(&self) -> Option<String> {
         match &self.material {

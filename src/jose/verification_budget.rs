@@ -1,8 +1,9 @@
 //! How much of a worker's time signatures may take that the module verifies itself.
 //!
-//! In: a verifier, and what each of its signatures costs. Out: the same verifier, which takes no more than its budget: what is
-//! beyond it is not verified, and so is no signature, and the caller learns that it was not verified. What the host verifies
-//! costs nothing here. It knows neither tokens nor proofs.
+//! In: a verifier, and what each of its signatures costs. Out: the same verifier, which takes no
+//! more than its budget: what is beyond it is not verified, and so is no signature, and the caller
+//! learns that it was not verified. What the host verifies costs nothing here. It knows neither
+//! tokens nor proofs.
 
 use crate::jose::jwk::{Algorithm, Jwk};
 use crate::jose::verifier::Verify;
@@ -12,8 +13,9 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
-/// Units of [`Verify::cost`] a second. One takes 2.6 ms at most, so that a flood of forged signatures leaves three quarters of the
-/// worker to clients that send none; and 100 new callers a second are more than a service has whose tokens live for minutes.
+/// Units of [`Verify::cost`] a second. One takes 2.6 ms at most, so that a flood of forged
+/// signatures leaves three quarters of the worker to clients that send none; and 100 new callers a
+/// second are more than a service has whose tokens live for minutes.
 const UNITS_PER_SECOND: u32 = 100;
 
 /// What is saved while nobody asks: as much as comes in this time.

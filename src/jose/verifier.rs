@@ -1,10 +1,11 @@
 //! Is this signature of this key over these bytes? The one question behind every accepted token.
 //!
-//! A trait with two implementors, chosen once at start: the host's `BoringSSL` (in the shell) and [`SoftwareCrypto`], which is
-//! jwt-compact in the module itself. The caller has already made sure that key and algorithm fit each other.
+//! A trait with two implementors, chosen once at start: the host's `BoringSSL` (in the shell) and
+//! [`SoftwareCrypto`], which is jwt-compact in the module itself. The caller has already made sure
+//! that key and algorithm fit each other.
 //!
-//! ECDSA is the host's alone: every Envoy that is still supported has it, jwt-compact lacks two of the three curves, and
-//! the third would cost 28 KB of module that no supported host ever runs.
+//! ECDSA is the host's alone: every Envoy that is still supported has it, jwt-compact lacks two of
+//! the three curves, and the third would cost 28 KB of module that no supported host ever runs.
 
 use crate::jose::jwk::{Algorithm, Jwk, MAX_RSA_BITS, PublicKeyMaterial, bits};
 use jwt_compact::AlgorithmSignature as _;
@@ -15,18 +16,20 @@ use std::borrow::Cow;
 
 /// Verifies signatures.
 pub trait Verify {
-    /// Whether `signature` is one of `key` over `message` under `algorithm`. Anything odd is simply not one.
+    /// Whether `signature` is one of `key` over `message` under `algorithm`. Anything odd is simply
+    /// not one.
     fn verify(&self, algorithm: Algorithm, key: &Jwk, message: &[u8], signature: &[u8]) -> bool;
 
-    /// What that takes of the worker's time, in units of [`verification_cost`]. Nothing by default: somebody else does it, or time is no
-    /// matter, as in the command-line tool.
+    /// What that takes of the worker's time, in units of [`verification_cost`]. Nothing by default:
+    /// somebody else does it, or time is no matter, as in the command-line tool.
     fn cost(&self, _algorithm: Algorithm, _key: &Jwk) -> u32 {
         0
     }
 }
 
-/// What a signature of this key costs where the module verifies it: 1 for Ed25519 and for RSA of up to 4096 bits, which is
-/// 2.6 ms at most; more for larger keys and for unusual exponents, by the multiplications that they take.
+/// What a signature of this key costs where the module verifies it: 1 for Ed25519 and for RSA of up
+/// to 4096 bits, which is 2.6 ms at most; more for larger keys and for unusual exponents, by the
+/// multiplications that they take.
 pub fn verification_cost(key: &Jwk) -> u32 {
     let PublicKeyMaterial::Rsa { n, e } = key.material() else {
         return 1;
@@ -39,7 +42,8 @@ pub fn verification_cost(key: &Jwk) -> u32 {
     u32::try_from(cost).unwrap_or(u32::MAX)
 }
 
-/// The length that a signature of `algorithm` must have under this key (RFC 7518 sections 3.3, 3.4 and 3.5, RFC 8032).
+/// The length that a signature of `algorithm` must have under this key (RFC 7518 sections 3.3, 3.4
+/// and 3.5, RFC 8032).
 pub fn length(algorithm: Algorithm, key: &Jwk) -> usize {
     match (algorithm, key.material()) {
         (Algorithm::Es256 | Algorithm::EdDsa, _) => 64,

@@ -1,7 +1,8 @@
-//! An assertion: a short-lived JWT that says who the client is (RFC 7523 section 2.2, `OpenID` Connect Core section 9), or
-//! for the client that asks (section 2.1), a new one for each attempt.
+//! An assertion: a short-lived JWT that says who the client is (RFC 7523 section 2.2, `OpenID`
+//! Connect Core section 9), or for the client that asks (section 2.1), a new one for each attempt.
 //!
-//! In: the client, the audience, the time. Out: the JWT, or none where nobody here can sign with that key.
+//! In: the client, the audience, the time. Out: the JWT, or none where nobody here can sign with
+//! that key.
 
 use crate::dpop;
 use crate::jose::private_key::PrivateKey;
@@ -16,8 +17,8 @@ use std::rc::Rc;
 /// `client_assertion_type` (RFC 7523 section 2.2).
 pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// Seconds that an assertion is good. Keycloak takes at most 60, and 15 more for skew: in the middle of that, our clock
-/// may be wrong by 45 s either way.
+/// Seconds that an assertion is good. Keycloak takes at most 60, and 15 more for skew: in the
+/// middle of that, our clock may be wrong by 45 s either way.
 const LIFETIME_SECONDS: u64 = 30;
 
 /// Signs client assertions and `DPoP` proofs.
@@ -85,7 +86,8 @@ impl Signer {
         self.key.as_deref().map(dpop::ProofKey::thumbprint)
     }
 
-    /// A `DPoP` proof, good for one request; none without a key, without randomness, or if the key is not supported.
+    /// A `DPoP` proof, good for one request; none without a key, without randomness, or if the key
+    /// is not supported.
     pub fn dpop_proof(&mut self, claims: &dpop::ProofClaims<'_>) -> Option<String> {
         let key = self.key.as_deref()?;
         let jti = self.jti().ok()?;

@@ -1,4 +1,5 @@
-//! How a client shows who it is, whatever it asks for (RFC 6749 section 2.3, `OpenID` Connect Core section 9).
+//! How a client shows who it is, whatever it asks for (RFC 6749 section 2.3, `OpenID` Connect Core
+//! section 9).
 
 use super::{ClientAuth, cannot_sign, form_encoded, no_randomness};
 use crate::http::message::{Endpoint, HttpCall};
@@ -109,7 +110,8 @@ impl Client<'_> {
         Ok(HttpCall { endpoint, method: "POST", headers, body: body.into_bytes(), timeout })
     }
 
-    /// Whether a provider's text repeats a secret of this client, in any encoding in which it was sent.
+    /// Whether a provider's text repeats a secret of this client, in any encoding in which it was
+    /// sent.
     pub(super) fn contains_secret(self, text: &str) -> bool {
         let holds = |sent: &str| repeats(text, sent);
         self.auth.iter().any(|auth| match auth {

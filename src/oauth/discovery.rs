@@ -1,8 +1,9 @@
-//! Where an issuer's endpoints are: URLs, and the provider's own metadata document (`OpenID` Connect Discovery 1.0
-//! section 4, RFC 8414).
+//! Where an issuer's endpoints are: URLs, and the provider's own metadata document (`OpenID`
+//! Connect Discovery 1.0 section 4, RFC 8414).
 //!
-//! In: the issuer's URL, or a reply. Out: calls to make, or endpoints that may be believed. A document that names another
-//! issuer, or an endpoint on a host that was not allowed, is refused: following it would be SSRF (CVE-2026-41413).
+//! In: the issuer's URL, or a reply. Out: calls to make, or endpoints that may be believed. A
+//! document that names another issuer, or an endpoint on a host that was not allowed, is refused:
+//! following it would be SSRF (CVE-2026-41413).
 
 use crate::http::message::{Endpoint, HttpCall, HttpReply};
 use crate::http::printable;
@@ -51,7 +52,8 @@ pub struct EndpointClusters {
     pub introspection: String,
 }
 
-/// The endpoints at which a client authenticates by a certificate, and which may have an alias for that (RFC 8705 section 5).
+/// The endpoints at which a client authenticates by a certificate, and which may have an alias for
+/// that (RFC 8705 section 5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MtlsEndpoints {
     /// The token endpoint, for one client at least.
@@ -139,8 +141,9 @@ impl Discovery {
         Ok(Metadata { jwks_uri, token_endpoint, token_endpoint_alias, introspection_endpoint })
     }
 
-    /// RFC 8725 section 3.10: no name that a token brings leads here, and no document leads to another host that is not allowed.
-    /// RFC 8414 section 3.3: the document is of the issuer that was asked, by one of its names.
+    /// RFC 8725 section 3.10: no name that a token brings leads here, and no document leads to
+    /// another host that is not allowed. RFC 8414 section 3.3: the document is of the issuer that
+    /// was asked, by one of its names.
     fn check_issuer(&self, named: Option<&str>) -> Result<(), FetchError> {
         if named.is_some_and(|named| self.issuers.iter().any(|own| own == named)) {
             return Ok(());
@@ -196,14 +199,15 @@ impl Discovery {
     }
 }
 
-/// An issuer's name for a log line. One that is no URL, or has a query, which none has (RFC 8414 section 2), may be anything.
+/// An issuer's name for a log line. One that is no URL, or has a query, which none has (RFC 8414
+/// section 2), may be anything.
 fn quoted(named: &str) -> String {
     let sound = Url::parse(named).is_some() && !named.contains(['?', '@']) && !named.contains("eyJ");
     if sound { format!("{:?}", printable(named, QUOTED_CHARS)) } else { "not an issuer's URL".to_owned() }
 }
 
-/// Whether this reply says that the document is not there (RFC 8414 section 3.2 leaves the status open): another location may
-/// have it. What asks to come back later says nothing of that.
+/// Whether this reply says that the document is not there (RFC 8414 section 3.2 leaves the status
+/// open): another location may have it. What asks to come back later says nothing of that.
 pub fn is_not_found(reply: &HttpReply) -> bool {
     reply.status.is_some_and(|status| (300..500).contains(&status) && !matches!(status, 408 | 425 | 429))
 }

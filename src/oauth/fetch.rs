@@ -32,11 +32,13 @@ impl fmt::Display for FetchError {
 /// The kinds of faults that a fetch can end with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchErrorKind {
-    /// The provider says that our request is wrong (RFC 6749 section 5.2), or its answer cannot be for us.
+    /// The provider says that our request is wrong (RFC 6749 section 5.2), or its answer cannot be
+    /// for us.
     Configuration,
     /// No answer: refused, reset, no healthy host, or the cluster is unknown.
     Unreachable,
-    /// A kept connection that the other side had closed already: nobody is to blame, and the next one is new.
+    /// A kept connection that the other side had closed already: nobody is to blame, and the next
+    /// one is new.
     ConnectionClosed,
     /// No answer in time.
     Timeout,
@@ -54,7 +56,8 @@ pub enum FetchErrorKind {
     Subject,
     /// The provider takes it, and denies the exchange.
     Denied,
-    /// The provider wants its nonce in the proof (RFC 9449 section 8), and this response carries it: nothing is wrong.
+    /// The provider wants its nonce in the proof (RFC 9449 section 8), and this response carries
+    /// it: nothing is wrong.
     Nonce,
 }
 

@@ -1,4 +1,5 @@
-//! What an issuer says of a token (RFC 7662): the question as a [`HttpCall`], and the [`HttpReply`] to the members of its answer.
+//! What an issuer says of a token (RFC 7662): the question as a [`HttpCall`], and the [`HttpReply`]
+//! to the members of its answer.
 
 use super::client_auth::{Client, Form, repeats};
 use super::{ClientAuth, token_response};
@@ -13,7 +14,8 @@ use std::time::Duration;
 pub struct IntrospectionClient {
     /// `client_id`.
     pub client_id: String,
-    /// How the client authenticates. Of several the next is tried where the provider does not take one.
+    /// How the client authenticates. Of several the next is tried where the provider does not take
+    /// one.
     pub auth: Vec<ClientAuth>,
     /// How long an active token is taken to be active.
     pub cache: Duration,
@@ -39,7 +41,8 @@ impl IntrospectionClient {
         self.client().call(endpoint, timeout, form, turn, now, signer)
     }
 
-    /// The members of the answer, one of which says whether the token is active (RFC 7662 section 2.2).
+    /// The members of the answer, one of which says whether the token is active (RFC 7662 section
+    /// 2.2).
     pub fn read(&self, reply: &HttpReply, token: &str) -> Result<Map<String, Value>, FetchError> {
         let is_secret = |text: &str| self.client().contains_secret(text) || repeats(text, token);
         let members = token_response::members(reply, &is_secret)?;

@@ -1,9 +1,10 @@
 //! What an operator has to change, for error descriptions of Keycloak that are known.
 //!
-//! In: `error` and `error_description` of a refusal. Out: a sentence for the log. It decides nothing, and never quotes what it was given.
+//! In: `error` and `error_description` of a refusal. Out: a sentence for the log. It decides
+//! nothing, and never quotes what it was given.
 
-/// Keycloak's words, as its versions 26.4 to 26.7 have them, and what they ask for in the words of its Admin Console. The first
-/// that fits counts.
+/// Keycloak's words, as its versions 26.4 to 26.7 have them, and what they ask for in the words of
+/// its Admin Console. The first that fits counts.
 const KEYCLOAK: &[(&str, &str, &str)] = &[
     (
         "unauthorized_client",

@@ -1,6 +1,7 @@
 //! A provider's answers: a [`HttpReply`] to the token in it, or to the one fault that it is.
 //!
-//! RFC 6749 sections 5.1 and 5.2, RFC 8693 section 2.2, RFC 9110 section 10.2.3. An answer that is not understood yields no token, and no body is logged.
+//! RFC 6749 sections 5.1 and 5.2, RFC 8693 section 2.2, RFC 9110 section 10.2.3. An answer that is
+//! not understood yields no token, and no body is logged.
 
 use super::{Grant, GrantType, keycloak_hints};
 use crate::http::message::{HttpReply, MAX_REPLY_BYTES, MessageHead};
@@ -13,12 +14,14 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// Whether the provider says that it does not take the client for who it says it is (RFC 6749 section 5.2): with 401, or in
-/// the words of the standard, or in Keycloak's, which says `unauthorized_client` of a wrong secret.
+/// Whether the provider says that it does not take the client for who it says it is (RFC 6749
+/// section 5.2): with 401, or in the words of the standard, or in Keycloak's, which says
+/// `unauthorized_client` of a wrong secret.
 pub fn rejects_client(reply: &HttpReply) -> bool {
     match reply.status {
         Some(401) => true,
-        // Keycloak says `invalid_client` of the audience of an exchange too, when there is none or it is disabled.
+        // Keycloak says `invalid_client` of the audience of an exchange too, when there is none or
+        // it is disabled.
         Some(400) => is_error_response(reply, |error, description| {
             let of_audience = matches!(description, "Audience not found" | "Client disabled");
             matches!(error, "invalid_client" | "unauthorized_client") && !of_audience
@@ -27,8 +30,9 @@ pub fn rejects_client(reply: &HttpReply) -> bool {
     }
 }
 
-/// Whose fault a refused exchange is. RFC 8693 section 2.2.2 has one code, `invalid_request`, for whatever is wrong with a
-/// request, so that the provider's words must distinguish an invalid subject token from an invalid request.
+/// Whose fault a refused exchange is. RFC 8693 section 2.2.2 has one code, `invalid_request`, for
+/// whatever is wrong with a request, so that the provider's words must distinguish an invalid
+/// subject token from an invalid request.
 pub(super) fn classify_exchange_error(reply: &HttpReply, failure: FetchError) -> FetchError {
     let of_subject = |description: &str| {
         let words = ["invalid token", "invalid subject", "expired", "revoked", "not active"];
@@ -66,8 +70,9 @@ pub const REFRESH_TOKEN: &str = "urn:ietf:params:oauth:token-type:refresh_token"
 /// The largest token that is attached: Envoy takes 60 KiB of headers in all.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// A token is not believed to live longer, whatever its answer says: a day is what providers give their clients at most by default
-/// (Auth0), and a longer one is fetched once a day more than it need be.
+/// A token is not believed to live longer, whatever its answer says: a day is what providers give
+/// their clients at most by default (Auth0), and a longer one is fetched once a day more than it
+/// need be.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// The body of a good reply, or the fault that the reply is.
@@ -108,7 +113,8 @@ pub fn object(body: &[u8], head: &MessageHead, what: &str) -> Result<Map<String,
     })
 }
 
-/// For the log: the content coding of an answer (RFC 9110 section 8.4), if it has one. None is asked for, and none is undone.
+/// For the log: the content coding of an answer (RFC 9110 section 8.4), if it has one. None is
+/// asked for, and none is undone.
 pub fn content_coding(head: &MessageHead) -> String {
     let coding = head.first("content-encoding").map(String::from_utf8_lossy).unwrap_or_default();
     let coding = printable(&coding, QUOTED_CHARS);
@@ -139,8 +145,9 @@ fn expects_tls(reply: &HttpReply) -> bool {
     reply.status == Some(400) && words.into_iter().any(says)
 }
 
-/// The fault that a 503 of Envoy itself is. Envoy answers a call in plain words and adds nothing, while a provider's answer has
-/// a `date` (RFC 9110 section 6.6.1), and from Envoy the time that it took. Of a gateway before the provider nothing is concluded.
+/// The fault that a 503 of Envoy itself is. Envoy answers a call in plain words and adds nothing,
+/// while a provider's answer has a `date` (RFC 9110 section 6.6.1), and from Envoy the time that it
+/// took. Of a gateway before the provider nothing is concluded.
 fn envoy_error(reply: &HttpReply) -> Option<FetchError> {
     let marks = ["date", "server", "via", "x-envoy-upstream-service-time"];
     let body = reply.body.as_deref().and_then(|body| std::str::from_utf8(body).ok())?;
@@ -170,8 +177,8 @@ fn envoy_error(reply: &HttpReply) -> Option<FetchError> {
 fn status_error(status: u16, reply: &HttpReply) -> FetchError {
     let cause = match status {
         504 => FetchErrorKind::Timeout,
-        // 404 is what a provider that is not there yet says, or a proxy before it; 3xx, 403 and 405 without an OAuth `error`
-        // are those of a maintenance page or a web application firewall.
+        // 404 is what a provider that is not there yet says, or a proxy before it; 3xx, 403 and 405
+        // without an OAuth `error` are those of a maintenance page or a web application firewall.
         300..=399 | 403 | 404 | 405 | 408 | 425 | 429 | 500..=599 => FetchErrorKind::ServerError,
         _ => FetchErrorKind::Configuration,
     };
@@ -247,8 +254,8 @@ fn error_response(answer: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool)
     Some(FetchError::new(FetchErrorKind::Configuration, detail))
 }
 
-/// RFC 6749 section 5.1: a token that may be attached, or why not. Asked for with a proof, it says by its type whether it is
-/// bound to the key (RFC 9449 section 5).
+/// RFC 6749 section 5.1: a token that may be attached, or why not. Asked for with a proof, it says
+/// by its type whether it is bound to the key (RFC 9449 section 5).
 pub(super) fn token(
     answer: &Map<String, Value>,
     grant: &Grant,
@@ -280,7 +287,8 @@ fn check_type(
     grant: &Grant,
     is_secret: &dyn Fn(&str) -> bool,
 ) -> Result<(), FetchError> {
-    // RFC 8693 section 2.2.1: what is no access token is `N_A`, which only they get who asked for something else.
+    // RFC 8693 section 2.2.1: what is no access token is `N_A`, which only they get who asked for
+    // something else.
     let other = !grant.dpop_bound
         && matches!(&grant.grant_type, GrantType::TokenExchange { requested: Some(requested), .. } if *requested != ACCESS_TOKEN);
     let hint = if grant.dpop_bound { "" } else { "; `token_types` can allow it" };
@@ -298,8 +306,8 @@ fn check_type(
     Err(FetchError::new(FetchErrorKind::Unusable, detail))
 }
 
-/// Whether this is the name of a type (RFC 6749 section 7.1), which a log line may quote: a word, or a registered URN. A provider
-/// may also put the token there.
+/// Whether this is the name of a type (RFC 6749 section 7.1), which a log line may quote: a word,
+/// or a registered URN. A provider may also put the token there.
 fn is_name(kind: &str) -> bool {
     let word =
         kind.len() <= 24 && kind.bytes().all(|byte| byte.is_ascii_alphabetic() || b"_-".contains(&byte));
@@ -315,7 +323,8 @@ fn is_not_part_of(token: Option<&Value>, kind: &str) -> bool {
 
 /// A token that a header can hold.
 fn attachable(name: &str, token: &str) -> Result<AccessToken, FetchError> {
-    // RFC 6749 appendix A.12 allows printable ASCII; a space would end a Bearer credential (RFC 6750 section 2.1).
+    // RFC 6749 appendix A.12 allows printable ASCII; a space would end a Bearer credential (RFC
+    // 6750 section 2.1).
     if token.len() > MAX_TOKEN_BYTES {
         let detail = format!("{name} is longer than {MAX_TOKEN_BYTES} bytes");
         return Err(FetchError::new(FetchErrorKind::TooLarge, detail));
@@ -327,7 +336,8 @@ fn attachable(name: &str, token: &str) -> Result<AccessToken, FetchError> {
     Ok(AccessToken::new(token))
 }
 
-/// Of the body of a good answer what is read of it: no refresh token or ID token, which nobody here has a use for.
+/// Of the body of a good answer what is read of it: no refresh token or ID token, which nobody here
+/// has a use for.
 pub fn minimal_body(body: &[u8]) -> Vec<u8> {
     const READ: [&str; 4] = ["access_token", "token_type", "expires_in", "issued_token_type"];
     let mut members = json::parse_object(body).unwrap_or_default();
@@ -335,7 +345,8 @@ pub fn minimal_body(body: &[u8]) -> Vec<u8> {
     Value::Object(members).to_string().into_bytes()
 }
 
-/// `expires_in`: a number or a numeric text, fractions dropped; absent means `default`; above a day means a day.
+/// `expires_in`: a number or a numeric text, fractions dropped; absent means `default`; above a day
+/// means a day.
 pub(super) fn lifetime(answer: &Map<String, Value>, default: Duration) -> Result<Duration, FetchError> {
     let seconds = match answer.get("expires_in") {
         None | Some(Value::Null) => return Ok(default.min(MAX_LIFETIME)),
@@ -365,19 +376,21 @@ pub fn is_capped(end_after: Duration) -> bool {
     end_after >= local_expiry(MAX_LIFETIME)
 }
 
-/// A token ends for us a little before it ends for its provider: the lesser of 10 s (x/oauth2) and a tenth of its life,
-/// so that it does not end on its way.
+/// A token ends for us a little before it ends for its provider: the lesser of 10 s (x/oauth2) and
+/// a tenth of its life, so that it does not end on its way.
 fn local_expiry(lifetime: Duration) -> Duration {
     lifetime.saturating_sub((lifetime / 10).min(Duration::from_secs(10)))
 }
 
-/// At 80 % of its life, less up to a tenth of it: a share, since a fixed margin may exceed the life.
+/// At 80 % of its life, less up to a tenth of it: a share, since a fixed margin may exceed the
+/// life.
 fn renew_after(lifetime: Duration, dice: &mut Rng) -> Duration {
     (lifetime / 5 * 4).saturating_sub(dice.duration_up_to(lifetime / 10))
 }
 
-/// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date in any of the three forms of section 5.6.7. A date counts from
-/// the response's own `Date`, so that a skewed clock does no harm; one that is not after it means now.
+/// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date in any of the three forms of section
+/// 5.6.7. A date counts from the response's own `Date`, so that a skewed clock does no harm; one
+/// that is not after it means now.
 pub fn retry_after(reply: &HttpReply) -> Option<Duration> {
     let text = |name: &str| std::str::from_utf8(reply.head.first(name)?).ok().map(str::trim);
     if let Ok(seconds) = text("retry-after")?.parse() {

@@ -1,5 +1,6 @@
-//! The audit log: one JSON line for each refusal, each that a rule's mode spared, and each token that was fetched or was not; never with
-//! a token or a secret, and no more lines than a disk can take.
+//! The audit log: one JSON line for each refusal, each that a rule's mode spared, and each token
+//! that was fetched or was not; never with a token or a secret, and no more lines than a disk can
+//! take.
 
 use crate::filter::DecisionRecord;
 use crate::http::message::MessageHead;
@@ -9,10 +10,12 @@ use crate::time::Instant;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-/// Lines of one worker per second, at most: what a person can still read, and a flood cannot fill a disk with.
+/// Lines of one worker per second, at most: what a person can still read, and a flood cannot fill a
+/// disk with.
 const LINES_PER_SECOND: u32 = 10;
 
-/// Text that a client chose is cut here: names of services and paths of APIs are shorter, and ten lines a second of this are 20 KB.
+/// Text that a client chose is cut here: names of services and paths of APIs are shorter, and ten
+/// lines a second of this are 20 KB.
 const MAX_CLIENT_STRING_BYTES: usize = 128;
 
 /// Limits the lines of one worker.
@@ -26,7 +29,8 @@ pub struct AuditLog {
 }
 
 impl AuditLog {
-    /// The line for a refusal, or for one that would have been; none when there were too many within this second.
+    /// The line for a refusal, or for one that would have been; none when there were too many
+    /// within this second.
     pub fn refusal_line(
         &mut self,
         event: &str,
@@ -58,7 +62,8 @@ impl AuditLog {
         Some(Value::Object(line).to_string())
     }
 
-    /// The line for a token of this credential that has come, or has not: `outcome` is `ok` or the cause, as in the metrics.
+    /// The line for a token of this credential that has come, or has not: `outcome` is `ok` or the
+    /// cause, as in the metrics.
     pub fn token_line(
         &mut self,
         credential: &str,

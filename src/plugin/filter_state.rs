@@ -1,6 +1,8 @@
-//! What the filters behind us and the access log learn of a request: names and values for Envoy's filter state.
+//! What the filters behind us and the access log learn of a request: names and values for Envoy's
+//! filter state.
 //!
-//! In: what was seen of the request, and how it was decided. Out: plain data. It decides nothing, and holds no token.
+//! In: what was seen of the request, and how it was decided. Out: plain data. It decides nothing,
+//! and holds no token.
 
 use crate::filter::DecisionRecord;
 use crate::filter::header_edits;
@@ -21,8 +23,8 @@ const ISSUER: &str = "m2m_auth.issuer";
 const ROLES: &str = "m2m_auth.roles";
 const SCOPES: &str = "m2m_auth.scopes";
 
-/// The state of a forwarded request, and how many of its values could not be set. Where its rule's mode spared it, no
-/// caller was admitted, and none is reported.
+/// The state of a forwarded request, and how many of its values could not be set. Where its rule's
+/// mode spared it, no caller was admitted, and none is reported.
 pub fn forwarded(seen: &DecisionRecord) -> (FilterState, u32) {
     match &seen.suppressed_refusal {
         None => entries(seen, "allowed", None),
@@ -70,7 +72,8 @@ fn of_caller(caller: &Caller) -> impl Iterator<Item = (&'static str, String)> {
     values.into_iter().filter_map(|(name, value)| Some((name, value.filter(|value| !value.is_empty())?)))
 }
 
-/// A name in a list: what has a meaning there is percent-encoded, so that no name can be taken for two, or for another's.
+/// A name in a list: what has a meaning there is percent-encoded, so that no name can be taken for
+/// two, or for another's.
 fn encoded(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for c in name.chars() {

@@ -1,6 +1,8 @@
-//! The requests that wait, in the order of their coming; and those that need not wait any more, until it is their turn.
+//! The requests that wait, in the order of their coming; and those that need not wait any more,
+//! until it is their turn.
 //!
-//! It holds them and counts them. What a request waits for, and what becomes of it, is decided elsewhere.
+//! It holds them and counts them. What a request waits for, and what becomes of it, is decided
+//! elsewhere.
 
 use crate::dpop::verify::ReplayKey;
 use crate::http::message::{MessageHead, RequestId};
@@ -9,15 +11,17 @@ use crate::store::FetchKey;
 use crate::time::Instant;
 use std::collections::VecDeque;
 
-/// Requests that are answered or resumed between two ticks. The host answers each of them inside the callback that answered the
-/// one before: about 300 such answers are as many as the VM's stack holds, and fewer behind many other filters.
+/// Requests that are answered or resumed between two ticks. The host answers each of them inside
+/// the callback that answered the one before: about 300 such answers are as many as the VM's stack
+/// holds, and fewer behind many other filters.
 pub(super) const MAX_PER_TICK: usize = 64;
 
-/// Requests of one issuer that wait for a key that is not among its keys: more than a provider's rotation brings in the
-/// milliseconds of a fetch, and each of them may be made up.
+/// Requests of one issuer that wait for a key that is not among its keys: more than a provider's
+/// rotation brings in the milliseconds of a fetch, and each of them may be made up.
 pub(super) const MAX_UNKNOWN_KEYS: usize = 64;
 
-/// What the host reads of a body while its request is held: Envoy's default for `per_connection_buffer_limit_bytes`.
+/// What the host reads of a body while its request is held: Envoy's default for
+/// `per_connection_buffer_limit_bytes`.
 const BUFFER_BYTES: usize = 1024 * 1024;
 
 /// One request that waits.
@@ -106,9 +110,9 @@ impl RequestQueue {
         }
     }
 
-    /// Whether the budget has room for this one. Bodies get three quarters of it, so that those without one still wait beside
-    /// them. Those that wait for unknown keys get a quarter, so that a flood of made-up ones leaves the rest to the callers of
-    /// other issuers.
+    /// Whether the budget has room for this one. Bodies get three quarters of it, so that those
+    /// without one still wait beside them. Those that wait for unknown keys get a quarter, so that
+    /// a flood of made-up ones leaves the rest to the callers of other issuers.
     fn bytes_for(&self, waiter: &PendingRequest, most: usize) -> bool {
         let bytes = waiter.bytes();
         let unknown = self.unknown_bytes.saturating_add(if waiter.unknown_key { bytes } else { 0 });
@@ -246,7 +250,8 @@ impl FetchCounts {
     }
 }
 
-/// What the host reads of a body: all of it, up to its limit. Where the length is not declared, the limit.
+/// What the host reads of a body: all of it, up to its limit. Where the length is not declared, the
+/// limit.
 fn body_bytes(head: &MessageHead) -> usize {
     if !head.has_body() {
         return 0;

@@ -6,15 +6,16 @@ use crate::http::message::MessageHead;
 use crate::metrics::Metric;
 use crate::time::Now;
 
-/// Whether the service has answered, and no later filter of this Envoy, by what Envoy says of it. Among the filters of a cluster
-/// nothing is said yet of what the service has answered.
+/// Whether the service has answered, and no later filter of this Envoy, by what Envoy says of it.
+/// Among the filters of a cluster nothing is said yet of what the service has answered.
 fn is_from_upstream(code_details: Option<&[u8]>) -> bool {
     matches!(code_details, None | Some(b"" | b"via_upstream"))
 }
 
 impl Plugin {
-    /// A request that left with a token was answered: the token may be refused, and the service may want its nonce in the next proof
-    /// (RFC 9449 section 9). `code_details` are what Envoy says of who answered: a later filter of it says nothing of the token.
+    /// A request that left with a token was answered: the token may be refused, and the service may
+    /// want its nonce in the next proof (RFC 9449 section 9). `code_details` are what Envoy says of
+    /// who answered: a later filter of it says nothing of the token.
     pub fn on_upstream_response(
         &mut self,
         sent: &AttachedToken,
@@ -28,7 +29,8 @@ impl Plugin {
         self.on_token_verdict(sent, response, now, code_details);
     }
 
-    /// What a response, or its trailers, says of the token: that the service refuses it, or accepts it.
+    /// What a response, or its trailers, says of the token: that the service refuses it, or accepts
+    /// it.
     pub fn on_token_verdict(
         &mut self,
         sent: &AttachedToken,
@@ -55,7 +57,8 @@ impl Plugin {
         self.store.on_token_rejected(sent.fetch_key, sent.serial, sent.service, now.instant);
     }
 
-    /// Whether a service has refused a token lately. Then it matters which one a request goes to, and which ones accept theirs.
+    /// Whether a service has refused a token lately. Then it matters which one a request goes to,
+    /// and which ones accept theirs.
     pub fn has_recent_rejections(&self) -> bool {
         self.store.has_recent_rejections()
     }

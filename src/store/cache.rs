@@ -1,8 +1,8 @@
 //! A bounded map from bytes to values that end.
 //!
-//! Two generations approximate least-recently-used in a few lines: entries are written to the young one; when it is
-//! full it becomes the old one, and the former old one is dropped. A hit in the old generation moves the entry back.
-//! It does not know what the keys mean, and it has no clock.
+//! Two generations approximate least-recently-used in a few lines: entries are written to the young
+//! one; when it is full it becomes the old one, and the former old one is dropped. A hit in the old
+//! generation moves the entry back. It does not know what the keys mean, and it has no clock.
 
 use crate::metrics::Tally;
 use std::collections::HashMap;
@@ -55,7 +55,8 @@ impl<V> Cache<V> {
         self.young.map.get(&tail).filter(|entry| now < entry.expires_at).map(|entry| &entry.value)
     }
 
-    /// Keeps `value` under `key` until `expires_at`, dropping what was used longest ago if there is no room.
+    /// Keeps `value` under `key` until `expires_at`, dropping what was used longest ago if there is
+    /// no room.
     pub fn insert(&mut self, key: &[u8], value: V, end: u64, now: u64) {
         let tail = key_suffix(key);
         self.old.take(tail, key);
@@ -127,8 +128,9 @@ impl<V> Generation<V> {
 
 /// The end of a key: what is looked up, before the whole key is compared.
 ///
-/// Keys are whole tokens, and only tokens whose signature verified are ever written: the end of a signature spreads them
-/// well enough (48 bits of it in base64url), and hashing a whole token would cost more than all the rest of the look-up.
+/// Keys are whole tokens, and only tokens whose signature verified are ever written: the end of a
+/// signature spreads them well enough (48 bits of it in base64url), and hashing a whole token would
+/// cost more than all the rest of the look-up.
 type KeySuffix = [u8; 8];
 
 fn key_suffix(key: &[u8]) -> KeySuffix {

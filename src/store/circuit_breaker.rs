@@ -1,9 +1,10 @@
 //! Whether a provider that is asked about callers' own tokens works at all (a circuit breaker).
 //!
-//! In: how the fetches for single tokens ended. Out: whether others may be made now, and when the next probe is due. Clients
-//! choose the tokens, so one that the provider fails at says nothing of the provider: only many different ones in a row, without
-//! a single success between them, do. A success for any token proves that it works. Until then it is probed with different
-//! tokens, so often that those at which it fails do not keep the others from their turn. It knows no token.
+//! In: how the fetches for single tokens ended. Out: whether others may be made now, and when the
+//! next probe is due. Clients choose the tokens, so one that the provider fails at says nothing of
+//! the provider: only many different ones in a row, without a single success between them, do. A
+//! success for any token proves that it works. Until then it is probed with different tokens, so
+//! often that those at which it fails do not keep the others from their turn. It knows no token.
 
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -27,11 +28,13 @@ pub(super) struct CircuitBreaker {
     next_probe: Instant,
 }
 
-/// So many different tokens fail in a row before the provider counts as failing. Where one request in six brings a token that
-/// the provider fails at, eight in a row come once in half a million requests.
+/// So many different tokens fail in a row before the provider counts as failing. Where one request
+/// in six brings a token that the provider fails at, eight in a row come once in half a million
+/// requests.
 const FAILURE_THRESHOLD: u32 = 8;
 
-/// Probes a second. As many bad tokens a second, or fewer, leave a good one its turn; and it is little load for a provider.
+/// Probes a second. As many bad tokens a second, or fewer, leave a good one its turn; and it is
+/// little load for a provider.
 const PROBES_PER_SECOND: u32 = 5;
 
 /// Probes at one time: so many that the provider hangs at.
@@ -40,11 +43,13 @@ const MOST_PROBES: usize = 5;
 /// Of them, those whose tokens have failed.
 const MOST_SUSPECT_PROBES: usize = 1;
 
-/// The longest pause between two probes of a provider that fails, its `Retry-After` included: one request in so many seconds
-/// is no load, and the next caller proves within that time that the provider is back.
+/// The longest pause between two probes of a provider that fails, its `Retry-After` included: one
+/// request in so many seconds is no load, and the next caller proves within that time that the
+/// provider is back.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// The least time between two probes where all would fail alike. So long, too, all requests are held once the gate is shut.
+/// The least time between two probes where all would fail alike. So long, too, all requests are
+/// held once the gate is shut.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// After a pause, a probe is left so long to tokens that have not failed yet.
@@ -57,7 +62,8 @@ const ROUNDS_BEFORE_REFUSAL: u32 = 2;
 pub(super) struct ProbeFailure {
     /// Whether its token had not failed before.
     pub(super) first: bool,
-    /// Whether it would have failed for any token: no connection was made, or the client is not taken.
+    /// Whether it would have failed for any token: no connection was made, or the client is not
+    /// taken.
     pub(super) alike: bool,
     /// `Retry-After`.
     pub(super) retry_after: Duration,
@@ -69,7 +75,8 @@ impl CircuitBreaker {
         self.rounds > 0
     }
 
-    /// Whether it is probed by one token alone, so that a token which has been good is better than any other.
+    /// Whether it is probed by one token alone, so that a token which has been good is better than
+    /// any other.
     pub(super) fn is_for_one(self) -> bool {
         self.is_open() && self.alike
     }
@@ -89,14 +96,16 @@ impl CircuitBreaker {
         if self.is_open() { MOST_SUSPECT_PROBES } else { usize::MAX }
     }
 
-    /// How long one who needs an answer would have to wait for the next probe, if that is too long to be held for.
+    /// How long one who needs an answer would have to wait for the next probe, if that is too long
+    /// to be held for.
     pub(super) fn rejects_for(self, now: Instant) -> Option<Duration> {
         let wait = self.not_before.since(now);
         (self.rounds >= ROUNDS_BEFORE_REFUSAL && wait > PROBE_INTERVAL).then_some(wait)
     }
 
-    /// Whether one more may wait for its turn behind so many, all of whom are to have it within that time. Chance decides well
-    /// before there is no more room: clients that come often do not take the place of each that had its turn.
+    /// Whether one more may wait for its turn behind so many, all of whom are to have it within
+    /// that time. Chance decides well before there is no more room: clients that come often do not
+    /// take the place of each that had its turn.
     pub(super) fn admits(self, line: usize, within: Duration, now: Instant, dice: &mut Rng) -> bool {
         let is_new = now < self.shut_at + PROBE_INTERVAL;
         // During a pause it is not in the line that they wait.
@@ -111,7 +120,8 @@ impl CircuitBreaker {
         beyond == 0 || room < dice.duration_up_to(Duration::from_secs(1))
     }
 
-    /// When the next fetch may begin; one whose token has failed before comes later, so that the others prove what they can.
+    /// When the next fetch may begin; one whose token has failed before comes later, so that the
+    /// others prove what they can.
     pub(super) fn not_before(self, suspect: bool) -> Instant {
         let later = if suspect && self.is_open() { self.suspects_later } else { Duration::ZERO };
         (self.not_before + later).max(self.next_probe)
@@ -150,7 +160,8 @@ impl CircuitBreaker {
             self.rounds = self.rounds.saturating_add(1);
         }
         let most = MAX_PAUSE.min(longest);
-        // A token that is known to fail says nothing new; that it was asked for is paid for all the same.
+        // A token that is known to fail says nothing new; that it was asked for is paid for all the
+        // same.
         let asked = if blow.first { blow.retry_after.min(most) } else { Duration::ZERO };
         if blow.first {
             self.alike = blow.alike;

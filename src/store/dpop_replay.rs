@@ -1,13 +1,16 @@
-//! Proofs that have been used (RFC 9449 section 11.1): each is good for one request, whichever worker of the process has it.
+//! Proofs that have been used (RFC 9449 section 11.1): each is good for one request, whichever
+//! worker of the process has it.
 //!
-//! They stand on the board, where nothing can be deleted: in a fixed number of records, each with those proofs whose digests
-//! begin alike, until their time is over. What else stands there counts for nothing. No more are remembered than there is
-//! room for, and what could not be remembered is not taken.
+//! They stand on the board, where nothing can be deleted: in a fixed number of records, each with
+//! those proofs whose digests begin alike, until their time is over. What else stands there counts
+//! for nothing. No more are remembered than there is room for, and what could not be remembered is
+//! not taken.
 //!
-//! The records outlive a configuration, and nothing that a configuration says changes where a proof is looked for: one that
-//! was used stays so. Which record a proof has depends on a secret of the process, so that no client fills one by choosing the names of
-//! its proofs. And whatever becomes of the records, a worker never takes a proof twice itself: a neighbour who destroys them, or puts
-//! older ones back, gains no more than without sharing.
+//! The records outlive a configuration, and nothing that a configuration says changes where a proof
+//! is looked for: one that was used stays so. Which record a proof has depends on a secret of the
+//! process, so that no client fills one by choosing the names of its proofs. And whatever becomes
+//! of the records, a worker never takes a proof twice itself: a neighbour who destroys them, or
+//! puts older ones back, gains no more than without sharing.
 
 use super::Store;
 use crate::dpop::verify::ReplayKey;
@@ -39,11 +42,12 @@ const LAYOUT: &[u8; 4] = b"m2mp";
 /// By the first byte of a digest.
 const RECORDS: u8 = u8::MAX;
 
-/// Proofs in a record, so 2^20 in all, of 12 bytes each: 12 MB if there are so many. With a window of 60 s that is room for
-/// 17,000 requests per second.
+/// Proofs in a record, so 2^20 in all, of 12 bytes each: 12 MB if there are so many. With a window
+/// of 60 s that is room for 17,000 requests per second.
 const MAX_PROOFS: usize = 4096;
 
-/// How much of a digest is kept. Of 2^20 proofs one is taken for another once in 2^44 times, and its caller makes a new one.
+/// How much of a digest is kept. Of 2^20 proofs one is taken for another once in 2^44 times, and
+/// its caller makes a new one.
 const DIGEST_BYTES: usize = 8;
 
 /// With the second until when it counts.
@@ -56,13 +60,15 @@ const MAX_ATTEMPTS: u8 = 16;
 const SECRET_BYTES: usize = 16;
 
 impl ReplayCache {
-    /// Makes the records, since only one that is there can be swapped. `me` is this worker's random number.
+    /// Makes the records, since only one that is there can be swapped. `me` is this worker's random
+    /// number.
     pub(super) fn of(policy: &Policy, board: &dyn SharedStore, me: u64) -> Self {
         if !policy.accepts_dpop() {
             return Self(None);
         }
-        // Two filters that a request passes, one behind the other, each see its proof for the first time: their names in Envoy
-        // keep them apart, and stay the same when a configuration is pushed.
+        // Two filters that a request passes, one behind the other, each see its proof for the first
+        // time: their names in Envoy keep them apart, and stay the same when a configuration is
+        // pushed.
         let mut name = "m2m-auth used proofs ".to_owned();
         for byte in Sha256::digest(&policy.plugin_name).iter().take(16) {
             let _ = write!(name, "{byte:02x}");
@@ -79,7 +85,8 @@ impl ReplayCache {
     }
 }
 
-/// What the first worker of the process has made up, for all of them and as long as the process lives.
+/// What the first worker of the process has made up, for all of them and as long as the process
+/// lives.
 fn secret(name: &str, board: &dyn SharedStore, me: u64) -> Vec<u8> {
     let digest = Sha256::new().chain_update("m2m-auth secret of used proofs").chain_update(me.to_le_bytes());
     let own = digest.finalize().iter().copied().take(SECRET_BYTES).collect::<Vec<u8>>();

@@ -1,13 +1,15 @@
 //! The fetches for single tokens that run at one time, and how many may.
 //!
-//! In: when each began, and which were answered. Out: whether one more may begin. A fetch that lasts much longer than a later one
-//! did is stuck for its own token's sake: it leaves its place to another, and says nothing of the provider. One that is slow for
-//! everybody answers nobody so much sooner. It knows no token.
+//! In: when each began, and which were answered. Out: whether one more may begin. A fetch that
+//! lasts much longer than a later one did is stuck for its own token's sake: it leaves its place to
+//! another, and says nothing of the provider. One that is slow for everybody answers nobody so much
+//! sooner. It knows no token.
 
 use crate::time::Instant;
 use std::time::Duration;
 
-/// Fetches at one time: as many as a provider bears from one worker; the other requests wait for their turn.
+/// Fetches at one time: as many as a provider bears from one worker; the other requests wait for
+/// their turn.
 pub(super) const MAX_CONCURRENT: usize = 50;
 
 /// Beside them, fetches that are stuck.
@@ -16,7 +18,8 @@ const MAX_STUCK: usize = 200;
 /// A fetch is not stuck before it has lasted so long.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
-/// Nor before it has lasted so many times as long as a later one that was answered: answers of a slow provider differ by less.
+/// Nor before it has lasted so many times as long as a later one that was answered: answers of a
+/// slow provider differ by less.
 const STUCK_TIMES: u32 = 5;
 
 /// A fetch that runs.

@@ -1,4 +1,5 @@
-//! What issuers say of tokens (RFC 7662): one answer for each token, for a short time (RFC 7662 section 4).
+//! What issuers say of tokens (RFC 7662): one answer for each token, for a short time (RFC 7662
+//! section 4).
 
 use super::adoption::{FetchResult, finish_lease, gone};
 use super::fetch::{Fetch, FetchKind, Finish};

@@ -1,8 +1,11 @@
-//! Values that are fetched for the sake of a caller's own token: one for each, and only when a request needs it.
+//! Values that are fetched for the sake of a caller's own token: one for each, and only when a
+//! request needs it.
 //!
-//! Bounded in number, bytes and rate (for introspection RFC 7662 section 4 asks for that), and kept in this worker alone: a credential of the configuration is worth renewing by
-//! itself, what a caller brings is not. What a provider says of one token, and what it fails with, holds for that one; where many
-//! fail in a row the [`CircuitBreaker`] has it probed with few of them. It does not know what the values are.
+//! Bounded in number, bytes and rate (for introspection RFC 7662 section 4 asks for that), and kept
+//! in this worker alone: a credential of the configuration is worth renewing by itself, what a
+//! caller brings is not. What a provider says of one token, and what it fails with, holds for that
+//! one; where many fail in a row the [`CircuitBreaker`] has it probed with few of them. It does not
+//! know what the values are.
 
 use super::circuit_breaker::{CircuitBreaker, ProbeFailure};
 use super::flight::{Count, Flight, MAX_CONCURRENT};
@@ -74,11 +77,12 @@ enum Rank {
 /// Unknown tokens wait in line for as long as their requests do, less what the answer takes.
 const MAX_SECONDS_IN_QUEUE: usize = 3;
 
-/// Fetches at one time of tokens whose last fetch failed: trying those again leaves the others their places.
+/// Fetches at one time of tokens whose last fetch failed: trying those again leaves the others
+/// their places.
 const MAX_SUSPECTS: usize = 5;
 
-/// `Retry-After` is obeyed for that long where it is about one token: it slows down, and does not stop, so that a token in use
-/// is renewed in time.
+/// `Retry-After` is obeyed for that long where it is about one token: it slows down, and does not
+/// stop, so that a token in use is renewed in time.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Why a value is not here.
@@ -90,8 +94,8 @@ pub(super) enum CacheMiss {
 }
 
 impl<K: CachedValue, W> PerTokenCache<K, W> {
-    /// Nothing yet. Of unknown tokens no more than `per_second` are asked about, if that is bounded; requests are held for
-    /// `patience`.
+    /// Nothing yet. Of unknown tokens no more than `per_second` are asked about, if that is
+    /// bounded; requests are held for `patience`.
     pub(super) fn new(pace: RetryPolicy, per_second: Option<u32>, patience: Duration) -> Self {
         // What is wrong with one token passes with it, whatever the provider calls it.
         let own = RetryPolicy { config_base: pace.base, config_cap: pace.cap, ..pace };
@@ -142,7 +146,8 @@ impl<K: CachedValue, W> PerTokenCache<K, W> {
         Some((&asked.token, &asked.with))
     }
 
-    /// When this fetch may begin, as far as the others let it; none: not before one of them has ended.
+    /// When this fetch may begin, as far as the others let it; none: not before one of them has
+    /// ended.
     pub(super) fn not_before(&self, entry: CacheEntryId) -> Option<Instant> {
         let own = self.queue.iter().find(|asked| asked.entry == entry)?;
         let is_suspect = own.rank == Rank::Suspect;
@@ -185,7 +190,8 @@ impl<K: CachedValue, W> PerTokenCache<K, W> {
         Count::of(self.running().map(|(.., flight)| flight))
     }
 
-    /// A fetch of this entry ended so; `status` is the provider's. It is made again if somebody may still wait for it.
+    /// A fetch of this entry ended so; `status` is the provider's. It is made again if somebody may
+    /// still wait for it.
     pub(super) fn finish(
         &mut self,
         entry: CacheEntryId,
@@ -327,7 +333,8 @@ impl<K: CachedValue, W> PerTokenCache<K, W> {
         by_rate.into_iter().chain(by_provider).any(|longest| line >= longest)
     }
 
-    /// How long one who needs this should stay away, where the provider fails and it would not be probed with this in time.
+    /// How long one who needs this should stay away, where the provider fails and it would not be
+    /// probed with this in time.
     fn refused_by_gate(
         &mut self,
         entry: CacheEntryId,
@@ -349,8 +356,8 @@ impl<K: CachedValue, W> PerTokenCache<K, W> {
         (!admitted).then_some(Duration::from_secs(1))
     }
 
-    /// The value for this token, or the entry that brings it; `is_refused` says of what is here that it is not to be used, as a
-    /// better one is on its way.
+    /// The value for this token, or the entry that brings it; `is_refused` says of what is here
+    /// that it is not to be used, as a better one is on its way.
     pub(super) fn get(
         &mut self,
         token: &str,

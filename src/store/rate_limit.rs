@@ -1,14 +1,18 @@
-//! How fast the line of those that wait for a fetch moves: as fast as it may, and as fast as the provider can.
+//! How fast the line of those that wait for a fetch moves: as fast as it may, and as fast as the
+//! provider can.
 //!
-//! In: when fetches begin and end. Out: when the next one may begin, and how long a line may be in which one still waits in time.
+//! In: when fetches begin and end. Out: when the next one may begin, and how long a line may be in
+//! which one still waits in time.
 
 use crate::time::Instant;
 use std::time::Duration;
 
-/// How often a provider may be asked about tokens of which nothing good is known. Bursts of one second's worth are allowed.
+/// How often a provider may be asked about tokens of which nothing good is known. Bursts of one
+/// second's worth are allowed.
 pub(super) struct RateLimit {
     per_second: u32,
-    /// When the next one would come if they came evenly (the virtual scheduling of GCRA, ITU-T I.371).
+    /// When the next one would come if they came evenly (the virtual scheduling of GCRA, ITU-T
+    /// I.371).
     even: Instant,
 }
 
@@ -70,7 +74,8 @@ impl Throughput {
         }
     }
 
-    /// The longest line of those that have their turn within that time; none while the provider's limit is not known.
+    /// The longest line of those that have their turn within that time; none while the provider's
+    /// limit is not known.
     pub(super) fn max_queue_length(&self, within: Duration) -> Option<usize> {
         let (count, span) = self.found?;
         let times = within.as_millis().saturating_mul(u128::from(count));

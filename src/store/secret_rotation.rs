@@ -1,6 +1,8 @@
-//! Whose turn it is among several secrets: the one that worked comes first, and each fetch tries each once.
+//! Whose turn it is among several secrets: the one that worked comes first, and each fetch tries
+//! each once.
 //!
-//! In: what the provider answered to which one. Out: which one to try, and whether at once. It does not know the secrets.
+//! In: what the provider answered to which one. Out: which one to try, and whether at once. It does
+//! not know the secrets.
 
 /// A place in a list.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,7 +21,8 @@ impl SecretRotation {
         if of > 1 { format!(", by secret {} of {of}", used.saturating_add(1)) } else { String::new() }
     }
 
-    /// That one was refused: it is the next one's turn, if it was not already. Several fetches may have used it at one time.
+    /// That one was refused: it is the next one's turn, if it was not already. Several fetches may
+    /// have used it at one time.
     pub(super) fn advance(&mut self, used: usize, of: usize) {
         if used == self.index {
             let next = used.saturating_add(1);

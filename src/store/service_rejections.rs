@@ -1,25 +1,28 @@
-//! Services that refuse one token: for how long their requests wait for its renewal, and when a renewal is worth it at all.
+//! Services that refuse one token: for how long their requests wait for its renewal, and when a
+//! renewal is worth it at all.
 //!
-//! It knows services by a digest and tokens by a number, and keeps a bounded number of both. It renews nothing itself.
+//! It knows services by a digest and tokens by a number, and keeps a bounded number of both. It
+//! renews nothing itself.
 
 use super::{REJECTION_HOLD, RENEWAL_INTERVAL};
 use crate::http::message::Service;
 use crate::time::Instant;
 use std::time::Duration;
 
-/// The longest time between two renewals for the sake of one service that refuses every token. What was last refused this long
-/// ago is forgotten.
+/// The longest time between two renewals for the sake of one service that refuses every token. What
+/// was last refused this long ago is forgotten.
 pub(super) const MAX_RENEWAL_INTERVAL: Duration = Duration::from_secs(600);
 
 /// A service that has accepted a token for this long is believed at once when it refuses it.
 const ACCEPTED_FOR: Duration = Duration::from_secs(60);
 
-/// After so many refusals in a row, for at least a second, a service that accepted the token before refuses it for everybody, and
-/// not for one path or one client alone.
+/// After so many refusals in a row, for at least a second, a service that accepted the token before
+/// refuses it for everybody, and not for one path or one client alone.
 const REFUSALS_IN_A_ROW: u32 = 10;
 
-/// Services that are remembered, for each token: more than refuse at one time, unless clients make hosts up. The one that refused
-/// longest ago is forgotten first, so that made-up ones take nothing from a service that refuses a token now.
+/// Services that are remembered, for each token: more than refuse at one time, unless clients make
+/// hosts up. The one that refused longest ago is forgotten first, so that made-up ones take nothing
+/// from a service that refuses a token now.
 pub(super) const MAX_SERVICES: usize = 16;
 
 /// The services that have refused a token, or those before it.
@@ -140,8 +143,8 @@ impl ServiceRejection {
         quiet && self.in_a_row >= REFUSALS_IN_A_ROW
     }
 
-    /// A client that asks for what it may not have gets 401 for ever from a service that accepts the token for others: they must
-    /// not wait long if it is revoked.
+    /// A client that asks for what it may not have gets 401 for ever from a service that accepts
+    /// the token for others: they must not wait long if it is revoked.
     fn max_patience(&self, now: Instant) -> Duration {
         let accepts = self.accepted_at.is_some_and(|at| now < at + MAX_RENEWAL_INTERVAL);
         if accepts { ACCEPTED_FOR } else { MAX_RENEWAL_INTERVAL }

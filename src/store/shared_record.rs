@@ -1,11 +1,13 @@
 //! What the workers of one process leave for each other, so that one of them fetches for all.
 //!
-//! Every fetched thing has one record on a [`SharedStore`]. A worker that is about to fetch takes the record's seat, for as long
-//! as a fetch may take, by compare-and-swap; the others look at the record until something has come of it. A worker that
-//! dies in its seat is replaced when its time is over.
+//! Every fetched thing has one record on a [`SharedStore`]. A worker that is about to fetch takes
+//! the record's seat, for as long as a fetch may take, by compare-and-swap; the others look at the
+//! record until something has come of it. A worker that dies in its seat is replaced when its time
+//! is over.
 //!
-//! What stands on the board is somebody else's writing: whatever is odd about it counts as an empty record, and its body is
-//! read as strictly as the provider's answer that it is said to be. It does not know what the records are about.
+//! What stands on the board is somebody else's writing: whatever is odd about it counts as an empty
+//! record, and its body is read as strictly as the provider's answer that it is said to be. It does
+//! not know what the records are about.
 
 use crate::http::message::MAX_REPLY_BYTES;
 use crate::metrics::Tally;
@@ -18,7 +20,8 @@ pub trait SharedStore {
     /// The record under a name, and its version, which is never 0.
     fn read(&self, name: &str) -> Option<(Vec<u8>, u32)>;
 
-    /// Writes the record if its version is still this one; 0 if there is none. False when somebody else was faster.
+    /// Writes the record if its version is still this one; 0 if there is none. False when somebody
+    /// else was faster.
     fn write(&self, name: &str, record: &[u8], version: u32) -> bool;
 }
 
@@ -68,10 +71,12 @@ pub struct Record {
 /// The layout of a record; another version of this module may be in the same process.
 const LAYOUT: [u8; 4] = *b"m2m3";
 
-/// What is kept of what an answer says of itself, each at most: a byte holds the length, and no provider says half as much.
+/// What is kept of what an answer says of itself, each at most: a byte holds the length, and no
+/// provider says half as much.
 pub const MAX_HEADER_BYTES: usize = 255;
 
-/// Nothing that a worker writes lies further ahead: the longest `Retry-After` that is obeyed, or the longest fetch.
+/// Nothing that a worker writes lies further ahead: the longest `Retry-After` that is obeyed, or
+/// the longest fetch.
 const MAX_AHEAD: Duration = Duration::from_secs(600);
 
 /// How far the clock of another worker may be ahead: each reads it when its own callback begins.
@@ -158,8 +163,8 @@ impl Record {
     }
 }
 
-/// How long the machine has slept since then, as far as the reader's own instants do not count it: it may be a new worker, and
-/// its instants be those of the bare clock.
+/// How long the machine has slept since then, as far as the reader's own instants do not count it:
+/// it may be a new worker, and its instants be those of the bare clock.
 fn slept(written: Now, now: Now) -> Duration {
     let by_wall = Duration::from_secs(now.unix).saturating_add(written.instant.0);
     let by_instants = Duration::from_secs(written.unix).saturating_add(now.instant.0);
@@ -200,14 +205,16 @@ pub struct FetchLock {
     /// Until when another worker fetches.
     held_until: Option<Instant>,
     polled_at: Now,
-    /// Whether what was seen last is no record, as it is from a time that has not come: the writer's clocks may be ahead.
+    /// Whether what was seen last is no record, as it is from a time that has not come: the
+    /// writer's clocks may be ahead.
     is_from_future: bool,
     /// Records that no worker can have written.
     pub invalid: Tally,
 }
 
 impl FetchLock {
-    /// The record of this name; there is one from now on, since only one that is there can be swapped.
+    /// The record of this name; there is one from now on, since only one that is there can be
+    /// swapped.
     pub fn new(name: String, board: &dyn SharedStore) -> Self {
         if board.read(&name).is_none() {
             board.write(&name, &Record::default().encode(), 0);

@@ -1,7 +1,8 @@
 //! The entries of a per-token cache, and the memory that they may take.
 //!
-//! Clients choose the tokens, so a token that has not been good must never cost the entry of one that has. Each kind has its own
-//! room: an unproven token (new, inactive or failed) evicts unproven ones only, and a known one known ones only.
+//! Clients choose the tokens, so a token that has not been good must never cost the entry of one
+//! that has. Each kind has its own room: an unproven token (new, inactive or failed) evicts
+//! unproven ones only, and a known one known ones only.
 
 use crate::oauth::fetch::FetchErrorKind;
 use crate::store::lease::{Lease, RetryPolicy};
@@ -106,7 +107,8 @@ impl<K: CachedValue> Slots<K> {
         }
     }
 
-    /// Whether the entries of that kind are within their room, this many new ones of so many bytes included.
+    /// Whether the entries of that kind are within their room, this many new ones of so many bytes
+    /// included.
     pub(super) fn fit(&self, known: bool, new: usize, new_bytes: usize) -> bool {
         let (most, most_bytes) =
             if known { (MAX_KNOWN, MAX_KNOWN_BYTES) } else { (MAX_UNPROVEN, MAX_UNPROVEN_BYTES) };

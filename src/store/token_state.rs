@@ -6,8 +6,8 @@ use crate::http::message::Service;
 use crate::store::lease::{Lease, RetryPolicy};
 use crate::time::Instant;
 
-/// Tokens before the present one whose hashes are kept. With a renewal every 10 s, as at most for the sake of a refusal, those of the
-/// last 2 min.
+/// Tokens before the present one whose hashes are kept. With a renewal every 10 s, as at most for
+/// the sake of a refusal, those of the last 2 min.
 const PREVIOUS_TOKENS: usize = 12;
 
 /// One token.
@@ -15,7 +15,8 @@ const PREVIOUS_TOKENS: usize = 12;
 pub(super) struct TokenState {
     pub(super) lease: Lease<IssuedToken>,
     pub(super) serial: u64,
-    /// The hashes of the tokens before, the latest last: a request that left with one may come back.
+    /// The hashes of the tokens before, the latest last: a request that left with one may come
+    /// back.
     previous_hashes: Vec<u64>,
     /// The services that refuse it.
     pub(super) rejections: ServiceRejections,
@@ -35,7 +36,8 @@ impl TokenState {
         }
     }
 
-    /// Whether this service has just refused the token, and a new one is on its way or will be asked for very soon.
+    /// Whether this service has just refused the token, and a new one is on its way or will be
+    /// asked for very soon.
     pub(super) fn is_being_replaced(&self, service: Service, now: Instant) -> bool {
         let soon = || self.lease.next_event() <= now + REJECTION_HOLD;
         self.rejections.holds(service, self.serial, now) && (self.lease.in_flight() || soon())
@@ -47,7 +49,8 @@ impl TokenState {
         self.previous_hashes.iter().chain(&present).any(|own| hashes.contains(own))
     }
 
-    /// Whatever a fetch came to ends a doubt: there is a new token, or the old one is the best there is.
+    /// Whatever a fetch came to ends a doubt: there is a new token, or the old one is the best
+    /// there is.
     pub(super) fn update<R>(&mut self, change: impl FnOnce(&mut Lease<IssuedToken>) -> R) -> R {
         let before = (self.serial, self.lease.failures());
         let mark = self.lease.last_value().map(|held| held.hash);

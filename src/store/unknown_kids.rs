@@ -12,12 +12,13 @@ pub(super) struct UnknownKids {
     pub(super) dropped: Tally,
 }
 
-/// Names that are remembered; of more, the latest. Some 20 KB, and more than a provider has in a year of rotations: whoever brings
-/// more makes them up, and costs a fetch per interval (`UNKNOWN_KID_INTERVAL`) whether they are remembered or not.
+/// Names that are remembered; of more, the latest. Some 20 KB, and more than a provider has in a
+/// year of rotations: whoever brings more makes them up, and costs a fetch per interval
+/// (`UNKNOWN_KID_INTERVAL`) whether they are remembered or not.
 const MOST: usize = 256;
 
-/// How long a name stays unknown without asking again: longer than a flood likes, shorter than a provider's replicas
-/// disagree.
+/// How long a name stays unknown without asking again: longer than a flood likes, shorter than a
+/// provider's replicas disagree.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 
 impl UnknownKids {

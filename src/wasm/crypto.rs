@@ -1,8 +1,9 @@
-//! Signatures verified and made by the host's `BoringSSL`, through Envoy's foreign functions `verify_signature` (since
-//! 1.30) and `sign` (since 1.37).
+//! Signatures verified and made by the host's `BoringSSL`, through Envoy's foreign functions
+//! `verify_signature` (since 1.30) and `sign` (since 1.37).
 //!
-//! About 25 us for RS256 where the module itself needs 1.8 ms. They take RSA PKCS#1 v1.5 and ECDSA; for the rest, and on
-//! hosts without them, it is done in the module. Which one is found out at start, never configured.
+//! About 25 us for RS256 where the module itself needs 1.8 ms. They take RSA PKCS#1 v1.5 and ECDSA;
+//! for the rest, and on hosts without them, it is done in the module. Which one is found out at
+//! start, never configured.
 
 use super::hostcalls::{self, BAD_ARGUMENT};
 use crate::dpop;
@@ -28,7 +29,8 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// Asks the host whether it has the function, and may be asked: without arguments it complains of just these.
+    /// Asks the host whether it has the function, and may be asked: without arguments it complains
+    /// of just these.
     pub(super) fn probe() -> Self {
         Self { host_verifies: hostcalls::call_foreign_function(VERIFY, &[]) == Err(BAD_ARGUMENT) }
     }
@@ -89,8 +91,9 @@ thread_local! {
     static KEY: RefCell<Weak<dpop::ProofKey>> = const { RefCell::new(Weak::new()) };
 }
 
-/// This VM's key for proofs: a new configuration finds here the key to which the tokens of the old one are bound. It is made
-/// of the host's randomness, and nobody else ever learns it. None where the host gives no randomness.
+/// This VM's key for proofs: a new configuration finds here the key to which the tokens of the old
+/// one are bound. It is made of the host's randomness, and nobody else ever learns it. None where
+/// the host gives no randomness.
 pub(super) fn proof_key(signer: &HostSigner) -> Option<Rc<dpop::ProofKey>> {
     // Ten times faster where the host signs; elsewhere nobody signs with P-256.
     let algorithm = if signer.host_signs { Algorithm::Es256 } else { Algorithm::EdDsa };

@@ -1,8 +1,8 @@
 //! The host's functions (proxy-wasm ABI 0.2.1), each returning a `Result`, on bytes.
 //!
-//! The SDK's wrappers panic on header bytes that are not UTF-8 and on a status they do not expect; a panic kills the
-//! worker's VM, and with it every request that waits. So the shell declares the imports itself. Calls are the
-//! exception: only the SDK can register them with its dispatcher.
+//! The SDK's wrappers panic on header bytes that are not UTF-8 and on a status they do not expect;
+//! a panic kills the worker's VM, and with it every request that waits. So the shell declares the
+//! imports itself. Calls are the exception: only the SDK can register them with its dispatcher.
 
 #![expect(
     unsafe_code,
@@ -195,8 +195,8 @@ fn header_map(which: u32) -> Result<MessageHead, HostError> {
     Ok(MessageHead::new(bytes, fields))
 }
 
-/// Where the pairs of a serialised header map stand: a count, the lengths of each name and value, then each name and value
-/// with a zero byte behind it; all numbers 32 bits, little-endian.
+/// Where the pairs of a serialised header map stand: a count, the lengths of each name and value,
+/// then each name and value with a zero byte behind it; all numbers 32 bits, little-endian.
 fn fields(bytes: &[u8]) -> Option<Vec<HeaderField>> {
     let number = |at: usize| {
         let digits = bytes.get(at..at.checked_add(4)?)?;
@@ -306,15 +306,18 @@ pub(super) fn property(path: &[&str]) -> Result<Option<Vec<u8>>, HostError> {
     }
 }
 
-/// Says that a property of our own is a text, which CEL then compares with texts. For the root context, as it starts.
+/// Says that a property of our own is a text, which CEL then compares with texts. For the root
+/// context, as it starts.
 pub(super) fn declare_string_property(name: &str) -> Result<(), HostError> {
-    // Envoy's `DeclarePropertyArguments`, as protobuf: `name` is field 1, `type` is field 3, and 1 is a text.
+    // Envoy's `DeclarePropertyArguments`, as protobuf: `name` is field 1, `type` is field 3, and 1
+    // is a text.
     let length = u8::try_from(name.len()).map_err(|_| BAD_ARGUMENT)?;
     let arguments = [&[0x0a, length], name.as_bytes(), &[0x18, 1]].concat();
     call_foreign_function("declare_property", &arguments).map(drop)
 }
 
-/// Sets a property of the request of the effective context, for later filters and the access log: `wasm.` and the name.
+/// Sets a property of the request of the effective context, for later filters and the access log:
+/// `wasm.` and the name.
 pub(super) fn set_property(name: &str, value: &str) -> Result<(), HostError> {
     // SAFETY: the host reads the slices during the call only.
     checked(unsafe { import::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
@@ -338,7 +341,8 @@ pub(super) fn set_shared_data(name: &str, bytes: &[u8], cas: u32) -> Result<(), 
     })
 }
 
-/// Time since the start of the machine: the same for all workers of a process, which `std`'s clock does not offer.
+/// Time since the start of the machine: the same for all workers of a process, which `std`'s clock
+/// does not offer.
 pub(super) fn monotonic() -> Duration {
     #[cfg(target_arch = "wasm32")]
     {
@@ -399,8 +403,8 @@ pub(super) fn call_foreign_function(name: &str, argument: &[u8]) -> Result<Vec<u
     })
 }
 
-/// Makes an HTTP call on behalf of the context whose callback is running, which must be the root: a call of a stream would
-/// be lost with it. Refused when the host does not know the cluster.
+/// Makes an HTTP call on behalf of the context whose callback is running, which must be the root: a
+/// call of a stream would be lost with it. Refused when the host does not know the cluster.
 pub(super) fn dispatch(call: &HttpCall) -> Result<u32, HostError> {
     let endpoint = &call.endpoint;
     let mut headers = vec![

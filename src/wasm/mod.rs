@@ -1,11 +1,13 @@
 //! The shell: Envoy's callbacks in, host calls out. It decides nothing about authentication.
 //!
-//! - The root context makes every call to a provider, so that a client that hangs up cannot take a shared fetch with it;
-//!   a request that must wait only arms the root's timer.
-//! - A waiting request is settled from the root: first its headers, then it is resumed, then nothing. Few of them in one
-//!   callback: Envoy nests their answers, and some 300 of them are more than the VM's stack holds.
-//! - `on_configure` depends on the configuration and the environment alone, and never panics: if it failed on a worker
-//!   after the trial instance had succeeded, Envoy would forward requests unchecked.
+//! - The root context makes every call to a provider, so that a client that hangs up cannot take a
+//!   shared fetch with it; a request that must wait only arms the root's timer.
+//! - A waiting request is settled from the root: first its headers, then it is resumed, then
+//!   nothing. Few of them in one callback: Envoy nests their answers, and some 300 of them are more
+//!   than the VM's stack holds.
+//! - `on_configure` depends on the configuration and the environment alone, and never panics: if it
+//!   failed on a worker after the trial instance had succeeded, Envoy would forward requests
+//!   unchecked.
 //! - Whatever else may go wrong is answered with 503.
 
 mod crypto;
@@ -49,8 +51,8 @@ type SharedWorker = Rc<RefCell<Option<Worker>>>;
 /// The longest time between two ticks: metrics are reported at least this often.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
-/// For how long the monotonic clock carries the wall clock on: a reading costs about 1 us. So long may it take, awake, until it is
-/// noticed that the machine has slept.
+/// For how long the monotonic clock carries the wall clock on: a reading costs about 1 us. So long
+/// may it take, awake, until it is noticed that the machine has slept.
 const WALL_CLOCK: Duration = Duration::from_millis(100);
 
 /// The name of the cluster that a request goes to.
@@ -102,7 +104,8 @@ impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         let environment = |name: &str| std::env::var(name).ok();
         let Ok(document) = hostcalls::configuration(size) else {
-            // A no on one worker alone would let its requests through; without a worker each is answered with 503.
+            // A no on one worker alone would let its requests through; without a worker each is
+            // answered with 503.
             hostcalls::log(log::Level::Error, "m2m-auth: the host does not hand over the configuration");
             return true;
         };
@@ -119,7 +122,8 @@ impl RootContext for Root {
                 with(&self.worker, Worker::drain);
                 let mut worker = Worker::new(self.id, policy, &reach);
                 with(&self.worker, |old| worker.take_over(old));
-                // Callbacks of one VM never overlap, so this cannot fail; if it did, the old worker would stay.
+                // Callbacks of one VM never overlap, so this cannot fail; if it did, the old worker
+                // would stay.
                 self.worker.try_borrow_mut().map(|mut shared| *shared = Some(worker)).is_ok()
             }
             Err(errors) => {
@@ -166,7 +170,8 @@ impl HttpContext for StreamContext {
         }
     }
 
-    /// Of interest only to requests that got a token; as an upstream filter, before Envoy tries them again.
+    /// Of interest only to requests that got a token; as an upstream filter, before Envoy tries
+    /// them again.
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let own = self.attached_token.take();
         self.attached_token =
@@ -174,7 +179,8 @@ impl HttpContext for StreamContext {
         Action::Continue
     }
 
-    /// Of interest only to gRPC calls that got a token. Envoy makes this call for responses that have trailers, and for no others.
+    /// Of interest only to gRPC calls that got a token. Envoy makes this call for responses that
+    /// have trailers, and for no others.
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
         if let Some(sent) = self.attached_token.take() {
             with(&self.worker, |worker| worker.ended(&sent));
@@ -261,8 +267,8 @@ impl Worker {
         };
         let now = self.now();
         self.plugin.reply(ticket, &received(body_size), now);
-        // What has arrived may be what another fetch needed to begin. This is no tick: Envoy may deliver an answer inside another
-        // callback.
+        // What has arrived may be what another fetch needed to begin. This is no tick: Envoy may
+        // deliver an answer inside another callback.
         self.plugin.run_due(now);
         self.drain_effects(now);
         self.arm_timer(now);
@@ -276,7 +282,8 @@ impl Worker {
         self.arm_timer(now);
     }
 
-    /// The request was answered. Of a gRPC call whose status comes behind its messages, what it was sent with is given back.
+    /// The request was answered. Of a gRPC call whose status comes behind its messages, what it was
+    /// sent with is given back.
     fn answered(
         &mut self,
         id: u32,
@@ -314,7 +321,8 @@ impl Worker {
         take(&mut self.attached, id);
     }
 
-    /// Another worker takes over: nobody must be left waiting. It answers those that are too many for this callback.
+    /// Another worker takes over: nobody must be left waiting. It answers those that are too many
+    /// for this callback.
     fn drain(&mut self) {
         let now = self.now();
         self.plugin.drain(now);
@@ -385,7 +393,8 @@ impl Worker {
     }
 }
 
-/// Who made the response of the effective context, as Envoy says: `via_upstream`, or what its own filter calls its answer.
+/// Who made the response of the effective context, as Envoy says: `via_upstream`, or what its own
+/// filter calls its answer.
 fn code_details() -> Option<Vec<u8>> {
     hostcalls::property(&CODE_DETAILS).ok().flatten()
 }
@@ -410,9 +419,11 @@ fn with<T>(worker: &SharedWorker, run: impl FnOnce(&mut Worker) -> T) -> Option<
     worker.try_borrow_mut().ok()?.as_mut().map(run)
 }
 
-/// The request, with what must be known of its route and its connection. Before any header is changed: after that Envoy chooses it anew.
+/// The request, with what must be known of its route and its connection. Before any header is
+/// changed: after that Envoy chooses it anew.
 ///
-/// Where no rule is for a cluster, it is good to know which one a request goes to while some service refuses tokens.
+/// Where no rule is for a cluster, it is good to know which one a request goes to while some
+/// service refuses tokens.
 fn request_head(
     asks: RequestAttributes,
     to_which_service: bool,

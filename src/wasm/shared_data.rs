@@ -1,4 +1,5 @@
-//! The boards of this host: for the workers of a process Envoy's shared data, else what lies within one VM.
+//! The boards of this host: for the workers of a process Envoy's shared data, else what lies within
+//! one VM.
 
 use super::hostcalls::{self, HostError};
 use crate::policy::SharingScope;
@@ -35,16 +36,17 @@ impl SharedStore for SharedData {
     }
 
     fn write(&self, name: &str, record: &[u8], version: u32) -> bool {
-        // To Envoy, version 0 means "overwrite": two workers that start at once would each make the record, and the later one
-        // would destroy what the other has written meanwhile. Any other version is compared with that of a record that is
-        // there, and passes where there is none.
+        // To Envoy, version 0 means "overwrite": two workers that start at once would each make the
+        // record, and the later one would destroy what the other has written meanwhile. Any other
+        // version is compared with that of a record that is there, and passes where there is none.
         let version = if version == 0 { NO_VERSION } else { version };
         hostcalls::set_shared_data(name, record, version) != Err(HostError(hostcalls::CAS_MISMATCH))
     }
 }
 
 thread_local! {
-    /// The records that the workers of this VM use, one for each of its configurations; some several times.
+    /// The records that the workers of this VM use, one for each of its configurations; some
+    /// several times.
     static USED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -105,8 +107,8 @@ impl SharedStore for VmLocalStore {
     }
 }
 
-/// A board on which others write too: what is not sealed with the operator's key, or was sealed for another record, counts
-/// as empty.
+/// A board on which others write too: what is not sealed with the operator's key, or was sealed for
+/// another record, counts as empty.
 struct SealedStore<B> {
     cipher: XChaCha20Poly1305,
     inner: B,
@@ -114,7 +116,8 @@ struct SealedStore<B> {
     random: Box<dyn SecureRandom>,
 }
 
-/// A nonce of XChaCha20-Poly1305, long enough to be picked at random (draft-irtf-cfrg-xchacha section 3.1).
+/// A nonce of XChaCha20-Poly1305, long enough to be picked at random (draft-irtf-cfrg-xchacha
+/// section 3.1).
 const NONCE_BYTES: usize = 24;
 
 impl<B> SealedStore<B> {

@@ -1,4 +1,5 @@
-//! `reasons`: every reason for which the filter refuses a request; from the table in `src/inbound/refusal/reason.rs`.
+//! `reasons`: every reason for which the filter refuses a request; from the table in
+//! `src/inbound/refusal/reason.rs`.
 
 use crate::CommandOutput;
 use m2m_auth::inbound::refusal::reason::Reason;

@@ -12,7 +12,8 @@ pub enum ClaimTest {
     Equals(Value),
     /// It is one of these.
     OneOf(Vec<Value>),
-    /// It is an array, and this is in it: as `groups` and `entitlements` (RFC 9068 section 2.2.3.1) are.
+    /// It is an array, and this is in it: as `groups` and `entitlements` (RFC 9068 section 2.2.3.1)
+    /// are.
     Contains(Value),
     /// It is a text that begins so.
     Prefix(String),
@@ -59,7 +60,8 @@ impl ClaimTest {
         }
     }
 
-    /// What was missing. The values that would do are not named: they may be names of other callers.
+    /// What was missing. The values that would do are not named: they may be names of other
+    /// callers.
     #[inline(never)]
     pub(super) fn message(&self, path: &[String]) -> String {
         let path = path.join(".");
@@ -96,7 +98,8 @@ impl RequestAttribute {
     }
 }
 
-/// The claim, as a request can have it: a text that is not empty, or a whole number in its shortest form.
+/// The claim, as a request can have it: a text that is not empty, or a whole number in its shortest
+/// form.
 fn equals_bytes(claim: &Value, text: &[u8]) -> bool {
     match claim {
         Value::String(own) => !own.is_empty() && own.as_bytes() == text,
@@ -120,14 +123,16 @@ fn values_equal(claim: &Value, own: &Value) -> bool {
     }
 }
 
-/// How two numbers compare, exactly; none for what is no number, or a fraction that may not be what was written.
+/// How two numbers compare, exactly; none for what is no number, or a fraction that may not be what
+/// was written.
 fn compare_numbers(claim: &Value, own: &Number) -> Option<Ordering> {
     let Value::Number(claim) = claim else {
         return None;
     };
     match (as_integer(claim), as_integer(own)) {
         (Some(claim), Some(own)) => Some(claim.cmp(&own)),
-        // Below the bound, a whole number that is rounded to a double stays on its side of every fraction.
+        // Below the bound, a whole number that is rounded to a double stays on its side of every
+        // fraction.
         _ => as_double(claim)?.partial_cmp(&as_double(own)?),
     }
 }

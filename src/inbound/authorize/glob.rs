@@ -1,7 +1,9 @@
-//! Patterns in which `*` matches any string, also the empty one, and everything else matches itself.
+//! Patterns in which `*` matches any string, also the empty one, and everything else matches
+//! itself.
 
-/// Whether the whole of `text` is as `pattern` says. What stands between two stars is taken where it comes first, which
-/// is right whenever anything is, and so the time is that of a few searches: nothing is ever tried twice.
+/// Whether the whole of `text` is as `pattern` says. What stands between two stars is taken where
+/// it comes first, which is right whenever anything is, and so the time is that of a few searches:
+/// nothing is ever tried twice.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else {
         return pattern == text;

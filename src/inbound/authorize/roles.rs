@@ -24,7 +24,8 @@ pub enum Source {
     Roles,
     /// Roles at this client: `resource_access.<client>.roles` (Keycloak).
     ClientRoles(String),
-    /// Scopes (RFC 8693 section 4.2, RFC 9068 section 2.2.3): a string of names with spaces between, or an array.
+    /// Scopes (RFC 8693 section 4.2, RFC 9068 section 2.2.3): a string of names with spaces
+    /// between, or an array.
     Scopes,
 }
 

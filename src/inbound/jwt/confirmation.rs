@@ -20,7 +20,8 @@ pub enum Confirmation {
 }
 
 impl Confirmation {
-    /// What `cnf` says. What is not understood is no reason to take a token for one that is not bound.
+    /// What `cnf` says. What is not understood is no reason to take a token for one that is not
+    /// bound.
     pub(super) fn from_claims(claims: &Map<String, Value>) -> Self {
         claims
             .get("cnf")
@@ -33,7 +34,8 @@ impl Confirmation {
             match name.as_str() {
                 "x5t#S256" => certificate = Some(digest(value)?),
                 "jkt" => key = Some(digest(value)?),
-                // The other ones that are registered (RFC 7800 section 6.2.2, RFC 8747, RFC 9203): any of them is to be proven too.
+                // The other ones that are registered (RFC 7800 section 6.2.2, RFC 8747, RFC 9203):
+                // any of them is to be proven too.
                 "jwk" | "jwe" | "kid" | "jku" | "osc" => return None,
                 _ => {}
             }

@@ -1,11 +1,13 @@
-//! What an issuer says of a token (RFC 7662 section 2.2) to a [`Caller`], by the same checks as a JWT's claims.
+//! What an issuer says of a token (RFC 7662 section 2.2) to a [`Caller`], by the same checks as a
+//! JWT's claims.
 
 use super::issuer_checks::check_is_access_token;
 use super::{Caller, IssuerProfile, TokenError};
 use serde_json::{Map, Value};
 
-/// The caller of a token of which the issuer's own endpoint says this. `verified` is what the token's signature has proven, if
-/// it has one: where the answer is silent that counts, and where both speak the answer does, as it is newer.
+/// The caller of a token of which the issuer's own endpoint says this. `verified` is what the
+/// token's signature has proven, if it has one: where the answer is silent that counts, and where
+/// both speak the answer does, as it is newer.
 pub fn introspected(
     answer: Map<String, Value>,
     verified: Option<&Caller>,
@@ -20,8 +22,8 @@ pub fn introspected(
     }
     let mut claims = verified.map(|caller| caller.0.claims.clone()).unwrap_or_default();
     claims.extend(answer.into_iter().filter(|(name, _)| !matches!(name.as_str(), "active" | "token_use")));
-    // All but `active` is optional. Who else may have issued it is no question: it is this issuer's endpoint that knows it. Of
-    // which tenant it is, is one.
+    // All but `active` is optional. Who else may have issued it is no question: it is this issuer's
+    // endpoint that knows it. Of which tenant it is, is one.
     if claims.contains_key("iss") || expect.names.iter().any(|name| name.tenant.is_some()) {
         expect.check_name(&claims)?;
     }
@@ -30,8 +32,8 @@ pub fn introspected(
     Ok(Caller::new(claims, end, expect.layout))
 }
 
-/// RFC 7662 has the types of RFC 6749 section 5.1; providers that issue refresh tokens distinguish them here too (Ory Hydra:
-/// `token_use`).
+/// RFC 7662 has the types of RFC 6749 section 5.1; providers that issue refresh tokens distinguish
+/// them here too (Ory Hydra: `token_use`).
 fn is_access_token(kind: Option<&Value>) -> bool {
     let known = ["Bearer", "DPoP", "access_token", "access"];
     kind.is_none_or(|kind| {

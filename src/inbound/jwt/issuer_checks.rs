@@ -1,6 +1,8 @@
-//! What an issuer's tokens must be like, whatever they are used for: a token's claims to when it ends, or to what is wrong.
+//! What an issuer's tokens must be like, whatever they are used for: a token's claims to when it
+//! ends, or to what is wrong.
 //!
-//! Everything here is the issuer's; what a rule asks beside that is a [`RuleRequirements`](super::RuleRequirements).
+//! Everything here is the issuer's; what a rule asks beside that is a
+//! [`RuleRequirements`](super::RuleRequirements).
 
 use super::TokenError;
 use crate::decision_trace;
@@ -30,7 +32,8 @@ pub struct IssuerProfile {
     pub rfc9068: bool,
 }
 
-/// A name of an issuer: `iss`, exact (RFC 7519 section 4.1.1), without folding (RFC 7519 section 7.3).
+/// A name of an issuer: `iss`, exact (RFC 7519 section 4.1.1), without folding (RFC 7519 section
+/// 7.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerName {
     /// `iss`.
@@ -44,7 +47,8 @@ pub struct IssuerName {
 pub struct AcceptedTypes {
     /// Whether there need not be any.
     pub absent: bool,
-    /// Media types in lower case, without `application/`, as [`media_type`](crate::jose::jws::media_type) makes them.
+    /// Media types in lower case, without `application/`, as
+    /// [`media_type`](crate::jose::jws::media_type) makes them.
     pub names: Vec<String>,
 }
 
@@ -71,7 +75,8 @@ impl From<&str> for IssuerName {
 }
 
 impl Default for AcceptedTypes {
-    /// What access tokens of common providers have: Okta and Cognito none, Keycloak and Entra `JWT`, RFC 9068 `at+jwt`.
+    /// What access tokens of common providers have: Okta and Cognito none, Keycloak and Entra
+    /// `JWT`, RFC 9068 `at+jwt`.
     fn default() -> Self {
         Self { absent: true, names: vec!["jwt".to_owned(), "at+jwt".to_owned()] }
     }
@@ -83,15 +88,17 @@ impl AcceptedTypes {
         Self { absent: false, names: vec!["at+jwt".to_owned()] }
     }
 
-    /// Explicit types (RFC 8725 section 3.11). A DPoP proof, which has a type of its own, is no access token (RFC 9449
-    /// section 11.4). Whether this is one of them, in the form that [`AcceptedTypes::names`] have.
+    /// Explicit types (RFC 8725 section 3.11). A DPoP proof, which has a type of its own, is no
+    /// access token (RFC 9449 section 11.4). Whether this is one of them, in the form that
+    /// [`AcceptedTypes::names`] have.
     pub(super) fn accepts(&self, typ: Option<&str>) -> bool {
         typ.map_or(self.absent, |typ| self.names.iter().any(|name| name == typ))
     }
 }
 
 impl IssuerProfile {
-    /// Whether this is a name of the issuer. A list would pass a membership test, so it is a text (CVE-2026-75509).
+    /// Whether this is a name of the issuer. A list would pass a membership test, so it is a text
+    /// (CVE-2026-75509).
     pub fn has_name(&self, iss: &str) -> bool {
         self.name(iss).is_some()
     }
@@ -145,8 +152,9 @@ impl IssuerProfile {
         Ok(())
     }
 
-    /// Checks `exp` (RFC 7519 section 4.1.4), `nbf` (RFC 7519 section 4.1.5) and `iat` (RFC 7519 section 4.1.6, which does not
-    /// refuse one in the future; this does); returns when the token expires, if it does.
+    /// Checks `exp` (RFC 7519 section 4.1.4), `nbf` (RFC 7519 section 4.1.5) and `iat` (RFC 7519
+    /// section 4.1.6, which does not refuse one in the future; this does); returns when the token
+    /// expires, if it does.
     pub(super) fn check_times(
         &self,
         claims: &Map<String, Value>,
@@ -191,9 +199,10 @@ impl IssuerProfile {
 
 /// Whether these are the claims of an access token that anybody may carry.
 pub(super) fn check_is_access_token(claims: &Map<String, Value>) -> Result<(), TokenError> {
-    // The kinds of tokens differ by these (RFC 8725 section 3.12, RFC 9068 section 5): Keycloak writes `typ` Bearer, ID,
-    // Refresh, Offline, …; Cognito writes `token_use` access or id. Where they stand, they must name an access token.
-    // Keycloak's `typ` is DPoP in tokens that are bound to a key (RFC 9449 section 6.1), and only there.
+    // The kinds of tokens differ by these (RFC 8725 section 3.12, RFC 9068 section 5): Keycloak
+    // writes `typ` Bearer, ID, Refresh, Offline, …; Cognito writes `token_use` access or id. Where
+    // they stand, they must name an access token. Keycloak's `typ` is DPoP in tokens that are bound
+    // to a key (RFC 9449 section 6.1), and only there.
     let by_key = claims.get("cnf").is_some_and(|confirmation| confirmation.get("jkt").is_some());
     for (name, kind) in [("typ", "Bearer"), ("token_use", "access")] {
         let Some(claim) = claims.get(name) else { continue };
@@ -222,7 +231,8 @@ pub(super) fn for_log(claims: &Map<String, Value>, name: &str) -> String {
         .map_or_else(|| "missing".to_owned(), |value| value.to_string().chars().take(128).collect())
 }
 
-/// RFC 7519 section 2, `NumericDate`: seconds, possibly with a fraction, which is dropped; none that lies [beyond](LAST_SECOND).
+/// RFC 7519 section 2, `NumericDate`: seconds, possibly with a fraction, which is dropped; none
+/// that lies [beyond](LAST_SECOND).
 pub(super) fn numeric_date(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, TokenError> {
     let Some(claim) = claims.get(name) else { return Ok(None) };
     let number = claim.as_number();
@@ -234,8 +244,8 @@ pub(super) fn numeric_date(claims: &Map<String, Value>, name: &str) -> Result<Op
     seconds.map(Some).ok_or(TokenError::InvalidClaim)
 }
 
-/// 9999-12-31T23:59:59Z, the last second that a date can say (RFC 3339 section 5.6). What counts milliseconds, as clocks of programs
-/// do, lies beyond, and would be a token that never ends.
+/// 9999-12-31T23:59:59Z, the last second that a date can say (RFC 3339 section 5.6). What counts
+/// milliseconds, as clocks of programs do, lies beyond, and would be a token that never ends.
 const LAST_SECOND: i64 = 253_402_300_799;
 
 /// Whether this `aud` names nobody: Ory Hydra writes an empty list for a client without audiences.

@@ -1,6 +1,7 @@
 //! What a rule requires of a token beyond its issuer's profile: audience, client, subject and age.
 //!
-//! It is asked for every request, since a caller that was verified before may come to another rule, or later.
+//! It is asked for every request, since a caller that was verified before may come to another rule,
+//! or later.
 
 use super::issuer_checks::{for_log, is_empty_audience};
 use super::{Caller, TokenError, numeric_date};
@@ -24,7 +25,8 @@ pub struct RuleRequirements {
 /// How and when a caller must have authenticated (RFC 9470).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthenticationRequirement {
-    /// The most seconds since its caller authenticated (`auth_time`), else since it was issued (`iat`).
+    /// The most seconds since its caller authenticated (`auth_time`), else since it was issued
+    /// (`iat`).
     pub max_age: Option<u64>,
     /// How its caller may have authenticated (`acr`), the best way first; empty is anyhow.
     pub acr_values: Vec<String>,
@@ -40,8 +42,8 @@ pub struct AudienceRequirement {
 }
 
 impl RuleRequirements {
-    /// Whether the token of this caller is what is asked for, now: audience (RFC 8725 section 3.9), client, subject (RFC 8725
-    /// section 3.8) and age.
+    /// Whether the token of this caller is what is asked for, now: audience (RFC 8725 section 3.9),
+    /// client, subject (RFC 8725 section 3.8) and age.
     pub fn check(&self, caller: &Caller, now: u64) -> Result<(), TokenError> {
         let for_us = self.audiences.matches(caller);
         decision_trace::record("audience", for_us, || {
@@ -81,7 +83,8 @@ impl RuleRequirements {
 }
 
 impl AudienceRequirement {
-    /// RFC 7519 section 4.1.3: exact, no folding of any kind; and a token for another audience is refused by a rule without one.
+    /// RFC 7519 section 4.1.3: exact, no folding of any kind; and a token for another audience is
+    /// refused by a rule without one.
     fn matches(&self, caller: &Caller) -> bool {
         let aud = caller.0.claims.get("aud");
         if self.any_of.is_empty() && self.all_of.is_empty() {
@@ -96,7 +99,8 @@ impl AudienceRequirement {
     }
 }
 
-/// RFC 9470 section 4: what counts is when the caller authenticated. Tokens of services do not say; theirs counts from `iat`.
+/// RFC 9470 section 4: what counts is when the caller authenticated. Tokens of services do not say;
+/// theirs counts from `iat`.
 fn check_age(caller: &Caller, most: u64, now: u64) -> Result<(), TokenError> {
     let claims = &caller.0.claims;
     let (since, reject) = if let Some(since) = numeric_date(claims, "auth_time")? {

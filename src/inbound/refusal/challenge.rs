@@ -1,4 +1,5 @@
-//! `WWW-Authenticate`: the challenge for each scheme in which a token is accepted (RFC 6750 section 3, RFC 9449 section 7.1).
+//! `WWW-Authenticate`: the challenge for each scheme in which a token is accepted (RFC 6750 section
+//! 3, RFC 9449 section 7.1).
 
 use super::RefusalFormat;
 use crate::dpop::{self, verify};
@@ -35,8 +36,8 @@ impl Default for Schemes {
 /// A parameter of a challenge.
 pub(super) type Parameter = (&'static str, String);
 
-/// A challenge for each scheme in which a token is accepted; the error goes into the challenge of the scheme that the client
-/// used (RFC 9449 section 7.1).
+/// A challenge for each scheme in which a token is accepted; the error goes into the challenge of
+/// the scheme that the client used (RFC 9449 section 7.1).
 pub(super) fn challenges(
     format: &RefusalFormat,
     schemes: Schemes,
@@ -65,7 +66,8 @@ fn challenge(format: &RefusalFormat, scheme: &str, parameters: &[Parameter]) -> 
     challenge
 }
 
-/// The characters that RFC 6750 section 3 allows in an attribute. The host does not stop CR and LF in an answer.
+/// The characters that RFC 6750 section 3 allows in an attribute. The host does not stop CR and LF
+/// in an answer.
 fn quotable(text: &str) -> String {
     text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).collect()
 }

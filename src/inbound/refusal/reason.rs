@@ -1,7 +1,8 @@
-//! The table of reasons: every reason for which a request is refused, with the status and the texts of its answer.
+//! The table of reasons: every reason for which a request is refused, with the status and the texts
+//! of its answer.
 //!
-//! It is data. `docs/reasons.md` is generated from it (`make schema`), and a test fails when that page is stale. What an
-//! operator reads beside the answer is not compiled into the module.
+//! It is data. `docs/reasons.md` is generated from it (`make schema`), and a test fails when that
+//! page is stale. What an operator reads beside the answer is not compiled into the module.
 
 use super::challenge::Challenge;
 
@@ -29,8 +30,8 @@ pub struct ReasonRow {
     pub message: &'static str,
     /// Envoy's `%RESPONSE_CODE_DETAILS%`.
     pub details: &'static str,
-    /// What may have to change in the provider, for the audit log alone: clients see nothing of the provider's set-up. In
-    /// Keycloak's words, since its defaults surprise most.
+    /// What may have to change in the provider, for the audit log alone: clients see nothing of the
+    /// provider's set-up. In Keycloak's words, since its defaults surprise most.
     pub hint: Option<&'static str>,
     /// When it happens.
     #[cfg(not(target_family = "wasm"))]
@@ -61,8 +62,8 @@ impl AnswerClass {
 const AMBIGUOUS: AnswerClass = AnswerClass::new(400, "Invalid request", Challenge::None);
 const INVALID_REQUEST: AnswerClass =
     AnswerClass::new(400, "Invalid request", Challenge::Error("invalid_request"));
-// RFC 6750 section 3: a 401 has a challenge. Section 3.1 (RFC 6750 section 3.1) has the codes `invalid_request`,
-// `invalid_token` (so has RFC 9068 section 4) and `insufficient_scope`.
+// RFC 6750 section 3: a 401 has a challenge. Section 3.1 (RFC 6750 section 3.1) has the codes
+// `invalid_request`, `invalid_token` (so has RFC 9068 section 4) and `insufficient_scope`.
 const MISSING_TOKEN: AnswerClass = AnswerClass::new(401, "Missing token", Challenge::WithoutError);
 const SUBJECT_TOKEN: AnswerClass = AnswerClass::new(401, "Invalid token", Challenge::Error("invalid_token"));
 const INVALID_TOKEN: AnswerClass = SUBJECT_TOKEN.with_details("m2m_auth_invalid_token");
@@ -88,7 +89,8 @@ const OVERLOADED: AnswerClass = AnswerClass::new(503, "Overloaded", Challenge::N
 const MISCONFIGURED: AnswerClass = AnswerClass::new(503, "Misconfigured", Challenge::None);
 const NOT_READY: AnswerClass = AnswerClass::new(503, "Not ready", Challenge::None);
 
-/// The enum of the reasons and their rows, so that there is no reason without a row, and no row without a reason.
+/// The enum of the reasons and their rows, so that there is no reason without a row, and no row
+/// without a reason.
 macro_rules! reasons {
     ($(
         $reason:ident = $name:literal, $class:ident, $message:literal {

@@ -1,4 +1,5 @@
-//! The cookies of a request (RFC 6265 section 4.2): the value of one, and the header without some, every other byte as it was.
+//! The cookies of a request (RFC 6265 section 4.2): the value of one, and the header without some,
+//! every other byte as it was.
 
 use super::{ExtractError, MAX_BYTES};
 use crate::http::message::MessageHead;
@@ -25,8 +26,8 @@ pub(super) fn has_name(pair: &[u8], name: &str) -> bool {
     split_pair(pair).0 == name.as_bytes()
 }
 
-/// Whether some server finds a cookie of this name where RFC 6265 sees none: some divide cookies at commas, at white space or
-/// behind a quote, as Python's `http.cookies` does.
+/// Whether some server finds a cookie of this name where RFC 6265 sees none: some divide cookies at
+/// commas, at white space or behind a quote, as Python's `http.cookies` does.
 fn may_hide(line: &[u8], name: &str) -> bool {
     let divides = |byte: u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b'"');
     line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).any(|pair| {
@@ -36,7 +37,8 @@ fn may_hide(line: &[u8], name: &str) -> bool {
     })
 }
 
-/// The header's value without those cookies, empty if no other is left; none if there is none of them.
+/// The header's value without those cookies, empty if no other is left; none if there is none of
+/// them.
 pub(super) fn without(head: &MessageHead, gone: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     if !pairs(head).any(&gone) {
         return None;

@@ -1,10 +1,11 @@
-//! The query of a path: a parameter's value, and the path without some parameters, every other byte as it was.
+//! The query of a path: a parameter's value, and the path without some parameters, every other byte
+//! as it was.
 
 use super::{ExtractError, MAX_BYTES};
 use std::borrow::Cow;
 
-/// The value of the one parameter of this name, decoded as forms are (RFC 6750 section 2.3). Only the
-/// operator opens this location (RFC 9700 section 4.3.2).
+/// The value of the one parameter of this name, decoded as forms are (RFC 6750 section 2.3). Only
+/// the operator opens this location (RFC 9700 section 4.3.2).
 pub(super) fn value<'a>(path: &'a [u8], name: &str) -> Result<Cow<'a, [u8]>, ExtractError> {
     let (_, query, _) = split_at_query(path).ok_or(ExtractError::Missing)?;
     if query.len() > MAX_BYTES {
@@ -33,20 +34,22 @@ pub(super) fn has_name(piece: &[u8], name: &str) -> bool {
     decoded(split_pair(piece).0).eq(name.bytes())
 }
 
-/// Whether a parameter of this name follows a `;`, at which some servers divide too (HTML 4.01, appendix B.2.2).
+/// Whether a parameter of this name follows a `;`, at which some servers divide too (HTML 4.01,
+/// appendix B.2.2).
 fn may_hide(query: &[u8], name: &str) -> bool {
     parameters(query).any(|piece| piece.split(|byte| *byte == b';').skip(1).any(|part| has_name(part, name)))
 }
 
-/// Whether some server takes it for this parameter: PHP makes `access_token` of `access.token`, of `access[token`, and of
-/// ` access_token`; ASP.NET ignores case.
+/// Whether some server takes it for this parameter: PHP makes `access_token` of `access.token`, of
+/// `access[token`, and of ` access_token`; ASP.NET ignores case.
 fn may_be_read_as(piece: &[u8], name: &str) -> bool {
     let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'_' };
     let own: Vec<u8> = decoded(split_pair(piece).0).take_while(|byte| *byte != 0).collect();
     own.trim_ascii().iter().copied().map(fold).eq(name.bytes().map(fold))
 }
 
-/// The path without those parameters, and without the `?` if no other is left; none if there is none of them.
+/// The path without those parameters, and without the `?` if no other is left; none if there is
+/// none of them.
 pub(super) fn without(path: &[u8], gone: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     let (before, query, behind) = split_at_query(path)?;
     if !parameters(query).any(&gone) {

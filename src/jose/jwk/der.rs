@@ -1,7 +1,9 @@
-//! Just enough DER: keys (RFC 5280 section 4.1, RFC 5958, RFC 8017 appendix A.1.2, RFC 5915) and ECDSA signatures.
+//! Just enough DER: keys (RFC 5280 section 4.1, RFC 5958, RFC 8017 appendix A.1.2, RFC 5915) and
+//! ECDSA signatures.
 //!
-//! It writes what the host's crypto takes, and reads what it gives and what tools write. It does not know what is signed.
-//! Nothing here is inlined: it runs once a configuration or a signature, and inlined it is 5 KB more of module.
+//! It writes what the host's crypto takes, and reads what it gives and what tools write. It does
+//! not know what is signed. Nothing here is inlined: it runs once a configuration or a signature,
+//! and inlined it is 5 KB more of module.
 
 use super::{KeyType, PublicKeyMaterial};
 use zeroize::Zeroizing;
@@ -129,7 +131,8 @@ pub(crate) fn read_seed(document: &[u8]) -> Option<&[u8]> {
     only(OCTET_STRING, document).filter(|seed| seed.len() == 32)
 }
 
-/// A JOSE ECDSA signature, `r || s` (RFC 7518 section 3.4), as the SEQUENCE that most libraries take.
+/// A JOSE ECDSA signature, `r || s` (RFC 7518 section 3.4), as the SEQUENCE that most libraries
+/// take.
 pub fn ecdsa_signature(raw: &[u8]) -> Vec<u8> {
     let (r, s) = raw.split_at(raw.len() / 2);
     std::mem::take(&mut *element(SEQUENCE, &[&integer(r), &integer(s)]))
@@ -160,12 +163,14 @@ fn unsigned(number: &[u8]) -> &[u8] {
 #[inline(never)]
 fn integer(number: &[u8]) -> Zeroizing<Vec<u8>> {
     let digits = unsigned(number);
-    // DER integers are signed: a leading high bit needs a zero before it, and zero is one zero byte.
+    // DER integers are signed: a leading high bit needs a zero before it, and zero is one zero
+    // byte.
     let pad: &[u8] = if digits.first().is_none_or(|first| *first >= 0x80) { &[0] } else { &[] };
     element(INTEGER, &[pad, digits])
 }
 
-/// An element of these parts. It may hold a private key, so it is written once, into memory that need not grow.
+/// An element of these parts. It may hold a private key, so it is written once, into memory that
+/// need not grow.
 #[inline(never)]
 fn element(tag: u8, content: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     let size = content.iter().map(|part| part.len()).sum::<usize>();
@@ -187,7 +192,8 @@ fn element(tag: u8, content: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-/// The content of the first INTEGER, if it is not negative and as short as DER has it, and what follows it.
+/// The content of the first INTEGER, if it is not negative and as short as DER has it, and what
+/// follows it.
 #[inline(never)]
 fn unsigned_integer(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (number, rest) = first(INTEGER, der)?;

@@ -2,7 +2,7 @@
 //!
 //! | set | runs |
 //! |---|---|
-//! | `data/jwt_cases.json` | through the whole plugin, with keys given inline and with keys fetched |
+//! | `data/jwt_cases.json` | through the whole plugin, with inline and with fetched keys |
 //! | `data/rfc_examples.json` | the examples of RFC 7515 and its kin, at the signature layer |
 //! | Wycheproof, signatures | through [`Verify`] itself |
 //! | Wycheproof, JWS and JWK | at the signature layer: shape, choice of the key, signature |

@@ -51,7 +51,7 @@ fn prose(source: &str) -> String {
     lines.collect::<Vec<_>>().join(" ")
 }
 
-/// The sections of RFCs that a text cites: `RFC 7517 sections 4.2 and 4.3`.
+/// The sections of RFCs that a string cites: `RFC 7517 sections 4.2 and 4.3`.
 fn citations(text: &str) -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     for cited in text.split("RFC ").skip(1) {

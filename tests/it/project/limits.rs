@@ -9,7 +9,7 @@ use std::fs;
 /// Constants that are named like limits but are something else: what they are.
 const NO_LIMITS: &[(&str, &str)] = &[
     ("src/policy/compile/issuer.rs", "MAX_STALE"),    // a default
-    ("src/policy/compile/issuer.rs", "MAX_BACKOFF"),  // a default     // when keys are renewed
+    ("src/policy/compile/issuer.rs", "MAX_BACKOFF"),  // a default
     ("src/store/lease/schedule.rs", "MAX_DOUBLINGS"), // of the backoff, which has its own cap
     ("src/jose/jwk.rs", "MIN_RSA_BITS"),              // RFC 7518, not ours: docs/security.md
 ];

@@ -1,4 +1,5 @@
-//! Each reason for which a request is refused is produced by a test that runs the whole plugin, the shell or a real Envoy.
+//! Each reason for which a request is refused is produced by a test that runs the whole plugin, the
+//! shell or a real Envoy.
 
 use crate::project::tree::{read, rows, tests};
 use m2m_auth::inbound::refusal::reason::Reason;

@@ -1,4 +1,5 @@
-//! The field's words: comments, messages and documents hold none of our own dialect, comment lines fit, and a type's name is one.
+//! The field's words: comments, messages and documents hold none of our own dialect, comment lines
+//! fit, and a type's name is one.
 
 use super::tree::{files, read, root};
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ const DIALECT: [(&str, &str); 25] = [
     ("the articles", "name them"),
 ];
 
-/// Places that need such a word: the file, the word, why.
+/// Uses that are necessary: the file, the word, why.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[("src/inbound/refusal.rs", "blank", "`about:blank` of RFC 9457")];
 
 /// The most columns of a line that is a comment.
@@ -76,7 +77,7 @@ fn prose_of_source(path: &str, text: &str) -> Vec<(usize, String)> {
         if let Some(comment) = code.strip_prefix("//") {
             prose.push((number + 1, comment.trim_start_matches(['/', '!']).to_owned()));
         } else if is_product {
-            // What stands between quotation marks; an escaped one ends nothing.
+            // The string literals of the line; an escaped quotation mark ends none.
             let literals: Vec<&str> = code.split('"').skip(1).step_by(2).collect();
             prose.push((number + 1, literals.join(" ")));
         }

@@ -7,14 +7,14 @@
 //! | [`keycloak`] | a real Keycloak as a child process, where a simulated one would prove nothing |
 //! | [`story`] | the walkthroughs' three services on it, with all their sidecars |
 //! | [`upstream`] | a service that answers with what it was asked |
-//! | [`envoy`] | a real Envoy as a child process: configure it, push to it, read its logs and numbers |
+//! | [`envoy`] | a real Envoy as a child process: configuration, pushes, logs, statistics |
 //! | [`peers`] | programs in other languages: clients, and the service in Express |
-//! | [`servers`] | real servers behind the filter, and the strange requests that clients may send them |
+//! | [`servers`] | real servers behind the filter, and strange requests for them |
 //! | [`client`] | an HTTP client that sends exactly the bytes it is given, legal or not |
-//! | [`faults`] | what a provider's fault costs requests that need its tokens: our filter and Envoy's own, side by side |
+//! | [`faults`] | what a provider's fault costs: our filter and Envoy's own, side by side |
 //! | [`load`] | a bounded load driver for loopback |
 //! | [`key`], [`token`] | keys that sign, tokens good and forged |
-//! | [`tools`] | programs of others that `make` gets: a registry, a reader of compose files, Prometheus |
+//! | [`tools`] | programs that `make` gets: a registry, a compose reader, Prometheus |
 //! | [`record`] | what a server of ours was asked, and how to wait for it |
 //! | [`wait`] | waiting for an event instead of for a while |
 //!
