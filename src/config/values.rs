@@ -14,7 +14,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// A year. More is likely a typing error, and could overflow.
-const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
+const LONGEST_SPAN: Duration = Duration::from_secs(366 * 86_400);
 
 /// A free-form JSON object: it is not empty itself, values within it may be empty, and none is
 /// `null`.
@@ -129,7 +129,7 @@ impl<'de> Deserialize<'de> for DurationValue {
 
         impl DurationVisitor {
             fn bounded(duration: Duration) -> Option<DurationValue> {
-                (duration <= MAX_DURATION).then_some(DurationValue(duration))
+                (duration <= LONGEST_SPAN).then_some(DurationValue(duration))
             }
         }
 
