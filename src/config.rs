@@ -191,7 +191,7 @@ pub struct Introspection {
     /// Approximate limit on unknown tokens that one worker introspects per second, so that a flood
     /// of made-up tokens cannot reach the provider. Default 100; between 1 and 10000. Requests
     /// beyond it wait, at most three seconds' worth of them; the others get 503
-    /// (`too_many_waiting`). Tokens that were active before go first.
+    /// (`too_many_pending`). Tokens that were active before go first.
     pub requests_per_second: Option<u32>,
 }
 
@@ -611,7 +611,7 @@ pub struct Credential {
     /// per second, so that a flood of made-up tokens cannot reach the provider. Default: 100 if
     /// `subject_token` is a header, which may have any content; no limit for the verified caller's
     /// token. Between 1 and 10000. Requests beyond it wait, at most three seconds' worth of them;
-    /// the others get 503 (`too_many_waiting`). Tokens that were exchanged before go first.
+    /// the others get 503 (`too_many_pending`). Tokens that were exchanged before go first.
     pub requests_per_second: Option<u32>,
     /// For `jwt_bearer`: `sub` of the assertion, the subject of the token (RFC 7523 section 3).
     /// Default: the client itself.
@@ -852,7 +852,7 @@ pub struct PendingRequests {
     /// buffer limit. A body of undeclared length counts as 1 MiB; a request without a body counts
     /// only its headers. Bodies take at most three quarters, so that requests without one can still
     /// wait. Default 67108864 (64 MiB): about 48 such bodies, or all of the 1000 requests if they
-    /// have none. At most 1073741824 (1 GiB). A request beyond it gets 503 `too_many_waiting`.
+    /// have none. At most 1073741824 (1 GiB). A request beyond it gets 503 `too_many_pending`.
     pub max_bytes: Option<usize>,
 }
 

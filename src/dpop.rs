@@ -13,7 +13,6 @@ use crate::jose::private_key::PrivateKey;
 use crate::json;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-pub use nonce::NonceKey;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -22,7 +21,7 @@ use std::rc::Rc;
 /// The header of a proof, in a request and in the answer that wants a nonce in the next one.
 pub const HEADER: &str = "dpop";
 
-/// What stands before a bound token (RFC 9449 section 7.1).
+/// The scheme of a bound token (RFC 9449 section 7.1).
 pub const SCHEME: &str = "DPoP";
 
 /// The key that proofs are made with.
@@ -43,14 +42,10 @@ impl ProofKey {
         Some(Self { private, thumbprint: digest(jwk.as_bytes()), header: URL_SAFE_NO_PAD.encode(header) })
     }
 
-    /// The key of a number that nobody can guess: P-256 for ES256, else Ed25519. None for the one number in 2^32 that is no
-    /// key.
+    /// The key of a random number: P-256 for ES256, else Ed25519. None for the one number in 2^32 that is no key.
     #[inline(never)]
     pub fn from_seed(number: &[u8; 32], algorithm: Algorithm) -> Option<Self> {
-        let (kind, curve) = if algorithm == Algorithm::Es256 { ("EC", "P-256") } else { ("OKP", "Ed25519") };
-        let d = URL_SAFE_NO_PAD.encode(number);
-        let jwk = format!("{{\"kty\":\"{kind}\",\"crv\":\"{curve}\",\"d\":\"{d}\"}}");
-        Self::new(PrivateKey::read(&jwk, None).ok()?)
+        Self::new(PrivateKey::from_number(number, algorithm)?)
     }
 
     /// The private half, for the signer.
@@ -58,7 +53,7 @@ impl ProofKey {
         &self.private
     }
 
-    /// The thumbprint of RFC 7638, which `cnf.jkt` of a bound token holds.
+    /// The thumbprint of RFC 7638, which `cnf.jkt` of a bound token holds (RFC 9449 section 6.1).
     pub fn thumbprint(&self) -> &str {
         &self.thumbprint
     }
@@ -109,7 +104,7 @@ pub struct ProofClaims<'a> {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Nonce(Rc<str>);
 
-/// Every request carries it: what is longer is none of ours to carry. Those of Keycloak and Auth0 have some 40 to 100 bytes, a
+/// Every request carries it: a longer one is ignored. Those of Keycloak and Auth0 have some 40 to 100 bytes, a
 /// sealed JWT some 500.
 const MAX_NONCE_BYTES: usize = 1024;
 
@@ -168,6 +163,7 @@ mod tests {
     use super::*;
     use crate::jose::verifier::SoftwareCrypto;
     use crate::oauth::client_assertion::Signer;
+    use crate::rng::OsRandom;
     use m2m_auth_kit::key::{Alg, Key as OtherKey};
     use m2m_auth_kit::token::{decode, verifies, verifies_by_jwk};
     use serde_json::json;
@@ -181,7 +177,7 @@ mod tests {
     };
 
     fn signer() -> Signer {
-        Signer::new(Box::new(SoftwareCrypto), [7; 32])
+        Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom))
             .with_proof_key(ProofKey::from_seed(&[7; 32], Algorithm::EdDsa).map(Rc::new))
     }
 
@@ -259,7 +255,7 @@ mod tests {
 
     #[test]
     fn without_a_key_or_a_signature_there_is_no_proof() {
-        let mut without = Signer::new(Box::new(SoftwareCrypto), [7; 32]);
+        let mut without = Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom));
         assert_eq!(without.dpop_proof(&CLAIMS), None);
         let mut unsigned =
             without.with_proof_key(ProofKey::from_seed(&[7; 32], Algorithm::Es256).map(Rc::new));

@@ -1,7 +1,11 @@
 //! One request, from its headers to a decision.
 //!
 //! In: the headers, the policy, the worker's store, the time. Out: the header edits, or why the request is not forwarded now. It
-//! makes no calls. A request that waits is decided again from the top; what is kept is that its DPoP proof has been used.
+//! makes no calls. A request that waits is decided again from the top, with one thing kept from the earlier run.
+//!
+//! A decision has one effect: a DPoP proof that has been verified is written to the shared data as used, at once. It cannot be an
+//! effect of later, since another worker may decide about the same proof meanwhile: the check and the write are one step
+//! (`Store::check_and_insert`). [`Request::consumed_proof`] remembers that the proof was this request's own.
 
 mod attach_token;
 mod authenticate;

@@ -1,7 +1,6 @@
 //! HTTP (RFC 9110): messages, URLs, paths and their readings, and which rule a request matches.
 
 pub mod host;
-pub mod http_date;
 pub mod message;
 pub mod path;
 pub mod route;

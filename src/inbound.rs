@@ -1,4 +1,4 @@
-//! Inbound: from a token in a request to an authenticated caller, its authorization, and the responses to those who lack either.
+//! Inbound: from a token in a request to an authenticated caller, its authorization, and the responses to refused clients.
 
 pub mod authorize;
 pub mod claim_layout;

@@ -6,7 +6,7 @@
 //!
 //! # A functional core in a thin shell
 //!
-//! The core is told events and answers with data; it performs no I/O and knows no clock. The shell turns Envoy's callbacks
+//! The core takes events and returns data; it performs no I/O and knows no clock. The shell turns Envoy's callbacks
 //! into events and effects into host calls, and decides nothing.
 //!
 //! ```text

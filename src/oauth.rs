@@ -13,14 +13,15 @@ pub mod token_response;
 
 use crate::http::message::{Endpoint, HttpCall, HttpReply};
 use crate::jose::private_key::PrivateKey;
-use crate::oauth::client_assertion::{AssertionClaims, Signer};
+use crate::oauth::client_assertion::{AssertionClaims, SignError, Signer};
 use crate::oauth::fetch::{FetchError, FetchErrorKind, Fetched};
-use crate::rng::Rng;
+use crate::rng::{RandomError, Rng};
 use crate::secret::{AccessToken, Secret};
 use client_auth::{Client, Form};
 pub use introspection::IntrospectionClient;
 use std::fmt;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// How the client proves who it is (RFC 6749 section 2.3, `OpenID` Connect Core section 9).
 #[derive(Clone, Debug)]
@@ -155,7 +156,10 @@ impl Grant {
                 let AssertionGrant { key, subject, audience, extra_claims: more, .. } = &**assertion;
                 let claims =
                     AssertionClaims { issuer: &self.client_id, subject, audience, extra_claims: more, now };
-                form.add("assertion", &signer.sign_with_key(key, &claims).ok_or_else(|| cannot_sign(key))?);
+                form.add(
+                    "assertion",
+                    &signer.sign_with_key(key, &claims).map_err(|error| cannot_sign(key, error))?,
+                );
             }
         }
         for (name, value) in &self.parameters {
@@ -234,23 +238,27 @@ impl GrantType {
     }
 }
 
-/// Nobody here signs with this key; only an operator can mend it.
-fn cannot_sign(key: &PrivateKey) -> FetchError {
+/// There is no assertion; only an operator can change that.
+fn cannot_sign(key: &PrivateKey, error: SignError) -> FetchError {
     let algorithm = key.algorithm();
-    let detail = format!(
-        "Envoy does not sign {algorithm} with this key, which is broken unless this Envoy is older than 1.37"
-    );
+    let detail = match error {
+        SignError::UnsupportedKey => format!(
+            "Envoy does not sign {algorithm} with this key, which is broken unless this Envoy is older than 1.37"
+        ),
+        SignError::NoRandomness => return no_randomness(RandomError),
+    };
     FetchError::new(FetchErrorKind::Configuration, detail)
 }
 
-fn form_pair(name: &str, value: &str) -> String {
-    format!("{}={}", form_encoded(name), form_encoded(value))
+fn no_randomness(error: RandomError) -> FetchError {
+    FetchError::new(FetchErrorKind::Configuration, format!("no assertion can be made: {error}"))
 }
 
 /// `application/x-www-form-urlencoded` (WHATWG URL section 5.2).
-fn form_encoded(text: &str) -> String {
+fn form_encoded(text: &str) -> Zeroizing<String> {
     use fmt::Write as _;
-    let mut encoded = String::with_capacity(text.len());
+    // Room for the longest, since a string that grows leaves a copy behind.
+    let mut encoded = Zeroizing::new(String::with_capacity(text.len().saturating_mul(3)));
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'*' | b'-' | b'.' | b'_' => {
@@ -267,6 +275,7 @@ fn form_encoded(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::jose::verifier::SoftwareCrypto;
+    use crate::rng::OsRandom;
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use m2m_auth_kit::key::{Alg, Key};
@@ -299,13 +308,13 @@ mod tests {
     }
 
     fn signer() -> Signer {
-        Signer::new(Box::new(SoftwareCrypto), [7; 32])
+        Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom))
     }
 
     fn body(auth: ClientAuth) -> String {
         let call = call(auth);
         assert!(call.headers.iter().all(|(name, _)| *name != "authorization"), "one method only");
-        String::from_utf8(call.body).unwrap()
+        String::from_utf8(call.body.to_vec()).unwrap()
     }
 
     fn token() -> AccessToken {
@@ -320,7 +329,7 @@ mod tests {
         let (_, value) = call.headers.iter().find(|(name, _)| *name == "authorization").unwrap();
         let pair = STANDARD.decode(value.strip_prefix("Basic ").unwrap()).unwrap();
         assert_eq!(String::from_utf8(pair).unwrap(), "a%3Ab+c:p%25%26%2B%C3%BC");
-        let body = String::from_utf8(call.body).unwrap();
+        let body = String::from_utf8(call.body.to_vec()).unwrap();
         assert_eq!(body, "grant_type=client_credentials&scope=a+b&resource=https%3A%2F%2Fx%2F%3Fy");
     }
 

@@ -34,7 +34,7 @@ const NEXT_PORTION: Duration = Duration::from_millis(1);
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestOutcome {
-    /// It goes on, with these changes.
+    /// It is forwarded, with these changes.
     Forward(HeaderEdits),
     /// It is answered.
     Respond(LocalReply),
@@ -49,7 +49,7 @@ pub enum Effect {
     Call(FetchId, HttpCall),
     /// A request that waited waits no more.
     Resume(RequestId, RequestOutcome),
-    /// Tell the operator.
+    /// Write to the log.
     Log(log::Level, String),
 }
 
@@ -66,7 +66,7 @@ pub struct Plugin {
     effects: VecDeque<Effect>,
     metrics: Metrics,
     audit: AuditLog,
-    /// Lines about requests that went on all the same take no room from those about refusals.
+    /// Lines about requests that were forwarded nevertheless take no room from those about refusals.
     suppressed_audit: AuditLog,
     /// Nor do those about tokens, of which callers who exchange theirs can cause many.
     tokens: AuditLog,
@@ -115,9 +115,8 @@ impl Plugin {
         }
         let (since, deadline) = (now.instant, now.instant + self.policy.pending_requests.timeout);
         let mut spent = None;
-        let (decision, seen) = self.decide(&head, since, now, false, &mut spent);
-        let (want, seen) = match self.step(decision, seen, &head, now) {
-            Ok(step) => return step,
+        let (want, seen) = match self.decide(&head, since, now, false, &mut spent) {
+            Ok(outcome) => return outcome,
             Err(waits) => waits,
         };
         let (is_known, unknown_key) = (seen.caller.is_some(), seen.unknown_key);
@@ -197,7 +196,7 @@ impl Plugin {
         }
     }
 
-    /// This worker is replaced: whoever waits is answered, and those that are too many for one callback are left to
+    /// This worker is replaced: pending requests are answered, and those that are too many for one callback are left to
     /// [`Plugin::take_over`].
     pub fn drain(&mut self, now: Now) {
         self.retire(now);
@@ -260,6 +259,7 @@ impl Plugin {
         stats
     }
 
+    /// Decides a request: what becomes of it, or what it waits for.
     fn decide(
         &mut self,
         head: &MessageHead,
@@ -267,7 +267,7 @@ impl Plugin {
         now: Now,
         in_hurry: bool,
         spent: &mut Option<ReplayKey>,
-    ) -> (Result<HeaderEdits, Interrupt>, DecisionRecord) {
+    ) -> Result<RequestOutcome, (FetchKey, DecisionRecord)> {
         let mut seen = DecisionRecord::default();
         let Self { policy, store, verifier, signer, .. } = self;
         let verifier = verifier.as_ref();
@@ -284,7 +284,12 @@ impl Plugin {
             consumed_proof: spent,
             record: seen_here,
         };
-        (request.decide(), seen)
+        match request.decide() {
+            Ok(edits) => Ok(self.forward(edits, &seen, head, now)),
+            Err(Interrupt::Refuse(refusal)) => Ok(self.refuse(&refusal, &seen, head, now)),
+            Err(Interrupt::Respond(response)) => Ok(self.answer(response)),
+            Err(Interrupt::Wait(want)) => Err((want, seen)),
+        }
     }
 
     /// Those that need not wait any more are decided again, with what is known by now: first come, first served, and no more
@@ -308,10 +313,9 @@ impl Plugin {
         }
         // Whose time is up takes the token that is there.
         let in_hurry = waiter.deadline <= now.instant;
-        let (decision, seen) =
-            self.decide(&waiter.head, waiter.arrived_at, now, in_hurry, &mut waiter.consumed_proof);
-        let (want, seen) = match self.step(decision, seen, &waiter.head, now) {
-            Ok(step) => return Some(step),
+        let decided = self.decide(&waiter.head, waiter.arrived_at, now, in_hurry, &mut waiter.consumed_proof);
+        let (want, seen) = match decided {
+            Ok(outcome) => return Some(outcome),
             Err(waits) => waits,
         };
         if in_hurry {
@@ -325,22 +329,6 @@ impl Plugin {
             &seen,
             now,
         )
-    }
-
-    /// What becomes of a request, or what it waits for.
-    fn step(
-        &mut self,
-        decision: Result<HeaderEdits, Interrupt>,
-        seen: DecisionRecord,
-        head: &MessageHead,
-        now: Now,
-    ) -> Result<RequestOutcome, (FetchKey, DecisionRecord)> {
-        match decision {
-            Ok(edits) => Ok(self.forward(edits, &seen, head, now)),
-            Err(Interrupt::Refuse(refusal)) => Ok(self.refuse(&refusal, &seen, head, now)),
-            Err(Interrupt::Respond(response)) => Ok(self.answer(response)),
-            Err(Interrupt::Wait(want)) => Err((want, seen)),
-        }
     }
 
     /// The request waits, at the place that it had if it had one. Where there is no room, it leaves with a token that a service
@@ -365,10 +353,9 @@ impl Plugin {
         };
         self.abandon(waiter.waiting_for);
         if self.store.has_token(waiter.waiting_for, now.instant) {
-            let (decision, seen) =
-                self.decide(&waiter.head, waiter.arrived_at, now, true, &mut waiter.consumed_proof);
-            if let Ok(step) = self.step(decision, seen, &waiter.head, now) {
-                return Some(step);
+            let decided = self.decide(&waiter.head, waiter.arrived_at, now, true, &mut waiter.consumed_proof);
+            if let Ok(outcome) = decided {
+                return Some(outcome);
             }
         }
         Some(self.refuse_over_limit(full, &waiter, seen, now))
@@ -393,8 +380,7 @@ impl Plugin {
 
     /// A request waits for this no more; perhaps it was the last one that did.
     fn abandon(&mut self, want: FetchKey) {
-        let of_one = matches!(want, FetchKey::Exchanged(..) | FetchKey::Introspection(..));
-        if of_one && !self.queue.waits_for(want) {
+        if !self.queue.waits_for(want) {
             self.store.abandon(want);
         }
     }

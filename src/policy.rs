@@ -19,26 +19,78 @@ use crate::jose::jwk::KeySet;
 use crate::oauth::discovery::Discovery;
 use crate::oauth::{Grant, IntrospectionClient};
 use crate::secret::SharingKey;
+use std::fmt;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// An issuer, by its index in [`Policy::issuers`].
+/// An issuer of one policy. It does not exist in another policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IssuerId(pub usize);
+pub struct IssuerId {
+    policy: PolicyId,
+    index: usize,
+}
 
-/// A credential, by its index in [`Policy::credentials`].
+/// A credential of one policy. It does not exist in another policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CredentialId(pub usize);
+pub struct CredentialId {
+    policy: PolicyId,
+    index: usize,
+}
+
+/// A policy, by its configuration: where that is the same, the ids are interchangeable.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct PolicyId(u64);
+
+impl PolicyId {
+    fn of(document: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(document);
+        Self(hasher.finish())
+    }
+}
+
+impl fmt::Debug for PolicyId {
+    /// Not the number: the configuration may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PolicyId")
+    }
+}
+
+impl IssuerId {
+    #[cfg(test)]
+    pub(crate) const fn in_tests(index: usize) -> Self {
+        Self { policy: PolicyId(0), index }
+    }
+
+    /// Its index in [`Policy::issuers`].
+    pub fn index(self) -> usize {
+        self.index
+    }
+}
+
+impl CredentialId {
+    #[cfg(test)]
+    pub(crate) const fn in_tests(index: usize) -> Self {
+        Self { policy: PolicyId(0), index }
+    }
+
+    /// Its index in [`Policy::credentials`].
+    pub fn index(self) -> usize {
+        self.index
+    }
+}
 
 /// The compiled configuration.
 #[derive(Debug)]
 pub struct Policy {
+    id: PolicyId,
     /// The identity providers.
-    pub issuers: Vec<Issuer>,
+    pub issuers: Vec<Rc<Issuer>>,
     /// What inbound requests must present. `None`: requests are not checked.
     pub inbound: Option<Inbound>,
     /// The clients for which tokens are fetched.
-    pub credentials: Vec<Credential>,
+    pub credentials: Vec<Rc<Credential>>,
     /// Which requests get which token.
     pub outbound: Vec<OutboundRule>,
     /// The request attributes that those rules match.
@@ -64,6 +116,28 @@ pub const DECISION: &str = "m2m-auth-decision";
 pub struct UnknownCredential;
 
 impl Policy {
+    /// The issuer of this id; `None` if the id is of another policy.
+    pub fn issuer(&self, id: IssuerId) -> Option<&Rc<Issuer>> {
+        self.issuers.get(id.index).filter(|_| id.policy == self.id)
+    }
+
+    /// The ids of [`Policy::issuers`].
+    pub fn issuer_ids(&self) -> impl Iterator<Item = IssuerId> + use<> {
+        let policy = self.id;
+        (0..self.issuers.len()).map(move |index| IssuerId { policy, index })
+    }
+
+    /// The credential of this id; `None` if the id is of another policy.
+    pub fn credential(&self, id: CredentialId) -> Option<&Rc<Credential>> {
+        self.credentials.get(id.index).filter(|_| id.policy == self.id)
+    }
+
+    /// The ids of [`Policy::credentials`].
+    pub fn credential_ids(&self) -> impl Iterator<Item = CredentialId> + use<> {
+        let policy = self.id;
+        (0..self.credentials.len()).map(move |index| CredentialId { policy, index })
+    }
+
     /// The attributes of a request that the filter must get from the host.
     pub fn request_attributes(&self) -> RequestAttributes {
         let cluster = self.outbound.iter().any(|rule| rule.matcher.cluster.is_some());
@@ -76,7 +150,7 @@ impl Policy {
 
     /// The issuer among these that the token's `iss` names.
     pub fn issuer_named(&self, among: &[IssuerId], iss: &str) -> Option<(IssuerId, &Issuer)> {
-        let mut known = among.iter().filter_map(|id| Some((*id, self.issuers.get(id.0)?)));
+        let mut known = among.iter().filter_map(|id| Some((*id, &**self.issuer(*id)?)));
         let found = known.find(|(_, issuer)| issuer.profile.has_name(iss));
         if found.is_none() {
             decision_trace::record("issuer", false, || format!("iss {iss:?} is not an issuer of this rule"));
@@ -87,7 +161,7 @@ impl Policy {
     /// The first of these issuers that can introspect an opaque token.
     pub fn introspecting(&self, among: &[IssuerId]) -> Option<IssuerId> {
         let introspects =
-            |id: &IssuerId| self.issuers.get(id.0).is_some_and(|issuer| issuer.introspection.is_some());
+            |id: &IssuerId| self.issuer(*id).is_some_and(|issuer| issuer.introspection.is_some());
         among.iter().copied().find(introspects)
     }
 
@@ -118,7 +192,7 @@ impl Policy {
     }
 
     /// The credential whose token that rule attaches on this route; `None` if nothing is attached.
-    pub fn credential(
+    pub fn credential_for(
         &self,
         rule: &OutboundRule,
         route: &Route,
@@ -126,9 +200,9 @@ impl Policy {
         match (rule.credential, &route.credential) {
             (Some(id), _) => Ok(Some(id)),
             (None, Some(name)) if name != NO_CREDENTIAL.as_bytes() => {
-                let same = |credential: &Credential| credential.name.as_bytes() == name;
-                let index = self.credentials.iter().position(same).ok_or(UnknownCredential)?;
-                Ok(Some(CredentialId(index)))
+                let mut all = self.credential_ids().zip(&self.credentials);
+                let named = all.find(|(_, credential)| credential.name.as_bytes() == name);
+                named.map(|(id, _)| Some(id)).ok_or(UnknownCredential)
             }
             (None, _) => Ok(None),
         }

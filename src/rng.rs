@@ -1,5 +1,7 @@
-//! A deterministic source of random numbers, for jitter.
+//! Random numbers: a deterministic generator for jitter, and the operating system's for values that
+//! must not be predictable or repeated.
 
+use std::fmt;
 use std::time::Duration;
 
 /// A small deterministic random source for jitter. Never a source of secrets.
@@ -31,9 +33,44 @@ impl Rng {
     }
 }
 
+/// A cryptographically secure generator: for keys, nonces and `jti`s.
+pub trait SecureRandom {
+    /// Fills `bytes`. After an error they must not be used.
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError>;
+}
+
+/// The generator gave no bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RandomError;
+
+impl fmt::Display for RandomError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the operating system gave no random numbers")
+    }
+}
+
+/// The operating system's generator. In the module this is WASI's `random_get`, which Envoy answers
+/// with `BoringSSL`'s `RAND_bytes`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsRandom;
+
+impl SecureRandom for OsRandom {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
+        getrandom::fill(bytes).map_err(|_| RandomError)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_operating_system_gives_other_bytes_each_time() {
+        let [mut one, mut two] = [[0; 16]; 2];
+        OsRandom.fill(&mut one).unwrap();
+        OsRandom.fill(&mut two).unwrap();
+        assert_ne!(one, two);
+    }
 
     #[test]
     fn the_same_seed_rolls_the_same_numbers() {

@@ -1,29 +1,38 @@
-//! What the worker has learnt: key sets, tokens, callers already verified; and what it should ask for next.
+//! What the worker has learnt: key sets, tokens, callers already verified; and what it should ask
+//! for next.
 //!
-//! It answers "here it is", "it is on its way" or "it cannot be had", and never decides about a request. Every fetched
-//! thing is a [`Lease`]; who fetches when is the lease's, and the driver of this store makes the calls.
+//! It answers "here it is", "it is pending" or "it is unavailable", and never decides about a
+//! request. Each kind of fetched thing (metadata, keys, token, exchanged token, introspection) is one
+//! file that implements `Fetch`; its [`Lease`](lease::Lease) says when it is fetched, and the driver of
+//! this store makes the calls.
 
+mod adoption;
 pub mod cache;
 mod circuit_breaker;
+mod credential_state;
 mod dpop_nonces;
 mod dpop_replay;
 mod endpoints;
+mod exchange_cache;
 mod exchanged_tokens;
+mod fetch;
 mod fetch_key;
 mod flight;
 mod introspection;
+mod introspection_cache;
 mod issuer_state;
+mod key_set;
 mod keys;
 pub mod lease;
 mod limit_metrics;
-mod names;
+mod metadata;
 mod per_token;
 mod rate_limit;
-mod responses;
 mod secret_rotation;
 mod service_rejections;
 pub mod shared_record;
 mod slots;
+mod token_fetch;
 mod token_state;
 mod tokens;
 mod unknown_kids;
@@ -31,30 +40,29 @@ mod worker_sharing;
 
 use crate::http::message::{HttpCall, HttpReply};
 use crate::inbound::jwt::Caller;
-use crate::jose::jwk::KeySet;
 use crate::jose::verification_budget::Budget;
-use crate::metrics::Tally;
+use crate::metrics::{Subject, Tally};
 use crate::oauth::client_assertion::Signer;
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use crate::policy::{CredentialId, IssuerId, Policy};
 use crate::rng::Rng;
 use crate::secret::AccessToken;
-use crate::store::lease::{Availability, Lease};
+use crate::store::lease::Schedule;
 use crate::store::shared_record::{FetchLock, NoSharing, SharedStore};
 use crate::time::{Instant, Now};
+use credential_state::CredentialState;
 use dpop_nonces::DpopNonces;
 use dpop_replay::ReplayCache;
 pub use exchanged_tokens::ExchangeSubject;
+use fetch::Finish;
+pub use fetch_key::{ExchangedToken, IssuerKeys, IssuerMetadata, OwnToken, TokenIntrospection};
 pub use fetch_key::{FetchId, FetchKey, FetchOutcome, LookupError};
-use issuer_state::{IssuerState, issuer_retry_policy};
-use keys::Keys;
-use responses::finish_lease;
+use issuer_state::IssuerState;
 pub use slots::CacheEntryId;
 use std::fmt;
 use std::hash::RandomState;
 use std::rc::Rc;
 use std::time::Duration;
-use tokens::CredentialState;
 
 /// A token, and which one of its credential it is.
 #[derive(Clone, Debug)]
@@ -63,9 +71,11 @@ pub struct IssuedToken {
     pub token: AccessToken,
     /// What brought it.
     pub fetch_key: FetchKey,
-    /// Which of the tokens that it brought, so that a refusal of an old one does not cost the new one.
+    /// Which of the tokens that it brought, so that a refusal of an old one does not cost the new
+    /// one.
     pub serial: u64,
-    /// By which the token is known again, without another look at it: a hash under a key of this worker.
+    /// By which the token is known again, without another look at it: a hash under a key of this
+    /// worker.
     pub hash: u64,
     /// The token's digest, if it is bound to a key: each of its proofs says it.
     pub digest: Option<Rc<str>>,
@@ -86,7 +96,8 @@ pub struct Store {
     replays: ReplayCache,
     /// For signatures of tokens, which anybody can make up.
     pub token_budget: Budget,
-    /// For those of proofs, which only callers with a good token can: no flood of tokens takes anything from it.
+    /// For those of proofs, which only callers with a good token can: no flood of tokens takes
+    /// anything from it.
     pub proof_budget: Budget,
     /// What providers said of their answers, and is too long for the board.
     dropped_headers: Tally,
@@ -98,12 +109,9 @@ pub struct Store {
     refused_at: Option<Instant>,
 }
 
-/// The least time between two fetches of a key set for the sake of unknown names. A request with a new key waits that
-/// long at most, which is less than a request waits by default; a flood of made-up names costs one fetch per interval.
-const UNKNOWN_KID_INTERVAL: Duration = Duration::from_secs(3);
-
-/// For how long the requests to a service that has refused a token wait for the next one. One that is refused in its first second
-/// has to wait for it too: the least time between two fetches of any kind.
+/// For how long the requests to a service that has refused a token wait for the next one. One that
+/// is refused in its first second has to wait for it too: the least time between two fetches of any
+/// kind.
 const REJECTION_HOLD: Duration = Duration::from_secs(1);
 
 /// The least time between two renewals of a token for the sake of any 401.
@@ -115,8 +123,8 @@ impl Store {
         Self::sharing(policy, Box::new(NoSharing), 1, None)
     }
 
-    /// A store that has learnt nothing yet; `worker_id` is this worker's own number among those at the board, and not 0, and
-    /// `thumbprint` that of its key for proofs.
+    /// A store that has learnt nothing yet; `worker_id` is this worker's own number among those at
+    /// the board, and not 0, and `thumbprint` that of its key for proofs.
     pub fn sharing(
         policy: Rc<Policy>,
         board: Box<dyn SharedStore>,
@@ -124,38 +132,37 @@ impl Store {
         thumbprint: Option<&str>,
     ) -> Self {
         let patience = policy.pending_requests.timeout;
-        let issuers = policy.issuers.iter().map(|issuer| IssuerState::new(issuer, patience)).collect();
-        let credentials =
-            policy.credentials.iter().map(|credential| CredentialState::new(&policy, credential)).collect();
-        let (seats, proofs) = (Vec::new(), DpopNonces::of(thumbprint));
-        let (replays, unsaid) = (ReplayCache::of(&policy, &*board, me), Tally::default());
+        let issuers = policy.issuer_ids().zip(&policy.issuers);
+        let issuers = issuers.map(|(id, issuer)| IssuerState::new(id, issuer, patience)).collect();
+        let credentials = policy.credential_ids().zip(&policy.credentials);
+        let credentials = credentials.map(|(id, own)| CredentialState::new(&policy, id, own)).collect();
+        let (locks, dpop_nonces) = (Vec::new(), DpopNonces::of(thumbprint));
+        let (replays, dropped_headers) = (ReplayCache::of(&policy, &*board, me), Tally::default());
         let (token_budget, proof_budget) = (Budget::default(), Budget::default());
         let mut store = Self {
             policy,
             issuers,
             credentials,
             shared: board,
-            locks: seats,
+            locks,
             worker_id: me,
-            dpop_nonces: proofs,
+            dpop_nonces,
             replays,
             token_budget,
             proof_budget,
-            dropped_headers: unsaid,
+            dropped_headers,
             token_hasher: RandomState::new(),
             holds: Vec::new(),
             refused_at: None,
         };
-        store.locks = store
-            .fetch_keys()
-            .map(|want| (want, FetchLock::new(store.record_name(want), &*store.shared)))
-            .collect();
+        let lock = |key| (key, FetchLock::new(store.record_name(key), &*store.shared));
+        store.locks = store.fetch_keys().into_iter().map(lock).collect();
         store
     }
 
     /// The caller of a token that was verified before, with keys that are still the issuer's.
     pub fn verified(&mut self, issuer: IssuerId, token: &[u8], now: Now) -> Option<Caller> {
-        let state = self.issuers.get_mut(issuer.0)?;
+        let state = self.issuer_mut(issuer)?;
         // Once the keys have gone stale, what they verified has too.
         state.keys.value(now.instant)?;
         state.verified.get(token, now.unix).cloned()
@@ -163,57 +170,9 @@ impl Store {
 
     /// Keeps a verified caller until its token ends.
     pub fn remember(&mut self, issuer: IssuerId, token: &[u8], caller: &Caller, now: Now) {
-        if let Some(state) = self.issuers.get_mut(issuer.0) {
+        if let Some(state) = self.issuer_mut(issuer) {
             state.verified.insert(token, caller.clone(), caller.accepted_until(), now.unix);
         }
-    }
-
-    /// Whether the issuer's keys are here, whichever they are.
-    pub fn has_keys(&self, issuer: IssuerId, now: Now) -> bool {
-        self.issuers.get(issuer.0).is_some_and(|state| state.keys.value(now.instant).is_some())
-    }
-
-    /// The issuer's keys, after looking for `kid` if it is not among them: whoever asked at `since` gets keys that were
-    /// fetched after that, or keys that hold `kid`.
-    pub fn keys(
-        &mut self,
-        issuer: IssuerId,
-        kid: Option<&str>,
-        since: Instant,
-        now: Now,
-    ) -> Result<Rc<KeySet>, LookupError> {
-        let unavailable = LookupError::Unavailable(Duration::from_secs(1));
-        let patience = self.remaining_wait(since, now.instant);
-        let (Some(state), Some(policy)) = (self.issuers.get_mut(issuer.0), self.policy.issuers.get(issuer.0))
-        else {
-            return Err(unavailable);
-        };
-        if state.keys.value(now.instant).is_none() {
-            state.keys.expedite_retry();
-        }
-        let keys = match state.keys.availability(now.instant, patience) {
-            Availability::Ready(keys) => Rc::clone(&keys.set),
-            Availability::Unavailable(wait) => return Err(LookupError::Unavailable(wait)),
-            Availability::Pending => return Err(state.until_keys(policy, issuer, now.instant, patience)),
-        };
-        let Some(name) = kid.filter(|_| policy.jwks.is_none() && !keys.contains_kid(kid)) else {
-            return Ok(keys);
-        };
-        if state.keys.fetched_at() >= Some(since) {
-            state.unknown_kids.remember(name, now.instant);
-            return Ok(keys);
-        }
-        if state.unknown_kids.contains(name, now.instant) {
-            return Ok(keys);
-        }
-        if state.keys.failures() > 0 {
-            // The provider cannot say whether it knows this key, so neither can we.
-            state.keys.expedite_retry();
-            return Err(LookupError::Unavailable(state.keys.next_event().since(now.instant)));
-        }
-        let last = state.keys.fetched_at().unwrap_or_default();
-        state.keys.refresh_soon(now.instant.max(last + UNKNOWN_KID_INTERVAL));
-        Err(LookupError::Wait(FetchKey::Keys(issuer)))
     }
 
     /// How much longer a request can wait that came at `since`.
@@ -221,237 +180,165 @@ impl Store {
         (since + self.policy.pending_requests.timeout).since(now)
     }
 
-    /// Begins a fetch that is due, if there is one that no other worker has begun. Where the call cannot be made, the failure
-    /// ends it.
+    /// Begins a fetch that is due, if there is one that no other worker has begun. Where the call
+    /// cannot be made, the failure ends it.
     pub fn begin(
         &mut self,
         now: Now,
         signer: &mut Signer,
     ) -> Option<(FetchId, Result<HttpCall, FetchError>)> {
-        let due: Vec<FetchKey> = self.fetch_keys().filter(|want| self.is_due(*want, now.instant)).collect();
-        due.into_iter().find_map(|want| {
-            let call = self.call(want, now, signer)?;
-            let timeout = self.fetch_timeout(want, now.instant);
-            let call = call.map(|call| HttpCall { timeout: timeout.unwrap_or(call.timeout), ..call });
-            if !self.acquire_lock(want, now.instant) {
+        let mut due = self.fetch_keys();
+        due.retain(|key| self.is_due(*key, now.instant));
+        due.into_iter().find_map(|key| {
+            let fetch = key.fetch();
+            let call = fetch.call(self, now, signer)?;
+            let timeout = fetch.schedule(self)?.fetch_timeout(now.instant);
+            let call = call.map(|call| call.with_timeout(Some(timeout)));
+            if !self.acquire_lock(key, now.instant) {
                 return None;
             }
-            let attempt = match want {
-                FetchKey::Metadata(id) => self.issuers.get_mut(id.0)?.metadata.begin(now.instant),
-                FetchKey::Keys(id) => self.issuers.get_mut(id.0)?.keys.begin(now.instant),
-                FetchKey::Token(_) => self.token_state_mut(want)?.lease.begin(now.instant),
-                FetchKey::Exchanged(_, entry) => {
-                    self.exchanges(want)?.mark_running(entry, now.instant);
-                    self.token_state_mut(want)?.lease.begin(now.instant)
-                }
-                FetchKey::Introspection(id, entry) => {
-                    let answers = &mut self.introspections_mut(id)?.cache;
-                    answers.mark_running(entry, now.instant);
-                    answers.cached_mut(entry)?.begin(now.instant)
-                }
-            };
-            attempt.map(|attempt| (FetchId { key: want, attempt, secret: self.secret_index(want) }, call))
+            fetch.begun(self, now.instant);
+            let attempt = fetch.schedule_mut(self)?.begin(now.instant)?;
+            Some((FetchId { key, attempt, secret: fetch.secret_index(self) }, call))
         })
     }
 
     /// A fetch ended. None when nobody waits for this answer any more.
     pub fn finish(
         &mut self,
-        ticket: FetchId,
+        fetch: FetchId,
         reply: &HttpReply,
         now: Now,
-        dice: &mut Rng,
+        rng: &mut Rng,
     ) -> Option<FetchOutcome> {
-        if let Some(failure) = self.moved(ticket, reply, now.instant) {
-            return Some(FetchOutcome { key: ticket.key, result: Err(failure) });
+        let key = fetch.key;
+        if let Some(failure) = self.moved(fetch, reply, now.instant) {
+            return Some(FetchOutcome { key, result: Err(failure) });
         }
-        let cluster = self.cluster_of(ticket.key, now.instant);
-        let FetchOutcome { key: want, result } = self.conclude(ticket, reply, now, dice)?;
+        let cluster = key.fetch().cluster(self, now.instant).unwrap_or_default().to_owned();
+        let result = match key.fetch().finish(self, fetch, reply, now, rng)? {
+            Finish::Restarted(failure) => Err(failure),
+            Finish::Done(result) => {
+                key.fetch().ended(self, result.as_ref().err(), reply.status, now.instant, rng);
+                self.publish(key, result.is_ok().then_some(reply), now.instant);
+                result
+            }
+        };
         Some(FetchOutcome {
-            key: want,
-            result: result.map_err(|failure| self.closed_again(want, &cluster, failure)),
+            key,
+            result: result.map_err(|failure| self.closed_again(key, &cluster, failure)),
         })
     }
 
-    fn conclude(
+    /// A fetch ended before there was a call, as only those can that need something signed.
+    #[inline(never)]
+    pub fn fail(
         &mut self,
-        ticket: FetchId,
-        reply: &HttpReply,
+        fetch: FetchId,
+        failure: FetchError,
         now: Now,
-        dice: &mut Rng,
+        rng: &mut Rng,
     ) -> Option<FetchOutcome> {
-        let FetchId { key: want, attempt, secret } = ticket;
-        let at = now.instant;
-        let result = match want {
-            FetchKey::Metadata(id) => {
-                let read = self.read_metadata(id, reply, dice);
-                let state = self.issuers.get_mut(id.0)?;
-                if let Some(failure) = state.other_location(attempt, reply, read.as_ref().err()) {
-                    // The seat is kept: no other worker need find out by itself.
-                    return Some(FetchOutcome { key: want, result: Err(failure) });
-                }
-                let result = finish_lease(&mut state.metadata, attempt, at, read, dice)?;
-                state.moved_until = Instant::default();
-                result
-            }
-            FetchKey::Keys(id) => {
-                let read = self.read_keys(id, reply, at, dice);
-                self.issuers
-                    .get_mut(id.0)?
-                    .change_keys(at, |lease| finish_lease(lease, attempt, at, read, dice))?
-            }
-            FetchKey::Introspection(..) => return self.finish_introspection(ticket, reply, now, dice),
-            FetchKey::Token(id) | FetchKey::Exchanged(id, _) => {
-                if let Some(failure) = self.restart_with_nonce_or_secret(ticket, reply, now, dice) {
-                    // The seat is kept: no other worker need find out by itself.
-                    return Some(FetchOutcome { key: want, result: Err(failure) });
-                }
-                let read = self.read_token(want, reply, now.unix, dice);
-                let by = self.secret_label(id, secret);
-                let state = self.token_state_mut(want)?;
-                let result = state.update(|lease| finish_lease(lease, attempt, at, read, dice))?;
-                self.finish_exchange(want, result.as_ref().err(), reply.status, at, dice);
-                result.map(|news| news + &by)
-            }
-        };
-        self.publish(want, result.is_ok().then_some(reply), at);
-        Some(FetchOutcome { key: want, result })
+        let key = fetch.key;
+        let schedule = key.fetch().schedule_mut(self)?;
+        if !schedule.fail(fetch.attempt, now.instant, &failure, rng) {
+            return None;
+        }
+        key.fetch().ended(self, Some(&failure), None, now.instant, rng);
+        self.publish(key, None, now.instant);
+        Some(FetchOutcome { key, result: Err(failure) })
     }
 
-    /// Nobody waits for this any more. What is fetched for the sake of one caller is not fetched for nobody.
-    pub fn abandon(&mut self, want: FetchKey) {
-        if let FetchKey::Exchanged(_, entry) = want
-            && let Some(exchanges) = self.exchanges(want)
-        {
-            exchanges.abandon(entry);
-        }
-        if let FetchKey::Introspection(id, entry) = want
-            && let Some(introspections) = self.introspections_mut(id)
-        {
-            introspections.cache.abandon(entry);
-        }
+    /// Nobody waits for this any more. What is fetched for the sake of one caller is not fetched
+    /// for nobody.
+    pub fn abandon(&mut self, key: FetchKey) {
+        key.fetch().abandon(self);
     }
 
     /// Ends fetches whose answer never came.
-    pub fn give_up_lost(&mut self, now: Instant, dice: &mut Rng) -> Vec<FetchOutcome> {
-        let wants: Vec<FetchKey> = self.fetch_keys().collect();
-        let lost = wants.into_iter().filter(|want| match *want {
-            FetchKey::Metadata(id) => {
-                self.issuers.get_mut(id.0).is_some_and(|s| s.metadata.give_up_lost(now, dice))
-            }
-            FetchKey::Keys(id) => self.issuers.get_mut(id.0).is_some_and(|s| s.keys.give_up_lost(now, dice)),
-            FetchKey::Token(_) | FetchKey::Exchanged(..) => self
-                .token_state_mut(*want)
-                .is_some_and(|s| s.lease.in_flight() && s.update(|lease| lease.give_up_lost(now, dice))),
-            FetchKey::Introspection(id, entry) => self.lost_introspection(id, entry, now, dice),
-        });
-        let lost: Vec<FetchKey> = lost.collect();
+    pub fn give_up_lost(&mut self, now: Instant, rng: &mut Rng) -> Vec<FetchOutcome> {
+        let mut lost = self.fetch_keys();
+        lost.retain(|key| key.fetch().give_up_lost(self, now, rng));
         let failure = FetchError::new(FetchErrorKind::Timeout, "the answer never came");
-        for want in &lost {
-            self.finish_exchange(*want, Some(&failure), None, now, dice);
-            self.publish(*want, None, now);
+        for key in &lost {
+            key.fetch().ended(self, Some(&failure), None, now, rng);
+            self.publish(*key, None, now);
         }
-        lost.into_iter().map(|want| FetchOutcome { key: want, result: Err(failure.clone()) }).collect()
+        lost.into_iter().map(|key| FetchOutcome { key, result: Err(failure.clone()) }).collect()
     }
 
     /// When to look for due fetches again; `waited` says what requests wait for.
     pub fn next_event(&self, now: Instant, waited: impl Fn(FetchKey) -> bool) -> Option<Instant> {
-        let next =
-            |want| Some(self.next_poll(want, now, waited(want)).unwrap_or(self.next_event_of(want, now)?));
-        let holds = self.holds.iter().filter(|(want, _)| waited(*want)).map(|(_, until)| *until);
-        self.fetch_keys().filter_map(next).chain(holds).min()
+        let next = |key| Some(self.next_poll(key, now, waited(key)).unwrap_or(self.next_event_of(key, now)?));
+        let holds = self.holds.iter().filter(|(key, _)| waited(*key)).map(|(_, until)| *until);
+        self.fetch_keys().into_iter().filter_map(next).chain(holds).min()
+    }
+
+    /// What a fetch is counted as: its kind, and its issuer or credential.
+    pub fn metric_subject(&self, key: FetchKey) -> Subject<'_> {
+        let fetch = key.fetch();
+        Subject { kind: fetch.kind().label, name: fetch.owner(self) }
+    }
+
+    /// A name for logs: `keys of issuer keycloak`.
+    pub fn describe(&self, key: FetchKey) -> String {
+        let fetch = key.fetch();
+        format!("{} {}", fetch.kind().description, fetch.owner(self))
     }
 
     /// A credential's name in the configuration.
     pub fn credential_name(&self, id: CredentialId) -> &str {
-        self.policy.credentials.get(id.0).map_or("?", |credential| credential.name.as_str())
+        self.credential(id).map_or("?", |credential| &credential.policy.name)
+    }
+
+    fn issuer_name(&self, id: IssuerId) -> &str {
+        self.issuer(id).map_or("?", |issuer| &issuer.policy.name)
+    }
+
+    /// The state of an issuer; none if the id is of another policy.
+    fn issuer(&self, id: IssuerId) -> Option<&IssuerState> {
+        self.issuers.get(id.index()).filter(|issuer| issuer.id == id)
+    }
+
+    fn issuer_mut(&mut self, id: IssuerId) -> Option<&mut IssuerState> {
+        self.issuers.get_mut(id.index()).filter(|issuer| issuer.id == id)
+    }
+
+    /// The state of a credential; none if the id is of another policy.
+    fn credential(&self, id: CredentialId) -> Option<&CredentialState> {
+        self.credentials.get(id.index()).filter(|credential| credential.id == id)
+    }
+
+    fn credential_mut(&mut self, id: CredentialId) -> Option<&mut CredentialState> {
+        self.credentials.get_mut(id.index()).filter(|credential| credential.id == id)
     }
 
     /// Everything that this policy fetches, and what requests need beside it.
-    fn fetch_keys(&self) -> impl Iterator<Item = FetchKey> + use<> {
-        let policy = Rc::clone(&self.policy);
-        let issuers = (0..policy.issuers.len()).map(IssuerId);
-        let own = policy.credentials.iter().zip(0..).filter(|(credential, _)| credential.subject.is_none());
-        let own: Vec<FetchKey> = own.map(|(_, id)| FetchKey::Token(CredentialId(id))).collect();
-        let exchanged = self.credentials.iter().zip(0..).flat_map(|(state, id)| {
-            state.exchanges.queued().map(move |entry| FetchKey::Exchanged(CredentialId(id), entry))
-        });
-        let exchanged: Vec<FetchKey> = exchanged.collect();
-        let introspected: Vec<FetchKey> = self.queued_introspections().collect();
-        let of_issuers = issuers.flat_map(move |id| {
-            let issuer = policy.issuers.get(id.0);
-            let metadata = issuer.filter(|issuer| issuer.discovery.is_some()).map(|_| FetchKey::Metadata(id));
-            let keys =
-                issuer.filter(|issuer| issuer.verifies && issuer.jwks.is_none()).map(|_| FetchKey::Keys(id));
-            metadata.into_iter().chain(keys)
-        });
-        of_issuers.chain(own).chain(exchanged).chain(introspected)
-    }
-
-    /// A fetch is due when its lease says so and its endpoint is known.
-    fn is_due(&self, want: FetchKey, now: Instant) -> bool {
-        let due = self.next_event_of(want, now).is_some_and(|at| at <= now);
-        due && !self.in_flight(want) && !self.is_locked_by_other(want, now)
-    }
-
-    fn next_event_of(&self, want: FetchKey, now: Instant) -> Option<Instant> {
-        match want {
-            FetchKey::Metadata(id) => self.issuers.get(id.0).map(|state| state.metadata.next_event()),
-            FetchKey::Keys(id) => {
-                let state = self.issuers.get(id.0)?;
-                (state.keys.in_flight() || self.jwks_uri(id, now).is_some()).then(|| state.keys.next_event())
-            }
-            FetchKey::Token(id) => {
-                let state = self.token_state(want)?;
-                (state.lease.in_flight() || self.until_token_endpoint(id, now, Duration::ZERO).is_none())
-                    .then(|| state.lease.next_event())
-            }
-            FetchKey::Exchanged(id, entry) => {
-                let state = self.token_state(want)?;
-                if state.lease.in_flight() {
-                    return Some(state.lease.next_event());
-                }
-                let not_before = self.credentials.get(id.0)?.exchanges.not_before(entry)?;
-                self.until_token_endpoint(id, now, Duration::ZERO)
-                    .is_none()
-                    .then(|| state.lease.next_event().max(not_before))
-            }
-            FetchKey::Introspection(id, entry) => self.next_event_of_answer(id, entry, now),
+    fn fetch_keys(&self) -> Vec<FetchKey> {
+        let mut keys = Vec::new();
+        for issuer in &self.issuers {
+            keys.extend(IssuerMetadata::of(issuer).map(FetchKey::Metadata));
+            keys.extend(IssuerKeys::of(issuer).map(FetchKey::Keys));
         }
+        keys.extend(self.credentials.iter().filter_map(OwnToken::of).map(FetchKey::Token));
+        keys.extend(self.credentials.iter().flat_map(ExchangedToken::queued).map(FetchKey::Exchanged));
+        keys.extend(self.issuers.iter().flat_map(TokenIntrospection::queued).map(FetchKey::Introspection));
+        keys
     }
 
-    /// How long a fetch that begins now may take; none if that is the issuer's `timeout` in any case.
-    fn fetch_timeout(&self, want: FetchKey, now: Instant) -> Option<Duration> {
-        Some(match want {
-            FetchKey::Metadata(id) => self.issuers.get(id.0)?.metadata.fetch_timeout(now),
-            FetchKey::Keys(id) => self.issuers.get(id.0)?.keys.fetch_timeout(now),
-            FetchKey::Token(_) => self.token_state(want)?.lease.fetch_timeout(now),
-            FetchKey::Exchanged(..) | FetchKey::Introspection(..) => return None,
-        })
+    /// A fetch is due when its schedule says so and its endpoint is known.
+    fn is_due(&self, key: FetchKey, now: Instant) -> bool {
+        let in_flight = || key.fetch().schedule(self).is_some_and(Schedule::in_flight);
+        let due = self.next_event_of(key, now).is_some_and(|at| at <= now);
+        due && !in_flight() && !self.is_locked_by_other(key, now)
     }
 
-    fn in_flight(&self, want: FetchKey) -> bool {
-        match want {
-            FetchKey::Metadata(id) => self.issuers.get(id.0).is_some_and(|state| state.metadata.in_flight()),
-            FetchKey::Keys(id) => self.issuers.get(id.0).is_some_and(|state| state.keys.in_flight()),
-            FetchKey::Token(_) | FetchKey::Exchanged(..) => {
-                self.token_state(want).is_some_and(|state| state.lease.in_flight())
-            }
-            FetchKey::Introspection(id, entry) => self.answer(id, entry).is_some_and(Lease::in_flight),
+    fn next_event_of(&self, key: FetchKey, now: Instant) -> Option<Instant> {
+        let schedule = key.fetch().schedule(self)?;
+        if schedule.in_flight() {
+            return Some(schedule.next_event());
         }
-    }
-
-    fn call(&self, want: FetchKey, at: Now, signer: &mut Signer) -> Option<Result<HttpCall, FetchError>> {
-        let Now { instant: now, unix } = at;
-        match want {
-            FetchKey::Introspection(id, entry) => self.introspection_call(id, entry, at, signer),
-            FetchKey::Metadata(id) => {
-                let place = self.issuers.get(id.0)?.metadata_location;
-                Some(Ok(self.policy.issuers.get(id.0)?.discovery.as_ref()?.call(place)))
-            }
-            FetchKey::Keys(id) => Some(Ok(self.keys_call(id, now)?)),
-            FetchKey::Token(id) | FetchKey::Exchanged(id, _) => self.token_call(want, id, now, unix, signer),
-        }
+        Some(schedule.next_event().max(key.fetch().not_before(self, now)?))
     }
 }
 
@@ -461,5 +348,49 @@ impl fmt::Debug for Store {
         let Self { issuers, credentials, .. } = self;
         let mut store = f.debug_struct("Store");
         store.field("issuers", issuers).field("credentials", credentials).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::message::{MessageHead, Service};
+    use serde_json::json;
+
+    fn policy(issuer: &str) -> Rc<Policy> {
+        let client = json!({ "issuer": issuer, "client_id": "c", "client_secret": { "inline": "s" } });
+        let configuration = json!({
+            "issuers": { issuer: { "issuer": format!("https://{issuer}.example.com"), "cluster": "idp" } },
+            "inbound": { "rules": [{ "require": { "issuer": issuer, "audiences": ["svc"] } }] },
+            "outbound": { "credentials": { "c": client }, "rules": [{ "credential": "c" }] },
+        });
+        Rc::new(Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap())
+    }
+
+    fn ids(policy: &Policy) -> (IssuerId, CredentialId) {
+        (policy.issuer_ids().next().unwrap(), policy.credential_ids().next().unwrap())
+    }
+
+    #[test]
+    fn an_id_of_another_policy_finds_nothing() {
+        let (own, foreign) = (policy("a"), ids(&policy("b")));
+        assert_eq!(ids(&own).0.index(), foreign.0.index());
+        assert!(own.issuer(ids(&own).0).is_some() && own.credential(ids(&own).1).is_some());
+        assert!(own.issuer(foreign.0).is_none() && own.credential(foreign.1).is_none());
+        let (mut store, now) = (Store::new(Rc::clone(&own)), Now::default());
+        let service = Service::of(&MessageHead::default());
+        let mut lookups = |(issuer, credential)| {
+            let keys = store.keys(issuer, None, now.instant, now).unwrap_err();
+            let token = store.token(credential, now.instant, Duration::from_secs(1), service).unwrap_err();
+            (keys, token)
+        };
+        assert!(matches!(lookups(ids(&own)), (LookupError::Wait(_), LookupError::Wait(_))));
+        assert_eq!(lookups(foreign), (LookupError::UNKNOWN, LookupError::UNKNOWN));
+        assert_eq!(store.describe(FetchKey::Keys(IssuerKeys(foreign.0))), "keys of issuer ?");
+    }
+
+    #[test]
+    fn the_ids_of_one_configuration_are_the_same_however_often_it_is_read() {
+        assert_eq!(ids(&policy("a")), ids(&policy("a")));
     }
 }

@@ -2,13 +2,10 @@
 //! to one what another has given. Nothing is remembered of them.
 
 use crate::jose::signer::hs256;
+use crate::secret::NonceKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use std::fmt;
-
-/// The key of this service's nonces. Its `Debug` says nothing.
-#[derive(Clone)]
-pub struct NonceKey(String);
+use subtle::ConstantTimeEq as _;
 
 /// Seconds that a nonce is good. A caller pays one more round trip in that time; a thief of proofs that were made ahead has
 /// no longer for them.
@@ -23,38 +20,26 @@ const TIME_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
 
 impl NonceKey {
-    /// Keeps a key out of sight.
-    pub fn new(key: String) -> Self {
-        Self(key)
-    }
-
     /// The nonce of this second.
     pub fn nonce(&self, now: u64) -> String {
         let time = now.to_be_bytes();
         URL_SAFE_NO_PAD.encode([time.as_slice(), &self.tag(time)].concat())
     }
 
-    /// Until when this nonce is good; none if it is not, or is none of ours.
+    /// Until when this nonce is good; none if it is not, or if we did not issue it.
     pub(super) fn valid_until(&self, nonce: &str, now: u64) -> Option<u64> {
         let bytes: [u8; TIME_BYTES + TAG_BYTES] = URL_SAFE_NO_PAD.decode(nonce).ok()?.try_into().ok()?;
         let (time, tag) = bytes.split_first_chunk::<TIME_BYTES>()?;
-        // Every byte is looked at, whichever is wrong: the time that this takes reveals nothing.
-        let differs = self.tag(*time).iter().zip(tag).fold(0, |differs, (own, byte)| differs | (own ^ byte));
+        let is_ours = bool::from(self.tag(*time).ct_eq(tag));
         let time = u64::from_be_bytes(*time);
         let until = time.saturating_add(LIFETIME_SECONDS);
-        (differs == 0 && time <= now.saturating_add(SKEW) && now <= until).then_some(until)
+        (is_ours && time <= now.saturating_add(SKEW) && now <= until).then_some(until)
     }
 
     fn tag(&self, time: [u8; TIME_BYTES]) -> Vec<u8> {
-        let mut tag = hs256(self.0.as_bytes(), &[b"m2m-auth dpop nonce ".as_slice(), &time].concat());
+        let mut tag = hs256(self.reveal(), &[b"m2m-auth dpop nonce ".as_slice(), &time].concat());
         tag.truncate(TAG_BYTES);
         tag
-    }
-}
-
-impl fmt::Debug for NonceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("redacted")
     }
 }
 

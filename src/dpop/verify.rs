@@ -3,16 +3,15 @@
 //! In: the proof's text, the request with which it came, the time. Out: that it is good for this request, or the one thing
 //! that is wrong with it. Whether it has been used before, others know.
 
-use super::NonceKey;
 use crate::http::message::MessageHead;
 use crate::http::path;
 use crate::http::url::origin;
 use crate::jose::jwk::{self, Jwk};
 use crate::jose::jws::{self, Jws, media_type};
 use crate::jose::verifier::{self, Verify};
+use crate::secret::NonceKey;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use std::fmt;
 
 /// The algorithms of proofs that are taken, as a challenge lists them (RFC 9449 section 7.1): all that keys may have here. A
 /// client chooses its own, and pays for it.
@@ -24,14 +23,14 @@ const MAX_BYTES: usize = 8 * 1024;
 /// The longest `jti`: RFC 9449 section 4.2 asks for 96 bits at least.
 const MAX_JTI_BYTES: usize = 256;
 
-/// What is wrong with a proof. The name is the reason in metrics and in the audit log.
+/// What is wrong with a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProofError {
     /// Not a compact JWS of the right type with a public key, or without one of its claims.
     Malformed,
     /// For another method.
     Method,
-    /// Without the token's proof there is none.
+    /// None without a proof for the token.
     Missing,
     /// Without a nonce of ours, or with one that is too old.
     Nonce,
@@ -47,41 +46,6 @@ pub enum ProofError {
     Token,
     /// For another URL.
     Url,
-}
-
-impl ProofError {
-    /// The reason in metrics and in the audit log.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Malformed => "proof_malformed",
-            Self::Method => "proof_method",
-            Self::Missing => "proof_missing",
-            Self::Nonce => "proof_nonce",
-            Self::Replayed => "proof_replayed",
-            Self::Multiple => "proof_several",
-            Self::Signature => "proof_signature",
-            Self::Time => "proof_time",
-            Self::Token => "proof_token",
-            Self::Url => "proof_url",
-        }
-    }
-}
-
-impl fmt::Display for ProofError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "the proof is not a signed JWT as it should be",
-            Self::Method => "the proof is for another method",
-            Self::Missing => "a proof of the token's key is needed",
-            Self::Nonce => "the proof needs the nonce that is given here",
-            Self::Replayed => "the proof has been used before",
-            Self::Multiple => "more than one proof",
-            Self::Signature => "the proof's signature is wrong",
-            Self::Time => "the proof was made too long ago, or in the future",
-            Self::Token => "the proof is for another token",
-            Self::Url => "the proof is for another URL",
-        })
-    }
 }
 
 /// How proofs are judged here.

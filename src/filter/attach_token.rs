@@ -27,7 +27,7 @@ impl<'a> Request<'a> {
     ) -> Result<(), Interrupt> {
         decision_trace::record("outbound rule", true, || rule.name.to_string());
         self.record.outbound_rule = Some(Rc::clone(&rule.name));
-        let whose = self.policy.credential(rule, self.head.route());
+        let whose = self.policy.credential_for(rule, self.head.route());
         decision_trace::record_if(whose.is_err(), "credential", || {
             "the one that the route names is not known".to_owned()
         });
@@ -45,7 +45,7 @@ impl<'a> Request<'a> {
         let service = Service::of(self.head);
         let missing = match self.token(id, rule.unavailable, service, caller)? {
             Ok(held) => {
-                // RFC 9449 section 7.1: whatever the rule is, a bound token is none for Bearer.
+                // RFC 9449 section 7.1: whatever the rule says, a bound token is never sent as Bearer.
                 let scheme = if held.digest.is_some() { "DPoP " } else { rule.prefix.as_str() };
                 edits.remove_lookalikes(&rule.header, self.head);
                 edits.set(&rule.header, [scheme.as_bytes(), held.token.reveal().as_bytes()].concat());
@@ -66,9 +66,11 @@ impl<'a> Request<'a> {
                 }
                 Ok(())
             }
-            (LookupError::Wait(_), Unavailable::Fail) => Err(Refusal::NoOutboundToken(Duration::ZERO).into()),
+            (LookupError::Wait(_), Unavailable::Fail) => {
+                Err(Refusal::OutboundTokenUnavailable(Duration::ZERO).into())
+            }
             (missing, Unavailable::Hold | Unavailable::Fail) => {
-                Err(wait_or_refuse(Refusal::NoOutboundToken)(missing))
+                Err(wait_or_refuse(Refusal::OutboundTokenUnavailable)(missing))
             }
         }
     }
@@ -82,7 +84,7 @@ impl<'a> Request<'a> {
         caller: Option<&Authenticated<'a>>,
         edits: &mut HeaderEdits,
     ) {
-        let credential = self.policy.credentials.get(id.0).filter(|credential| !credential.forward_subject);
+        let credential = self.policy.credential(id).filter(|credential| !credential.forward_subject);
         let is_rules = |name: &Rc<str>| *name == rule.header || rule.second_header.as_ref() == Some(name);
         match credential.and_then(|credential| credential.subject.as_ref()) {
             Some(policy::SubjectToken::Header(name)) if !is_rules(name) => {
@@ -132,7 +134,7 @@ impl<'a> Request<'a> {
             }
             Unavailable::Hold | Unavailable::Fail | Unavailable::DangerPass => Duration::ZERO,
         };
-        let credential = self.policy.credentials.get(id.0);
+        let credential = self.policy.credential(id);
         let Some(subject) = credential.and_then(|credential| credential.subject.as_ref()) else {
             return Ok(self.store.token(id, self.now.instant, patience, service));
         };
@@ -151,7 +153,7 @@ impl<'a> Request<'a> {
         };
         let token = token_location::token_str(token).ok_or(Refusal::Token(TokenError::Malformed))?;
         if ends.is_some_and(|ends| ends <= self.now.unix) {
-            return Err(Refusal::Token(TokenError::Expired).into()); // there is nothing to be had for it
+            return Err(Refusal::Token(TokenError::Expired).into()); // there is nothing to fetch for it
         }
         Ok(self.store.exchanged(id, ExchangeSubject { token, expires_at: ends }, self.now, patience, service))
     }

@@ -55,8 +55,12 @@ impl Request<'_> {
             self.record.cache_hit = true;
             return Ok(known);
         }
-        let claimed = jwt::read(token).map_err(Refusal::Token)?; // shape only; nothing in it is believed yet
-        let iss = claimed.issuer().map_err(Refusal::Token)?; // it chooses whose keys are tried, and nothing else
+        let claimed = jwt::read(token).map_err(|error| {
+            let refusal = Refusal::Token(error);
+            decision_trace::record("header", false, || refusal.message().to_owned());
+            refusal
+        })?; // shape only; nothing in it is believed yet
+        let iss = claimed.issuer().map_err(Refusal::Token)?; // it chooses whose keys are tried (RFC 8725 section 3.8)
         let named = self.policy.issuer_named(&require.issuers, iss);
         let (id, issuer) = named.ok_or(Refusal::Token(TokenError::Issuer))?;
         let keys = self.store.keys(id, claimed.kid(), self.arrived_at, self.now);

@@ -1,7 +1,7 @@
 //! Enforcement of a rule's decision, by the rule's mode.
 //!
 //! The decision is the same in all modes. `danger_permissive` and `danger_dry_run` refuse no request and hold none: a
-//! pending fetch goes on in the background, and the request is forwarded as one that could not be decided.
+//! pending fetch continues in the background, and the request is forwarded as one that could not be decided.
 
 use super::{Authenticated, Interrupt, Request};
 use crate::filter::header_edits::HeaderEdits;
@@ -38,7 +38,8 @@ impl<'a> Request<'a> {
             }
         };
         if mode == Mode::DangerPermissive {
-            let decision = self.record.suppressed_refusal.as_ref().map_or("allowed", Refusal::reason);
+            let decision =
+                self.record.suppressed_refusal.as_ref().map_or("allowed", |refusal| refusal.reason().name());
             edits.set(&Rc::from(DECISION), decision.into());
         }
         Ok(caller)
@@ -46,11 +47,6 @@ impl<'a> Request<'a> {
 }
 
 /// The refusal of a request that has waited for as long as it may.
-pub fn timeout_refusal(want: FetchKey) -> Refusal {
-    let soon = Duration::from_secs(1);
-    match want {
-        FetchKey::Token(_) | FetchKey::Exchanged(..) => Refusal::NoOutboundToken(soon),
-        FetchKey::Introspection(..) => Refusal::IntrospectionUnavailable(soon),
-        FetchKey::Keys(_) | FetchKey::Metadata(_) => Refusal::JwksUnavailable(soon),
-    }
+pub fn timeout_refusal(key: FetchKey) -> Refusal {
+    key.refusal(Duration::from_secs(1))
 }

@@ -1,4 +1,4 @@
-//! What to change on a request before it goes on: headers to take away, headers to set.
+//! Changes to a request before it is forwarded: headers to remove, headers to set.
 //!
 //! Plain data, and the one place that knows which claim can be a header's value. It does not decide what to change.
 
@@ -47,7 +47,7 @@ pub struct AttachedToken {
     pub service: Service,
     /// Where its proof was for, if it had one: the answer may bring the nonce of that origin's next.
     pub origin: Option<Rc<str>>,
-    /// Whether the request was a gRPC call, whose status stands in `grpc-status`.
+    /// Whether the request was a gRPC call, whose status is in `grpc-status`.
     pub grpc: bool,
 }
 
@@ -204,12 +204,13 @@ pub fn is_valid_header_value(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::policy::CredentialId;
+    use crate::store::OwnToken;
     use serde_json::json;
 
     #[test]
     fn a_response_says_that_a_token_is_refused_or_accepted_or_nothing_of_it() {
         let sent = |grpc| AttachedToken {
-            fetch_key: FetchKey::Token(CredentialId(0)),
+            fetch_key: FetchKey::Token(OwnToken(CredentialId::in_tests(0))),
             serial: 0,
             service: Service::of(&MessageHead::default()),
             origin: None,
@@ -255,7 +256,7 @@ mod tests {
         for odd in [json!(null), json!("a\r\nx: y"), json!(["a\n"]), json!(" a"), json!("a\u{7f}")] {
             assert_eq!(text(odd.clone()), None, "{odd}");
         }
-        assert_eq!(text(json!("ü€")).as_deref(), Some("ü€"), "bytes above 127 are for whoever reads them");
+        assert_eq!(text(json!("ü€")).as_deref(), Some("ü€"), "bytes above 127 are forwarded unchanged");
         assert!(text(json!("a".repeat(MAX_VALUE_BYTES))).is_some());
         assert_eq!(text(json!("a".repeat(MAX_VALUE_BYTES + 1))), None);
         assert_eq!(text(json!(["a".repeat(MAX_VALUE_BYTES), "b"])), None);

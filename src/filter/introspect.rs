@@ -19,6 +19,7 @@ impl Request<'_> {
         let text = token_location::token_str(token).filter(|text| text.len() <= MAX_TOKEN_BYTES);
         let text = text.ok_or(Refusal::Token(TokenError::Malformed))?;
         let patience = self.store.remaining_wait(self.arrived_at, self.now.instant);
+        // RFC 7662 section 2.3: an error is no answer about the token.
         let verdict = self.store.introspected(issuer, text, verified, self.now, patience);
         let caller =
             verdict.map_err(wait_or_refuse(Refusal::IntrospectionUnavailable))?.map_err(Refusal::Token)?;

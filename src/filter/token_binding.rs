@@ -31,6 +31,7 @@ impl Request<'_> {
             }
             (_, Some(bound)) => bound,
         };
+        // RFC 8705 section 3.
         if let Some(certificate) = certificate {
             let shown = bound.certificate.and_then(|place| place.fingerprint(self.head));
             decision_trace::record("certificate", shown == Some(*certificate), || match shown {
@@ -65,15 +66,17 @@ impl Request<'_> {
         let digest = caller.digest(|| dpop::digest(&found.token));
         let now = self.now.unix;
         let proof = verify::extract(self.head).map_err(proof_refusal)?;
+        // RFC 9449 section 6.1: `cnf.jkt`.
         if !proof.has_thumbprint(key) {
             return Err(binding_mismatch("cnf.jkt, but the proof is by another key"));
         }
         // Verify the proof last, so that unauthenticated clients cannot make us spend CPU.
         let used = match proof.check_request(self.head, digest, terms, now) {
             Err(ProofError::Nonce) => {
-                decision_trace::record("proof", false, || ProofError::Nonce.to_string());
                 let nonce = terms.nonce_key.as_ref().map(|key| key.nonce(now));
-                return Err(Refusal::ProofNonce(nonce.unwrap_or_default()).into());
+                let refusal = Refusal::ProofNonce(nonce.unwrap_or_default());
+                decision_trace::record("proof", false, || refusal.message().to_owned());
+                return Err(refusal.into());
             }
             used => used.map_err(proof_refusal)?,
         };
@@ -100,11 +103,12 @@ impl Request<'_> {
 }
 
 fn binding_mismatch(why: &'static str) -> Interrupt {
-    decision_trace::record("bound", false, || format!("the token is bound to {why}"));
+    decision_trace::record("binding", false, || format!("the token is bound to {why}"));
     BINDING_MISMATCH.into()
 }
 
-fn proof_refusal(fault: ProofError) -> Interrupt {
-    decision_trace::record("proof", false, || fault.to_string());
-    Refusal::Proof(fault).into()
+fn proof_refusal(error: ProofError) -> Interrupt {
+    let refusal = Refusal::Proof(error);
+    decision_trace::record("proof", false, || refusal.message().to_owned());
+    refusal.into()
 }

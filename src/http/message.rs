@@ -7,6 +7,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::Range;
 use std::time::Duration;
+use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
 /// The position of one header field in the bytes of a [`MessageHead`].
 #[derive(Clone, Debug)]
@@ -209,13 +210,31 @@ pub struct HttpCall {
     pub endpoint: Endpoint,
     /// `:method`.
     pub method: &'static str,
-    /// Further header fields.
+    /// Further header fields; `authorization` may hold a client secret.
     pub headers: Vec<(&'static str, String)>,
     /// The body; may hold a client secret.
-    pub body: Vec<u8>,
+    pub body: Zeroizing<Vec<u8>>,
     /// How long the host waits for the reply.
     pub timeout: Duration,
 }
+
+impl HttpCall {
+    /// The same call, with this timeout if there is one.
+    pub fn with_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout.unwrap_or(self.timeout);
+        self
+    }
+}
+
+impl Drop for HttpCall {
+    fn drop(&mut self) {
+        for (_, value) in &mut self.headers {
+            value.zeroize();
+        }
+    }
+}
+
+impl ZeroizeOnDrop for HttpCall {}
 
 impl fmt::Debug for HttpCall {
     /// Neither headers nor body: both may hold a client secret.

@@ -1,5 +1,6 @@
 //! May this caller do this? A [`Caller`], a [`Requirement`] and what was [`RequestContext`] to yes, or to what was missing.
 //!
+//! Only the token's own claims count: `act` (RFC 8693 section 4.1) says who acts, and gives no rights.
 //! It sees claims and what they are compared with, no more: no token strings, no signatures. What holds is found without
 //! an allocation, and the reason of a failure names values of the policy alone.
 
@@ -43,7 +44,7 @@ enum Condition {
 pub struct RequestContext<'a> {
     /// What rules see of it.
     pub target: Target<'a>,
-    /// What stands in its path.
+    /// Its path, as matched.
     pub captures: &'a Captures,
 }
 
@@ -55,10 +56,25 @@ pub type Captures = Vec<(Rc<str>, Option<Vec<u8>>)>;
 pub struct AccessDenied {
     /// One sentence for the answer and the audit log.
     pub message: String,
-    /// The reason in metrics.
-    pub reason: &'static str,
+    /// What kind of condition it is.
+    pub kind: DeniedKind,
     /// The scopes to ask for (RFC 6750 section 3, `scope`), where scopes are what was missing.
     pub scope: Option<String>,
+}
+
+/// The kind of condition that did not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeniedKind {
+    /// Roles at a client.
+    ClientRole,
+    /// Roles that belong to no client.
+    Role,
+    /// Scopes.
+    Scope,
+    /// A claim.
+    Claim,
+    /// All of several alternatives.
+    NoConditionMet,
 }
 
 impl Requirement {
@@ -75,7 +91,7 @@ impl Requirement {
         let sentence = test.message(&path);
         self.add(
             Condition::Claim(path, test),
-            AccessDenied { message: sentence, reason: "required_claim", scope: None },
+            AccessDenied { message: sentence, kind: DeniedKind::Claim, scope: None },
         );
     }
 
@@ -83,7 +99,8 @@ impl Requirement {
     #[inline(never)]
     pub fn any(&mut self, alternatives: Vec<Self>) {
         let sentences: Vec<String> = alternatives.iter().map(Self::message).collect();
-        let deny = AccessDenied { message: sentences.join(", or "), reason: "no_alternative", scope: None };
+        let deny =
+            AccessDenied { message: sentences.join(", or "), kind: DeniedKind::NoConditionMet, scope: None };
         self.add(Condition::Any(alternatives), deny);
     }
 

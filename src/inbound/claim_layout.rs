@@ -11,7 +11,7 @@ pub struct ClaimLayout {
     pub roles: &'static [&'static [&'static str]],
     /// The object of clients, and in each of them the array of the caller's roles there.
     pub client_roles: Option<(&'static str, &'static str)>,
-    /// The scopes, a string with blanks or an array; the first of these that is there.
+    /// The scopes, a string with spaces or an array; the first of these that is there.
     pub scopes: &'static [&'static str],
     /// The client that the token was issued to; the first of these that is there.
     pub client: &'static [&'static str],

@@ -61,7 +61,7 @@ fn hash_of(element: &[u8]) -> Option<&[u8]> {
     hashes.next().is_none().then_some(hash)
 }
 
-/// The parts between these bytes, where they do not stand in quotes.
+/// The parts between these bytes, outside of quotes.
 fn split(text: &[u8], at: u8) -> Option<Vec<&[u8]>> {
     let (mut parts, mut rest) = (Vec::new(), text);
     let (mut place, mut quoted, mut escaped) = (0_usize, false, false);

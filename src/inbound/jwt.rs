@@ -30,7 +30,7 @@ pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// The longest `kid` that is looked at. The longest of a common provider is 44 bytes.
 const MAX_KID_BYTES: usize = 256;
 
-/// Why a token is refused. The name is the reason in metrics and in the audit log.
+/// Why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
     /// Its caller did not authenticate in one of the ways that are asked for (RFC 9470).
@@ -83,38 +83,6 @@ pub enum TokenError {
     InvalidTyp,
 }
 
-impl TokenError {
-    /// The reason in metrics and in the audit log.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Acr => "acr",
-            Self::TooOld => "age",
-            Self::Algorithm => "algorithm",
-            Self::Audience => "audience",
-            Self::AuthTime => "auth_time",
-            Self::BindingMismatch => "bound",
-            Self::InvalidClaim => "claim",
-            Self::ClientNotAllowed => "client",
-            Self::UnsupportedCrit => "critical",
-            Self::Expired => "expired",
-            Self::Inactive => "inactive",
-            Self::Issuer => "issuer",
-            Self::UnknownKey => "key",
-            Self::NotAccessToken => "kind",
-            Self::Lifetime => "lifetime",
-            Self::Malformed => "malformed",
-            Self::NotYetValid => "not_yet_valid",
-            Self::Signature => "signature",
-            Self::SubjectNotAllowed => "subject",
-            Self::Tenant => "tenant",
-            Self::TooDeep => "too_deep",
-            Self::TooLarge => "too_large",
-            Self::TooManyKeys => "too_many_keys",
-            Self::InvalidTyp => "type",
-        }
-    }
-}
-
 impl From<jws::JwsError> for TokenError {
     fn from(fault: jws::JwsError) -> Self {
         match fault {
@@ -123,38 +91,6 @@ impl From<jws::JwsError> for TokenError {
             jws::JwsError::Malformed => Self::Malformed,
             jws::JwsError::TooDeep => Self::TooDeep,
         }
-    }
-}
-
-impl fmt::Display for TokenError {
-    /// One fixed sentence each: an answer never quotes a token.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Acr => "the caller has not authenticated in a way that is accepted here",
-            Self::TooOld => "the token was issued too long ago",
-            Self::Algorithm => "the token's algorithm is not allowed",
-            Self::Audience => "the token is not meant for this service",
-            Self::AuthTime => "the caller has authenticated too long ago",
-            Self::BindingMismatch => "the token is not bound to the key that was shown with it",
-            Self::InvalidClaim => "a claim of the token is missing or of the wrong type",
-            Self::ClientNotAllowed => "the token's client is not one of those that may",
-            Self::UnsupportedCrit => "the token demands an extension that is not supported",
-            Self::Expired => "the token has expired",
-            Self::Inactive => "the token is not active",
-            Self::Issuer => "the token is from another issuer",
-            Self::UnknownKey => "the token's key is not one of the issuer's",
-            Self::NotAccessToken => "the token is not an access token",
-            Self::Lifetime => "the token is good for longer than is allowed",
-            Self::Malformed => "the token is not a signed JWT",
-            Self::NotYetValid => "the token is not valid yet",
-            Self::Signature => "the token's signature is wrong",
-            Self::SubjectNotAllowed => "the token's subject is not one of those that may",
-            Self::Tenant => "the token is not of the tenant that its issuer names",
-            Self::TooDeep => "the token is nested too deep",
-            Self::TooLarge => "the token is too large",
-            Self::TooManyKeys => "too many of the issuer's keys could have signed the token",
-            Self::InvalidTyp => "the token's type is not that of an access token",
-        })
     }
 }
 
@@ -170,18 +106,12 @@ pub struct UnverifiedToken<'a> {
 
 /// Takes a token apart: its shape and its header. Whether its claims can be read counts only once a key has signed them.
 pub fn read(token: &[u8]) -> Result<UnverifiedToken<'_>, TokenError> {
-    let read = parse(token);
-    decision_trace::record_if(read.is_err(), "header", || {
-        read.as_ref().err().map(TokenError::to_string).unwrap_or_default()
-    });
-    read
-}
-
-fn parse(token: &[u8]) -> Result<UnverifiedToken<'_>, TokenError> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(TokenError::TooLarge);
     }
     let Jws { signing_input: signed, header, algorithm, payload, signature } = jws::read(token)?;
+    // The key is one of the issuer's. What brings another one, or says where it is, is not read: `jku`, `jwk`, `x5u`, `x5c` and
+    // its thumbprints (RFC 7515 sections 4.1.2, 4.1.3, 4.1.5 to 4.1.8).
     let kid = match header.get("kid") {
         None => None,
         Some(Value::String(kid)) if kid.len() > MAX_KID_BYTES => return Err(TokenError::TooLarge),
@@ -208,7 +138,7 @@ pub fn unverified_exp(token: &[u8]) -> Option<u64> {
     Some(u64::try_from(exp).unwrap_or_default())
 }
 
-/// The payload of a token that was verified, as it stands there: base64url without padding.
+/// The payload of a verified token, as it is in the token: base64url without padding.
 pub fn payload(token: &[u8]) -> Option<&[u8]> {
     token.split(|byte| *byte == b'.').nth(1)
 }
@@ -219,7 +149,7 @@ impl UnverifiedToken<'_> {
         self.kid.as_deref()
     }
 
-    /// Whom it says that it is from. It chooses whose keys are tried, and nothing else.
+    /// The issuer that it claims. It only selects whose keys are tried.
     pub fn issuer(&self) -> Result<&str, TokenError> {
         decision_trace::record_if(self.claims.is_err(), "claims", || {
             "no JSON object that can be read".to_owned()
@@ -241,7 +171,7 @@ impl UnverifiedToken<'_> {
         now: u64,
     ) -> Result<Caller, TokenError> {
         let typed = expect.types.accepts(self.typ.as_deref());
-        decision_trace::record("type", typed, || self.typ.as_deref().unwrap_or("missing").to_owned());
+        decision_trace::record("typ", typed, || self.typ.as_deref().unwrap_or("missing").to_owned());
         if !typed {
             return Err(TokenError::InvalidTyp);
         }
@@ -277,6 +207,7 @@ impl UnverifiedToken<'_> {
             });
             return Err(TokenError::Algorithm);
         }
+        // RFC 7515 section 5.2: over the bytes as they came. RFC 8725 section 3.3: nothing is accepted unless this succeeds.
         let holds = candidates.any(|key| {
             self.signature.len() == verifier::length(self.algorithm, key)
                 && verifier.verify(self.algorithm, key, self.signing_input, &self.signature)

@@ -1,14 +1,19 @@
-//! Every [`Refusal`] and the answer that it gets: this file is the documented status table.
+//! Every [`Refusal`] and its answer. The [`reason`] table says status and texts; `docs/reasons.md` is made from it.
 //!
 //! Two faults stay apart: the caller's (400, 401, 403) and ours or the identity provider's (503 with `Retry-After`). An
 //! answer never holds a token, a URL, or anything else that the request brought.
 
+mod challenge;
+pub mod reason;
+
 use crate::dpop::verify::ProofError;
-use crate::dpop::{self, verify};
 use crate::http::message::LocalReply;
 use crate::http::route::Ambiguity;
-use crate::inbound::authorize::AccessDenied;
+use crate::inbound::authorize::{AccessDenied, DeniedKind};
 use crate::inbound::jwt::{AuthenticationRequirement, RuleRequirements, TokenError};
+pub use challenge::{Challenge, Schemes};
+use challenge::{Parameter, challenges};
+use reason::Reason;
 use serde_json::json;
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,12 +35,12 @@ pub enum Refusal {
     Authentication(TokenError, Rc<AuthenticationRequirement>),
     /// A good token of a caller that may not do this.
     Access(Rc<AccessDenied>),
-    /// The issuer's keys could not be had.
+    /// The issuer's keys are not available.
     JwksUnavailable(Duration),
     /// The issuer could not be asked about the token.
     IntrospectionUnavailable(Duration),
-    /// A token for the request could not be had.
-    NoOutboundToken(Duration),
+    /// A token for the request is not available.
+    OutboundTokenUnavailable(Duration),
     /// The identity provider does not take the request's token in exchange for another.
     SubjectToken,
     /// The identity provider denies this token's owner the exchange.
@@ -56,24 +61,6 @@ pub enum Refusal {
     TooManyPending,
     /// The plugin is not ready to decide.
     NotReady,
-}
-
-/// In which schemes a token may come, and did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Schemes {
-    /// `Bearer`.
-    pub bearer: bool,
-    /// `DPoP`.
-    pub dpop: bool,
-    /// It came as `DPoP`.
-    pub used_dpop: bool,
-}
-
-impl Default for Schemes {
-    /// `Bearer` alone.
-    fn default() -> Self {
-        Self { bearer: true, dpop: false, used_dpop: false }
-    }
 }
 
 /// The form of a refusal's response.
@@ -105,263 +92,171 @@ impl Refusal {
         }
     }
 
-    /// The reason in metrics and in the audit log.
-    pub fn reason(&self) -> &'static str {
+    /// The row of the table of reasons.
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Ambiguous(Ambiguity::Path) => "ambiguous_path",
-            Self::Ambiguous(Ambiguity::Method) => "ambiguous_method",
-            Self::Ambiguous(Ambiguity::Host) => "ambiguous_host",
-            Self::Ambiguous(Ambiguity::Header) => "ambiguous_header",
-            Self::NoRule => "no_rule",
-            Self::NoToken => "no_token",
-            Self::MultipleCredentials => "several_tokens",
-            Self::Token(reject) | Self::Authentication(reject, _) => reject.label(),
-            Self::Access(deny) => deny.reason,
-            Self::JwksUnavailable(_) => "no_keys",
-            Self::IntrospectionUnavailable(_) => "no_introspection",
-            Self::NoOutboundToken(_) => "no_outbound_token",
-            Self::SubjectToken => "subject_token",
-            Self::ExchangeDenied => "exchange_denied",
-            Self::UnknownCredential => "unknown_credential",
-            Self::DpopSigningFailed => "no_proof",
-            Self::Proof(fault) => fault.label(),
-            Self::ProofNonce(_) => ProofError::Nonce.label(),
-            Self::TooManyProofs => "too_many_proofs",
-            Self::TooManySignatures => "too_many_signatures",
-            Self::TooManyPending => "too_many_waiting",
-            Self::NotReady => "not_ready",
+            Self::Ambiguous(Ambiguity::Path) => Reason::AmbiguousPath,
+            Self::Ambiguous(Ambiguity::Method) => Reason::AmbiguousMethod,
+            Self::Ambiguous(Ambiguity::Host) => Reason::AmbiguousHost,
+            Self::Ambiguous(Ambiguity::Header) => Reason::AmbiguousHeader,
+            Self::NoRule => Reason::NoRule,
+            Self::NoToken => Reason::NoToken,
+            Self::MultipleCredentials => Reason::MultipleCredentials,
+            Self::Token(error) | Self::Authentication(error, _) => (*error).into(),
+            Self::Access(denied) => denied.kind.into(),
+            Self::JwksUnavailable(_) => Reason::JwksUnavailable,
+            Self::IntrospectionUnavailable(_) => Reason::IntrospectionUnavailable,
+            Self::OutboundTokenUnavailable(_) => Reason::OutboundTokenUnavailable,
+            Self::SubjectToken => Reason::SubjectToken,
+            Self::ExchangeDenied => Reason::ExchangeDenied,
+            Self::UnknownCredential => Reason::UnknownCredential,
+            Self::DpopSigningFailed => Reason::DpopSigningFailed,
+            Self::Proof(error) => (*error).into(),
+            Self::ProofNonce(_) => Reason::ProofNonce,
+            Self::TooManyProofs => Reason::TooManyProofs,
+            Self::TooManySignatures => Reason::TooManySignatures,
+            Self::TooManyPending => Reason::TooManyPending,
+            Self::NotReady => Reason::NotReady,
         }
     }
 
-    /// One sentence for the answer and the audit log.
-    pub fn message(&self) -> String {
-        self.facts().message
-    }
-
-    /// What may have to change where the refusal surprises, for the audit log alone: callers see nothing of the provider's
-    /// set-up. In Keycloak's words, since its defaults are what surprises most.
-    pub fn hint(&self) -> Option<&'static str> {
+    /// One sentence for the answer and the audit log. It quotes nothing of the request.
+    pub fn message(&self) -> &str {
         match self {
-            Self::Token(TokenError::Audience) => Some(
-                "aud holds none of the rule's audiences; in Keycloak an Audience mapper in a client scope of the caller adds one",
-            ),
-            Self::Token(TokenError::Issuer) => Some(
-                "iss must be the configured issuer to the letter; in Keycloak it is the URL that the token was asked for by, unless KC_HOSTNAME is set",
-            ),
-            Self::Access(deny) if matches!(deny.reason, "client_role" | "realm_role") => Some(
-                "in Keycloak the role is assigned on the Service account roles tab of the caller's client",
-            ),
-            _ => None,
+            Self::Access(denied) => &denied.message,
+            _ => self.reason().row().message,
         }
     }
 
     /// The answer; a gRPC client gets the sentence alone, as Envoy puts the body into `grpc-message`.
-    pub fn response(&self, manner: &RefusalFormat, schemes: Schemes, grpc: bool) -> LocalReply {
-        let Facts { status, error, message, challenge, details } = self.facts();
+    pub fn response(&self, format: &RefusalFormat, schemes: Schemes, grpc: bool) -> LocalReply {
+        let (row, message) = (self.reason().row(), self.message());
+        let (reason, status, error) = (row.name, row.class.status, row.class.error);
         let (kind, body) = if grpc {
-            ("text/plain", message.clone())
-        } else if manner.problem {
-            // RFC 9457 section 4.2.1: without a page that explains it, the type is blank and the title the status's.
+            ("text/plain", message.to_owned())
+        } else if format.problem {
+            // RFC 9457 section 3 has the members, and RFC 9457 section 4.2.1 the type of a problem without
+            // a page of its own; the title is the status's.
+            let title = reason_phrase(status);
             let body = json!({
-                "type": "about:blank", "title": reason_phrase(status), "status": status, "detail": message, "reason": self.reason(),
+                "type": "about:blank", "title": title, "status": status, "detail": message, "reason": reason,
             });
             ("application/problem+json", body.to_string())
         } else {
-            let body = json!({ "error": error, "reason": self.reason(), "message": message });
+            let body = json!({ "error": error, "reason": reason, "message": message });
             ("application/json", body.to_string())
         };
-        let mut headers = vec![("content-type", kind.to_owned()), ("cache-control", "no-store".to_owned())];
-        match challenge {
+        let mut headers = vec![("content-type", kind.to_owned()), ("cache-control", "no-store".to_owned())]; // RFC 6750 section 5.3
+        match row.class.challenge {
             Challenge::None => {}
-            // RFC 6750 section 3.1: a request without any credential gets no error code.
-            Challenge::Bare => headers.extend(manner.challenges(schemes, &[])),
+            Challenge::WithoutError => headers.extend(challenges(format, schemes, &[])),
             Challenge::Error(code) => {
-                let parameters = [("error", code), ("error_description", &message)];
-                headers.extend(manner.challenges(schemes, &parameters));
+                let mut parameters =
+                    vec![("error", code.to_owned()), ("error_description", message.to_owned())];
+                self.add_parameters(&mut parameters);
+                headers.extend(challenges(format, schemes, &parameters));
             }
-            Challenge::Nonce(nonce) => {
-                let parameters = [("error", "use_dpop_nonce"), ("error_description", &message)];
-                headers.extend(manner.challenges(schemes, &parameters));
-                headers.push(("dpop-nonce", nonce));
-            }
-            Challenge::Scope(scope) => {
-                let code = "insufficient_scope";
-                let parameters = [("error", code), ("error_description", &message), ("scope", &scope)];
-                headers.extend(manner.challenges(schemes, &parameters));
-            }
-            // RFC 9470 section 3: all that is asked, since a token that has only what this one lacked would be refused too.
-            Challenge::Authentication(asked) => {
-                let AuthenticationRequirement { max_age, acr_values } = &*asked;
-                let (values, seconds) = (acr_values.join(" "), max_age.map(|age| age.to_string()));
-                let code = "insufficient_user_authentication";
-                let mut parameters = vec![("error", code), ("error_description", message.as_str())];
-                parameters.extend((!values.is_empty()).then_some(("acr_values", values.as_str())));
-                parameters.extend(seconds.as_deref().map(|seconds| ("max_age", seconds)));
-                headers.extend(manner.challenges(schemes, &parameters));
-            }
-            Challenge::RetryAfter(wait) => headers.push(("retry-after", seconds(wait).to_string())),
+        }
+        if let Self::ProofNonce(nonce) = self {
+            headers.push(("dpop-nonce", nonce.clone())); // RFC 9449 section 9
+        }
+        if status == 503 {
+            headers.push(("retry-after", seconds(self.retry_after()).to_string()));
         }
         // Envoy makes 13 of 400, which is a fault of the server.
         let grpc_status = (status == 400).then_some(INVALID_ARGUMENT);
-        LocalReply { status, grpc_status, headers, body, details, filter_state: Vec::new() }
+        LocalReply { status, grpc_status, headers, body, details: row.details, filter_state: Vec::new() }
+    }
+
+    /// What a client has to ask its provider for.
+    fn add_parameters(&self, parameters: &mut Vec<Parameter>) {
+        match self {
+            Self::Access(denied) => {
+                parameters.extend(denied.scope.clone().map(|scope| ("scope", scope)));
+            }
+            // RFC 9470 section 3: all that is required, since a token with only what this one lacked would be refused too.
+            Self::Authentication(_, required) => {
+                let AuthenticationRequirement { max_age, acr_values } = &**required;
+                let values = (!acr_values.is_empty()).then(|| acr_values.join(" "));
+                parameters.extend(values.map(|values| ("acr_values", values)));
+                parameters.extend(max_age.map(|age| ("max_age", age.to_string())));
+            }
+            _ => {}
+        }
+    }
+
+    fn retry_after(&self) -> Duration {
+        match self {
+            Self::JwksUnavailable(wait)
+            | Self::IntrospectionUnavailable(wait)
+            | Self::OutboundTokenUnavailable(wait) => *wait,
+            Self::UnknownCredential => MISCONFIGURED,
+            _ => Duration::from_secs(1),
+        }
     }
 
     /// The answer where nothing is known of how answers are given here.
     pub fn plain(&self) -> LocalReply {
         self.response(&RefusalFormat::default(), Schemes::default(), false)
     }
+}
 
-    fn facts(&self) -> Facts {
-        let facts = |status, error, message: &str, challenge, details| Facts {
-            status,
-            error,
-            message: message.to_owned(),
-            challenge,
-            details,
-        };
-        match self {
-            Self::Ambiguous(by) => {
-                let (message, details) = match by {
-                    Ambiguity::Path => ("ambiguous request path", "m2m_auth_ambiguous_path"),
-                    Ambiguity::Method => ("ambiguous request method", "m2m_auth_ambiguous_method"),
-                    Ambiguity::Host => ("ambiguous request host", "m2m_auth_ambiguous_host"),
-                    Ambiguity::Header => ("ambiguous request header", "m2m_auth_ambiguous_header"),
-                };
-                facts(400, "Invalid request", message, Challenge::None, details)
-            }
-            Self::MultipleCredentials => facts(
-                400,
-                "Invalid request",
-                "more than one credential",
-                Challenge::Error("invalid_request"),
-                "m2m_auth_several_tokens",
-            ),
-            Self::NoToken => {
-                facts(401, "Missing token", "a bearer token is needed", Challenge::Bare, "m2m_auth_no_token")
-            }
-            // A good token, of somebody who may not: another token of the same client would not help.
-            Self::Token(reject @ (TokenError::ClientNotAllowed | TokenError::SubjectNotAllowed)) => facts(
-                403,
-                "Insufficient permissions",
-                &reject.to_string(),
-                Challenge::Error("insufficient_scope"),
-                "m2m_auth_insufficient_permissions",
-            ),
-            Self::Authentication(reject, asked) => facts(
-                401,
-                "Insufficient authentication",
-                &reject.to_string(),
-                Challenge::Authentication(Rc::clone(asked)),
-                "m2m_auth_insufficient_authentication",
-            ),
-            Self::Token(reject) => facts(
-                401,
-                "Invalid token",
-                &reject.to_string(),
-                Challenge::Error("invalid_token"),
-                "m2m_auth_invalid_token",
-            ),
-            Self::Access(deny) => facts(
-                403,
-                "Insufficient permissions",
-                &deny.message,
-                deny.scope.clone().map_or(Challenge::Error("insufficient_scope"), Challenge::Scope),
-                "m2m_auth_insufficient_permissions",
-            ),
-            Self::NoRule => {
-                facts(403, "Forbidden", "no rule is for this request", Challenge::None, "m2m_auth_no_rule")
-            }
-            Self::JwksUnavailable(wait) => facts(
-                503,
-                "Identity provider unavailable",
-                "the issuer's keys cannot be fetched",
-                Challenge::RetryAfter(*wait),
-                "m2m_auth_no_keys",
-            ),
-            Self::IntrospectionUnavailable(wait) => facts(
-                503,
-                "Identity provider unavailable",
-                "the issuer cannot be asked about the token",
-                Challenge::RetryAfter(*wait),
-                "m2m_auth_no_introspection",
-            ),
-            Self::NoOutboundToken(wait) => facts(
-                503,
-                "Identity provider unavailable",
-                "a token for the request cannot be fetched; the proxy's log says why",
-                Challenge::RetryAfter(*wait),
-                "m2m_auth_no_outbound_token",
-            ),
-            Self::SubjectToken => facts(
-                401,
-                "Invalid token",
-                "the identity provider does not exchange this token",
-                Challenge::Error("invalid_token"),
-                "m2m_auth_subject_token",
-            ),
-            Self::ExchangeDenied => facts(
-                403,
-                "Insufficient permissions",
-                "the identity provider denies the exchange of this token",
-                Challenge::Error("insufficient_scope"),
-                "m2m_auth_exchange_denied",
-            ),
-            Self::UnknownCredential => facts(
-                503,
-                "Misconfigured",
-                "the route names a credential that is not known",
-                Challenge::RetryAfter(MISCONFIGURED),
-                "m2m_auth_unknown_credential",
-            ),
-            Self::DpopSigningFailed => facts(
-                503,
-                "Not ready",
-                "the proof that goes with the request's token cannot be made",
-                Challenge::RetryAfter(Duration::from_secs(1)),
-                "m2m_auth_no_proof",
-            ),
-            Self::Proof(fault) => facts(
-                401,
-                "Invalid proof",
-                &fault.to_string(),
-                Challenge::Error("invalid_dpop_proof"),
-                "m2m_auth_invalid_proof",
-            ),
-            Self::ProofNonce(nonce) => facts(
-                401,
-                "Invalid proof",
-                &ProofError::Nonce.to_string(),
-                Challenge::Nonce(nonce.clone()),
-                "m2m_auth_invalid_proof",
-            ),
-            Self::TooManyProofs => facts(
-                503,
-                "Overloaded",
-                "too many proofs are to be remembered",
-                Challenge::RetryAfter(Duration::from_secs(1)),
-                "m2m_auth_too_many_proofs",
-            ),
-            Self::TooManySignatures => facts(
-                503,
-                "Overloaded",
-                "too many signatures are to be verified",
-                Challenge::RetryAfter(Duration::from_secs(1)),
-                "m2m_auth_too_many_signatures",
-            ),
-            Self::TooManyPending => facts(
-                503,
-                "Overloaded",
-                "too many requests wait for the identity provider",
-                Challenge::RetryAfter(Duration::from_secs(1)),
-                "m2m_auth_too_many_waiting",
-            ),
-            Self::NotReady => facts(
-                503,
-                "Not ready",
-                "the authentication filter cannot decide",
-                Challenge::RetryAfter(Duration::from_secs(1)),
-                "m2m_auth_not_ready",
-            ),
+impl From<TokenError> for Reason {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Acr => Self::Acr,
+            TokenError::TooOld => Self::TooOld,
+            TokenError::Algorithm => Self::Algorithm,
+            TokenError::Audience => Self::Audience,
+            TokenError::AuthTime => Self::AuthTime,
+            TokenError::BindingMismatch => Self::BindingMismatch,
+            TokenError::InvalidClaim => Self::InvalidClaim,
+            TokenError::ClientNotAllowed => Self::ClientNotAllowed,
+            TokenError::UnsupportedCrit => Self::UnsupportedCrit,
+            TokenError::Expired => Self::Expired,
+            TokenError::Inactive => Self::Inactive,
+            TokenError::Issuer => Self::Issuer,
+            TokenError::UnknownKey => Self::UnknownKey,
+            TokenError::NotAccessToken => Self::NotAccessToken,
+            TokenError::Lifetime => Self::Lifetime,
+            TokenError::Malformed => Self::Malformed,
+            TokenError::NotYetValid => Self::NotYetValid,
+            TokenError::Signature => Self::Signature,
+            TokenError::SubjectNotAllowed => Self::SubjectNotAllowed,
+            TokenError::Tenant => Self::Tenant,
+            TokenError::TooDeep => Self::TooDeep,
+            TokenError::TooLarge => Self::TooLarge,
+            TokenError::TooManyKeys => Self::TooManyKeys,
+            TokenError::InvalidTyp => Self::InvalidTyp,
+        }
+    }
+}
+
+impl From<ProofError> for Reason {
+    fn from(error: ProofError) -> Self {
+        match error {
+            ProofError::Malformed => Self::ProofMalformed,
+            ProofError::Method => Self::ProofMethod,
+            ProofError::Missing => Self::ProofMissing,
+            ProofError::Nonce => Self::ProofNonce,
+            ProofError::Replayed => Self::ProofReplayed,
+            ProofError::Multiple => Self::ProofMultiple,
+            ProofError::Signature => Self::ProofSignature,
+            ProofError::Time => Self::ProofTime,
+            ProofError::Token => Self::ProofToken,
+            ProofError::Url => Self::ProofUrl,
+        }
+    }
+}
+
+impl From<DeniedKind> for Reason {
+    fn from(kind: DeniedKind) -> Self {
+        match kind {
+            DeniedKind::ClientRole => Self::ClientRole,
+            DeniedKind::Role => Self::Role,
+            DeniedKind::Scope => Self::Scope,
+            DeniedKind::Claim => Self::RequiredClaim,
+            DeniedKind::NoConditionMet => Self::NoConditionMet,
         }
     }
 }
@@ -372,59 +267,9 @@ const INVALID_ARGUMENT: u8 = 3;
 /// Somebody has to change a route or a configuration first.
 const MISCONFIGURED: Duration = Duration::from_secs(60);
 
-struct Facts {
-    status: u16,
-    error: &'static str,
-    message: String,
-    challenge: Challenge,
-    details: &'static str,
-}
-
-enum Challenge {
-    None,
-    Bare,
-    Error(&'static str),
-    Nonce(String),
-    Scope(String),
-    Authentication(Rc<AuthenticationRequirement>),
-    RetryAfter(Duration),
-}
-
 /// `Retry-After` in whole seconds: at least 1, so that nobody comes back at once; at most 5 minutes.
 fn seconds(wait: Duration) -> u64 {
     wait.as_millis().div_ceil(1000).clamp(1, 300).try_into().unwrap_or(300)
-}
-
-impl RefusalFormat {
-    /// A challenge for each scheme in which a token may come; the error goes into the challenge of the scheme that the client used (RFC 9449
-    /// section 7.1).
-    fn challenges(
-        &self,
-        schemes: Schemes,
-        parameters: &[(&str, &str)],
-    ) -> impl Iterator<Item = (&'static str, String)> {
-        let tells_dpop = schemes.used_dpop || !schemes.bearer;
-        let of = |tells: bool| if tells { parameters } else { &[] };
-        let bearer = schemes.bearer.then(|| self.challenge("Bearer", of(!tells_dpop)));
-        let dpop = schemes.dpop.then(|| {
-            let algorithms = [("algs", verify::ALGORITHMS)];
-            self.challenge(dpop::SCHEME, &[of(tells_dpop), &algorithms].concat())
-        });
-        bearer.into_iter().chain(dpop).map(|challenge| ("www-authenticate", challenge))
-    }
-
-    /// RFC 6750 section 3, RFC 9449 section 7.1.
-    fn challenge(&self, scheme: &str, parameters: &[(&str, &str)]) -> String {
-        let mut challenge = format!("{scheme} realm=\"{}\"", quotable(&self.realm));
-        // RFC 9728 section 5.1.
-        let metadata = self.resource_metadata.as_deref().map(|url| ("resource_metadata", url));
-        for (name, value) in parameters.iter().copied().chain(metadata) {
-            for text in [", ", name, "=\"", &quotable(value), "\""] {
-                challenge.push_str(text);
-            }
-        }
-        challenge
-    }
 }
 
 /// RFC 9110 section 15.
@@ -437,14 +282,10 @@ fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-/// The characters that RFC 6750 section 3 allows in an attribute. The host does not stop CR and LF in an answer.
-fn quotable(text: &str) -> String {
-    text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dpop::verify;
 
     fn header<'a>(response: &'a LocalReply, name: &str) -> Option<&'a str> {
         response.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
@@ -456,13 +297,107 @@ mod tests {
         Refusal::for_requirement(reject, &RuleRequirements { authentication, ..RuleRequirements::default() })
     }
 
+    /// A refusal of each kind: what the code can produce.
+    fn each() -> Vec<Refusal> {
+        use {Ambiguity as A, DeniedKind as D, ProofError as P, TokenError as T};
+        let ambiguities = [A::Path, A::Method, A::Host, A::Header].map(Refusal::Ambiguous);
+        let tokens = [
+            T::Acr,
+            T::TooOld,
+            T::Algorithm,
+            T::Audience,
+            T::AuthTime,
+            T::BindingMismatch,
+            T::ClientNotAllowed,
+            T::UnsupportedCrit,
+            T::Expired,
+            T::Inactive,
+            T::Issuer,
+            T::UnknownKey,
+            T::NotAccessToken,
+            T::Lifetime,
+            T::Malformed,
+            T::InvalidClaim,
+            T::NotYetValid,
+            T::Signature,
+            T::SubjectNotAllowed,
+            T::TooDeep,
+            T::TooLarge,
+            T::TooManyKeys,
+            T::Tenant,
+            T::InvalidTyp,
+        ];
+        let denied = [D::ClientRole, D::Role, D::Scope, D::Claim, D::NoConditionMet];
+        let denied = denied.map(|kind| AccessDenied { message: "required".into(), kind, scope: None });
+        let proofs = [
+            P::Malformed,
+            P::Method,
+            P::Missing,
+            P::Replayed,
+            P::Multiple,
+            P::Signature,
+            P::Time,
+            P::Token,
+            P::Url,
+        ];
+        let others = [
+            Refusal::NoRule,
+            Refusal::NoToken,
+            Refusal::MultipleCredentials,
+            Refusal::JwksUnavailable(Duration::ZERO),
+            Refusal::IntrospectionUnavailable(Duration::ZERO),
+            Refusal::OutboundTokenUnavailable(Duration::ZERO),
+            Refusal::SubjectToken,
+            Refusal::ExchangeDenied,
+            Refusal::UnknownCredential,
+            Refusal::DpopSigningFailed,
+            Refusal::ProofNonce("n".into()),
+            Refusal::TooManyProofs,
+            Refusal::TooManySignatures,
+            Refusal::TooManyPending,
+            Refusal::NotReady,
+        ];
+        let tokens = tokens.map(|error| Refusal::for_requirement(error, &RuleRequirements::default()));
+        let denied = denied.map(|denied| Refusal::Access(Rc::new(denied)));
+        let refusals = ambiguities.into_iter().chain(tokens).chain(denied);
+        refusals.chain(proofs.map(Refusal::Proof)).chain(others).collect()
+    }
+
+    #[test]
+    fn each_reason_is_that_of_one_refusal_and_each_refusal_has_a_reason() {
+        let mut reasons: Vec<Reason> = each().iter().map(Refusal::reason).collect();
+        reasons.sort_unstable();
+        assert_eq!(reasons, Reason::ALL, "in the order of the table, each once");
+    }
+
+    #[test]
+    fn each_row_says_all_that_clients_and_operators_need() {
+        for refusal in each() {
+            let row = refusal.reason().row();
+            assert!(row.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{row:?}");
+            assert_eq!(Reason::from_name(row.name), Some(refusal.reason()), "{row:?}");
+            assert!(row.details.starts_with("m2m_auth_"), "{row:?}");
+            assert!(!refusal.message().is_empty() && !refusal.message().ends_with('.'), "{row:?}");
+            for text in [row.when, row.what_to_do] {
+                assert!(text.ends_with('.') && !text.contains(['|', '\n']), "{row:?}");
+            }
+            let response = refusal.plain();
+            let has_challenge = header(&response, "www-authenticate").is_some();
+            assert_eq!(has_challenge, row.class.challenge != Challenge::None, "{row:?}");
+            assert!(response.status != 401 || has_challenge, "RFC 9110 section 15.5.2: {row:?}");
+            assert_eq!(header(&response, "retry-after").is_some(), response.status == 503, "{row:?}");
+        }
+    }
+
     #[test]
     fn the_status_table() {
         let wait = Duration::from_millis(1500);
-        let scopes =
-            AccessDenied { message: "required scope: a".into(), reason: "scope", scope: Some("a".into()) };
-        let role =
-            AccessDenied { message: "required realm role: r".into(), reason: "realm_role", scope: None };
+        let scopes = AccessDenied {
+            message: "required scope: a".into(),
+            kind: DeniedKind::Scope,
+            scope: Some("a".into()),
+        };
+        let role = AccessDenied { message: "required role: r".into(), kind: DeniedKind::Role, scope: None };
         for (refusal, status, error, challenge) in [
             (Refusal::NoToken, 401, "Missing token", Some("Bearer realm=\"m2m\"")),
             (
@@ -486,7 +421,7 @@ mod tests {
                 403,
                 "Insufficient permissions",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"required realm role: r\"",
+                    "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"required role: r\"",
                 ),
             ),
             (
@@ -494,7 +429,7 @@ mod tests {
                 403,
                 "Insufficient permissions",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"the token's client is not one of those that may\"",
+                    "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"client not allowed by this rule\"",
                 ),
             ),
             (
@@ -502,7 +437,7 @@ mod tests {
                 401,
                 "Insufficient authentication",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller has authenticated too long ago\", max_age=\"300\"",
+                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller authenticated too long ago\", max_age=\"300\"",
                 ),
             ),
             (
@@ -518,7 +453,7 @@ mod tests {
                 401,
                 "Insufficient authentication",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller has not authenticated in a way that is accepted here\", acr_values=\"gold silver\"",
+                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller's authentication context (acr) is not accepted here\", acr_values=\"gold silver\"",
                 ),
             ),
             (
@@ -526,7 +461,7 @@ mod tests {
                 401,
                 "Insufficient authentication",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller has not authenticated in a way that is accepted here\", acr_values=\"gold\", max_age=\"0\"",
+                    "Bearer realm=\"m2m\", error=\"insufficient_user_authentication\", error_description=\"the caller's authentication context (acr) is not accepted here\", acr_values=\"gold\", max_age=\"0\"",
                 ),
             ),
             (
@@ -534,7 +469,7 @@ mod tests {
                 400,
                 "Invalid request",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"invalid_request\", error_description=\"more than one credential\"",
+                    "Bearer realm=\"m2m\", error=\"invalid_request\", error_description=\"more than one credential in the request\"",
                 ),
             ),
             (Refusal::Ambiguous(Ambiguity::Path), 400, "Invalid request", None),
@@ -544,13 +479,13 @@ mod tests {
             (Refusal::NoRule, 403, "Forbidden", None),
             (Refusal::JwksUnavailable(wait), 503, "Identity provider unavailable", None),
             (Refusal::IntrospectionUnavailable(wait), 503, "Identity provider unavailable", None),
-            (Refusal::NoOutboundToken(wait), 503, "Identity provider unavailable", None),
+            (Refusal::OutboundTokenUnavailable(wait), 503, "Identity provider unavailable", None),
             (
                 Refusal::SubjectToken,
                 401,
                 "Invalid token",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the identity provider does not exchange this token\"",
+                    "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the identity provider rejected this token for the exchange\"",
                 ),
             ),
             (
@@ -558,7 +493,7 @@ mod tests {
                 403,
                 "Insufficient permissions",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"the identity provider denies the exchange of this token\"",
+                    "Bearer realm=\"m2m\", error=\"insufficient_scope\", error_description=\"the identity provider denied the exchange of this token\"",
                 ),
             ),
             (
@@ -566,7 +501,7 @@ mod tests {
                 401,
                 "Invalid proof",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"invalid_dpop_proof\", error_description=\"the proof is for another URL\"",
+                    "Bearer realm=\"m2m\", error=\"invalid_dpop_proof\", error_description=\"the DPoP proof is for another URL\"",
                 ),
             ),
             (
@@ -574,7 +509,7 @@ mod tests {
                 401,
                 "Invalid proof",
                 Some(
-                    "Bearer realm=\"m2m\", error=\"use_dpop_nonce\", error_description=\"the proof needs the nonce that is given here\"",
+                    "Bearer realm=\"m2m\", error=\"use_dpop_nonce\", error_description=\"the DPoP proof needs the nonce of this response\"",
                 ),
             ),
             (Refusal::TooManyProofs, 503, "Overloaded", None),
@@ -590,7 +525,7 @@ mod tests {
             assert_eq!(header(&response, "cache-control"), Some("no-store"));
             assert!(response.details.starts_with("m2m_auth_"), "{refusal:?}");
             let body: serde_json::Value = serde_json::from_str(&response.body).unwrap();
-            assert_eq!((&body["error"], &body["reason"]), (&json!(error), &json!(refusal.reason())));
+            assert_eq!((&body["error"], &body["reason"]), (&json!(error), &json!(refusal.reason().name())));
         }
         assert_eq!(
             header(
@@ -636,7 +571,7 @@ mod tests {
     fn nothing_breaks_out_of_a_challenge() {
         let deny = AccessDenied {
             message: "x\"\r\nset-cookie: a=b\\ü".into(),
-            reason: "scope",
+            kind: DeniedKind::Scope,
             scope: Some("\"\n".into()),
         };
         let response = Refusal::Access(Rc::new(deny)).response(
@@ -668,7 +603,7 @@ mod tests {
             assert_eq!(problem.headers[1..], plain.headers[1..]);
             let body: serde_json::Value = serde_json::from_str(&problem.body).unwrap();
             let expected = json!({
-                "type": "about:blank", "title": title, "status": status, "detail": refusal.message(), "reason": refusal.reason(),
+                "type": "about:blank", "title": title, "status": status, "detail": refusal.message(), "reason": refusal.reason().name(),
             });
             assert_eq!((problem.status, body), (status, expected));
         }
@@ -688,7 +623,7 @@ mod tests {
                 let response = refusal.response(&manner, Schemes::default(), true);
                 assert_eq!(
                     (response.body, response.grpc_status),
-                    (refusal.message(), grpc_status),
+                    (refusal.message().to_owned(), grpc_status),
                     "{refusal:?}"
                 );
             }

@@ -1,7 +1,7 @@
 //! Where a request carries its token (RFC 6750 section 2): behind a scheme in a header, in a header of its own, in a cookie, in
 //! the query.
 //!
-//! In: the head, and the places that may hold it. Out: the token's bytes, or that there is none, or more than one; and what
+//! In: the head, and the locations that may hold it. Out: the token's bytes, or that there is none, or more than one; and what
 //! is left of the request without them. What is in a token, others read.
 
 mod cookie;
@@ -18,7 +18,7 @@ use std::rc::Rc;
 /// and for as much beside it. Envoy takes 60 KiB of headers in all.
 pub const MAX_BYTES: usize = 32 * 1024;
 
-/// A place, and whether the service sees the token that stands there.
+/// A location, and whether the service sees the token in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenLocation {
     /// Where.
@@ -30,7 +30,7 @@ pub struct TokenLocation {
 /// Where a token may stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSource {
-    /// In this header, behind a scheme (RFC 9110 section 11.4) and a blank; `authorization`, `Bearer`.
+    /// In this header, after a scheme (RFC 9110 section 11.4) and a space; `authorization`, `Bearer`.
     Scheme(Rc<str>, String),
     /// In this header, behind a text, which may be empty.
     Header(Rc<str>, String),
@@ -44,7 +44,7 @@ pub enum TokenSource {
 pub struct ExtractedToken<'a> {
     /// The token's bytes.
     pub token: Cow<'a, [u8]>,
-    /// Whether it stands behind `DPoP`, which says that it is bound to a key (RFC 9449 section 7.1).
+    /// Whether it came after `DPoP`, which says that it is bound to a key (RFC 9449 section 7.1).
     pub is_dpop_scheme: bool,
 }
 
@@ -59,7 +59,7 @@ pub enum ExtractError {
     TooLarge,
 }
 
-/// The one token that stands in one of these places.
+/// The one token in these locations.
 pub fn extract<'a>(
     places: &[TokenLocation],
     head: &'a MessageHead,
@@ -92,7 +92,7 @@ fn extract_with_source<'a, 'p>(
     found.ok_or(ExtractError::Missing)
 }
 
-/// The token that stands in this header, behind `Bearer` if it is `Authorization`.
+/// The token in this header, after `Bearer` if it is `Authorization`.
 pub fn in_header<'a>(head: &'a MessageHead, name: &str) -> Result<&'a [u8], ExtractError> {
     if name == "authorization" {
         scheme_credential(head, name, "Bearer")
@@ -101,13 +101,13 @@ pub fn in_header<'a>(head: &'a MessageHead, name: &str) -> Result<&'a [u8], Extr
     }
 }
 
-/// A token as text: what no header may hold, and no blank (RFC 6750 section 2.1), is in none.
+/// A token as a string: it has no byte that a header may not hold, and no space (RFC 6750 section 2.1).
 pub fn token_str(token: &[u8]) -> Option<&str> {
     let sound = !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
     std::str::from_utf8(token).ok().filter(|_| sound)
 }
 
-/// The path without what stands in the query of those places that are not forwarded; none if nothing does.
+/// The path without the query parameters of locations that are not forwarded; none if nothing changes.
 pub fn path_without_tokens(head: &MessageHead, places: &[TokenLocation]) -> Option<Vec<u8>> {
     let gone = |piece: &[u8], at: &TokenSource| matches!(at, TokenSource::Query(name) if query::has_name(piece, name));
     query::without(head.path(), |piece| stripped_sources(places).any(|at| gone(piece, at)))
@@ -119,7 +119,7 @@ pub fn cookies_without_tokens(head: &MessageHead, places: &[TokenLocation]) -> O
     cookie::without(head, |pair| stripped_sources(places).any(|at| gone(pair, at)))
 }
 
-/// The headers of those places that are not forwarded, if a token stands there.
+/// The headers of locations that are not forwarded, if they hold a token.
 pub fn headers_to_strip<'p>(
     head: &MessageHead,
     places: &'p [TokenLocation],
@@ -157,12 +157,12 @@ impl TokenSource {
         }
     }
 
-    /// Whether what stands here is bound to a key, and of no use without a proof.
+    /// Whether a token here is bound to a key, and useless without a proof.
     pub fn is_dpop(&self) -> bool {
         matches!(self, Self::Scheme(_, scheme) if scheme.eq_ignore_ascii_case(dpop::SCHEME))
     }
 
-    /// The token that stands here.
+    /// The token in this location.
     pub fn token<'a>(&self, head: &'a MessageHead) -> Result<Cow<'a, [u8]>, ExtractError> {
         match self {
             Self::Scheme(header, scheme) => scheme_credential(head, header, scheme).map(Cow::Borrowed),
@@ -197,7 +197,7 @@ fn scheme_credential<'a>(
     }
 }
 
-/// What stands behind the scheme. A separator that is no space, or bytes before the scheme that no scheme can have (RFC 9110
+/// What follows the scheme. A separator that is no space, or bytes before the scheme that no scheme can have (RFC 9110
 /// section 11.1), are part of what is returned, so that it is no good token: a lenient server might take it for one.
 fn strip_scheme<'a>(credential: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
     let start = credential.iter().position(|byte| is_tchar(*byte))?;
@@ -215,7 +215,7 @@ pub fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// What stands behind a text, to the letter.
+/// What follows a prefix, exactly.
 fn after_prefix<'a>(head: &'a MessageHead, header: &str, text: &[u8]) -> Result<&'a [u8], ExtractError> {
     let mut values =
         head.all(header).filter_map(|value| value.strip_prefix(text)).filter(|token| !token.is_empty());
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(
             found(&everywhere(), &[("authorization", "Bearer t,u")]),
             Ok("t,u".to_owned()),
-            "no blank"
+            "no space"
         );
     }
 

@@ -13,7 +13,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// Signature algorithms (RFC 7518 section 3.1, RFC 8037, RFC 9864). `none` and `HS*` have no place to be written.
+/// Signature algorithms (RFC 7518 section 3.1, RFC 8037, RFC 9864). There is no variant for `none` (RFC 7519 section 6,
+/// RFC 8725 section 3.2, RFC 9068 section 2.1) and none for `HS*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the names are the documentation")]
 pub enum Algorithm {
@@ -96,7 +97,7 @@ enum KeyType {
     Ed25519,
 }
 
-/// Public key material, big-endian, as it stands in the JWK.
+/// Public key material, big-endian, as it is in the JWK.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublicKeyMaterial {
     /// RFC 7518 section 6.3.1.
@@ -282,6 +283,7 @@ pub fn parse_object(document: &Map<String, Value>) -> Result<ParsedKeySet, KeySe
         return Err(KeySetError::TooMany(entries.len()));
     }
     let mut parsed = ParsedKeySet { keys: KeySet::default(), skipped: Vec::new() };
+    // RFC 7517 section 5: a key that is not understood is ignored.
     for (index, entry) in entries.iter().enumerate() {
         match entry.as_object().ok_or("not an object").and_then(parse_key) {
             Ok(key) => parsed.keys.keys.push(key),
@@ -303,8 +305,10 @@ pub(crate) const MIN_RSA_BITS: usize = 2048;
 /// What the host's crypto and common providers go up to; larger keys cost time for nothing.
 pub(crate) const MAX_RSA_BITS: usize = 8192;
 
-/// One public key (RFC 7517 section 4) that may verify signatures, or why it may not.
+/// One public key (RFC 7517 section 4) that may verify signatures, or why it may not: its numbers are checked too (RFC 8725
+/// section 3.4).
 pub fn parse_key(entry: &Map<String, Value>) -> Result<Jwk, &'static str> {
+    // RFC 7517 sections 4.2 and 4.3: a key for something else verifies nothing.
     match member(entry, "use")? {
         None | Some("sig") => {}
         Some(_) => return Err("its use is not sig"),
@@ -320,6 +324,7 @@ pub fn parse_key(entry: &Map<String, Value>) -> Result<Jwk, &'static str> {
         (Some("EC"), Some("P-384")) => KeyType::P384,
         (Some("EC"), Some("P-521")) => KeyType::P521,
         (Some("OKP"), Some("Ed25519")) => KeyType::Ed25519,
+        // RFC 8725 section 3.5: a shared key may be a password.
         (Some("oct"), _) => return Err("symmetric"),
         _ => return Err("its kty or crv is not supported"),
     };

@@ -25,7 +25,7 @@ pub struct Jws<'a> {
 /// Why a text is no JWS that anybody here could verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JwsError {
-    /// Its algorithm is none of ours.
+    /// Its algorithm is not supported.
     Algorithm,
     /// It says that it has extensions which must be understood.
     UnsupportedCrit,
@@ -37,6 +37,7 @@ pub enum JwsError {
 
 /// Takes a compact JWS apart. How long it may be is its reader's to say.
 pub fn read(text: &[u8]) -> Result<Jws<'_>, JwsError> {
+    // The JSON serialization (RFC 7515 section 7.2) has no dots at these places.
     let is_dot = |byte: &u8| *byte == b'.';
     let (Some(first), Some(last)) = (text.iter().position(is_dot), text.iter().rposition(is_dot)) else {
         return Err(JwsError::Malformed);
@@ -55,6 +56,7 @@ pub fn read(text: &[u8]) -> Result<Jws<'_>, JwsError> {
     if header.contains_key("crit") || header.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
         return Err(JwsError::UnsupportedCrit);
     }
+    // RFC 7515 section 4.1.1: `alg` is required. What is encrypted, and so compressed, has no `alg` of ours (RFC 8725 section 3.6).
     let Some(Value::String(name)) = header.get("alg") else {
         return Err(JwsError::Malformed);
     };
@@ -74,7 +76,7 @@ pub fn media_type(typ: &str) -> String {
     lower.strip_prefix("application/").map_or_else(|| lower.clone(), str::to_owned)
 }
 
-/// RFC 7515 section 2: base64url, no padding, no blanks; bits that carry nothing must be zero.
+/// RFC 7515 section 2 and appendix C: base64url, no padding, no spaces; bits that carry nothing must be zero.
 fn decode(part: &[u8]) -> Result<Vec<u8>, JwsError> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| JwsError::Malformed)
 }

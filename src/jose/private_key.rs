@@ -10,17 +10,21 @@ use ed25519_compact::{KeyPair, SecretKey, Seed};
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
 use serde_json::{Map, Value};
 use std::fmt;
+use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
 /// A key that signs, with one algorithm (RFC 8725 section 3.1).
 #[derive(Clone)]
 pub struct PrivateKey {
     algorithm: Algorithm,
     kid: Option<String>,
-    pkcs8: Vec<u8>,
+    pkcs8: Zeroizing<Vec<u8>>,
     material: PrivateKeyMaterial,
 }
 
-/// The key, for those who sign in the module itself.
+// `Zeroizing`, and the drop of `ed25519_compact::SecretKey`, do it.
+impl ZeroizeOnDrop for PrivateKey {}
+
+/// The key, for signing in the module itself.
 #[derive(Clone)]
 pub(crate) enum PrivateKeyMaterial {
     /// Only the host signs with these two.
@@ -33,14 +37,14 @@ impl PrivateKey {
     /// Reads a key. `algorithm` is what it has to sign with; without it the JWK's own word counts, then the key's kind.
     pub fn read(text: &str, algorithm: Option<Algorithm>) -> Result<Self, &'static str> {
         let text = text.trim();
-        let jwk = if text.starts_with('{') {
-            Some(json::parse_object(text.as_bytes()).map_err(|_| "a JWK that is not JSON")?)
+        let (pkcs8, named, kid) = if text.starts_with('{') {
+            let mut jwk = json::parse_object(text.as_bytes()).map_err(|_| "a JWK that is not JSON")?;
+            let key = from_jwk(&jwk);
+            let (named, kid) = (algorithm_of(&jwk), member(&jwk, "kid").map(str::to_owned));
+            wipe(&mut jwk);
+            (key?, named?, kid)
         } else {
-            None
-        };
-        let (pkcs8, named, kid) = match &jwk {
-            Some(jwk) => (from_jwk(jwk)?, algorithm_of(jwk)?, member(jwk, "kid").map(str::to_owned)),
-            None => (from_pem(text)?, None, None),
+            (from_pem(text)?, None, None)
         };
         let (usual, material) = material(&pkcs8)?;
         let algorithm = algorithm.or(named).unwrap_or(usual);
@@ -49,6 +53,17 @@ impl PrivateKey {
         } else {
             Err("not a key for this algorithm")
         }
+    }
+
+    /// The key of a random number: P-256 for ES256, else Ed25519; none if the number is no key.
+    pub(crate) fn from_number(number: &[u8; 32], algorithm: Algorithm) -> Option<Self> {
+        let pkcs8 = if algorithm == Algorithm::Es256 {
+            der::pkcs8(der::P256, &der::sec1(number))
+        } else {
+            der::pkcs8(der::ED25519, &der::seed(number))
+        };
+        let (algorithm, material) = material(&pkcs8).ok()?;
+        Some(Self { algorithm, kid: None, pkcs8, material })
     }
 
     /// The same key under this name.
@@ -67,7 +82,7 @@ impl PrivateKey {
     }
 
     /// The key as DER of PKCS#8, the form in which the host takes it.
-    pub(crate) fn pkcs8(&self) -> &[u8] {
+    pub fn pkcs8(&self) -> &[u8] {
         &self.pkcs8
     }
 
@@ -114,8 +129,9 @@ fn material(pkcs8: &[u8]) -> Result<(Algorithm, PrivateKeyMaterial), &'static st
         return Ok((Algorithm::Rs256, PrivateKeyMaterial::Rsa));
     }
     if algorithm == der::P256 {
-        let (secret, _) = der::read_sec1(key).ok_or(BROKEN)?;
-        let sound = secret.len() == 32 && secret.iter().any(|byte| *byte != 0);
+        let (secret, curve) = der::read_sec1(key).ok_or(BROKEN)?;
+        let is_p256 = curve.is_none_or(|curve| curve == der::P256_CURVE);
+        let sound = is_p256 && secret.len() == 32 && secret.iter().any(|byte| *byte != 0);
         return if sound { Ok((Algorithm::Es256, PrivateKeyMaterial::P256)) } else { Err(BROKEN) };
     }
     if algorithm == der::ED25519 {
@@ -128,9 +144,9 @@ fn material(pkcs8: &[u8]) -> Result<(Algorithm, PrivateKeyMaterial), &'static st
 
 /// RFC 7468, as far as OpenSSL's three ways to write a private key go.
 #[inline(never)]
-fn from_pem(text: &str) -> Result<Vec<u8>, &'static str> {
+fn from_pem(text: &str) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     // What a shell or a manifest makes of a line's end.
-    let text = text.replace("\\n", "\n");
+    let text = Zeroizing::new(text.replace("\\n", "\n"));
     if let Some(pkcs8) = document(&text, "PRIVATE KEY") {
         // What may stand behind the key, the host has no use for.
         return der::read_pkcs8(&pkcs8)
@@ -142,8 +158,7 @@ fn from_pem(text: &str) -> Result<Vec<u8>, &'static str> {
     }
     if let Some(sec1) = document(&text, "EC PRIVATE KEY") {
         let (_, curve) = der::read_sec1(&sec1).ok_or("a key that is broken")?;
-        let p256 = curve.is_some_and(|curve| der::P256.ends_with(curve));
-        return if p256 {
+        return if curve == Some(der::P256_CURVE) {
             Ok(der::pkcs8(der::P256, &sec1))
         } else {
             Err("a key of another curve than P-256")
@@ -154,18 +169,20 @@ fn from_pem(text: &str) -> Result<Vec<u8>, &'static str> {
 }
 
 #[inline(never)]
-fn document(text: &str, label: &str) -> Option<Vec<u8>> {
+fn document(text: &str, label: &str) -> Option<Zeroizing<Vec<u8>>> {
     let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
     let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
-    let digits: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    STANDARD.decode(digits).ok()
+    let mut digits = Zeroizing::new(Vec::with_capacity(body.len()));
+    digits.extend(body.bytes().filter(|byte| !byte.is_ascii_whitespace()));
+    STANDARD.decode(&*digits).ok().map(Zeroizing::new)
 }
 
 /// RFC 7518 section 6, RFC 8037 section 2.
 #[inline(never)]
-fn from_jwk(jwk: &Map<String, Value>) -> Result<Vec<u8>, &'static str> {
+fn from_jwk(jwk: &Map<String, Value>) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     const MISSING: &str = "a JWK that lacks a part of the private key";
-    let number = |name: &str| member(jwk, name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+    let number =
+        |name: &str| member(jwk, name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok().map(Zeroizing::new));
     match (member(jwk, "kty"), member(jwk, "crv")) {
         (Some("RSA"), _) => {
             let numbers: Option<Vec<_>> =
@@ -195,6 +212,15 @@ const ALGORITHMS: [Algorithm; 3] = [Algorithm::Rs256, Algorithm::Es256, Algorith
 #[inline(never)]
 fn member<'a>(jwk: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     jwk.get(name).and_then(Value::as_str)
+}
+
+/// Overwrites what a JWK says.
+fn wipe(jwk: &mut Map<String, Value>) {
+    for value in jwk.values_mut() {
+        if let Value::String(text) = value {
+            text.zeroize();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -240,7 +266,7 @@ mod tests {
         for alg in [Alg::Es256, Alg::EdDsa] {
             let key = Key::new(alg);
             let jwk = PrivateKey::read(&key.private_pem(), None).unwrap().public_jwk().unwrap();
-            assert_eq!(jwk, key.bare_jwk().to_string(), "in the order of the names, without blanks");
+            assert_eq!(jwk, key.bare_jwk().to_string(), "in the order of the names, without spaces");
         }
         assert_eq!(PrivateKey::read(&Key::new(Alg::Rs256).private_pem(), None).unwrap().public_jwk(), None);
         let beyond_the_order = URL_SAFE_NO_PAD.encode([0xff; 32]);

@@ -8,40 +8,11 @@ use crate::jose::private_key::{PrivateKey, PrivateKeyMaterial};
 use crate::jose::verifier::SoftwareCrypto;
 use jwt_compact::alg::{Hs256, Hs256Key};
 use jwt_compact::{Algorithm as _, AlgorithmSignature as _};
-use sha2::{Digest as _, Sha256};
-use std::fmt;
 
 /// Signs.
 pub trait Sign {
     /// The signature of `key` over `message`; none where this signer cannot make one.
     fn sign(&self, key: &PrivateKey, message: &[u8]) -> Option<Vec<u8>>;
-}
-
-/// 32 bytes that come once and that nobody can guess, again and again, for the names of assertions.
-///
-/// SHA-256 of a secret seed and a counter: earlier output reveals nothing of later output.
-pub struct UniqueBytes {
-    seed: [u8; 32],
-    count: u64,
-}
-
-impl UniqueBytes {
-    /// A source that yields the same sequence for the same seed.
-    pub fn new(seed: [u8; 32]) -> Self {
-        Self { seed, count: 0 }
-    }
-
-    /// The next ones.
-    pub fn next_bytes(&mut self) -> [u8; 32] {
-        self.count = self.count.wrapping_add(1);
-        Sha256::new().chain_update(self.seed).chain_update(self.count.to_le_bytes()).finalize().into()
-    }
-}
-
-impl fmt::Debug for UniqueBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("redacted")
-    }
 }
 
 impl Sign for SoftwareCrypto {
@@ -74,16 +45,5 @@ mod tests {
             let of_the_host = PrivateKey::read(&Key::new(alg).private_pem(), None).unwrap();
             assert_eq!(SoftwareCrypto.sign(&of_the_host, b"text"), None, "{alg:?}");
         }
-    }
-
-    #[test]
-    fn nonces_come_once_and_the_same_seed_gives_the_same() {
-        let (mut one, mut same, mut other) =
-            (UniqueBytes::new([1; 32]), UniqueBytes::new([1; 32]), UniqueBytes::new([2; 32]));
-        let drawn: std::collections::BTreeSet<_> =
-            (0..100).flat_map(|_| [one.next_bytes(), other.next_bytes()]).collect();
-        assert_eq!(drawn.len(), 200);
-        assert!(drawn.contains(&same.next_bytes()));
-        assert_eq!(format!("{one:?}"), "redacted");
     }
 }

@@ -13,7 +13,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// Units of [`Verify::cost`] a second. One takes 2.6 ms at most, so that a flood of forged signatures leaves three quarters of the
-/// worker to those who send none; and 100 new callers a second are more than a service has whose tokens live for minutes.
+/// worker to clients that send none; and 100 new callers a second are more than a service has whose tokens live for minutes.
 const UNITS_PER_SECOND: u32 = 100;
 
 /// What is saved while nobody asks: as much as comes in this time.

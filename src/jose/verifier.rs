@@ -39,7 +39,7 @@ pub fn verification_cost(key: &Jwk) -> u32 {
     u32::try_from(cost).unwrap_or(u32::MAX)
 }
 
-/// The length that a signature of `algorithm` must have under this key (RFC 7518 sections 3.3 to 3.5, RFC 8032).
+/// The length that a signature of `algorithm` must have under this key (RFC 7518 sections 3.3, 3.4 and 3.5, RFC 8032).
 pub fn length(algorithm: Algorithm, key: &Jwk) -> usize {
     match (algorithm, key.material()) {
         (Algorithm::Es256 | Algorithm::EdDsa, _) => 64,

@@ -1,11 +1,12 @@
 //! An assertion: a short-lived JWT that says who the client is (RFC 7523 section 2.2, `OpenID` Connect Core section 9), or
-//! for whom it asks (section 2.1), made anew for each attempt.
+//! for the client that asks (section 2.1), a new one for each attempt.
 //!
-//! In: the client, for whom the assertion is, the time. Out: the JWT, or none where nobody here can sign with that key.
+//! In: the client, the audience, the time. Out: the JWT, or none where nobody here can sign with that key.
 
 use crate::dpop;
 use crate::jose::private_key::PrivateKey;
-use crate::jose::signer::{self, Sign, UniqueBytes};
+use crate::jose::signer::{self, Sign};
+use crate::rng::{RandomError, SecureRandom};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
@@ -19,13 +20,32 @@ pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jw
 /// may be wrong by 45 s either way.
 const LIFETIME_SECONDS: u64 = 30;
 
-/// What signing takes of the world, handed in once by the driver of the plugin.
+/// Signs client assertions and `DPoP` proofs.
 pub struct Signer {
     sign: Box<dyn Sign>,
-    nonces: UniqueBytes,
-    /// What proofs are made with.
+    /// For the `jti`s.
+    random: Box<dyn SecureRandom>,
+    /// The key of the proofs.
     key: Option<Rc<dpop::ProofKey>>,
 }
+
+/// Why there is no signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignError {
+    /// Neither the host nor the module signs with this key.
+    UnsupportedKey,
+    /// There is no random number for the `jti`.
+    NoRandomness,
+}
+
+impl From<RandomError> for SignError {
+    fn from(_: RandomError) -> Self {
+        Self::NoRandomness
+    }
+}
+
+/// Random bits of a `jti`; RFC 9449 section 4.2 asks for at least 96.
+const JTI_BYTES: usize = 16;
 
 /// What an assertion says.
 #[derive(Clone, Copy, Debug)]
@@ -50,9 +70,9 @@ impl<'a> AssertionClaims<'a> {
 }
 
 impl Signer {
-    /// Signs by `sign`. The seed must be a secret, and another one for each worker.
-    pub fn new(sign: Box<dyn Sign>, seed: [u8; 32]) -> Self {
-        Self { sign, nonces: UniqueBytes::new(seed), key: None }
+    /// Signs by `sign`, with `jti`s by `random`.
+    pub fn new(sign: Box<dyn Sign>, random: Box<dyn SecureRandom>) -> Self {
+        Self { sign, random, key: None }
     }
 
     /// The same, with a key for proofs.
@@ -65,30 +85,43 @@ impl Signer {
         self.key.as_deref().map(dpop::ProofKey::thumbprint)
     }
 
-    /// A `DPoP` proof, good for one request; none where there is no key for it, or nobody here can sign with it.
+    /// A `DPoP` proof, good for one request; none without a key, without randomness, or if the key is not supported.
     pub fn dpop_proof(&mut self, claims: &dpop::ProofClaims<'_>) -> Option<String> {
-        let jti = self.jti();
         let key = self.key.as_deref()?;
-        self.append_signature(key.private(), key.signing_input(&jti, claims))
+        let jti = self.jti().ok()?;
+        self.append_signature(key.private(), key.signing_input(&jti, claims)).ok()
     }
 
     /// `private_key_jwt`.
-    pub fn sign_with_key(&mut self, key: &PrivateKey, claims: &AssertionClaims<'_>) -> Option<String> {
-        let message = self.signing_input(key.algorithm().name(), key.kid(), claims);
+    pub fn sign_with_key(
+        &mut self,
+        key: &PrivateKey,
+        claims: &AssertionClaims<'_>,
+    ) -> Result<String, SignError> {
+        let message = self.signing_input(key.algorithm().name(), key.kid(), claims)?;
         self.append_signature(key, message)
     }
 
     /// `client_secret_jwt`.
-    pub fn sign_with_secret(&mut self, secret: &str, claims: &AssertionClaims<'_>) -> String {
-        let message = self.signing_input("HS256", None, claims);
+    pub fn sign_with_secret(
+        &mut self,
+        secret: &str,
+        claims: &AssertionClaims<'_>,
+    ) -> Result<String, RandomError> {
+        let message = self.signing_input("HS256", None, claims)?;
         let signature = signer::hs256(secret.as_bytes(), message.as_bytes());
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+        Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
     /// What is signed (RFC 7515 section 5.1); `jti` makes it good for one use (RFC 7523 section 3).
-    fn signing_input(&mut self, algorithm: &str, kid: Option<&str>, claims: &AssertionClaims<'_>) -> String {
+    fn signing_input(
+        &self,
+        algorithm: &str,
+        kid: Option<&str>,
+        claims: &AssertionClaims<'_>,
+    ) -> Result<String, RandomError> {
         let AssertionClaims { issuer, subject, audience, extra_claims: more, now } = claims;
-        let jti = self.jti();
+        let jti = self.jti()?;
         // As JSON, with its quotes; a tree of it would be 3 KB more of module.
         let [issuer, subject, audience] =
             [*issuer, *subject, *audience].map(|text| Value::from(text).to_string());
@@ -99,20 +132,21 @@ impl Signer {
             "{{\"iss\":{issuer},\"sub\":{subject},\"aud\":{audience},\"jti\":\"{jti}\",\"iat\":{now},\"exp\":{exp}{more}}}"
         );
         let [header, payload] = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
-        format!("{header}.{payload}")
+        Ok(format!("{header}.{payload}"))
     }
 
-    /// 128 bits that come once.
-    fn jti(&mut self) -> String {
-        let random = self.nonces.next_bytes();
-        URL_SAFE_NO_PAD.encode(random.split_at(16).0)
+    /// A `jti` that nobody can guess and that does not come again.
+    fn jti(&self) -> Result<String, RandomError> {
+        let mut bytes = [0; JTI_BYTES];
+        self.random.fill(&mut bytes)?;
+        Ok(URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    fn append_signature(&self, key: &PrivateKey, mut message: String) -> Option<String> {
-        let signature = self.sign.sign(key, message.as_bytes())?;
+    fn append_signature(&self, key: &PrivateKey, mut message: String) -> Result<String, SignError> {
+        let signature = self.sign.sign(key, message.as_bytes()).ok_or(SignError::UnsupportedKey)?;
         message.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut message);
-        Some(message)
+        Ok(message)
     }
 }
 
@@ -125,13 +159,25 @@ impl fmt::Debug for Signer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dpop::{ProofClaims, ProofKey};
+    use crate::jose::jwk::Algorithm;
     use crate::jose::verifier::SoftwareCrypto;
+    use crate::rng::OsRandom;
     use m2m_auth_kit::key::{Alg, Key};
     use m2m_auth_kit::token::{decode, verifies, verifies_by_secret};
     use serde_json::json;
 
     fn signer() -> Signer {
-        Signer::new(Box::new(SoftwareCrypto), [7; 32])
+        Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom))
+    }
+
+    /// A generator that gives nothing.
+    struct NoRandomness;
+
+    impl SecureRandom for NoRandomness {
+        fn fill(&self, _: &mut [u8]) -> Result<(), RandomError> {
+            Err(RandomError)
+        }
     }
 
     const CLAIMS: AssertionClaims<'_> = AssertionClaims {
@@ -165,10 +211,21 @@ mod tests {
     #[test]
     fn each_assertion_is_good_once() {
         let mut signer = signer();
-        let [one, two] = [(); 2].map(|()| signer.sign_with_secret("secret", &CLAIMS));
+        let [one, two] = [(); 2].map(|()| signer.sign_with_secret("secret", &CLAIMS).unwrap());
         assert_ne!(decode(&one).1["jti"], decode(&two).1["jti"]);
         assert_eq!(decode(&one).0, json!({ "alg": "HS256", "typ": "JWT" }));
         assert!(verifies_by_secret(&one, b"secret") && !verifies_by_secret(&one, b"Secret"));
+    }
+
+    #[test]
+    fn without_random_numbers_nothing_is_signed() {
+        let key = ProofKey::from_seed(&[7; 32], Algorithm::EdDsa).map(Rc::new);
+        let mut signer = Signer::new(Box::new(SoftwareCrypto), Box::new(NoRandomness)).with_proof_key(key);
+        let read = PrivateKey::read(&Key::new(Alg::EdDsa).private_pem(), None).unwrap();
+        assert_eq!(signer.sign_with_key(&read, &CLAIMS), Err(SignError::NoRandomness));
+        assert_eq!(signer.sign_with_secret("secret", &CLAIMS), Err(RandomError));
+        let proof = ProofClaims { method: "GET", url: "https://a/", now: 1, token: None, nonce: None };
+        assert_eq!(signer.dpop_proof(&proof), None);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! How a client shows who it is, whatever it asks for (RFC 6749 section 2.3, `OpenID` Connect Core section 9).
 
-use super::{ClientAuth, cannot_sign, form_encoded, form_pair};
+use super::{ClientAuth, cannot_sign, form_encoded, no_randomness};
 use crate::http::message::{Endpoint, HttpCall};
 use crate::http::printable;
 use crate::oauth::client_assertion::{self, AssertionClaims, Signer};
 use crate::oauth::fetch::FetchError;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretText};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ pub(super) struct Client<'a> {
 /// So many consecutive bytes of a secret are a part of it that a log line must not hold.
 const TELLING_BYTES: usize = 8;
 
-/// Whether a text holds a telling part of this secret, or all of a shorter one.
+/// Whether a string holds a revealing part of this secret, or all of a shorter one.
 pub(super) fn repeats(text: &str, secret: &str) -> bool {
     // Compared without what is left out of a log line, so that nothing can hide in it.
     let (text, secret) = (printable(text, usize::MAX), printable(secret, usize::MAX));
@@ -33,7 +33,7 @@ pub(super) fn repeats(text: &str, secret: &str) -> bool {
 /// A request in the making.
 pub(super) struct Form {
     headers: Vec<(&'static str, String)>,
-    body: String,
+    body: SecretText,
 }
 
 impl Form {
@@ -43,13 +43,21 @@ impl Form {
             ("content-type", "application/x-www-form-urlencoded".to_owned()),
             ("accept", "application/json".to_owned()),
         ];
-        Self { headers, body: form_pair(name, value) }
+        let mut form = Self { headers, body: SecretText::default() };
+        form.push_pair(name, value);
+        form
     }
 
     /// One more parameter.
     pub(super) fn add(&mut self, name: &str, value: &str) {
-        self.body.push('&');
-        self.body.push_str(&form_pair(name, value));
+        self.body.push_str("&");
+        self.push_pair(name, value);
+    }
+
+    fn push_pair(&mut self, name: &str, value: &str) {
+        for part in [form_encoded(name).as_str(), "=", form_encoded(value).as_str()] {
+            self.body.push_str(part);
+        }
     }
 }
 
@@ -77,12 +85,14 @@ impl Client<'_> {
                 None
             }
             Some(ClientAuth::SecretJwt(secret, audience)) => {
-                Some(signer.sign_with_secret(secret.reveal(), &claims(audience)))
+                let signed = signer.sign_with_secret(secret.reveal(), &claims(audience));
+                Some(signed.map_err(no_randomness)?)
             }
             Some(ClientAuth::PrivateKey(key, audience)) => {
                 let signed = signer.sign_with_key(key, &claims(audience));
-                Some(signed.ok_or_else(|| cannot_sign(key))?)
+                Some(signed.map_err(|error| cannot_sign(key, error))?)
             }
+            // RFC 8705 section 2.
             Some(ClientAuth::Tls) => {
                 form.add("client_id", self.id);
                 None
@@ -114,8 +124,11 @@ impl Client<'_> {
 
     /// RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
     fn basic(self, secret: &Secret) -> String {
-        let pair = format!("{}:{}", form_encoded(self.id), form_encoded(secret.reveal()));
-        format!("Basic {}", STANDARD.encode(pair))
+        let mut pair = SecretText::default();
+        for part in [form_encoded(self.id).as_str(), ":", form_encoded(secret.reveal()).as_str()] {
+            pair.push_str(part);
+        }
+        format!("Basic {}", STANDARD.encode(&*pair.into_bytes()))
     }
 }
 
@@ -133,7 +146,7 @@ mod tests {
     #[test]
     fn a_text_with_a_part_of_the_secret_repeats_it() {
         let encoded = form_encoded(SECRET);
-        let basic = STANDARD.encode(format!("order-service:{encoded}"));
+        let basic = STANDARD.encode(format!("order-service:{}", *encoded));
         for whole in [SECRET, &encoded, &basic] {
             for start in 0..=whole.len() - TELLING_BYTES {
                 let part = &whole[start..start + TELLING_BYTES];

@@ -10,6 +10,7 @@ use crate::http::url::{Url, without_default_port};
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use crate::oauth::token_response::{self};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// The most characters of a value of the document that a log line quotes.
 const QUOTED_CHARS: usize = 160;
@@ -138,6 +139,7 @@ impl Discovery {
         Ok(Metadata { jwks_uri, token_endpoint, token_endpoint_alias, introspection_endpoint })
     }
 
+    /// RFC 8725 section 3.10: no name that a token brings leads here, and no document leads to another host that is not allowed.
     /// RFC 8414 section 3.3: the document is of the issuer that was asked, by one of its names.
     fn check_issuer(&self, named: Option<&str>) -> Result<(), FetchError> {
         if named.is_some_and(|named| self.issuers.iter().any(|own| own == named)) {
@@ -209,7 +211,7 @@ pub fn is_not_found(reply: &HttpReply) -> bool {
 /// A `GET` for a document of these media types.
 pub fn get(endpoint: Endpoint, accept: &str, timeout: Duration) -> HttpCall {
     let headers = vec![("accept", accept.to_owned())];
-    HttpCall { endpoint, method: "GET", headers, body: Vec::new(), timeout }
+    HttpCall { endpoint, method: "GET", headers, body: Zeroizing::default(), timeout }
 }
 
 #[cfg(test)]

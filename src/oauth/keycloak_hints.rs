@@ -1,4 +1,4 @@
-//! What an operator has to change, where the provider's words say so to those who know it.
+//! What an operator has to change, for error descriptions of Keycloak that are known.
 //!
 //! In: `error` and `error_description` of a refusal. Out: a sentence for the log. It decides nothing, and never quotes what it was given.
 

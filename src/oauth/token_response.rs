@@ -4,7 +4,7 @@
 
 use super::{Grant, GrantType, keycloak_hints};
 use crate::http::message::{HttpReply, MAX_REPLY_BYTES, MessageHead};
-use crate::http::{http_date, printable};
+use crate::http::printable;
 use crate::json;
 use crate::oauth::fetch::{FetchError, FetchErrorKind, Fetched};
 use crate::rng::Rng;
@@ -229,7 +229,7 @@ fn redacted<'a>(reply: &'a HttpReply, is_secret: &dyn Fn(&str) -> bool) -> Cow<'
     Cow::Owned(HttpReply { head: head.collect(), ..reply.clone() })
 }
 
-/// RFC 6749 section 5.2: `error`, and `error_description` cut to what may stand in a log line.
+/// RFC 6749 section 5.2: `error`, and `error_description` cut to what a log line may hold.
 fn error_response(answer: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool) -> Option<FetchError> {
     let code =
         |code: &&str| code.len() <= 40 && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
@@ -315,7 +315,7 @@ fn is_not_part_of(token: Option<&Value>, kind: &str) -> bool {
 
 /// A token that a header can hold.
 fn attachable(name: &str, token: &str) -> Result<AccessToken, FetchError> {
-    // RFC 6749 appendix A.12 allows printable ASCII; a blank would end a Bearer credential (RFC 6750 section 2.1).
+    // RFC 6749 appendix A.12 allows printable ASCII; a space would end a Bearer credential (RFC 6750 section 2.1).
     if token.len() > MAX_TOKEN_BYTES {
         let detail = format!("{name} is longer than {MAX_TOKEN_BYTES} bytes");
         return Err(FetchError::new(FetchErrorKind::TooLarge, detail));
@@ -376,14 +376,16 @@ fn renew_after(lifetime: Duration, dice: &mut Rng) -> Duration {
     (lifetime / 5 * 4).saturating_sub(dice.duration_up_to(lifetime / 10))
 }
 
-/// RFC 9110 section 10.2.3, as seconds or as a date, which counts from the answer's own `Date`: a skewed clock does no harm.
+/// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date in any of the three forms of section 5.6.7. A date counts from
+/// the response's own `Date`, so that a skewed clock does no harm; one that is not after it means now.
 pub fn retry_after(reply: &HttpReply) -> Option<Duration> {
-    let text = std::str::from_utf8(reply.head.first("retry-after")?).ok()?.trim();
-    if let Ok(seconds) = text.parse() {
+    let text = |name: &str| std::str::from_utf8(reply.head.first(name)?).ok().map(str::trim);
+    if let Ok(seconds) = text("retry-after")?.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = std::str::from_utf8(reply.head.first("date")?).ok()?;
-    Some(Duration::from_secs(http_date::parse(text)?.saturating_sub(http_date::parse(date.trim())?)))
+    let date = |name: &str| httpdate::parse_http_date(text(name)?).ok();
+    let (at, sent) = (date("retry-after")?, date("date")?);
+    Some(at.duration_since(sent).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -613,10 +615,10 @@ mod tests {
         let to = |location: &str| told(302, &[("location", location)], "");
         assert_eq!(
             to("https://login.example.com/sso?state=1#x"),
-            "status: status 302 to https://login.example.com/sso, which is not followed"
+            "server_error: status 302 to https://login.example.com/sso, which is not followed"
         );
         for odd in ["", "https://idp/hush", "https://me:pw@idp/", "/eyJhbGciOi", "?code=1"] {
-            assert_eq!(to(odd), "status: status 302", "{odd}");
+            assert_eq!(to(odd), "server_error: status 302", "{odd}");
         }
         assert!(to(&"x".repeat(1000)).len() < 200 && !to("/a\r\nb").contains('\n'));
         assert_eq!(
@@ -748,7 +750,37 @@ mod tests {
         assert_eq!(seconds(&[date, ("retry-after", "Sat, 05 Nov 1994 08:50:07 GMT")]), Some(0));
         assert_eq!(seconds(&[("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]), None);
         assert_eq!(seconds(&[("retry-after", "-1")]), None);
-        assert_eq!(http_date::parse("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
-        assert_eq!(http_date::parse("Tue, 29 Feb 2028 23:59:59 GMT"), Some(1_835_481_599));
+    }
+
+    #[test]
+    fn retry_after_is_read_in_all_three_forms_of_an_http_date() {
+        let seconds = |date: &str, at: &str| {
+            let head = [("date", date), ("retry-after", at)].into_iter().collect();
+            retry_after(&HttpReply { head, ..HttpReply::default() }).map(|span| span.as_secs())
+        };
+        // RFC 9110 section 5.6.7: IMF-fixdate, RFC 850, asctime.
+        let dates =
+            ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"];
+        let later =
+            ["Sun, 06 Nov 1994 08:50:07 GMT", "Sunday, 06-Nov-94 08:50:07 GMT", "Sun Nov  6 08:50:07 1994"];
+        for date in dates {
+            for at in later {
+                assert_eq!(seconds(date, at), Some(30), "{at} after {date}");
+            }
+        }
+        let leap_day = "Tue, 29 Feb 2028 23:59:59 GMT";
+        assert_eq!(seconds(leap_day, "Wed, 01 Mar 2028 00:00:00 GMT"), Some(1));
+        for no_date in [
+            "Thu, 31 Feb 2028 00:00:00 GMT",
+            "Sun, 29 Feb 2026 00:00:00 GMT",
+            "Wed, 01 Mar 2028 24:00:00 GMT",
+            "Wed, 00 Mar 2028 00:00:00 GMT",
+            "Wed, 01 Mar 2028 00:00:00 CET",
+            "Wed, 01 Mar 2028 00:00:00",
+            "x",
+        ] {
+            assert_eq!(seconds(leap_day, no_date), None, "{no_date}");
+            assert_eq!(seconds(no_date, leap_day), None, "{no_date}");
+        }
     }
 }

@@ -35,10 +35,11 @@ impl AuditLog {
         head: &MessageHead,
         now: Instant,
     ) -> Option<String> {
+        let reason = refusal.reason().row();
         let mut line = self.new_line(event, now)?;
-        line.insert("reason".into(), json!(refusal.reason()));
+        line.insert("reason".into(), json!(reason.name));
         line.insert("message".into(), json!(refusal.message()));
-        line.extend(refusal.hint().map(|advice| ("advice".to_owned(), json!(advice))));
+        line.extend(reason.hint.map(|advice| ("advice".to_owned(), json!(advice))));
         for (name, value) in [
             ("rule", seen.rule.as_deref().or(seen.outbound_rule.as_deref())),
             ("subject", seen.caller.as_ref().and_then(|caller| caller.subject())),
@@ -46,7 +47,7 @@ impl AuditLog {
         ] {
             line.extend(value.map(|value| (name.to_owned(), json!(self.truncate(value.as_bytes())))));
         }
-        // Without its query, which may hold a token.
+        // Without its query, which may hold a token (RFC 6750 section 5.3).
         let path = head.path().split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
         for (name, value) in [("method", head.method()), ("host", head.host()), ("path", path)] {
             line.insert(name.into(), json!(self.truncate(value)));

@@ -21,13 +21,13 @@ const ISSUER: &str = "m2m_auth.issuer";
 const ROLES: &str = "m2m_auth.roles";
 const SCOPES: &str = "m2m_auth.scopes";
 
-/// The state of a request that goes on, and how many of its values could not be handed on. Where its rule's mode spared it, no
+/// The state of a forwarded request, and how many of its values could not be set. Where its rule's mode spared it, no
 /// caller was admitted, and none is reported.
 pub fn forwarded(seen: &DecisionRecord) -> (FilterState, u32) {
     match &seen.suppressed_refusal {
         None => entries(seen, "allowed", None),
         Some(refusal) => {
-            entries(&DecisionRecord { caller: None, ..seen.clone() }, "spared", Some(refusal.reason()))
+            entries(&DecisionRecord { caller: None, ..seen.clone() }, "spared", Some(refusal.reason().name()))
         }
     }
 }

@@ -94,7 +94,7 @@ impl RequestQueue {
         waiter: &PendingRequest,
         bounds: &policy::PendingRequests,
     ) -> Result<(), QueueFull> {
-        // Those who wait for tokens of one credential wait in one line, whomever the tokens are for.
+        // Requests that wait for tokens of one credential share one queue, whatever the subject.
         if self.by_queue.of(waiter.waiting_for.queue_key()) >= bounds.max {
             Err(QueueFull::Requests)
         } else if waiter.unknown_key && self.unknown_keys.of(waiter.waiting_for) >= MAX_UNKNOWN_KEYS {
@@ -263,10 +263,11 @@ fn body_bytes(head: &MessageHead) -> usize {
 mod tests {
     use super::*;
     use crate::policy::{CredentialId, IssuerId};
+    use crate::store::{IssuerKeys, OwnToken};
     use std::time::Duration;
 
-    const KEYS: FetchKey = FetchKey::Keys(IssuerId(0));
-    const TOKEN: FetchKey = FetchKey::Token(CredentialId(0));
+    const KEYS: FetchKey = FetchKey::Keys(IssuerKeys(IssuerId::in_tests(0)));
+    const TOKEN: FetchKey = FetchKey::Token(OwnToken(CredentialId::in_tests(0)));
     const BOUNDS: policy::PendingRequests =
         policy::PendingRequests { timeout: Duration::from_secs(5), max: 100, max_bytes: 4 * 1024 * 1024 };
 
@@ -353,7 +354,10 @@ mod tests {
             Ok(()),
             "whose key may be among those to come"
         );
-        let other = PendingRequest { unknown_key: true, ..waiter(64, FetchKey::Keys(IssuerId(1))) };
+        let other = PendingRequest {
+            unknown_key: true,
+            ..waiter(64, FetchKey::Keys(IssuerKeys(IssuerId::in_tests(1))))
+        };
         assert_eq!(waiters.check_capacity(&other, &BOUNDS), Ok(()), "of another issuer");
         waiters.cancel(RequestId(7));
         assert_eq!(waiters.check_capacity(&unknown(64), &BOUNDS), Ok(()));

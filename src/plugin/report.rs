@@ -9,7 +9,7 @@ use crate::metrics::Metric;
 use crate::oauth::fetch::FetchErrorKind;
 use crate::plugin::filter_state;
 use crate::policy::Mode;
-use crate::store::{FetchKey, FetchOutcome};
+use crate::store::FetchOutcome;
 use crate::time::{Instant, Now};
 
 impl Plugin {
@@ -32,8 +32,11 @@ impl Plugin {
                 Mode::DangerPermissive => Metric::Permissive,
                 Mode::DangerDryRun => Metric::DryRun,
             };
-            let decision =
-                seen.suppressed_refusal.as_ref().map(Refusal::reason).or(seen.unauthenticated_because);
+            let decision = seen
+                .suppressed_refusal
+                .as_ref()
+                .map(|refusal| refusal.reason().name())
+                .or(seen.unauthenticated_because);
             self.metrics.count(event, &**rule, decision.unwrap_or("allowed"));
             self.count_lookup(seen);
         }
@@ -63,7 +66,7 @@ impl Plugin {
             (None, Some(rule)) => (Metric::Inbound, rule.as_ref()),
             (None, None) => (Metric::Inbound, "none"),
         };
-        self.metrics.count(event, rule, refusal.reason());
+        self.metrics.count(event, rule, refusal.reason().name());
         self.count_lookup(seen);
         let line = self.audit.refusal_line("refused", refusal, seen, head, now.instant);
         self.log_audit(log::Level::Info, line);
@@ -71,7 +74,7 @@ impl Plugin {
         let manner = self.policy.inbound.as_ref().map_or(&plain, |inbound| &inbound.refusal_format);
         let mut response = refusal.response(manner, seen.schemes, head.is_grpc());
         if self.policy.writes_filter_state() {
-            let (state, left_out) = filter_state::refused(seen, refusal.reason());
+            let (state, left_out) = filter_state::refused(seen, refusal.reason().name());
             response.filter_state = state;
             self.count_dropped_claims(left_out, seen);
         }
@@ -120,7 +123,7 @@ impl Plugin {
             return;
         }
         // What comes of one caller's token is as frequent as callers are, and no news.
-        if !matches!(outcome.key, FetchKey::Introspection(..)) {
+        if outcome.key.logs_success() {
             self.effects.push_back(Effect::Log(level, text));
         } else if outcome.result.is_err() {
             let line = self.introspections.text_line(text, now);

@@ -28,7 +28,7 @@ use crate::http::route::InspectedAttributes;
 use crate::inbound::claim_layout::ClaimLayout;
 use crate::inbound::jwt::IssuerName;
 use crate::inbound::token_location::TokenSource;
-use crate::policy::{Inbound, InboundRule, IssuerId, Policy, Require};
+use crate::policy::{Inbound, InboundRule, IssuerId, Policy, PolicyId, Require};
 use access::{ConditionFields, layout};
 use names::{DeclaredNames, rule_names};
 use std::rc::Rc;
@@ -52,6 +52,7 @@ impl Policy {
         let introspecting = read.value.issuers.iter().filter(|(_, issuer)| issuer.introspection.is_some());
         let introspecting = introspecting.map(|(name, _)| name.to_owned()).collect();
         let mut compiler = Compiler {
+            policy_id: PolicyId::of(document),
             environment,
             issuers,
             issuer_names,
@@ -93,6 +94,7 @@ const RESERVED_PARAMETERS: [&str; 12] = [
 /// Walks the configuration, and collects all errors. Never inlined: it runs once, and inlining adds
 /// 30 KB of module, which Envoy compiles at every start.
 struct Compiler<'a> {
+    policy_id: PolicyId,
     environment: &'a dyn Fn(&str) -> Option<String>,
     issuers: DeclaredNames,
     /// The claim layout of each issuer's tokens.
@@ -144,7 +146,7 @@ impl Compiler<'_> {
         let mut issuers = Vec::new();
         for (index, (name, issuer)) in config.issuers.iter().enumerate() {
             let names = self.issuer_names.get(index).cloned().unwrap_or_default();
-            issuers.push(self.issuer(&root.name("issuers").name(name), name, names, issuer, &uses));
+            issuers.push(Rc::new(self.issuer(&root.name("issuers").name(name), name, names, issuer, &uses)));
         }
         let inbound = config.inbound.as_ref().map(|inbound| self.inbound(config, inbound));
         let (credentials, outbound) = match &config.outbound {
@@ -154,6 +156,7 @@ impl Compiler<'_> {
         let pending_requests = self.pending_requests(&config.pending_requests);
         let sharing = self.sharing(config);
         self.errors.is_empty().then_some(Policy {
+            id: self.policy_id,
             issuers,
             inbound,
             credentials,
@@ -260,7 +263,8 @@ impl Compiler<'_> {
     #[inline(never)]
     fn issuer_named(&mut self, path: &Path, name: Option<&str>) -> Option<IssuerId> {
         let index = self.issuers.index_of(name, "an issuer");
-        index.map(IssuerId).map_err(|message| self.error_if(path, message)).ok()
+        let id = |index| IssuerId { policy: self.policy_id, index };
+        index.map(id).map_err(|message| self.error_if(path, message)).ok()
     }
 }
 

@@ -1,16 +1,13 @@
-//! Bound tokens: the nonces that servers ask for, and the token request with its proof (RFC 9449 sections 5, 8, 9).
+//! Bound tokens: the nonces that servers ask for, and the proof of a token request (RFC 9449
+//! sections 5, 8, 9).
 
-use super::{FetchKey, Store};
+use super::Store;
 use crate::dpop::{self, Nonce, ProofClaims};
-use crate::http::message::{HttpCall, HttpReply, MessageHead};
+use crate::http::message::{HttpCall, MessageHead};
 use crate::http::url;
 use crate::metrics::Tally;
-use crate::oauth::TokenRequest;
 use crate::oauth::client_assertion::Signer;
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
-use crate::policy::CredentialId;
-use crate::store::lease::Attempt;
-use crate::time::Instant;
 use std::rc::Rc;
 
 /// What this worker knows for its proofs.
@@ -26,11 +23,12 @@ pub(super) struct DpopNonces {
     pub(super) too_long: Tally,
 }
 
-/// Origins whose nonces are kept. Clients choose the hosts where `dpop_origin` is not given: what they make up is bounded,
-/// and what is dropped costs one more 401.
+/// Origins whose nonces are kept. Clients choose the hosts where `dpop_origin` is not given: what
+/// they make up is bounded, and what is dropped costs one more 401.
 const MAX_NONCES: usize = 64;
 
-/// The longest of those origins: scheme, a name of 253 characters (RFC 1035 section 2.3.4), a port, and room.
+/// The longest of those origins: scheme, a name of 253 characters (RFC 1035 section 2.3.4), a port,
+/// and room.
 const MAX_ORIGIN_BYTES: usize = 1024;
 
 impl DpopNonces {
@@ -66,63 +64,17 @@ impl Store {
         }
     }
 
-    fn nonce_of(&self, answer: &MessageHead) -> Option<Nonce> {
-        let told = Nonce::from_head(answer);
-        self.dpop_nonces.too_long.add(u64::from(told.is_none() && Nonce::is_too_long(answer)));
-        told
-    }
-
-    /// The call for a token; of one that is to be bound, with the proof by which it will be.
-    #[inline(never)]
-    pub(super) fn token_call(
-        &self,
-        want: FetchKey,
-        id: CredentialId,
-        now: Instant,
-        unix: u64,
-        signer: &mut Signer,
-    ) -> Option<Result<HttpCall, FetchError>> {
-        let (credential, state) = (self.policy.credentials.get(id.0)?, self.credentials.get(id.0)?);
-        let asking = TokenRequest {
-            endpoint: self.token_endpoint_for(credential, now)?,
-            timeout: self.policy.issuers.get(credential.issuer.0)?.timeout,
-            auth_index: state.secret_rotation.index(),
-            subject: self.subject(want, unix).map(|(token, _)| token),
-            now: unix,
-        };
-        let call = credential.grant.call(asking, signer);
-        Some(if credential.grant.dpop_bound {
-            call.and_then(|call| with_proof(call, state.nonce.as_ref(), signer, unix))
-        } else {
-            call
-        })
-    }
-
-    /// The provider's nonce, if its answer brings one. Where it wants the request again for the sake of that alone, this is
-    /// done at once, and once in a row; waiting requests go on waiting.
-    #[inline(never)]
-    pub(super) fn handle_nonce(
-        &mut self,
-        want: FetchKey,
-        id: CredentialId,
-        attempt: Attempt,
-        reply: &HttpReply,
-    ) -> Option<FetchError> {
-        self.policy.credentials.get(id.0).filter(|credential| credential.grant.dpop_bound)?;
-        let told = self.nonce_of(&reply.head);
-        let wanted = told.is_some() && dpop::requires_nonce(reply);
-        if told.is_some() {
-            self.credentials.get_mut(id.0)?.nonce = told;
-        }
-        let state = self.token_state_mut(want)?;
-        state.retried_with_nonce = wanted && !state.retried_with_nonce;
-        (state.retried_with_nonce && state.lease.restart(attempt))
-            .then(|| FetchError::new(FetchErrorKind::Nonce, "asked again with the provider's nonce"))
+    /// The nonce of an answer; one that is too long is counted.
+    pub(super) fn nonce_of(&self, answer: &MessageHead) -> Option<Nonce> {
+        let nonce = Nonce::from_head(answer);
+        self.dpop_nonces.too_long.add(u64::from(nonce.is_none() && Nonce::is_too_long(answer)));
+        nonce
     }
 }
 
+/// The call with the proof by which its token will be bound.
 #[inline(never)]
-fn with_proof(
+pub(super) fn with_proof(
     mut call: HttpCall,
     nonce: Option<&Nonce>,
     signer: &mut Signer,

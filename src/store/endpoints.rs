@@ -1,111 +1,63 @@
-//! Where an issuer's things are: as it was given, else as it was discovered; and what is done when they are no longer there.
+//! Where an issuer's things are: as it was given, else as it was discovered; and what is done when
+//! they are no longer there.
 
-use super::{FetchId, FetchKey, IssuerState, LookupError, RENEWAL_INTERVAL, Store};
+use super::issuer_state::IssuerState;
+use super::{FetchId, FetchKey, IssuerMetadata, LookupError, RENEWAL_INTERVAL, Store};
 use crate::http::message::{Endpoint, HttpReply};
 use crate::oauth::ClientAuth;
-use crate::oauth::discovery::{self, Metadata};
+use crate::oauth::discovery::Metadata;
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
-use crate::policy::{self, IssuerId};
-use crate::store::lease::{Attempt, Availability, Lease};
+use crate::policy;
+use crate::store::lease::{Availability, Schedule};
 use crate::time::Instant;
 use std::time::Duration;
 
-impl Store {
-    pub(super) fn jwks_uri(&self, id: IssuerId, now: Instant) -> Option<Endpoint> {
-        self.endpoint(id, now, |issuer| issuer.jwks_uri.as_ref(), |metadata| metadata.jwks_uri.as_ref())
+impl IssuerState {
+    pub(super) fn jwks_uri(&self, now: Instant) -> Option<&Endpoint> {
+        self.policy.jwks_uri.as_ref().or_else(|| self.found(now)?.jwks_uri.as_ref())
     }
 
-    pub(super) fn token_endpoint(&self, id: IssuerId, now: Instant) -> Option<Endpoint> {
-        self.endpoint(
-            id,
-            now,
-            |issuer| issuer.token_endpoint.as_ref(),
-            |metadata| metadata.token_endpoint.as_ref(),
-        )
+    pub(super) fn token_endpoint(&self, now: Instant) -> Option<&Endpoint> {
+        self.policy.token_endpoint.as_ref().or_else(|| self.found(now)?.token_endpoint.as_ref())
     }
 
-    /// Where this client asks: one that authenticates by a certificate at the alias, if there is one (RFC 8705 section 5).
-    pub(super) fn token_endpoint_for(&self, client: &policy::Credential, now: Instant) -> Option<Endpoint> {
+    /// Where this client asks: one that authenticates by a certificate at the alias, if there is
+    /// one (RFC 8705 section 5).
+    pub(super) fn token_endpoint_for(&self, client: &policy::Credential, now: Instant) -> Option<&Endpoint> {
         let by_certificate = client.grant.auth.iter().any(|auth| matches!(auth, ClientAuth::Tls));
-        let found = |metadata: &'_ Metadata| metadata.token_endpoint_alias.clone().filter(|_| by_certificate);
-        let alias = self.found(client.issuer, now).and_then(found);
-        let given = self.policy.issuers.get(client.issuer.0)?.token_endpoint.is_some();
-        alias.filter(|_| !given).or_else(|| self.token_endpoint(client.issuer, now))
+        let is_discovered = self.policy.token_endpoint.is_none();
+        let found = self.found(now).filter(|_| by_certificate && is_discovered);
+        let alias = found.and_then(|metadata| metadata.token_endpoint_alias.as_ref());
+        alias.or_else(|| self.token_endpoint(now))
     }
 
-    pub(super) fn introspection_endpoint(&self, id: IssuerId, now: Instant) -> Option<Endpoint> {
-        self.endpoint(
-            id,
-            now,
-            |issuer| issuer.introspection_endpoint.as_ref(),
-            |metadata| metadata.introspection_endpoint.as_ref(),
-        )
+    pub(super) fn introspection_endpoint(&self, now: Instant) -> Option<&Endpoint> {
+        let given = self.policy.introspection_endpoint.as_ref();
+        given.or_else(|| self.found(now)?.introspection_endpoint.as_ref())
     }
 
     /// What is not given is found in the metadata: what waits for that waits for this.
-    pub(super) fn until_metadata(&self, id: IssuerId, now: Instant, patience: Duration) -> LookupError {
-        let Some(state) = self.issuers.get(id.0) else {
-            return LookupError::Unavailable(Duration::from_secs(1));
-        };
-        match state.metadata.availability(now, patience) {
-            Availability::Ready(_) if now < state.moved_until => LookupError::Wait(FetchKey::Metadata(id)),
-            Availability::Pending => LookupError::Wait(FetchKey::Metadata(id)),
+    pub(super) fn until_metadata(&self, now: Instant, patience: Duration) -> LookupError {
+        let metadata = LookupError::Wait(FetchKey::Metadata(IssuerMetadata(self.id)));
+        match self.metadata.availability(now, patience) {
+            Availability::Ready(_) if now < self.moved_until => metadata,
+            Availability::Pending => metadata,
             Availability::Unavailable(wait) => LookupError::Unavailable(wait),
-            Availability::Ready(_) => LookupError::Unavailable(Duration::from_secs(1)),
+            Availability::Ready(_) => LookupError::UNKNOWN,
         }
     }
 
-    /// An endpoint as it was given, else as it was discovered.
-    fn endpoint(
-        &self,
-        id: IssuerId,
-        now: Instant,
-        given: impl Fn(&policy::Issuer) -> Option<&Endpoint>,
-        found: impl Fn(&Metadata) -> Option<&Endpoint>,
-    ) -> Option<Endpoint> {
-        let given = self.policy.issuers.get(id.0).and_then(given);
-        given.or_else(|| found(self.found(id, now)?)).cloned()
-    }
-
     /// What was discovered, unless it is doubted.
-    fn found(&self, id: IssuerId, now: Instant) -> Option<&Metadata> {
-        let state = self.issuers.get(id.0).filter(|state| now >= state.moved_until)?;
-        state.metadata.value(now)
+    fn found(&self, now: Instant) -> Option<&Metadata> {
+        self.metadata.value(now).filter(|_| now >= self.moved_until)
     }
+}
 
-    /// The cluster that this is fetched through, for the log.
-    pub(super) fn cluster_of(&self, want: FetchKey, now: Instant) -> String {
-        let endpoint = match want {
-            FetchKey::Metadata(id) => {
-                let discovery = self.policy.issuers.get(id.0).and_then(|issuer| issuer.discovery.as_ref());
-                return discovery.map(|discovery| discovery.cluster.clone()).unwrap_or_default();
-            }
-            FetchKey::Keys(id) => self.jwks_uri(id, now),
-            FetchKey::Introspection(id, _) => self.introspection_endpoint(id, now),
-            FetchKey::Token(id) | FetchKey::Exchanged(id, _) => {
-                let credential = self.policy.credentials.get(id.0);
-                credential.and_then(|credential| self.token_endpoint_for(credential, now))
-            }
-        };
-        endpoint.map(|endpoint| endpoint.cluster).unwrap_or_default()
-    }
-
-    /// Failures of this since its last success.
-    pub(super) fn failures(&self, want: FetchKey) -> u32 {
-        let failures = match want {
-            FetchKey::Metadata(id) => self.issuers.get(id.0).map(|state| state.metadata.failures()),
-            FetchKey::Keys(id) => self.issuers.get(id.0).map(|state| state.keys.failures()),
-            FetchKey::Token(_) | FetchKey::Exchanged(..) => {
-                self.token_state(want).map(|state| state.lease.failures())
-            }
-            FetchKey::Introspection(id, entry) => self.answer(id, entry).map(Lease::failures),
-        };
-        failures.unwrap_or_default()
-    }
-
+impl Store {
     /// A connection that is closed once was a kept one; each that follows was new.
-    pub(super) fn closed_again(&self, want: FetchKey, cluster: &str, failure: FetchError) -> FetchError {
-        if failure.kind != FetchErrorKind::ConnectionClosed || self.failures(want) < 2 {
+    pub(super) fn closed_again(&self, key: FetchKey, cluster: &str, failure: FetchError) -> FetchError {
+        let failures = key.fetch().schedule(self).map(Schedule::failures).unwrap_or_default();
+        if failure.kind != FetchErrorKind::ConnectionClosed || failures < 2 {
             return failure;
         }
         let detail = format!(
@@ -114,79 +66,32 @@ impl Store {
         FetchError { kind: FetchErrorKind::Unreachable, detail, ..failure }
     }
 
-    /// The endpoint is no longer where the metadata said: the metadata is asked at once, and then it is asked again. What else
-    /// is discovered waits for that too, for as long as the answer may take. Nothing is done where the metadata is new, or
-    /// cannot be had.
+    /// The endpoint is no longer where the metadata said: the metadata is asked at once, and then
+    /// it is asked again. What else is discovered waits for that too, for as long as the answer may
+    /// take. Nothing is done where the metadata is new, or cannot be had.
     #[inline(never)]
-    pub(super) fn moved(&mut self, ticket: FetchId, reply: &HttpReply, now: Instant) -> Option<FetchError> {
+    pub(super) fn moved(&mut self, fetch: FetchId, reply: &HttpReply, now: Instant) -> Option<FetchError> {
         let status = reply.status.filter(|status| is_moved(*status))?;
-        let FetchId { key: want, attempt, .. } = ticket;
-        let id = match want {
-            FetchKey::Metadata(_) => return None,
-            FetchKey::Keys(id) | FetchKey::Introspection(id, _) => id,
-            FetchKey::Token(id) | FetchKey::Exchanged(id, _) => self.policy.credentials.get(id.0)?.issuer,
-        };
-        let issuer = self.policy.issuers.get(id.0)?;
-        let given = match want {
-            FetchKey::Keys(_) => &issuer.jwks_uri,
-            FetchKey::Introspection(..) => &issuer.introspection_endpoint,
-            _ => &issuer.token_endpoint,
-        };
-        let state = self.issuers.get(id.0).filter(|_| given.is_none())?;
-        let fetched_at = state.metadata.fetched_at()?;
-        if state.metadata.failures() > 0
+        let kind = fetch.key.fetch();
+        let id = kind.discovered_by(self)?;
+        let metadata = &self.issuer(id)?.metadata;
+        let fetched_at = metadata.fetched_at()?;
+        if metadata.failures() > 0
             || now < fetched_at + RENEWAL_INTERVAL
-            || !self.restart(want, attempt)
+            || !kind.schedule_mut(self)?.restart(fetch.attempt)
         {
             return None;
         }
-        let state = self.issuers.get_mut(id.0)?;
-        state.metadata.refresh_soon(now);
-        state.moved_until = now + state.metadata.longest_fetch(now);
+        let issuer = self.issuer_mut(id)?;
+        issuer.metadata.refresh_soon(now);
+        issuer.moved_until = now + issuer.metadata.longest_fetch(now);
         let detail = format!("status {status}; the metadata is asked whether it has moved");
         Some(FetchError::new(FetchErrorKind::NotFound, detail))
     }
-
-    /// The fetch ended, and is to begin once more without a backoff. False when it is not the running one.
-    fn restart(&mut self, want: FetchKey, attempt: Attempt) -> bool {
-        let again = match want {
-            FetchKey::Metadata(id) => self.issuers.get_mut(id.0).map(|state| state.metadata.restart(attempt)),
-            FetchKey::Keys(id) => self.issuers.get_mut(id.0).map(|state| state.keys.restart(attempt)),
-            FetchKey::Token(_) | FetchKey::Exchanged(..) => {
-                self.token_state_mut(want).map(|state| state.lease.restart(attempt))
-            }
-            FetchKey::Introspection(id, entry) => {
-                let introspections = self.introspections_mut(id);
-                introspections.and_then(|own| own.cache.cached_mut(entry)).map(|own| own.restart(attempt))
-            }
-        };
-        again.unwrap_or_default()
-    }
 }
 
-impl IssuerState {
-    /// The metadata is not where it was asked for: the other location is asked at once, if it was not yet in this round.
-    pub(super) fn other_location(
-        &mut self,
-        attempt: Attempt,
-        reply: &HttpReply,
-        failure: Option<&FetchError>,
-    ) -> Option<FetchError> {
-        let failure = failure.filter(|_| discovery::is_not_found(reply) && self.metadata.is_running(attempt));
-        let asked_other = std::mem::take(&mut self.tried_other_location);
-        let failure = failure?;
-        self.metadata_location = self.metadata_location.other();
-        if asked_other || !self.metadata.restart(attempt) {
-            return None;
-        }
-        self.tried_other_location = true;
-        let detail = format!("{}; the other location is asked", failure.detail);
-        Some(FetchError::new(FetchErrorKind::NotFound, detail))
-    }
-}
-
-/// What a server says of a path where nothing takes such requests any more: not found, another method, gone, or a redirect,
-/// which is not followed.
+/// What a server says of a path where nothing takes such requests any more: not found, another
+/// method, gone, or a redirect, which is not followed.
 fn is_moved(status: u16) -> bool {
     matches!(status, 404 | 405 | 410) || ((300..400).contains(&status) && status != 304)
 }

@@ -1,14 +1,17 @@
 //! Tokens that are had in exchange for a caller's own (RFC 8693): one for each subject token.
 
-use super::per_token::{CacheMiss, PerTokenCache};
-use super::slots::{CacheEntryId, CachedValue};
+use super::credential_state::CredentialState;
+use super::exchange_cache::{Exchange, Exchanges};
+use super::fetch::{Fetch, FetchKind, FetchToken, Finish};
 use super::token_state::TokenState;
-use super::{FetchKey, IssuedToken, LookupError, Store};
-use crate::http::message::Service;
+use super::{ExchangedToken, FetchId, FetchKey, IssuedToken, LookupError, OwnToken, Store, token_fetch};
+use crate::http::message::{HttpCall, HttpReply, Service};
+use crate::inbound::refusal::Refusal;
+use crate::oauth::client_assertion::Signer;
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
-use crate::policy::CredentialId;
+use crate::policy::{CredentialId, IssuerId};
 use crate::rng::Rng;
-use crate::store::lease::{Lease, RetryPolicy};
+use crate::store::lease::Schedule;
 use crate::time::{Instant, Now};
 use std::time::Duration;
 
@@ -21,48 +24,149 @@ pub struct ExchangeSubject<'a> {
     pub expires_at: Option<u64>,
 }
 
-/// The exchanged tokens of one credential, by subject token: all other inputs are the credential's, and do not change. With
-/// each goes when the subject token ends.
-pub(super) type Exchanges = PerTokenCache<Exchange, Option<u64>>;
-
-/// What was had for one subject token.
-#[derive(Debug)]
-pub(super) struct Exchange {
-    pub(super) state: TokenState,
-    /// The provider does not exchange this one, and is not asked again until then.
-    denied: Option<(FetchErrorKind, Instant)>,
-}
-
-/// How long a subject token that was denied is not asked for again: a client that tries it in a loop costs the provider little, and
-/// one that is given the right meanwhile has its token soon.
+/// How long a subject token that was denied is not asked for again: a client that tries it in a
+/// loop costs the provider little, and one that is given the right meanwhile has its token soon.
 const DENIED_FOR: Duration = Duration::from_secs(5);
 
-impl CachedValue for Exchange {
-    type Value = IssuedToken;
+static KIND: FetchKind = FetchKind {
+    label: "exchanged_token",
+    description: "exchanged token of credential",
+    refusal: Refusal::OutboundTokenUnavailable,
+    logs_success: true,
+    counts_long_headers: true,
+};
 
-    fn new(pace: RetryPolicy) -> Self {
-        Self { state: TokenState::new(pace), denied: None }
+impl ExchangedToken {
+    /// Those of a credential that requests wait for.
+    pub(super) fn queued(credential: &CredentialState) -> impl Iterator<Item = Self> {
+        credential.exchanges.queued().map(|entry| Self(credential.id, entry))
     }
 
-    fn lease(&self) -> &Lease<IssuedToken> {
-        &self.state.lease
+    fn cache<'s>(&self, store: &'s Store) -> Option<&'s Exchanges> {
+        store.credential(self.0).map(|credential| &credential.exchanges)
     }
 
-    fn lease_mut(&mut self) -> &mut Lease<IssuedToken> {
-        &mut self.state.lease
+    fn cache_mut<'s>(&self, store: &'s mut Store) -> Option<&'s mut Exchanges> {
+        store.credential_mut(self.0).map(|credential| &mut credential.exchanges)
+    }
+}
+
+impl Fetch for ExchangedToken {
+    fn kind(&self) -> &'static FetchKind {
+        &KIND
     }
 
-    fn denied(&self, now: Instant) -> Option<FetchErrorKind> {
-        self.denied.filter(|(_, until)| now < *until).map(|(cause, _)| cause)
+    fn owner<'s>(&self, store: &'s Store) -> &'s str {
+        store.credential_name(self.0)
     }
 
-    fn is_known(&self) -> bool {
-        self.state.lease.last_value().is_some()
+    fn schedule<'s>(&self, store: &'s Store) -> Option<&'s Schedule> {
+        self.state(store).map(|state| &*state.lease)
+    }
+
+    fn schedule_mut<'s>(&self, store: &'s mut Store) -> Option<&'s mut Schedule> {
+        self.state_mut(store).map(|state| &mut *state.lease)
+    }
+
+    fn not_before(&self, store: &Store, now: Instant) -> Option<Instant> {
+        let turn = self.cache(store)?.not_before(self.1)?;
+        token_fetch::not_before(self.0, store, now).map(|_| turn)
+    }
+
+    fn cluster<'s>(&self, store: &'s Store, now: Instant) -> Option<&'s str> {
+        token_fetch::cluster(self.0, store, now)
+    }
+
+    fn call(&self, store: &Store, now: Now, signer: &mut Signer) -> Option<Result<HttpCall, FetchError>> {
+        token_fetch::call(self, store, now, signer)
+    }
+
+    fn finish(
+        &self,
+        store: &mut Store,
+        fetch: FetchId,
+        reply: &HttpReply,
+        now: Now,
+        rng: &mut Rng,
+    ) -> Option<Finish> {
+        token_fetch::finish(self, store, fetch, reply, now, rng)
+    }
+
+    fn queue_key(&self) -> FetchKey {
+        FetchKey::Token(OwnToken(self.0))
+    }
+
+    fn discovered_by(&self, store: &Store) -> Option<IssuerId> {
+        token_fetch::discovered_by(self.0, store)
+    }
+
+    fn secret_index(&self, store: &Store) -> usize {
+        store.credential(self.0).map_or(0, |credential| credential.secret_rotation.index())
+    }
+
+    fn begun(&self, store: &mut Store, now: Instant) {
+        if let Some(cache) = self.cache_mut(store) {
+            cache.mark_running(self.1, now);
+        }
+    }
+
+    fn ended(
+        &self,
+        store: &mut Store,
+        failure: Option<&FetchError>,
+        status: Option<u16>,
+        now: Instant,
+        rng: &mut Rng,
+    ) {
+        let Some(cache) = self.cache_mut(store) else { return };
+        let kind = failure.map(|failure| failure.kind);
+        let denied = kind.filter(|kind| matches!(kind, FetchErrorKind::Subject | FetchErrorKind::Denied));
+        if let Some(exchange) = cache.cached_mut(self.1) {
+            exchange.denied = denied.map(|kind| (kind, now + DENIED_FOR));
+        }
+        cache.finish(self.1, failure, status, now, rng);
+    }
+
+    fn give_up_lost(&self, store: &mut Store, now: Instant, rng: &mut Rng) -> bool {
+        self.state_mut(store).is_some_and(|state| state.update(|lease| lease.give_up_lost(now, rng)))
+    }
+
+    fn abandon(&self, store: &mut Store) {
+        if let Some(cache) = self.cache_mut(store) {
+            cache.abandon(self.1);
+        }
+    }
+
+    fn token(&self) -> Option<&dyn FetchToken> {
+        Some(self)
+    }
+}
+
+impl FetchToken for ExchangedToken {
+    fn key(&self) -> FetchKey {
+        FetchKey::Exchanged(*self)
+    }
+
+    fn credential(&self) -> CredentialId {
+        self.0
+    }
+
+    fn state<'s>(&self, store: &'s Store) -> Option<&'s TokenState> {
+        self.cache(store)?.cached(self.1).map(|exchange| &exchange.state)
+    }
+
+    fn state_mut<'s>(&self, store: &'s mut Store) -> Option<&'s mut TokenState> {
+        self.cache_mut(store)?.cached_mut(self.1).map(|exchange| &mut exchange.state)
+    }
+
+    fn subject<'s>(&self, store: &'s Store, unix: u64) -> Option<(&'s str, Option<Duration>)> {
+        let (token, ends) = self.cache(store)?.queued_fetch(self.1)?;
+        Some((token, ends.map(|ends| Duration::from_secs(ends.saturating_sub(unix)))))
     }
 }
 
 impl Store {
-    /// The token that the credential gets in exchange for this one; `held_for` as for its own.
+    /// The token that the credential gets in exchange for this one; `patience` as for its own.
     pub fn exchanged(
         &mut self,
         credential: CredentialId,
@@ -72,66 +176,13 @@ impl Store {
         service: Service,
     ) -> Result<IssuedToken, LookupError> {
         let unreachable = self.until_token_endpoint(credential, now.instant, patience);
-        let Some(state) = self.credentials.get_mut(credential.0) else {
-            return Err(LookupError::Unavailable(Duration::from_secs(1)));
+        let Some(state) = self.credential_mut(credential) else {
+            return Err(LookupError::UNKNOWN);
         };
         let is_refused =
             |own: &Exchange| !patience.is_zero() && own.state.is_being_replaced(service, now.instant);
         let found = state.exchanges.get(subject.token, subject.expires_at, now.instant, is_refused);
-        found
-            .map_err(|not_here| not_here.missing(unreachable, |entry| FetchKey::Exchanged(credential, entry)))
-    }
-
-    /// The subject token of an exchange, and how long it is still good.
-    pub(super) fn subject(&self, want: FetchKey, unix: u64) -> Option<(&str, Option<Duration>)> {
-        let FetchKey::Exchanged(id, entry) = want else { return None };
-        let (token, ends) = self.credentials.get(id.0)?.exchanges.queued_fetch(entry)?;
-        Some((token, ends.map(|ends| Duration::from_secs(ends.saturating_sub(unix)))))
-    }
-
-    /// A fetch for one token ended; the others are no concern of this.
-    pub(super) fn finish_exchange(
-        &mut self,
-        want: FetchKey,
-        failure: Option<&FetchError>,
-        status: Option<u16>,
-        now: Instant,
-        dice: &mut Rng,
-    ) {
-        if let FetchKey::Introspection(id, entry) = want
-            && let Some(introspections) = self.introspections_mut(id)
-        {
-            introspections.cache.finish(entry, failure, status, now, dice);
-        }
-        let Some(exchanges) = self.exchanges(want) else { return };
-        let FetchKey::Exchanged(_, entry) = want else { return };
-        let cause = failure.map(|failure| failure.kind);
-        let denied = cause.filter(|cause| matches!(cause, FetchErrorKind::Subject | FetchErrorKind::Denied));
-        if let Some(exchange) = exchanges.cached_mut(entry) {
-            exchange.denied = denied.map(|cause| (cause, now + DENIED_FOR));
-        }
-        exchanges.finish(entry, failure, status, now, dice);
-    }
-
-    pub(super) fn exchanges(&mut self, want: FetchKey) -> Option<&mut Exchanges> {
-        let FetchKey::Exchanged(id, _) = want else { return None };
-        self.credentials.get_mut(id.0).map(|state| &mut state.exchanges)
-    }
-}
-
-impl CacheMiss {
-    /// For a request: `unreachable` is what the fetches wait for themselves.
-    pub(super) fn missing(
-        self,
-        unreachable: Option<LookupError>,
-        want: impl FnOnce(CacheEntryId) -> FetchKey,
-    ) -> LookupError {
-        match (self, unreachable) {
-            (Self::Denied(cause), _) => LookupError::Denied(cause),
-            (Self::Full, _) => LookupError::Full,
-            (Self::Failing(wait), _) => LookupError::Unavailable(wait),
-            (Self::Queued(_), Some(missing)) => missing,
-            (Self::Queued(entry), None) => LookupError::Wait(want(entry)),
-        }
+        let key = |entry| FetchKey::Exchanged(ExchangedToken(credential, entry));
+        found.map_err(|miss| LookupError::of(miss, unreachable, key))
     }
 }

@@ -1,45 +1,46 @@
 //! What is fetched, why it is not here yet, and how its fetch ended.
 
-use super::CacheEntryId;
+use super::per_token::CacheMiss;
+use super::slots::CacheEntryId;
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use crate::policy::{CredentialId, IssuerId};
 use crate::store::lease::Attempt;
 use std::time::Duration;
 
-/// Something that is fetched.
+/// Something that is fetched, of any kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FetchKey {
     /// An issuer's metadata document.
-    Metadata(IssuerId),
+    Metadata(IssuerMetadata),
     /// An issuer's key set.
-    Keys(IssuerId),
+    Keys(IssuerKeys),
     /// A credential's own token.
-    Token(CredentialId),
+    Token(OwnToken),
     /// A token that a credential gets in exchange for another one.
-    Exchanged(CredentialId, CacheEntryId),
+    Exchanged(ExchangedToken),
     /// What an issuer says of a token.
-    Introspection(IssuerId, CacheEntryId),
+    Introspection(TokenIntrospection),
 }
 
-impl FetchKey {
-    /// Whose token this is, if it is one.
-    pub fn credential(self) -> Option<CredentialId> {
-        match self {
-            Self::Token(id) | Self::Exchanged(id, _) => Some(id),
-            Self::Metadata(_) | Self::Keys(_) | Self::Introspection(..) => None,
-        }
-    }
+/// An issuer's metadata document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IssuerMetadata(pub IssuerId);
 
-    /// What stands for this where it is all the same for whom it is fetched.
-    #[must_use]
-    pub fn queue_key(self) -> Self {
-        match self {
-            Self::Exchanged(id, _) => Self::Token(id),
-            Self::Introspection(id, _) => Self::Introspection(id, CacheEntryId::default()),
-            Self::Metadata(_) | Self::Keys(_) | Self::Token(_) => self,
-        }
-    }
-}
+/// An issuer's key set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IssuerKeys(pub IssuerId);
+
+/// A credential's own token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OwnToken(pub CredentialId);
+
+/// A token that a credential gets in exchange for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExchangedToken(pub CredentialId, pub CacheEntryId);
+
+/// What an issuer says of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenIntrospection(pub IssuerId, pub CacheEntryId);
 
 /// One running fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +63,27 @@ pub enum LookupError {
     Denied(FetchErrorKind),
     /// There is no room for one more.
     Full,
+}
+
+impl LookupError {
+    /// The policy has no such thing, so nothing fetches it.
+    pub(super) const UNKNOWN: Self = Self::Unavailable(Duration::from_secs(1));
+
+    /// Why there is no value for a caller's token; `unreachable` is what its fetch waits for
+    /// itself.
+    pub(super) fn of(
+        miss: CacheMiss,
+        unreachable: Option<Self>,
+        key: impl FnOnce(CacheEntryId) -> FetchKey,
+    ) -> Self {
+        match (miss, unreachable) {
+            (CacheMiss::Denied(kind), _) => Self::Denied(kind),
+            (CacheMiss::Full, _) => Self::Full,
+            (CacheMiss::Failing(wait), _) => Self::Unavailable(wait),
+            (CacheMiss::Queued(_), Some(unreachable)) => unreachable,
+            (CacheMiss::Queued(entry), None) => Self::Wait(key(entry)),
+        }
+    }
 }
 
 /// How a fetch ended.

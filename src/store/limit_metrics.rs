@@ -3,8 +3,8 @@
 //! Each is counted where it happens, in the thing that has the bound; here they are gathered for the metrics. What each means
 //! stands in a table in `docs/operations.md`.
 
+use super::Store;
 use super::per_token;
-use super::{CredentialId, Store};
 
 /// The names of one kind of values that are fetched for callers' own tokens.
 struct LimitNames {
@@ -31,29 +31,29 @@ const INTROSPECTED: LimitNames = LimitNames {
 impl Store {
     /// Reports whose bound was reached, which one, and how often since the last report.
     #[inline(never)]
-    pub fn limit_metrics(&self, tell: &mut dyn FnMut(&str, &'static str, u64)) {
-        for (state, id) in self.issuers.iter().zip(0..) {
-            let issuer = self.policy.issuers.get(id).map_or("?", |issuer| issuer.name.as_str());
-            tell(issuer, "verified_tokens", state.verified.dropped.take());
-            tell(issuer, "unknown_keys", state.unknown_kids.dropped.take());
-            tell(issuer, "etag", state.key_limits.etag.take());
-            tell(issuer, "rsa_bits", state.key_limits.rsa.take());
+    pub fn limit_metrics(&self, report: &mut dyn FnMut(&str, &'static str, u64)) {
+        for state in &self.issuers {
+            let issuer = state.policy.name.as_str();
+            report(issuer, "verified_tokens", state.verified.dropped.take());
+            report(issuer, "unknown_keys", state.unknown_kids.dropped.take());
+            report(issuer, "etag", state.key_limits.etag.take());
+            report(issuer, "rsa_bits", state.key_limits.rsa.take());
             if let Some(introspections) = &state.introspections {
-                report_limits(issuer, &INTROSPECTED, &introspections.cache.limits, tell);
+                report_limits(issuer, &INTROSPECTED, &introspections.cache.limits, report);
             }
         }
-        for (state, id) in self.credentials.iter().zip(0..) {
-            let credential = self.credential_name(CredentialId(id));
-            tell(credential, "token_lifetime", state.capped.take());
-            report_limits(credential, &EXCHANGED, &state.exchanges.limits, tell);
+        for state in &self.credentials {
+            let credential = state.policy.name.as_str();
+            report(credential, "token_lifetime", state.capped.take());
+            report_limits(credential, &EXCHANGED, &state.exchanges.limits, report);
         }
-        tell("", "token_signatures", self.token_budget.exceeded.take());
-        tell("", "proof_signatures", self.proof_budget.exceeded.take());
-        tell("", "nonces", self.dpop_nonces.dropped.take());
-        tell("", "nonce_bytes", self.dpop_nonces.too_long.take());
-        tell("", "shared_header", self.dropped_headers.take());
-        for (_, seat) in &self.locks {
-            tell("", "shared_record", seat.invalid.take());
+        report("", "token_signatures", self.token_budget.exceeded.take());
+        report("", "proof_signatures", self.proof_budget.exceeded.take());
+        report("", "nonces", self.dpop_nonces.dropped.take());
+        report("", "nonce_bytes", self.dpop_nonces.too_long.take());
+        report("", "shared_header", self.dropped_headers.take());
+        for (_, lock) in &self.locks {
+            report("", "shared_record", lock.invalid.take());
         }
     }
 }
@@ -61,11 +61,11 @@ impl Store {
 fn report_limits(
     whose: &str,
     names: &LimitNames,
-    crossed: &per_token::LimitCounts,
-    tell: &mut dyn FnMut(&str, &'static str, u64),
+    counts: &per_token::LimitCounts,
+    report: &mut dyn FnMut(&str, &'static str, u64),
 ) {
-    tell(whose, names.dropped, crossed.dropped.take());
-    tell(whose, names.queued, crossed.queued.take());
-    tell(whose, names.paced, crossed.paced.take());
-    tell(whose, names.no_room, crossed.no_room.take());
+    report(whose, names.dropped, counts.dropped.take());
+    report(whose, names.queued, counts.queued.take());
+    report(whose, names.paced, counts.paced.take());
+    report(whose, names.no_room, counts.no_room.take());
 }

@@ -1,6 +1,6 @@
 //! Values that are fetched for the sake of a caller's own token: one for each, and only when a request needs it.
 //!
-//! Bounded in number, bytes and rate, and kept in this worker alone: a credential of the configuration is worth renewing by
+//! Bounded in number, bytes and rate (for introspection RFC 7662 section 4 asks for that), and kept in this worker alone: a credential of the configuration is worth renewing by
 //! itself, what a caller brings is not. What a provider says of one token, and what it fails with, holds for that one; where many
 //! fail in a row the [`CircuitBreaker`] has it probed with few of them. It does not know what the values are.
 

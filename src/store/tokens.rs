@@ -1,59 +1,161 @@
-//! Tokens of the credentials, and what is known of the client that they are for.
+//! A credential's own token, and what services say of it.
 
-use super::exchanged_tokens::Exchanges;
-use super::secret_rotation::SecretRotation;
+use super::adoption::Adopted;
+use super::credential_state::CredentialState;
+use super::fetch::{Fetch, FetchKind, FetchToken, Finish};
+use super::issuer_state::IssuerState;
 use super::service_rejections::MAX_RENEWAL_INTERVAL;
 use super::token_state::TokenState;
-use super::{FetchKey, IssuedToken, LookupError, RENEWAL_INTERVAL, Store, issuer_retry_policy};
-use crate::dpop::Nonce;
-use crate::http::message::Service;
-use crate::metrics::Tally;
-use crate::policy::{self, CredentialId, Policy};
+use super::{FetchId, FetchKey, IssuedToken, LookupError, OwnToken, RENEWAL_INTERVAL, Store, token_fetch};
+use crate::http::message::{HttpCall, HttpReply, Service};
+use crate::inbound::refusal::Refusal;
+use crate::oauth::client_assertion::Signer;
+use crate::oauth::fetch::FetchError;
+use crate::oauth::{Grant, token_response};
+use crate::policy::{CredentialId, IssuerId};
 use crate::rng::Rng;
-use crate::store::lease::{Availability, RetryPolicy};
-use crate::time::Instant;
+use crate::store::lease::{Availability, Schedule};
+use crate::store::shared_record::Record;
+use crate::time::{Instant, Now};
 use std::hash::BuildHasher as _;
 use std::time::Duration;
 
-/// After a sleep, tokens and keys are renewed at a random time within this, as a whole fleet may have slept.
+/// After a sleep, tokens and keys are renewed at a random time within this, as a whole fleet may
+/// have slept.
 const RENEWAL_SPREAD: Duration = Duration::from_secs(5);
 
-/// Words of a header's value that may be a token: a scheme, a token, and what a client may have put beside it.
+/// Words of a header's value that may be a token: a scheme, a token, and what a client may have put
+/// beside it.
 const WORDS_COMPARED: usize = 4;
 
-/// One credential.
-#[derive(Debug)]
-pub(super) struct CredentialState {
-    /// Its own token, unless it exchanges those of others.
-    pub(super) own_token: TokenState,
-    pub(super) exchanges: Exchanges,
-    /// Which of the client's secrets is tried.
-    pub(super) secret_rotation: SecretRotation,
-    /// What the provider wants in the next proof.
-    pub(super) nonce: Option<Nonce>,
-    /// Tokens that were said to live longer than is believed.
-    pub(super) capped: Tally,
+static KIND: FetchKind = FetchKind {
+    label: "token",
+    description: "token of credential",
+    refusal: Refusal::OutboundTokenUnavailable,
+    logs_success: true,
+    counts_long_headers: true,
+};
+
+impl OwnToken {
+    /// That of a credential, unless it exchanges those of others.
+    pub(super) fn of(credential: &CredentialState) -> Option<Self> {
+        credential.policy.subject.is_none().then_some(Self(credential.id))
+    }
 }
 
-impl CredentialState {
-    pub(super) fn new(policy: &Policy, credential: &policy::Credential) -> Self {
-        let pace =
-            policy.issuers.get(credential.issuer.0).map_or_else(RetryPolicy::default, issuer_retry_policy);
-        let own = TokenState::new(pace);
-        let exchanges = Exchanges::new(pace, credential.requests_per_second, policy.pending_requests.timeout);
-        Self {
-            own_token: own,
-            exchanges,
-            secret_rotation: SecretRotation::default(),
-            nonce: None,
-            capped: Tally::default(),
-        }
+impl Fetch for OwnToken {
+    fn kind(&self) -> &'static FetchKind {
+        &KIND
+    }
+
+    fn owner<'s>(&self, store: &'s Store) -> &'s str {
+        store.credential_name(self.0)
+    }
+
+    fn schedule<'s>(&self, store: &'s Store) -> Option<&'s Schedule> {
+        self.state(store).map(|state| &*state.lease)
+    }
+
+    fn schedule_mut<'s>(&self, store: &'s mut Store) -> Option<&'s mut Schedule> {
+        self.state_mut(store).map(|state| &mut *state.lease)
+    }
+
+    fn not_before(&self, store: &Store, now: Instant) -> Option<Instant> {
+        token_fetch::not_before(self.0, store, now)
+    }
+
+    fn cluster<'s>(&self, store: &'s Store, now: Instant) -> Option<&'s str> {
+        token_fetch::cluster(self.0, store, now)
+    }
+
+    fn call(&self, store: &Store, now: Now, signer: &mut Signer) -> Option<Result<HttpCall, FetchError>> {
+        token_fetch::call(self, store, now, signer)
+    }
+
+    fn finish(
+        &self,
+        store: &mut Store,
+        fetch: FetchId,
+        reply: &HttpReply,
+        now: Now,
+        rng: &mut Rng,
+    ) -> Option<Finish> {
+        token_fetch::finish(self, store, fetch, reply, now, rng)
+    }
+
+    fn queue_key(&self) -> FetchKey {
+        FetchKey::Token(*self)
+    }
+
+    fn discovered_by(&self, store: &Store) -> Option<IssuerId> {
+        token_fetch::discovered_by(self.0, store)
+    }
+
+    fn secret_index(&self, store: &Store) -> usize {
+        store.credential(self.0).map_or(0, |credential| credential.secret_rotation.index())
+    }
+
+    fn give_up_lost(&self, store: &mut Store, now: Instant, rng: &mut Rng) -> bool {
+        self.state_mut(store).is_some_and(|state| state.update(|lease| lease.give_up_lost(now, rng)))
+    }
+
+    fn identity<'s>(&self, store: &'s Store) -> Vec<&'s [u8]> {
+        let credential = store.credential(self.0);
+        let issuer = credential.and_then(|credential| store.issuer(credential.policy.issuer));
+        let grant = credential.map(|credential| &credential.policy.grant);
+        let mut parts: Vec<&[u8]> = vec![b"token"];
+        parts.extend(issuer.into_iter().flat_map(IssuerState::identity));
+        parts.extend(grant.into_iter().flat_map(Grant::fingerprint));
+        // A bound token is of no use to a worker with another key, and no other worker has this
+        // one.
+        let key = store.dpop_nonces.thumbprint().filter(|_| grant.is_some_and(|grant| grant.dpop_bound));
+        parts.extend(key.into_iter().flat_map(|thumbprint| [&b"bound"[..], thumbprint.as_bytes()]));
+        parts
+    }
+
+    /// What the provider says beside the token, others have no use for.
+    fn shared_body(&self, body: &[u8]) -> Vec<u8> {
+        token_response::minimal_body(body)
+    }
+
+    fn adopt(
+        &self,
+        store: &mut Store,
+        record: &Record,
+        reply: &HttpReply,
+        now: Instant,
+        rng: &mut Rng,
+    ) -> Option<Adopted> {
+        token_fetch::adopt(self, store, record, reply, now, rng)
+    }
+
+    fn token(&self) -> Option<&dyn FetchToken> {
+        Some(self)
+    }
+}
+
+impl FetchToken for OwnToken {
+    fn key(&self) -> FetchKey {
+        FetchKey::Token(*self)
+    }
+
+    fn credential(&self) -> CredentialId {
+        self.0
+    }
+
+    fn state<'s>(&self, store: &'s Store) -> Option<&'s TokenState> {
+        store.credential(self.0).map(|credential| &credential.own_token)
+    }
+
+    fn state_mut<'s>(&self, store: &'s mut Store) -> Option<&'s mut TokenState> {
+        store.credential_mut(self.0).map(|credential| &mut credential.own_token)
     }
 }
 
 impl Store {
-    /// The credential's own token, for a request to this service that can wait for so long. While the renewal of one that the service
-    /// has just refused is under way, requests that can wait do so, for a second at most.
+    /// The credential's own token, for a request to this service that can wait for so long. While
+    /// the renewal of one that the service has just refused is under way, requests that can wait do
+    /// so, for a second at most.
     pub fn token(
         &mut self,
         credential: CredentialId,
@@ -61,30 +163,29 @@ impl Store {
         patience: Duration,
         service: Service,
     ) -> Result<IssuedToken, LookupError> {
-        let Some(state) = self.credentials.get_mut(credential.0) else {
-            return Err(LookupError::Unavailable(Duration::from_secs(1)));
+        let Some(state) = OwnToken(credential).state_mut(self) else {
+            return Err(LookupError::UNKNOWN);
         };
-        let want = FetchKey::Token(credential);
-        if state.own_token.lease.value(now).is_none() {
-            state.own_token.lease.expedite_retry();
+        let wait = LookupError::Wait(FetchKey::Token(OwnToken(credential)));
+        if state.lease.value(now).is_none() {
+            state.lease.expedite_retry();
         }
-        match state.own_token.lease.availability(now, patience) {
-            Availability::Ready(_)
-                if !patience.is_zero() && state.own_token.is_being_replaced(service, now) =>
-            {
-                Err(LookupError::Wait(want))
+        match state.lease.availability(now, patience) {
+            Availability::Ready(_) if !patience.is_zero() && state.is_being_replaced(service, now) => {
+                Err(wait)
             }
             Availability::Ready(held) => Ok(held.clone()),
             Availability::Unavailable(wait) => Err(LookupError::Unavailable(wait)),
             Availability::Pending => {
-                Err(self.until_token_endpoint(credential, now, patience).unwrap_or(LookupError::Wait(want)))
+                Err(self.until_token_endpoint(credential, now, patience).unwrap_or(wait))
             }
         }
     }
 
-    /// Whether a header's value holds a token that this worker has, or had before one of its last renewals, behind whatever scheme
-    /// and beside whatever else. The comparison is of keyed hashes, so that its time reveals nothing of the tokens, and nobody can
-    /// make up another of the same.
+    /// Whether a header's value holds a token that this worker has, or had before one of its last
+    /// renewals, behind whatever scheme and beside whatever else. The comparison is of keyed
+    /// hashes, so that its time reveals nothing of the tokens, and nobody can make up another of
+    /// the same.
     pub fn has_issued(&self, value: &[u8]) -> bool {
         let words = value.split(|byte| byte.is_ascii_whitespace() || *byte == b',').rev();
         let hashes: Vec<u64> = words
@@ -101,38 +202,33 @@ impl Store {
         self.token_hasher.hash_one(token)
     }
 
-    /// What a token fetch of this credential waits for; none when it may begin.
-    pub(super) fn until_token_endpoint(
-        &self,
-        credential: CredentialId,
-        now: Instant,
-        patience: Duration,
-    ) -> Option<LookupError> {
-        let Some(issuer) = self.policy.credentials.get(credential.0).map(|credential| credential.issuer)
+    /// A service answered 401 to this token: renew it, if it is still the present one, and this
+    /// service has not refused those before it as well.
+    pub fn on_token_rejected(&mut self, key: FetchKey, serial: u64, service: Service, now: Instant) {
+        let Some(state) = key
+            .fetch()
+            .token()
+            .and_then(|token| token.state_mut(self))
+            .filter(|state| state.serial == serial)
         else {
-            return Some(LookupError::Unavailable(Duration::from_secs(1)));
-        };
-        self.token_endpoint(issuer, now).is_none().then(|| self.until_metadata(issuer, now, patience))
-    }
-
-    /// A service answered 401 to this token: renew it, if it is still the present one, and this service has not refused those
-    /// before it as well.
-    pub fn on_token_rejected(&mut self, want: FetchKey, serial: u64, service: Service, now: Instant) {
-        let Some(state) = self.token_state_mut(want).filter(|state| state.serial == serial) else {
             return;
         };
         let consequence = state.rejections.refused(service, serial, now);
         let last = state.lease.refresh_requested_at().map_or(now, |last| last + RENEWAL_INTERVAL);
         let fetched_at = state.lease.fetched_at().unwrap_or_default();
         state.lease.refresh_soon(now.max(last).max(fetched_at + consequence.patience));
-        self.holds.extend(consequence.held_until.map(|until| (want, until)));
+        self.holds.extend(consequence.held_until.map(|until| (key, until)));
         self.refused_at = Some(now);
     }
 
     /// A service accepted this token.
-    pub fn on_token_accepted(&mut self, want: FetchKey, serial: u64, service: Service, now: Instant) {
+    pub fn on_token_accepted(&mut self, key: FetchKey, serial: u64, service: Service, now: Instant) {
         if self.has_recent_rejections()
-            && let Some(state) = self.token_state_mut(want).filter(|state| state.serial == serial)
+            && let Some(state) = key
+                .fetch()
+                .token()
+                .and_then(|token| token.state_mut(self))
+                .filter(|state| state.serial == serial)
         {
             state.rejections.accepted(service, now);
         }
@@ -146,41 +242,22 @@ impl Store {
     /// What requests need not wait for any more, as a token is there that has not ended.
     pub fn ended_holds(&mut self, now: Instant) -> Vec<FetchKey> {
         self.refused_at = self.refused_at.filter(|at| now < *at + MAX_RENEWAL_INTERVAL);
-        self.holds.extract_if(.., |(_, until)| *until <= now).map(|(want, _)| want).collect()
+        self.holds.extract_if(.., |(_, until)| *until <= now).map(|(key, _)| key).collect()
     }
 
     /// Whether there is a token that has not ended.
-    pub fn has_token(&self, want: FetchKey, now: Instant) -> bool {
-        self.token_state(want).is_some_and(|state| state.lease.value(now).is_some())
+    pub fn has_token(&self, key: FetchKey, now: Instant) -> bool {
+        let state = key.fetch().token().and_then(|token| token.state(self));
+        state.is_some_and(|state| state.lease.has_value(now))
     }
 
     /// The machine has slept: what has not ended meanwhile is renewed soon.
-    pub fn on_wake(&mut self, now: Instant, dice: &mut Rng) {
+    pub fn on_wake(&mut self, now: Instant, rng: &mut Rng) {
         for state in &mut self.credentials {
-            state.own_token.lease.refresh_soon(now + dice.duration_up_to(RENEWAL_SPREAD));
+            state.own_token.lease.refresh_soon(now + rng.duration_up_to(RENEWAL_SPREAD));
         }
         for state in &mut self.issuers {
-            state.keys.refresh_soon(now + dice.duration_up_to(RENEWAL_SPREAD));
-        }
-    }
-
-    pub(super) fn token_state(&self, want: FetchKey) -> Option<&TokenState> {
-        match want {
-            FetchKey::Token(id) => self.credentials.get(id.0).map(|state| &state.own_token),
-            FetchKey::Exchanged(id, entry) => {
-                self.credentials.get(id.0)?.exchanges.cached(entry).map(|own| &own.state)
-            }
-            FetchKey::Metadata(_) | FetchKey::Keys(_) | FetchKey::Introspection(..) => None,
-        }
-    }
-
-    pub(super) fn token_state_mut(&mut self, want: FetchKey) -> Option<&mut TokenState> {
-        match want {
-            FetchKey::Token(id) => self.credentials.get_mut(id.0).map(|state| &mut state.own_token),
-            FetchKey::Exchanged(id, entry) => {
-                self.credentials.get_mut(id.0)?.exchanges.cached_mut(entry).map(|own| &mut own.state)
-            }
-            FetchKey::Metadata(_) | FetchKey::Keys(_) | FetchKey::Introspection(..) => None,
+            state.keys.refresh_soon(now + rng.duration_up_to(RENEWAL_SPREAD));
         }
     }
 }

@@ -10,11 +10,10 @@ use crate::jose::jwk::{Algorithm, Jwk, der};
 use crate::jose::private_key::PrivateKey;
 use crate::jose::signer::Sign;
 use crate::jose::verifier::{self, SoftwareCrypto, Verify};
-use chacha20poly1305::aead::OsRng;
-use chacha20poly1305::aead::rand_core::RngCore as _;
+use crate::rng::{OsRandom, SecureRandom as _};
 use std::cell::RefCell;
-use std::hash::{BuildHasher as _, RandomState};
 use std::rc::{Rc, Weak};
+use zeroize::Zeroizing;
 
 const VERIFY: &str = "verify_signature";
 const SIGN: &str = "sign";
@@ -97,10 +96,10 @@ pub(super) fn proof_key(signer: &HostSigner) -> Option<Rc<dpop::ProofKey>> {
     let algorithm = if signer.host_signs { Algorithm::Es256 } else { Algorithm::EdDsa };
     KEY.with_borrow_mut(|known| {
         let key = known.upgrade().or_else(|| {
-            let mut number = [0; 32];
+            let mut number = Zeroizing::new([0; 32]);
             // One number in 2^32 is no key.
             (0..3).find_map(|_| {
-                OsRng.try_fill_bytes(&mut number).ok()?;
+                OsRandom.fill(&mut *number).ok()?;
                 dpop::ProofKey::from_seed(&number, algorithm).map(Rc::new)
             })
         })?;
@@ -137,16 +136,6 @@ fn signature_of(result: &[u8]) -> Option<&[u8]> {
         }
     };
     Some(signature).filter(|signature| signature.len() == length && length > 0)
-}
-
-/// 256 bits that nobody else has: `RandomState` is keyed by the host's `random_get`.
-pub(super) fn secret_seed() -> [u8; 32] {
-    let keyed = RandomState::new();
-    let mut seed = [0; 32];
-    for (number, part) in seed.chunks_exact_mut(8).enumerate() {
-        part.copy_from_slice(&keyed.hash_one(number).to_le_bytes());
-    }
-    seed
 }
 
 /// Length-delimited fields in the wire format of protocol buffers.

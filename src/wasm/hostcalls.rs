@@ -256,7 +256,7 @@ pub(super) fn remove_request_header(name: &str) -> Result<(), HostError> {
     checked(unsafe { import::proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len()) })
 }
 
-/// Lets the paused request of the effective context go on.
+/// Resumes the paused request of the effective context.
 pub(super) fn resume() -> Result<(), HostError> {
     // SAFETY: no pointers.
     checked(unsafe { import::proxy_continue_stream(REQUEST_STREAM) })
@@ -314,13 +314,13 @@ pub(super) fn declare_string_property(name: &str) -> Result<(), HostError> {
     call_foreign_function("declare_property", &arguments).map(drop)
 }
 
-/// Tells the filters behind us, and the access log, of the request of the effective context: `wasm.` and the name.
+/// Sets a property of the request of the effective context, for later filters and the access log: `wasm.` and the name.
 pub(super) fn set_property(name: &str, value: &str) -> Result<(), HostError> {
     // SAFETY: the host reads the slices during the call only.
     checked(unsafe { import::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
 }
 
-/// What stands in the process's shared data under a name, and its version.
+/// The value in the process's shared data under a name, and its version.
 pub(super) fn shared_data(name: &str) -> Result<(Vec<u8>, u32), HostError> {
     let mut cas = 0;
     // SAFETY: the host reads the name during the call only; the others are locals that outlive the call.

@@ -5,7 +5,7 @@
 //! - A waiting request is settled from the root: first its headers, then it is resumed, then nothing. Few of them in one
 //!   callback: Envoy nests their answers, and some 300 of them are more than the VM's stack holds.
 //! - `on_configure` depends on the configuration and the environment alone, and never panics: if it failed on a worker
-//!   after the trial instance had succeeded, Envoy would let requests through unchecked.
+//!   after the trial instance had succeeded, Envoy would forward requests unchecked.
 //! - Whatever else may go wrong is answered with 503.
 
 mod crypto;
@@ -21,6 +21,7 @@ use crate::oauth::client_assertion::Signer;
 use crate::plugin::filter_state;
 use crate::plugin::{Effect, Plugin, RequestOutcome};
 use crate::policy::{Policy, SharingScope};
+use crate::rng::OsRandom;
 use crate::store::FetchId;
 use crate::time::Now;
 use crate::time::clock::Clock;
@@ -118,7 +119,7 @@ impl RootContext for Root {
                 with(&self.worker, Worker::drain);
                 let mut worker = Worker::new(self.id, policy, &reach);
                 with(&self.worker, |old| worker.take_over(old));
-                // Callbacks of one VM never overlap, so this cannot fail; if it did, the old worker would go on.
+                // Callbacks of one VM never overlap, so this cannot fail; if it did, the old worker would stay.
                 self.worker.try_borrow_mut().map(|mut shared| *shared = Some(worker)).is_ok()
             }
             Err(errors) => {
@@ -149,6 +150,7 @@ impl RootContext for Root {
 impl Context for StreamContext {}
 
 impl HttpContext for StreamContext {
+    // There is no callback for bodies: a token in a form is not looked for (RFC 6750 section 2.2).
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let step = with(&self.worker, |worker| worker.request(self.id, end_of_stream));
         match step.unwrap_or_else(|| RequestOutcome::Respond(Refusal::NotReady.plain())) {
@@ -202,7 +204,7 @@ impl Worker {
         let host = crypto::HostSigner::probe();
         let proves = policy.credentials.iter().any(|credential| credential.grant.dpop_bound);
         let key = if proves { crypto::proof_key(&host) } else { None };
-        let signer = Signer::new(Box::new(host), crypto::secret_seed()).with_proof_key(key);
+        let signer = Signer::new(Box::new(host), Box::new(OsRandom)).with_proof_key(key);
         let seed = RandomState::new().hash_one(root);
         if policy.writes_filter_state() {
             // A host that knows no types takes bytes, which say the same to all but CEL.
@@ -372,7 +374,7 @@ impl Worker {
         });
     }
 
-    /// Arms the timer for the plugin's next deadline, if that is not how it stands already.
+    /// Arms the timer for the plugin's next deadline, unless it is armed for it already.
     fn arm_timer(&mut self, now: Now) {
         let until = self.plugin.deadline(now).map_or(IDLE_TICK, |at| at.since(now.instant));
         let tick = until.clamp(Duration::from_millis(1), IDLE_TICK);
@@ -420,7 +422,7 @@ fn request_head(
         None if to_which_service && !asks.cluster => hostcalls::property(&CLUSTER).unwrap_or_default(),
         cluster => cluster,
     };
-    // What stands there and cannot be handed over, such as null, is no credential's name.
+    // A value that cannot be returned as a string, such as null, is no credential's name.
     let credential = ask(asks.credential, &ROUTE_CREDENTIAL).unwrap_or_else(|_| Some(Vec::new()));
     // One that cannot be handed over is none.
     let certificate = ask(asks.certificate, &CLIENT_CERTIFICATE).unwrap_or_default();

@@ -2,21 +2,23 @@
 
 use super::hostcalls::{self, HostError};
 use crate::policy::SharingScope;
+use crate::rng::{OsRandom, SecureRandom};
 use crate::secret::SharingKey;
 use crate::store::shared_record::SharedStore;
-use chacha20poly1305::aead::{Aead as _, AeadCore as _, KeyInit as _, OsRng, Payload};
+use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use sha2::{Digest as _, Sha256};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
+use zeroize::Zeroize as _;
 
 /// The board that reaches as far as this.
 pub(super) fn store_for(reach: &SharingScope) -> Box<dyn SharedStore> {
     match reach {
         SharingScope::Vm => Box::new(VmLocalStore::here()),
         SharingScope::Process => Box::new(SharedData),
-        SharingScope::Sealed(key) => Box::new(SealedStore::new(key, SharedData)),
+        SharingScope::Sealed(key) => Box::new(SealedStore::new(key, SharedData, Box::new(OsRandom))),
     }
 }
 
@@ -33,7 +35,7 @@ impl SharedStore for SharedData {
     }
 
     fn write(&self, name: &str, record: &[u8], version: u32) -> bool {
-        // To Envoy 0 is "whatever stands there": two workers that start at once would each make the record, and the later one
+        // To Envoy, version 0 means "overwrite": two workers that start at once would each make the record, and the later one
         // would destroy what the other has written meanwhile. Any other version is compared with that of a record that is
         // there, and passes where there is none.
         let version = if version == 0 { NO_VERSION } else { version };
@@ -108,15 +110,19 @@ impl SharedStore for VmLocalStore {
 struct SealedStore<B> {
     cipher: XChaCha20Poly1305,
     inner: B,
+    /// For the nonces.
+    random: Box<dyn SecureRandom>,
 }
 
 /// A nonce of XChaCha20-Poly1305, long enough to be picked at random (draft-irtf-cfrg-xchacha section 3.1).
 const NONCE_BYTES: usize = 24;
 
 impl<B> SealedStore<B> {
-    fn new(key: &SharingKey, board: B) -> Self {
-        let key = Sha256::digest(["m2m-auth sealing ".as_bytes(), key.reveal()].concat());
-        Self { cipher: XChaCha20Poly1305::new(&key), inner: board }
+    fn new(key: &SharingKey, inner: B, random: Box<dyn SecureRandom>) -> Self {
+        let mut key = Sha256::new().chain_update("m2m-auth sealing ").chain_update(key.reveal()).finalize();
+        let cipher = XChaCha20Poly1305::new(&key);
+        key.zeroize();
+        Self { cipher, inner, random }
     }
 }
 
@@ -131,21 +137,25 @@ impl<B: SharedStore> SharedStore for SealedStore<B> {
     }
 
     fn write(&self, name: &str, record: &[u8], version: u32) -> bool {
-        let nonce = XChaCha20Poly1305::generate_nonce(&mut OsRng);
+        let mut nonce = [0; NONCE_BYTES];
+        if self.random.fill(&mut nonce).is_err() {
+            return false;
+        }
         let text = Payload { msg: record, aad: name.as_bytes() };
-        let Ok(text) = self.cipher.encrypt(&nonce, text) else {
+        let Ok(text) = self.cipher.encrypt(&XNonce::from(nonce), text) else {
             return false;
         };
-        self.inner.write(name, &[&*nonce, &text].concat(), version)
+        self.inner.write(name, &[&nonce, text.as_slice()].concat(), version)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::RandomError;
 
     fn sealed(key: &str) -> SealedStore<VmLocalStore> {
-        SealedStore::new(&SharingKey::new(key.to_owned()), VmLocalStore::here())
+        SealedStore::new(&SharingKey::new(key.to_owned()), VmLocalStore::here(), Box::new(OsRandom))
     }
 
     #[test]
@@ -166,6 +176,21 @@ mod tests {
         assert!(VmLocalStore::here().read("b").is_some());
         drop(board);
         assert!(VmLocalStore::here().read("b").is_none());
+    }
+
+    #[test]
+    fn without_random_numbers_nothing_is_written() {
+        struct NoRandomness;
+        impl SecureRandom for NoRandomness {
+            fn fill(&self, _: &mut [u8]) -> Result<(), RandomError> {
+                Err(RandomError)
+            }
+        }
+        let plain = VmLocalStore::here();
+        let key = SharingKey::new("key".to_owned());
+        let store = SealedStore::new(&key, VmLocalStore::here(), Box::new(NoRandomness));
+        assert!(!store.write("token", b"hush", 0));
+        assert_eq!(plain.read("token"), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-// The inventory as the articles have it, in Express: what a service has to hold where no proxy authenticates its callers.
+// The inventory as in the walkthroughs, in Express: what a service has to hold where no proxy authenticates its callers.
 //
-// Three times the same service: behind the article's middleware, line by line (jsonwebtoken, jwks-rsa); behind one that does
+// Three times the same service: behind the walkthroughs' middleware, line by line (jsonwebtoken, jwks-rsa); behind one that does
 // the same with jose; and plain, for an Envoy to protect. ISSUER and JWKS_URI come from the environment; the ports that
 // each listens on are printed as one line of JSON; it ends when its standard input does.
 import express from 'express'
@@ -80,7 +80,7 @@ function inventory(...middleware) {
 }
 
 const ports = {
-  article: await inventory(requireAuth(['inventory:read'])),
+  walkthrough: await inventory(requireAuth(['inventory:read'])),
   jose: await inventory(requireAuthByJose(['inventory:read'])),
   plain: await inventory(),
 }

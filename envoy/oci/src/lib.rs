@@ -1,10 +1,12 @@
-//! The module as an OCI image. In: the module. Out: a folder in OCI's own layout, and the digest of its manifest. The same module
-//! makes the same bytes, whenever and wherever: there is no time in it, and no name of a machine or a user.
+//! The module as an OCI image. In: the module. Out: a folder in OCI's own layout, and the digest of
+//! its manifest. The same module makes the same bytes, whenever and wherever: there is no time in
+//! it, and no name of a machine or a user.
 //!
-//! It is the *compat* variant of the [Wasm image specification](https://github.com/solo-io/wasm/blob/master/spec/spec-compat.md):
-//! an ordinary image of one layer, a `tar.gz` with `plugin.wasm` at its root. Istio's agent and Envoy Gateway take that, and so
-//! does every registry, scanner, mirror and container tool. The *oci* variant, with media types of its own, would only be taken by
-//! the first two.
+//! It is the *compat* variant of the [Wasm image
+//! specification](https://github.com/solo-io/wasm/blob/master/spec/spec-compat.md): an ordinary
+//! image of one layer, a `tar.gz` with `plugin.wasm` at its root. Istio's agent and Envoy Gateway
+//! take that, and so does every registry, scanner, mirror and container tool. The *oci* variant,
+//! with media types of its own, would only be taken by the first two.
 //!
 //! It talks to no registry; `crane push` does.
 
@@ -24,13 +26,14 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// What the manifests in `envoy/istio` say where they mean the image, and its digest.
+/// The placeholders in the manifests of `envoy/istio` for the image and its digest.
 pub const IMAGE: &str = "registry.example.com/m2m-auth:0.1.0";
-/// No image has this digest: manifests that were not filled in are refused by Istio's agent, and with them all traffic.
+/// No image has this digest: manifests that were not filled in are refused by Istio's agent, and
+/// with them all traffic.
 pub const DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Writes the image of a module into a folder, which must be new, empty, or hold an image already. Gives back the digest of its
-/// manifest, in hexadecimal digits.
+/// Writes the image of a module into a folder, which must be new, empty, or hold an image already.
+/// Gives back the digest of its manifest, in hexadecimal digits.
 pub fn write(module: &[u8], folder: &Path) -> io::Result<String> {
     if !module.starts_with(b"\0asm") || module.len() < 8 {
         return Err(io::Error::other("this is no Wasm module"));
@@ -106,8 +109,8 @@ fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// `linux/amd64` is what `docker build` would call it, and what container runtimes ask for before they unpack an image.
-/// Nothing in it is of that platform.
+/// `linux/amd64` is what `docker build` would call it, and what container runtimes ask for before
+/// they unpack an image. Nothing in it is of that platform.
 fn config(tar: &[u8]) -> Value {
     json!({
         "created": "1970-01-01T00:00:00Z",
@@ -128,7 +131,7 @@ fn labels() -> Value {
     })
 }
 
-/// Keeps the bytes under their digest, and tells how an index or a manifest speaks of them.
+/// Stores the bytes under their digest and returns the descriptor for an index or a manifest.
 fn blob(folder: &Path, media_type: &str, bytes: &[u8]) -> io::Result<Value> {
     let digest = digest(bytes);
     fs::write(folder.join("blobs/sha256").join(&digest), bytes)?;
@@ -142,7 +145,8 @@ fn digest(bytes: &[u8]) -> String {
     })
 }
 
-/// Members of objects in the order of their names, whatever other crates of the build ask of `serde_json`.
+/// Members of objects in the order of their names, whatever other crates of the build ask of
+/// `serde_json`.
 fn text(value: &Value) -> String {
     sorted(value).to_string()
 }

@@ -14,7 +14,7 @@ the folder MANIFESTS into the folder INTO, with IMAGE (registry/name:tag) and it
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let told = match *arguments {
+    let outcome = match *arguments {
         [module, folder] => image(module, folder),
         [module, folder, manifests, image, into] => {
             image_and_manifests(module, folder, manifests, image, into)
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match told {
+    match outcome {
         Ok(digest) => {
             _ = writeln!(io::stdout(), "sha256:{digest}");
             ExitCode::SUCCESS

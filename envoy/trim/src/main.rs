@@ -1,10 +1,10 @@
 //! The post-link step: a linked proxy-wasm module in, the module that is shipped out.
 //!
-//! Envoy enters the VM for every callback that a module exports, about 0.8 µs each, for every request and every
-//! chunk of a body, and the SDK exports all of them whether the filter uses them or not. So the exports that the
-//! filter has no use for go, then the functions that nothing reaches any more, then names and other custom
-//! sections. A module that lacks an export the filter lives by is refused: without `proxy_on_request_headers`
-//! Envoy would load it gladly and let every request through.
+//! Envoy enters the VM for every callback that a module exports, about 0.8 µs each, for every
+//! request and every chunk of a body, and the SDK exports all of them whether the filter uses them
+//! or not. So the exports that the filter has no use for go, then the functions that nothing
+//! reaches any more, then names and other custom sections. A module that lacks a required export is
+//! refused: without `proxy_on_request_headers` Envoy would load it and forward every request.
 //!
 //! It does not optimise: what code there is stays as the compiler left it.
 
@@ -20,7 +20,7 @@ use walrus::{ExportItem, FunctionBuilder, FunctionKind, Module, ModuleConfig};
 const KEEP: &[(&str, Kind, &str)] = &[
     ("memory", Kind::Memory, "the host reads and writes headers, bodies and keys through it"),
     ("_initialize", Kind::Function, "runs the module's `main!`, which registers the root context"),
-    ("proxy_abi_version_0_2_1", Kind::Function, "tells the host which ABI is spoken; without it: not loaded"),
+    ("proxy_abi_version_0_2_1", Kind::Function, "declares the ABI version; without it: not loaded"),
     ("proxy_on_memory_allocate", Kind::Function, "the host allocates here whatever a host call gives back"),
     ("proxy_on_context_create", Kind::Function, "a context for the plugin, and one for each request"),
     (
@@ -33,7 +33,7 @@ const KEEP: &[(&str, Kind, &str)] = &[
     (
         "proxy_on_request_headers",
         Kind::Function,
-        "the decision itself: without it every request goes through",
+        "the decision itself: without it every request is forwarded",
     ),
     (
         "proxy_on_response_headers",
@@ -49,14 +49,16 @@ const KEEP: &[(&str, Kind, &str)] = &[
     ("proxy_on_delete", Kind::Function, "frees the context of a request: without it the VM leaks"),
 ];
 
-/// What is never run, by the end of its symbol (before the hash, if there is one), and why: its body becomes
-/// `unreachable`.
+/// What is never run, by the end of its symbol (before the hash, if there is one), and why: its
+/// body becomes `unreachable`.
 ///
-/// The standard library's own panic hook prints a backtrace with readable names, 45 KB of code. The filter's panic
-/// hook is another one, which tells the host; and if it were not, a panic ends the VM all the same.
+/// The standard library's own panic hook prints a backtrace with readable names, 45 KB of code. The
+/// filter installs its own panic hook, which logs through the host. Without any hook a panic still
+/// ends the VM.
 ///
-/// Only whole names of functions that have no twin may stand here. The compiler merges functions whose bodies are the
-/// same and keeps either name, so that all of `rustc_demangle`, say, holds code that other crates run.
+/// List only whole names of functions that no other function equals. The compiler merges functions
+/// with equal bodies and keeps either name, so all of `rustc_demangle`, for example, holds code
+/// that other crates run.
 const NEVER_RUN: &[&str] = &["3std9panicking12default_hook"];
 
 const USAGE: &str = "\
@@ -66,13 +68,13 @@ usage: m2m-auth-trim [--keep NAME]... [--keep-all] INPUT.wasm OUTPUT.wasm
   --keep-all    drop no export, only names and other custom sections";
 
 fn main() -> ExitCode {
-    let told = match Order::read(std::env::args().skip(1)) {
+    let outcome = match Order::read(std::env::args().skip(1)) {
         Ok(Some(order)) => run(&order),
         Ok(None) => Ok(USAGE.to_owned()),
         Err(error) => Err(Problem::Usage(error)),
     };
     // A closed pipe on the other side is no reason to fail: the file is written by now.
-    match told {
+    match outcome {
         Ok(line) => {
             let _ = writeln!(io::stdout(), "{line}");
             ExitCode::SUCCESS
@@ -113,7 +115,7 @@ fn trim(input: &[u8], exports: &Exports) -> Result<Trimmed, Problem> {
     Ok(Trimmed { wasm, dropped })
 }
 
-/// Each keeps its place, since tables and data may point at it.
+/// Each function keeps its index, since tables and data may refer to it.
 fn empty_what_is_never_run(module: &mut Module) {
     let never_run = |id| module.funcs.get(id).name.as_deref().is_some_and(is_never_run);
     let ids: Vec<_> = module.funcs.iter_local().map(|(id, _)| id).filter(|id| never_run(*id)).collect();
@@ -127,7 +129,7 @@ fn empty_what_is_never_run(module: &mut Module) {
     }
 }
 
-/// By its whole name: a v0 symbol ends with it, a legacy one goes on with its hash.
+/// Compares the whole name: a v0 symbol ends with it, a legacy symbol continues with its hash.
 fn is_never_run(symbol: &str) -> bool {
     NEVER_RUN.iter().any(|name| symbol.ends_with(name) || symbol.contains(&format!("{name}17h")))
 }
@@ -348,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_run_is_emptied_where_it_stands() {
+    fn what_is_never_run_is_emptied_in_place() {
         let imports = |exports: &Exports| {
             let module = parse(&trim(&module(""), exports).unwrap().wasm).unwrap();
             module.imports.find("env", "only_for_the_hook").is_some()

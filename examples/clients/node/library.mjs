@@ -1,4 +1,4 @@
-// Asks the inventory with a token that it fetches itself: openid-client.
+// Calls the inventory with a token that it fetches itself, with openid-client.
 import * as client from 'openid-client'
 
 const { ISSUER, TOKEN_URL, CLIENT_ID, CLIENT_SECRET, INVENTORY_URL } = process.env

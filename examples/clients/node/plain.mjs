@@ -1,3 +1,3 @@
-// Asks the inventory, and knows nothing of tokens: its Envoy does.
+// Calls the inventory without a token: Envoy attaches it.
 const answer = await fetch(`${process.env.INVENTORY_URL}/inventory/items`)
 console.log(answer.status, await answer.text())

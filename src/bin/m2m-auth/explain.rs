@@ -6,6 +6,7 @@ use crate::{CommandError, CommandOutput, Format, environment, read};
 use m2m_auth::decision_trace::DecisionStep;
 use m2m_auth::filter::header_edits::{Edit, HeaderEdits};
 use m2m_auth::http::message::{LocalReply, MessageHead, Route};
+use m2m_auth::inbound::refusal::reason::Reason;
 use m2m_auth::plugin;
 use m2m_auth::policy::Policy;
 use serde_json::{Value, json};
@@ -82,7 +83,7 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Result<CommandOutput, Command
         ));
     };
     if let plugin::RequestOutcome::Respond(response) = &end
-        && response.body.contains("\"reason\":\"no_keys\"")
+        && reason(&body(response)) == Some(Reason::JwksUnavailable)
     {
         let log_lines = worker.log_lines.join("\n");
         return Err(CommandError(match worker.missing_jwks.first() {
@@ -269,6 +270,9 @@ impl Explanation {
                 for (name, value) in response.headers.iter().filter(|(name, _)| *name == "www-authenticate") {
                     _ = writeln!(text, "{name}: {value}");
                 }
+                if let Some(what_to_do) = what_to_do(&body) {
+                    _ = writeln!(text, "what to do: {what_to_do}");
+                }
             }
         }
         text
@@ -289,6 +293,7 @@ impl Explanation {
             "error": body.get("error"),
             "reason": body.get("reason"),
             "message": body.get("message"),
+            "what_to_do": what_to_do(&body),
             "headers": response.map(|response| response.headers.iter().map(|(name, value)| json!({ "header": name, "value": value })).collect::<Vec<_>>()),
             "rule": self.rule,
             "outbound_rule": self.outbound_rule,
@@ -301,6 +306,14 @@ impl Explanation {
 
 fn body(response: &LocalReply) -> Value {
     serde_json::from_str(&response.body).unwrap_or_default()
+}
+
+fn what_to_do(body: &Value) -> Option<&'static str> {
+    reason(body).map(|reason| reason.row().what_to_do)
+}
+
+fn reason(body: &Value) -> Option<Reason> {
+    Reason::from_name(body.get("reason").and_then(Value::as_str)?)
 }
 
 /// Headers that are set, or removed if there is no value. Possible tokens are not printed.

@@ -16,6 +16,7 @@ mod explain;
 mod finding;
 mod offline;
 mod proto;
+mod reasons;
 mod schema;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +35,7 @@ struct Cli {
 enum Command {
     Check(check::CheckArguments),
     Explain(Box<explain::ExplainArguments>),
+    Reasons(reasons::ReasonsArguments),
     Schema(schema::SchemaArguments),
 }
 
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Check(arguments) => Ok(check::run(&arguments)),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Reasons(arguments) => Ok(reasons::run(&arguments)),
         Command::Schema(arguments) => Ok(schema::run(&arguments)),
     };
     match done {

@@ -10,8 +10,9 @@ use m2m_auth::jose::signer::Sign;
 use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
-use m2m_auth::policy::{CredentialId, IssuerId, Policy};
-use m2m_auth::store::FetchKey;
+use m2m_auth::policy::Policy;
+use m2m_auth::rng::OsRandom;
+use m2m_auth::store::{ExchangedToken, FetchKey, IssuerKeys, IssuerMetadata, OwnToken};
 use m2m_auth::time::{Instant, Now};
 use serde_json::{Value, json};
 use std::rc::Rc;
@@ -37,7 +38,7 @@ impl OfflineWorker {
     /// A worker that has just started.
     pub(crate) fn new(plugin: Policy, policy: Policy, keys: Vec<Option<Vec<u8>>>) -> Self {
         let key = dpop::ProofKey::from_seed(&[7; 32], Algorithm::EdDsa).map(Rc::new);
-        let signer = Signer::new(Box::new(NoopSigner), [7; 32]).with_proof_key(key);
+        let signer = Signer::new(Box::new(NoopSigner), Box::new(OsRandom)).with_proof_key(key);
         let plugin = Plugin::new(plugin, Box::new(OfflineVerifier), signer, 1);
         Self { plugin, policy, keys, missing_jwks: Vec::new(), log_lines: Vec::new() }
     }
@@ -88,8 +89,8 @@ impl OfflineWorker {
 
     fn answer(&mut self, want: FetchKey) -> HttpReply {
         match want {
-            FetchKey::Metadata(IssuerId(id)) => {
-                let issuer = self.policy.issuers.get(id).and_then(|issuer| issuer.discovery.as_ref());
+            FetchKey::Metadata(IssuerMetadata(id)) => {
+                let issuer = self.policy.issuer(id).and_then(|issuer| issuer.discovery.as_ref());
                 let origin = issuer
                     .map(|own| format!("{}://{}", own.url.scheme, own.url.authority))
                     .unwrap_or_default();
@@ -100,18 +101,17 @@ impl OfflineWorker {
                     "introspection_endpoint": format!("{origin}/introspect"),
                 }))
             }
-            FetchKey::Keys(IssuerId(id)) => {
-                if let Some(body) = self.keys.get(id).cloned().flatten() {
+            FetchKey::Keys(IssuerKeys(id)) => {
+                if let Some(body) = self.keys.get(id.index()).cloned().flatten() {
                     return HttpReply { status: Some(200), body: Some(body), ..HttpReply::default() };
                 }
-                self.missing_jwks.extend(self.policy.issuers.get(id).map(|issuer| issuer.name.clone()));
+                self.missing_jwks.extend(self.policy.issuer(id).map(|issuer| issuer.name.clone()));
                 HttpReply::default()
             }
             // The introspection response is not available offline.
             FetchKey::Introspection(..) => HttpReply::default(),
-            FetchKey::Token(CredentialId(id)) | FetchKey::Exchanged(CredentialId(id), _) => {
-                let bound =
-                    self.policy.credentials.get(id).is_some_and(|credential| credential.grant.dpop_bound);
+            FetchKey::Token(OwnToken(id)) | FetchKey::Exchanged(ExchangedToken(id, _)) => {
+                let bound = self.policy.credential(id).is_some_and(|credential| credential.grant.dpop_bound);
                 let kind = if bound { "DPoP" } else { "Bearer" };
                 ok_reply(&json!({ "access_token": FETCHED, "token_type": kind, "expires_in": 300 }))
             }

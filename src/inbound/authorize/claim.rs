@@ -12,11 +12,11 @@ pub enum ClaimTest {
     Equals(Value),
     /// It is one of these.
     OneOf(Vec<Value>),
-    /// It is an array, and this is in it.
+    /// It is an array, and this is in it: as `groups` and `entitlements` (RFC 9068 section 2.2.3.1) are.
     Contains(Value),
     /// It is a text that begins so.
     Prefix(String),
-    /// It is a text of this form, in which `*` stands for anything.
+    /// It is a string of this form, in which `*` matches any string.
     Glob(String),
     /// It is there, and not null; or it is not there at all.
     Exists(bool),
@@ -33,7 +33,7 @@ pub enum ClaimTest {
 pub enum RequestAttribute {
     /// The value of this header.
     Header(Rc<str>),
-    /// What stands in this place of the rule's path, decoded.
+    /// What this placeholder of the rule's path captured, decoded.
     Path(Rc<str>),
     /// The host, without its port.
     Host,
@@ -67,15 +67,15 @@ impl ClaimTest {
             Self::Exists(true) => format!("required claim: {path}"),
             Self::Exists(false) => format!("forbidden claim: {path}"),
             Self::EqualsAttribute(RequestAttribute::Header(name)) => {
-                format!("required claim: {path}, the same as the header {name}")
+                format!("required claim: {path}, equal to the header {name}")
             }
             Self::EqualsAttribute(RequestAttribute::Path(name)) => {
-                format!("required claim: {path}, the same as {{{name}}} in the path")
+                format!("required claim: {path}, equal to {{{name}}} in the path")
             }
             Self::EqualsAttribute(RequestAttribute::Host) => {
-                format!("required claim: {path}, the same as the host")
+                format!("required claim: {path}, equal to the host")
             }
-            _ => format!("required claim: {path}, with a value that is allowed"),
+            _ => format!("required claim: {path}, with an allowed value"),
         }
     }
 }

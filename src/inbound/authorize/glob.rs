@@ -1,4 +1,4 @@
-//! Patterns in which `*` stands for any text, the empty one too, and everything else for itself.
+//! Patterns in which `*` matches any string, also the empty one, and everything else matches itself.
 
 /// Whether the whole of `text` is as `pattern` says. What stands between two stars is taken where it comes first, which
 /// is right whenever anything is, and so the time is that of a few searches: nothing is ever tried twice.

@@ -1,6 +1,6 @@
 //! Roles and scopes: sets of names, found where the caller's provider writes them.
 
-use super::{AccessDenied, glob};
+use super::{AccessDenied, DeniedKind, glob};
 use crate::inbound::jwt::Caller;
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ pub struct NameCheck {
     pub quantifier: Quantifier,
     /// The names.
     pub names: Vec<String>,
-    /// Whether a `*` in them stands for anything.
+    /// Whether a `*` in them matches any string.
     pub glob: bool,
 }
 
@@ -24,7 +24,7 @@ pub enum Source {
     Roles,
     /// Roles at this client: `resource_access.<client>.roles` (Keycloak).
     ClientRoles(String),
-    /// Scopes (RFC 8693 section 4.2): a string of names with blanks between, or an array.
+    /// Scopes (RFC 8693 section 4.2, RFC 9068 section 2.2.3): a string of names with spaces between, or an array.
     Scopes,
 }
 
@@ -62,10 +62,10 @@ impl NameCheck {
 
     #[inline(never)]
     pub(super) fn denied(&self) -> AccessDenied {
-        let (label, what) = match &self.source {
-            Source::Roles => ("realm_role", "realm role".to_owned()),
-            Source::ClientRoles(client) => ("client_role", format!("role of client {client}")),
-            Source::Scopes => ("scope", "scope".to_owned()),
+        let (kind, what) = match &self.source {
+            Source::Roles => (DeniedKind::Role, "role".to_owned()),
+            Source::ClientRoles(client) => (DeniedKind::ClientRole, format!("role of client {client}")),
+            Source::Scopes => (DeniedKind::Scope, "scope".to_owned()),
         };
         let list = self.names.join(", ");
         let sentence = match (self.quantifier, self.names.len()) {
@@ -76,7 +76,7 @@ impl NameCheck {
         };
         // A pattern is nothing that can be asked for.
         let asked = self.source == Source::Scopes && self.quantifier != Quantifier::None && !self.glob;
-        AccessDenied { message: sentence, reason: label, scope: asked.then(|| self.names.join(" ")) }
+        AccessDenied { message: sentence, kind, scope: asked.then(|| self.names.join(" ")) }
     }
 }
 

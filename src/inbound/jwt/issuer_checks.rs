@@ -30,7 +30,7 @@ pub struct IssuerProfile {
     pub rfc9068: bool,
 }
 
-/// A name of an issuer: `iss`, exact (RFC 7519 section 4.1.1).
+/// A name of an issuer: `iss`, exact (RFC 7519 section 4.1.1), without folding (RFC 7519 section 7.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerName {
     /// `iss`.
@@ -83,7 +83,8 @@ impl AcceptedTypes {
         Self { absent: false, names: vec!["at+jwt".to_owned()] }
     }
 
-    /// Whether this is one of them, in the form that [`AcceptedTypes::names`] have.
+    /// Explicit types (RFC 8725 section 3.11). A DPoP proof, which has a type of its own, is no access token (RFC 9449
+    /// section 11.4). Whether this is one of them, in the form that [`AcceptedTypes::names`] have.
     pub(super) fn accepts(&self, typ: Option<&str>) -> bool {
         typ.map_or(self.absent, |typ| self.names.iter().any(|name| name == typ))
     }
@@ -105,7 +106,7 @@ impl IssuerProfile {
         check_is_access_token(claims)?;
         let is_other = |(name, kind): &(&str, &str)| claims.get(*name).is_none_or(|own| own != *kind);
         if let Some((name, kind)) = self.layout.access_token_marker.filter(is_other) {
-            decision_trace::record("kind", false, || {
+            decision_trace::record("access token", false, || {
                 format!("{name} {}, {kind} is needed", for_log(claims, name))
             });
             return Err(TokenError::NotAccessToken);
@@ -144,7 +145,8 @@ impl IssuerProfile {
         Ok(())
     }
 
-    /// Whether the time is right; returns when the token ends, if it does.
+    /// Checks `exp` (RFC 7519 section 4.1.4), `nbf` (RFC 7519 section 4.1.5) and `iat` (RFC 7519 section 4.1.6, which does not
+    /// refuse one in the future; this does); returns when the token expires, if it does.
     pub(super) fn check_times(
         &self,
         claims: &Map<String, Value>,
@@ -189,7 +191,7 @@ impl IssuerProfile {
 
 /// Whether these are the claims of an access token that anybody may carry.
 pub(super) fn check_is_access_token(claims: &Map<String, Value>) -> Result<(), TokenError> {
-    // The kinds of tokens differ by these (RFC 8725 section 3.12): Keycloak writes `typ` Bearer, ID,
+    // The kinds of tokens differ by these (RFC 8725 section 3.12, RFC 9068 section 5): Keycloak writes `typ` Bearer, ID,
     // Refresh, Offline, …; Cognito writes `token_use` access or id. Where they stand, they must name an access token.
     // Keycloak's `typ` is DPoP in tokens that are bound to a key (RFC 9449 section 6.1), and only there.
     let by_key = claims.get("cnf").is_some_and(|confirmation| confirmation.get("jkt").is_some());
@@ -198,13 +200,14 @@ pub(super) fn check_is_access_token(claims: &Map<String, Value>) -> Result<(), T
         let holds = claim.as_str().is_some_and(|own| {
             own.eq_ignore_ascii_case(kind) || (by_key && name == "typ" && own.eq_ignore_ascii_case("DPoP"))
         });
-        decision_trace::record("kind", holds, || {
+        decision_trace::record("access token", holds, || {
             format!("{name} {}, {kind} is needed", for_log(claims, name))
         });
         if !holds {
             return Err(TokenError::NotAccessToken);
         }
     }
+    // RFC 7519 section 4.1.2: `sub` is a string.
     if ["sub", "jti"].iter().any(|name| claims.get(*name).is_some_and(|value| !value.is_string())) {
         decision_trace::record("claims", false, || "sub and jti are texts, where they are there".to_owned());
         return Err(TokenError::InvalidClaim);

@@ -40,7 +40,8 @@ pub struct AudienceRequirement {
 }
 
 impl RuleRequirements {
-    /// Whether the token of this caller is what is asked for, now.
+    /// Whether the token of this caller is what is asked for, now: audience (RFC 8725 section 3.9), client, subject (RFC 8725
+    /// section 3.8) and age.
     pub fn check(&self, caller: &Caller, now: u64) -> Result<(), TokenError> {
         let for_us = self.audiences.matches(caller);
         decision_trace::record("audience", for_us, || {
@@ -80,7 +81,7 @@ impl RuleRequirements {
 }
 
 impl AudienceRequirement {
-    /// RFC 7519 section 4.1.3: exact, no folding of any kind; and a token that names others is not for those who name nobody.
+    /// RFC 7519 section 4.1.3: exact, no folding of any kind; and a token for another audience is refused by a rule without one.
     fn matches(&self, caller: &Caller) -> bool {
         let aud = caller.0.claims.get("aud");
         if self.any_of.is_empty() && self.all_of.is_empty() {

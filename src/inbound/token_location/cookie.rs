@@ -54,7 +54,7 @@ fn pairs(head: &MessageHead) -> impl Iterator<Item = &[u8]> {
     head.all("cookie").flat_map(|line| line.split(|byte| *byte == b';'))
 }
 
-/// Name and value, without the blanks around them.
+/// Name and value, without the spaces around them.
 fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
     let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
     let (name, value) = pair.split_at(end);

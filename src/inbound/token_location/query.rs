@@ -3,7 +3,8 @@
 use super::{ExtractError, MAX_BYTES};
 use std::borrow::Cow;
 
-/// The value of the one parameter of this name, decoded as forms are (RFC 6750 section 2.3).
+/// The value of the one parameter of this name, decoded as forms are (RFC 6750 section 2.3). Only the
+/// operator opens this location (RFC 9700 section 4.3.2).
 pub(super) fn value<'a>(path: &'a [u8], name: &str) -> Result<Cow<'a, [u8]>, ExtractError> {
     let (_, query, _) = split_at_query(path).ok_or(ExtractError::Missing)?;
     if query.len() > MAX_BYTES {
@@ -32,7 +33,7 @@ pub(super) fn has_name(piece: &[u8], name: &str) -> bool {
     decoded(split_pair(piece).0).eq(name.bytes())
 }
 
-/// Whether a parameter of this name stands behind a `;`, at which some servers divide too (HTML 4.01, appendix B.2.2).
+/// Whether a parameter of this name follows a `;`, at which some servers divide too (HTML 4.01, appendix B.2.2).
 fn may_hide(query: &[u8], name: &str) -> bool {
     parameters(query).any(|piece| piece.split(|byte| *byte == b';').skip(1).any(|part| has_name(part, name)))
 }

@@ -7,6 +7,8 @@ use crate::jose::jwk::Algorithm;
 use crate::jose::private_key::PrivateKey;
 use crate::oauth::ClientAuth;
 use crate::secret::Secret;
+use std::mem::take;
+use zeroize::Zeroizing;
 
 impl Compiler<'_> {
     /// The client's authentication methods, in the order in which they are tried.
@@ -33,7 +35,7 @@ impl Compiler<'_> {
             AuthMethod::External => return Some(vec![ClientAuth::Cluster]),
         };
         let secrets = self.secrets(path, written.client_secret.as_ref())?;
-        Some(secrets.into_iter().map(|secret| by(Secret::new(secret), audience)).collect())
+        Some(secrets.into_iter().map(|mut secret| by(Secret::new(take(&mut *secret)), audience)).collect())
     }
 
     /// Rejects fields of other authentication methods, which would be ignored silently.
@@ -93,7 +95,11 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn secrets(&mut self, path: &Path, written: Option<&config::SecretSources>) -> Option<Vec<String>> {
+    fn secrets(
+        &mut self,
+        path: &Path,
+        written: Option<&config::SecretSources>,
+    ) -> Option<Vec<Zeroizing<String>>> {
         let (auth_method, path) = (path.name("auth_method"), path.name("client_secret"));
         match written {
             None => {
@@ -149,10 +155,14 @@ impl Compiler<'_> {
 
     /// The value of a secret.
     #[inline(never)]
-    pub(super) fn secret_value(&mut self, path: &Path, written: &config::SecretSource) -> Option<String> {
+    pub(super) fn secret_value(
+        &mut self,
+        path: &Path,
+        written: &config::SecretSource,
+    ) -> Option<Zeroizing<String>> {
         match written {
-            config::SecretSource::Inline(secret) => Some(secret.clone()),
-            config::SecretSource::Env(name) => self.variable(path, name),
+            config::SecretSource::Inline(secret) => Some(Zeroizing::new(secret.clone())),
+            config::SecretSource::Env(name) => self.variable(path, name).map(Zeroizing::new),
         }
     }
 
@@ -167,8 +177,9 @@ impl Compiler<'_> {
 
     #[inline(never)]
     fn variable(&mut self, path: &Path, name: &str) -> Option<String> {
-        let value = (self.environment)(name).map(|value| value.trim_end_matches(['\r', '\n']).to_owned());
-        let value = value.filter(|value| !value.is_empty());
+        let mut value = (self.environment)(name).unwrap_or_default();
+        value.truncate(value.trim_end_matches(['\r', '\n']).len());
+        let value = Some(value).filter(|value| !value.is_empty());
         if value.is_none() {
             let message = format!(
                 "environment variable {name} is not set, expected it in Envoy's environment and in the plugin's host_env_keys"

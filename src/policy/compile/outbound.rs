@@ -14,13 +14,16 @@ use std::time::Duration;
 
 impl Compiler<'_> {
     #[inline(never)]
-    pub(super) fn outbound(&mut self, outbound: &config::Outbound) -> (Vec<Credential>, Vec<OutboundRule>) {
+    pub(super) fn outbound(
+        &mut self,
+        outbound: &config::Outbound,
+    ) -> (Vec<Rc<Credential>>, Vec<OutboundRule>) {
         let path = Path::default().name("outbound");
         let by_route = outbound.rules.iter().any(|rule| rule.route_metadata);
         let mut credentials = Vec::new();
         for (name, credential) in outbound.credentials.iter() {
             let path = path.name("credentials").name(name);
-            credentials.extend(self.credential(&path, name, credential));
+            credentials.extend(self.credential(&path, name, credential).map(Rc::new));
             if by_route && name == NO_CREDENTIAL {
                 self.error(&path, "reserved for routes without a token, expected another name");
             }
@@ -56,7 +59,7 @@ impl Compiler<'_> {
         let by_cluster = written.auth_method == AuthMethod::External;
         let client_id = self.client_id(path, written.client_id.as_ref(), written.auth_method);
         let issuer_name =
-            issuer.and_then(|id| self.issuer_names.get(id.0)?.first().map(|name| name.iss.clone()));
+            issuer.and_then(|id| self.issuer_names.get(id.index)?.first().map(|name| name.iss.clone()));
         let issuer_name = issuer_name.as_deref();
         let auth = self.client(path, written, issuer_name);
         let grant_type = self.grant_type(path, written, client_id.as_deref(), issuer_name);
@@ -227,7 +230,7 @@ impl Compiler<'_> {
     #[inline(never)]
     fn credential_named(&mut self, rule: &Path, name: Option<&str>) -> Option<CredentialId> {
         match self.credentials.index_of(name, "a credential") {
-            Ok(index) => return Some(CredentialId(index)),
+            Ok(index) => return Some(CredentialId { policy: self.policy_id, index }),
             Err(Some(message)) if name.is_none() => {
                 self.error_unless(vec![rule.name("route_metadata")], &rule.name("credential"), &message);
             }

@@ -6,6 +6,7 @@ use crate::config::path_deserializer::Path;
 use crate::config::{self, Config};
 use crate::policy::{Policy, Sharing, SharingScope};
 use crate::secret::SharingKey;
+use std::mem::take;
 
 /// 256 bits in hexadecimal are 64 characters, in base64 44; 32 of either are at least 128 bits.
 pub(super) const MIN_SECRET: usize = 32;
@@ -19,7 +20,7 @@ impl Compiler<'_> {
                 if written.is_none() {
                     self.error(&path, "missing, expected {\"env\": \"NAME\"}");
                 }
-                let key = written
+                let mut key = written
                     .as_ref()
                     .and_then(|written| self.secret_value(&path, written))
                     .unwrap_or_default();
@@ -29,7 +30,7 @@ impl Compiler<'_> {
                         "too short, expected at least 32 characters (`openssl rand -base64 32`)",
                     );
                 }
-                return Sharing::Sealed(SharingKey::new(key));
+                return Sharing::Sealed(SharingKey::new(take(&mut *key)));
             }
             (_, Some(_)) => self.error(&path, "without sharing: sealed, expected both or neither"),
             (_, None) => {}

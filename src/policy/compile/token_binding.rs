@@ -5,9 +5,10 @@ use super::dpop::origin_of;
 use super::sharing::MIN_SECRET;
 use crate::config;
 use crate::config::path_deserializer::Path;
-use crate::dpop::NonceKey;
 use crate::dpop::verify::DpopPolicy;
 use crate::inbound::client_certificate::{BindingRequirement, CertificateSource};
+use crate::secret::NonceKey;
+use std::mem::take;
 use std::time::Duration;
 
 /// Defaults and bounds, each with its reason in `config`.
@@ -70,12 +71,12 @@ impl Compiler<'_> {
         }
         let path = path.name("nonce_key");
         let nonce_key = nonce_key.as_ref().map(|written| {
-            let key = self.secret_value(&path, written).unwrap_or_default();
+            let mut key = self.secret_value(&path, written).unwrap_or_default();
             if !key.is_empty() && key.len() < MIN_SECRET {
                 let message = "too short, expected at least 32 characters (`openssl rand -base64 32`)";
                 self.error(&path, message);
             }
-            NonceKey::new(key)
+            NonceKey::new(take(&mut *key))
         });
         used.then_some(DpopPolicy { origins, window: window.as_secs(), nonce_key })
     }

@@ -16,7 +16,7 @@ impl Compiler<'_> {
             let index = self.issuers.index_of(require.issuer.as_deref(), "an issuer");
             let unless = if require.issuer.is_none() { vec![path.name("issuers")] } else { Vec::new() };
             return match index {
-                Ok(index) => Some(vec![IssuerId(index)]),
+                Ok(index) => Some(vec![IssuerId { policy: self.policy_id, index }]),
                 Err(message) => {
                     let path = path.name("issuer");
                     if let Some(message) = message {
@@ -34,7 +34,7 @@ impl Compiler<'_> {
         for (index, name) in require.issuers.iter().enumerate() {
             found.extend(self.issuer_named(&path.index(index), Some(name)));
         }
-        let known = found.iter().filter_map(|id: &IssuerId| self.issuer_names.get(id.0));
+        let known = found.iter().filter_map(|id: &IssuerId| self.issuer_names.get(id.index));
         let mut names: Vec<&IssuerName> = known.flatten().collect();
         names.sort_by(|a, b| a.iss.cmp(&b.iss));
         let duplicate = names.windows(2).find_map(|pair| match pair {

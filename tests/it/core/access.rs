@@ -1,4 +1,4 @@
-//! Who may do what: the whole plugin, one request at a time, with a key set that is given.
+//! Authorization: the whole plugin, one request at a time, with an inline key set.
 
 mod conditions;
 mod presets;
@@ -8,6 +8,7 @@ use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
+use m2m_auth::rng::OsRandom;
 use m2m_auth::time::{Instant, Now};
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::Mint;
@@ -27,7 +28,7 @@ struct Gate {
 }
 
 impl Gate {
-    /// One rule, for every request, that asks this beside the audience.
+    /// One rule for every request, with this requirement in addition to the audience.
     fn asking(require: &Value) -> Self {
         Self::of(&json!({}), require)
     }
@@ -50,7 +51,7 @@ impl Gate {
     fn new(configuration: &Value) -> Self {
         let policy = Policy::read(configuration.to_string().as_bytes(), &|_| None);
         let policy = policy.unwrap_or_else(|errors| panic!("{errors:#?}"));
-        let signer = Signer::new(Box::new(SoftwareCrypto), [1; 32]);
+        let signer = Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom));
         Self { plugin: Plugin::new(policy, Box::new(SoftwareCrypto), signer, 1), logs: Vec::new() }
     }
 

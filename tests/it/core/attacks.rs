@@ -1,8 +1,9 @@
-//! Attacks that worked on others, one regression each; they run against the whole plugin, events in and effects out.
+//! Attacks that worked on others, one regression each; they run against the whole plugin, events in
+//! and effects out.
 //!
-//! Each test names the advisory or the RFC clause that it is about, and has a control: beside what must be refused
-//! stands something alike that must get through, so that no test passes because nothing works. What nobody has
-//! thought of yet is [`random`]'s.
+//! Each test names the advisory or the RFC clause that it covers. Each has a control, a similar
+//! request that must be accepted, so that no test passes because everything is refused. [`random`]
+//! covers attacks that are not known yet.
 
 mod issuers;
 mod keys;
@@ -17,6 +18,7 @@ use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
+use m2m_auth::rng::OsRandom;
 use m2m_auth::time::{Instant, Now};
 use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::Mint;
@@ -27,7 +29,7 @@ use std::time::Duration;
 /// When every world begins, in seconds since 1970.
 const NOW: u64 = 1_800_000_000;
 
-/// One plugin, its clock, and the web around it.
+/// One plugin, its clock, and the servers around it.
 struct World {
     plugin: Plugin,
     /// How long the world has existed.
@@ -48,8 +50,12 @@ impl World {
     fn verifying_by(verifier: Box<dyn Verify>, configuration: &Value) -> Self {
         let environment = |name: &str| (name == "SECRET").then(|| "hush-secret".to_owned());
         let policy = Policy::read(configuration.to_string().as_bytes(), &environment);
-        let plugin =
-            Plugin::new(policy.unwrap(), verifier, Signer::new(Box::new(SoftwareCrypto), [1; 32]), 1);
+        let plugin = Plugin::new(
+            policy.unwrap(),
+            verifier,
+            Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom)),
+            1,
+        );
         let (web, settled) = (BTreeMap::new(), BTreeMap::new());
         Self { plugin, age: Duration::ZERO, web, asked: Vec::new(), logs: Vec::new(), settled, requests: 0 }
     }
@@ -121,7 +127,7 @@ impl World {
         Some(self.age + due.since(self.now().instant).max(Duration::from_millis(1)))
     }
 
-    /// A request, and its end, however long that takes.
+    /// Sends a request and returns its outcome, however long that takes.
     fn ask(&mut self, head: MessageHead) -> End {
         let (id, step) = self.begin(head);
         match step {

@@ -1,4 +1,5 @@
-//! The command-line tool, as an operator runs it: what it says of configurations and of requests, and with which exit code.
+//! The command-line tool, as an operator runs it: what it says of configurations and of requests,
+//! and with which exit code.
 
 mod check;
 mod explain;

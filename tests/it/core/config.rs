@@ -1,4 +1,5 @@
-//! What the operator is told: every error at once, each with its place, what stands there and what was expected.
+//! Configuration errors: all are reported at once, each with its path, the value found and what was
+//! expected.
 
 mod nothing;
 
@@ -10,12 +11,12 @@ use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::oauth::discovery::MetadataLocation;
 use m2m_auth::oauth::{ClientAuth, TokenRequest};
 use m2m_auth::policy::{Policy, SharingScope};
-use m2m_auth::rng::Rng;
+use m2m_auth::rng::{OsRandom, Rng};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Stands for a secret that an operator wrote in some place or other.
+/// A mark for a secret that an operator wrote into any field.
 const MARK: &str = "hushhush";
 
 fn environment(name: &str) -> Option<String> {
@@ -56,7 +57,7 @@ pub(crate) fn sound() -> Value {
     })
 }
 
-/// Sets what stands at a JSON pointer; null takes it out.
+/// Sets the value at a JSON pointer; null removes it.
 fn put(configuration: &mut Value, pointer: &str, value: Value) {
     let (parent, last) = pointer.rsplit_once('/').unwrap();
     if configuration.pointer(parent).is_none() {
@@ -148,16 +149,16 @@ fn either_direction_may_be_absent() {
 
 #[test]
 fn a_credential_that_no_rule_uses_is_for_routes_to_name() {
-    let told = |rule: Value| {
+    let errors_of = |rule: Value| {
         let spare = json!({ "issuer": "idp", "client_id": "spare", "client_secret": { "env": "SECRET" } });
         errors(&with(&[("/outbound/credentials/spare", spare), ("/outbound/rules/1", rule)]))
     };
-    assert_eq!(told(json!({ "route_metadata": true })), [""; 0]);
+    assert_eq!(errors_of(json!({ "route_metadata": true })), [""; 0]);
     assert_eq!(
-        told(json!({ "route_metadata": true, "match": { "host": "a" }, "header": "x-token" })),
+        errors_of(json!({ "route_metadata": true, "match": { "host": "a" }, "header": "x-token" })),
         [""; 0]
     );
-    assert_eq!(told(json!({ "credential": "order" })).len(), 1);
+    assert_eq!(errors_of(json!({ "credential": "order" })).len(), 1);
     assert_eq!(errors(&with(&[("/outbound/rules/0", json!({ "route_metadata": true }))])), [""; 0]);
 }
 
@@ -181,11 +182,11 @@ fn the_host_is_asked_about_routes_and_certificates_only_where_it_matters() {
 #[test]
 fn five_errors_are_five_lines() {
     let document = include_bytes!("../../data/config/five-errors.json");
-    let mut told: Vec<String> = read(document).unwrap_err();
+    let mut reported: Vec<String> = read(document).unwrap_err();
     let mut expected: Vec<&str> = include_str!("../../data/config/five-errors.txt").lines().collect();
-    told.sort();
+    reported.sort();
     expected.sort_unstable();
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
 #[test]
@@ -193,9 +194,9 @@ fn every_error_is_reported_in_one_line_with_its_path() {
     assert_eq!(errors(&sound()), Vec::<String>::new());
     let mut wrong = String::new();
     for Case { configuration, at, says } in cases() {
-        let told = errors(&configuration);
-        if told != [says.as_str()] {
-            writeln!(wrong, "{at}\n  expected {says:?}\n  told     {told:?}").unwrap();
+        let reported = errors(&configuration);
+        if reported != [says.as_str()] {
+            writeln!(wrong, "{at}\n  expected {says:?}\n  reported {reported:?}").unwrap();
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
@@ -233,7 +234,7 @@ fn every_message_of_the_compiler_has_a_case() {
         messages += 1;
         let parts: Vec<&str> = literal.split(['{', '}']).step_by(2).filter(|part| !part.is_empty()).collect();
         let covered = says.iter().any(|line| in_order(line, &parts));
-        assert!(covered, "no case tells: {literal}");
+        assert!(covered, "no case expects: {literal}");
     }
     assert!(
         messages > 40,
@@ -241,13 +242,14 @@ fn every_message_of_the_compiler_has_a_case() {
     );
 }
 
-/// What is said of `sharing: on` where every plugin shares.
+/// The warning about `sharing: on` where every plugin shares.
 fn sharing_with_everybody() -> String {
     let mut configuration = sound();
     put(&mut configuration, "/sharing", json!("on"));
     let policy = policy(&configuration);
     assert!(matches!(policy.sharing_scope(Some(b"m2m")), Ok(SharingScope::Process)));
-    // A host that does not tell on one worker alone must not make that worker refuse: its requests would go unchecked.
+    // A host that withholds the property on one worker only must not make that worker reject the
+    // configuration: its requests would go unchecked.
     assert!(matches!(policy.sharing_scope(None), Ok(SharingScope::Vm)));
     policy.sharing_scope(Some(b"")).unwrap_err().to_string()
 }
@@ -274,13 +276,14 @@ fn workers_share_by_themselves_only_where_nobody_else_can_write() {
     );
 }
 
-/// The parts stand in the text, one after the other.
+/// The parts occur in the string, in this order.
 fn in_order(text: &str, parts: &[&str]) -> bool {
     let rest = parts.iter().try_fold(text, |rest, part| rest.split_once(part).map(|(_, rest)| rest));
     rest.is_some()
 }
 
-/// The source of what compiles a configuration, without tests and comments: three files, or folders that they became.
+/// The source of what compiles a configuration, without tests and comments: three files, or folders
+/// that they became.
 fn sources_of_messages() -> Vec<String> {
     let source = crate::project::tree::root().join("src");
     let mut files = vec![source.join("policy.rs"), source.join("config.rs")];
@@ -297,7 +300,7 @@ fn sources_of_messages() -> Vec<String> {
     read.map(code).collect()
 }
 
-/// A message without the braces of JSON in it, so that those which are left stand around arguments.
+/// A message without the braces of JSON in it, so that the remaining ones enclose arguments.
 fn without_braces(message: &str) -> String {
     message.replace("{\"", "\"").replace("\"}", "\"").replace("{{", "").replace("}}", "")
 }
@@ -333,7 +336,7 @@ fn literals(source: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_is_no_json_is_one_error_with_its_place_in_the_text() {
+fn what_is_no_json_is_one_error_with_its_line_and_column() {
     for (document, says) in [
         ("", "configuration: not JSON: EOF while parsing a value at line 1 column 0"),
         ("   \n", "configuration: not JSON: EOF while parsing a value at line 2 column 0"),
@@ -352,18 +355,18 @@ fn what_is_no_json_is_one_error_with_its_place_in_the_text() {
         assert_eq!(read(document.as_bytes()).unwrap_err(), [says], "{document:?}");
     }
     for document in [&b"\xff\xfe{}"[..], b"{\"a\": \"\xc3\"}", b"\xef\xbb\xbf{}", b"\0"] {
-        let told = read(document).unwrap_err();
-        assert!(told.len() == 1 && told[0].starts_with("configuration: not JSON: "), "{told:?}");
+        let reported = read(document).unwrap_err();
+        assert!(reported.len() == 1 && reported[0].starts_with("configuration: not JSON: "), "{reported:?}");
     }
 }
 
 #[test]
 fn nesting_without_end_is_refused_and_costs_nothing() {
     for open in ["[", "{\"a\":", "[{\"a\":"] {
-        let told = read(open.repeat(200_000).as_bytes()).unwrap_err();
+        let reported = read(open.repeat(200_000).as_bytes()).unwrap_err();
         assert!(
-            told.len() == 1 && told[0].starts_with("configuration: not JSON: nested too deep"),
-            "{told:?}"
+            reported.len() == 1 && reported[0].starts_with("configuration: not JSON: nested too deep"),
+            "{reported:?}"
         );
     }
 }
@@ -383,26 +386,30 @@ fn what_is_no_object_is_no_configuration() {
 
 #[test]
 fn a_list_is_never_taken_for_an_object() {
-    // serde would take the elements for the members in their order; an empty `match` would be every request.
+    // serde would take the elements for the members in their order; an empty `match` would be every
+    // request.
     let objects = "/issuers/idp /inbound /inbound/rules/0 /inbound/rules/0/match /inbound/rules/0/require /outbound \
                    /outbound/credentials/order /outbound/rules/0 /outbound/rules/0/match /pending_requests";
     for pointer in objects.split(' ') {
         for list in [json!([]), json!(["svc"])] {
             let configuration = with(&[(pointer, list)]);
-            let told = errors(&configuration);
-            assert!(told.iter().any(|line| line.contains(": an array, expected an object")), "{told:?}");
+            let reported = errors(&configuration);
+            assert!(
+                reported.iter().any(|line| line.contains(": an array, expected an object")),
+                "{reported:?}"
+            );
         }
     }
 }
 
 #[test]
-fn the_places_are_those_of_the_document_though_errors_before_them_were_taken_out() {
+fn the_locations_are_those_of_the_document_though_errors_before_them_were_taken_out() {
     let rule = |prefix: &str| json!({ "match": { "path_prefix": prefix }, "allow": true });
     let configuration = with(&[(
         "/inbound/rules",
         json!([5, rule("/a"), true, rule("no-slash"), { "allow": 7 }, rule("/b"), rule("//c")]),
     )]);
-    let told = errors(&configuration);
+    let reported = errors(&configuration);
     for line in [
         "inbound.rules[0]: 5, expected an object",
         "inbound.rules[2]: true, expected an object",
@@ -410,18 +417,18 @@ fn the_places_are_those_of_the_document_though_errors_before_them_were_taken_out
         "inbound.rules[4].allow: 7, expected a boolean",
         "inbound.rules[6].match.path_prefix: \"//c\", expected its normal form \"/c\"",
     ] {
-        assert!(told.iter().any(|own| own == line), "{line}\nis not among\n{told:#?}");
+        assert!(reported.iter().any(|own| own == line), "{line}\nis not among\n{reported:#?}");
     }
-    assert_eq!(told.len(), 5, "{told:#?}");
+    assert_eq!(reported.len(), 5, "{reported:#?}");
 }
 
 #[test]
-fn a_name_given_twice_is_told_where_it_stands_though_a_rule_before_it_is_wrong() {
+fn a_duplicate_name_is_reported_at_its_location_though_a_rule_before_it_is_wrong() {
     let rule = json!({ "name": "same", "require": { "issuer": "idp", "audiences": ["svc"] } });
     let dangling = json!({ "require": { "issuer": "odd", "audiences": ["svc"] } });
-    let told = errors(&with(&[("/inbound/rules", json!([dangling, rule, rule]))]));
+    let reported = errors(&with(&[("/inbound/rules", json!([dangling, rule, rule]))]));
     assert_eq!(
-        told,
+        reported,
         [
             "inbound.rules[0].require.issuer: \"odd\" is not an issuer, expected one of: idp",
             "inbound.rules[2].name: duplicate name \"same\", expected distinct names",
@@ -431,21 +438,21 @@ fn a_name_given_twice_is_told_where_it_stands_though_a_rule_before_it_is_wrong()
 
 #[test]
 fn rules_do_not_get_the_same_name_because_one_before_them_was_taken_out() {
-    let told = errors(&with(&[(
+    let reported = errors(&with(&[(
         "/inbound/rules",
         json!([5, { "match": { "path": "/a" }, "allow": true }, { "name": "rule-0", "allow": true }]),
     )]));
-    assert_eq!(told, ["inbound.rules[0]: 5, expected an object"]);
+    assert_eq!(reported, ["inbound.rules[0]: 5, expected an object"]);
 }
 
 #[test]
-fn every_error_of_a_rule_is_told_though_its_issuer_is_unknown() {
-    let told = errors(&with(&[
+fn every_error_of_a_rule_is_reported_though_its_issuer_is_unknown() {
+    let reported = errors(&with(&[
         ("/inbound/rules/0/require/issuer", json!("odd")),
         ("/inbound/rules/0/claims_to_headers", json!({ "x a": "sub" })),
     ]));
     assert_eq!(
-        told,
+        reported,
         [
             "inbound.rules[0].require.issuer: \"odd\" is not an issuer, expected one of: idp",
             "inbound.rules[0].claims_to_headers[\"x a\"]: \"x a\", expected the name of a header that may be set",
@@ -454,7 +461,7 @@ fn every_error_of_a_rule_is_told_though_its_issuer_is_unknown() {
 }
 
 #[test]
-fn what_only_follows_from_a_error_is_not_told() {
+fn what_only_follows_from_an_error_is_not_reported() {
     for (place, kind) in [
         ("issuers.idp.issuer", "a string, or an array of strings"),
         ("issuers.idp", "an object"),
@@ -476,13 +483,13 @@ fn what_only_follows_from_a_error_is_not_told() {
         ("outbound", "an object"),
     ] {
         let pointer = format!("/{}", place.replace('.', "/").replace("[0]", "/0"));
-        let told = errors(&with(&[(&pointer, json!(5))]));
-        assert_eq!(told, [format!("{place}: 5, expected {kind}")]);
+        let reported = errors(&with(&[(&pointer, json!(5))]));
+        assert_eq!(reported, [format!("{place}: 5, expected {kind}")]);
     }
 }
 
 #[test]
-fn what_does_not_follow_from_a_error_is_told_beside_it() {
+fn what_does_not_follow_from_an_error_is_reported_beside_it() {
     for (changes, says) in [
         (
             [
@@ -515,26 +522,26 @@ fn what_does_not_follow_from_a_error_is_told_beside_it() {
             "inbound.rules[1]: neither require nor allow, expected exactly one of them",
         ),
     ] {
-        let told = errors(&with(&changes));
-        assert_eq!(told.len(), 2, "{told:#?}");
-        assert!(told.iter().any(|line| line.starts_with(says)), "{says}\nis not among\n{told:#?}");
+        let reported = errors(&with(&changes));
+        assert_eq!(reported.len(), 2, "{reported:#?}");
+        assert!(reported.iter().any(|line| line.starts_with(says)), "{says}\nis not among\n{reported:#?}");
     }
 }
 
 #[test]
-fn many_errors_are_all_told_up_to_a_bound_and_none_is_lost_at_it() {
+fn many_errors_are_all_reported_up_to_a_bound_and_none_is_lost_at_it() {
     for count in [10, 49, 50, 51, 200] {
         let mut configuration = sound();
         for number in 0..count {
             put(&mut configuration, &format!("/pending_requests/unknown-{number:03}"), json!(1));
         }
-        let told = errors(&configuration).len();
-        assert!(told >= count.min(50), "of {count} errors {told} were told");
+        let reported = errors(&configuration).len();
+        assert!(reported >= count.min(50), "of {count} errors {reported} were reported");
     }
 }
 
 #[test]
-fn a_secret_in_the_wrong_place_or_shape_is_never_repeated() {
+fn a_secret_in_the_wrong_field_or_shape_is_never_repeated() {
     let order = "/outbound/credentials/order";
     let shapes = [
         json!(MARK),
@@ -560,15 +567,15 @@ fn a_secret_in_the_wrong_place_or_shape_is_never_repeated() {
     places.push((format!("{order}/client_id"), json!({ "inline": MARK })));
     places.push((format!("{order}/parameters"), json!({ "client_secret": MARK })));
     places.push((format!("{order}/parameters"), json!({ "password": { "inline": MARK } })));
-    // Where an object is expected, a text is easily the secret itself.
+    // Where an object is expected, a string is often the secret itself.
     places.push((order.to_owned(), json!(MARK)));
     places.push((format!("{order}/parameters"), json!(MARK)));
     places.push(("/outbound/credentials".to_owned(), json!(MARK)));
     let mut wrong = String::new();
     for (pointer, value) in places {
-        let told = errors(&with(&[(&pointer, value.clone())]));
-        assert!(!told.is_empty(), "{pointer} {value}");
-        for line in told.iter().filter(|line| line.contains(MARK)) {
+        let reported = errors(&with(&[(&pointer, value.clone())]));
+        assert!(!reported.is_empty(), "{pointer} {value}");
+        for line in reported.iter().filter(|line| line.contains(MARK)) {
             writeln!(wrong, "{pointer}: {line}").unwrap();
         }
     }
@@ -587,8 +594,9 @@ fn nobody_prints_the_secret_of_a_sound_configuration() {
 fn the_newline_at_the_end_of_a_secrets_file_is_no_part_of_the_secret() {
     let environment = |_: &str| Some("s3cret\r\n".to_owned());
     let policy = Policy::read(sound().to_string().as_bytes(), &environment).unwrap();
-    let endpoint = policy.issuers[0].discovery.as_ref().unwrap().call(MetadataLocation::OpenId).endpoint;
-    let mut signer = Signer::new(Box::new(SoftwareCrypto), [1; 32]);
+    let endpoint =
+        policy.issuers[0].discovery.as_ref().unwrap().call(MetadataLocation::OpenId).endpoint.clone();
+    let mut signer = Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom));
     let asking =
         TokenRequest { endpoint, timeout: Duration::from_secs(5), auth_index: 0, subject: None, now: 0 };
     let call = policy.credentials[0].grant.call(asking, &mut signer).unwrap();
@@ -597,7 +605,7 @@ fn the_newline_at_the_end_of_a_secrets_file_is_no_part_of_the_secret() {
 }
 
 #[test]
-fn a_client_authenticates_as_it_is_told() {
+fn a_client_authenticates_as_configured() {
     let key = m2m_auth_kit::key::Key::new(m2m_auth_kit::key::Alg::EdDsa);
     let grant = |changes: Value| {
         let mut configuration = sound();
@@ -606,7 +614,7 @@ fn a_client_authenticates_as_it_is_told() {
         for (name, value) in changes.as_object().unwrap() {
             credential[name] = value.clone();
         }
-        policy(&configuration).credentials.remove(0).grant
+        policy(&configuration).credentials[0].grant.clone()
     };
     let (issuer, secret) = ("https://idp.example.com/realms/r", json!({ "env": "SECRET" }));
     let two = grant(json!({ "client_secret": [secret, { "inline": "old" }] }));
@@ -636,7 +644,7 @@ fn a_client_authenticates_as_it_is_told() {
 }
 
 #[test]
-fn a_rule_without_a_name_is_called_by_what_it_matches_wherever_it_stands() {
+fn a_rule_without_a_name_is_named_by_its_match_whatever_its_position() {
     let rules = json!([
         { "match": { "methods": ["GET", "POST"], "path_prefix": "/orders/" }, "allow": true },
         { "match": { "path_template": "/a/{id}", "headers": { "x-tenant": "blue" } }, "allow": true },
@@ -697,7 +705,7 @@ fn the_defaults_are_the_documented_ones() {
 }
 
 #[test]
-fn a_rule_says_where_its_tokens_stand_else_all_rules_do_and_only_authorization_is_forwarded() {
+fn a_rule_has_its_token_locations_or_those_of_all_rules_and_only_authorization_is_forwarded() {
     let api = json!([{ "header": "X-Api-Token", "prefix": "tok:" }, { "header": "Authorization", "scheme": "Token" }]);
     let own = json!([{ "cookie": "session" }, { "danger_query": "access_token" }, { "header": "x-token" }]);
     let rule = |more: Value| {
@@ -736,7 +744,7 @@ fn a_rule_says_where_its_tokens_stand_else_all_rules_do_and_only_authorization_i
 }
 
 #[test]
-fn the_header_that_tells_of_decisions_is_ours_where_a_rule_sets_it() {
+fn the_decision_header_is_ours_where_a_rule_sets_it() {
     let own = |mode: &str| {
         let inbound = policy(&with(&[("/inbound/rules/0/mode", json!(mode))])).inbound.unwrap();
         inbound.reserved_headers.iter().map(ToString::to_string).collect::<Vec<_>>()
@@ -804,28 +812,29 @@ fn a_span_of_time_is_a_number_with_its_unit_or_a_number_of_seconds() {
     let odd = r#"["", "5", "s", "5d", "-5s", "5 s", " 5s", "5m30s", "1.5h", "5S", "५s", -5, -5.5, 1e300, [5], {"s": 5}, true,
                   18446744073709551615, "99999999999999999999s", "307445734561825861m", "9000h"]"#;
     for odd in values(odd) {
-        let told = errors(&with(&[("/issuers/idp/jwks_refresh_interval", odd.clone())]));
-        assert_eq!(told.len(), 1, "{odd}: {told:?}");
+        let reported = errors(&with(&[("/issuers/idp/jwks_refresh_interval", odd.clone())]));
+        assert_eq!(reported.len(), 1, "{odd}: {reported:?}");
         let expected =
             "expected a duration such as \"500ms\", \"60s\", \"5m\", \"24h\", or a number of seconds";
         assert!(
-            told[0].starts_with("issuers.idp.jwks_refresh_interval: ") && told[0].contains(expected),
-            "{odd}: {told:?}"
+            reported[0].starts_with("issuers.idp.jwks_refresh_interval: ") && reported[0].contains(expected),
+            "{odd}: {reported:?}"
         );
     }
 }
 
 #[test]
 fn the_same_input_has_the_same_answer() {
-    let told = |configuration: &Value| read(configuration.to_string().as_bytes());
-    let first = format!("{:?}", told(&sound()).unwrap());
-    assert!((0..5).all(|_| format!("{:?}", told(&sound()).unwrap()) == first));
+    let outcome = |configuration: &Value| read(configuration.to_string().as_bytes());
+    let first = format!("{:?}", outcome(&sound()).unwrap());
+    assert!((0..5).all(|_| format!("{:?}", outcome(&sound()).unwrap()) == first));
     for Case { configuration, .. } in cases() {
-        assert_eq!(told(&configuration).unwrap_err(), told(&configuration).unwrap_err());
+        assert_eq!(outcome(&configuration).unwrap_err(), outcome(&configuration).unwrap_err());
     }
 }
 
-/// A `google.protobuf.Struct`, the form in which Envoy hands over what was written as YAML in its own configuration.
+/// A `google.protobuf.Struct`, the form in which Envoy hands over what was written as YAML in its
+/// own configuration.
 fn structure(members: &serde_json::Map<String, Value>) -> Vec<u8> {
     let entries = members.iter().map(|(name, value)| {
         let entry = [field(1, name.as_bytes()), field(2, &encoded(value))].concat();
@@ -873,7 +882,7 @@ fn a_struct_means_what_the_same_json_means_and_has_the_same_errors() {
     assert!(both(&sound())[1].starts_with("Ok("));
 }
 
-/// A configuration with one of its values, wherever it stands, replaced by another.
+/// A configuration with any one of its values replaced by another.
 fn spoil(value: &mut Value, dice: &mut Rng) {
     let children = match value {
         Value::Array(elements) => elements.len(),
@@ -906,9 +915,9 @@ fn no_configuration_panics_and_every_error_is_one_line() {
         for _ in 0..=dice.next_u64() % 6 {
             spoil(&mut configuration, &mut dice);
         }
-        if let Err(told) = read(configuration.to_string().as_bytes()) {
-            assert!(!told.is_empty(), "refused without a reason: {configuration}");
-            for line in told {
+        if let Err(reported) = read(configuration.to_string().as_bytes()) {
+            assert!(!reported.is_empty(), "refused without a reason: {configuration}");
+            for line in reported {
                 assert!(!line.chars().any(char::is_control), "seed {seed}: {line:?}");
             }
         }

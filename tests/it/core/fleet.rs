@@ -1,7 +1,7 @@
-//! A fleet: ten thousand workers before one provider, in virtual time. What does the provider see of them, how soon are
-//! they all well again, and who is refused meanwhile?
+//! A fleet: ten thousand workers before one provider, in virtual time. What does the provider see
+//! of them, how soon do they all recover, and which requests are refused meanwhile?
 //!
-//! `cargo test --test it fleet -- --nocapture` prints the table that stands in `docs/operations.md`.
+//! `cargo test --test it fleet -- --nocapture` prints the table of `docs/operations.md`.
 
 #![allow(
     clippy::as_conversions,
@@ -36,7 +36,8 @@ const KEYS: Duration = secs(285);
 /// One line of the table.
 struct Row {
     scenario: &'static str,
-    /// The provider's requests per second when nothing is wrong: everybody asks once in a renewal period.
+    /// The provider's requests per second when nothing is wrong: each proxy asks once in a renewal
+    /// period.
     mean: f64,
     /// In the last minute of what happened, if it lasted.
     meanwhile: f64,
@@ -87,7 +88,7 @@ const IN_TIME: &str = "a key is published 5 minutes before it is used";
 const AT_ONCE: &str = "a key is published and used at once";
 const SECRET: &str = "a secret is replaced, the fleet gets the new one from 60 s to 120 s later";
 
-/// Every scenario is played once, whoever asks first.
+/// Each scenario runs once, for the first test that needs it.
 static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
     thread::scope(|scope| {
         let threads = [starts, outages, keys_gone, rotations, secret].map(|play| scope.spawn(play));
@@ -111,7 +112,8 @@ fn refused() -> Mode {
     Mode::Says { status: 503, headers: Vec::new(), body: body.to_owned() }
 }
 
-/// Proxies that need tokens, started one after the other over a renewal period; a few of them are asked all the time.
+/// Proxies that need tokens, started one after the other over a renewal period; a few of them are
+/// asked all the time.
 fn at_work() -> Fleet {
     let mut fleet = Fleet::new(&without_discovery(outbound()), SIZE);
     fleet.start_within(TOKENS);
@@ -124,7 +126,7 @@ fn starts() -> Vec<Row> {
     let mut fleet = Fleet::new(&without_discovery(outbound()), SIZE);
     fleet.start_within(secs(10));
     fleet.ask(outgoing(), 100, secs(5));
-    // As long as nobody renews.
+    // As long as no proxy renews.
     fleet.pass(secs(200));
     let first = Row::of(START, &fleet, Endpoint::Tokens, secs(0));
     let then = fleet.now;
@@ -192,7 +194,7 @@ fn rotations() -> Vec<Row> {
     vec![first, Row::of(AT_ONCE, &fleet, Endpoint::Keys, then)]
 }
 
-/// A request that shows a token of this key.
+/// A request with a token of this key.
 fn guarded(key: &Key) -> MessageHead {
     let claims: Value = json!({
         "iss": ISSUER, "sub": "someone", "aud": "inventory-service", "exp": 1_800_100_000,
@@ -223,7 +225,8 @@ fn a_fleet_that_starts_or_restarts_asks_once_for_each_proxy_and_refuses_nobody()
     }
 }
 
-/// A provider that is down for too many requests never comes back if its clients ask for more of them then.
+/// A provider that is down for too many requests never comes back if its clients ask for more of
+/// them then.
 #[test]
 fn a_provider_that_comes_back_is_asked_no_more_than_three_times_as_often_as_usual() {
     for row in [SHORT, FAILS, KEYS_GONE].map(row) {
@@ -233,7 +236,7 @@ fn a_provider_that_comes_back_is_asked_no_more_than_three_times_as_often_as_usua
     }
 }
 
-/// For those who have no fleet, or a provider that bears it.
+/// For a small deployment, or a provider that bears the load.
 #[test]
 fn a_shorter_backoff_is_the_operators_to_choose() {
     let mut configuration = without_discovery(outbound());

@@ -1,4 +1,5 @@
-//! The fuzz targets of `fuzz/targets.rs` without a fuzzer: over the corpus, over mutations of it, and over random bytes.
+//! The fuzz targets of `fuzz/targets.rs` without a fuzzer: over the corpus, over mutations of it,
+//! and over random bytes.
 
 use proptest::prelude::*;
 use std::fs;

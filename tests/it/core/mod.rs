@@ -1,4 +1,5 @@
-//! Needs nothing but Rust, and takes three minutes on two cores: the whole plugin and the command-line tool natively, without a host; time is virtual.
+//! Needs nothing but Rust, and takes three minutes on two cores: the whole plugin and the
+//! command-line tool natively, without a host; time is virtual.
 
 pub(crate) mod cli;
 pub(crate) mod sim;

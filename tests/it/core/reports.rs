@@ -1,7 +1,9 @@
-//! What users of such software reported in public, replayed: every folder of `tests/data/reports` ends as its `expected.txt` says.
+//! What users of such software reported in public, replayed: every folder of `tests/data/reports`
+//! ends as its `expected.txt` says.
 //!
-//! A folder with `keys.json` is decided offline by the command-line tool. A folder with `provider.txt` is played by the whole
-//! plugin against a provider that answers as that file says; time is virtual.
+//! A folder with `keys.json` is decided offline by the command-line tool. A folder with
+//! `provider.txt` is played by the whole plugin against a provider that answers as that file says;
+//! time is virtual.
 
 #![allow(clippy::unchecked_time_subtraction, reason = "virtual time does not go back")]
 

@@ -1,4 +1,4 @@
-//! Conformance: tokens, keys and signatures whose fate others worked out, and ours beside it.
+//! Conformance: tokens, keys and signatures with outcomes that others computed, compared with ours.
 //!
 //! | set | runs |
 //! |---|---|
@@ -7,8 +7,9 @@
 //! | Wycheproof, signatures | through [`Verify`] itself |
 //! | Wycheproof, JWS and JWK | at the signature layer: shape, choice of the key, signature |
 //!
-//! Each set runs under both ways of verifying: [`SoftwareCrypto`], and [`Host`], which stands for Envoy's `BoringSSL` and so
-//! proves what is sent there. The Wycheproof files are not in this repository; without them their tests say so and pass.
+//! Each set runs with both implementations: [`SoftwareCrypto`], and [`Host`], which simulates
+//! Envoy's `BoringSSL` and so checks what is sent to it. The Wycheproof files are not in this
+//! repository; without them their tests say so and pass.
 
 #![allow(clippy::print_stdout, reason = "a set of vectors that is not there is named")]
 
@@ -23,8 +24,9 @@ use m2m_auth::jose::jwk::{self, Algorithm, Jwk, der};
 use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use serde_json::Value;
 
-/// Plays the host: the same choices as `wasm::crypto`, and in place of the foreign function AWS-LC, which descends from
-/// the `BoringSSL` in Envoy and reads keys with the same `EVP_parse_public_key` and checks with the same `EVP_DigestVerify`.
+/// Simulates the host: the same choices as `wasm::crypto`, and instead of the foreign function
+/// AWS-LC, which descends from the `BoringSSL` in Envoy and uses the same `EVP_parse_public_key`
+/// and `EVP_DigestVerify`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Host;
 
@@ -77,10 +79,11 @@ impl Way {
     }
 }
 
-/// What the signature layer makes of a token: everything before the first look at a claim.
+/// The outcome of the signature layer: everything before the first claim is read.
 ///
-/// [`jwt::read`] looks at shape and header. Of what [`jwt::UnverifiedToken::verify`] then refuses, these reasons come
-/// before the signature holds; every other one comes after, so it tells that the signature did hold.
+/// [`jwt::read`] looks at shape and header. Of what [`jwt::UnverifiedToken::verify`] then refuses,
+/// these reasons come before the signature is verified; every other one comes after, so it means
+/// that the signature was good.
 fn signature_holds(token: &str, jwks: &Value, verifier: &dyn Verify) -> Result<(), String> {
     let keys = jwk::parse(jwks.to_string().as_bytes()).map_err(|error| format!("key set: {error}"))?.keys;
     let token = jwt::read(token.as_bytes()).map_err(|reject| format!("shape: {reject:?}"))?;

@@ -1,8 +1,10 @@
-//! A thousand requests that are held at one time, on real Envoy: each gets its answer, and the VM lives on.
+//! A thousand requests that are held at one time, on real Envoy: each gets its answer, and the VM
+//! lives on.
 //!
-//! Envoy answers a request inside the callback that answered the one before it, so that the answers of one callback lie on one
-//! stack. `failure_policy` is not set: a VM that ended would answer everything with 503 from then on. The filter stands behind
-//! other filters and before an access log, as each of them makes that stack deeper.
+//! Envoy answers a request inside the callback that answered the one before it, so that the answers
+//! of one callback lie on one stack. `failure_policy` is not set: a VM that ended would answer
+//! everything with 503 from then on. The filter runs after other filters and before an access log,
+//! as each of them makes that stack deeper.
 
 use crate::envoy::scene::{Scene, inbound, outbound, wasm};
 use m2m_auth_kit::client::{Request, Response, Streams};
@@ -16,23 +18,23 @@ use std::collections::BTreeMap;
 use std::io;
 use tokio::task::JoinHandle;
 
-/// So many are held.
+/// The number of held requests.
 const HELD: usize = 1000;
 
-/// So many of one issuer and worker may wait for a key that is not among those of the issuer.
+/// How many requests of one issuer and worker may wait for a key that is not in the key set.
 const UNKNOWN_KEYS: u64 = 64;
 
 type Running = Vec<JoinHandle<io::Result<Response>>>;
 
-/// Where the filter stands.
+/// Where the filter runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Position {
     Listener,
     Cluster,
 }
 
-/// Both places, and both numbers of workers.
-const PLACES: [(Place, u64); 2] = [(Place::Listener, 1), (Place::Cluster, 2)];
+/// Both positions, with one worker and with two.
+const POSITIONS: [(Position, u64); 2] = [(Position::Listener, 1), (Position::Cluster, 2)];
 
 /// Ten filters of Envoy's own: they see each request and each answer.
 fn others() -> Vec<Value> {
@@ -62,16 +64,16 @@ fn listener(filters: Vec<Value>) -> Value {
     envoy::listener("main", filters, envoy::route_config(vec![nowhere, service]))
 }
 
-/// Envoy with the filter at that place, so many workers, and a cluster without a host.
-async fn stage((place, workers): (Place, u64), idp: Idp, configuration: &Value) -> Scene {
+/// Envoy with the filter in that position, so many workers, and a cluster without a host.
+async fn stage((position, workers): (Position, u64), idp: Idp, configuration: &Value) -> Scene {
     let upstream = Upstream::start().await;
     let filter = wasm(configuration).failure_policy("UNSPECIFIED").filter();
     let mut nowhere = envoy::cluster("nowhere", upstream.address());
     nowhere["load_assignment"]["endpoints"] = json!([]);
     let service = envoy::http2(envoy::cluster("service", upstream.address()));
-    let (filters, service) = match place {
-        Place::Listener => (among_others(filter), service),
-        Place::Cluster => (others(), envoy::upstream_filters(service, among_others(filter))),
+    let (filters, service) = match position {
+        Position::Listener => (among_others(filter), service),
+        Position::Cluster => (others(), envoy::upstream_filters(service, among_others(filter))),
     };
     let builder = Envoy::builder()
         .concurrency(workers)
@@ -122,13 +124,13 @@ fn crowd(request: &Request) -> Vec<Request> {
     vec![request.clone(); HELD]
 }
 
-/// What became of them: how often each status with each reason. Nobody is left without an answer.
+/// Their outcomes: the count of each status with each reason. Every request is answered.
 async fn outcomes(running: Running) -> BTreeMap<(u16, String), u64> {
     let mut outcomes = BTreeMap::new();
     for request in running {
         let answer = request.await.unwrap().unwrap();
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        // What Envoy answers by itself is no JSON: its own words say why.
+        // Envoy's own answers are not JSON: their body is the reason.
         let text = || String::from_utf8_lossy(&answer.body).chars().take(160).collect();
         let reason = body["reason"].as_str().map(str::to_owned);
         let reason = reason.unwrap_or_else(|| if answer.status == 200 { String::new() } else { text() });
@@ -141,7 +143,7 @@ fn all(status: u16, reason: &str) -> BTreeMap<(u16, String), u64> {
     [((status, reason.to_owned()), u64::try_from(HELD).unwrap())].into()
 }
 
-/// A caller is let in, and nobody else is.
+/// A good token is accepted, and no other request.
 async fn lives_on(scene: &Scene) {
     let good = scene.get("/inventory/good").bearer(scene.idp.token());
     until("a good request passes", async || (good.send().await.status == 200).then_some(())).await;
@@ -156,10 +158,10 @@ async fn lives_on(scene: &Scene) {
 
 #[tokio::test]
 async fn tokens_with_made_up_keys_are_refused_and_few_of_them_wait() {
-    for place in PLACES {
+    for position in POSITIONS {
         let idp = Idp::start().await;
         let configuration = patient(inbound(&idp));
-        let scene = stage(place, idp, &configuration).await;
+        let scene = stage(position, idp, &configuration).await;
         lives_on(&scene).await;
         let gate = Gate::default();
         scene.idp.fault(Endpoint::Keys, Fault::Gated(gate.clone()));
@@ -173,37 +175,37 @@ async fn tokens_with_made_up_keys_are_refused_and_few_of_them_wait() {
         gate.open();
         let outcomes = outcomes(running).await;
         let of = |status, reason: &str| outcomes.get(&(status, reason.to_owned())).copied().unwrap_or(0);
-        let (refused, too_many) = (of(401, "key"), of(503, "too_many_waiting"));
-        assert_eq!(refused + too_many, 1000, "{place:?}: {outcomes:?}");
-        assert!(refused >= 1 && refused <= UNKNOWN_KEYS * place.1, "{place:?}: {outcomes:?}");
+        let (refused, too_many) = (of(401, "unknown_key"), of(503, "too_many_pending"));
+        assert_eq!(refused + too_many, 1000, "{position:?}: {outcomes:?}");
+        assert!(refused >= 1 && refused <= UNKNOWN_KEYS * position.1, "{position:?}: {outcomes:?}");
         assert!(scene.seen("/inventory/forged").is_empty());
         lives_on(&scene).await;
     }
 }
 
 #[tokio::test]
-async fn when_the_keys_cannot_be_had_each_is_told_so() {
-    for place in PLACES {
+async fn when_the_keys_are_unavailable_each_request_is_answered_503() {
+    for position in POSITIONS {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Keys, Fault::GatedStatus(gate.clone(), 500));
         let configuration = patient(inbound(&idp));
-        let scene = stage(place, idp, &configuration).await;
+        let scene = stage(position, idp, &configuration).await;
         let good = scene.get("/inventory/held").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
         gate.open();
-        assert_eq!(outcomes(running).await, all(503, "no_keys"), "{place:?}");
+        assert_eq!(outcomes(running).await, all(503, "jwks_unavailable"), "{position:?}");
         scene.idp.fault(Endpoint::Keys, Fault::None);
         lives_on(&scene).await;
     }
 }
 
 #[tokio::test]
-async fn those_who_go_on_to_a_cluster_without_a_host_are_answered_by_envoy() {
+async fn requests_to_a_cluster_without_a_host_are_answered_by_envoy() {
     for workers in [1, 2] {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Keys, Fault::Gated(gate.clone()));
         let configuration = patient(inbound(&idp));
-        let scene = stage((Place::Listener, workers), idp, &configuration).await;
+        let scene = stage((Position::Listener, workers), idp, &configuration).await;
         let good = scene.get("/inventory/nowhere").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
         gate.open();
@@ -213,36 +215,36 @@ async fn those_who_go_on_to_a_cluster_without_a_host_are_answered_by_envoy() {
 }
 
 #[tokio::test]
-async fn those_who_wait_for_a_token_get_it() {
-    for place in PLACES {
+async fn requests_that_wait_for_a_token_get_it() {
+    for position in POSITIONS {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Token, Fault::Gated(gate.clone()));
         let configuration = both(&idp);
-        let scene = stage(place, idp, &configuration).await;
+        let scene = stage(position, idp, &configuration).await;
         let good = scene.get("/inventory/held").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
         gate.open();
-        assert_eq!(outcomes(running).await, all(200, ""), "{place:?}");
+        assert_eq!(outcomes(running).await, all(200, ""), "{position:?}");
         let seen = scene.seen("/inventory/held");
         let attached = |request: &m2m_auth_kit::record::Recorded| {
             request.header("authorization").is_some_and(|value| value.starts_with("Bearer ey"))
         };
-        assert!(seen.len() == HELD && seen.iter().all(attached), "{place:?}");
+        assert!(seen.len() == HELD && seen.iter().all(attached), "{position:?}");
         lives_on(&scene).await;
     }
 }
 
 #[tokio::test]
-async fn those_who_wait_for_a_token_in_vain_are_told_so() {
-    for place in PLACES {
+async fn requests_that_wait_for_a_token_in_vain_are_answered_503() {
+    for position in POSITIONS {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Token, Fault::GatedStatus(gate.clone(), 400));
         let configuration = both(&idp);
-        let scene = stage(place, idp, &configuration).await;
+        let scene = stage(position, idp, &configuration).await;
         let good = scene.get("/inventory/held").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
         gate.open();
-        assert_eq!(outcomes(running).await, all(503, "no_outbound_token"), "{place:?}");
+        assert_eq!(outcomes(running).await, all(503, "outbound_token_unavailable"), "{position:?}");
         assert!(scene.seen("/inventory/held").is_empty());
         scene.idp.fault(Endpoint::Token, Fault::None);
         lives_on(&scene).await;
@@ -250,28 +252,28 @@ async fn those_who_wait_for_a_token_in_vain_are_told_so() {
 }
 
 #[tokio::test]
-async fn those_whose_time_is_up_are_told_so() {
-    for place in PLACES {
+async fn requests_that_time_out_are_answered_503() {
+    for position in POSITIONS {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Keys, Fault::Gated(gate.clone()));
         let mut configuration = patient(inbound(&idp));
         configuration["pending_requests"]["timeout"] = json!("3s");
-        let scene = stage(place, idp, &configuration).await;
+        let scene = stage(position, idp, &configuration).await;
         let good = scene.get("/inventory/held").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
-        assert_eq!(outcomes(running).await, all(503, "no_keys"), "{place:?}");
+        assert_eq!(outcomes(running).await, all(503, "jwks_unavailable"), "{position:?}");
         gate.open();
         lives_on(&scene).await;
     }
 }
 
 #[tokio::test]
-async fn those_who_wait_as_a_new_configuration_comes_are_answered() {
+async fn requests_that_wait_as_a_new_configuration_comes_are_answered() {
     for workers in [1, 2] {
         let (idp, gate) = (Idp::start().await, Gate::default());
         idp.fault(Endpoint::Keys, Fault::Gated(gate.clone()));
         let mut configuration = patient(inbound(&idp));
-        let mut scene = stage((Place::Listener, workers), idp, &configuration).await;
+        let mut scene = stage((Position::Listener, workers), idp, &configuration).await;
         let good = scene.get("/inventory/held").bearer(scene.idp.token());
         let running = send(&scene, crowd(&good)).await;
         configuration["inbound"]["realm"] = json!("another");

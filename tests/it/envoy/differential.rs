@@ -1,7 +1,9 @@
-//! The same requests through Envoy's own filters and through ours, in one Envoy, with the same policy: what each answers, and
-//! why they differ. `tests/data/differential.json` is the table, `docs/compare.md` is made of it.
+//! The same requests through Envoy's own filters and through ours, in one Envoy, with the same
+//! policy: what each answers, and why they differ. `tests/data/differential.json` is the table,
+//! `docs/compare.md` is made of it.
 //!
-//! `M2M_AUTH_REWRITE=1` writes both anew from what was seen; a case that differs then still needs its sentence.
+//! `M2M_AUTH_REWRITE=1` rewrites both from the answers; a case that differs then still needs its
+//! sentence.
 
 mod compare;
 mod corpus;
@@ -144,8 +146,8 @@ async fn both_answer_as_the_table_says() {
     // The last one signs; the one that was there stays published.
     idp.use_key(&keys.withdrawn);
     let envoy = start(&idp, &upstream).await;
-    // Native has fetched its key set, and does so again after `cache_duration`. A fetch that had failed would be made again a second
-    // later, and bring the keys that are published then.
+    // Native has fetched its key set, and does so again after `cache_duration`. A fetch that had
+    // failed would be made again a second later, and bring the keys that are published then.
     envoy.wait_for_stat("http.native.jwt_authn.jwks_fetch_success", |count| count == 1).await;
     assert_eq!(envoy.stat("http.native.jwt_authn.jwks_fetch_failed").await, 0);
     for listener in ["native", "ours"] {

@@ -1,4 +1,5 @@
-//! The failure policies on real Envoy: what each does once a VM has crashed, and what `check` says of that very Envoy.
+//! The failure policies on real Envoy: what each does once a VM has crashed, and what `check` says
+//! of that very Envoy.
 
 use crate::core::cli::findings::found;
 use crate::envoy::scene::{Scene, inbound, wasm};
@@ -9,7 +10,8 @@ use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::until;
 use std::fs;
 
-/// The status of a request without a token, after the VM has crashed, and the findings of `check` in Envoy's own dump.
+/// The status of a request without a token, after the VM has crashed, and the findings of `check`
+/// in Envoy's own dump.
 async fn after_a_crash(policy: &str) -> (Scene, Vec<[String; 2]>) {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let folder = tempfile::tempdir().unwrap();
@@ -34,7 +36,7 @@ fn finding(severity: &str, name: &str) -> [String; 2] {
 }
 
 #[tokio::test]
-async fn what_fails_open_lets_requests_pass_unchecked_and_check_says_so() {
+async fn fail_open_forwards_requests_unchecked_and_check_reports_it() {
     let (scene, findings) = after_a_crash("FAIL_OPEN").await;
     assert_eq!(scene.get("/inventory").send().await.status, 200, "without a token");
     assert_eq!(scene.seen("/inventory").len(), 1);

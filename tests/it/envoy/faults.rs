@@ -86,7 +86,7 @@ async fn a_secret_that_is_changed_at_once_costs_nothing_where_both_are_known() {
 }
 
 #[tokio::test]
-async fn the_filter_stands_in_a_cluster_as_well_as_in_a_listener() {
+async fn the_filter_runs_in_a_cluster_as_well_as_in_a_listener() {
     play(Scenario::ClusterFilter).await;
 }
 

@@ -1,5 +1,6 @@
-//! Requests that are held on real Envoy: their bodies, gRPC, clients that go away, the bound on their number, and the end
-//! of the VM that holds them. The filter stands in a listener, and among the filters of the service's cluster.
+//! Requests that are held on real Envoy: their bodies, gRPC, clients that go away, the bound on
+//! their number, and the end of the VM that holds them. The filter runs in a listener, and among
+//! the filters of the service's cluster.
 
 mod bodies;
 mod bounds;
@@ -13,27 +14,28 @@ use m2m_auth_kit::idp::{Endpoint, Gate, Idp};
 use m2m_auth_kit::upstream::Upstream;
 use serde_json::Value;
 
-/// Where the filter stands.
+/// Where the filter runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Position {
     Listener,
     Cluster,
 }
 
-const PLACES: [Place; 2] = [Place::Listener, Place::Cluster];
+const POSITIONS: [Position; 2] = [Position::Listener, Position::Cluster];
 
-/// One worker, so that whoever is held is held in one VM, and a service that speaks HTTP/2, as gRPC needs.
+/// One worker, so that every held request is in one VM, and a service that speaks HTTP/2, as gRPC
+/// needs.
 async fn at(
-    place: Place,
+    position: Position,
     idp: Idp,
     upstream: Upstream,
     filter: &Wasm,
     change: impl FnOnce(&mut Value),
 ) -> Scene {
     let service = envoy::http2(envoy::cluster("service", upstream.address()));
-    let (filters, service) = match place {
-        Place::Listener => (vec![filter.filter()], service),
-        Place::Cluster => (vec![], envoy::upstream_filters(service, vec![filter.filter()])),
+    let (filters, service) = match position {
+        Position::Listener => (vec![filter.filter()], service),
+        Position::Cluster => (vec![], envoy::upstream_filters(service, vec![filter.filter()])),
     };
     let mut listener = envoy::listener("main", filters, envoy::route_to("service"));
     change(&mut listener);
@@ -46,24 +48,24 @@ async fn at(
     Scene::of(idp, upstream, builder).await
 }
 
-/// Whoever needs a token is held until the gate is open.
-async fn without_token(place: Place, change: impl FnOnce(&mut Value)) -> (Scene, Gate) {
+/// Requests that need a token are held until the gate is open.
+async fn without_token(position: Position, change: impl FnOnce(&mut Value)) -> (Scene, Gate) {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let gate = gated(&idp, &[Endpoint::Token]);
     let mut configuration = outbound(&idp);
     change(&mut configuration);
-    (at(place, idp, upstream, &wasm(&configuration), |_| ()).await, gate)
+    (at(position, idp, upstream, &wasm(&configuration), |_| ()).await, gate)
 }
 
-/// Whoever shows a token is held until the gate is open.
+/// Requests with a token are held until the gate is open.
 async fn without_keys() -> (Scene, Gate) {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let gate = gated(&idp, &[Endpoint::Keys]);
     let filter = wasm(&inbound(&idp));
-    (at(Place::Listener, idp, upstream, &filter, |_| ()).await, gate)
+    (at(Position::Listener, idp, upstream, &filter, |_| ()).await, gate)
 }
 
-/// Comes back when so many requests have begun to wait.
+/// Waits until this many requests have begun to wait.
 async fn held(scene: &Scene, count: u64) {
     scene.held(count).await;
 }
@@ -84,7 +86,7 @@ fn grpc(scene: &Scene, method: &str) -> Request {
     request.header("content-type", "application/grpc").header("te", "trailers")
 }
 
-/// What a gRPC client is told.
+/// The status and message that a gRPC client gets.
 fn grpc_status(answer: &Response) -> (u16, Option<String>) {
     (answer.status, answer.header("grpc-status"))
 }

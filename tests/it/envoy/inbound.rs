@@ -1,4 +1,4 @@
-//! Inbound on real Envoy: who gets through, who does not, and what they are told.
+//! Inbound on real Envoy: which requests are forwarded, which are refused, and how.
 
 mod access;
 mod answers;
@@ -10,10 +10,10 @@ mod introspection;
 mod issuers;
 mod modes;
 mod paths;
-mod places;
 mod readings;
 mod requests;
 mod resource;
+mod token_locations;
 mod tokens;
 mod waiting;
 
@@ -26,7 +26,8 @@ use m2m_auth_kit::upstream::Upstream;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// One Envoy for every test that changes nothing, and the keys that its provider publishes beside the one it signs with.
+/// One Envoy for every test that changes nothing, and the keys that its provider publishes beside
+/// the one it signs with.
 struct Stage {
     scene: Scene,
     others: Vec<Key>,
@@ -52,10 +53,10 @@ async fn stage() -> Arc<Stage> {
         let mut audited = inbound(&idp);
         audited["inbound"]["rules"][0]["name"] = json!("audited");
         let audited = listener_named("audited", &wasm(&audited));
-        let mut told = listener_named("told", &wasm(&telling(configuration(&idp))));
-        envoy::manager_mut(&mut told)["upgrade_configs"] = json!([{ "upgrade_type": "websocket" }]);
+        let mut problems = listener_named("problems", &wasm(&with_problems(configuration(&idp))));
+        envoy::manager_mut(&mut problems)["upgrade_configs"] = json!([{ "upgrade_type": "websocket" }]);
         let builder =
-            builder(&idp, &upstream).cluster(http2).listener(listener).listener(audited).listener(told);
+            builder(&idp, &upstream).cluster(http2).listener(listener).listener(audited).listener(problems);
         Stage { scene: Scene::of(idp, upstream, builder).await, others }
     };
     STAGE.get(start).await
@@ -69,7 +70,7 @@ fn configuration(idp: &Idp) -> Value {
         require
     };
     let role = |role: &str| with(json!({ "client_roles": { "inventory-service": [role] } }));
-    let told =
+    let identity =
         json!({ "x-subject": "sub", "x-client": "azp", "x-level": "level", "x-names": ["some.names"] });
     json!({
         "issuers": issuers(idp),
@@ -94,8 +95,8 @@ fn configuration(idp: &Idp) -> Value {
             { "name": "own", "match": { "path_template": "/customers/{tenant}/orders" }, "require": with(json!({
                 "claims": [{ "claim": "tenant", "equals": { "path": "tenant" } }],
             })) },
-            { "name": "told", "match": { "path": "/told" }, "require": with(json!({})),
-              "claims_to_headers": told, "forward_token": false },
+            { "name": "identity", "match": { "path": "/identity" }, "require": with(json!({})),
+              "claims_to_headers": identity, "forward_token": false },
             { "name": "order-items", "match": { "path_template": "/shop/{order}/items" },
               "require": role("inventory:write") },
             { "name": "shop", "match": { "path_template": "/shop/**" }, "require": role("inventory:read") },
@@ -106,8 +107,8 @@ fn configuration(idp: &Idp) -> Value {
     })
 }
 
-/// The same, which speaks in problems and says where tokens are to be had.
-fn telling(mut configuration: Value) -> Value {
+/// The same, with error responses of RFC 9457 and protected resource metadata.
+fn with_problems(mut configuration: Value) -> Value {
     configuration["inbound"]["error_format"] = json!("problem");
     configuration["inbound"]["resource_metadata"] = json!({
         "resource": "https://api.example.com/inventory",
@@ -129,7 +130,7 @@ impl Stage {
         self.scene.idp.mint(claims)
     }
 
-    /// Answered by the filter, and never seen by the service.
+    /// Asserts that the filter answers, and that the service gets no request.
     async fn refused(&self, request: &Request, path: &str) -> Response {
         let answer = request.send().await;
         assert!(answer.status >= 400, "{path}: {answer:?}");

@@ -1,7 +1,8 @@
-//! A sidecar as Istio configures it from the manifests: two plugins in one proxy that share the empty `vm_id`, the code and the
-//! environment, and so one VM in each thread; each is delivered as a resource of its own and configured by a text. The provider
-//! is reached by the cluster that the entry and the rule make, over TLS. Where it listens, and whose certificates count, is all
-//! that is said here and not in the manifests.
+//! A sidecar as Istio configures it from the manifests: two plugins in one proxy that share the
+//! empty `vm_id`, the code and the environment, and so one VM in each thread; each is delivered as
+//! a resource of its own and configured by a string. The provider is reached over TLS through the
+//! cluster that the ServiceEntry and the DestinationRule make. Only its address and its CA are
+//! given here instead of in the manifests.
 
 use crate::envoy::scene::{Shared, arrived};
 use crate::project::istio::{KINDS, documents, flat, of_kind};
@@ -27,8 +28,9 @@ struct Sidecar {
     _service: Upstream,
 }
 
-/// What `buildWasmConfig` and `buildVMConfig` of Istio's `pilot/pkg/model/extensions.go` make of a plugin, and what its agent
-/// makes of that: the image has become a file, and `ISTIO_META…` variables are gone.
+/// What `buildWasmConfig` and `buildVMConfig` of Istio's `pilot/pkg/model/extensions.go` make of a
+/// plugin, and what its agent makes of that: the image has become a file, and `ISTIO_META…`
+/// variables are gone.
 fn generated(plugin: &Value) -> Value {
     let spec = flat(plugin);
     let host: Vec<&Value> = spec["vmConfig"]["env"]
@@ -61,7 +63,8 @@ fn name(plugin: &Value) -> String {
     format!("{}.{}", metadata["namespace"].as_str().unwrap(), metadata["name"].as_str().unwrap())
 }
 
-/// The filter in the listener: its configuration is a resource of its own (ECDS), for which the listener waits.
+/// The filter in the listener: its configuration is a resource of its own (ECDS), for which the
+/// listener waits.
 fn discovered(name: &str) -> Value {
     json!({
         "name": name,
@@ -134,7 +137,8 @@ async fn with_tls(idp: &Idp) -> Envoy {
     Envoy::builder().cluster(envoy::cluster("idp", idp.address())).listener(listener).start().await.unwrap()
 }
 
-/// What Istio makes of the `ServiceEntry` and the `DestinationRule` for the port that TLS is made for.
+/// What Istio makes of the `ServiceEntry` and the `DestinationRule` for the port that TLS is made
+/// for.
 fn cluster_of_the_entry(address: SocketAddr) -> Value {
     let documents = documents("wasmplugin");
     let host = &of_kind(&documents, "ServiceEntry")[0]["spec"]["hosts"][0];
@@ -223,12 +227,13 @@ async fn one_worker_fetches_for_all_though_every_plugin_has_the_empty_vm_id() {
     assert_eq!(sidecar.idp.count(Endpoint::Token), 1);
     assert_eq!(sidecar.idp.count(Endpoint::Keys), 1);
     assert_eq!(sidecar.idp.count(Endpoint::Discovery), 2, "one for each plugin");
-    // A VM for each worker, one on the main thread, and the one that they were cloned from: both plugins are in each.
+    // A VM for each worker, one on the main thread, and the one that they were cloned from: both
+    // plugins are in each.
     assert_eq!(sidecar.envoy.stat("wasm.wasm_vm_count").await, 4);
 }
 
 #[tokio::test]
-async fn neither_secret_is_in_what_istioctl_shows_of_the_proxy() {
+async fn neither_secret_is_in_what_istioctl_prints_of_the_proxy() {
     let sidecar = sidecar().await;
     let dump = sidecar.envoy.admin_get("/config_dump?include_eds").await;
     assert!(dump.contains("M2M_AUTH_SHARING_KEY") && dump.contains("INVENTORY_SERVICE_SECRET"), "{dump}");

@@ -1,4 +1,5 @@
-//! Needs a real Envoy and the module (`make envoy wasm`), and takes eight minutes: the filter in Envoy, with requests over the network.
+//! Needs a real Envoy and the module (`make envoy wasm`), and takes eight minutes: the filter in
+//! Envoy, with requests over the network.
 
 mod scene;
 

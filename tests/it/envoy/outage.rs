@@ -1,4 +1,5 @@
-//! The provider is slow, wrong or gone: what is held stays in use, what is missing is 503, and all heals by itself.
+//! The provider is slow, wrong or gone: what is held stays in use, what is missing is 503, and all
+//! heals by itself.
 
 use crate::envoy::scene::{
     HAS_KEYS, HAS_TOKEN, Scene, VMS, builder, inbound, listener, listener_named, retry_after, send, wasm,
@@ -46,8 +47,8 @@ async fn a_start_without_the_provider_is_503_until_it_comes_and_then_heals_by_it
     assert_eq!(scene.upstream.count(), 0);
     for line in [
         "metadata of issuer keycloak: unreachable",
-        "\"reason\":\"no_keys\"",
-        "\"reason\":\"no_outbound_token\"",
+        "\"reason\":\"jwks_unavailable\"",
+        "\"reason\":\"outbound_token_unavailable\"",
     ] {
         scene.envoy.wait_for_log(line).await;
     }
@@ -108,7 +109,8 @@ fn large(idp: &Idp) -> [Fault; 3] {
     })
 }
 
-/// Adds an issuer that needs nothing but this endpoint to be good, and a rule that needs the issuer, for the path `/name`.
+/// Adds an issuer that needs nothing but this endpoint to be good, and a rule that needs the
+/// issuer, for the path `/name`.
 fn add(configuration: &mut Value, name: &str, cluster: &str, idp: &Idp, endpoint: Endpoint) {
     let mut issuer = json!({ "issuer": idp.issuer(), "cluster": cluster, "timeout": "1s" });
     let mut rule = json!({ "match": { "path": format!("/{name}") } });
@@ -172,7 +174,7 @@ async fn however_the_provider_is_wrong_it_is_503_and_logged_and_heals() {
 }
 
 #[tokio::test]
-async fn what_envoy_says_of_a_provider_is_told_from_what_the_provider_says() {
+async fn an_answer_of_envoy_is_distinguished_from_an_answer_of_the_provider() {
     let upstream = Upstream::start().await;
     let [gone, nobody, busy] = [Idp::start().await, Idp::start().await, Idp::start().await];
     let words =

@@ -23,7 +23,8 @@ use m2m_auth_kit::upstream::Upstream;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// One Envoy for every test that changes nothing, with a second provider that gives everybody the same opaque token.
+/// One Envoy for every test that changes nothing, with a second provider that gives every client
+/// the same opaque token.
 struct Stage {
     scene: Scene,
     loose: Idp,
@@ -99,7 +100,7 @@ fn configuration(idp: &Idp, loose: &Idp) -> Value {
     })
 }
 
-/// Callers must show a token, and leave with ours.
+/// Callers must present a token; their requests are forwarded with ours.
 fn both(idp: &Idp) -> Value {
     json!({
         "issuers": issuers(idp),
@@ -117,7 +118,7 @@ fn both(idp: &Idp) -> Value {
     })
 }
 
-/// The client whose token arrived as `Authorization`; none when nothing did.
+/// The client of the token that arrived in `Authorization`, if one did.
 fn sent_as(answer: &Response) -> Option<String> {
     let values = arrived(answer, "authorization");
     assert!(values.len() <= 1, "{values:?}");
@@ -125,7 +126,7 @@ fn sent_as(answer: &Response) -> Option<String> {
     Some(decode(token).1["azp"].as_str().unwrap().to_owned())
 }
 
-/// The user and the password of `Authorization: Basic`, as they stand there.
+/// The user and the password of `Authorization: Basic`, still encoded.
 fn basic(request: &Recorded) -> String {
     let value = request.header("authorization").unwrap();
     let pair = STANDARD.decode(value.strip_prefix("Basic ").unwrap()).unwrap();

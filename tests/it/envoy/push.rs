@@ -23,8 +23,8 @@ fn wrong(idp: &Idp) -> Value {
     configuration
 }
 
-/// Where each of them stands.
-const MISTAKES: [&str; 7] = [
+/// The path of each of them in its document.
+const ERRORS: [&str; 7] = [
     "issuers.keycloak.clok_skew: ",
     "issuers.keycloak.jwks_refresh_interval: ",
     "inbound.rules[0].match.path_prefix: ",
@@ -34,21 +34,21 @@ const MISTAKES: [&str; 7] = [
     "outbound.rules[0].credential: ",
 ];
 
-fn tells_all(log: &str) {
-    for error in MISTAKES {
+fn reports_all(log: &str) {
+    for error in ERRORS {
         assert!(log.contains(&format!("m2m-auth: {error}")), "{error} is not in:\n{log}");
     }
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_is_refused_with_every_error_and_the_old_one_goes_on() {
+async fn a_wrong_configuration_is_rejected_with_every_error_and_the_old_one_stays_in_force() {
     let mut scene = Scene::start(inbound).await;
     let good = scene.get("/inventory").bearer(scene.idp.token());
     assert_eq!(good.send().await.status, 200);
     let Pushed::Rejected(words) = scene.envoy.push([listener(&wasm(&wrong(&scene.idp)))]).await else {
         panic!("Envoy took it:\n{}", scene.envoy.logs())
     };
-    tells_all(&words);
+    reports_all(&words);
     for broken in ["", "{", "[]", "inbound: {}", "{\"inbound\": 5}"] {
         let pushed = scene.envoy.push([listener(&Wasm::of_text(broken))]).await;
         assert!(matches!(pushed, Pushed::Rejected(_)), "{broken:?} was taken");
@@ -65,11 +65,12 @@ async fn envoy_does_not_start_with_a_wrong_configuration_and_says_why() {
     let builder = builder(&idp, &upstream).static_listeners().listener(listener(&wasm(&wrong(&idp))));
     let error = builder.start().await.err().unwrap();
     assert!(error.exit.is_some_and(|exit| !exit.success()), "it ends, and not as if all were well: {error}");
-    tells_all(&error.log);
+    reports_all(&error.log);
     assert!(!error.log.contains("panicked") && !error.log.contains("unreachable"), "{}", error.log);
 }
 
-/// Callers must show a token and leave with ours; the realm tells one configuration from the next.
+/// Callers must present a token, and requests leave with ours; the realm distinguishes one
+/// configuration from the next.
 fn realm(idp: &Idp, realm: &str) -> Value {
     let mut configuration = inbound(idp);
     configuration["inbound"]["realm"] = json!(realm);
@@ -84,10 +85,11 @@ fn realm(idp: &Idp, realm: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_push_under_load_loses_no_request_and_lets_none_through_unauthenticated() {
+async fn a_push_under_load_loses_no_request_and_allows_none_unauthenticated() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let of = |idp: &Idp, name: &str| listener(&wasm(&realm(idp, name)));
-    // At once, each answer of the old listener says that its connection ends: none is cut off in the middle.
+    // At once, each answer of the old listener says that its connection ends: none is cut off in
+    // the middle.
     let builder = builder(&idp, &upstream)
         .concurrency(4)
         .drain_seconds(30)

@@ -1,4 +1,4 @@
-//! Keys that come and go while requests do: nobody with a good token notices, and nobody else gains.
+//! Keys that change under load: every good token is accepted, and no other.
 
 use crate::envoy::scene::{HAS_KEYS, Scene, VMS, builder, gated, inbound, listener, retry_after, send, wasm};
 use m2m_auth_kit::client::Response;
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// A scene whose VMs all have the keys.
+/// A scene in which every VM has the keys.
 async fn warm(configuration: impl FnOnce(&Idp) -> Value) -> Scene {
     let scene = Scene::start(configuration).await;
     scene.logged(HAS_KEYS, VMS).await;
     scene
 }
 
-/// The same with one worker, so that it is known who looks for keys.
+/// The same with one worker, so that it is known which one fetches keys.
 async fn warm_single() -> Scene {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let filter = wasm(&inbound(&idp));
@@ -54,7 +54,7 @@ async fn the_first_requests_with_a_new_key_wait_for_one_fetch_and_succeed() {
     );
 }
 
-/// A token that names a key which nobody has.
+/// A token that names an unknown key.
 fn made_up(scene: &Scene, kid: &str) -> String {
     scene.idp.mint_with(&Mint::of(scene.idp.claims()).kid(kid))
 }
@@ -94,7 +94,7 @@ async fn a_flood_of_made_up_keys_costs_one_fetch_in_a_while_and_nobody_else_a_th
 async fn refused(running: Vec<JoinHandle<Response>>) {
     for answer in running {
         let answer = answer.await.unwrap();
-        assert_eq!((answer.status, &answer.json()["reason"]), (401, &json!("key")), "{answer:?}");
+        assert_eq!((answer.status, &answer.json()["reason"]), (401, &json!("unknown_key")), "{answer:?}");
     }
 }
 
@@ -107,7 +107,7 @@ async fn the_token_of_a_withdrawn_key_is_refused_though_it_was_verified_before()
     };
     let scene = warm(configuration).await;
     let withdrawn = scene.idp.signing_key();
-    // It names no key, so nobody goes and looks for one before it is refused.
+    // It names no key, so it is refused without a fetch.
     let token = scene.idp.mint_with(&Mint::of(scene.idp.claims()).without_header("kid"));
     let request = scene.get("/inventory").bearer(token);
     let known = Load::of(request.clone()).connections(8).requests(80).run().await;
@@ -168,9 +168,9 @@ async fn a_key_set_that_is_unchanged_is_not_sent_again_and_ends_nobodys_token() 
         scene.envoy.wait_for_stat("wasmcustom.m2m_auth_token_cache.lookup.miss", |misses| misses > 0).await;
     scene.idp.wait_for(Endpoint::Keys, 3).await;
     scene.envoy.wait_for_log("keys of issuer keycloak: 1 usable keys, unchanged").await;
-    let shown: Vec<_> =
+    let sent: Vec<_> =
         scene.idp.requests(Endpoint::Keys).iter().map(|asked| asked.header("if-none-match")).collect();
-    assert!(shown[0].is_none() && shown[1..].iter().all(Option::is_some), "{shown:?}");
+    assert!(sent[0].is_none() && sent[1..].iter().all(Option::is_some), "{sent:?}");
     scene.logged(HAS_KEYS, 2 * VMS).await;
     let again = Load::of(request.clone()).connections(8).requests(80).run().await;
     assert!(again.only(200), "{again}");

@@ -1,4 +1,5 @@
-//! The scene of most tests on real Envoy: an identity provider, a service, and Envoy with the filter before it.
+//! The scene of most tests on real Envoy: an identity provider, a service, and Envoy with the
+//! filter before it.
 
 use m2m_auth_kit::client::{self, Request, Response};
 use m2m_auth_kit::envoy::{self, Builder, Envoy, Wasm};
@@ -58,19 +59,20 @@ impl Scene {
         requests.into_iter().filter(|request| request.path == path).collect()
     }
 
-    /// Comes back once the filter has logged that so many times: each VM of Envoy logs what it has fetched.
+    /// Waits until the filter has logged that this many times: each VM of Envoy logs what it has
+    /// fetched.
     pub(crate) async fn logged(&self, text: &str, times: usize) {
         let seen = async || (self.envoy.logs().matches(text).count() >= times).then_some(());
         until(&format!("{times} log lines with {text:?}"), seen).await;
     }
 
-    /// Comes back when so many requests have begun to wait since the start.
+    /// Waits until this many requests have begun to wait since the start.
     pub(crate) async fn held(&self, count: u64) {
         held(&self.envoy, count).await;
     }
 }
 
-/// Comes back when so many requests have begun to wait since Envoy's start.
+/// Waits until this many requests have begun to wait since Envoy's start.
 pub(crate) async fn held(envoy: &Envoy, count: u64) {
     until(&format!("{count} requests are held"), async || {
         let held: u64 = envoy.stats("wasmcustom.m2m_auth_pending.").await.values().sum();
@@ -98,7 +100,8 @@ pub(crate) const HAS_KEYS: &str = "keys of issuer keycloak: 1 usable";
 /// What a VM logs when it has the token of the credential `order-service`.
 pub(crate) const HAS_TOKEN: &str = "token of credential order-service: token acquired";
 
-/// A scene that tests share for as long as one of them runs: a start of Envoy takes longer than most of them do.
+/// A scene that tests share for as long as one of them runs: a start of Envoy takes longer than
+/// most of them do.
 pub(crate) struct Shared<T>(Mutex<Weak<T>>);
 
 impl<T> Shared<T> {
@@ -123,13 +126,15 @@ pub(crate) fn send(request: Request) -> JoinHandle<Response> {
     tokio::spawn(async move { request.send().await })
 }
 
-/// The filter with this configuration, [patient](patient), and the secret of `order-service` from the environment.
+/// The filter with this configuration, [patient](patient), and the secret of `order-service` from
+/// the environment.
 pub(crate) fn wasm(configuration: &Value) -> Wasm {
     Wasm::new(&patient(configuration.clone())).host_env("ORDER_SERVICE_SECRET")
 }
 
-/// Gives each fetch and each waiting request the longest time that a configuration may give, unless this one says how long: a
-/// slow machine needs more than the default of 5 s, and a provider that fails is noticed at once all the same.
+/// Gives each fetch and each waiting request the longest time that a configuration may give, unless
+/// this one says how long: a slow machine needs more than the default of 5 s, and a provider that
+/// fails is noticed at once all the same.
 pub(crate) fn patient(mut configuration: Value) -> Value {
     for issuer in
         configuration["issuers"].as_object_mut().into_iter().flat_map(|issuers| issuers.values_mut())
@@ -144,7 +149,8 @@ pub(crate) fn patient(mut configuration: Value) -> Value {
     configuration
 }
 
-/// Envoy with a way to the provider and to the service, and the secret of `order-service` in its environment.
+/// Envoy with a way to the provider and to the service, and the secret of `order-service` in its
+/// environment.
 pub(crate) fn builder(idp: &Idp, upstream: &Upstream) -> Builder {
     Envoy::builder()
         .env("ORDER_SERVICE_SECRET", "order-secret")

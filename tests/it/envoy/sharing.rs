@@ -1,6 +1,7 @@
-//! One fetch per process, whatever the number of workers; and what other plugins of the same process can do to it.
+//! One fetch per process, whatever the number of workers, and attacks of other plugins of the same
+//! process.
 
-#![allow(clippy::disallowed_methods, reason = "a test that cannot go on fails")]
+#![allow(clippy::disallowed_methods, reason = "a test that cannot continue fails")]
 
 mod neighbour;
 
@@ -23,8 +24,8 @@ fn sealed(mut configuration: Value) -> Value {
     configuration
 }
 
-/// A process whose workers hold a token of 5 s life for three lives: every request has one, and the provider is asked once
-/// per life.
+/// A process whose workers hold a token of 5 s life for three lives: every request has one, and the
+/// provider is asked once per life.
 async fn one_fetch_per_life(workers: u64, configure: impl Fn(&Idp) -> Wasm) {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     // Renewed after 3.5 to 4 s, ended after 4.5 s.
@@ -97,10 +98,11 @@ async fn sharing_with_every_plugin_of_the_process_is_refused_as_a_configuration(
     assert!(error.log.contains("m2m-auth: sharing: on, expected a vm_id"), "{}", error.log);
 }
 
-/// Long enough for every worker to have looked at the board, which an idle one does once a second.
+/// Long enough for every worker to have read the shared store, which an idle one does once a
+/// second.
 const LOOKS: Duration = Duration::from_secs(4);
 
-/// Whether a token that the neighbour's planted key has signed gets through within that time.
+/// Whether a token that the neighbour's planted key has signed is accepted within that time.
 async fn neighbour_gets_in(vm_id: &str, within: Duration, configure: impl Fn(Value) -> Value) -> bool {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let configuration = configure(inbound(&idp));

@@ -1,4 +1,5 @@
-//! The module that is shipped, without the exports that Envoy would call for nothing, behaves as the one the linker left.
+//! The shipped module, without the exports that the filter does not need, behaves as the linked
+//! one.
 
 use crate::envoy::scene::{Scene, builder, issuers, listener_named, wasm};
 use m2m_auth_kit::client::{Request, Response};

@@ -1,4 +1,5 @@
-//! What the articles' clients keep a token for: many calls, few token requests, by Keycloak's own count.
+//! Token caching, as in the walkthroughs' clients: many calls, few token requests, by Keycloak's
+//! own count.
 
 use crate::sidecar::{self, credential, every_request};
 use m2m_auth_kit::client::{self, Request};

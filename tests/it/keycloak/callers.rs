@@ -1,5 +1,6 @@
-//! The articles' clients in Go, Python and Node: plain HTTP clients, for whom the outbound filter gets the token; and beside
-//! them the same call by the libraries that fetch it themselves. The inbound filter knows no difference.
+//! The walkthroughs' clients in Go, Python and Node, as plain HTTP clients for which the outbound
+//! filter obtains the token, and the same call by libraries that fetch it themselves. The inbound
+//! filter treats both alike.
 
 use crate::sidecar::{self, SECRET, builder, listener};
 use m2m_auth_kit::client;
@@ -33,7 +34,8 @@ impl Scene {
         Self { keycloak, upstream, caller, called }
     }
 
-    /// The client and the scope of the token that the last request came with, as the service got it.
+    /// The client and the scope of the token that the last request came with, as the service got
+    /// it.
     fn arrived(&self) -> (String, String) {
         let request = self.upstream.last();
         let sent = request.header("authorization").unwrap();
@@ -56,7 +58,7 @@ async fn plain_http_clients_in_three_languages_are_served_without_a_line_of_auth
             "{}",
             client.name
         );
-        // At the inventory's own door they have nothing to show.
+        // Sent directly to the inventory, they carry no token.
         let (status, body) =
             client.run(&[("INVENTORY_URL", &format!("http://{}", scene.called.address("in")))]).await;
         assert_eq!(status, 401, "{}", client.name);
@@ -100,7 +102,7 @@ async fn clients_that_fetch_their_token_by_their_languages_library_are_accepted(
 
 /// envoy/examples/dot-env.yaml, with nothing changed but where things are on this machine.
 #[tokio::test]
-async fn the_three_variables_of_the_articles_env_file_are_all_that_the_filter_is_told_of_the_client() {
+async fn the_three_variables_of_the_walkthroughs_env_file_are_all_that_the_filter_needs_of_the_client() {
     let (keycloak, upstream) = (Keycloak::start().await, Upstream::start().await);
     let yaml = std::fs::read_to_string(m2m_auth_kit::repository().join("envoy/examples/dot-env.yaml"));
     let mut example: Value = serde_norway::from_str(
@@ -125,7 +127,7 @@ async fn the_three_variables_of_the_articles_env_file_are_all_that_the_filter_is
     let sent = upstream.last().header("authorization").unwrap();
     assert_eq!(token::decode(sent.strip_prefix("Bearer ").unwrap()).1["azp"], "order-service");
     for text in [example.to_string(), envoy.config_dump().await.to_string(), envoy.logs()] {
-        assert!(!text.contains("order-secret"), "the secret stands nowhere but in the environment");
+        assert!(!text.contains("order-secret"), "the secret is only in the environment");
     }
 }
 
@@ -134,7 +136,7 @@ fn a_plain_client_is_under_25_lines_and_says_nothing_of_authentication() {
     for client in Client::plain() {
         let code = client.code();
         assert!(code.lines().count() < 25, "{}: {} lines", client.source, code.lines().count());
-        // Its first line says who does it.
+        // Its first line names the filter that does it.
         let rest = code.split_once('\n').unwrap().1.to_ascii_lowercase();
         for word in ["auth", "bearer", "token", "oauth", "secret", "credential"] {
             assert!(!rest.contains(word), "{} says {word}", client.source);

@@ -1,5 +1,6 @@
-//! Tokens that Keycloak binds to a certificate, all the way (RFC 8705): the caller's Envoy shows the certificate to Keycloak and to
-//! the service, and the service's Envoy takes the token from nobody else.
+//! Tokens that Keycloak binds to a certificate (RFC 8705), end to end: the caller's Envoy presents
+//! the certificate to Keycloak and to the service, and the service's Envoy accepts the token only
+//! with it.
 
 use crate::sidecar::{self, builder, issuers};
 use m2m_auth_kit::client;
@@ -56,7 +57,7 @@ async fn a_token_that_is_bound_to_a_certificate_is_taken_with_it_and_from_nobody
         .cluster(envoy::client_tls(service(), true))
         .cluster(nobody)
         .listener(sidecar::listener("with", &Wasm::new(&outbound)))
-        .listener(envoy::listener("shown", vec![], envoy::route_to("service")))
+        .listener(envoy::listener("presented", vec![], envoy::route_to("service")))
         .listener(envoy::listener("without", vec![], envoy::route_to("without")))
         .start()
         .await
@@ -66,17 +67,18 @@ async fn a_token_that_is_bound_to_a_certificate_is_taken_with_it_and_from_nobody
         assert_eq!(answer.status, 200, "{}\n{}\n{}", answer.text(), called.logs(), caller.logs());
     }
     assert_eq!(upstream.last().header("x-caller").as_deref(), Some("tls-service"));
-    // Whoever has stolen the token has not the key of the certificate; and to whoever has one, its token must be bound.
+    // A stolen token is useless without the key of the certificate, and a token that is not bound
+    // is refused with any certificate.
     let stolen = upstream.last().header("authorization").unwrap();
     let stolen = stolen.strip_prefix("Bearer ").unwrap();
     let plain = keycloak.token("order-service", &keycloak::secret("order-service"), "").await;
     for (listener, token, status) in
-        [("without", stolen, 401), ("shown", &plain, 401), ("shown", stolen, 200)]
+        [("without", stolen, 401), ("presented", &plain, 401), ("presented", stolen, 200)]
     {
         let answer = client::get(caller.url(listener, "/inventory/items")).bearer(token).send().await;
         assert_eq!(answer.status, status, "{listener}: {}", answer.text());
         if status == 401 {
-            assert_eq!(answer.json()["reason"], "bound", "{listener}: {}", answer.text());
+            assert_eq!(answer.json()["reason"], "binding_mismatch", "{listener}: {}", answer.text());
         }
     }
     assert_eq!(upstream.count(), 21);

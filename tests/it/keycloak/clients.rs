@@ -1,4 +1,4 @@
-//! Every way in which a client can prove to Keycloak who it is, and secrets that rotate.
+//! Every client authentication method of Keycloak, and secrets that rotate.
 
 use crate::sidecar::{builder, by_path, listener};
 use base64::Engine as _;
@@ -72,7 +72,7 @@ impl Scene {
 /// Those of an Envoy with two workers: one for each, and one on the main thread.
 const VMS: usize = 3;
 
-/// A client of the realm whose assertions this key signs, for any of its algorithms.
+/// A client of the realm with assertions that this key signs, with any of its algorithms.
 async fn register(realm: &Keycloak, id: &str, key: &Key) {
     let attributes = json!({
         "use.jwks.string": "true",
@@ -135,8 +135,8 @@ async fn another_key_is_refused_and_the_log_says_what_keycloak_said() {
     let credential = json!({ "issuer": "keycloak", "client_id": "signing-service", "auth_method": "private_key_jwt", "private_key": { "inline": stranger } });
     let scene = Scene::start(&Keycloak::start().await, json!({ "rsa": credential })).await;
     assert_eq!(scene.get("/rsa").await.status, 503);
-    let told = scene.envoy.wait_for_log("invalid_client").await;
-    assert!(told.contains("status 400") && told.contains("credential rsa"), "{told}");
+    let logged = scene.envoy.wait_for_log("invalid_client").await;
+    assert!(logged.contains("status 400") && logged.contains("credential rsa"), "{logged}");
     assert!(!scene.envoy.logs().contains("eyJ"));
 }
 
@@ -207,6 +207,6 @@ async fn it_takes_a_client_certificate_binds_the_token_to_it_and_gives_none_with
     let claims = scene.claims("/with").await;
     assert_eq!((&claims["azp"], &claims["cnf"]["x5t#S256"]), (&json!("tls-service"), &json!(thumbprint())));
     assert_eq!(scene.get("/without").await.status, 503);
-    let told = scene.envoy.wait_for_log("token of credential without: configuration").await;
-    assert!(told.contains("invalid_client") || told.contains("unauthorized_client"), "{told}");
+    let logged = scene.envoy.wait_for_log("token of credential without: configuration").await;
+    assert!(logged.contains("invalid_client") || logged.contains("unauthorized_client"), "{logged}");
 }

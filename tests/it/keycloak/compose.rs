@@ -1,5 +1,6 @@
-//! `envoy/docker-compose.yaml` without containers: the same Envoy configurations, the same Prometheus configuration and the same
-//! `verify.sh`, against processes that this test starts. Only addresses are others, and that is asserted.
+//! `envoy/docker-compose.yaml` without containers: the same Envoy configurations, the same
+//! Prometheus configuration and the same `verify.sh`, against processes that this test starts. Only
+//! addresses are others, and that is asserted.
 
 use m2m_auth_kit::envoy::{Builder, Envoy};
 use m2m_auth_kit::keycloak::Keycloak;
@@ -12,9 +13,9 @@ use std::process::{Child, Command, Output, Stdio};
 
 /// Where the names of the compose file's network are on this machine.
 #[derive(Clone)]
-struct Places(BTreeMap<String, SocketAddr>);
+struct Addresses(BTreeMap<String, SocketAddr>);
 
-impl Places {
+impl Addresses {
     fn of(&self, host: &str, port: u64) -> SocketAddr {
         let name = format!("{host}:{port}");
         *self.0.get(&name).unwrap_or_else(|| panic!("the configuration names {name}, there is {:?}", self.0))
@@ -50,7 +51,7 @@ impl Places {
 
     fn address(&self, value: &mut Value) {
         let (host, port) = (value["address"].as_str().unwrap(), value["port_value"].as_u64().unwrap());
-        // Whoever listens on every address does so on loopback here, on a port of Envoy's choice.
+        // Listeners on every address are moved to loopback, on a port of Envoy's choice.
         let here = if host == "0.0.0.0" { "127.0.0.1:0".parse().unwrap() } else { self.of(host, port) };
         value["address"] = json!(here.ip().to_string());
         value["port_value"] = json!(here.port());
@@ -80,17 +81,17 @@ fn yaml(file: &str) -> Value {
 }
 
 /// Starts an Envoy of the compose file, with the environment that the file gives it.
-async fn start(compose: &Value, name: &str, places: &Places) -> Envoy {
+async fn start(compose: &Value, name: &str, addresses: &Addresses) -> Envoy {
     let service = &compose["services"][name];
     let mount = service["volumes"][0].as_str().unwrap();
     let file = mount.strip_prefix("./").unwrap().strip_suffix(":/etc/envoy/envoy.yaml:ro").unwrap();
     let written = yaml(file);
     let mut here = written.clone();
-    let mut places = places.clone();
+    let mut addresses = addresses.clone();
     if here.get("admin").is_some() {
-        places.0.insert("127.0.0.1:9901".to_owned(), free());
+        addresses.0.insert("127.0.0.1:9901".to_owned(), free());
     }
-    places.settle(&mut here);
+    addresses.settle(&mut here);
     let mut changed = Vec::new();
     differences(&written, &here, "", &mut changed);
     assert!(!changed.is_empty());
@@ -137,12 +138,12 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    fn start(places: &Places) -> Self {
+    fn start(addresses: &Addresses) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let own = repository().join("envoy/prometheus");
         let written = fs::read_to_string(own.join("prometheus.yml")).unwrap();
         let mut here = written.clone();
-        for (name, address) in places.0.iter().filter(|(name, _)| written.contains(name.as_str())) {
+        for (name, address) in addresses.0.iter().filter(|(name, _)| written.contains(name.as_str())) {
             here = here.replace(name, &address.to_string());
         }
         assert_eq!(here.matches("127.0.0.1:").count(), 3, "three targets, and nothing else");
@@ -180,25 +181,25 @@ impl Story {
     async fn start() -> Self {
         let compose = yaml("docker-compose.yaml");
         let keycloak = Keycloak::start().await;
-        let mut places = Places(BTreeMap::new());
-        places.add("keycloak:8080", &keycloak.address().to_string());
+        let mut addresses = Addresses(BTreeMap::new());
+        addresses.add("keycloak:8080", &keycloak.address().to_string());
         let mut services = Vec::new();
         for name in ["order-service", "inventory-service", "payment-service"] {
-            let service = start(&compose, name, &places).await;
-            places.add(&format!("{name}:8080"), &service.address("service"));
+            let service = start(&compose, name, &addresses).await;
+            addresses.add(&format!("{name}:8080"), &service.address("service"));
             services.push(service);
         }
-        // Each after those whom it calls.
+        // Each after the services that it calls.
         let mut envoys = BTreeMap::new();
         for (name, ingress, metrics) in
             [("payment-envoy", 10003, 9904), ("inventory-envoy", 10001, 9903), ("order-envoy", 10004, 9902)]
         {
-            let envoy = start(&compose, name, &places).await;
-            places.add(&format!("{name}:{ingress}"), &envoy.address("ingress"));
-            places.add(&format!("{name}:{metrics}"), &envoy.address("metrics"));
+            let envoy = start(&compose, name, &addresses).await;
+            addresses.add(&format!("{name}:{ingress}"), &envoy.address("ingress"));
+            addresses.add(&format!("{name}:{metrics}"), &envoy.address("metrics"));
             envoys.insert(name, envoy);
         }
-        let prometheus = Prometheus::start(&places);
+        let prometheus = Prometheus::start(&addresses);
         Self { keycloak, envoys, prometheus, services }
     }
 
@@ -231,12 +232,12 @@ fn said(output: &Output) -> String {
 async fn verify_sh_walks_the_whole_story_and_ends_at_the_first_wrong_answer() {
     let story = Story::start().await;
     let output = story.verify(&[]).await;
-    let told = said(&output);
-    println!("{told}");
-    assert!(output.status.success(), "{told}");
-    assert!(told.ends_with("12 steps, each as it should be.\n"), "{told}");
+    let printed = said(&output);
+    println!("{printed}");
+    assert!(output.status.success(), "{printed}");
+    assert!(printed.ends_with("12 steps, each as it should be.\n"), "{printed}");
 
-    // Where the gate stands open, and where a caller has no token, it says so and stops there.
+    // It stops with an error where the inbound filter is missing, and where a caller has no token.
     let service = story.services[1].url("service", "");
     for (changes, step) in [
         ([("INVENTORY_INGRESS", service.as_str()), ("PROMETHEUS", "")], 3),
@@ -244,12 +245,12 @@ async fn verify_sh_walks_the_whole_story_and_ends_at_the_first_wrong_answer() {
         ([("ORDER_SERVICE_SECRET", "wrong"), ("PROMETHEUS", "")], 4),
     ] {
         let output = story.verify(&changes).await;
-        let told = said(&output);
-        assert_eq!(output.status.code(), Some(1), "{changes:?}\n{told}");
-        assert!(told.contains("^^^ wrong: "), "{changes:?}\n{told}");
+        let printed = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{changes:?}\n{printed}");
+        assert!(printed.contains("^^^ wrong: "), "{changes:?}\n{printed}");
         assert!(
-            told.contains(&format!("\n{step:2}. ")) && !told.contains(&format!("\n{:2}. ", step + 1)),
-            "{told}"
+            printed.contains(&format!("\n{step:2}. ")) && !printed.contains(&format!("\n{:2}. ", step + 1)),
+            "{printed}"
         );
     }
 }

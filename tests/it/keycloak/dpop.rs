@@ -10,7 +10,7 @@ use m2m_auth_kit::token;
 use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::{Value, json};
 
-/// A client whose tokens are bound, and for inventory-service.
+/// A client with bound tokens for inventory-service.
 fn bound_client() -> Value {
     json!({
         "clientId": "bound-service",
@@ -64,7 +64,10 @@ async fn its_bound_token_is_taken_with_its_proof_and_with_nothing_less() {
     for (request, reason) in [
         (stolen.clone(), "proof_missing"),
         (stolen.clone().header("dpop", &proof), "proof_url"),
-        (client::get(service.url("main", "/orders")).bearer(credential.trim_start_matches("DPoP ")), "bound"),
+        (
+            client::get(service.url("main", "/orders")).bearer(credential.trim_start_matches("DPoP ")),
+            "binding_mismatch",
+        ),
     ] {
         let answer = request.send().await;
         assert_eq!((answer.status, &answer.json()["reason"]), (401, &json!(reason)));

@@ -1,5 +1,5 @@
-//! Token exchange (RFC 8693): the sidecar of inventory-service verifies its caller, and the same request goes on to
-//! payment-service with a token that says on whose behalf.
+//! Token exchange (RFC 8693): the sidecar of inventory-service verifies its caller, and the same
+//! request is forwarded to payment-service with a token that names the original caller.
 
 use crate::sidecar::{self, by_path, issuers};
 use m2m_auth_kit::client::{self, Request, Response};
@@ -12,7 +12,8 @@ use m2m_auth_kit::wait::until;
 use m2m_auth_kit::{Value, json};
 use std::collections::BTreeMap;
 
-/// One listener, both directions: whoever calls is verified, and under each path a credential exchanges the caller's token.
+/// One listener, both directions: every caller is verified, and under each path a credential
+/// exchanges the caller's token.
 struct Scene {
     realm: Keycloak,
     upstream: Upstream,
@@ -109,7 +110,7 @@ async fn a_thousand_calls_make_one_exchange_per_worker_and_nobody_gets_anothers_
 }
 
 #[tokio::test]
-async fn what_the_operator_must_mend_is_503_and_the_log_says_what_keycloak_said() {
+async fn what_only_an_operator_can_fix_is_503_and_the_log_quotes_keycloaks_error() {
     let scene = Scene::start(Keycloak::start().await).await;
     let caller = scene.token("order-service").await;
     for (name, words) in [
@@ -120,8 +121,8 @@ async fn what_the_operator_must_mend_is_503_and_the_log_says_what_keycloak_said(
         let answer = scene.call(&format!("/{name}"), &caller).await;
         assert_eq!(answer.status, 503, "{name}: {}\n{}", answer.text(), scene.envoy.logs());
         assert!(answer.header("retry-after").is_some(), "{name}");
-        let told = scene.envoy.wait_for_log(words).await;
-        assert!(told.contains(&format!("credential {name}")) && told.contains("status 400"), "{told}");
+        let logged = scene.envoy.wait_for_log(words).await;
+        assert!(logged.contains(&format!("credential {name}")) && logged.contains("status 400"), "{logged}");
     }
     assert_eq!(scene.upstream.count(), 0);
     assert!(!scene.envoy.logs().contains("eyJ"));
@@ -142,8 +143,9 @@ async fn a_caller_that_keycloak_believes_no_longer_is_401_and_the_next_one_is_se
     assert_eq!(scene.call("/payment", &good).await.status, 200, "{}", scene.envoy.logs());
 }
 
-/// Keycloak exchanges a token for its own client, and for those in its audience. That a token was for us, and not for the
-/// client as which we exchange it, is nothing that the caller could change by fetching another one (401) or by waiting (503).
+/// Keycloak exchanges a token for its own client, and for those in its audience. That a token was
+/// for us, and not for the client as which we exchange it, is nothing that the caller could change
+/// by fetching another one (401) or by waiting (503).
 #[tokio::test]
 async fn a_token_that_was_not_for_the_exchanging_client_is_403_and_the_next_one_is_served() {
     let scene = Scene::start(Keycloak::start().await).await;

@@ -1,7 +1,9 @@
-//! The articles' Express middleware and the filter before the same service without it: the same requests, real Keycloak's tokens
-//! and forged ones, and what each answers. `tests/data/express.json` is the table, `docs/express.md` is made of it.
+//! The walkthroughs' Express middleware, and the filter before the same service without it: the
+//! same requests, tokens of a real Keycloak and forged ones, and what each answers.
+//! `tests/data/express.json` is the table, `docs/express.md` is made of it.
 //!
-//! `M2M_AUTH_REWRITE=1` writes both anew from what was seen; a case that differs then still needs its sentence.
+//! `M2M_AUTH_REWRITE=1` rewrites both from the answers; a case that differs then still needs its
+//! sentence.
 
 mod corpus;
 
@@ -16,11 +18,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// One line of the table: what the article's middleware, the one with `jose`, and the filter answer.
+/// One line of the table: the answers of the walkthroughs' middleware, of the one with `jose`, and
+/// of the filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     case: String,
-    article: String,
+    walkthrough: String,
     jose: String,
     ours: String,
     /// Why they differ; empty where they do not.
@@ -29,7 +32,7 @@ struct Line {
 
 impl Line {
     fn differs(&self) -> bool {
-        self.ours != self.article || self.ours != self.jose
+        self.ours != self.walkthrough || self.ours != self.jose
     }
 }
 
@@ -46,7 +49,7 @@ fn table() -> Vec<Line> {
     let text = |line: &Value, name: &str| line[name].as_str().unwrap_or_default().to_owned();
     let line = |line: &Value| Line {
         case: text(line, "case"),
-        article: text(line, "article"),
+        walkthrough: text(line, "walkthrough"),
         jose: text(line, "jose"),
         ours: text(line, "ours"),
         why: text(line, "why"),
@@ -61,7 +64,7 @@ fn write_table(lines: &[Line]) {
         .map(|line| {
             let members = [
                 ("case", &line.case),
-                ("article", &line.article),
+                ("walkthrough", &line.walkthrough),
                 ("jose", &line.jose),
                 ("ours", &line.ours),
                 ("why", &line.why),
@@ -81,7 +84,7 @@ fn rewrites() -> bool {
     std::env::var("M2M_AUTH_REWRITE").is_ok()
 }
 
-/// The filter with the article's policy, before the service that has none.
+/// The filter with the walkthroughs' policy, before the service that has none.
 async fn ours(realm: &Keycloak, express: &Express) -> Envoy {
     let mut issuers = issuers(realm);
     issuers["keycloak"]["algorithms"] = json!(["RS256"]);
@@ -103,14 +106,14 @@ fn said(answer: &Response) -> String {
 }
 
 #[tokio::test]
-async fn the_articles_middleware_and_the_filter_answer_as_the_table_says() {
+async fn the_walkthroughs_middleware_and_the_filter_answer_as_the_table_says() {
     let keycloak = Keycloak::start().await;
     let realm = keycloak.realm("express").await;
     let tokens = Tokens::of(&keycloak, &realm).await;
     let express = Express::start(&realm.issuer(), &realm.endpoint("certs"));
     let envoy = ours(&realm, &express).await;
     let bases = [
-        format!("http://{}", express.address("article")),
+        format!("http://{}", express.address("walkthrough")),
         format!("http://{}", express.address("jose")),
         format!("http://{}", envoy.address("ours")),
     ];
@@ -122,10 +125,10 @@ async fn the_articles_middleware_and_the_filter_answer_as_the_table_says() {
             let answer = request(base).try_send().await;
             answers.push(answer.as_ref().map_or_else(|error| panic!("{name} at {base}: {error}"), said));
         }
-        let [article, jose, ours] = answers.try_into().unwrap();
+        let [walkthrough, jose, ours] = answers.try_into().unwrap();
         let old = known.iter().find(|line| line.case == name);
         let why = old.map(|old| old.why.clone()).unwrap_or_default();
-        let line = Line { case: name.to_owned(), article, jose, ours, why };
+        let line = Line { case: name.to_owned(), walkthrough, jose, ours, why };
         if old != Some(&line) {
             writeln!(wrong, "seen {line:?}\nthe table says {old:?}").unwrap();
         }
@@ -164,19 +167,19 @@ fn the_document_about_express_is_made_of_the_table() {
 fn document(lines: &[Line]) -> String {
     let differ = lines.iter().filter(|line| line.differs()).count();
     let mut text = format!(
-        "# m2m-auth beside the articles' Express middleware\n\n\
+        "# m2m-auth beside the walkthroughs' Express middleware\n\n\
          {} requests with tokens of a real Keycloak 26.7, and with what a forger or a careless provider could make of them, each sent three\n\
-         times: to the article's own middleware (`jsonwebtoken`, `jwks-rsa`), to one that does the same with `jose`\n\
+         times: to the walkthroughs' own middleware (`jsonwebtoken`, `jwks-rsa`), to one that does the same with `jose`\n\
          ([both](../tests/express/server.mjs)), and to m2m-auth before the same service without any. {} get the same status and the same\n\
          `error` from all three. This document is made from the table that `make test-keycloak` holds against all three\n\
          (`tests/it/keycloak/express.rs`); the test fails when one of them answers otherwise.\n",
         lines.len(),
         lines.len() - differ
     );
-    text.push_str("\n## Where they differ\n\n| request | the article's | with `jose` | m2m-auth | why |\n|---|---|---|---|---|\n");
+    text.push_str("\n## Where they differ\n\n| request | the walkthroughs' | with `jose` | m2m-auth | why |\n|---|---|---|---|---|\n");
     for line in lines.iter().filter(|line| line.differs()) {
-        let Line { case, article, jose, ours, why } = line;
-        writeln!(text, "| {case} | {article} | {jose} | {ours} | {why} |").unwrap();
+        let Line { case, walkthrough, jose, ours, why } = line;
+        writeln!(text, "| {case} | {walkthrough} | {jose} | {ours} | {why} |").unwrap();
     }
     text.push_str("\n## Where they do not\n\n| request | all three |\n|---|---|\n");
     for line in lines.iter().filter(|line| !line.differs()) {

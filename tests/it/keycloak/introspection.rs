@@ -1,4 +1,5 @@
-//! Introspection (RFC 7662): what Keycloak says of its own tokens, and what becomes of one that is revoked.
+//! Introspection (RFC 7662): Keycloak's answers about its own tokens, and what becomes of a revoked
+//! one.
 
 use crate::sidecar::{self, inbound};
 use m2m_auth_kit::client::{self, Response};
@@ -8,7 +9,7 @@ use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::until;
 use m2m_auth_kit::{Value, json};
 
-/// inventory-service's sidecar, which asks about every token, and believes an answer for two seconds.
+/// inventory-service's sidecar, which introspects every token and caches an answer for two seconds.
 struct Scene {
     realm: Keycloak,
     upstream: Upstream,
@@ -52,7 +53,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn a_token_that_is_active_is_let_in_and_a_revoked_one_is_not() {
+async fn an_active_token_is_accepted_and_a_revoked_one_is_not() {
     let scene = Scene::start("introspection").await;
     let (token, other) = (scene.token().await, scene.token().await);
     let answer = scene.call(&token).await;
@@ -76,8 +77,8 @@ async fn a_client_that_is_disabled_stops_with_all_its_tokens() {
 async fn a_wrong_secret_is_503_and_the_log_says_what_keycloak_said() {
     let scene = Scene::with_secret("introspection-denied", "not-the-secret").await;
     let answer = scene.call(&scene.token().await).await;
-    assert_eq!((answer.status, &answer.json()["reason"]), (503, &json!("no_introspection")));
-    let told = scene.envoy.wait_for_log("introspection by issuer keycloak: configuration").await;
-    assert!(told.contains("status 401"), "{told}");
+    assert_eq!((answer.status, &answer.json()["reason"]), (503, &json!("introspection_unavailable")));
+    let logged = scene.envoy.wait_for_log("introspection by issuer keycloak: configuration").await;
+    assert!(logged.contains("status 401"), "{logged}");
     assert!(!scene.envoy.logs().contains("not-the-secret"));
 }

@@ -1,4 +1,5 @@
-//! The signing key changes while requests flow: one Envoy attaches tokens of short life, another checks them.
+//! The signing key changes while requests flow: one Envoy attaches tokens of short life, another
+//! checks them.
 
 use crate::sidecar::{self, credential, every_request, issuers};
 use m2m_auth_kit::client::{self, Response};
@@ -14,7 +15,8 @@ use std::time::Duration;
 /// How long the key set is used before it is renewed.
 const REFRESH: Duration = Duration::from_secs(5);
 
-/// A renewed key set reaches the worker that did not fetch it within a second, and the machine is busy.
+/// A renewed key set reaches the worker that did not fetch it within a second, and the machine is
+/// busy.
 const SOON: Duration = Duration::from_secs(2);
 
 /// How long tokens of order-service live, but for those that it was given before.
@@ -83,7 +85,7 @@ async fn a_rotation_costs_no_request_and_a_deleted_key_is_worth_nothing_after_a_
     let deleted = aside.elapsed();
     aside.at(deleted + REFRESH + SOON).await;
     let refused = scene.call_with(&kept).await;
-    assert_eq!((refused.status, &refused.json()["reason"]), (401, &json!("key")));
+    assert_eq!((refused.status, &refused.json()["reason"]), (401, &json!("unknown_key")));
     // One renewal of the attached token more.
     load.proceed(100 * LIFE).await;
 

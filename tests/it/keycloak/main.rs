@@ -1,4 +1,5 @@
-//! Needs a real Keycloak, Envoy, and the clients of `make peers`, and takes eight minutes: what a simulated provider can only assume.
+//! Needs a real Keycloak, Envoy, and the clients of `make peers`, and takes eight minutes: what a
+//! simulated provider can only assume.
 //!
 //! A test binary of its own, as the server takes half a minute to start: `make test-keycloak`.
 
@@ -8,7 +9,7 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test that cannot go on fails, and some report what they have counted"
+    reason = "a test that cannot continue fails, and some report what they have counted"
 )]
 
 mod cache;
@@ -93,12 +94,12 @@ async fn its_encryption_key_does_not_hide_its_signing_key() {
     assert!(uses.contains(&&json!("enc")) && uses.contains(&&json!("sig")), "{uses:?}");
     let scene = Scene::start(keycloak).await;
     assert_eq!(scene.call_as("order-service").await.status, 200);
-    let told = scene.envoy.wait_for_log("keys of issuer keycloak").await;
-    assert!(told.contains("its use is not sig"), "{told}");
+    let logged = scene.envoy.wait_for_log("keys of issuer keycloak").await;
+    assert!(logged.contains("its use is not sig"), "{logged}");
 }
 
 #[tokio::test]
-async fn a_client_without_the_role_is_told_which_one_it_lacks() {
+async fn the_answer_to_a_client_without_the_role_names_the_missing_role() {
     let scene = Scene::start(Keycloak::start().await).await;
     let answer = scene.call_as("billing-service").await;
     assert_eq!(answer.status, 403, "{}", answer.text());
@@ -130,8 +131,8 @@ async fn a_wrong_secret_is_503_and_the_log_says_what_keycloak_said() {
     let answer = scene.call_plainly().await;
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert!(answer.header("retry-after").is_some());
-    let told = scene.envoy.wait_for_log("unauthorized_client").await;
-    assert!(told.contains("status 401") && told.contains("credential order-service"), "{told}");
+    let logged = scene.envoy.wait_for_log("unauthorized_client").await;
+    assert!(logged.contains("status 401") && logged.contains("credential order-service"), "{logged}");
     assert!(!scene.envoy.logs().contains("not-the-secret"));
     assert_eq!(scene.upstream.count(), 0);
 }
@@ -161,7 +162,7 @@ async fn a_rotated_key_is_found_and_a_deleted_one_is_forgotten() {
         (answer.status == 401).then(|| answer.json()["reason"].clone())
     };
     let reason = m2m_auth_kit::wait::until("the old token is refused", refused).await;
-    assert_eq!(reason, json!("key"));
+    assert_eq!(reason, json!("unknown_key"));
 }
 
 #[tokio::test]

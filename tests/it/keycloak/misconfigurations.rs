@@ -1,5 +1,6 @@
-//! What is set up wrong in Keycloak, and what becomes of a request then: each error is made on the real server, and a line in
-//! the log says what to change. docs/keycloak.md has the same table; a test holds the two together.
+//! What is set up wrong in Keycloak, and what becomes of a request then: each error is made on the
+//! real server, and a line in the log says what to change. docs/keycloak.md has the same table; a
+//! test holds the two together.
 
 use crate::sidecar::{self, by_path, issuers, require};
 use m2m_auth_kit::client::{self, Response};
@@ -9,7 +10,7 @@ use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::until;
 use m2m_auth_kit::{Value, json};
 
-/// An error: what the request is told, and what one line of the log has.
+/// An error: the answer to the request, and what one line of the log contains.
 struct Error {
     /// The path that it is made for.
     path: &'static str,
@@ -21,9 +22,9 @@ struct Error {
     advice: &'static str,
 }
 
-const NO_TOKEN: &str = "no_outbound_token";
+const NO_TOKEN: &str = "outbound_token_unavailable";
 
-/// Those of whoever asks for a token, each with a credential of its own.
+/// Errors of token requests, each with a credential of its own.
 const OF_THE_CALLER: &[Error] = &[
     Error {
         path: "/wrong-secret",
@@ -76,13 +77,14 @@ const OF_THE_CALLER: &[Error] = &[
     },
 ];
 
-/// Those of the called service: its realm gives tokens without its audience or its role, or does not exchange them.
+/// Those of the called service: its realm gives tokens without its audience or its role, or does
+/// not exchange them.
 const OF_THE_CALLED: &[Error] = &[
     Error {
         path: "/no-audience-mapper",
         status: 401,
         reason: "audience",
-        words: "the token is not meant for this service",
+        words: "the token's audience does not include this service",
         advice: "in Keycloak an Audience mapper in a client scope of the caller adds one",
     },
     Error {
@@ -122,7 +124,7 @@ const OF_THE_CALLED: &[Error] = &[
     },
 ];
 
-/// A credential with everything right, to be spoilt.
+/// A correct credential, to be changed.
 fn credential(issuer: &str, client: &str, scope: &str) -> Value {
     let mut credential = sidecar::credential(client);
     credential["issuer"] = json!(issuer);
@@ -162,17 +164,17 @@ async fn proxy(
     (upstream, envoy)
 }
 
-async fn is_told(error: &Error, answer: &Response, envoy: &Envoy) {
+async fn is_reported(error: &Error, answer: &Response, envoy: &Envoy) {
     let Error { path, status, reason, words, advice } = *error;
     let seen = (answer.status, answer.json()["reason"].as_str().map(str::to_owned));
     assert_eq!(seen, (status, Some(reason.to_owned())), "{path}: {}\n{}", answer.text(), envoy.logs());
-    let tells = |line: &&str| line.contains(words) && line.contains(advice);
+    let reports = |line: &&str| line.contains(words) && line.contains(advice);
     until(&format!("{path}: {words}, {advice}\n{}", envoy.logs()), async || {
-        envoy.logs().lines().find(tells).map(str::to_owned)
+        envoy.logs().lines().find(reports).map(str::to_owned)
     })
     .await;
     if reason == NO_TOKEN {
-        // Whoever sees the answer alone is sent to that line.
+        // The answer refers its reader to that line.
         assert!(answer.json()["message"].as_str().unwrap().ends_with("the proxy's log says why"), "{path}");
     }
 }
@@ -215,7 +217,7 @@ async fn what_keeps_a_client_from_its_token_is_503_and_the_log_says_what_to_chan
     let (upstream, envoy) = proxy(&realm, issuers, credentials, None).await;
     let call = async |path: &str| client::get(envoy.url("main", path)).send().await;
     for error in OF_THE_CALLER {
-        is_told(error, &call(error.path).await, &envoy).await;
+        is_reported(error, &call(error.path).await, &envoy).await;
     }
     assert_eq!(upstream.count(), 0);
     assert_eq!(call("/good").await.status, 200, "one error is not another client's");
@@ -223,7 +225,7 @@ async fn what_keeps_a_client_from_its_token_is_503_and_the_log_says_what_to_chan
 }
 
 #[tokio::test]
-async fn what_the_realm_does_not_put_into_a_token_or_exchange_is_told_with_what_to_change() {
+async fn what_the_realm_leaves_out_of_a_token_or_exchange_is_reported_with_what_to_change() {
     let realm = Keycloak::start().await.realm("errors-of-the-called").await;
     client_like_order_service(&realm, "outlet-service", |client| {
         client["attributes"] = json!({ "standard.token.exchange.enabled": "true" });
@@ -261,7 +263,7 @@ async fn what_the_realm_does_not_put_into_a_token_or_exchange_is_told_with_what_
             _ => &order,
         };
         let answer = client::get(envoy.url("main", error.path)).bearer(token).send().await;
-        is_told(error, &answer, &envoy).await;
+        is_reported(error, &answer, &envoy).await;
     }
     assert_eq!(upstream.count(), 0);
     let answer = client::get(envoy.url("main", "/good")).bearer(&order).send().await;

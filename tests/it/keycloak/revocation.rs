@@ -1,6 +1,6 @@
-//! Tokens that Keycloak has voided before their end. The service asks Keycloak about each token (RFC 7662) and answers 401 to
-//! those that are not active; the filter stands in the service's cluster, the route tries again, and the client never hears
-//! of it.
+//! Tokens that Keycloak has revoked before they expire. The service introspects each token (RFC
+//! 7662) and answers 401 to those that are not active. The filter runs in the service's cluster,
+//! the route retries, and the client sees no error.
 
 use crate::sidecar::{SECRET, credential, every_request};
 use m2m_auth_kit::client;
@@ -12,7 +12,7 @@ use m2m_auth_kit::upstream::{Reply, Upstream};
 use m2m_auth_kit::wait::until;
 use m2m_auth_kit::{Value, json};
 
-/// The caller, and whose token its requests get.
+/// The caller, and the client of the token that its requests get.
 const CLIENT: &str = "order-service";
 
 /// A realm of its own, which records what it is asked for, and the service that asks it.
@@ -72,7 +72,7 @@ impl Scene {
         sent(&answer.json())
     }
 
-    /// Voids the token by `void` in the midst of requests: nobody notices, and one token is fetched.
+    /// Revokes the token by `void` under load: no request fails, and one token is fetched.
     async fn survives(&self, void: impl AsyncFnOnce(&Keycloak, &str)) {
         let first = self.token().await;
         // Keycloak counts in seconds: what was issued in the second of a not-before policy is good.
@@ -137,8 +137,8 @@ async fn a_revoked_token_costs_no_request() {
     Scene::start("revoked").await.survives(async |realm, token| realm.revoke(CLIENT, token).await).await;
 }
 
-/// Not while the service asks: Keycloak 26.7 brings a session back that is deleted while it is being looked up
-/// (keycloak/keycloak#51127), and then its token is good again.
+/// Not while the service asks: Keycloak 26.7 brings a session back that is deleted while it is
+/// being looked up (keycloak/keycloak#51127), and then its token is good again.
 #[tokio::test]
 async fn the_end_of_the_session_costs_no_request() {
     let realm = Keycloak::start().await.realm("sessions").await;
@@ -157,7 +157,8 @@ async fn the_end_of_the_session_costs_no_request() {
     assert_eq!(scene.fetched().await, 2, "one at the start, and one for the token that was void");
 }
 
-/// A service account has no session unless it is given refresh tokens; what voids its token is a not-before policy.
+/// A service account has no session unless it is given refresh tokens; a not-before policy revokes
+/// its token.
 #[tokio::test]
 async fn a_logout_of_everybody_reaches_those_without_a_session_and_costs_no_request() {
     let log_out_all = async |realm: &Keycloak, token: &str| {
@@ -176,7 +177,7 @@ async fn a_not_before_policy_that_voids_new_tokens_too_is_the_services_401_and_n
     scene.realm.set_not_before(now() + 86_400).await;
     let report = scene.load().requests(200).run().await;
     assert!(report.only(401), "Keycloak gives such tokens, and calls them void: {report}");
-    assert_eq!(scene.fetched().await, 2, "the next renewal for the sake of a 401 comes 10 s later");
+    assert_eq!(scene.fetched().await, 2, "the next renewal that a 401 causes comes 10 s later");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Provisioning: Keycloak's own SCIM endpoint (RFC 7644) as one more outbound route. Whoever calls knows neither the token nor
-//! that one is needed.
+//! Provisioning: Keycloak's own SCIM endpoint (RFC 7644) as one more outbound route. The caller
+//! knows nothing of the token.
 
 use crate::sidecar::{credential, every_request};
 use m2m_auth_kit::client::{self, Request, Response};
@@ -8,7 +8,7 @@ use m2m_auth_kit::json;
 use m2m_auth_kit::keycloak::{self, Keycloak};
 use m2m_auth_kit::token;
 
-/// An Envoy whose every request goes to Keycloak, with a token of that client.
+/// An Envoy that sends every request to Keycloak, with a token of that client.
 async fn sidecar(realm: &Keycloak, client: &str, scopes: &[&str]) -> Envoy {
     let mut credential = credential(client);
     if !scopes.is_empty() {

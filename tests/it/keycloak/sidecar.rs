@@ -1,4 +1,5 @@
-//! What most suites start beside Keycloak: an Envoy with the filter, in front of a service, and its configurations.
+//! What most suites start beside Keycloak: an Envoy with the filter, in front of a service, and its
+//! configurations.
 
 use m2m_auth_kit::envoy::{self, Builder, Envoy, Wasm};
 use m2m_auth_kit::keycloak::{self, Keycloak};

@@ -1,5 +1,6 @@
-//! The articles' story, with three services and no authentication in any: order-service asks inventory-service, which charges at
-//! payment-service on behalf of order-service. And what is told of it: one line of JSON for each refusal and each token.
+//! The walkthroughs' story, with three services and no authentication in any: order-service calls
+//! inventory-service, which charges at payment-service on behalf of order-service. And its log: one
+//! line of JSON for each refusal and each token.
 
 use m2m_auth_kit::client::{self, Request};
 use m2m_auth_kit::key::{Alg, Key};
@@ -43,8 +44,8 @@ async fn a_realm_that_does_not_allow_the_exchange_refuses_the_charge_and_only_th
     let story = Story::start(realm).await;
     assert_eq!(story.order("/inventory/items").send().await.status, 503);
     assert_eq!((story.inventory.count(), story.payment.count()), (1, 0), "the inventory was reached");
-    let told = story.envoy.wait_for_log("Standard token exchange is not enabled").await;
-    assert!(told.contains("switch on Standard Token Exchange"), "{told}");
+    let line = story.envoy.wait_for_log("Standard token exchange is not enabled").await;
+    assert!(line.contains("switch on Standard Token Exchange"), "{line}");
 }
 
 #[tokio::test]
@@ -66,7 +67,7 @@ async fn every_refusal_and_every_token_of_the_story_is_one_line_of_json_without_
         (knock(&story, "inventory", &forged), 401, "signature"),
         (knock(&story, "inventory", &billing), 403, "client_role"),
         (knock(&story, "payment", &order), 401, "audience"),
-        (story.order("/with-a-wrong-secret"), 503, "no_outbound_token"),
+        (story.order("/with-a-wrong-secret"), 503, "outbound_token_unavailable"),
     ];
     for (request, status, reason) in &refusals {
         let answer = request.send().await;
@@ -86,7 +87,7 @@ async fn every_refusal_and_every_token_of_the_story_is_one_line_of_json_without_
         let is = |line: &&Value| line["credential"] == credential && line["outcome"] == outcome;
         lines.iter().filter(is).count()
     };
-    let mut told = 0;
+    let mut reported = 0;
     for (credential, outcome, event, client) in [
         ("order", "ok", "CLIENT_LOGIN", "order-service"),
         ("wrong", "configuration", "CLIENT_LOGIN_ERROR", "order-service"),
@@ -99,9 +100,9 @@ async fn every_refusal_and_every_token_of_the_story_is_one_line_of_json_without_
         known -= usize::from(credential == "order");
         println!("{credential}: {known} {event}, a line each");
         assert_eq!(came(credential, outcome), known, "{credential}: {lines:#?}");
-        told += known;
+        reported += known;
     }
-    assert_eq!(lines.len(), told, "{lines:#?}");
+    assert_eq!(lines.len(), reported, "{lines:#?}");
 
     let logs = story.envoy.logs();
     for secret in ["eyJ", "hush", "not-the-secret", "order-secret", "inventory-secret"] {

@@ -1,5 +1,6 @@
-//! The ten minutes of docs/keycloak.md as a newcomer has them: its own commands, word for word, in an empty folder, against a
-//! Keycloak that knows nothing of us. Only the ports and the realm's name are this test's, as others use theirs.
+//! The ten minutes of docs/keycloak.md as a newcomer has them: its own commands, word for word, in
+//! an empty folder, against a Keycloak that knows nothing of us. Only the ports and the realm's
+//! name are this test's, as others use theirs.
 
 use m2m_auth_kit::keycloak::Keycloak;
 use m2m_auth_kit::{envoy, repository};
@@ -11,7 +12,7 @@ use tokio::process::Command;
 /// The shell commands of the section, one after the other.
 fn commands() -> String {
     let document = std::fs::read_to_string(repository().join("docs/keycloak.md")).unwrap();
-    let section = document.split_once("\n## Ten minutes\n").unwrap().1.split_once("\n## ").unwrap().0;
+    let section = document.split_once("\n## Quick start\n").unwrap().1.split_once("\n## ").unwrap().0;
     let blocks = section.split("```sh\n").skip(1).map(|block| block.split_once("```").unwrap().0);
     blocks.collect::<Vec<_>>().join("\n")
 }
@@ -20,7 +21,7 @@ fn commands() -> String {
 async fn the_ten_minutes_lead_from_a_keycloak_of_ones_own_to_a_protected_service() {
     let keycloak = Keycloak::start().await;
     let folder = tempfile::tempdir().unwrap();
-    // The commands are for somebody who stands in this repository.
+    // The commands run in the root of the repository.
     for name in ["envoy", "target"] {
         std::os::unix::fs::symlink(repository().join(name), folder.path().join(name)).unwrap();
     }

@@ -1,5 +1,5 @@
-//! `envoy/docker-compose.yaml` and what it mounts, as far as they can be judged without running them; what runs of it is played in
-//! `tests/it/keycloak/compose.rs`.
+//! `envoy/docker-compose.yaml` and what it mounts, as far as they can be judged without running
+//! them; what runs of it is played in `tests/it/keycloak/compose.rs`.
 
 use m2m_auth_kit::repository;
 use m2m_auth_kit::tools::{compose_spec, promtool};
@@ -92,7 +92,8 @@ fn every_file_that_it_mounts_is_there() {
         for volume in list(&service["volumes"]) {
             assert_eq!((&volume["type"], &volume["read_only"]), (&json!("bind"), &json!(true)), "{name}");
             let source = Path::new(volume["source"].as_str().unwrap());
-            // The module is built, and where it is not yet, Docker must not make a folder of that name.
+            // The module is built, and where it is not yet, Docker must not make a folder of that
+            // name.
             if source.ends_with("target/m2m_auth.wasm") {
                 assert_eq!(volume["bind"]["create_host_path"], false, "{name}");
                 continue;
@@ -121,7 +122,7 @@ fn its_versions_are_those_that_the_tests_run() {
     assert_eq!(image("keycloak"), format!("quay.io/keycloak/keycloak:{keycloak}"));
 }
 
-/// Keycloak takes the text of a placeholder that has no value for the secret.
+/// Keycloak takes a placeholder without a value for the secret itself.
 #[test]
 fn the_realms_every_placeholder_has_a_value() {
     let realm = text("envoy/keycloak/realm.json");
@@ -245,7 +246,7 @@ fn named(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_dashboard_shows_every_counter_and_nothing_asks_for_another() {
+fn the_dashboard_has_every_counter_and_no_query_names_another() {
     let counters = counters();
     assert_eq!(named(&queries().concat()), counters);
     for file in ["envoy/prometheus/alerts.yml", "envoy/prometheus/alerts.test.yml", "envoy/verify.sh"] {

@@ -1,18 +1,18 @@
-//! What `docs/security.md` says: every module and every test that it names exists, and no switch that weakens is left out; and
-//! those clauses of the standards that no other suite is about.
+//! What `docs/security.md` says: every module and every test that it names exists, and no switch
+//! that weakens is left out; and those clauses of the standards that no other suite is about.
 
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
+    reason = "a test that cannot continue fails"
 )]
 
 use crate::core::sim::provider::ISSUER;
 use crate::core::sim::world::{World, inbound, items, signer, without_discovery};
 use crate::project::tree::{code, read, root, rows, tests};
 use m2m_auth::http::message::Endpoint;
-use m2m_auth::inbound::authorize::AccessDenied;
+use m2m_auth::inbound::authorize::{AccessDenied, DeniedKind};
 use m2m_auth::inbound::jwt::{AuthenticationRequirement, RuleRequirements, TokenError};
 use m2m_auth::inbound::refusal::{Refusal, RefusalFormat, Schemes};
 use m2m_auth::policy::Policy;
@@ -24,20 +24,64 @@ use std::time::Duration;
 const DOCUMENT: &str = "docs/security.md";
 
 #[test]
-fn every_clause_has_a_module_that_does_it_and_a_test_that_shows_it() {
+fn every_clause_has_a_module_that_does_it_and_a_test_that_proves_it() {
     let (rows, tests) = (rows(&read(DOCUMENT), "clause"), tests());
     assert!(rows.len() > 90, "{} rows", rows.len());
     for row in rows {
         assert_eq!(row.len(), 4, "{row:?}");
         let (modules, named) = (code(&row[2]), code(&row[3]));
         assert!(!modules.is_empty() && !named.is_empty(), "{row:?}");
-        for module in modules {
+        for module in &modules {
             assert!(module.starts_with("src/") && root().join(module).exists(), "{}: {module}", row[0]);
+        }
+        let cited: BTreeSet<_> = modules.iter().flat_map(|module| citations(&prose(&read(module)))).collect();
+        for (rfc, section) in citations(&row[0]) {
+            let is_cited = cited.contains(&(rfc.clone(), section.clone()));
+            assert!(is_cited, "{modules:?}: no comment cites RFC {rfc} section {section}: {}", row[1]);
         }
         for test in named {
             assert!(tests.contains(test), "{}: there is no test {test}", row[0]);
         }
     }
+}
+
+/// A source without the line breaks of its comments.
+fn prose(source: &str) -> String {
+    let lines = source.lines().map(|line| line.trim_start().trim_start_matches(['/', '!']).trim());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// The sections of RFCs that a text cites: `RFC 7517 sections 4.2 and 4.3`.
+fn citations(text: &str) -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    for cited in text.split("RFC ").skip(1) {
+        let Some((rfc, sections)) = cited.split_once(" section") else { continue };
+        let mut rest = sections.strip_prefix('s').unwrap_or(sections).trim_start();
+        while rfc.bytes().all(|byte| byte.is_ascii_digit()) {
+            let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+            let (section, after) = rest.split_at(end);
+            if section.is_empty() {
+                break;
+            }
+            found.insert((rfc.to_owned(), section.trim_end_matches('.').to_owned()));
+            let separators = [", ", " and ", " to "];
+            let Some(next) = separators.iter().find_map(|separator| after.strip_prefix(separator)) else {
+                break;
+            };
+            rest = next;
+        }
+    }
+    found
+}
+
+#[test]
+fn a_citation_is_found_across_lines_and_in_lists() {
+    let source = "/// As RFC 7515\n    /// sections 4.1.2, 4.1.5 to 4.1.8 (RFC 9449) say, and RFC 8725 section 3.1.\nlet x = 4;";
+    let expected = [("7515", "4.1.2"), ("7515", "4.1.5"), ("7515", "4.1.8"), ("8725", "3.1")];
+    let expected = expected.map(|(rfc, section)| (rfc.to_owned(), section.to_owned()));
+    assert_eq!(citations(&prose(source)), expected.into());
+    assert_eq!(citations("RFC 6750 section 2.3, RFC 9700 section 4.3.2").len(), 2);
+    assert_eq!(citations("CVE-2026-31837 (Istio)"), BTreeSet::new());
 }
 
 #[test]
@@ -74,7 +118,7 @@ fn every_failure_and_every_switch_has_a_test() {
         assert!(row.len() == 3 && !named.is_empty(), "{row:?}");
         assert!(named.iter().all(|test| tests.contains(*test)), "{row:?}");
     }
-    // And so does what stands in the text between the tables.
+    // And so does the prose between the tables.
     for name in code(&document).into_iter().filter(|name| name.contains("::")) {
         assert!(tests.contains(name), "there is no test {name}");
     }
@@ -86,10 +130,11 @@ fn no_switch_that_weakens_is_left_out() {
     let words = schema.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let switches: BTreeSet<&str> =
         words.filter(|word| word.starts_with("danger_") && word.len() > "danger_".len()).collect();
-    let told: Vec<String> = rows(&read(DOCUMENT), "switch").into_iter().map(|row| row[0].clone()).collect();
-    let told: BTreeSet<&str> = told.iter().flat_map(|cell| code(cell)).collect();
+    let documented: Vec<String> =
+        rows(&read(DOCUMENT), "switch").into_iter().map(|row| row[0].clone()).collect();
+    let documented: BTreeSet<&str> = documented.iter().flat_map(|cell| code(cell)).collect();
     assert!(switches.len() >= 4);
-    assert_eq!(told, switches);
+    assert_eq!(documented, switches);
 }
 
 /// Every refusal that has a challenge, with whatever a configuration can put into one.
@@ -98,7 +143,7 @@ fn challenges() -> Vec<String> {
     let deny = |scope: Option<&str>| {
         Refusal::Access(Rc::new(AccessDenied {
             message: odd.clone(),
-            reason: "scope",
+            kind: DeniedKind::Scope,
             scope: scope.map(str::to_owned),
         }))
     };
@@ -181,7 +226,7 @@ fn a_claim_that_nobody_knows_changes_nothing() {
     }
 }
 
-/// RFC 8693 section 4.1: whoever acts is told by `act`, and is not the one whose rights count.
+/// RFC 8693 section 4.1: `act` names the actor, and the rights of the subject count.
 #[test]
 fn an_actor_gives_a_token_no_rights() {
     let rights = json!({ "inventory-service": { "roles": ["inventory:read"] } });
@@ -215,5 +260,8 @@ fn an_issuer_is_asked_about_a_token_by_a_form_and_a_client_that_proves_who_it_is
     assert_eq!(header("accept"), "application/json");
     // `svc:a+secret%2B`, as RFC 6749 section 2.3.1 has it.
     assert_eq!(header("authorization"), "Basic c3ZjOmErc2VjcmV0JTJC");
-    assert_eq!(String::from_utf8(call.body).unwrap(), "token=a%2Fb%2Bc%3D%26d&token_type_hint=access_token");
+    assert_eq!(
+        String::from_utf8(call.body.to_vec()).unwrap(),
+        "token=a%2Fb%2Bc%3D%26d&token_type_hint=access_token"
+    );
 }

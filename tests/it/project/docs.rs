@@ -1,4 +1,5 @@
-//! Documents that name code are right about it: files exist, make targets exist, configurations parse.
+//! Documents that name code are right about it: files exist, make targets exist, configurations
+//! parse.
 
 use m2m_auth::policy::Policy;
 use serde_json::Value;
@@ -26,7 +27,7 @@ fn documents() -> Vec<(PathBuf, String)> {
     found.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
 }
 
-/// What stands between two marks, pair by pair.
+/// The strings between two marks, pair by pair.
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
     let pieces = text.split(open).skip(1);
     pieces.filter_map(|piece| piece.split_once(close)).map(|(inside, _)| inside).collect()
@@ -67,7 +68,7 @@ fn every_make_target_that_a_document_names_exists() {
 }
 
 #[test]
-fn every_configuration_that_a_document_shows_parses() {
+fn every_configuration_in_a_document_parses() {
     let secrets = |_: &str| Some("secret".to_owned());
     let mut seen = 0;
     for (document, text) in documents() {
@@ -81,10 +82,10 @@ fn every_configuration_that_a_document_shows_parses() {
             }
         }
     }
-    assert!(seen >= 2, "the README shows both directions");
+    assert!(seen >= 2, "the README has both directions");
 }
 
-/// Keycloak takes the text of a placeholder without a value for the secret itself.
+/// Keycloak takes a placeholder without a value for the secret itself.
 #[test]
 fn every_placeholder_of_the_realm_has_a_value_wherever_it_is_imported() {
     let realm = fs::read_to_string(root().join("envoy/keycloak/realm.json")).unwrap();
@@ -112,7 +113,7 @@ fn the_demos_configuration_parses() {
 }
 
 #[test]
-fn whoever_the_demos_plugin_holds_as_it_crashes_does_not_hang_for_minutes() {
+fn a_request_that_the_demos_plugin_holds_as_it_crashes_does_not_hang_for_minutes() {
     let yaml = fs::read_to_string(root().join("envoy/envoy.yaml")).unwrap();
     let managers = yaml.matches("v3.HttpConnectionManager").count();
     assert_eq!((managers, yaml.matches("stream_idle_timeout: 30s").count()), (2, 2));
@@ -134,7 +135,7 @@ fn every_cause_of_a_failed_fetch_is_explained() {
 }
 
 #[test]
-fn the_command_line_tool_says_what_the_readme_shows() {
+fn the_command_line_tool_prints_what_the_readme_quotes() {
     let tool = Path::new(env!("CARGO_BIN_EXE_m2m-auth"));
     let path = format!("{}:{}", tool.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let readme = fs::read_to_string(root().join("README.md")).unwrap();

@@ -1,4 +1,5 @@
-//! Every example is a whole Envoy configuration: the plugin's part of it compiles, and Envoy takes the rest.
+//! Every example is a whole Envoy configuration: the plugin's part of it compiles, and Envoy takes
+//! the rest.
 
 use m2m_auth::policy::Policy;
 use m2m_auth_kit::envoy;
@@ -9,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A certificate authority of nobody.
+/// A test certificate authority.
 const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls/ca.pem");
 
 /// The examples, and the configurations of the compose file, by their names.
@@ -94,7 +95,7 @@ async fn envoy_takes_every_example() {
         let mut environment = Vec::new();
         replace(&mut bootstrap, &mut |member, value| match member {
             "filename" if *value == "/etc/envoy/m2m_auth.wasm" => *value = json!(envoy::module()),
-            // Files of the machine that the example is for.
+            // Files of the machine that the example runs on.
             "filename" if *value == "/etc/ssl/certs/ca-certificates.crt" => *value = json!(AUTHORITY),
             "filename" if value.as_str().is_some_and(|path| path.starts_with("/etc/envoy/tls/")) => {
                 let file = value.as_str().unwrap().trim_start_matches("/etc/envoy/tls/").to_owned();
@@ -130,7 +131,7 @@ async fn envoy_takes_every_example() {
     }
 }
 
-/// Shows each member of each object, to be changed.
+/// Visits each member of each object, to be changed.
 fn replace(value: &mut Value, change: &mut impl FnMut(&str, &mut Value)) {
     match value {
         Value::Object(members) => {

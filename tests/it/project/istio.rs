@@ -1,5 +1,5 @@
-//! The manifests for Istio: what its own schemas say of them, what the command-line tool says, and what Envoy does with what Istio
-//! generates from them.
+//! The manifests for Istio: what its own schemas say of them, what the command-line tool says, and
+//! what Envoy does with what Istio generates from them.
 
 mod schemas;
 
@@ -22,7 +22,8 @@ pub(crate) fn of_kind<'d>(documents: &'d [Value], kind: &str) -> Vec<&'d Value> 
     documents.iter().filter(|document| document["kind"] == kind).collect()
 }
 
-/// The `spec` of a `WasmPlugin`; of a `TrafficExtension` what is below its `wasm` comes up, which is how they differ.
+/// The `spec` of a `WasmPlugin`; of a `TrafficExtension` what is below its `wasm` comes up, which
+/// is how they differ.
 pub(crate) fn flat(plugin: &Value) -> Value {
     let mut spec = plugin["spec"].clone();
     if let Some(Value::Object(below)) = spec.as_object_mut().unwrap().remove("wasm") {

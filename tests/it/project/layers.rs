@@ -1,4 +1,5 @@
-//! Who may use what. The table below is the architecture; these tests keep it true by reading the source.
+//! Which module may use which. The table below is the architecture; these tests keep it true by
+//! reading the source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// The architecture: each room of `src`, and the rooms that it may use.
 ///
-/// The lowest come first, and nothing uses what stands below it. What matters most is what is *not* here: nothing but
-/// `wasm` knows the host; `oauth` and `inbound` keep no state and know no policy; `filter` has no effects; and `policy` is
-/// built before any request comes.
+/// The lowest come first, and nothing uses what is listed below it. What matters most is what is
+/// *not* here: nothing but `wasm` knows the host; `oauth` and `inbound` keep no state and know no
+/// policy; `filter` has no effects; and `policy` is built before any request comes.
 const LAYERS: &[(&str, &str)] = &[
     ("time", ""),
     ("rng", ""),
@@ -19,23 +20,24 @@ const LAYERS: &[(&str, &str)] = &[
     ("config", "json"),
     ("http", "decision_trace"),
     ("jose", "json metrics time"),
-    ("dpop", "http jose json"),
+    ("dpop", "http jose json secret"),
     ("oauth", "dpop http jose json rng secret"),
     ("inbound", "decision_trace dpop http jose json"),
     ("policy", "config decision_trace dpop http inbound jose oauth secret"),
     ("store", "dpop http inbound jose metrics oauth policy rng secret time"),
     ("filter", "config decision_trace dpop http inbound jose oauth policy store time"),
     ("plugin", "dpop filter http inbound jose metrics oauth policy rng store time"),
-    // The shell is the only one that may reach everywhere, and the only one that nobody may reach.
+    // Only the shell may use every other, and no other may use the shell.
     ("wasm", EVERYTHING),
 ];
 
 const EVERYTHING: &str = "everything but wasm";
 
-/// Modules that know less than their room: each, with the files below it, and all that it may use outside of itself.
+/// Modules that know less than their room: each, with the files below it, and all that it may use
+/// outside of itself.
 ///
-/// `jwt` knows no roles and no routes; `authorize` sees no token, and of a request no more than rules do; a lease and a cache
-/// do not know what they hold; a refusal knows no policy.
+/// `jwt` knows no roles and no routes; `authorize` sees no token, and of a request no more than
+/// rules do; a lease and a cache do not know what they hold; a refusal knows no policy.
 const NARROW: &[(&str, &str)] = &[
     ("http::path", ""),
     ("http::route", "decision_trace http::host http::message http::path"),
@@ -104,7 +106,7 @@ impl Source {
     }
 }
 
-/// What stands between the commas of a list that has just been opened, up to its end.
+/// The elements of a list that has just been opened, up to its end.
 fn elements(list: &str) -> Vec<&str> {
     let (mut elements, mut start, mut depth) = (Vec::new(), 0, 1);
     for (at, c) in list.char_indices() {
@@ -166,9 +168,10 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 #[test]
-fn every_way_of_using_a_module_is_seen() {
+fn every_form_of_using_a_module_is_found() {
     let text = "//! crate::not_this\nuse crate::{a::{X, Y}, b, own::Z};\nuse crate::c::D;\nfn f() { crate::e::g(); }\n\
-                // crate::nor_this\nconst H: u8 = $crate::i; // its macro's\n#[cfg(test)]\nmod tests {\nuse crate::j;\n}\n";
+                // crate::nor_this\nconst H: u8 = $crate::i; // its macro's\n#[cfg(test)]\nmod tests
+                // {\nuse crate::j;\n}\n";
     let source = Source { path: "own.rs".to_owned(), module: "own".to_owned(), text: text.to_owned() };
     assert_eq!(source.uses(), ["a", "b", "c", "e"].map(str::to_owned).into());
 }
@@ -285,6 +288,16 @@ fn only_the_shell_reads_a_clock() {
 }
 
 #[test]
+fn only_the_shell_draws_random_numbers() {
+    for source in sources().iter().filter(|source| !["wasm", "rng"].contains(&source.module.as_str())) {
+        for generator in ["OsRandom", "getrandom", "OsRng", "thread_rng"] {
+            let draws = source.code().any(|line| line.contains(generator));
+            assert!(!draws, "src/{} draws random numbers: {generator}", source.path);
+        }
+    }
+}
+
+#[test]
 fn only_the_shell_reads_the_environment_and_nothing_reads_files() {
     for source in sources() {
         for world in ["std::fs", "std::net", "std::process", "std::thread"] {
@@ -347,4 +360,20 @@ fn a_file_is_one_idea_long() {
         }
     }
     assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn the_kinds_of_fetches_are_matched_in_one_place() {
+    let kinds = ["Metadata(", "Keys(", "Token(", "Exchanged(", "Introspection("];
+    let mut matches = Vec::new();
+    for source in sources().iter().filter(|source| source.path != "store/fetch.rs") {
+        for line in source.code() {
+            let mut names = line.split("FetchKey::").skip(1);
+            let is_match = line.contains("=>") || line.contains("matches!") || line.contains("if let");
+            if is_match && names.any(|name| kinds.iter().any(|kind| name.starts_with(kind))) {
+                matches.push(format!("src/{}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    assert!(matches.is_empty(), "a kind has a method for this in `Fetch`: {matches:#?}");
 }

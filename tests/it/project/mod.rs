@@ -1,4 +1,5 @@
-//! Needs all that `make test` installs, and takes half a minute: the repository itself, its documents, examples, manifests, image and source.
+//! Needs all that `make test` installs, and takes half a minute: the repository itself, its
+//! documents, examples, manifests, image and source.
 
 pub(crate) mod tree;
 
@@ -10,5 +11,7 @@ pub(crate) mod istio;
 mod layers;
 mod limits;
 mod oci;
+mod reasons;
 mod secrets;
 mod shipped;
+mod words;

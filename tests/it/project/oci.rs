@@ -1,4 +1,5 @@
-//! The image that `make oci` writes: the same bytes every time, what Istio's agent looks for, and what a registry takes.
+//! The image that `make oci` writes: the same bytes every time, what Istio's agent looks for, and
+//! what a registry takes.
 
 use flate2::read::GzDecoder;
 use m2m_auth_kit::client::{self, Response};
@@ -59,8 +60,8 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// What Istio's agent does with an image of this manifest (`extractOCIStandardImage` and `extractWasmPluginBinary` of its
-/// `pkg/wasm/imagefetcher.go`), and Envoy Gateway after it.
+/// What Istio's agent does with an image of this manifest (`extractOCIStandardImage` and
+/// `extractWasmPluginBinary` of its `pkg/wasm/imagefetcher.go`), and Envoy Gateway after it.
 fn as_istio_reads_it(manifest: &Value, blob: impl FnOnce(&Value) -> Vec<u8>) -> Vec<u8> {
     assert_eq!(manifest["mediaType"], OCI_MANIFEST, "Docker's media type would lead elsewhere");
     let layers = manifest["layers"].as_array().unwrap();
@@ -84,7 +85,7 @@ fn one_module_makes_one_image_whenever_and_wherever_it_is_made() {
     let (one, other) = (Image::of_the_module(), Image::of_the_module());
     assert_eq!(one.digest, other.digest);
     assert_eq!(files(one.folder.path()), files(other.folder.path()));
-    // Two that were made within a second would agree even if they held the time.
+    // Two images of the same second would be equal even if they held the time.
     let manifest = one.manifest();
     let layer = one.blob(&manifest["layers"][0]["digest"]);
     assert_eq!(layer[4..8], [0; 4], "gzip's time");

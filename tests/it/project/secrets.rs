@@ -1,4 +1,5 @@
-//! No secret and no token is ever printed: not by `Debug` or `Display`, not in a log, an answer or a metric.
+//! No secret and no token is ever printed: not by `Debug` or `Display`, not in a log, an answer or
+//! a metric.
 
 use crate::core::sim::provider::{ISSUER, Key, MARK, Mode, made_up};
 use crate::core::sim::world::{World, both, get, inbound, items, pay, secs, without_discovery};
@@ -6,24 +7,23 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use m2m_auth::config::errors;
 use m2m_auth::config::{self, Config, SecretSources};
+use m2m_auth::dpop::Nonce;
 use m2m_auth::dpop::verify::DpopPolicy;
-use m2m_auth::dpop::{Nonce, NonceKey};
 use m2m_auth::filter::header_edits::HeaderEdits;
 use m2m_auth::filter::{DecisionRecord, Interrupt};
 use m2m_auth::http::message::{HttpCall, HttpReply, MessageHead, RequestId, Service};
 use m2m_auth::inbound::jwt::{self, Caller};
 use m2m_auth::inbound::refusal::Refusal;
 use m2m_auth::jose::private_key::PrivateKey;
-use m2m_auth::jose::signer::UniqueBytes;
 use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::oauth::fetch::{FetchError, Fetched};
 use m2m_auth::oauth::{AssertionGrant, ClientAuth, GrantType, TokenRequest};
 use m2m_auth::plugin::{Effect, RequestOutcome};
-use m2m_auth::policy::{CredentialId, IssuerId, Policy, Sharing, SharingScope};
-use m2m_auth::rng::Rng;
+use m2m_auth::policy::{Policy, Sharing, SharingScope};
+use m2m_auth::rng::{OsRandom, Rng};
 use m2m_auth::secret::SharingKey;
-use m2m_auth::secret::{AccessToken, Secret};
+use m2m_auth::secret::{AccessToken, NonceKey, Secret};
 use m2m_auth::store::cache::{Cache, Capacity};
 use m2m_auth::store::lease::Lease;
 use m2m_auth::store::{IssuedToken, Store};
@@ -33,7 +33,8 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::rc::Rc;
 
-/// Whether a text holds the mark, a token, or either of them in a disguise that printing could put it in.
+/// Whether a string holds the mark or a token, plain or in any encoding that printing could
+/// produce.
 fn leaks(text: &str) -> bool {
     let listed = |bytes: &[u8]| format!("{bytes:?}").trim_matches(['[', ']']).to_owned();
     // "Basic " of `order-service:<mark>`, and the beginning of every JWT: `{"` in base64.
@@ -96,7 +97,7 @@ fn head() -> MessageHead {
 }
 
 fn signer() -> Signer {
-    Signer::new(Box::new(SoftwareCrypto), [7; 32])
+    Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom))
 }
 
 /// A key that holds the mark, as far as a key can.
@@ -137,15 +138,16 @@ fn store() -> Store {
         let body = if call.unwrap().method == "POST" { answer() } else { key_set() };
         store.finish(ticket, &reply(&body), now(), &mut Rng::new(1)).unwrap().result.unwrap();
     }
-    let (token, caller) = (token(), caller());
-    store.remember(IssuerId(0), token.as_bytes(), &caller, now());
-    assert!(store.verified(IssuerId(0), token.as_bytes(), now()).is_some());
+    let (token, caller, issuer) = (token(), caller(), policy().issuer_ids().next().unwrap());
+    store.remember(issuer, token.as_bytes(), &caller, now());
+    assert!(store.verified(issuer, token.as_bytes(), now()).is_some());
     store
 }
 
 fn held() -> IssuedToken {
     let service = Service::of(&MessageHead::default());
-    store().token(CredentialId(0), now().instant, std::time::Duration::ZERO, service).unwrap()
+    let credential = policy().credential_ids().next().unwrap();
+    store().token(credential, now().instant, std::time::Duration::ZERO, service).unwrap()
 }
 
 fn cache() -> Cache<Caller> {
@@ -192,7 +194,6 @@ fn printed() -> Vec<(&'static str, String)> {
         ("PrivateKey", both(&private_key())),
         ("Signer", both(&signer())),
         ("Nonce", both(&Nonce::from_head(&[("dpop-nonce", MARK)].into_iter().collect()))),
-        ("UniqueBytes", both(&UniqueBytes::new(*b"hushhushhushhushhushhushhushhush"))),
         ("SharingKey", both(&SharingKey::new(MARK.to_owned()))),
         ("Sharing", both(&Sharing::Sealed(SharingKey::new(MARK.to_owned())))),
         ("SharingScope", both(&SharingScope::Sealed(SharingKey::new(MARK.to_owned())))),
@@ -237,22 +238,23 @@ fn printed() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What can be printed too, but is made of nothing that a secret or a token is put into: names, places, numbers, choices,
-/// public keys, and texts of our own.
+/// Types that can be printed too, but hold nothing of a secret or a token: names, paths, numbers,
+/// enums, public keys, and our own strings.
 const HARMLESS: &str = "
-    AccessDenied Algorithm AmbiguousPath AssertionAlgorithm AssertionClaims AttachedToken Attempt AudienceRequirement Audiences AuditLog
+    AccessDenied AnswerClass Challenge DeniedKind ReasonRow Algorithm AmbiguousPath AssertionAlgorithm AssertionClaims AttachedToken Attempt AudienceRequirement Audiences AuditLog
     AuthMethod Availability Backoff BindingRequirement Budget BudgetedVerifier CacheEntryId Capacity Case CertificateSource ClaimLayout
     ClaimPath Clock ConditionFields Conditions ConfigError Counter CredentialId DecisionStep DeclaredNames DeserializeError Discovery
     DpopTarget DurationValue Endpoint EndpointClusters ErrorFormat ExchangeSubject Existing ExtractError FetchError FetchErrorKind FetchId
-    FetchKey FetchLock FetchOutcome GrantType HeaderField HeaderMatch HeaderValue HostMatch Inbound InboundRule Instant Introspect Issuer
-    IssuerId IssuerProfile Jwk JwsError KeySetError LimitNames LocalReply LookupError Match MatchResult Metadata MetadataLocation Metric
-    Metrics Mode MtlsEndpoints NameCheck NameConditions NoSharing Now OutboundRule Path PathMatch PathSegment PendingRequests Preset
+    ExchangedToken FetchKey FetchLock FetchOutcome GrantType HeaderField HeaderMatch HeaderValue HostMatch Inbound InboundRule Instant Introspect Issuer
+    IssuerId IssuerKeys IssuerMetadata IssuerProfile Jwk JwsError KeySetError LimitNames LocalReply LookupError Match MatchResult Metadata MetadataLocation Metric
+    Metrics Mode MtlsEndpoints NameCheck NameConditions NoSharing Now OutboundRule OwnToken Path PathMatch PathSegment PendingRequests Preset
     PrivateKeyMaterial ProofClaims ProofError ProofKey ProtoField PublicKeyMaterial Quantifier Refusal RefusalFormat RequestAttributes
-    RequestId RequestMatcher RequestOutcome Require Requirement Resource ResourceMetadata RetryPolicy Rng Route Schemes Service
-    SignatureAlgorithm SoftwareCrypto Source StringOrList SubjectToken Tally Template TemplateSegment TokenBinding TokenError TokenLocation
+    RequestId RequestMatcher RequestOutcome Require Requirement Resource ResourceMetadata RetryPolicy Rng Route Schedule Schemes Service
+    SignatureAlgorithm SoftwareCrypto Source StringOrList SubjectToken Tally Template TemplateSegment TokenBinding TokenError TokenIntrospection TokenLocation
     TokenSource TokenTypes Transform Unavailable UnknownCredential Url HttpReply Introspection Answers TokenPlace Bound Names Span Texts Waiting
     ClaimCondition Scalar Operand Setting InspectedAttributes Ambiguity PathReading PathReadings Unreadable ClaimTest RequestAttribute
     RuleRequirements AuthenticationRequirement IssuerName AcceptedTypes Confirmation ReplayCacheFull ReplayKey Interrupt Subject
+    SignError RandomError OsRandom
 ";
 
 #[test]
@@ -334,8 +336,12 @@ fn what_is_displayed_holds_nothing_of_a_token() {
             }
         };
         let refusal = Refusal::Token(rejected);
-        let texts =
-            [rejected.to_string(), refusal.message(), refusal.reason().to_owned(), format!("{refusal:?}")];
+        let texts = [
+            format!("{rejected:?}"),
+            refusal.message().to_owned(),
+            format!("{:?}", refusal.reason().row()),
+            format!("{refusal:?}"),
+        ];
         assert!(!texts.iter().any(|text| leaks(text)), "{texts:?}");
         assert!(!leaks(&format!("{:?}", refusal.plain())));
     }
@@ -345,7 +351,7 @@ fn what_is_displayed_holds_nothing_of_a_token() {
 fn a_failure_holds_nothing_of_the_body_but_what_the_provider_says_is_its_error() {
     let policy = policy();
     let grant = &policy.credentials[0].grant;
-    let told = |status: u16, body: &str| -> String {
+    let error_text = |status: u16, body: &str| -> String {
         let reply = HttpReply { status: Some(status), ..reply(body) };
         let failure: FetchError = grant.read(&reply, None, &mut Rng::new(1)).unwrap_err();
         format!("{failure} {failure:?}")
@@ -362,12 +368,12 @@ fn a_failure_holds_nothing_of_the_body_but_what_the_provider_says_is_its_error()
             json!({ "access_token": [MARK], "token_type": "Bearer" }).to_string(),
             json!({ "access_token": MARK, "token_type": "Bearer", "expires_in": MARK }).to_string(),
         ] {
-            let told = told(status, &body);
-            assert!(!leaks(&told), "{status} {body}: {told}");
+            let error_text = error_text(status, &body);
+            assert!(!leaks(&error_text), "{status} {body}: {error_text}");
         }
     }
     let long = json!({ "error": "e".repeat(1000), "error_description": "d".repeat(1000) }).to_string();
-    assert!(told(400, &long).len() < 600, "what is told is cut");
+    assert!(error_text(400, &long).len() < 600, "what is printed is cut");
     for parsed in [
         "",
         MARK,
@@ -462,7 +468,7 @@ fn a_day_of_everything_leaves_no_trace_of_a_secret_in_logs_answers_and_metrics()
     // What was looked at is what it was meant to be.
     let audited =
         |reason: &str| world.logs.iter().any(|line| line.contains(&format!("\"reason\":\"{reason}\"")));
-    let reasons = "audience expired malformed no_token no_rule ambiguous_path key no_keys";
+    let reasons = "audience expired malformed no_token no_rule ambiguous_path unknown_key jwks_unavailable";
     let silent: Vec<&str> = reasons.split(' ').filter(|reason| !audited(reason)).collect();
     assert!(silent.is_empty(), "not in the log: {silent:?}");
     assert!(

@@ -3,7 +3,7 @@
 use crate::core::cli::{Folder, Ran, root, run};
 use std::path::{Path, PathBuf};
 
-/// Files that have no plugin.
+/// Files without a plugin.
 const WITHOUT: [&str; 4] = [
     "envoy/compose/service.yaml",
     "envoy/docker-compose.yaml",
@@ -47,7 +47,7 @@ fn every_configuration_that_is_shipped_passes_strictly() {
 }
 
 #[test]
-fn every_configuration_that_a_document_shows_passes_strictly() {
+fn every_configuration_in_a_document_passes_strictly() {
     let mut found = vec![root().join("README.md")];
     for folder in ["docs", "envoy", "examples"] {
         files(&root().join(folder), &["md"], &mut found);

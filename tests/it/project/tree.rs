@@ -1,4 +1,4 @@
-//! The tree as its documents speak of it: which tests there are, and what stands in a document's tables.
+//! The source tree as the documents cite it: its tests, and the tables of a document.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,8 +12,8 @@ pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Every test of the crate, as `cargo test` names it: `jwt::tests::…` of the library, `core::sim::keys::…` of the integration suites,
-/// `keycloak::…` of those that need a real one.
+/// Every test of the crate, as `cargo test` names it: `jwt::tests::…` of the library,
+/// `core::sim::keys::…` of the integration suites, `keycloak::…` of those that need a real one.
 pub(crate) fn tests() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for folder in ["src", "tests/it"] {
@@ -30,7 +30,8 @@ pub(crate) fn tests() -> BTreeSet<String> {
     found
 }
 
-/// The tests of one file. A test is a function below an attribute that says so; a module within the file is `tests`.
+/// The tests of one file. A test is a function below an attribute that says so; a module within the
+/// file is `tests`.
 fn tests_of(text: &str, module: &str) -> Vec<String> {
     let (mut found, mut is_test, mut inner) = (Vec::new(), false, "");
     for line in text.lines() {
@@ -64,7 +65,8 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The cells of those tables of a document whose first column has this heading; a bar within code is none between cells.
+/// The rows of the tables with this heading in their first column. A bar within code does not
+/// separate cells.
 pub(crate) fn rows(document: &str, heading: &str) -> Vec<Vec<String>> {
     let (mut rows, mut within) = (Vec::new(), false);
     for line in document.lines() {
@@ -83,16 +85,16 @@ pub(crate) fn rows(document: &str, heading: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// What stands in a text as code.
+/// The code spans of a string.
 pub(crate) fn code(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
 #[test]
-fn a_test_is_found_by_its_attribute_and_named_by_its_place() {
+fn a_test_is_found_by_its_attribute_and_named_by_its_path() {
     let text = "#[test]\nfn one() {}\nfn none() {}\n#[tokio::test(flavor = \"x\")]\n#[ignore]\nasync fn two() {}\nmod tests {\n    #[test]\n    // why\n    fn three() {}\n";
     assert_eq!(tests_of(text, "a::b"), ["a::b::one", "a::b::two", "a::b::tests::three"]);
     let own = tests();
-    assert!(own.contains("project::tree::a_test_is_found_by_its_attribute_and_named_by_its_place"));
+    assert!(own.contains("project::tree::a_test_is_found_by_its_attribute_and_named_by_its_path"));
     assert!(own.contains("metrics::tests::sums_are_reported_once") && own.len() > 500, "{}", own.len());
 }

@@ -1,5 +1,6 @@
-//! What a request costs: the exact callbacks and host calls of each kind of request. A callback costs about 0.8 us, a
-//! host call that returns data about 1 us, a signature 25 us; the clocks are WASI's and do not show up here.
+//! What a request costs: the exact callbacks and host calls of each kind of request. A callback
+//! costs about 0.8 us, a host call that returns data about 1 us, a signature 25 us; the clocks are
+//! WASI's and do not appear here.
 //!
 //! These lists are the budget. A change to one of them is a decision, not an accident.
 
@@ -15,8 +16,8 @@ fn cost(vm: &Vm, headers: Pairs) -> Vec<String> {
     vm.record()
 }
 
-/// A request costs the callbacks that every request costs, and the host calls that are listed: those that are made with its
-/// headers, and those with the headers of the response.
+/// A request costs the callbacks that every request costs, and the host calls that are listed:
+/// those that are made with its headers, and those with the headers of the response.
 #[track_caller]
 pub(super) fn assert_cost(vm: &Vm, headers: Pairs, of_request: &[&str], of_response: &[&str]) {
     let request = ["proxy_on_context_create", "proxy_on_request_headers"];

@@ -1,9 +1,10 @@
-//! The clock of a test: as real as any until it is frozen; from then on it moves only when it is told to.
+//! The clock of a test: real until it is frozen; from then on it moves only when the test moves it.
 //!
-//! `std` asks libc for the time. The linker lets this binary answer in libc's place, and it answers each thread for
-//! itself: a thread that has not frozen its clock is passed on to libc and sees no difference.
+//! `std` asks libc for the time. The linker lets this binary answer instead of libc, and it answers
+//! each thread for itself: a thread that has not frozen its clock is passed on to libc and sees no
+//! difference.
 
-#![allow(unsafe_code, reason = "it stands in for a function of libc")]
+#![allow(unsafe_code, reason = "it replaces a function of libc")]
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_long, c_void};
@@ -11,7 +12,8 @@ use std::mem;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
-/// Where a frozen clock starts: 2027-01-15T08:00:00Z, on a machine that has been up for eleven days.
+/// Where a frozen clock starts: 2027-01-15T08:00:00Z, on a machine that has been up for eleven
+/// days.
 const START: Frozen = Frozen { monotonic: Duration::from_secs(1_000_000), wall: 1_800_000_000_000_000_000 };
 
 #[derive(Clone, Copy)]
@@ -25,7 +27,7 @@ thread_local! {
     static FROZEN: Cell<Option<Frozen>> = const { Cell::new(None) };
 }
 
-/// From now on this thread's clock stands still.
+/// Stops this thread's clock.
 pub(crate) fn freeze() {
     FROZEN.set(Some(START));
 }
@@ -43,7 +45,7 @@ pub(crate) fn at_start<T>(run: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Both clocks go on.
+/// Both clocks advance.
 pub(crate) fn pass(span: Duration) {
     change(|frozen| {
         frozen.monotonic += span;
@@ -51,7 +53,7 @@ pub(crate) fn pass(span: Duration) {
     });
 }
 
-/// Somebody sets the wall clock; the monotonic one does not notice.
+/// Sets the wall clock; the monotonic one is not affected.
 pub(crate) fn set_wall(seconds: i64) {
     change(|frozen| frozen.wall = i128::from(seconds) * 1_000_000_000);
 }
@@ -103,7 +105,7 @@ unsafe extern "C" fn clock_gettime(which: c_int, at: *mut Timespec) -> c_int {
     0
 }
 
-/// The function that this binary stands in for.
+/// The libc function that this binary replaces.
 fn libc() -> ClockGettime {
     static FOUND: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
     let mut found = FOUND.load(Ordering::Relaxed);
@@ -120,7 +122,7 @@ fn libc() -> ClockGettime {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "it is about these methods")]
-fn a_frozen_clock_moves_only_when_it_is_told_to() {
+fn a_frozen_clock_moves_only_when_a_test_moves_it() {
     use std::time::{Instant, SystemTime};
     let real = (Instant::now(), SystemTime::now());
     freeze();

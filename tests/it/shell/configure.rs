@@ -1,5 +1,6 @@
-//! `on_configure`: the one place where a "no" of ours is dangerous. If it said yes on the trial instance and no on a worker,
-//! Envoy would let requests through on that worker unchecked. So it says no to a wrong configuration, and to nothing else.
+//! `on_configure`: the one callback in which a rejection is dangerous. If it accepted on the trial
+//! instance and rejected on a worker, Envoy would forward requests on that worker unchecked. So it
+//! rejects an invalid configuration, and nothing else.
 
 use super::clock;
 use super::host::{NOT_FOUND, Verifier};
@@ -32,7 +33,8 @@ fn it_reads_the_configuration_probes_the_host_and_arms_the_timer() {
             "  proxy_get_property plugin_vm_id",
             "  proxy_call_foreign_function verify_signature",
             "  proxy_call_foreign_function sign",
-            // The records of the key set and of the token: from now on there is something to compare and swap.
+            // The records of the key set and of the token: from now on there is something to
+            // compare and swap.
             "  proxy_get_shared_data",
             "  proxy_set_shared_data",
             "  proxy_get_shared_data",
@@ -128,7 +130,7 @@ fn an_accepted_second_configuration_takes_over() {
 }
 
 #[test]
-fn who_waits_when_a_second_configuration_comes_is_not_forgotten() {
+fn a_request_that_waits_when_a_second_configuration_comes_is_answered() {
     let vm = Vm::with(&inbound());
     let waiting = vm.request(bearing(&token()));
     assert!(!vm.configure(&wrong()));
@@ -208,7 +210,7 @@ fn a_request_that_outlives_its_root_ends_in_peace() {
     waiting.end();
 }
 
-/// One way in which an instance may differ from the trial instance.
+/// One possible difference of an instance from the trial instance.
 type Circumstance = (&'static str, Box<dyn Fn(&Vm)>);
 
 /// All that `on_configure` must not depend on.
@@ -260,7 +262,8 @@ fn the_verdict_depends_on_the_configuration_alone() {
     }
 }
 
-/// Yes or no, and the errors that were told (or would have been, had the host taken the lines).
+/// Whether it was accepted, and the errors that were logged (or would have been, had the host taken
+/// the lines).
 fn verdict(configuration: &Value, circumstance: &dyn Fn(&Vm)) -> (bool, Vec<String>) {
     let vm = Vm::start();
     circumstance(&vm);
@@ -279,7 +282,7 @@ fn verdict(configuration: &Value, circumstance: &dyn Fn(&Vm)) -> (bool, Vec<Stri
             "  proxy_set_shared_data",
             "  proxy_set_tick_period_milliseconds 1",
         ];
-        // Whoever waits for the former configuration gets an answer.
+        // Requests that wait under the former configuration are answered.
         let of_a_waiter = ["proxy_log info", "proxy_set_effective_context", "proxy_send_local_response 503"];
         let known = own.contains(&call.as_str())
             || waited && of_a_waiter.iter().any(|known| call.trim().starts_with(known));
@@ -324,9 +327,12 @@ fn a_configuration_that_the_host_withholds_is_not_ready_but_no_refusal() {
         let vm = Vm::start();
         vm.break_calls(status, |_, name| name == "proxy_get_buffer_bytes");
         let accepted = vm.configure(&inbound());
-        vm.mend_calls();
+        vm.restore_calls();
         assert_eq!(vm.request(bearing(&token())).outcome(), (503, "not_ready".to_owned()), "status {status}");
-        assert!(accepted, "a no on one worker alone would let its requests through; status {status}");
+        assert!(
+            accepted,
+            "a rejection on one worker alone would leave its requests unchecked; status {status}"
+        );
         assert_eq!(vm.lines("does not hand over the configuration"), 1);
     }
 }
@@ -336,7 +342,7 @@ fn a_second_configuration_that_the_host_withholds_leaves_the_first_in_force() {
     let vm = Vm::ready(&inbound());
     vm.break_calls(10, |_, name| name == "proxy_get_buffer_bytes");
     assert!(vm.configure(&inbound_with_claim()));
-    vm.mend_calls();
+    vm.restore_calls();
     assert!(vm.request(bearing(&token())).is_forwarded());
     assert_eq!(vm.request(plain()).outcome(), (401, "no_token".to_owned()));
 }

@@ -1,5 +1,5 @@
-//! Envoy's foreign functions `verify_signature` and `sign`, as `BoringSSL` answers them: from the bytes that are passed and
-//! nothing else.
+//! Envoy's foreign functions `verify_signature` and `sign`, as `BoringSSL` answers them: from the
+//! bytes that are passed and nothing else.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
@@ -29,7 +29,7 @@ pub(crate) fn verify(arguments: &[u8]) -> Option<Vec<u8>> {
     };
     let algorithm = format!("{family}{digest}");
     let signature = if family == "ES" { raw(&signature).unwrap_or_default() } else { signature };
-    // The kit checks tokens, so the text becomes one again.
+    // The kit checks tokens, so the string becomes one again.
     let text = String::from_utf8_lossy(&text);
     let header = text.split('.').next().and_then(|header| URL_SAFE_NO_PAD.decode(header).ok());
     let header: Value = serde_json::from_slice(&header.unwrap_or_default()).unwrap_or_default();
@@ -40,7 +40,7 @@ pub(crate) fn verify(arguments: &[u8]) -> Option<Vec<u8>> {
 
 /// The same for `sign`.
 pub(crate) fn sign(arguments: &[u8]) -> Option<Vec<u8>> {
-    // Its third field is the text.
+    // Its third field is the signed message.
     let Arguments { key, signature: text, .. } =
         Arguments::read(arguments).filter(|read| !read.key.is_empty())?;
     let random = SystemRandom::new();
@@ -99,7 +99,7 @@ impl Arguments {
     }
 }
 
-/// `SubjectPublicKeyInfo` as a JWK, and the family of algorithms that it is for.
+/// `SubjectPublicKeyInfo` as a JWK, and its family of algorithms.
 fn jwk(spki: &[u8]) -> Option<(Value, &'static str)> {
     const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
     const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];

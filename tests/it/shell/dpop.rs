@@ -1,4 +1,5 @@
-//! Bound tokens and their proofs: who signs, what is read of the service's answer, and what happens where nobody signs.
+//! Bound tokens and their proofs: which side signs, what is read of the service's answer, and what
+//! happens where signing fails.
 
 use super::budget::{HEADERS, assert_cost};
 use super::host::{Call, Delivery, Verifier};
@@ -110,7 +111,7 @@ fn where_nobody_signs_any_more_a_request_is_503_and_goes_nowhere_without_a_proof
     let vm = on(Verifier::Real);
     vm.host(|host| host.verifier = Verifier::Absent);
     let request = vm.request(plain());
-    assert_eq!(request.outcome(), (503, "no_proof".to_owned()));
+    assert_eq!(request.outcome(), (503, "dpop_signing_failed".to_owned()));
     assert_eq!(request.answer().header("retry-after").as_deref(), Some("1"));
     vm.host(|host| host.verifier = Verifier::Real);
     assert!(vm.request(plain()).is_forwarded());
@@ -127,7 +128,7 @@ fn a_new_configuration_finds_the_key_and_the_token_of_the_old_one() {
     assert_eq!(proof(after).0, before);
 }
 
-/// The provider's wish for a nonce.
+/// The provider's `use_dpop_nonce` answer.
 fn refusal(nonce: &[u8]) -> Delivery {
     let mut refusal = reply(400, r#"{"error":"use_dpop_nonce"}"#);
     refusal.headers.push((b"dpop-nonce".to_vec(), nonce.to_vec()));

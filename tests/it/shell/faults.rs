@@ -1,5 +1,5 @@
-//! Every host call fails once, with every status there is, while requests are served. None gets through that should
-//! not, and once the host is well again, so is the worker.
+//! Every host call fails once, with every status there is, while requests are served. None is
+//! forwarded that should not be, and once the host works again, so does the worker.
 
 use super::clock;
 use super::host::State;
@@ -12,10 +12,12 @@ use std::time::Duration;
 /// Every status of the ABI that a host call can end with, and one that there is not.
 const STATUSES: [u32; 8] = [1, 2, 3, 4, 7, 8, 10, 99];
 
-/// What the SDK's own wrapper takes for an answer to a call; on any other status it panics, and no host has another.
+/// What the SDK's own wrapper takes for an answer to a call; on any other status it panics, and no
+/// host has another.
 const OF_A_CALL: [u32; 2] = [2, 10];
 
-/// Two good tokens, and one with the signature of another. Made once: signing takes longer than a life of a worker.
+/// Two good tokens, and one with the signature of another. Made once: signing takes longer than a
+/// life of a worker.
 static TOKENS: LazyLock<[String; 3]> = LazyLock::new(|| {
     let [one, two, other] = clock::at_start(|| [token(), token_by(&KEYS.ed25519), token()]);
     let forged = [other.rsplit_once('.').unwrap().0, one.rsplit_once('.').unwrap().1].join(".");
@@ -28,7 +30,8 @@ struct Life<'a> {
     bad: Vec<Request<'a>>,
 }
 
-/// A worker's life, from its first tick: requests that wait, requests that do not, a renewal, a report.
+/// A worker's life, from its first tick: requests that wait, requests that do not, a renewal, a
+/// report.
 fn live(vm: &Vm) -> Life<'_> {
     let [first, second, bad_one] = &*TOKENS;
     let claim = |mut headers: super::pairs::Pairs| {
@@ -59,7 +62,8 @@ fn live(vm: &Vm) -> Life<'_> {
 }
 
 impl Life<'_> {
-    /// Nobody got through who should not, and nobody with anything but what we say of them.
+    /// No request was forwarded that should not have been, and none with identity headers other
+    /// than ours.
     fn was_safe(&self, vm: &Vm, fault: &str) {
         for request in &self.bad {
             assert!(!request.is_forwarded(), "{fault}");
@@ -78,7 +82,7 @@ impl Life<'_> {
 
 /// With the host well again, and some time to get over it, the worker does what it should.
 fn recovers(vm: &Vm, fault: &str) {
-    vm.mend_calls();
+    vm.restore_calls();
     vm.live(Duration::from_secs(90));
     let [token, _, forged] = &*TOKENS;
     let good = vm.settled(bearing(token));
@@ -111,7 +115,7 @@ fn calls() -> Vec<String> {
 }
 
 #[test]
-fn no_host_call_that_fails_once_lets_a_request_through_or_ends_the_worker() {
+fn no_host_call_that_fails_once_allows_a_request_or_ends_the_worker() {
     let calls = calls();
     assert!(calls.len() > 50, "{calls:?}");
     for (place, name) in calls.iter().enumerate() {
@@ -128,7 +132,7 @@ fn no_host_call_that_fails_once_lets_a_request_through_or_ends_the_worker() {
 }
 
 #[test]
-fn no_host_call_that_always_fails_lets_a_request_through_or_ends_the_worker() {
+fn no_host_call_that_always_fails_allows_a_request_or_ends_the_worker() {
     let mut calls = calls();
     calls.sort();
     calls.dedup();
@@ -169,7 +173,7 @@ fn no_host_call_that_always_fails_lets_a_request_through_or_ends_the_worker() {
 }
 
 #[test]
-fn a_host_that_does_nothing_at_all_gets_nothing_through() {
+fn a_host_that_does_nothing_at_all_has_every_request_refused() {
     for status in STATUSES {
         let vm = Vm::ready(&both_ways());
         vm.break_calls(status, |_, _| true);
@@ -181,7 +185,7 @@ fn a_host_that_does_nothing_at_all_gets_nothing_through() {
 }
 
 #[test]
-fn a_request_whose_headers_cannot_be_changed_gets_503_and_does_not_go_on_half_changed() {
+fn a_request_whose_headers_cannot_be_changed_gets_503_and_is_not_forwarded_half_changed() {
     for name in ["proxy_replace_header_map_value", "proxy_remove_header_map_value"] {
         for status in STATUSES {
             let vm = Vm::ready(&both_ways());

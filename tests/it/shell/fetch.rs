@@ -75,7 +75,7 @@ fn a_call_is_what_the_host_needs_and_no_more() {
         assert_eq!(
             call.header("authorization").is_some(),
             asks,
-            "who does not ask for a token shows no secret"
+            "a request that asks for no token sends no secret"
         );
         let form = call.header("content-type");
         assert_eq!(form.as_deref(), asks.then_some("application/x-www-form-urlencoded"));
@@ -138,12 +138,12 @@ fn an_answer_without_a_status_is_no_answer() {
     vm.deliver(&vm.the_call(), Delivery::default());
     vm.pass(WAITING);
     let answer = request.answer();
-    assert_eq!((answer.status, answer.reason().as_str()), (503, "no_keys"));
+    assert_eq!((answer.status, answer.reason().as_str()), (503, "jwks_unavailable"));
     assert!(answer.header("retry-after").is_some());
 }
 
 #[test]
-fn a_cluster_that_is_not_there_is_told_waited_out_and_tried_again() {
+fn a_missing_cluster_is_logged_and_retried_after_a_backoff() {
     let vm = Vm::start();
     vm.host(|host| host.clusters.clear());
     assert!(vm.configure(&inbound()));
@@ -158,22 +158,22 @@ fn a_cluster_that_is_not_there_is_told_waited_out_and_tried_again() {
     );
     vm.pass(WAITING);
     let answer = request.answer();
-    assert_eq!((answer.status, answer.reason().as_str()), (503, "no_keys"));
+    assert_eq!((answer.status, answer.reason().as_str()), (503, "jwks_unavailable"));
     assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
     vm.pass(Duration::from_mins(1));
     let held = (0..30).filter(|_| {
         let request = vm.request(bearing(&token()));
         let is_held = request.waits();
         vm.pass(WAITING);
-        assert_eq!(request.outcome(), (503, "no_keys".to_owned()));
+        assert_eq!(request.outcome(), (503, "jwks_unavailable".to_owned()));
         is_held
     });
     assert!(held.count() < 15, "only those are held that the next attempt can still save");
 
-    let told = vm.lines("not found in Envoy's configuration");
+    let logged = vm.lines("not found in Envoy's configuration");
     vm.pass(Duration::from_mins(2));
-    let told = vm.lines("not found in Envoy's configuration") - told;
-    assert!((3..40).contains(&told), "{told} attempts in two minutes");
+    let logged = vm.lines("not found in Envoy's configuration") - logged;
+    assert!((3..40).contains(&logged), "{logged} attempts in two minutes");
 
     vm.host(|host| host.clusters.insert("keycloak".to_owned()));
     assert_eq!(vm.live(Duration::from_secs(31)), 1);
@@ -189,9 +189,9 @@ fn a_host_that_cannot_call_is_treated_alike() {
         vm.pass(Duration::from_mins(1));
         let request = vm.request(plain());
         vm.pass(WAITING);
-        vm.mend_calls();
+        vm.restore_calls();
         assert_eq!(vm.calls().len(), 0);
-        assert_eq!(request.outcome(), (503, "no_outbound_token".to_owned()));
+        assert_eq!(request.outcome(), (503, "outbound_token_unavailable".to_owned()));
     }
     assert_eq!(vm.live(Duration::from_secs(31)), 1);
     assert!(vm.request(plain()).is_forwarded());

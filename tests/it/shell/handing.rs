@@ -1,4 +1,5 @@
-//! What later filters and the access log are told, through the host: with a decision, and only where it is asked for.
+//! Filter state for later filters and the access log, through the host: set with a decision, and
+//! only where configured.
 
 use super::budget::{HEADERS, assert_cost};
 use super::host::{BAD_ARGUMENT, NOT_FOUND};
@@ -8,14 +9,18 @@ use m2m_auth_kit::token::SUBJECT;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-fn telling() -> Value {
+fn reporting() -> Value {
     let mut configuration = inbound();
     configuration["inbound"]["filter_state"] = json!(true);
     configuration
 }
 
-fn told(request: Request<'_>) -> BTreeMap<String, String> {
-    request.told().into_iter().map(|(name, value)| (name.replace("wasm.m2m_auth.", ""), value)).collect()
+fn filter_state(request: Request<'_>) -> BTreeMap<String, String> {
+    request
+        .filter_state()
+        .into_iter()
+        .map(|(name, value)| (name.replace("wasm.m2m_auth.", ""), value))
+        .collect()
 }
 
 fn of(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -23,13 +28,13 @@ fn of(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn what_is_told_is_declared_at_the_start_and_set_before_the_request_goes_on() {
+fn filter_state_is_declared_at_the_start_and_set_before_the_request_is_forwarded() {
     let declared = |configuration: &Value| {
         let vm = Vm::with(configuration);
         vm.record().iter().filter(|line| line.contains("declare_property")).count()
     };
-    assert_eq!((declared(&telling()), declared(&inbound())), (8, 0));
-    let vm = Vm::ready(&telling());
+    assert_eq!((declared(&reporting()), declared(&inbound())), (8, 0));
+    let vm = Vm::ready(&reporting());
     let token = token();
     vm.request(bearing(&token)).end();
     assert_cost(
@@ -50,8 +55,8 @@ fn what_is_told_is_declared_at_the_start_and_set_before_the_request_goes_on() {
 }
 
 #[test]
-fn a_request_that_waited_is_told_of_like_any_other() {
-    let vm = Vm::with(&telling());
+fn a_request_that_waited_is_reported_like_any_other() {
+    let vm = Vm::with(&reporting());
     let request = vm.settled(bearing(&token()));
     assert!(request.is_forwarded());
     let expected = of(&[
@@ -63,22 +68,22 @@ fn a_request_that_waited_is_told_of_like_any_other() {
         ("roles", "inventory-service/inventory:read"),
         ("scopes", "inventory-api"),
     ]);
-    assert_eq!(told(request), expected);
+    assert_eq!(filter_state(request), expected);
 }
 
 #[test]
-fn a_refusal_is_told_with_its_reason_and_a_caller_that_was_not_verified_is_not() {
-    let vm = Vm::ready(&telling());
+fn a_refusal_is_reported_with_its_reason_and_an_unverified_caller_is_not() {
+    let vm = Vm::ready(&reporting());
     for (headers, reason) in [(plain(), "no_token"), (bearing(&forged()), "signature")] {
         let expected = of(&[("decision", "refused"), ("reason", reason), ("rule", "any")]);
-        assert_eq!(told(vm.request(headers)), expected);
+        assert_eq!(filter_state(vm.request(headers)), expected);
     }
 }
 
 #[test]
-fn a_host_that_does_not_take_it_lets_nothing_through_and_is_still_answered() {
+fn a_host_that_rejects_it_has_the_request_refused_and_is_still_answered() {
     for status in [NOT_FOUND, BAD_ARGUMENT] {
-        let vm = Vm::ready(&telling());
+        let vm = Vm::ready(&reporting());
         vm.break_calls(status, |_, name| name == "proxy_set_property");
         // A filter behind us may decide by what is missing.
         assert_eq!(vm.request(bearing(&token())).outcome(), (503, "not_ready".to_owned()));
@@ -87,16 +92,16 @@ fn a_host_that_does_not_take_it_lets_nothing_through_and_is_still_answered() {
 }
 
 #[test]
-fn a_host_that_knows_no_types_is_told_all_the_same() {
+fn a_host_that_knows_no_types_gets_the_properties_all_the_same() {
     let vm = Vm::start();
     vm.break_calls(NOT_FOUND, |_, name| name == "proxy_call_foreign_function");
-    assert!(vm.configure(&telling()));
-    vm.mend_calls();
-    assert_eq!(told(vm.settled(bearing(&token())))["subject"], SUBJECT);
+    assert!(vm.configure(&reporting()));
+    vm.restore_calls();
+    assert_eq!(filter_state(vm.settled(bearing(&token())))["subject"], SUBJECT);
 }
 
 #[test]
-fn the_payload_is_handed_on_as_it_stands_in_the_token_and_nobody_elses() {
+fn only_the_callers_own_payload_is_forwarded_and_byte_for_byte() {
     let mut configuration = inbound();
     configuration["inbound"]["rules"][0]["payload_header"] = json!("x-jwt-payload");
     let vm = Vm::ready(&configuration);

@@ -1,9 +1,9 @@
-//! What Envoy holds and does for a module: contexts, streams, timers, calls, metrics, and a refusal for whatever comes at
-//! the wrong time. Each thread has its own host.
+//! What Envoy holds and does for a module: contexts, streams, timers, calls, metrics, and a refusal
+//! for whatever comes at the wrong time. Each thread has its own host.
 //!
-//! It records every callback into the module and every host call out of it, in order. What a real host would let pass
-//! although it must never be (a resume of what does not wait sends a request twice) is kept as a violation; so is every
-//! text that the module let out with a secret in it.
+//! It records every callback into the module and every host call out of it, in order. Calls that a
+//! real host accepts although they are always wrong (resuming a request that does not wait sends it
+//! twice) are recorded as violations, and so is every output of the module that holds a secret.
 
 mod calls;
 mod things;
@@ -52,7 +52,7 @@ pub(crate) struct Host {
     pub(crate) clusters: BTreeSet<String>,
     /// The foreign function `verify_signature`.
     pub(crate) verifier: Verifier,
-    /// What keeps its shared data apart from that of other plugins; empty is everybody's.
+    /// The scope of its shared data; empty is shared by all plugins.
     pub(crate) vm_id: String,
     /// What it knows of every request, by the dotted path.
     pub(crate) properties: BTreeMap<String, Vec<u8>>,
@@ -70,15 +70,15 @@ pub(crate) struct Host {
     pub(crate) loses_calls: bool,
     /// Sums by name.
     pub(crate) metrics: BTreeMap<String, i64>,
-    /// Level and text.
+    /// Level and message.
     pub(crate) log: Vec<(u32, String)>,
     /// The answer that is being delivered.
     pub(crate) delivery: Option<Delivery>,
-    /// What must never be seen outside, beside what the host learns by itself.
+    /// Secrets that must never leave the module, in addition to those that the host learns itself.
     pub(crate) secrets: BTreeSet<Vec<u8>>,
     record: Vec<String>,
     violations: Vec<String>,
-    /// Where something was said, and what; the same thing once.
+    /// Outputs by location, without duplicates.
     said: BTreeSet<(&'static str, Vec<u8>)>,
     roots: BTreeMap<u32, Timer>,
     counters: Vec<String>,
@@ -101,7 +101,7 @@ struct Running {
     calls: usize,
 }
 
-/// How the host and the module go on.
+/// How the host and the module continue.
 impl Host {
     /// A host that reaches the provider, as Envoy's newest does.
     pub(crate) fn new() -> Self {
@@ -132,10 +132,21 @@ impl Host {
         }
         let name = format!("request {}", self.streams.len() + 1);
         let (raw, status, state, answered) = (None, None, State::Asked, Pairs::new());
-        let told = BTreeMap::new();
+        let filter_state = BTreeMap::new();
         let (trailers, code_details, gone) = (Pairs::new(), None, false);
-        let stream =
-            Stream { name, headers, raw, state, told, status, answered, trailers, code_details, root, gone };
+        let stream = Stream {
+            name,
+            headers,
+            raw,
+            state,
+            filter_state,
+            status,
+            answered,
+            trailers,
+            code_details,
+            root,
+            gone,
+        };
         self.streams.insert(id, stream);
     }
 
@@ -169,13 +180,13 @@ impl Host {
         std::mem::take(&mut self.record)
     }
 
-    /// What must not have happened.
+    /// The violations.
     pub(crate) fn violations(&mut self) -> Vec<String> {
         let leaks = self.leaks();
         std::mem::take(&mut self.violations).into_iter().chain(leaks).collect()
     }
 
-    /// For tests of this host: forgets what was said.
+    /// For tests of this host: forgets the outputs.
     pub(crate) fn unsay(&mut self) {
         self.said.clear();
     }
@@ -184,12 +195,12 @@ impl Host {
         self.violations.push(what.into());
     }
 
-    /// The root whose timer runs out first, and when.
+    /// The root with the earliest timer, and when it is due.
     pub(crate) fn next_tick(&self) -> Option<(Duration, u32)> {
         self.roots.iter().filter_map(|(root, timer)| Some((timer.due?, *root))).min()
     }
 
-    /// The call whose time runs out first.
+    /// The call with the earliest timeout.
     pub(crate) fn next_timeout(&self) -> Option<Call> {
         self.calls.iter().filter(|_| !self.loses_calls).min_by_key(|call| call.due).cloned()
     }

@@ -1,4 +1,5 @@
-//! Bytes that no well-meaning client or host sends. None of them ends the worker's VM, none gets a request through.
+//! Bytes that no correct client or host sends. None of them ends the worker's VM, and none makes a
+//! request pass.
 
 use super::clock;
 use super::host::State;
@@ -8,12 +9,12 @@ use super::vm::Vm;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// A worker whose one rule is for the whole service, with keys.
+/// A worker with one rule for the whole service, and with keys.
 fn guarded() -> Vm {
     Vm::ready(&inbound())
 }
 
-/// Refused, and the worker lives: a good request goes on.
+/// Refused, and the worker lives: a good request is forwarded.
 fn refused_and_alive(vm: &Vm, headers: Pairs, statuses: &[u32]) {
     let request = vm.request(headers);
     let (status, reason) = request.outcome();
@@ -144,7 +145,7 @@ fn a_header_map_that_lies_about_its_lengths_is_refused() {
 }
 
 #[test]
-fn no_garbage_for_a_header_map_gets_a_request_through() {
+fn no_garbage_for_a_header_map_allows_a_request() {
     let vm = guarded();
     let whole = pairs::write(&with_header("authorization", "Bearer x.y.z"));
     let mut dice = m2m_auth::rng::Rng::new(20_260_727);
@@ -164,7 +165,7 @@ fn no_garbage_for_a_header_map_gets_a_request_through() {
 }
 
 #[test]
-fn headers_as_large_as_envoy_takes_are_refused_or_go_on_by_their_token_alone() {
+fn headers_as_large_as_envoy_accepts_are_refused_or_forwarded_by_their_token_alone() {
     let vm = guarded();
     let large = "x".repeat(60 * 1024);
     refused_and_alive(&vm, with_header("x-large", &large), &[401]);

@@ -1,7 +1,7 @@
 //! The functions that a proxy-wasm module imports, defined once for this whole test binary.
 //!
-//! Those that the shell has a use for do what the [`host`] of the calling thread says. The others are only there because
-//! the SDK names them: that they are never called is part of what is tested.
+//! Those that the shell has a use for do what the [`host`] of the calling thread says. The others
+//! are only there because the SDK names them: that they are never called is part of what is tested.
 
 #![allow(
     unsafe_code,
@@ -24,11 +24,11 @@ unsafe extern "C" {
 /// # Safety
 /// They must be readable for as long as the host call takes.
 unsafe fn bytes<'a>(data: *const u8, size: usize) -> &'a [u8] {
-    // SAFETY: as above; a null pointer stands for nothing.
+    // SAFETY: as above; a null pointer means no value.
     if data.is_null() || size == 0 { &[] } else { unsafe { slice::from_raw_parts(data, size) } }
 }
 
-/// The same, as text for the record.
+/// The same, as a string for the record.
 ///
 /// # Safety
 /// As for [`bytes`].
@@ -155,7 +155,8 @@ unsafe extern "C" fn proxy_get_buffer_bytes(
         };
         let part = content.get(start..end.min(content.len())).unwrap_or_default();
         if !part.is_empty() {
-            // SAFETY: the module's own variables, which the host does not touch when there is nothing to give.
+            // SAFETY: the module's own variables, which the host does not touch when there is
+            // nothing to give.
             unsafe { give(part, data, size) };
         }
         OK
@@ -269,7 +270,7 @@ unsafe extern "C" fn proxy_set_property(
 ) -> u32 {
     // SAFETY: the module's own slices.
     let (name, value) = unsafe { (text(name, name_size), text(value, value_size)) };
-    host::call("proxy_set_property", name.clone(), |host| host.tell(&name, value))
+    host::call("proxy_set_property", name.clone(), |host| host.set_property(&name, value))
 }
 
 #[unsafe(no_mangle)]

@@ -1,5 +1,5 @@
-//! Header maps as the ABI serialises them, written anew from its description, so that the module's own reading and
-//! writing are checked against something else than themselves.
+//! Header maps as the ABI serialises them, written anew from its description, so that the module's
+//! own reading and writing are checked against something else than themselves.
 
 /// Name and value, as they came.
 pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;

@@ -1,5 +1,5 @@
-//! Answers that no well-meaning provider gives. None lets a request through or ends the worker, and none gets a secret,
-//! or a token that it should not have told, into the log.
+//! Answers that no correct provider gives. None makes a request pass or ends the worker, and none
+//! gets a secret or a token into the log.
 
 use super::host::Delivery;
 use super::pairs;
@@ -25,7 +25,7 @@ fn odd_answers() -> Vec<(&'static str, Delivery)> {
             Delivery { headers: pairs::of(&[("content-type", "application/json")]), ..reply(200, &good) },
         ),
         ("a status that is no number", with_status(b"ok", &good)),
-        ("a status that is no text", with_status(&[0xff, 0xfe], &good)),
+        ("a status that is not ASCII", with_status(&[0xff, 0xfe], &good)),
         ("a status out of range", with_status(b"4294967496", &good)),
         ("an empty status", with_status(b"", &good)),
         ("headers cut short", raw(&[1, 0, 0, 0, 7, 0])),
@@ -44,7 +44,7 @@ fn odd_answers() -> Vec<(&'static str, Delivery)> {
 }
 
 #[test]
-fn no_odd_answer_of_the_provider_lets_a_request_through_or_ends_the_worker() {
+fn no_odd_answer_of_the_provider_allows_a_request_or_ends_the_worker() {
     for (name, answer) in odd_answers() {
         for configuration in [inbound(), outbound()] {
             let vm = Vm::with(&configuration);
@@ -58,7 +58,7 @@ fn no_odd_answer_of_the_provider_lets_a_request_through_or_ends_the_worker() {
             assert!(matches!(request.outcome().0, 0 | 503), "{name}: {:?}", request.outcome());
             vm.pass(Duration::from_secs(6));
             assert_eq!(request.outcome().0, 503, "{name}");
-            // A provider that comes to its senses is believed again, within the longest backoff.
+            // A provider that recovers is used again within the longest backoff.
             vm.live(Duration::from_secs(400));
             assert!(vm.settled(bearing(&token())).is_forwarded(), "{name}");
         }
@@ -112,7 +112,8 @@ fn a_provider_that_repeats_our_secret_does_not_get_it_into_the_log() {
 #[test]
 fn no_spelling_of_a_repeated_secret_gets_into_the_log() {
     let basic = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-    // A secret that looks like an error code; one whose form-encoding is not itself; one that is not ASCII.
+    // A secret that looks like an error code; one that form-encoding changes; one that is not
+    // ASCII.
     for (secret, encoded) in [
         ("whisper_it_to_nobody_else", "whisper_it_to_nobody_else"),
         ("whisper & tell=nobody/else+", "whisper+%26+tell%3Dnobody%2Felse%2B"),
@@ -145,7 +146,7 @@ fn a_provider_that_answers_with_a_token_and_a_fault_keeps_the_token_out_of_the_l
     vm.hush("opaque-token-that-nobody-may-see");
     let answers: [Value; 4] = [
         json!({ "access_token": "opaque-token-that-nobody-may-see", "token_type": "DPoP" }),
-        json!({ "access_token": "opaque-token-that-nobody-may-see with a blank", "token_type": "Bearer" }),
+        json!({ "access_token": "opaque-token-that-nobody-may-see with a space", "token_type": "Bearer" }),
         json!({ "access_token": ["opaque-token-that-nobody-may-see"], "token_type": "Bearer" }),
         json!({ "access_token": "opaque-token-that-nobody-may-see", "token_type": "Bearer", "expires_in": "never" }),
     ];

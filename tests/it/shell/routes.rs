@@ -1,4 +1,5 @@
-//! What the shell asks the host about a request's route: what the policy needs, before any header is changed, and once.
+//! What the shell asks the host about a request's route: what the policy needs, before any header
+//! is changed, and once.
 
 use super::host::NOT_FOUND;
 use super::scene::{CLIENT_SECRET, issued, issuers, outbound, plain, provider};
@@ -33,12 +34,12 @@ fn credentials() -> Value {
     json!({ "order-service": client("order-service"), "payment-service": client("payment-service") })
 }
 
-/// From now on the host knows this of every request.
-fn says(vm: &Vm, property: &str, value: &str) {
+/// Sets a property of every further request.
+fn set_property(vm: &Vm, property: &str, value: &str) {
     vm.host(|host| host.properties.insert(property.to_owned(), value.as_bytes().to_vec()));
 }
 
-/// The provider answers every call; returns each client's token, as it stands in the header.
+/// The provider answers every call; returns each client's token as a header value.
 fn serve(vm: &Vm) -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let mut tokens = BTreeMap::new();
     vm.wake();
@@ -62,12 +63,12 @@ fn token(request: Request<'_>) -> Vec<Vec<u8>> {
 fn a_rule_is_chosen_by_the_cluster_that_the_host_names() {
     let vm = Vm::with(&by_cluster());
     let tokens = serve(&vm);
-    says(&vm, CLUSTER, "outbound|443||api");
+    set_property(&vm, CLUSTER, "outbound|443||api");
     assert_eq!(token(vm.request(plain())), tokens["order-service"]);
-    says(&vm, CLUSTER, "payments");
+    set_property(&vm, CLUSTER, "payments");
     assert_eq!(token(vm.request(plain())), tokens["payment-service"]);
     for other in ["", "payment", "payments2", "\u{0}"] {
-        says(&vm, CLUSTER, other);
+        set_property(&vm, CLUSTER, other);
         assert_eq!(token(vm.request(plain())), [[0_u8; 0]; 0], "{other:?}");
     }
     vm.host(|host| host.properties.clear());
@@ -78,20 +79,21 @@ fn a_rule_is_chosen_by_the_cluster_that_the_host_names() {
 fn a_token_is_chosen_by_what_the_route_says() {
     let vm = Vm::with(&by_route());
     let tokens = serve(&vm);
-    assert_eq!(token(vm.request(plain())), tokens["order-service"], "it says nothing");
-    says(&vm, CREDENTIAL, "payment-service");
+    assert_eq!(token(vm.request(plain())), tokens["order-service"], "it set_property nothing");
+    set_property(&vm, CREDENTIAL, "payment-service");
     assert_eq!(token(vm.request(plain())), tokens["payment-service"]);
-    says(&vm, CREDENTIAL, "none");
+    set_property(&vm, CREDENTIAL, "none");
     assert_eq!(token(vm.request(plain())), [[0_u8; 0]; 0]);
-    // Text that is none of the names, and what the host hands over for a number or a truth value.
+    // Strings that are not one of the names, and what the host hands over for a number or a
+    // boolean.
     for other in ["payment", "", "\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{f0}?", "\u{1}"] {
-        says(&vm, CREDENTIAL, other);
+        set_property(&vm, CREDENTIAL, other);
         assert_eq!(vm.request(plain()).outcome(), (503, "unknown_credential".to_owned()), "{other:?}");
     }
 }
 
 #[test]
-fn a_host_that_does_not_tell_the_route_lets_nothing_through() {
+fn a_failed_read_of_the_route_refuses_every_request() {
     for (configuration, reason) in [(by_cluster(), "not_ready"), (by_route(), "unknown_credential")] {
         let vm = Vm::with(&configuration);
         serve(&vm);
@@ -107,10 +109,10 @@ fn a_host_that_does_not_tell_the_route_lets_nothing_through() {
 #[test]
 fn a_request_that_waits_is_not_asked_about_twice_and_keeps_what_was_said() {
     let vm = Vm::with(&by_route());
-    says(&vm, CREDENTIAL, "payment-service");
+    set_property(&vm, CREDENTIAL, "payment-service");
     let request = vm.request(plain());
     assert!(request.waits());
-    says(&vm, CREDENTIAL, "order-service");
+    set_property(&vm, CREDENTIAL, "order-service");
     let tokens = serve(&vm);
     assert_eq!(token(request), tokens["payment-service"]);
     let asked = vm.record().iter().filter(|line| line.contains(CREDENTIAL)).count();

@@ -1,4 +1,5 @@
-//! What most tests of the shell have in common: a provider with its keys, tokens, configurations, and requests.
+//! What most tests of the shell have in common: a provider with its keys, tokens, configurations,
+//! and requests.
 
 use super::host::{Call, Delivery};
 use super::pairs::{self, Pairs};
@@ -30,7 +31,8 @@ pub(crate) static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys {
     ed25519: Key::new(Alg::EdDsa),
 });
 
-/// The id of a key on P-384. Nobody has its private half; a host that is told to takes any signature for one.
+/// The id of a key on P-384. Its private half is unknown; a host can be set to accept any signature
+/// by it.
 pub(crate) const ES384: &str = "p384";
 
 /// The provider's key set.
@@ -80,7 +82,7 @@ pub(crate) fn with_header(name: &str, value: impl AsRef<[u8]>) -> Pairs {
     headers
 }
 
-/// The issuer, with places so that nothing must be discovered.
+/// The issuer, with its endpoints given, so that no discovery is needed.
 pub(crate) fn issuers() -> Value {
     json!({ "keycloak": {
         "issuer": ISSUER,
@@ -100,7 +102,7 @@ pub(crate) fn inbound() -> Value {
     })
 }
 
-/// The same, and the service is told who calls.
+/// The same, with identity headers for the service.
 pub(crate) fn inbound_with_claim() -> Value {
     let mut configuration = inbound();
     configuration["inbound"]["rules"][0]["claims_to_headers"] = json!({ "x-caller": "sub" });
@@ -132,7 +134,8 @@ pub(crate) fn bound() -> Value {
     configuration
 }
 
-/// Everything at once: who calls is checked and told, and a token is attached in a header of its own.
+/// Everything at once: the caller is verified and forwarded, and a token is attached in a header of
+/// its own.
 pub(crate) fn both_ways() -> Value {
     let mut configuration = inbound_with_claim();
     configuration["outbound"] = attach("x-service-token");
@@ -184,7 +187,8 @@ impl Vm {
         served
     }
 
-    /// Time passes, and the provider answers at once whatever it is asked. Returns how often that was.
+    /// Time passes, and the provider answers at once whatever it is asked. Returns how often that
+    /// was.
     pub(crate) fn live(&self, span: Duration) -> usize {
         const STEP: Duration = Duration::from_millis(500);
         let mut served = self.serve();
@@ -204,12 +208,13 @@ impl Vm {
         calls[0].clone()
     }
 
-    /// Lines of the log that hold this text.
+    /// The number of log lines that contain this string.
     pub(crate) fn lines(&self, text: &str) -> usize {
         self.log().iter().filter(|line| line.contains(text)).count()
     }
 
-    /// A request with a good token, once it is settled: time passes and the provider answers as long as it waits.
+    /// A request with a good token, once it is settled: time passes and the provider answers as
+    /// long as it waits.
     pub(crate) fn settled(&self, headers: Pairs) -> Request<'_> {
         let request = self.request(headers);
         for _ in 0..100 {

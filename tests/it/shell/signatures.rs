@@ -1,4 +1,5 @@
-//! Who verifies a signature: the host's `BoringSSL` where it has the function and the algorithm, the module elsewhere.
+//! Where a signature is verified: by the host's `BoringSSL` where it has the function and the
+//! algorithm, by the module elsewhere.
 
 use super::clock;
 use super::host::Verifier;
@@ -25,7 +26,7 @@ fn foreign(vm: &Vm) -> Vec<String> {
     vm.record().into_iter().filter(|line| line.contains("foreign")).collect()
 }
 
-/// A token that says ES384, with a signature of the right length that nobody made.
+/// A token with `alg: ES384` and random bytes of the right length as its signature.
 fn es384() -> String {
     let header = json!({ "alg": "ES384", "typ": "JWT", "kid": ES384 });
     let claims = token::claims(super::scene::ISSUER);
@@ -108,7 +109,7 @@ fn nothing_but_a_plain_yes_is_a_yes() {
 }
 
 #[test]
-fn a_host_that_fails_to_verify_lets_nobody_in() {
+fn a_host_that_fails_to_verify_has_every_caller_refused() {
     for status in [1, 2, 3, 4, 7, 8, 10, 99] {
         let vm = on(Verifier::Real);
         vm.break_calls(status, |_, name| name == "proxy_call_foreign_function");
@@ -138,7 +139,7 @@ fn a_verified_token_is_not_verified_again_and_another_one_is() {
     assert_eq!(foreign(&vm).len(), 2);
 }
 
-/// A token of that key's algorithm and name, with a signature of the right length that nobody made.
+/// A token of that key's algorithm and id, with bytes of the right length as its signature.
 fn made_up(key: &Key, number: u64) -> String {
     let header = json!({ "alg": key.alg().name(), "typ": "JWT", "kid": key.kid() });
     let mut claims = token::claims(super::scene::ISSUER);
@@ -148,7 +149,7 @@ fn made_up(key: &Key, number: u64) -> String {
     format!("{text}.{}", encode(vec![0x5a; length]))
 }
 
-/// How many of those are judged, and that the others are told to come back.
+/// How many of those are verified; the others must be answered 503.
 fn judged(vm: &Vm, key: &Key, count: u64) -> usize {
     let outcomes = (0..count).map(|number| vm.request(bearing(&made_up(key, number))).outcome());
     outcomes.filter(|outcome| *outcome != (503, "too_many_signatures".to_owned())).count()
@@ -173,8 +174,9 @@ fn forged_signatures_that_the_module_verifies_are_bounded_and_callers_by_the_hos
         assert!(vm.request(bearing(&new)).is_forwarded(), "ten more in a tenth of a second");
         assert_eq!(judged(&vm, key, 50), 9);
         vm.pass(Duration::from_secs(60));
-        let told = vm.host(|host| host.metrics.get("m2m_auth_limit_reached.limit.token_signatures").copied());
-        assert_eq!(told, Some(51 + 1 + 41));
+        let reported =
+            vm.host(|host| host.metrics.get("m2m_auth_limit_reached.limit.token_signatures").copied());
+        assert_eq!(reported, Some(51 + 1 + 41));
         assert_eq!(judged(&vm, key, 150), 100, "no more are saved than for a second");
     }
 }
@@ -201,9 +203,9 @@ fn forged_proofs_that_the_module_verifies_are_bounded_apart_from_tokens() {
     let good = proof(&module, &token);
     let (text, _) = good.rsplit_once('.').unwrap();
     let forged = format!("{text}.{}", encode([0x5a; 64]));
-    // What is known to be wrong before it is verified takes nothing.
+    // A token that is refused before its signature is verified costs nothing.
     for _ in 0..150 {
-        assert_eq!(ask(&token, &proof(&host, &token)), (401, "bound".to_owned()));
+        assert_eq!(ask(&token, &proof(&host, &token)), (401, "binding_mismatch".to_owned()));
     }
     let outcomes: Vec<_> = (0..150).map(|_| ask(&token, &forged)).collect();
     let count = |status, reason: &str| {
@@ -284,7 +286,7 @@ fn a_host_that_does_not_sign_leaves_ed25519() {
 }
 
 #[test]
-fn this_suites_boringssl_tells_good_from_bad() {
+fn this_suites_boringssl_distinguishes_good_from_bad() {
     assert_eq!(super::crypto::verify(b""), None);
     assert_eq!(super::crypto::verify(b"\x0a\x06sha256"), None);
     let garbage = super::crypto::verify(b"\x0a\x06sha256\x12\x03key").unwrap();

@@ -1,4 +1,5 @@
-//! The two clocks: what others wrote down is judged by the wall clock, what we measure by the monotonic one.
+//! The two clocks: what others wrote down is judged by the wall clock, what we measure by the
+//! monotonic one.
 
 use super::clock;
 use super::scene::{bearing, both_ways, inbound, outbound, plain, token};
@@ -78,7 +79,8 @@ fn after_a_sleep_what_was_fetched_is_as_old_as_the_wall_clock_says_and_no_worker
 fn a_token_of_ours_is_not_sent_a_moment_after_its_end() {
     let vm = Vm::ready(&outbound());
     vm.host(|host| host.clusters.clear());
-    // It was good for 300 s when it came, less a safety margin; the wall clock stands still meanwhile.
+    // It was good for 300 s when it came, less a safety margin; the wall clock does not advance
+    // meanwhile.
     vm.pass(Duration::from_secs(285));
     assert!(vm.request(plain()).is_forwarded());
     vm.pass(Duration::from_secs(15));
@@ -87,7 +89,7 @@ fn a_token_of_ours_is_not_sent_a_moment_after_its_end() {
     assert!(!request.is_forwarded());
     // Longer than it may be held for the next attempt.
     vm.pass(Duration::from_millis(5100));
-    assert_eq!(request.outcome(), (503, "no_outbound_token".to_owned()));
+    assert_eq!(request.outcome(), (503, "outbound_token_unavailable".to_owned()));
 }
 
 #[test]

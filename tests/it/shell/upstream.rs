@@ -1,11 +1,12 @@
-//! The status that the service answered with, seen when a request ends: 401 to a token of ours renews the token.
+//! The status that the service answered with, seen when a request ends: 401 to a token of ours
+//! renews the token.
 
 use super::pairs::Pairs;
 use super::scene::{bearing, both_ways, inbound, issued, outbound, plain, token, with_header};
 use super::vm::Vm;
 use std::time::Duration;
 
-/// More than the least time between two renewals for the sake of a 401.
+/// More than the minimum time between two renewals that a 401 causes.
 const APART: Duration = Duration::from_secs(15);
 
 /// A worker with a token that is old enough to be renewed.

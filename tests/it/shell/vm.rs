@@ -110,7 +110,7 @@ impl Vm {
         assert!(self.run("proxy_on_vm_start", root, || export::proxy_on_vm_start(root, 0)));
     }
 
-    /// This must never be seen outside.
+    /// Registers a secret that must never leave the module.
     pub(crate) fn hush(&self, secret: &str) {
         self.host(|host| host.secrets.insert(secret.as_bytes().to_vec()));
     }
@@ -127,7 +127,7 @@ impl Vm {
     }
 
     /// From now on none fails.
-    pub(crate) fn mend_calls(&self) {
+    pub(crate) fn restore_calls(&self) {
         self.host(|host| host.fault = None);
     }
 
@@ -227,9 +227,9 @@ impl Vm {
     /// The answer to a call comes.
     pub(crate) fn deliver(&self, call: &Call, answer: Delivery) {
         let (headers, body) = (answer.headers.len(), answer.body.len());
-        let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let answered: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         self.host(|host| {
-            host.secrets.extend(told["access_token"].as_str().map(|token| token.as_bytes().to_vec()));
+            host.secrets.extend(answered["access_token"].as_str().map(|token| token.as_bytes().to_vec()));
             host.calls.retain(|other| other.token != call.token);
             host.delivery = Some(answer);
         });
@@ -260,7 +260,7 @@ impl Vm {
         self.host(|host| host.period(self.root))
     }
 
-    /// What must not have happened, and did.
+    /// The violations so far.
     pub(crate) fn violations(&self) -> Vec<String> {
         self.host(Host::violations)
     }
@@ -319,7 +319,7 @@ impl Request<'_> {
         }
     }
 
-    /// Status and reason of the answer; 200 and nothing when it went on.
+    /// Status and reason of the answer; 200 and an empty reason when it was forwarded.
     pub(crate) fn outcome(self) -> (u32, String) {
         match self.state() {
             State::Forwarded => (200, String::new()),
@@ -336,9 +336,9 @@ impl Request<'_> {
         })
     }
 
-    /// What stands in its filter state.
-    pub(crate) fn told(self) -> BTreeMap<String, String> {
-        self.vm.host(|host| host.streams[&self.id].told.clone())
+    /// Its filter state.
+    pub(crate) fn filter_state(self) -> BTreeMap<String, String> {
+        self.vm.host(|host| host.streams[&self.id].filter_state.clone())
     }
 
     /// The service answers with this status; then the request is over.
@@ -358,7 +358,8 @@ impl Request<'_> {
         self.end();
     }
 
-    /// The service answers 200 with these headers, and then with these trailers; then the request is over.
+    /// The service answers 200 with these headers, and then with these trailers; then the request
+    /// is over.
     pub(crate) fn end_with_trailers(self, headers: &[(&str, &str)], trailers: &[(&str, &str)]) {
         self.vm.host(|host| {
             let stream = host.streams.get_mut(&self.id).unwrap();
@@ -393,9 +394,10 @@ impl Request<'_> {
     }
 }
 
-/// Runs the module's start on this thread. The first time, the SDK takes over the process's panic hook; it is given
-/// back, so that a failing test says why, with one addition: a panic inside the module ends the process, since it cannot
-/// unwind out of there, and so it is told where no test's captured output swallows it.
+/// Runs the module's start on this thread. The first time, the SDK takes over the process's panic
+/// hook; it is given back, so that a failing test says why, with one addition: a panic inside the
+/// module ends the process, since it cannot unwind out of there, so it is printed where no test
+/// captures the output.
 fn initialize() {
     static FIRST: Once = Once::new();
     FIRST.call_once(|| {

@@ -1,4 +1,5 @@
-//! Requests that wait: held until something arrives, settled from the root, never resumed twice or after their end.
+//! Requests that wait: held until something arrives, settled from the root, never resumed twice or
+//! after their end.
 
 use super::host::State;
 use super::scene::{
@@ -77,7 +78,7 @@ fn a_waiting_request_that_is_refused_is_answered_and_not_resumed() {
 }
 
 #[test]
-fn those_who_wait_share_one_fetch() {
+fn waiting_requests_share_one_fetch() {
     let vm = Vm::with(&both_ways());
     let waiting: Vec<_> = (0..20).map(|_| vm.request(bearing(&token()))).collect();
     assert!(waiting.iter().all(|request| request.waits()));
@@ -92,7 +93,7 @@ fn those_who_wait_share_one_fetch() {
 }
 
 #[test]
-fn a_client_that_hangs_up_costs_nobody_else_their_answer() {
+fn a_client_that_disconnects_costs_no_other_client_its_answer() {
     let vm = Vm::with(&inbound());
     let waiting: Vec<_> = (0..5).map(|_| vm.request(bearing(&token()))).collect();
     vm.wake();
@@ -113,7 +114,7 @@ fn a_client_that_hangs_up_costs_nobody_else_their_answer() {
 }
 
 #[test]
-fn a_fetch_outlives_everybody_who_asked_for_it() {
+fn a_fetch_outlives_every_request_that_needs_it() {
     let vm = Vm::with(&inbound());
     let waiting = vm.request(bearing(&token()));
     vm.wake();
@@ -168,7 +169,7 @@ fn a_request_that_needs_two_things_waits_for_both() {
 }
 
 #[test]
-fn a_token_that_is_waited_for_is_attached_before_the_request_goes_on() {
+fn a_token_that_is_waited_for_is_attached_before_the_request_is_forwarded() {
     let vm = Vm::with(&outbound());
     let request = vm.request(bearing("a-token-of-the-clients-own"));
     vm.wake();
@@ -199,7 +200,7 @@ fn an_answer_that_never_comes_holds_a_request_no_longer_than_it_may_wait() {
     assert!(request.waits());
     vm.pass(Duration::from_millis(200));
     let answer = request.answer();
-    assert_eq!((answer.status, answer.reason().as_str()), (503, "no_keys"));
+    assert_eq!((answer.status, answer.reason().as_str()), (503, "jwks_unavailable"));
     assert!(answer.header("retry-after").is_some());
     // The answer comes after all: too late for that request, in time for the next.
     vm.serve();
@@ -208,19 +209,19 @@ fn an_answer_that_never_comes_holds_a_request_no_longer_than_it_may_wait() {
 }
 
 #[test]
-fn who_is_one_too_many_is_told_at_once() {
+fn a_request_over_the_bound_is_answered_at_once() {
     let mut configuration = inbound();
     configuration["pending_requests"] = json!({ "max": 2 });
     let vm = Vm::with(&configuration);
     let waiting = [vm.request(bearing(&token())), vm.request(bearing(&token()))];
-    assert_eq!(vm.request(bearing(&token())).outcome(), (503, "too_many_waiting".to_owned()));
+    assert_eq!(vm.request(bearing(&token())).outcome(), (503, "too_many_pending".to_owned()));
     vm.wake();
     vm.serve();
     assert!(waiting.iter().all(|request| request.is_forwarded()));
 }
 
 #[test]
-fn answers_are_told_apart_by_their_calls() {
+fn answers_are_matched_to_their_calls() {
     let vm = Vm::with(&both_ways());
     let request = vm.request(bearing(&token_by(&KEYS.ed25519)));
     vm.wake();
@@ -246,7 +247,7 @@ fn portions(record: &[String]) -> Vec<usize> {
 }
 
 #[test]
-fn of_many_who_wait_few_are_answered_in_one_callback_and_the_others_a_millisecond_later() {
+fn of_many_waiting_requests_few_are_answered_in_one_callback_and_the_others_a_millisecond_later() {
     for (mint, status) in [(token as fn() -> String, 200), (forged, 401)] {
         let vm = Vm::with(&inbound());
         let waiting: Vec<_> = (0..200).map(|_| vm.request(bearing(&mint()))).collect();
@@ -273,8 +274,9 @@ fn several_answers_in_one_callback_and_inside_each_other_share_one_portion() {
     let calls = vm.calls();
     let (keys, token) = calls.iter().partition::<Vec<_>, _>(|call| call.path() == "/jwks");
     vm.record();
-    // Envoy may deliver one inside another, as where a cluster has no host: no tick comes between them. Those that have the keys
-    // have had their turn; those that have the token too wait for the next tick.
+    // Envoy may deliver one inside another, as where a cluster has no host: no tick comes between
+    // them. Those that have the keys have had their turn; those that have the token too wait for
+    // the next tick.
     vm.deliver(keys[0], provider(keys[0]));
     vm.deliver(token[0], provider(token[0]));
     assert_eq!(portions(&vm.record()), [0; 0]);
@@ -284,7 +286,7 @@ fn several_answers_in_one_callback_and_inside_each_other_share_one_portion() {
 }
 
 #[test]
-fn those_who_wait_as_their_worker_is_replaced_are_answered_by_the_next_one() {
+fn requests_that_wait_as_their_worker_is_replaced_are_answered_by_the_next_one() {
     let vm = Vm::with(&inbound());
     let waiting: Vec<_> = (0..200).map(|_| vm.request(bearing(&token()))).collect();
     vm.record();
@@ -305,6 +307,6 @@ fn a_request_whose_body_is_to_come_takes_up_more_room_than_one_without() {
     configuration["pending_requests"] = json!({ "max_bytes": 1_000_000 });
     let vm = Vm::with(&configuration);
     assert!(vm.request(bearing(&token())).waits());
-    assert_eq!(vm.request_with_body(bearing(&token())).outcome(), (503, "too_many_waiting".to_owned()));
+    assert_eq!(vm.request_with_body(bearing(&token())).outcome(), (503, "too_many_pending".to_owned()));
     assert!(vm.request(bearing(&token())).waits());
 }

@@ -1,8 +1,8 @@
-//! An HTTP client that sends exactly the bytes it is told, legal or not.
+//! An HTTP client that sends exactly the bytes it is given, legal or not.
 //!
-//! HTTP/1.1 is spoken by hand over a plain socket, so that headers may hold any byte, appear twice, or break off;
-//! [`Request::http2`] goes through a real HTTP/2 client. One connection per request, unless a [`Connection`] is kept.
-//! [`Request::open`] sends a body piece by piece.
+//! HTTP/1.1 is spoken by hand over a plain socket, so that headers may hold any byte, appear twice,
+//! or break off; [`Request::http2`] goes through a real HTTP/2 client. One connection per request,
+//! unless a [`Connection`] is kept. [`Request::open`] sends a body piece by piece.
 
 use crate::{
     serve::{Body, BoxError, frames},
@@ -29,7 +29,7 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
 };
 
-/// A `GET` of that URL (`http://host:port/path`; whatever follows the port is sent as it stands).
+/// A `GET` of that URL (`http://host:port/path`; whatever follows the port is sent unchanged).
 pub fn get(url: impl AsRef<str>) -> Request {
     Request::new("GET", url)
 }
@@ -66,7 +66,8 @@ impl Request {
         }
     }
 
-    /// Adds a header; twice the same name is two header lines. A `host` replaces the one from the URL.
+    /// Adds a header; twice the same name is two header lines. A `host` replaces the one from the
+    /// URL.
     #[must_use]
     pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.as_ref().to_vec(), value.as_ref().to_vec()));
@@ -98,7 +99,8 @@ impl Request {
         self.try_send().await.unwrap_or_else(|error| panic!("{} {}: {error}", self.method, self.target))
     }
 
-    /// Sends it on a connection of its own; an answer that does not come, or breaks off, is an error.
+    /// Sends it on a connection of its own; an answer that does not come, or breaks off, is an
+    /// error.
     pub async fn try_send(&self) -> io::Result<Response> {
         let exchange = async {
             if self.http2 {
@@ -176,7 +178,8 @@ impl Request {
         request.body(body).map_err(io::Error::other)
     }
 
-    /// Through a real client. Whoever drops this closes the connection (HTTP/1.1) or resets the stream (HTTP/2).
+    /// Through a real client. Dropping this closes the connection (HTTP/1.1) or resets the stream
+    /// (HTTP/2).
     async fn exchange(&self, body: Body) -> io::Result<Response> {
         let stream = TcpStream::connect(&self.address).await?;
         stream.set_nodelay(true)?;
@@ -185,7 +188,7 @@ impl Request {
         let answer = if self.http2 {
             let handshake = http2::handshake(TokioExecutor::new(), stream).await;
             let (mut sender, connection) = handshake.map_err(io::Error::other)?;
-            // It ends by itself, once it has told the server that the stream has.
+            // It ends by itself, once it has sent the end of the stream.
             tokio::spawn(connection);
             whole(sender.send_request(request).await).await
         } else {
@@ -217,7 +220,8 @@ impl Streams {
         Self { connections: open }
     }
 
-    /// Sends them all at once, in turn on each connection; the answers come in their order. One that breaks off is an error.
+    /// Sends them all at once, in turn on each connection; the answers come in their order. One
+    /// that breaks off is an error.
     pub fn send(&self, requests: impl IntoIterator<Item = Request>) -> Vec<JoinHandle<io::Result<Response>>> {
         let connections = self.connections.iter().cycle();
         let send = |(request, connection): (Request, &http2::SendRequest<Body>)| {
@@ -286,9 +290,9 @@ impl Upload {
         answer.unwrap_or_else(|error| panic!("the request that was sent in pieces: {error}"))
     }
 
-    /// Goes away in the middle: closes the connection (HTTP/1.1), or resets the stream (HTTP/2).
+    /// Disconnects in the middle: closes the connection (HTTP/1.1), or resets the stream (HTTP/2).
     pub async fn abort(self) {
-        let _ = self.pieces.try_send(Err("told to go away".into()));
+        let _ = self.pieces.try_send(Err("the test ends the body".into()));
         self.answer.abort();
         let _ = self.answer.await;
     }
@@ -401,7 +405,8 @@ impl Connection {
 pub struct Response {
     /// The status.
     pub status: u16,
-    /// Names in lower case, values as bytes, in order, duplicates kept; over HTTP/2 the trailers too.
+    /// Names in lower case, values as bytes, in order, duplicates kept; over HTTP/2 the trailers
+    /// too.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The whole body.
     pub body: Bytes,
@@ -419,12 +424,12 @@ impl Response {
         same.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
     }
 
-    /// The body as text.
+    /// The body as a string.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; panics when it is none.
+    /// The body as JSON; panics when it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("status {}, no JSON ({error}): {}", self.status, self.text()))

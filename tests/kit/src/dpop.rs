@@ -1,4 +1,5 @@
-//! Proofs of possession (RFC 9449), checked as a provider and a service should: everything of section 4.3.
+//! Proofs of possession (RFC 9449), checked as a provider and a service should: everything of
+//! section 4.3.
 
 use crate::{
     key::encode,
@@ -60,7 +61,8 @@ pub(crate) fn check(
     Ok(thumbprint(jwk))
 }
 
-/// A service that takes nothing but a bound token with its proof: `upstream.answer_by(service.rule())`.
+/// A service that takes nothing but a bound token with its proof:
+/// `upstream.answer_by(service.rule())`.
 #[derive(Clone)]
 pub struct Service(Arc<Mutex<State>>);
 

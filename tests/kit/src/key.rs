@@ -1,7 +1,8 @@
-//! Keys that sign tokens, each with the JWK that its provider publishes. Test keys only, fit for nothing else.
+//! Keys that sign tokens, each with the JWK that its provider publishes. Test keys only, fit for
+//! nothing else.
 //!
-//! Making an RSA key takes long, so the RSA keys come from a pool that starts with a few fixed ones. A key is
-//! nobody else's while it lives: two providers of one test never share a key by accident.
+//! Making an RSA key takes long, so the RSA keys come from a pool that starts with a few fixed
+//! ones. A live key has one owner: two providers of one test never share a key by accident.
 
 use crate::{public, serve::lock};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -74,7 +75,7 @@ impl Alg {
 }
 
 impl Key {
-    /// A key that nobody has seen before, with a random id.
+    /// A new key, with a random id.
     pub fn new(alg: Alg) -> Self {
         let private = match alg {
             Alg::Es256 => Private::P256(ecdsa::SigningKey::random(&mut rand::thread_rng())),
@@ -195,7 +196,8 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The RSA key for encryption that Keycloak publishes *before* its signing key. Nothing here encrypts.
+/// The RSA key for encryption that Keycloak publishes *before* its signing key. Nothing here
+/// encrypts.
 pub(crate) fn encryption_jwk() -> Value {
     static JWK: OnceLock<Value> = OnceLock::new();
     let jwk = JWK.get_or_init(|| {
@@ -242,7 +244,7 @@ fn sign_rsa(key: &RsaPrivateKey, alg: Alg, text: &[u8]) -> Vec<u8> {
     }
 }
 
-/// An RSA key that goes back to the pool when nobody holds it any more.
+/// An RSA key that goes back to the pool when it is dropped.
 struct Pooled(Option<Arc<RsaPrivateKey>>);
 
 impl Pooled {

@@ -1,10 +1,11 @@
-//! A real Keycloak as a child process: tokens, keys and secrets of the realm in `envoy/keycloak`, its administration, and
-//! its outages.
+//! A real Keycloak as a child process: tokens, keys and secrets of the realm in `envoy/keycloak`,
+//! its administration, and its outages.
 //!
-//! It is started by `envoy/keycloak/run.sh`, which fetches it where it is not there yet (Java 17 and Maven, or
-//! `KEYCLOAK_HOME`). Ready after about 15 s, so [`Keycloak::start`] gives every test of the process the same server.
-//! A test that rotates keys or changes secrets takes a realm of its own on it ([`Keycloak::realm`], about 3 s); one
-//! that stops the server takes a server of its own ([`Keycloak::alone`]).
+//! It is started by `envoy/keycloak/run.sh`, which fetches it where it is not there yet (Java 17
+//! and Maven, or `KEYCLOAK_HOME`). Ready after about 15 s, so [`Keycloak::start`] gives every test
+//! of the process the same server. A test that rotates keys or changes secrets takes a realm of its
+//! own on it ([`Keycloak::realm`], about 3 s); one that stops the server takes a server of its own
+//! ([`Keycloak::alone`]).
 //!
 //! ```no_run
 //! # async fn test() {
@@ -38,16 +39,16 @@ use std::{
 };
 use tokio::sync::OnceCell;
 
-/// One realm of a running Keycloak. The server ends when the last realm of it is dropped, the shared one when the
-/// process ends, however it ends.
+/// One realm of a running Keycloak. The server ends when the last realm of it is dropped, the
+/// shared one when the process ends, however it ends.
 #[derive(Clone)]
 pub struct Keycloak {
     server: Arc<Server>,
     realm: String,
 }
 
-/// The secret that a client of the realm starts with: `order-secret` for `order-service`, and a longer one for
-/// `hmac-service`, which signs with it.
+/// The secret that a client of the realm starts with: `order-secret` for `order-service`, and a
+/// longer one for `hmac-service`, which signs with it.
 pub fn secret(client_id: &str) -> String {
     let longer = if client_id == "hmac-service" { "-of-at-least-thirty-two-bytes" } else { "" };
     format!("{}-secret{longer}", client_id.trim_end_matches("-service"))
@@ -60,7 +61,8 @@ pub fn signing_key() -> &'static Key {
 }
 
 impl Keycloak {
-    /// The server of this process, and its realm `my-realm`: to look at, not to change. Panics when it does not start.
+    /// The server of this process, and its realm `my-realm`: to look at, not to change. Panics when
+    /// it does not start.
     pub async fn start() -> Self {
         static SHARED: OnceCell<Result<Arc<Server>, String>> = OnceCell::const_new();
         let server = SHARED.get_or_init(Server::start).await;
@@ -77,7 +79,8 @@ impl Keycloak {
         Self { server, realm: "my-realm".to_owned() }
     }
 
-    /// A new realm of that name on the same server, a copy of `realm.json` with keys of its own: to change at will.
+    /// A new realm of that name on the same server, a copy of `realm.json` with keys of its own: to
+    /// change at will.
     pub async fn realm(&self, name: &str) -> Self {
         let mut text = fs::read_to_string(folder().join("realm.json")).expect("a realm.json");
         let audience = ("SCIM_AUDIENCE".to_owned(), self.scim_of(name));
@@ -136,7 +139,8 @@ impl Keycloak {
         ask(&self.endpoint("token"), form).await
     }
 
-    /// What Keycloak says of a token to that client (RFC 7662), which must be in the token's audience to hear of it.
+    /// What Keycloak says of a token to that client (RFC 7662), which must be in the token's
+    /// audience to hear of it.
     pub async fn introspect(&self, client_id: &str, token: &str) -> Value {
         let proof = STANDARD.encode(format!("{client_id}:{}", secret(client_id)));
         let asked = form(&self.endpoint("token/introspect"), &[("token", token)]);
@@ -166,12 +170,13 @@ impl Keycloak {
         assert!(self.server.signal("CONT"), "there is no Keycloak to resume");
     }
 
-    /// The server is gone at once, without a word: connections break, new ones are refused.
+    /// Kills the server at once: connections break, new ones are refused.
     pub async fn kill(&self) {
         self.server.kill().await;
     }
 
-    /// Brings a killed server back on the same port, with its realms, keys and secrets (about 12 s).
+    /// Brings a killed server back on the same port, with its realms, keys and secrets (about 12
+    /// s).
     pub async fn restart(&self) {
         if let Err(error) = self.server.restart().await {
             panic!("Keycloak did not start again:\n{error}");
@@ -179,8 +184,8 @@ impl Keycloak {
     }
 }
 
-/// Certificates of nobody, for a hundred years: the server's `server.pem`, `client.pem` of `CN=tls-service`, their keys, and the
-/// authority `ca.pem`.
+/// Test certificates, valid for a hundred years: the server's `server.pem`, `client.pem` of
+/// `CN=tls-service`, their keys, and the authority `ca.pem`.
 pub fn certificates() -> PathBuf {
     crate::repository().join("tests/data/tls")
 }
@@ -227,7 +232,7 @@ fn access_token(response: &Response) -> String {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_owned()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -324,7 +329,8 @@ mod tests {
     #[ignore = "starts a real Keycloak"]
     async fn a_new_key_signs_and_the_old_one_stays_until_it_is_deleted() {
         let keycloak = Keycloak::start().await.realm("keys").await;
-        // Beside the key that signs there is one that must not be taken for it; which comes first varies.
+        // Beside the key that signs there is one that must not be taken for it; which comes first
+        // varies.
         let mut uses = field(&keycloak.jwks().await, "use");
         uses.sort();
         assert_eq!(uses, ["enc", "sig"]);

@@ -1,16 +1,17 @@
-//! What the tests, the demo and the bench stand on. Nothing in here knows the filter; it knows the world around it.
+//! The shared library of the tests, the demo and the bench. It knows nothing of the filter, only
+//! what surrounds it.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`idp`] | a stand-in `OpenID` provider, shaped as Keycloak, that fails on command |
-//! | [`keycloak`] | a real Keycloak as a child process, where a stand-in would prove nothing |
-//! | [`story`] | the articles' three services on it, with all their sidecars |
+//! | [`idp`] | a simulated `OpenID` provider, shaped as Keycloak, that fails on command |
+//! | [`keycloak`] | a real Keycloak as a child process, where a simulated one would prove nothing |
+//! | [`story`] | the walkthroughs' three services on it, with all their sidecars |
 //! | [`upstream`] | a service that answers with what it was asked |
 //! | [`envoy`] | a real Envoy as a child process: configure it, push to it, read its logs and numbers |
 //! | [`peers`] | programs in other languages: clients, and the service in Express |
-//! | [`servers`] | real servers to stand before, and the strange requests that clients may send them |
-//! | [`client`] | an HTTP client that sends exactly the bytes it is told, legal or not |
-//! | [`faults`] | what a provider's fault costs those who need its tokens: our filter and Envoy's own, side by side |
+//! | [`servers`] | real servers behind the filter, and the strange requests that clients may send them |
+//! | [`client`] | an HTTP client that sends exactly the bytes it is given, legal or not |
+//! | [`faults`] | what a provider's fault costs requests that need its tokens: our filter and Envoy's own, side by side |
 //! | [`load`] | a bounded load driver for loopback |
 //! | [`key`], [`token`] | keys that sign, tokens good and forged |
 //! | [`tools`] | programs of others that `make` gets: a registry, a reader of compose files, Prometheus |
@@ -32,9 +33,9 @@
 //! # }
 //! ```
 //!
-//! The servers run on a runtime of their own, so a test may use any runtime, block its thread, or have
-//! none at all ([`block_on`]).
-//! Everything is on loopback, is dropped when its value is dropped, and waits for events, never for a time.
+//! The servers run on a runtime of their own, so a test may use any runtime, block its thread, or
+//! have none at all ([`block_on`]). Everything is on loopback, is dropped when its value is
+//! dropped, and waits for events, never for a time.
 
 #![allow(
     clippy::as_conversions,
@@ -75,7 +76,7 @@ pub use serde_json::{Value, json};
 
 use std::path::{Path, PathBuf};
 
-/// Runs an asynchronous test or tool to its end, on the stand-ins' own runtime.
+/// Runs an asynchronous test or tool to its end, on the servers' own runtime.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     serve::runtime().block_on(future)
 }

@@ -1,9 +1,10 @@
 //! A bounded load driver for loopback: requests in, what became of them out.
 //!
-//! Closed loop by default (each connection sends as soon as it has its answer); with a [`rate`](Load::rate) requests
-//! are due at fixed times, and a wait counts from when the request was *due*, so a stall is not hidden by the pause
-//! that it forces on the driver. [Open loop](Load::open_loop) begins each request when it is due, whatever has become of
-//! those before it.
+//! Closed loop by default (each connection sends as soon as it has its answer); with a
+//! [`rate`](Load::rate) requests are due at fixed times, and a wait counts from when the request
+//! was *due*, so a stall is not hidden by the pause that it forces on the driver. [Open
+//! loop](Load::open_loop) begins each request when it is due, whatever has become of those before
+//! it.
 
 mod open;
 
@@ -64,7 +65,8 @@ pub struct Report {
     pub reconnected: u64,
     /// From the first request to the last answer.
     pub elapsed: Duration,
-    /// Every request: when it was due, when it had ended, and the status of its answer if it got one.
+    /// Every request: when it was due, when it had ended, and the status of its answer if it got
+    /// one.
     pub exchanges: Vec<Exchange>,
     waits: Vec<Duration>,
 }
@@ -143,8 +145,9 @@ impl Load {
         self
     }
 
-    /// Each request begins when it is due, on a connection that is free or on a new one: none waits for another's answer.
-    /// Needs a [`rate`](Load::rate); [`connections`](Load::connections) are used in turn, and more while those are busy.
+    /// Each request begins when it is due, on a connection that is free or on a new one: none waits
+    /// for another's answer. Needs a [`rate`](Load::rate); [`connections`](Load::connections) are
+    /// used in turn, and more while those are busy.
     #[must_use]
     pub fn open_loop(mut self) -> Self {
         self.open = true;
@@ -192,7 +195,7 @@ impl Running {
     /// Comes back once so many more requests have been begun.
     pub async fn proceed(&self, more: u64) {
         let goal = self.begun() + more;
-        crate::wait::until("the load goes on", async || (self.begun() >= goal).then_some(())).await;
+        crate::wait::until("the load continues", async || (self.begun() >= goal).then_some(())).await;
     }
 
     /// Ends it, lets what is under way finish, and reports.
@@ -218,7 +221,8 @@ impl Running {
         self.plan.start.elapsed()
     }
 
-    /// Comes back when it has been driven for so long: what is to happen at a time of the load happens then.
+    /// Comes back when it has been driven for so long: what is to happen at a time of the load
+    /// happens then.
     pub async fn at(&self, elapsed: Duration) {
         sleep_until(self.plan.start + elapsed).await;
     }
@@ -311,8 +315,9 @@ impl fmt::Display for Report {
 /// The header by which a request says when it was sent, in milliseconds since 1970.
 const SENT: &str = "x-kit-sent";
 
-/// When a request of a [stamped](Load::stamped) load was sent, in seconds since 1970; of another one, now. A service that refuses
-/// tokens by this time refuses none for having been under way on a slow machine.
+/// When a request of a [stamped](Load::stamped) load was sent, in seconds since 1970; of another
+/// one, now. A service that refuses tokens by this time refuses none for having been under way on a
+/// slow machine.
 pub fn sent_at(request: &Recorded) -> u64 {
     let stamp = request.header(SENT).and_then(|millis| millis.parse::<u64>().ok());
     stamp.map_or_else(now, |millis| millis / 1000)
@@ -328,7 +333,7 @@ impl Plan {
         request.clone().header(SENT, millis.to_string())
     }
 
-    /// The next request and when it is due; none when there is none left to begin.
+    /// The next request and when it is due; none when no request is left.
     fn next(&self) -> Option<(&Request, Instant)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut due = Instant::now();

@@ -1,5 +1,5 @@
-//! Programs in other languages, which `make peers` installs: the clients of `examples/clients`, run once each, and the
-//! inventory in Express.
+//! Programs in other languages, which `make peers` installs: the clients of `examples/clients`, run
+//! once each, and the inventory in Express.
 
 use crate::{repository, wait::PATIENCE};
 use serde_json::Value;
@@ -11,7 +11,8 @@ use std::{
 };
 use tokio::process::Command;
 
-/// A client of `examples/clients`: `Client::plain()` know nothing of tokens, `Client::libraries()` fetch their own.
+/// A client of `examples/clients`: `Client::plain()` know nothing of tokens, `Client::libraries()`
+/// fetch their own.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     /// What it is written in.
@@ -63,7 +64,8 @@ impl Client {
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// Runs it with nothing but these variables, and comes back with the status and the body that it prints.
+    /// Runs it with nothing but these variables, and comes back with the status and the body that
+    /// it prints.
     pub async fn run(&self, environment: &[(&str, &str)]) -> (u16, String) {
         let folder = installed("clients");
         let program = self.command[0];
@@ -84,8 +86,8 @@ impl Client {
     }
 }
 
-/// The inventory in Express, three times: behind the article's own middleware, behind one with `jose`, and plain. It ends
-/// when this is dropped.
+/// The inventory in Express, three times: behind the walkthroughs' own middleware, behind one with
+/// `jose`, and plain. It ends when this is dropped.
 pub struct Express {
     child: Child,
     ports: Value,
@@ -109,7 +111,7 @@ impl Express {
         Self { child, ports }
     }
 
-    /// Where the one of that name listens: `article`, `jose` or `plain`.
+    /// Where the one of that name listens: `walkthrough`, `jose` or `plain`.
     pub fn address(&self, name: &str) -> SocketAddr {
         let port = self.ports[name].as_u64().and_then(|port| port.try_into().ok());
         SocketAddr::from(([127, 0, 0, 1], port.unwrap_or_else(|| panic!("no {name} in {}", self.ports))))

@@ -9,7 +9,8 @@ use rsa::{
 };
 use serde_json::{Value, json};
 
-/// Does `signature` belong to `text`, by that key and algorithm? `false` too for keys and algorithms unknown here.
+/// Does `signature` belong to `text`, by that key and algorithm? `false` too for keys and
+/// algorithms unknown here.
 pub(crate) fn verifies(jwk: &Value, alg: &str, text: &[u8], signature: &[u8]) -> bool {
     try_verify(jwk, alg, text, signature).unwrap_or(false)
 }
@@ -21,7 +22,7 @@ pub fn thumbprint(jwk: &Value) -> String {
         Some("EC") => &["crv", "kty", "x", "y"],
         _ => &["crv", "kty", "x"],
     };
-    // The map is ordered by name, and JSON is written without blanks: just what the RFC asks for.
+    // The map is ordered by name, and JSON is written without whitespace, as the RFC requires.
     let bare: serde_json::Map<_, _> =
         members.iter().map(|name| ((*name).to_owned(), jwk[*name].clone())).collect();
     encode(Sha256::digest(json!(bare).to_string()))

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::{collections::VecDeque, fmt, sync::Mutex, time::Instant};
 use tokio::sync::watch;
 
-/// A load test asks often; the count goes on, the requests themselves are kept up to here.
+/// The most requests that are kept, as a load test sends many; the count has no bound.
 const KEPT: usize = 20_000;
 
 /// One request, as it came in.
@@ -52,13 +52,13 @@ impl Recorded {
         self.form().into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    /// The body as JSON; panics when it is none.
+    /// The body as JSON; panics when it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.text()))
     }
 
-    /// The body as text.
+    /// The body as a string.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -72,7 +72,7 @@ impl Recorded {
 
     fn of(parts: &Parts, body: Bytes) -> Self {
         let mut headers = pairs(&parts.headers);
-        // HTTP/2 carries the host in `:authority`; one place to look is enough for a test.
+        // HTTP/2 carries the host in `:authority`; one header to read is enough for a test.
         if let (Some(authority), false) = (parts.uri.authority(), parts.headers.contains_key("host")) {
             headers.insert(0, ("host".to_owned(), authority.as_str().as_bytes().to_vec()));
         }

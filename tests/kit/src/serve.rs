@@ -1,4 +1,5 @@
-//! The HTTP server under the stand-ins: a handler in, a port out that closes at once, with its live connections.
+//! The HTTP server under the stand-ins: a handler in, a port out that closes at once, with its live
+//! connections.
 
 use crate::wait::PATIENCE;
 use bytes::Bytes;
@@ -36,8 +37,9 @@ pub(crate) type Body = BoxBody<Bytes, BoxError>;
 /// An error closes the connection without an answer.
 pub(crate) type Answer = Result<Response<Body>, BoxError>;
 
-/// Below the range from which Linux and macOS take the local ports of outgoing connections (32768 and 49152 up):
-/// nobody takes the port of a stopped server by accident, and nobody connects to himself.
+/// Below the range from which Linux and macOS take the local ports of outgoing connections (32768
+/// and 49152 up): nobody takes the port of a stopped server by accident, and nobody connects to
+/// himself.
 const PORTS: Range<u16> = 20_000..32_000;
 
 /// One running server; closed when dropped.
@@ -97,7 +99,7 @@ pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Byte
     builder.body(body).expect("a status and headers that HTTP allows")
 }
 
-/// A mutex whose holder panicked still holds what we want to see in the report.
+/// Ignores poisoning: after a panic the value is still wanted in the report.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

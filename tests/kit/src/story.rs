@@ -1,8 +1,10 @@
-//! The articles' story on a real Keycloak, with three services and no authentication in any: order-service asks inventory-service,
-//! which charges at payment-service on behalf of order-service; and whoever provisions users does so by SCIM.
+//! The walkthroughs' story on a real Keycloak, with three services and no authentication in any:
+//! order-service calls inventory-service, which charges at payment-service on behalf of
+//! order-service; users are provisioned by SCIM.
 //!
-//! One Envoy has all their sidecars: the listeners `order` (attaches), `inventory` (checks) and `charge` (exchanges), `payment`
-//! (checks), `scim` (attaches, to Keycloak itself), and `bound` (attaches tokens that are bound to a certificate).
+//! One Envoy has all their sidecars: the listeners `order` (attaches), `inventory` (checks) and
+//! `charge` (exchanges), `payment` (checks), `scim` (attaches, to Keycloak itself), and `bound`
+//! (attaches tokens that are bound to a certificate).
 
 use crate::{
     client::{self, Request},
@@ -15,9 +17,10 @@ use std::net::{SocketAddr, TcpListener};
 
 /// Everything that runs.
 pub struct Story {
-    /// Whose tokens they are.
+    /// The client of the tokens.
     pub realm: Keycloak,
-    /// The inventory; for each request it charges at the payment service, with the header that it was called with.
+    /// The inventory; for each request it charges at the payment service, with the header that it
+    /// was called with.
     pub inventory: Upstream,
     /// The payment service.
     pub payment: Upstream,
@@ -37,7 +40,8 @@ impl Story {
         realm.keep_events().await;
         let (inventory, payment) = (Upstream::start().await, Upstream::start().await);
         let [inventory_port, charge_port, payment_port] = [free_port(), free_port(), free_port()];
-        // All that inventory-service does about tokens is to pass on the header that it was called with.
+        // All that inventory-service does about tokens is to pass on the header that it was called
+        // with.
         inventory.answer_after(move |request| async move {
             let authorization = request.header("authorization")?;
             let charge = client::post(format!("http://127.0.0.1:{charge_port}/payments/charge"));
@@ -142,7 +146,7 @@ fn scim() -> Value {
     json!({ "credentials": { "scim": credential }, "rules": [{ "credential": "scim" }] })
 }
 
-/// tls-service, whose proof is the certificate of the cluster, and to whose certificate its token is bound.
+/// tls-service: it authenticates with the cluster's certificate, and its token is bound to that.
 fn bound(realm: &Keycloak) -> Value {
     let token_endpoint = realm.endpoint("token");
     let token_endpoint = token_endpoint
@@ -166,7 +170,7 @@ fn bound(realm: &Keycloak) -> Value {
     envoy::listener("bound", vec![filter], envoy::route_to("payment"))
 }
 
-/// Callers need this audience and more; the service is told who they are, and on whose behalf.
+/// Callers need this audience and more; identity headers name the caller and the original caller.
 fn checked(audience: &str, more: &Value) -> Value {
     let mut require = json!({ "issuer": "keycloak", "audiences": [audience] });
     let more = more.as_object().cloned().unwrap_or_default();

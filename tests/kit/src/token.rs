@@ -1,4 +1,5 @@
-//! Tokens, good and forged: claims that a test edits, and a [`Mint`] that signs whatever it is told to.
+//! Tokens, good and forged: claims that a test edits, and a [`Mint`] that signs whatever it is
+//! given.
 
 use crate::{
     key::{Key, encode},
@@ -15,8 +16,9 @@ pub fn now() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_secs()
 }
 
-/// The claims of a token that Keycloak gives `order-service`, good from now on for 300 s. Edit them as you like:
-/// `claims["aud"] = json!(["a", "b"])`, `claims.as_object_mut().unwrap().remove("exp")`.
+/// The claims of a token that Keycloak gives `order-service`, good from now on for 300 s. Edit them
+/// as you like: `claims["aud"] = json!(["a", "b"])`,
+/// `claims.as_object_mut().unwrap().remove("exp")`.
 pub fn claims(issuer: &str) -> Value {
     let now = now();
     json!({
@@ -41,7 +43,8 @@ pub fn claims(issuer: &str) -> Value {
 /// The `sub` of [`claims`].
 pub const SUBJECT: &str = "6f1f2a5e-5f43-4f0c-9d57-3c0f3f1d7a10";
 
-/// How a token is made. Starts as a good token of the given claims; each method spoils or changes one thing.
+/// How a token is made. Starts as a good token of the given claims; each method spoils or changes
+/// one thing.
 #[derive(Clone, Debug)]
 pub struct Mint {
     claims: Value,
@@ -180,8 +183,8 @@ pub fn verifies_by_jwk(token: &str, jwk: &Value) -> bool {
     signature.is_ok_and(|signature| public::verifies(jwk, alg, text.as_bytes(), &signature))
 }
 
-/// A `DPoP` proof (RFC 9449 section 4.2) for one request, bound to `access_token` if there is one; to be changed, and
-/// then signed: `dpop_proof(&key, "GET", url, Some(&token)).sign(&key)`.
+/// A `DPoP` proof (RFC 9449 section 4.2) for one request, bound to `access_token` if there is one;
+/// to be changed, and then signed: `dpop_proof(&key, "GET", url, Some(&token)).sign(&key)`.
 pub fn dpop_proof(key: &Key, method: &str, url: &str, access_token: Option<&str>) -> Mint {
     let mut claims = json!({ "jti": uuid(), "htm": method, "htu": url, "iat": now() });
     if let Some(token) = access_token {

@@ -1,5 +1,5 @@
-//! Programs and files that a test needs and `make` knows how to get: each from an environment variable, else from `build/`,
-//! where `make` puts it when it is not there yet.
+//! Programs and files that a test needs and `make` knows how to get: each from an environment
+//! variable, else from `build/`, where `make` puts it when it is not there yet.
 
 use crate::repository;
 use std::{

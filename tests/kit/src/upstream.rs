@@ -1,7 +1,8 @@
-//! A service behind the proxy: it answers with what it was asked, or with what it was told to answer.
+//! A service behind the proxy: it echoes the request, or sends the answer that a test has set.
 //!
-//! Speaks HTTP/1.1 and cleartext HTTP/2. A gRPC request (`content-type: application/grpc`) is answered with
-//! `grpc-status: 0` in the trailers. It authenticates nobody: that is the point of the product.
+//! Speaks HTTP/1.1 and cleartext HTTP/2. A gRPC request (`content-type: application/grpc`) is
+//! answered with `grpc-status: 0` in the trailers. It authenticates nobody: that is the point of
+//! the product.
 
 use crate::{
     record::{Log, Recorded},
@@ -48,11 +49,11 @@ type Asking = Arc<dyn Fn(Recorded) -> Pin<Box<dyn Future<Output = Option<Reply>>
 
 struct Shared {
     log: Log,
-    told: Mutex<Told>,
+    settings: Mutex<Settings>,
 }
 
 #[derive(Default)]
-struct Told {
+struct Settings {
     next: VecDeque<Reply>,
     rules: Vec<Rule>,
     asking: Option<Asking>,
@@ -71,7 +72,7 @@ impl Upstream {
     }
 
     async fn serve(port: Option<u16>) -> Self {
-        let shared = Arc::new(Shared { log: Log::new(), told: Mutex::default() });
+        let shared = Arc::new(Shared { log: Log::new(), settings: Mutex::default() });
         let handler = Arc::clone(&shared);
         let server = Server::start(port, move |request| serve(Arc::clone(&handler), request)).await;
         Self { shared, server }
@@ -90,7 +91,7 @@ impl Upstream {
     /// The next `count` requests get this answer instead of the echo.
     pub fn answer_next(&self, count: usize, status: u16, headers: &[(&str, &str)]) {
         let reply = Reply::new(status, headers);
-        lock(&self.shared.told).next.extend(std::iter::repeat_n(reply, count));
+        lock(&self.shared.settings).next.extend(std::iter::repeat_n(reply, count));
     }
 
     /// Every request with a header of exactly this value gets this status.
@@ -100,28 +101,29 @@ impl Upstream {
         self.answer_by(move |request| refused(request).then(|| Reply::new(status, &[])));
     }
 
-    /// Every request for which `rule` names a reply gets it; the rules are asked in order, after `answer_next`.
+    /// Every request for which `rule` names a reply gets it; the rules are asked in order, after
+    /// `answer_next`.
     pub fn answer_by(&self, rule: impl Fn(&Recorded) -> Option<Reply> + Send + 'static) {
-        lock(&self.shared.told).rules.push(Box::new(rule));
+        lock(&self.shared.settings).rules.push(Box::new(rule));
     }
 
-    /// Every request for which `asking` comes back with a reply gets it: for services that ask somebody else first. It is
-    /// asked where no other rule has a reply.
+    /// Every request for which `asking` comes back with a reply gets it: for services that ask
+    /// somebody else first. It is asked where no other rule has a reply.
     pub fn answer_after<F>(&self, asking: impl Fn(Recorded) -> F + Send + Sync + 'static)
     where
         F: Future<Output = Option<Reply>> + Send + 'static,
     {
-        lock(&self.shared.told).asking = Some(Arc::new(move |request| Box::pin(asking(request))));
+        lock(&self.shared.settings).asking = Some(Arc::new(move |request| Box::pin(asking(request))));
     }
 
     /// Every answer comes that much later.
     pub fn delay(&self, delay: Duration) {
-        lock(&self.shared.told).delay = delay;
+        lock(&self.shared.settings).delay = delay;
     }
 
-    /// Echoes again, whatever it was told before.
+    /// Echoes again, whatever answers were set before.
     pub fn echo(&self) {
-        *lock(&self.shared.told) = Told::default();
+        *lock(&self.shared.settings) = Settings::default();
     }
 
     /// How many requests have arrived.
@@ -172,10 +174,10 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
     let request = Recorded::read(request).await?;
     shared.log.push(request.clone());
     let (mut reply, asking, delay) = {
-        let mut told = lock(&shared.told);
-        let next = told.next.pop_front();
-        let reply = next.or_else(|| told.rules.iter().find_map(|rule| rule(&request)));
-        (reply, told.asking.clone(), told.delay)
+        let mut settings = lock(&shared.settings);
+        let next = settings.next.pop_front();
+        let reply = next.or_else(|| settings.rules.iter().find_map(|rule| rule(&request)));
+        (reply, settings.asking.clone(), settings.delay)
     };
     if let (None, Some(asking)) = (&reply, asking) {
         reply = asking(request.clone()).await;
@@ -188,7 +190,7 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
         Some(Reply { trailers, .. }) if !trailers.is_empty() => grpc(&trailers),
         Some(reply) => {
             let headers: Vec<_> = reply.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-            let body = reply.body.unwrap_or_else(|| json!({ "told": reply.status }).to_string());
+            let body = reply.body.unwrap_or_else(|| json!({ "status": reply.status }).to_string());
             let mut response = answer(reply.status, &headers, body);
             let json = HeaderValue::from_static("application/json");
             response.headers_mut().entry("content-type").or_insert(json);

@@ -1,9 +1,11 @@
-//! Waiting for an event instead of for a while: a probe is asked until it answers, or patience ends with a panic.
+//! Waiting for an event instead of for a while: a probe is asked until it answers, or patience ends
+//! with a panic.
 
 use std::time::Duration;
 
-/// How long an awaited event may take before the test is called broken. Far longer than anything here takes,
-/// as a machine under load is no reason for a red test; only a test that fails waits for so long.
+/// How long an awaited event may take before the test is called broken. Far longer than anything
+/// here takes, as a machine under load is no reason for a red test; only a test that fails waits
+/// for so long.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often a probe is asked.

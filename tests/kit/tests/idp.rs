@@ -1,4 +1,4 @@
-//! The stand-in provider says what a real Keycloak says, and fails when told to.
+//! The test provider answers as a real Keycloak does, and fails on command.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -114,7 +114,7 @@ async fn basic_is_form_decoded_and_a_rotated_secret_counts_at_once() {
     };
     assert_eq!(ask("a+b%3Ac:p%2Bq%25%26%3D%3A%C3%B6").send().await.status, 200);
     assert_eq!(ask("a%20b%3Ac:p%2Bq%25%26%3D%3A%C3%B6").send().await.status, 200);
-    // Not encoded, the `+` is a blank.
+    // Not encoded, the `+` is a space.
     assert_eq!(ask("a b%3Ac:p+q%25%26%3D%3A%C3%B6").send().await.status, 401);
 
     assert_eq!(ask("order-service:order-secret").send().await.status, 200);
@@ -292,29 +292,29 @@ async fn two_providers_never_share_a_signing_key() {
 async fn every_fault_is_what_its_name_says() {
     let idp = Idp::start().await;
     let get = client::get(at(&idp, Endpoint::Keys));
-    let told = async |fault: Fault| {
+    let answer_to = async |fault: Fault| {
         idp.fault_times(Endpoint::Keys, 1, fault);
         get.try_send().await
     };
-    let answer = told(Fault::Status(500, "{}".into())).await.unwrap();
+    let answer = answer_to(Fault::Status(500, "{}".into())).await.unwrap();
     assert_eq!((answer.status, answer.text().as_str()), (500, "{}"));
-    let answer = told(Fault::RetryAfter(429, "7".into())).await.unwrap();
+    let answer = answer_to(Fault::RetryAfter(429, "7".into())).await.unwrap();
     assert_eq!((answer.status, answer.header("retry-after").unwrap().as_str()), (429, "7"));
-    let answer = told(Fault::Garbage).await.unwrap();
+    let answer = answer_to(Fault::Garbage).await.unwrap();
     assert!(serde_json::from_slice::<Value>(&answer.body).is_err());
-    let answer = told(Fault::Html).await.unwrap();
+    let answer = answer_to(Fault::Html).await.unwrap();
     assert!(answer.header("content-type").unwrap().starts_with("text/html"));
-    let answer = told(Fault::WrongContentType).await.unwrap();
+    let answer = answer_to(Fault::WrongContentType).await.unwrap();
     assert_eq!(
         (answer.header("content-type").unwrap().as_str(), answer.json()["keys"].is_array()),
         ("text/plain", true)
     );
-    assert_eq!(told(Fault::Body("[1]".into())).await.unwrap().text(), "[1]");
-    assert!(told(Fault::Huge(3_000_000)).await.unwrap().body.len() >= 3_000_000);
-    assert_eq!(told(Fault::CutInHalf).await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
-    assert_eq!(told(Fault::Reset).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(answer_to(Fault::Body("[1]".into())).await.unwrap().text(), "[1]");
+    assert!(answer_to(Fault::Huge(3_000_000)).await.unwrap().body.len() >= 3_000_000);
+    assert_eq!(answer_to(Fault::CutInHalf).await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    assert_eq!(answer_to(Fault::Reset).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     let before = tokio::time::Instant::now();
-    assert_eq!(told(Fault::Slow(Duration::from_millis(50))).await.unwrap().status, 200);
+    assert_eq!(answer_to(Fault::Slow(Duration::from_millis(50))).await.unwrap().status, 200);
     assert!(before.elapsed() >= Duration::from_millis(50));
 
     // A hanging answer is cut off by the stop.

@@ -1,4 +1,4 @@
-// Asks the inventory with a token that it fetches itself: golang.org/x/oauth2.
+// Calls the inventory with a token that it fetches itself, with golang.org/x/oauth2.
 package main
 
 import (

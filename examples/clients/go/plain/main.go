@@ -1,4 +1,4 @@
-// Asks the inventory, and knows nothing of tokens: its Envoy does.
+// Calls the inventory without a token: Envoy attaches it.
 package main
 
 import (

@@ -62,16 +62,13 @@ fn every_condition_that_is_given_must_hold() {
 }
 
 #[test]
-fn what_was_missing_is_told_in_a_sentence_that_holds_nothing_of_the_token_nor_of_who_may() {
+fn what_was_missing_is_reported_without_the_token_or_the_names_that_the_rule_allows() {
     for (condition, sentence) in [
-        (json!({ "equals": "root" }), "required claim: a.b, with a value that is allowed"),
-        (json!({ "one_of": ["root"] }), "required claim: a.b, with a value that is allowed"),
-        (json!({ "exists": true, "prefix": "root" }), "required claim: a.b, with a value that is allowed"),
-        (
-            json!({ "equals": { "header": "X-Tenant" } }),
-            "required claim: a.b, the same as the header x-tenant",
-        ),
-        (json!({ "equals": { "host": true } }), "required claim: a.b, the same as the host"),
+        (json!({ "equals": "root" }), "required claim: a.b, with an allowed value"),
+        (json!({ "one_of": ["root"] }), "required claim: a.b, with an allowed value"),
+        (json!({ "exists": true, "prefix": "root" }), "required claim: a.b, with an allowed value"),
+        (json!({ "equals": { "header": "X-Tenant" } }), "required claim: a.b, equal to the header x-tenant"),
+        (json!({ "equals": { "host": true } }), "required claim: a.b, equal to the host"),
         (json!({ "exists": false }), "forbidden claim: a.b"),
     ] {
         let mut condition = condition;
@@ -134,14 +131,14 @@ fn one_alternative_is_enough_for_any_and_none_is_too_few() {
     assert!(gate.allows(&json!({ "scope": "orders:read", "tier": "gold" })));
     for token in [json!({}), roles(&["user"]), json!({ "scope": "orders:read" }), json!({ "tier": "gold" })] {
         let (status, reason, message) = gate.refusal(&token);
-        assert_eq!((status, reason.as_str()), (403, "no_alternative"), "{token}");
-        let told = "required realm role: admin, or required scope: orders:read and required claim: tier, with a value that is allowed";
-        assert_eq!(message, told);
+        assert_eq!((status, reason.as_str()), (403, "no_condition_met"), "{token}");
+        let expected = "required role: admin, or required scope: orders:read and required claim: tier, with an allowed value";
+        assert_eq!(message, expected);
     }
 }
 
 #[test]
-fn alternatives_stand_beside_what_is_asked_of_everybody() {
+fn alternatives_apply_in_addition_to_what_is_required_of_every_caller() {
     let mut gate = Gate::asking(&json!({
         "scopes": ["api"],
         "all": [
@@ -161,7 +158,7 @@ fn alternatives_stand_beside_what_is_asked_of_everybody() {
 }
 
 #[test]
-fn requirements_stand_four_deep_in_each_other() {
+fn requirements_nest_four_deep() {
     let deep = json!({ "any": [{ "all": [{ "any": [{ "all": [{ "roles": ["a"] }] }] }] }] });
     let mut gate = Gate::asking(&deep);
     assert!(gate.allows(&roles(&["a"])) && !gate.allows(&roles(&["b"])));
@@ -183,7 +180,7 @@ fn names_are_patterns_only_where_that_is_asked_for() {
     ] {
         let mut gate = Gate::asking(&json!({ "scopes": names }));
         assert_eq!(gate.allows(&json!({ "scope": held })), allowed, "{names} {held}");
-        // A pattern is nothing that a client could ask its provider for.
+        // A client cannot request a pattern from its provider.
         let challenge = gate.ask(&json!({ "scope": "" }), &[]).err().map(|response| format!("{response:?}"));
         let named = challenge.is_some_and(|text| text.contains("scope=\\\""));
         assert_eq!(named, names["glob"] != true && names["none_of"].is_null(), "{names}");
@@ -191,7 +188,7 @@ fn names_are_patterns_only_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_claim_must_be_the_same_as_what_stands_in_the_path() {
+fn a_claim_must_equal_a_segment_of_the_path() {
     let mut configuration = Gate::configuration(
         &json!({}),
         &json!({
@@ -221,7 +218,7 @@ fn a_claim_must_be_the_same_as_what_stands_in_the_path() {
         let response = gate.ask(claims, &[(":path", path)]).unwrap_err();
         let body: Value = serde_json::from_str(&response.body).unwrap();
         assert_eq!(
-            body["message"], "required claim: tenant, the same as {tenant} in the path",
+            body["message"], "required claim: tenant, equal to {tenant} in the path",
             "{claims} {path}"
         );
     }

@@ -3,7 +3,8 @@
 use super::Gate;
 use serde_json::{Value, json};
 
-/// The preset, a token, what it is enough for, what it is not, and whose it is.
+/// The preset, a token, requirements that it meets, requirements that it fails, and its subject and
+/// client.
 type Shape = (&'static str, Value, Vec<Value>, Vec<Value>, &'static str);
 
 fn shapes() -> Vec<Shape> {
@@ -155,7 +156,9 @@ fn what_a_provider_does_not_write_is_looked_for_nowhere_else() {
         ("okta", "groups", "scp"),
         ("cognito", "cognito:groups", "scope"),
     ] {
-        for (require, source) in [(json!({ "roles": ["a"] }), roles), (json!({ "scopes": ["a"] }), scopes)] {
+        for (require, source, reason) in
+            [(json!({ "roles": ["a"] }), roles, "role"), (json!({ "scopes": ["a"] }), scopes, "scope")]
+        {
             let mut gate = Gate::of(&json!({ "preset": preset }), &require);
             assert!(gate.allows(&everything), "{preset} {source}");
             let mut token = everything.clone();
@@ -163,6 +166,9 @@ fn what_a_provider_does_not_write_is_looked_for_nowhere_else() {
             // Keycloak's preset is the default, and finds the scopes of others.
             let elsewhere = preset == "keycloak" && source == "scope";
             assert_eq!(gate.allows(&token), elsewhere, "{preset} {source}");
+            if !elsewhere {
+                assert_eq!(gate.refusal(&token).1, reason, "{preset} {source}");
+            }
         }
     }
 }
@@ -173,6 +179,6 @@ fn a_token_of_cognito_that_does_not_say_that_it_is_an_access_token_is_none() {
     assert!(gate.allows(&json!({ "token_use": "access" })));
     for token in [json!({}), json!({ "token_use": "id" }), json!({ "token_use": ["access"] })] {
         let (status, reason, _) = gate.refusal(&token);
-        assert_eq!((status, reason.as_str()), (401, "kind"), "{token}");
+        assert_eq!((status, reason.as_str()), (401, "not_access_token"), "{token}");
     }
 }

@@ -1,4 +1,5 @@
-//! Rules of several issuers: a token's `iss` chooses whose keys count, and nothing else that a token says gains a thing.
+//! Rules of several issuers: a token's `iss` chooses whose keys count, and nothing else that a
+//! token says gains a thing.
 
 use super::{End, NOW, World, claims, key, with};
 use m2m_auth_kit::key::Key;
@@ -72,7 +73,7 @@ fn a_token_of_an_issuer_that_the_rule_does_not_name_is_refused_and_costs_no_fetc
     assert!(world.get("/b", &token(B, &b)).is_forwarded());
 }
 
-/// The cache of verified callers is one for each issuer: a hit at one is none at another.
+/// Each issuer has its own cache of verified callers: a hit in one is a miss in another.
 #[test]
 fn a_caller_is_known_to_every_rule_of_its_issuer_and_to_no_other() {
     let (a, b) = (key("k"), key("k"));
@@ -95,7 +96,7 @@ fn a_key_that_one_issuer_withdraws_ends_its_own_tokens_and_no_others() {
     assert!(world.get("/both", &of_a).is_forwarded() && world.get("/both", &of_b).is_forwarded());
     world.provider("a.example", &[new.jwk()]);
     world.pass(301);
-    assert_eq!(world.get("/both", &of_a), End::refused(401, "key"));
+    assert_eq!(world.get("/both", &of_a), End::refused(401, "unknown_key"));
     assert!(world.get("/both", &of_b).is_forwarded());
     assert_eq!(world.count("m2m_auth_token_cache.lookup.hit"), 1, "the other's caller is still known");
     assert!(world.get("/both", &token(A, &new)).is_forwarded());
@@ -108,7 +109,7 @@ fn an_issuer_that_is_down_is_503_for_its_own_callers_and_nobody_else() {
     world.provider("b.example", &[b.jwk()]);
     world.pass(30);
     for _ in 0..2 {
-        assert_eq!(world.get("/both", &token(A, &a)), End::refused(503, "no_keys"));
+        assert_eq!(world.get("/both", &token(A, &a)), End::refused(503, "jwks_unavailable"));
         assert!(world.get("/both", &token(B, &b)).is_forwarded());
     }
     world.provider("a.example", &[a.jwk()]);
@@ -133,7 +134,7 @@ fn a_provider_of_two_names_has_one_key_set() {
     assert_eq!(world.hosts(), ["a.example", "b.example"]);
 }
 
-/// Entra ID: one key set signs for all tenants, so that only `iss` and `tid` tell a friend from a stranger.
+/// Entra ID: one key set signs for all tenants, so only `iss` and `tid` distinguish the tenants.
 #[test]
 fn of_a_provider_of_many_tenants_those_that_are_named_may_and_each_only_as_itself() {
     let own = key("k");
@@ -168,7 +169,8 @@ fn of_a_provider_of_many_tenants_those_that_are_named_may_and_each_only_as_itsel
     }
 }
 
-/// What a rule asks is asked again of a caller who is known: the cache remembers who it is, not what it may.
+/// The requirements of a rule are checked again for a cached caller: the cache keeps its identity,
+/// not its rights.
 #[test]
 fn a_known_caller_is_asked_by_every_rule_and_every_time() {
     let own = key("k");
@@ -195,14 +197,14 @@ fn a_known_caller_is_asked_by_every_rule_and_every_time() {
     assert!(world.get("/plain", &token).is_forwarded());
     assert!(world.get("/age", &token).is_forwarded());
     for (path, status, reason) in [
-        ("/clients", 403, "client"),
-        ("/subjects", 403, "subject"),
+        ("/clients", 403, "client_not_allowed"),
+        ("/subjects", 403, "subject_not_allowed"),
         ("/audiences", 401, "audience"),
         ("/acr", 401, "acr"),
     ] {
         assert_eq!(world.get(path, &token), End::refused(status, reason), "{path}");
     }
     world.pass(51);
-    assert_eq!(world.get("/age", &token), End::refused(401, "age"));
+    assert_eq!(world.get("/age", &token), End::refused(401, "token_too_old"));
     assert!(world.get("/plain", &token).is_forwarded(), "nothing else has ended");
 }

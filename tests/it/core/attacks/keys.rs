@@ -1,4 +1,4 @@
-//! Keys that are another's, unknown, withdrawn, empty, public, or brought along.
+//! Keys of other issuers, unknown, withdrawn, empty and public keys, and keys inside the token.
 
 use super::{End, World, claims, good_token, head, key, one_rule, require, with};
 use crate::core::vectors::verifiers;
@@ -11,7 +11,8 @@ use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::Mint;
 use serde_json::{Value, json};
 
-/// Two issuers that say the same of themselves, with different keys of the same name: nothing but the key tells them apart.
+/// Two issuers with the same `iss` and different keys of the same `kid`: only the key distinguishes
+/// them.
 fn twins() -> (Value, Key, Key) {
     let (ours, theirs) = (key("k"), key("k"));
     let issuer = |key: &Key| json!({ "issuer": "https://idp.example.com", "jwks": { "keys": [key.jwk()] } });
@@ -24,8 +25,8 @@ fn twins() -> (Value, Key, Key) {
     (configuration, ours, theirs)
 }
 
-/// CVE-2026-49998 (Centrifugo), CVE-2026-50202 (Steeltoe), CVE-2025-59936 (get-jwks): keys were cached by `kid` alone.
-/// RFC 8725 section 3.8: the key must belong to the issuer.
+/// CVE-2026-49998 (Centrifugo), CVE-2026-50202 (Steeltoe), CVE-2025-59936 (get-jwks): keys were
+/// cached by `kid` alone. RFC 8725 section 3.8: the key must belong to the issuer.
 #[test]
 fn a_key_of_one_issuer_verifies_nothing_for_another() {
     let (configuration, ours, theirs) = twins();
@@ -52,7 +53,8 @@ fn a_token_known_to_one_issuer_is_not_known_to_another() {
     assert_eq!(world.count("m2m_auth_token_cache.lookup.hit"), 2, "two of three came from the cache");
 }
 
-/// The same for fetches: whoever waits for the keys of one issuer does not get those of another.
+/// The same for fetches: a request that waits for the keys of one issuer does not get those of
+/// another.
 #[test]
 fn keys_of_one_name_are_fetched_from_each_issuer() {
     let (ours, theirs) = (key("k"), key("k"));
@@ -85,7 +87,7 @@ fn keys_of_one_name_are_fetched_from_each_issuer() {
     assert!(clusters, "each issuer is reached through its own cluster");
 }
 
-/// What is not known at one issuer may be known at another.
+/// A key that is unknown at one issuer may be known at another.
 #[test]
 fn a_key_that_one_issuer_does_not_know_may_be_known_to_another() {
     let (ours, theirs) = (key("a"), key("b"));
@@ -100,7 +102,7 @@ fn a_key_that_one_issuer_does_not_know_may_be_known_to_another() {
     world.provider("theirs.example", &[theirs.jwk()]);
     world.pass(10);
     for _ in 0..2 {
-        assert_eq!(world.get("/ours", &good_token(&theirs)), End::refused(401, "key"));
+        assert_eq!(world.get("/ours", &good_token(&theirs)), End::refused(401, "unknown_key"));
         assert!(world.get("/theirs", &good_token(&theirs)).is_forwarded());
     }
 }
@@ -117,7 +119,7 @@ fn an_unknown_kid_is_no_key_at_all() {
             // Even with the right key, a wrong name for it is a wrong name.
             for key in [&known, &other] {
                 let end = world.get("/", &Mint::of(claims()).kid(kid).sign(key));
-                assert_eq!(end, End::refused(401, "key"), "{kid:?}");
+                assert_eq!(end, End::refused(401, "unknown_key"), "{kid:?}");
             }
             world.pass(10);
         }
@@ -130,17 +132,21 @@ fn an_unknown_kid_is_no_key_at_all() {
     }
 }
 
-/// The keys were fetched because this request asked for them: that its key is not among them is known then.
+/// The keys were fetched because this request asked for them: that its key is not among them is
+/// known then.
 #[test]
-fn an_unknown_kid_is_told_by_the_keys_that_were_fetched_for_it() {
+fn an_unknown_kid_is_decided_by_the_keys_that_were_fetched_for_it() {
     let known = key("k");
     let mut world = World::new(&one_rule());
     world.provider("idp.example.com", &[known.jwk()]);
-    assert_eq!(world.get("/", &Mint::of(claims()).kid("other").sign(&known)), End::refused(401, "key"));
+    assert_eq!(
+        world.get("/", &Mint::of(claims()).kid("other").sign(&known)),
+        End::refused(401, "unknown_key")
+    );
     assert!(world.get("/", &good_token(&known)).is_forwarded());
 }
 
-/// A token that was verified is believed for the sake of its key: once the provider withdraws that, it is not.
+/// A verified token is accepted only while its key is published: a withdrawn key ends it.
 #[test]
 fn a_withdrawn_key_takes_its_known_tokens_along() {
     let (old, new) = (key("old"), key("new"));
@@ -152,7 +158,7 @@ fn a_withdrawn_key_takes_its_known_tokens_along() {
     assert_eq!(world.count("m2m_auth_token_cache.lookup.hit"), 2);
     world.provider("idp.example.com", &[new.jwk()]);
     world.pass(301);
-    assert_eq!(world.get("/", &tokens[0]), End::refused(401, "key"));
+    assert_eq!(world.get("/", &tokens[0]), End::refused(401, "unknown_key"));
     assert!(world.get("/", &tokens[1]).is_forwarded());
     // The same name with another key behind it is another key.
     world.provider("idp.example.com", &[key("new").jwk()]);
@@ -179,9 +185,9 @@ fn an_empty_key_verifies_nothing() {
         let mut inline = one_rule();
         inline["issuers"]["idp"] = json!({ "issuer": "https://idp.example.com", "jwks": { "keys": keys } });
         let errors = Policy::read(inline.to_string().as_bytes(), &|_| None).unwrap_err();
-        let told = errors[0].to_string();
+        let reported = errors[0].to_string();
         let null = "issuers.idp.jwks.keys[0]: null, ";
-        assert!(told.starts_with("issuers.idp.jwks: ") || told.starts_with(null), "{errors:?}");
+        assert!(reported.starts_with("issuers.idp.jwks: ") || reported.starts_with(null), "{errors:?}");
         // Beside a good key, it is as if it were not there.
         for good in [false, true] {
             let mut served = keys.as_array().unwrap().clone();
@@ -219,7 +225,8 @@ fn an_empty_key_verifies_nothing() {
     }
 }
 
-/// CVE-2026-22817 and -22818 (Hono): a key without `alg` was used with whatever the header said. RFC 8725 section 3.1.
+/// CVE-2026-22817 and -22818 (Hono): a key without `alg` was used with whatever the header said.
+/// RFC 8725 section 3.1.
 #[test]
 fn the_header_chooses_among_allowed_algorithms_that_fit_its_key() {
     let [rs, ps, es] = [Alg::Rs256, Alg::Ps256, Alg::Es256].map(|alg| Key::new(alg).with_kid("k"));
@@ -240,7 +247,8 @@ fn the_header_chooses_among_allowed_algorithms_that_fit_its_key() {
     for (key, own) in [(&rs, "RS256"), (&ps, "PS256"), (&es, "ES256")] {
         let bare = key.bare_jwk();
         if own == "PS256" {
-            // The module verifies it itself: neither the key nor the operator says that it is used here.
+            // The module verifies it itself: neither the key nor the operator says that it is used
+            // here.
             assert_eq!(try_it(&bare, &json!([]), key, own), refused, "{own} of a key without alg");
             assert!(try_it(&with(bare.clone(), "alg", json!(own)), &json!([]), key, own).is_forwarded());
         } else {
@@ -262,7 +270,7 @@ fn the_header_chooses_among_allowed_algorithms_that_fit_its_key() {
     assert_eq!(try_it(&rs.bare_jwk(), &json!(["ES256", "RS256"]), &rs, "ES256"), refused, "of another kind");
     assert_eq!(try_it(&es.bare_jwk(), &json!(["ES256", "RS256"]), &es, "RS256"), refused, "of another kind");
     assert_eq!(try_it(&es.bare_jwk(), &json!([]), &es, "ES384"), refused, "of another curve");
-    // RFC 7517 section 4.4: a key for RS256 is for nothing else, though its numbers would do.
+    // RFC 7517 section 4.4: a key for RS256 verifies nothing else, though its numbers would fit.
     assert_eq!(try_it(&with(ps.bare_jwk(), "alg", json!("RS256")), &json!([]), &ps, "PS256"), refused);
     let ed = Key::new(Alg::EdDsa).with_kid("k");
     assert!(try_it(&ed.bare_jwk(), &json!([]), &ed, "EdDSA").is_forwarded(), "its kind says what it is for");
@@ -276,7 +284,7 @@ fn the_header_chooses_among_allowed_algorithms_that_fit_its_key() {
     }
 }
 
-/// CVE-2026-48526 (`PyJWT`), RFC 8725 section 2.1: what everybody may know was taken for a shared secret.
+/// CVE-2026-48526 (`PyJWT`), RFC 8725 section 2.1: public data was accepted as a shared secret.
 #[test]
 fn a_public_key_is_no_shared_secret() {
     for alg in [Alg::Rs256, Alg::Es256, Alg::EdDsa] {
@@ -320,7 +328,8 @@ fn pems(der: &[u8]) -> [Vec<u8>; 3] {
     [format!("{pem}\n").into(), pem.replace('\n', "\r\n").into(), pem.into()]
 }
 
-/// RFC 8725 section 3.10, RFC 7515 section 10.4: a key that comes with the token proves nothing, and nobody asks for it.
+/// RFC 8725 section 3.10, RFC 7515 section 10.4: a key that comes with the token proves nothing,
+/// and is not fetched.
 #[test]
 fn a_token_brings_no_key_of_its_own() {
     let (ours, theirs) = (key("k"), key("evil"));
@@ -337,7 +346,7 @@ fn a_token_brings_no_key_of_its_own() {
         ("keys", json!([theirs.jwk()])),
     ] {
         let mint = Mint::of(claims()).key(&theirs).header(name, value.clone());
-        assert_eq!(world.get("/", &mint.sign(&theirs)), End::refused(401, "key"), "{name}");
+        assert_eq!(world.get("/", &mint.sign(&theirs)), End::refused(401, "unknown_key"), "{name}");
         assert_eq!(
             world.get("/", &mint.clone().kid("k").sign(&theirs)),
             End::refused(401, "signature"),

@@ -1,4 +1,4 @@
-//! Providers that are down, tampered with, or somebody else.
+//! Providers that are down, tampered with, or impersonated.
 
 use super::{End, NOW, World, claims, good_token, head, key, metadata_of, one_rule, with};
 use m2m_auth::http::message::{HttpCall, HttpReply};
@@ -7,9 +7,10 @@ use m2m_auth_kit::key::Key;
 use m2m_auth_kit::token::Mint;
 use serde_json::json;
 
-/// CVE-2026-31837 (Istio): a key set that could not be fetched was replaced by a built-in one, whose private key was public.
+/// CVE-2026-31837 (Istio): a key set that could not be fetched was replaced by a built-in one,
+/// whose private key was public.
 #[test]
-fn without_the_providers_keys_nobody_gets_in() {
+fn without_the_providers_keys_every_token_is_refused() {
     let key = key("k");
     let bodies = [
         "",
@@ -33,7 +34,7 @@ fn without_the_providers_keys_nobody_gets_in() {
             Mint::of(claims()).without_header("kid").sign(&key),
             Mint::of(claims()).header("jwk", key.bare_jwk()).sign(&key),
         ] {
-            assert_eq!(world.get("/", &token), End::refused(503, "no_keys"), "{reply:?}");
+            assert_eq!(world.get("/", &token), End::refused(503, "jwks_unavailable"), "{reply:?}");
         }
         for token in [Mint::of(claims()).unsigned().sign(&key), Mint::of(claims()).secret("").sign(&key)] {
             assert_eq!(world.get("/", &token).status, 401, "{reply:?}");
@@ -44,7 +45,8 @@ fn without_the_providers_keys_nobody_gets_in() {
     }
 }
 
-/// CVE-2026-41413 (Istio), RFC 8414 section 3.3: discovery named an address inside the network, and its answer was shown.
+/// CVE-2026-41413 (Istio), RFC 8414 section 3.3: discovery named an address inside the network, and
+/// its answer was disclosed.
 #[test]
 fn discovery_cannot_send_us_to_another_host() {
     let key = key("k");
@@ -77,7 +79,7 @@ fn discovery_cannot_send_us_to_another_host() {
         for place in ["evil.example.net/keys", "idp.example.com/keys", "idp.example.com:444/keys"] {
             world.serve(place, json!({ "keys": [key.jwk()] }).to_string());
         }
-        assert_eq!(world.get("/", &good_token(&key)), End::refused(503, "no_keys"), "{evil}");
+        assert_eq!(world.get("/", &good_token(&key)), End::refused(503, "jwks_unavailable"), "{evil}");
         world.pass(600);
         assert!(
             world.asked.iter().all(|call| call.endpoint.path.contains("/.well-known/")),
@@ -85,7 +87,7 @@ fn discovery_cannot_send_us_to_another_host() {
             world.asked
         );
         assert_eq!(world.hosts(), ["idp.example.com"], "{evil}");
-        // The operator is told which host it is, and what it is has nothing to say.
+        // The log names the host, and nothing of its answer.
         let quoted = ["latest", "password", "docker.sock", "passwd", "host: evil"];
         assert!(!quoted.iter().any(|part| world.has_logged(part)), "{evil}: {:?}", world.logs);
     }
@@ -129,11 +131,12 @@ fn the_metadata_of_another_issuer_is_not_believed() {
         world.provider("idp.example.com", &[key.jwk()]);
         let metadata = json!({ "issuer": issuer, "jwks_uri": "https://idp.example.com/keys" });
         world.serve(&metadata_of("idp.example.com"), metadata.to_string());
-        assert_eq!(world.get("/", &good_token(&key)), End::refused(503, "no_keys"), "{issuer}");
+        assert_eq!(world.get("/", &good_token(&key)), End::refused(503, "jwks_unavailable"), "{issuer}");
     }
 }
 
-/// CVE-2026-41413, its second half: whatever a tampered address answered could be read in Istio's debug output.
+/// CVE-2026-41413, its second half: whatever a tampered address answered could be read in Istio's
+/// debug output.
 #[test]
 fn an_answer_that_is_no_key_set_is_refused_and_never_repeated() {
     let key = key("k");
@@ -175,23 +178,23 @@ fn two_tokens_while_the_keys_cannot_be_fetched_are_one_bad_request() {
     let twice = head("/", &[("authorization", &first), ("authorization", &second)]);
     let (waiting, step) = world.begin(head("/", &[("authorization", &first)]));
     assert_eq!(step, RequestOutcome::Wait);
-    assert_eq!(world.ask(twice.clone()), End::refused(400, "several_tokens"));
+    assert_eq!(world.ask(twice.clone()), End::refused(400, "multiple_credentials"));
     world.pass(60);
-    assert_eq!(End::of(&world.settled[&waiting]), End::refused(503, "no_keys"));
-    assert_eq!(world.ask(twice.clone()), End::refused(400, "several_tokens"));
+    assert_eq!(End::of(&world.settled[&waiting]), End::refused(503, "jwks_unavailable"));
+    assert_eq!(world.ask(twice.clone()), End::refused(400, "multiple_credentials"));
     world.provider("idp.example.com", &[key.jwk()]);
     world.pass(600);
-    assert_eq!(world.ask(twice), End::refused(400, "several_tokens"));
+    assert_eq!(world.ask(twice), End::refused(400, "multiple_credentials"));
     // Two lines of one header are one line with a comma (RFC 9110 section 5.2).
     for joined in [format!("{first}, {second}"), format!("{first},{second}"), format!("Basic eDp5, {first}")]
     {
         let joined = head("/", &[("authorization", &joined)]);
-        assert_eq!(world.ask(joined), End::refused(400, "several_tokens"));
+        assert_eq!(world.ask(joined), End::refused(400, "multiple_credentials"));
     }
     assert!(world.get("/", &good_token(&key)).is_forwarded());
 }
 
-/// The same where it happened: the rule let those through who had no token, or a bad one.
+/// The same, as it happened there: the rule allowed requests without a token, or with a bad one.
 #[test]
 fn two_tokens_while_the_keys_cannot_be_fetched_are_what_the_mode_makes_of_them() {
     let first = format!("Bearer {}", good_token(&key("k")));
@@ -240,15 +243,16 @@ fn keys_that_cannot_be_renewed_end_and_take_known_tokens_along() {
     world.pass(1199);
     assert!(world.get("/", &token).is_forwarded(), "an outage shorter than max_stale harms nobody");
     world.pass(1);
-    assert_eq!(world.get("/", &token), End::refused(503, "no_keys"));
+    assert_eq!(world.get("/", &token), End::refused(503, "jwks_unavailable"));
     world.web = web;
     world.pass(600);
     assert!(world.get("/", &token).is_forwarded());
 }
 
-/// RFC 9110 section 8.8.3: an `ETag` is of one place; what another place calls so may be something else.
+/// RFC 9110 section 8.8.3: an `ETag` belongs to one URL; the same value at another URL may mean
+/// something else.
 #[test]
-fn the_etag_of_one_place_is_not_shown_at_another() {
+fn the_etag_of_one_location_is_not_sent_to_another() {
     let (old, new) = (key("old"), key("new"));
     let mut world = World::new(&one_rule());
     world.provider("idp.example.com", &[old.jwk()]);
@@ -267,9 +271,9 @@ fn the_etag_of_one_place_is_not_shown_at_another() {
     world.pass(4000);
     for path in ["/keys", "/new-keys"] {
         let calls = world.asked.iter().filter(|call| call.endpoint.path == path);
-        let shows = |call: &HttpCall| call.headers.iter().any(|(name, _)| *name == "if-none-match");
-        let shown: Vec<bool> = calls.map(shows).collect();
-        assert!(shown.len() > 1 && !shown[0] && shown[1..].iter().all(|shown| *shown), "{path}: {shown:?}");
+        let sends = |call: &HttpCall| call.headers.iter().any(|(name, _)| *name == "if-none-match");
+        let sent: Vec<bool> = calls.map(sends).collect();
+        assert!(sent.len() > 1 && !sent[0] && sent[1..].iter().all(|sent| *sent), "{path}: {sent:?}");
     }
     let token = Mint::of(with(claims(), "exp", json!(NOW + 10_000))).sign(&new);
     assert!(world.get("/", &token).is_forwarded());

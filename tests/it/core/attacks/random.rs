@@ -1,5 +1,5 @@
-//! What nobody has thought of yet: random tokens, documents, answers and requests. None may end the worker (a panic
-//! takes a whole VM with it: CVE-2019-12995), and none may let anybody in.
+//! Random tokens, documents, answers and requests, for attacks that are not known yet. None may end
+//! the worker (a panic takes a whole VM with it: CVE-2019-12995), and none may be accepted.
 
 use super::{World, claims, good_token, head, key, metadata_of, one_rule};
 use base64::Engine as _;
@@ -13,10 +13,10 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use std::cell::RefCell;
 
-/// A change of one byte is a change of the token, wherever it is. RFC 7515 section 2: there is one spelling of each part,
-/// so no change decodes to the same bytes.
+/// A change of one byte is a change of the token, wherever it is. RFC 7515 section 2: there is one
+/// spelling of each part, so no change decodes to the same bytes.
 #[test]
-fn no_token_with_one_bit_changed_gets_in() {
+fn no_token_with_one_bit_changed_is_accepted() {
     let key = key("k");
     let mut world = World::with_keys(&[key.jwk()]);
     let token = good_token(&key);
@@ -39,7 +39,7 @@ fn no_token_with_one_bit_changed_gets_in() {
 
 /// The same once the token is known, and with whole bytes.
 #[test]
-fn no_token_that_is_close_to_a_known_one_gets_in() {
+fn no_token_that_is_close_to_a_known_one_is_accepted() {
     let key = key("k");
     let world = RefCell::new(World::with_keys(&[key.jwk()]));
     let token = good_token(&key);
@@ -62,7 +62,7 @@ fn no_token_that_is_close_to_a_known_one_gets_in() {
     });
 }
 
-/// What is left of a credential without the blanks around it.
+/// The credential without the spaces around it.
 fn meaning(credential: &[u8]) -> &[u8] {
     credential.trim_ascii()
 }
@@ -85,9 +85,9 @@ proptest! {
         assert_refused(&mut world, parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".").as_bytes());
     }
 
-    /// Signed by the issuer, but saying anything at all: only what says the right things gets in.
+    /// Signed by the issuer, with arbitrary claims: only tokens with the right claims are accepted.
     #[test]
-    fn only_sound_claims_of_the_issuer_get_in(
+    fn only_sound_claims_of_the_issuer_are_accepted(
         odd in members(&["iss", "aud", "exp", "nbf", "iat", "sub", "jti", "typ", "token_use", "cnf", "scope"]),
     ) {
         let key = key("k");
@@ -105,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn signed_bytes_that_are_no_claims_get_nobody_in(header: Vec<u8>, payload: Vec<u8>) {
+    fn signed_bytes_that_are_no_claims_are_refused(header: Vec<u8>, payload: Vec<u8>) {
         let key = key("k");
         let mut world = World::with_keys(&[key.jwk()]);
         assert_refused(&mut world, sign_bytes(&key, &header, &payload).as_bytes());
@@ -118,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn no_json_is_a_key_set_that_lets_a_stranger_in(
+    fn no_json_is_a_key_set_that_accepts_a_strangers_token(
         keys in proptest::collection::vec(members(&["kty", "crv", "alg", "use", "key_ops", "kid", "n", "e", "x", "y", "k"]), 0..5),
         top in members(&["keys", "kty"]),
         nested: bool,
@@ -160,9 +160,10 @@ proptest! {
         serve_token(HttpReply { status: Some(200), body: Some(answer.to_string().into()), ..HttpReply::default() });
     }
 
-    /// Whatever stands beside a token in a query and in cookies, no byte of it changes, and no token is left.
+    /// Removing a token from a query or from cookies changes no byte beside it, and leaves no
+    /// token.
     #[test]
-    fn what_stands_beside_a_token_stays(
+    fn everything_beside_a_token_is_kept(
         query in proptest::collection::vec("(access_token|access%5[Ff]token|[a-c;%+]{0,3})(=[ -%'-~]{0,4})?", 0..6),
         cookies in proptest::collection::vec("(session|[a-c\\[]{1,3})=[!-:<-~]{0,4}", 0..6),
     ) {
@@ -190,7 +191,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_in_any_place_are_a_token(query: Vec<u8>, cookies: Vec<u8>, header: Vec<u8>) {
+    fn no_bytes_in_any_location_are_a_token(query: Vec<u8>, cookies: Vec<u8>, header: Vec<u8>) {
         let mut configuration = one_rule();
         configuration["inbound"]["token_locations"] =
             json!([{ "header": "x-token", "prefix": "t" }, { "cookie": "a" }, { "danger_query": "b" }]);
@@ -207,7 +208,7 @@ proptest! {
     }
 
     #[test]
-    fn no_request_without_a_token_gets_in(fields in fields()) {
+    fn no_request_without_a_token_is_accepted(fields in fields()) {
         let mut configuration = one_rule();
         let require = configuration["inbound"]["rules"][0]["require"].clone();
         configuration["inbound"]["rules"] = json!([
@@ -337,7 +338,7 @@ fn fields() -> impl Strategy<Value = MessageHead> {
     proptest::collection::vec((name, value), 0..12).prop_map(|fields| fields.into_iter().collect())
 }
 
-/// Whether somebody with this credential gets in.
+/// Whether a request with this credential is accepted.
 fn present(world: &mut World, token: &[u8]) -> Option<()> {
     let value = [b"Bearer ", token].concat();
     let pseudo: [(&[u8], &[u8]); 3] = [(b":method", b"GET"), (b":authority", b"orders"), (b":path", b"/")];
@@ -388,7 +389,8 @@ fn serve_metadata(document: Vec<u8>) {
     }
 }
 
-/// Whatever the token endpoint answers, a request leaves with a header that can be sent, or is told 503.
+/// Whatever the token endpoint answers, a request is forwarded with a valid header or is answered
+/// 503.
 fn serve_token(reply: HttpReply) {
     let mut world = World::new(&json!({
         "issuers": { "idp": { "issuer": "idp", "cluster": "idp", "token_endpoint": "https://idp.example.com/token" } },

@@ -1,4 +1,4 @@
-//! Requests that do not look like what they are, and names that look like patterns.
+//! Requests in disguise, and names that look like patterns.
 
 use super::{End, World, claims, head, key, one_rule_with, require, with};
 use m2m_auth::filter::header_edits::Edit;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// CVE-2023-27487 (Envoy): a header that only the proxy should set decided about paths.
 #[test]
-fn headers_that_tell_of_another_request_are_not_believed() {
+fn headers_that_describe_another_request_are_not_believed() {
     let mut world = World::new(&admin_and_public());
     for name in [
         "x-envoy-original-path",
@@ -34,7 +34,8 @@ fn admin_and_public() -> Value {
     })
 }
 
-/// CVE-2020-8595 (Istio) and its many relatives: another spelling of a path that the service reads as the same.
+/// CVE-2020-8595 (Istio) and its many relatives: another spelling of a path that the service reads
+/// as the same.
 #[test]
 fn no_spelling_of_a_path_slips_past_its_rule() {
     let mut world = World::new(&admin_and_public());
@@ -127,7 +128,8 @@ fn no_spelling_of_a_path_slips_past_its_rule() {
     }
 }
 
-/// The same for the whole path, and for a path with places in it: what is narrower than a prefix is easier to slip past.
+/// The same for exact paths and for paths with placeholders: they are narrower than a prefix, so
+/// easier to evade.
 #[test]
 fn no_spelling_of_a_whole_path_slips_past_its_rule() {
     let rules = json!([
@@ -199,9 +201,9 @@ fn no_spelling_of_a_whole_path_slips_past_its_rule() {
     }
 }
 
-/// Headers that tell the service who calls are ours alone, on every rule and however the client spells the path.
+/// Only the filter sets the identity headers, on every rule and however the client spells the path.
 #[test]
-fn a_client_cannot_tell_the_service_who_it_is() {
+fn a_client_cannot_set_the_identity_headers_of_the_service() {
     let mut configuration = admin_and_public();
     configuration["inbound"]["rules"][0]["claims_to_headers"] = json!({ "X-Caller": "sub" });
     let mut world = World::new(&configuration);
@@ -214,14 +216,14 @@ fn a_client_cannot_tell_the_service_who_it_is() {
     }
 }
 
-/// Where a name stands: in a rule, or in a token.
-type Place = fn(&str) -> Value;
+/// Writes a name into a rule, or into a token.
+type Writer = fn(&str) -> Value;
 
 /// istio/istio#59992: names of a policy were read as patterns.
 #[test]
 fn names_are_compared_and_never_matched() {
     let key = key("k");
-    let places: [(&str, Place, Place); 3] = [
+    let writers: [(&str, Writer, Writer); 3] = [
         ("roles", |name| json!([name]), |name| json!({ "realm_access": { "roles": [name] } })),
         ("scopes", |name| json!([name]), |name| json!({ "scope": name })),
         (
@@ -230,7 +232,7 @@ fn names_are_compared_and_never_matched() {
             |name| json!({ "resource_access": { "a.*": { "roles": [name] }, "abc": { "roles": ["other"] } } }),
         ),
     ];
-    for (member, asked, held) in places {
+    for (member, asked, held) in writers {
         for name in ["a.*", "a*", ".*", ".+", "^abc$", "abc|x", "[abc]+", "a?c", "*", "%61bc", "a\\c"] {
             let mut world = World::with_keys(&[key.jwk()]);
             let keys = world.web.clone();
@@ -250,14 +252,15 @@ fn names_are_compared_and_never_matched() {
             assert_eq!(try_it(asked("abc"), held(name)).status, 403, "{member} {name}: held as a pattern");
         }
     }
-    // The client of a client role is a name, too.
+    // The client of a client role is a name too.
     let mut world = World::new(&one_rule_with("client_roles", json!({ "a.*": ["role"] })));
     world.provider("idp.example.com", &[key.jwk()]);
     let other = json!({ "abc": { "roles": ["role"] }, "a": { "*": { "roles": ["role"] } } });
     assert_eq!(world.get("/", &Mint::of(with(claims(), "resource_access", other)).sign(&key)).status, 403);
 }
 
-/// Servers make one name of `x-tenant`, `x_tenant` and `x.tenant`: only the one that was judged reaches them.
+/// Servers make one name of `x-tenant`, `x_tenant` and `x.tenant`: only the one that was judged
+/// reaches them.
 #[test]
 fn no_name_that_a_server_takes_for_a_judged_header_is_forwarded() {
     let rules = json!([

@@ -10,7 +10,7 @@ use m2m_auth_kit::key::{Alg, Key};
 use m2m_auth_kit::token::{self, Mint};
 use serde_json::{Value, json};
 
-/// CVE-2026-35039 (fast-jwt): two tokens shared a place in the cache.
+/// CVE-2026-35039 (fast-jwt): two tokens shared an entry in the cache.
 #[test]
 fn a_signature_that_was_good_once_opens_nothing_else() {
     let key = key("k");
@@ -62,7 +62,8 @@ fn a_known_token_ends_with_its_exp_whatever_else_it_says() {
     }
 }
 
-/// CVE-2026-75509 (joserfc): a list that holds the right name passed for the name. RFC 7519 sections 4.1.1 and 4.1.2.
+/// CVE-2026-75509 (joserfc): a list that holds the right name passed for the name. RFC 7519
+/// sections 4.1.1 and 4.1.2.
 #[test]
 fn a_list_of_names_is_no_name() {
     let key = key("k");
@@ -80,7 +81,7 @@ fn a_list_of_names_is_no_name() {
     }
     for subject in [json!(["s", "root"]), json!({ "s": 1 }), json!(1), json!(null)] {
         let token = Mint::of(with(claims(), "sub", subject.clone())).sign(&key);
-        assert_eq!(world.get("/", &token), End::refused(401, "claim"), "{subject}");
+        assert_eq!(world.get("/", &token), End::refused(401, "invalid_claim"), "{subject}");
     }
     for audience in [
         json!({ "orders": true }),
@@ -98,8 +99,8 @@ fn a_list_of_names_is_no_name() {
     );
 }
 
-/// GHSA-jc38-x7x8-2xc8 (jwt-framework): the algorithm came from a header that is not signed. RFC 7515 section 7.2 is not
-/// for bearer tokens (RFC 7519 section 1).
+/// GHSA-jc38-x7x8-2xc8 (jwt-framework): the algorithm came from a header that is not signed. RFC
+/// 7515 section 7.2 is not for bearer tokens (RFC 7519 section 1).
 #[test]
 fn the_json_serialisation_is_no_bearer_token() {
     let key = key("k");
@@ -122,10 +123,10 @@ fn the_json_serialisation_is_no_bearer_token() {
     assert!(world.get("/", &token).is_forwarded());
 }
 
-/// RFC 7515 section 4, RFC 7519 section 4: of two members with one name two readers may believe different ones, so neither
-/// is believed, wherever they stand and however they are written.
+/// RFC 7515 section 4, RFC 7519 section 4: of two members with one name two readers may believe
+/// different ones, so neither is believed, wherever they stand and however they are written.
 #[test]
-fn a_member_that_stands_twice_refuses_the_token() {
+fn a_duplicate_member_refuses_the_token() {
     let key = key("k");
     let mut world = World::with_keys(&[key.jwk()]);
     let (header, payload) = (r#"{"alg":"EdDSA","kid":"k"}"#, claims().to_string());
@@ -155,7 +156,8 @@ fn a_member_that_stands_twice_refuses_the_token() {
     assert!(world.get("/", &once).is_forwarded());
 }
 
-/// CVE-2025-59420 (Authlib), fast-jwt PR 591: `crit` was not looked at. RFC 7515 section 4.1.11, RFC 7797 section 6.
+/// CVE-2025-59420 (Authlib), fast-jwt PR 591: `crit` was not looked at. RFC 7515 section 4.1.11,
+/// RFC 7797 section 6.
 #[test]
 fn an_extension_that_must_be_understood_refuses_the_token() {
     let key = key("k");
@@ -173,16 +175,17 @@ fn an_extension_that_must_be_understood_refuses_the_token() {
     ] {
         let token =
             Mint::of(claims()).header("crit", crit.clone()).header("x", 1).header("b64", true).sign(&key);
-        assert_eq!(world.get("/", &token), End::refused(401, "critical"), "{crit}");
+        assert_eq!(world.get("/", &token), End::refused(401, "unsupported_crit"), "{crit}");
     }
     for b64 in [json!(false), json!("false"), json!(0), json!(null)] {
         let token = Mint::of(claims()).header("b64", b64.clone()).sign(&key);
-        assert_eq!(world.get("/", &token), End::refused(401, "critical"), "{b64}");
+        assert_eq!(world.get("/", &token), End::refused(401, "unsupported_crit"), "{b64}");
     }
     assert!(world.get("/", &Mint::of(claims()).header("x", 1).header("b64", true).sign(&key)).is_forwarded());
 }
 
-/// `HAProxy` `jwt.c`, commit 648b0e7b: a signature of 21,830 characters was written into a buffer for 16 KB.
+/// `HAProxy` `jwt.c`, commit 648b0e7b: a signature of 21,830 characters was written into a buffer
+/// for 16 KB.
 #[test]
 fn a_signature_of_any_length_is_only_a_wrong_one() {
     let ways: [(Alg, Box<dyn Verify>); 5] = [
@@ -208,7 +211,8 @@ fn a_signature_of_any_length_is_only_a_wrong_one() {
                 assert_eq!(end, End::refused(401, "signature"), "{alg:?}: {bytes} of {byte}");
             }
         }
-        // RFC 7518 section 3.4: the same numbers, longer. A reader of DER would not see the difference.
+        // RFC 7518 section 3.4: the same numbers, longer. A reader of DER would not see the
+        // difference.
         let raw = URL_SAFE_NO_PAD.decode(signature).unwrap();
         let (r, s) = raw.split_at(raw.len() / 2);
         let same = [
@@ -224,25 +228,26 @@ fn a_signature_of_any_length_is_only_a_wrong_one() {
     }
 }
 
-/// RFC 8725 sections 3.11 and 3.12, RFC 9449 section 7.1: another kind of token of the same issuer is no access token.
+/// RFC 8725 sections 3.11 and 3.12, RFC 9449 section 7.1: another kind of token of the same issuer
+/// is no access token.
 #[test]
 fn another_kind_of_token_is_no_access_token() {
     let key = key("k");
     let mut world = World::with_keys(&[key.jwk()]);
     for kind in ["ID", "Refresh", "Offline", "Logout", "DPoP", ""] {
         let token = Mint::of(with(claims(), "typ", json!(kind))).sign(&key);
-        assert_eq!(world.get("/", &token), End::refused(401, "kind"), "{kind}");
+        assert_eq!(world.get("/", &token), End::refused(401, "not_access_token"), "{kind}");
     }
     for typ in ["dpop+jwt", "logout+jwt", "secevent+jwt", "token-introspection+jwt", "JOSE", "application/"] {
         assert_eq!(
             world.get("/", &Mint::of(claims()).header("typ", typ).sign(&key)),
-            End::refused(401, "type"),
+            End::refused(401, "invalid_typ"),
             "{typ}"
         );
     }
     for bound in [json!({ "jkt": "x" }), json!({ "x5t#S256": "x" }), json!({}), json!(null)] {
         let token = Mint::of(with(claims(), "cnf", bound.clone())).sign(&key);
-        assert_eq!(world.get("/", &token), End::refused(401, "bound"), "{bound}");
+        assert_eq!(world.get("/", &token), End::refused(401, "binding_mismatch"), "{bound}");
     }
     assert!(world.get("/", &good_token(&key)).is_forwarded());
 }

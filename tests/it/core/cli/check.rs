@@ -1,4 +1,5 @@
-//! `check`: Envoy's configuration, Istio's manifests and bare documents; every error with its place.
+//! `check`: Envoy's configuration, Istio's manifests and bare documents; every error with its
+//! location.
 
 use super::{Folder, Ran, root, run, run_with};
 use base64::Engine as _;
@@ -44,7 +45,8 @@ fn any(kind: &str, value: &Value) -> Value {
     json!({ "@type": format!("type.googleapis.com/google.protobuf.{kind}"), "value": value })
 }
 
-/// A bootstrap with these filters in a listener, and these in a cluster, with nothing else to report.
+/// A bootstrap with these filters in a listener, and these in a cluster, with nothing else to
+/// report.
 fn bootstrap(listener: &[Value], cluster: &[Value]) -> String {
     let manager = |filters: &[Value]| json!({ "typed_config": { "http_filters": filters } });
     let verified = json!({ "validation_context_sds_secret_config": { "name": "ca" } });
@@ -84,9 +86,9 @@ fn the_demo_and_every_example_is_good() {
         ["check", "--format", "json"].into_iter().chain(files.iter().map(String::as_str)).collect();
     let ran = run(&arguments);
     assert_eq!(ran.code, 0, "{ran:#?}");
-    let told = ran.json();
-    assert_eq!(told["files"].as_array().unwrap().len(), files.len());
-    for file in told["files"].as_array().unwrap() {
+    let report = ran.json();
+    assert_eq!(report["files"].as_array().unwrap().len(), files.len());
+    for file in report["files"].as_array().unwrap() {
         assert!(!file["plugins"].as_array().unwrap().is_empty(), "{file}");
     }
 }
@@ -100,7 +102,7 @@ fn what_it_says_of_the_demo() {
 }
 
 #[test]
-fn every_error_is_told_with_its_file_its_plugin_and_its_place_in_every_form_of_envoys() {
+fn every_error_is_reported_with_its_file_its_plugin_and_its_location_in_every_form_of_envoys() {
     let folder = Folder::new();
     let text = dangling().to_string();
     let file = folder.file(
@@ -125,15 +127,15 @@ fn every_error_is_told_with_its_file_its_plugin_and_its_place_in_every_form_of_e
             .map(|line| format!("FILE: {plugin}: {line}"))
         })
         .collect();
-    let told = says(&ran, &file);
-    let told: Vec<&str> =
-        told.lines().map(|line| line.split(", expected one of: issuers").next().unwrap()).collect();
-    assert_eq!(told, lines);
+    let report = says(&ran, &file);
+    let report: Vec<&str> =
+        report.lines().map(|line| line.split(", expected one of: issuers").next().unwrap()).collect();
+    assert_eq!(report, lines);
     assert_eq!(ran.code, 1);
-    let told = run(&["check", "--format", "json", &file]).json();
-    let first = &told["files"][0]["plugins"][0];
+    let report = run(&["check", "--format", "json", &file]).json();
+    let first = &report["files"][0]["plugins"][0];
     assert_eq!(
-        (&told["ok"], &first["plugin"], &first["ok"]),
+        (&report["ok"], &first["plugin"], &first["ok"]),
         (&json!(false), &json!("bytes"), &json!(false))
     );
     let at = first["at"].as_str().unwrap();
@@ -157,9 +159,9 @@ fn manifests_of_istio_are_read_several_in_a_file() {
     );
     let file = folder.file("istio.yaml", manifests);
     let ran = run(&["check", &file]);
-    let told = says(&ran, &file);
-    assert!(told.starts_with("FILE: good: OK (needs SECRET)\nFILE: bad: sharign: unknown"), "{told}");
-    assert_eq!((ran.code, told.lines().count()), (1, 4));
+    let report = says(&ran, &file);
+    assert!(report.starts_with("FILE: good: OK (needs SECRET)\nFILE: bad: sharign: unknown"), "{report}");
+    assert_eq!((ran.code, report.lines().count()), (1, 4));
     let mut shared = outbound();
     shared["sharing"] = json!("on");
     let manifest = json!({ "apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin", "metadata": { "name": "a" }, "spec": {
@@ -186,7 +188,7 @@ fn a_secret_that_envoy_does_not_pass_on_is_a_error() {
 }
 
 #[test]
-fn secrets_are_taken_as_set_unless_told_otherwise() {
+fn secrets_are_taken_as_set_unless_strict() {
     let folder = Folder::new();
     let file = folder.file("bare.json", outbound().to_string());
     assert_eq!(run(&["check", &file]).code, 0);
@@ -215,11 +217,11 @@ fn bare_documents_are_yaml_or_json_and_a_misspelt_one_is_not_passed_over() {
     let misspelt = folder.file("misspelt.yaml", "isuers: {}\n");
     assert_eq!(run(&["check", &misspelt]).code, 1);
     let twice = folder.file("twice.yaml", "issuers: {}\nissuers: {}\n");
-    assert_eq!(run(&["check", &twice]).code, 2, "a member that stands twice");
+    assert_eq!(run(&["check", &twice]).code, 2, "a duplicate member");
 }
 
 #[test]
-fn what_is_not_ours_is_passed_over_and_a_file_without_ours_is_told() {
+fn what_is_not_ours_is_passed_over_and_a_file_without_ours_is_reported() {
     let folder = Folder::new();
     let other = || filter("rate_limit", &any("StringValue", &json!("{\"limit\": 5}")), &[]);
     let ours = filter("m2m_auth", &any("Struct", &outbound()), &["SECRET"]);

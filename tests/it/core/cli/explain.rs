@@ -23,25 +23,26 @@ fn explained(more: &[&str]) -> Ran {
 const KEYS: [&str; 2] = ["--jwks", "keycloak=tests/data/cli/keys.json"];
 
 #[test]
-fn every_step_to_a_refusal_is_told() {
+fn every_step_to_a_refusal_is_reported() {
     let ran = explained(&[&KEYS[..], &["--path", "/inventory/./items?x=1"]].concat());
     let expected = r#"path          ok /inventory/./items
 rule          no /health: {"path":"/health"}, path does not match
 rule          ok /inventory/**: {"path_prefix":"/inventory"}
 token         ok header authorization, scheme Bearer, 492 bytes
 header        ok alg EdDSA, kid rfc8037, typ jwt
-type          ok jwt
+typ           ok jwt
 algorithm     ok EdDSA
 key           ok kid rfc8037, 1 usable keys
 signature     ok EdDSA
 issuer        ok iss "https://keycloak.example.com/realms/my-realm", one of https://keycloak.example.com/realms/my-realm is needed
-kind          ok typ "Bearer", Bearer is needed
+access token  ok typ "Bearer", Bearer is needed
 expiry        ok exp 1800000300, clock_skew 60 s, now 1800000000
 start         ok iat 1800000000, clock_skew 60 s, now 1800000000
 audience      ok aud "inventory-service", one of inventory-service is needed
 access        no required role of client inventory-service: inventory:read
 refused: 403 Insufficient permissions (client_role): required role of client inventory-service: inventory:read
 www-authenticate: Bearer realm="m2m", error="insufficient_scope", error_description="required role of client inventory-service: inventory:read"
+what to do: Assign the role to the caller at the provider, and fetch a new token.
 "#;
     assert_eq!(ran.says, expected);
     assert_eq!((ran.code, ran.complains.as_str()), (1, ""));
@@ -64,7 +65,7 @@ fn keys_that_are_needed_and_not_here_are_no_decision() {
 }
 
 #[test]
-fn the_token_to_be_attached_is_named_and_not_shown() {
+fn the_token_to_be_attached_is_named_and_not_printed() {
     let ran = run(&[
         "explain",
         "--config",
@@ -199,7 +200,7 @@ impl Setup {
 type Case<'a> = (Option<&'a str>, &'a [&'a str], Value, &'a str, Value, &'a str);
 
 #[test]
-fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
+fn each_reason_is_reported_with_its_status_its_rule_and_the_step_that_failed() {
     let setup = Setup::new(Alg::EdDsa);
     let good = setup.token(&json!({}));
     let other = Setup::new(Alg::EdDsa).token(&json!({}));
@@ -217,7 +218,7 @@ fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
             Some(&good),
             &["--path", "/items", "--header", "authorization: Bearer x"],
             json!(400),
-            "several_tokens",
+            "multiple_credentials",
             json!("items"),
             "token",
         ),
@@ -225,7 +226,7 @@ fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
         (Some(headless), &["--path", "/items"], json!(401), "malformed", json!("items"), "header"),
         (Some("x"), &["--path", "/items"], json!(401), "malformed", json!("items"), "header"),
         (Some(cut), &["--path", "/items"], json!(401), "signature", json!("items"), "signature"),
-        (Some(&good), &["--path", "/pay"], json!(403), "realm_role", json!("pay"), "access"),
+        (Some(&good), &["--path", "/pay"], json!(403), "role", json!("pay"), "access"),
         (Some(&good), &["--path", "/items", "--cluster", "up"], json!(null), "", json!("items"), ""),
         (
             Some(&good),
@@ -264,16 +265,16 @@ fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
     let claims: [(Value, &str, &str); 13] = [
         (json!({ "iss": "https://other.example.com" }), "issuer", "issuer"),
         (json!({ "exp": NOW - 100 }), "expired", "expiry"),
-        (json!({ "exp": null }), "claim", "date"),
-        (json!({ "exp": 1e30 }), "claim", "date"),
+        (json!({ "exp": null }), "invalid_claim", "date"),
+        (json!({ "exp": 1e30 }), "invalid_claim", "date"),
         (json!({ "iss": ["x"] }), "issuer", "issuer"),
-        (json!({ "sub": 1 }), "claim", "claims"),
+        (json!({ "sub": 1 }), "invalid_claim", "claims"),
         (json!({ "deep": deep }), "too_deep", "claims"),
         (json!({ "nbf": NOW + 100 }), "not_yet_valid", "start"),
         (json!({ "iat": NOW + 100 }), "not_yet_valid", "start"),
         (json!({ "aud": ["other"] }), "audience", "audience"),
-        (json!({ "typ": "ID" }), "kind", "kind"),
-        (json!({ "cnf": { "jkt": "x" } }), "bound", "bound"),
+        (json!({ "typ": "ID" }), "not_access_token", "access token"),
+        (json!({ "cnf": { "jkt": "x" } }), "binding_mismatch", "binding"),
         (json!({ "scope": "write" }), "scope", "access"),
     ];
     let tokens: Vec<String> = claims.iter().map(|(changes, ..)| of(changes.clone())).collect();
@@ -283,21 +284,21 @@ fn each_reason_is_told_with_its_status_its_rule_and_the_step_that_failed() {
     }));
     let mut count = 0;
     for (token, more, status, reason, rule, failed) in all {
-        let (code, told) = setup.explain(token, more);
-        assert_eq!(told["status"], status, "{reason} {more:?}: {told:#}");
-        assert_eq!(told["reason"].as_str().unwrap_or_default(), reason, "{more:?}: {told:#}");
+        let (code, report) = setup.explain(token, more);
+        assert_eq!(report["status"], status, "{reason} {more:?}: {report:#}");
+        assert_eq!(report["reason"].as_str().unwrap_or_default(), reason, "{more:?}: {report:#}");
         let (expected, decision) = if reason.is_empty() { (0, "accept") } else { (1, "refuse") };
-        assert_eq!((code, told["decision"].as_str()), (expected, Some(decision)), "{told:#}");
-        assert_eq!(told["rule"], rule, "{told:#}");
-        let last = told["steps"].as_array().unwrap().last().unwrap();
-        assert!(failed.is_empty() || (last["step"] == failed && last["ok"] == false), "{reason}: {told:#}");
+        assert_eq!((code, report["decision"].as_str()), (expected, Some(decision)), "{report:#}");
+        assert_eq!(report["rule"], rule, "{report:#}");
+        let last = report["steps"].as_array().unwrap().last().unwrap();
+        assert!(failed.is_empty() || (last["step"] == failed && last["ok"] == false), "{reason}: {report:#}");
         count += 1;
     }
     assert!(count >= 20, "{count}");
 }
 
 #[test]
-fn each_demand_of_a_rule_is_told_and_where_the_token_stood() {
+fn each_requirement_of_a_rule_is_reported_and_the_location_of_the_token() {
     let (folder, key) = (Folder::new(), Key::new(Alg::EdDsa).with_kid("k"));
     let configuration = json!({
         "issuers": {
@@ -331,21 +332,21 @@ fn each_demand_of_a_rule_is_told_and_where_the_token_stood() {
         run(&[&base[..], &["--header", header]].concat()).json()
     };
     for (path, changes, reason, step) in [
-        ("/", json!({ "azp": "other" }), "client", "client"),
-        ("/", json!({ "sub": null }), "subject", "subject"),
+        ("/", json!({ "azp": "other" }), "client_not_allowed", "client"),
+        ("/", json!({ "sub": null }), "subject_not_allowed", "subject"),
         ("/", json!({ "acr": "bronze" }), "acr", "acr"),
         ("/", json!({ "auth_time": NOW - 61 }), "auth_time", "age"),
-        ("/", json!({ "iat": NOW - 61 }), "age", "age"),
-        ("/", json!({ "iat": null }), "claim", "lifetime"),
+        ("/", json!({ "iat": NOW - 61 }), "token_too_old", "age"),
+        ("/", json!({ "iat": null }), "invalid_claim", "lifetime"),
         ("/", json!({ "exp": NOW + 3601 }), "lifetime", "lifetime"),
-        ("/strict", json!({ "iss": "https://strict.example.com" }), "type", "type"),
+        ("/strict", json!({ "iss": "https://strict.example.com" }), "invalid_typ", "typ"),
     ] {
-        let told = explain(path, &format!("authorization: Bearer {}", mint(&changes)));
-        let last = told["steps"].as_array().unwrap().last().unwrap();
+        let report = explain(path, &format!("authorization: Bearer {}", mint(&changes)));
+        let last = report["steps"].as_array().unwrap().last().unwrap();
         assert_eq!(
-            (&told["reason"], &last["step"], &last["ok"]),
+            (&report["reason"], &last["step"], &last["ok"]),
             (&json!(reason), &json!(step), &json!(false)),
-            "{told:#}"
+            "{report:#}"
         );
     }
     let good = mint(&json!({}));
@@ -357,37 +358,41 @@ fn each_demand_of_a_rule_is_told_and_where_the_token_stood() {
         ("/", format!("cookie: a=b; c={good}"), "cookie c"),
         (query.as_str(), "x: y".to_owned(), "query parameter q"),
     ] {
-        let told = explain(path, &header);
-        assert_eq!(told["decision"], "accept", "{told:#}");
-        let step = told["steps"].as_array().unwrap().iter().find(|step| step["step"] == "token").unwrap();
+        let report = explain(path, &header);
+        assert_eq!(report["decision"], "accept", "{report:#}");
+        let step = report["steps"].as_array().unwrap().iter().find(|step| step["step"] == "token").unwrap();
         assert_eq!(step["detail"], format!("{place}, {} bytes", good.len()));
     }
 }
 
 #[test]
-fn what_is_handed_on_and_what_is_attached_is_told() {
+fn what_is_forwarded_and_what_is_attached_is_reported() {
     let setup = Setup::new(Alg::Es256);
     let good = setup.token(&json!({}));
-    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--header", "x-caller: admin"]);
+    let (_, report) = setup.explain(Some(&good), &["--path", "/items", "--header", "x-caller: admin"]);
     let changes = json!([
         { "header": "x-caller", "value": null },
         { "header": "authorization", "value": null },
         { "header": "x-caller", "value": "me" },
     ]);
-    assert_eq!(told["changes"], changes, "{told:#}");
-    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--host", "payment"]);
+    assert_eq!(report["changes"], changes, "{report:#}");
+    let (_, report) = setup.explain(Some(&good), &["--path", "/items", "--host", "payment"]);
     assert_eq!(
-        (&told["outbound_rule"], &told["credential"]),
+        (&report["outbound_rule"], &report["credential"]),
         (&json!("swap"), &json!("exchanged")),
-        "{told:#}"
+        "{report:#}"
     );
     let steps: Vec<&str> =
-        told["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
-    let expected = "path rule rule token header type algorithm key signature issuer expiry audience access outbound rule credential";
-    assert_eq!(steps.join(" "), expected, "though the request waited in between: {told:#}");
-    let (_, told) = setup.explain(Some(&good), &["--path", "/items", "--cluster", "up"]);
-    assert_eq!((&told["outbound_rule"], &told["credential"]), (&json!("up"), &json!("own")), "{told:#}");
-    assert_eq!(told["changes"][2], json!({ "header": "x-token", "value": "<its token>" }), "{told:#}");
+        report["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
+    let expected = "path rule rule token header typ algorithm key signature issuer expiry audience access outbound rule credential";
+    assert_eq!(steps.join(" "), expected, "though the request waited in between: {report:#}");
+    let (_, report) = setup.explain(Some(&good), &["--path", "/items", "--cluster", "up"]);
+    assert_eq!(
+        (&report["outbound_rule"], &report["credential"]),
+        (&json!("up"), &json!("own")),
+        "{report:#}"
+    );
+    assert_eq!(report["changes"][2], json!({ "header": "x-token", "value": "<its token>" }), "{report:#}");
 }
 
 #[test]
@@ -424,21 +429,21 @@ fn every_token_of_the_jwt_cases_is_explained_as_the_filter_decides() {
             RequestOutcome::Respond(answer) => {
                 let body: Value = serde_json::from_str(&answer.body).unwrap();
                 // Unusable keys are an error of the command line, not of the request.
-                let code = if body["reason"] == "no_keys" { 2 } else { 1 };
+                let code = if body["reason"] == "jwks_unavailable" { 2 } else { 1 };
                 (code, json!(answer.status), body["error"].clone(), body["reason"].clone())
             }
             RequestOutcome::Wait => panic!("{}", case.name),
         };
-        let told = if code == 2 {
+        let report = if code == 2 {
             json!({ "status": status, "error": error, "reason": reason })
         } else {
             ran.json()
         };
-        let same =
-            (ran.code, &told["status"], &told["error"], &told["reason"]) == (code, &status, &error, &reason);
-        // Whatever is refused is refused by the last step that is told.
+        let same = (ran.code, &report["status"], &report["error"], &report["reason"])
+            == (code, &status, &error, &reason);
+        // The last step that is reported is the one that refuses.
         let explained =
-            code != 1 || told["steps"].as_array().unwrap().last().is_some_and(|step| step["ok"] == false);
+            code != 1 || report["steps"].as_array().unwrap().last().is_some_and(|step| step["ok"] == false);
         if !same || !explained {
             wrong.push(format!("{}: the filter {status} {reason}, the tool {ran:?}", case.name));
         }

@@ -1,4 +1,5 @@
-//! What `check` finds around a plugin: each finding where it is, and none where there is nothing wrong.
+//! What `check` finds around a plugin: each finding where it is, and none where there is nothing
+//! wrong.
 
 use super::{Folder, Ran, root, run};
 use serde_json::{Value, json};
@@ -548,16 +549,16 @@ fn a_finding_is_printed_with_file_plugin_path_and_name() {
     let policy = dotted(&format!("{PLUGIN}/failure_policy"));
     let lines = |ran: &Ran| ran.says.replace(&file, "FILE").lines().map(str::to_owned).collect::<Vec<_>>();
     let ran = run(&["check", &file]);
-    let told = lines(&ran);
-    assert_eq!((ran.code, told.len()), (1, 2), "{ran:?}");
+    let reported = lines(&ran);
+    assert_eq!((ran.code, reported.len()), (1, 2), "{ran:?}");
     assert!(
-        told[0].starts_with(&format!("FILE: m2m_auth: error: {policy}: the plugin fails open: ")),
-        "{told:?}"
+        reported[0].starts_with(&format!("FILE: m2m_auth: error: {policy}: the plugin fails open: ")),
+        "{reported:?}"
     );
-    assert!(told[0].ends_with(" [fail-open]"), "{told:?}");
+    assert!(reported[0].ends_with(" [fail-open]"), "{reported:?}");
     assert!(
-        told[1].starts_with("FILE: m2m_auth: warning: static_resources.listeners[0]: no per_"),
-        "{told:?}"
+        reported[1].starts_with("FILE: m2m_auth: warning: static_resources.listeners[0]: no per_"),
+        "{reported:?}"
     );
     let ran = run(&["check", "--allow", "fail-open", &file]);
     assert_eq!((ran.code, lines(&ran)[0].as_str()), (0, "FILE: m2m_auth: OK"));

@@ -7,6 +7,7 @@ use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
+use m2m_auth::rng::OsRandom;
 use m2m_auth::time::{Instant, Now};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -192,7 +193,8 @@ fn a_rule_that_allows_everything_is_a_warning() {
     }
 }
 
-/// Two rules: no request that the second one decides may pass by the first, and such a one is answered with 401.
+/// Two rules: no request that the second one decides may pass by the first, and such a one is
+/// answered with 401.
 fn pair(first: &Value, second: &Value) -> Value {
     let key = json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
     let rules = json!([
@@ -208,7 +210,7 @@ fn pair(first: &Value, second: &Value) -> Value {
 /// Whether a request that the second of two rules decides is among some hundred.
 fn second_decides(document: &Value) -> bool {
     let policy = Policy::read(document.to_string().as_bytes(), &|_| None).unwrap();
-    let signer = Signer::new(Box::new(SoftwareCrypto), [1; 32]);
+    let signer = Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom));
     let mut plugin = Plugin::new(policy, Box::new(SoftwareCrypto), signer, 1);
     let now = Now { instant: Instant(Duration::from_secs(1)), unix: 1_800_000_000 };
     let paths =
@@ -271,11 +273,11 @@ fn no_request_reaches_a_rule_that_is_reported_as_never_used() {
     let folder = Folder::new();
     let texts: Vec<String> = pairs.iter().map(Value::to_string).collect();
     let file = folder.file("pairs.yaml", texts.join("\n---\n"));
-    let told = run(&["check", "--format", "json", &file]).json();
-    let told = told["files"][0]["plugins"].as_array().unwrap();
-    assert_eq!(told.len(), pairs.len());
+    let report = run(&["check", "--format", "json", &file]).json();
+    let report = report["files"][0]["plugins"].as_array().unwrap();
+    assert_eq!(report.len(), pairs.len());
     let mut reported = 0;
-    for (document, plugin) in pairs.iter().zip(told) {
+    for (document, plugin) in pairs.iter().zip(report) {
         assert_eq!(plugin["errors"], json!([]), "{document}");
         let findings = plugin["findings"].as_array().unwrap();
         if findings.iter().any(|own| own["name"] == "shadowed-rule") {

@@ -11,9 +11,11 @@ fn schema() -> Value {
 
 #[test]
 fn the_schema_and_the_manual_are_not_stale() {
-    for (file, arguments) in
-        [("envoy/config.schema.json", &["schema"][..]), ("docs/configuration.md", &["schema", "--markdown"])]
-    {
+    for (file, arguments) in [
+        ("envoy/config.schema.json", &["schema"][..]),
+        ("docs/configuration.md", &["schema", "--markdown"]),
+        ("docs/reasons.md", &["reasons", "--markdown"]),
+    ] {
         let there = fs::read_to_string(root().join(file)).unwrap();
         assert!(run(arguments).says == there, "{file} is stale: run `make schema`");
     }
@@ -38,9 +40,9 @@ fn good() -> Vec<(String, Value)> {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for block in readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
         configurations(&serde_norway::from_str(block).unwrap(), &mut Vec::new());
-        let shown: Value = serde_norway::from_str(block).unwrap();
-        if shown.get("issuers").is_some() {
-            good.push((block.to_owned(), shown));
+        let example: Value = serde_norway::from_str(block).unwrap();
+        if example.get("issuers").is_some() {
+            good.push((block.to_owned(), example));
         }
     }
     good
@@ -72,7 +74,7 @@ fn the_schema_refuses_every_unknown_member_and_what_is_of_the_wrong_type() {
     let validator = jsonschema::validator_for(&schema()).unwrap();
     let mut refused = 0;
     for case in config::cases() {
-        // Of these two kinds; what a schema cannot know is `check`'s to tell.
+        // Of these two kinds; `check` reports what a schema cannot express.
         if [
             ": unknown, expected one of",
             ", expected an object",

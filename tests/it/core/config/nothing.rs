@@ -1,5 +1,5 @@
-//! What says nothing is refused: `null` everywhere, and whatever is empty. The fields are those of the generated schema, so
-//! that none can be forgotten, and the schema refuses the same documents.
+//! Empty values are refused: `null` everywhere, and whatever else is empty. The fields are those of
+//! the generated schema, so that none can be forgotten, and the schema refuses the same documents.
 
 use super::{errors, read, structure};
 use crate::core::cli::{root, run};
@@ -21,14 +21,14 @@ enum Step {
     First,
 }
 
-/// A place in the configuration: the way to it, and the schemas of what may stand there.
+/// A location in the configuration: its path and its schema.
 #[derive(Clone, Debug)]
-struct Place<'s> {
+struct Location<'s> {
     steps: Vec<Step>,
     schema: &'s Value,
 }
 
-impl Place<'_> {
+impl Location<'_> {
     /// As messages have it.
     fn path(&self) -> String {
         let mut path = String::new();
@@ -66,16 +66,21 @@ fn alternatives<'s>(root: &'s Value, schema: &'s Value) -> Vec<&'s Value> {
     found
 }
 
-/// Every place of the configuration; those of a type within itself once.
-fn places<'s>(root: &'s Value, place: &Place<'s>, within: &[&'s str], found: &mut Vec<Place<'s>>) {
+/// Every location in the configuration; a type that contains itself is visited once.
+fn locations<'s>(
+    root: &'s Value,
+    location: &Location<'s>,
+    within: &[&'s str],
+    found: &mut Vec<Location<'s>>,
+) {
     let mut within = within.to_vec();
-    if let Some(name) = place.schema["$ref"].as_str() {
+    if let Some(name) = location.schema["$ref"].as_str() {
         if within.iter().filter(|own| **own == name).count() > 1 {
             return;
         }
         within.push(name);
     }
-    for schema in alternatives(root, place.schema) {
+    for schema in alternatives(root, location.schema) {
         let named = schema["properties"].as_object().into_iter().flatten();
         let named = named.map(|(name, schema)| (Step::Name(name.clone()), schema));
         let any = Some(&schema["additionalProperties"]).filter(|inner| inner.is_object());
@@ -83,19 +88,19 @@ fn places<'s>(root: &'s Value, place: &Place<'s>, within: &[&'s str], found: &mu
         let first =
             Some(&schema["items"]).filter(|inner| inner.is_object()).map(|inner| (Step::First, inner));
         for (step, schema) in named.chain(any).chain(first) {
-            let steps = place.steps.iter().cloned().chain([step]).collect();
-            let inner = Place { steps, schema };
+            let steps = location.steps.iter().cloned().chain([step]).collect();
+            let inner = Location { steps, schema };
             if !found.iter().any(|own| own.path() == inner.path()) {
                 found.push(inner.clone());
             }
-            places(root, &inner, &within, found);
+            locations(root, &inner, &within, found);
         }
     }
 }
 
-fn every_place(root: &Value) -> Vec<Place<'_>> {
+fn every_location(root: &Value) -> Vec<Location<'_>> {
     let mut found = Vec::new();
-    places(root, &Place { steps: Vec::new(), schema: root }, &[], &mut found);
+    locations(root, &Location { steps: Vec::new(), schema: root }, &[], &mut found);
     found
 }
 
@@ -124,33 +129,33 @@ fn sample(root: &Value, schema: &Value) -> Value {
     }
 }
 
-/// Whether the value could stand there if it said something, so that the message is about that alone.
-fn takes(root: &Value, place: &Place<'_>, kind: &str) -> bool {
+/// Whether a value of this type is allowed there, so that the message is about its emptiness alone.
+fn takes(root: &Value, location: &Location<'_>, kind: &str) -> bool {
     let is = |schema: &&Value| {
         schema["type"] == kind || schema["type"].as_array().is_some_and(|own| own.contains(&json!(kind)))
     };
-    alternatives(root, place.schema).iter().any(is)
+    alternatives(root, location.schema).iter().any(is)
 }
 
 #[test]
 fn null_is_refused_in_every_field_with_its_path_by_the_filter_and_by_the_schema() {
     let root = schema();
     let validator = jsonschema::validator_for(&root).unwrap();
-    let places = every_place(&root);
-    for place in &places {
-        let (path, document) = (place.path(), place.document(&Value::Null));
-        let told = errors(&document);
-        let line = told.iter().find(|line| line.starts_with(&format!("{path}: null, expected ")));
+    let locations = every_location(&root);
+    for location in &locations {
+        let (path, document) = (location.path(), location.document(&Value::Null));
+        let reported = errors(&document);
+        let line = reported.iter().find(|line| line.starts_with(&format!("{path}: null, expected ")));
         let what = if path.ends_with(']') { "element" } else { "field" };
         let hint = format!("; remove the {what} if nothing is meant");
-        assert!(line.is_some_and(|line| line.ends_with(&hint)), "{document}\n{told:#?}");
+        assert!(line.is_some_and(|line| line.ends_with(&hint)), "{document}\n{reported:#?}");
         assert!(!validator.is_valid(&document), "the schema takes {document}");
-        let sound = place.document(&sample(&root, place.schema));
+        let sound = location.document(&sample(&root, location.schema));
         assert!(validator.is_valid(&sound), "the schema refuses {sound}");
         // A `Struct` says it with `null_value`.
-        assert_eq!(read(&structure(document.as_object().unwrap())).unwrap_err(), told, "{document}");
+        assert_eq!(read(&structure(document.as_object().unwrap())).unwrap_err(), reported, "{document}");
     }
-    assert!(places.len() > 200, "{}", places.len());
+    assert!(locations.len() > 200, "{}", locations.len());
     assert!(!root.to_string().contains("\"null\""), "a type of the schema is null");
 }
 
@@ -160,21 +165,21 @@ fn what_is_empty_is_refused_in_every_field_or_in_the_list_of_those_that_may_be()
     let validator = jsonschema::validator_for(&root).unwrap();
     let mut may_be: BTreeSet<&str> = BTreeSet::new();
     let mut refused = 0;
-    for place in &every_place(&root) {
+    for location in &every_location(&root) {
         for (kind, empty) in [("string", json!("")), ("array", json!([])), ("object", json!({}))] {
-            let (path, document) = (place.path(), place.document(&empty));
-            let told = errors(&document);
-            let told = told.iter().find(|line| line.starts_with(&format!("{path}: ")));
+            let (path, document) = (location.path(), location.document(&empty));
+            let reported = errors(&document);
+            let reported = reported.iter().find(|line| line.starts_with(&format!("{path}: ")));
             let free = MAY_BE_EMPTY.iter().find(|(own, _)| {
                 path == *own || path.starts_with(&format!("{own}.")) || path.starts_with(&format!("{own}["))
             });
-            if let Some((own, _)) = free.filter(|_| takes(&root, place, kind)) {
+            if let Some((own, _)) = free.filter(|_| takes(&root, location, kind)) {
                 may_be.insert(own);
                 assert!(validator.is_valid(&document), "the schema refuses {document}");
-                assert!(told.is_none_or(|line| !line.contains("empty")), "{told:?}");
+                assert!(reported.is_none_or(|line| !line.contains("empty")), "{reported:?}");
                 continue;
             }
-            let line = told.unwrap_or_else(|| panic!("not refused: {document}"));
+            let line = reported.unwrap_or_else(|| panic!("not refused: {document}"));
             assert!(line.contains(", expected ") && line.ends_with(" if nothing is meant"), "{line}");
             assert!(!validator.is_valid(&document), "the schema takes {document}");
             refused += 1;
@@ -184,9 +189,9 @@ fn what_is_empty_is_refused_in_every_field_or_in_the_list_of_those_that_may_be()
     assert!(refused > 500, "{refused}");
 }
 
-/// What each member of a rule is for, in a sound document that would go wide without it.
+/// For each requirement of a rule, a valid document that would allow more without it.
 #[test]
-fn no_requirement_disappears_because_nothing_stands_behind_its_name() {
+fn no_requirement_disappears_because_its_value_is_empty() {
     let sound = super::sound();
     let nothing = [Value::Null, json!({}), json!([]), json!("")];
     let members = schema();
@@ -213,19 +218,19 @@ fn no_requirement_disappears_because_nothing_stands_behind_its_name() {
                     assert_eq!(errors(&configuration), [""; 0]);
                     continue;
                 }
-                let place = format!("{pointer}/{name}").replace("/rules/0", "/rules[0]").replace('/', ".");
-                let place = place.trim_start_matches('.');
-                let told = errors(&configuration);
-                // One thing is wrong, and nothing is said of what only follows from it.
-                assert_eq!(told.len(), 1, "{configuration}\n{told:#?}");
-                assert!(told[0].starts_with(&format!("{place}: ")), "{place}: {told:?}");
+                let location = format!("{pointer}/{name}").replace("/rules/0", "/rules[0]").replace('/', ".");
+                let location = location.trim_start_matches('.');
+                let reported = errors(&configuration);
+                // One thing is wrong, and its consequences are not reported.
+                assert_eq!(reported.len(), 1, "{configuration}\n{reported:#?}");
+                assert!(reported[0].starts_with(&format!("{location}: ")), "{location}: {reported:?}");
             }
         }
     }
 }
 
 #[test]
-fn nothing_within_what_is_written_in_two_ways_is_told_with_its_path() {
+fn null_within_what_is_written_in_two_ways_is_reported_with_its_path() {
     for (pointer, value, says) in [
         (
             "/inbound/rules/0/require/client_roles",
@@ -316,13 +321,13 @@ fn nothing_within_what_is_written_in_two_ways_is_told_with_its_path() {
         let mut configuration = super::sound();
         let (parent, name) = pointer.rsplit_once('/').unwrap();
         configuration.pointer_mut(parent).unwrap()[name] = value.clone();
-        let told = errors(&configuration);
-        assert!(told.iter().any(|line| line.contains(says)), "{pointer} {value}\n{told:#?}");
+        let reported = errors(&configuration);
+        assert!(reported.iter().any(|line| line.contains(says)), "{pointer} {value}\n{reported:#?}");
     }
 }
 
 #[test]
-fn all_that_says_nothing_is_told_at_once() {
+fn every_empty_value_is_reported_at_once() {
     let mut configuration = super::sound();
     let require = &mut configuration["inbound"]["rules"][0]["require"];
     for name in ["scopes", "roles", "client_roles", "any", "clients"] {

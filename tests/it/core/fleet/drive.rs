@@ -1,4 +1,5 @@
-//! Many workers, one provider, one queue of what happens next: nobody is asked before something is due for him.
+//! Many workers, one provider, one queue of events: a worker runs only when something is due for
+//! it.
 
 use crate::core::sim::provider::{Answer, Endpoint, MARK, Mode, Provider};
 use m2m_auth::http::message::{HttpReply, MessageHead, RequestId};
@@ -15,7 +16,7 @@ use std::time::Duration;
 /// When every fleet begins.
 const UNIX_START: u64 = 1_800_000_000;
 
-/// What happens next to one of the proxies.
+/// An event of one of the proxies.
 enum What {
     /// It starts, or starts again.
     Start,
@@ -38,7 +39,8 @@ struct Event {
 struct Proxy {
     plugin: Option<Plugin>,
     tick_at: Duration,
-    /// Whether it is without what it should have: it has just started, its last fetch failed, or [`Fleet::all_need`].
+    /// Whether it is without what it should have: it has just started, its last fetch failed, or
+    /// [`Fleet::all_need`].
     needs: bool,
     /// Whether it has been given the secret of the day.
     has_secret: bool,
@@ -63,12 +65,12 @@ pub(crate) struct Fleet {
     pub(crate) requests: Requests,
     pub(crate) request: MessageHead,
     last_well: Duration,
-    /// When each got what it should have, as far as it was without.
+    /// When each proxy that lacked something got it.
     pub(crate) wells: Vec<Duration>,
 }
 
 impl Fleet {
-    /// So many proxies with this configuration; none of them runs yet.
+    /// This many proxies with this configuration; none of them runs yet.
     pub(crate) fn new(configuration: &Value, size: usize) -> Self {
         let idle = || Proxy { plugin: None, tick_at: Duration::MAX, needs: false, has_secret: false };
         Self {
@@ -114,7 +116,7 @@ impl Fleet {
         self.proxies.iter_mut().for_each(|proxy| proxy.needs = true);
     }
 
-    /// Since when all of them have what they should have; none while somebody has not.
+    /// Since when all of them have what they should have; none while one of them has not.
     pub(crate) fn all_well_since(&self) -> Option<Duration> {
         self.proxies.iter().all(|proxy| !proxy.needs).then_some(self.last_well)
     }
@@ -136,7 +138,7 @@ impl Fleet {
             What::Start => {
                 let environment = |name: &str| (name == "SECRET").then(|| MARK.to_owned());
                 let policy = Policy::read(&self.configuration, &environment).unwrap();
-                // A proxy that starts again rolls other dice.
+                // A proxy that starts again has another random seed.
                 let plugin = Plugin::new(
                     policy,
                     Box::new(SoftwareCrypto),

@@ -1,7 +1,9 @@
-//! How soon a fleet of any size is back after ten minutes without a connection, and what that costs the provider.
+//! How soon a fleet of any size is back after ten minutes without a connection, and what that costs
+//! the provider.
 //!
-//! The provider answers so many token requests a second, one after the other, and does not notice that one is given up: what a
-//! client does not wait for is work for nothing. That is the worst kind; one that turns away what is too much is easier on all.
+//! The provider answers so many token requests a second, one after the other, and does not notice
+//! that one is given up: what a client does not wait for is work for nothing. That is the worst
+//! kind; one that turns away what is too much is easier on all.
 
 use super::drive::{Fleet, Requests};
 use super::{TOKENS, outgoing, refused};
@@ -20,7 +22,7 @@ struct Row {
     /// How many token requests a second the provider answers; none: as many as there are.
     capacity: Option<u32>,
     half: Duration,
-    /// None if somebody is still without a token.
+    /// None if a proxy is still without a token.
     all: Option<Duration>,
     /// Of the requests afterwards, in percent.
     refused: f64,
@@ -101,7 +103,8 @@ fn a_fleet_of_any_size_is_soon_back_and_no_provider_stays_overwhelmed() {
         let (all, refused) = match factor {
             100.0.. => (secs(21), 2.0),
             10.0.. => (secs(45), 4.0),
-            // What it takes to answer all of them once is 77 s, and the law before this one took 129 s, 13.2 %.
+            // What it takes to answer all of them once is 77 s, and the law before this one took
+            // 129 s, 13.2 %.
             _ => (secs(129), 13.2),
         };
         assert!(row.all.is_some_and(|own| own <= all) && row.refused < refused, "{row}");

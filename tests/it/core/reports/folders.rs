@@ -155,7 +155,7 @@ fn a_default_port_is_the_same_host() {
     assert_eq!(end.status, 200, "{:#?}", play.logs);
 }
 
-/// A provider of the issuer `https://idp.example.com` whose token endpoint answers so.
+/// A provider of the issuer `https://idp.example.com` with this answer of its token endpoint.
 fn tokens(reply: impl Fn() -> HttpReply + 'static) -> impl FnMut(&super::play::Asked) -> HttpReply + 'static {
     move |asked| match asked.url.as_str() {
         OPENID => good(&metadata("https://idp.example.com")),

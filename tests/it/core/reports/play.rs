@@ -1,4 +1,5 @@
-//! One worker and a provider that answers by a function: calls, log lines and what became of the requests.
+//! One worker and a provider that answers by a function: calls, log lines and what became of the
+//! requests.
 
 use crate::core::sim::world::signer;
 use m2m_auth::filter::header_edits::Edit;
@@ -153,7 +154,7 @@ fn asked(call: &HttpCall, at: Duration) -> Asked {
         cluster: endpoint.cluster.clone(),
         at,
         accept: accept.map(|(_, value)| value.clone()).unwrap_or_default(),
-        body: String::from_utf8(call.body.clone()).unwrap(),
+        body: String::from_utf8(call.body.to_vec()).unwrap(),
     }
 }
 

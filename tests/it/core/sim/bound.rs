@@ -1,4 +1,5 @@
-//! Proofs of possession, by the clock: each is used once by all workers at one board, and remembered no longer than it must be.
+//! Proofs of possession over time: each is accepted once by all workers of one shared store, and
+//! remembered no longer than necessary.
 
 use crate::core::sim::workers::Shared;
 use crate::core::sim::world::signer;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 const START: u64 = 1_800_000_000;
 
-/// What proofs say of where they go.
+/// The `htu` of the proofs.
 const URL: &str = "https://api.example.com/items";
 
 struct Scene {
@@ -93,7 +94,7 @@ fn at(second: u64) -> Now {
 }
 
 /// `passed`, `waits`, or the status and the reason.
-fn told(step: &RequestOutcome) -> String {
+fn outcome_of(step: &RequestOutcome) -> String {
     match step {
         RequestOutcome::Forward(_) => "passed".to_owned(),
         RequestOutcome::Wait => "waits".to_owned(),
@@ -105,7 +106,7 @@ fn told(step: &RequestOutcome) -> String {
 }
 
 fn ask(plugin: &mut Plugin, head: &MessageHead, second: u64) -> String {
-    told(&plugin.request(RequestId(7), head.clone(), at(second)))
+    outcome_of(&plugin.request(RequestId(7), head.clone(), at(second)))
 }
 
 #[test]
@@ -146,7 +147,7 @@ fn a_request_that_has_to_wait_uses_its_proof_once_and_keeps_it() {
     let answer = HttpReply { status: Some(200), body: Some(body.into_bytes()), ..HttpReply::default() };
     worker.reply(tickets.pop().unwrap(), &answer, at(2));
     let settled = std::iter::from_fn(|| worker.next_effect()).find_map(|effect| match effect {
-        Effect::Resume(_, step) => Some(told(&step)),
+        Effect::Resume(_, step) => Some(outcome_of(&step)),
         _ => None,
     });
     assert_eq!(settled.as_deref(), Some("passed"));
@@ -202,7 +203,7 @@ fn a_client_cannot_choose_the_record_of_its_proof() {
         record(&process, &before)
     });
     let records: std::collections::BTreeSet<String> = records.collect();
-    assert!(records.len() > 1, "in eight processes one proof stands in {records:?}");
+    assert!(records.len() > 1, "in eight processes one proof is in {records:?}");
 }
 
 #[test]
@@ -217,7 +218,8 @@ fn a_worker_remembers_the_proofs_that_it_took_whatever_becomes_of_their_record()
         assert!(scene.board.write(&name, &planted, version), "a neighbour puts something else there");
         assert_eq!(ask(&mut one, &request, 1), "401 proof_replayed");
     }
-    // What another worker has taken it can only know from the record: once more each, as without sharing.
+    // What another worker has taken it can only know from the record: once more each, as without
+    // sharing.
     assert_eq!(ask(&mut two, &request, 1), "passed");
     assert_eq!(ask(&mut two, &request, 2), "401 proof_replayed");
 }
@@ -263,7 +265,7 @@ fn no_more_proofs_are_remembered_than_there_is_room_for_and_what_cannot_be_is_no
     assert_eq!(ask(&mut worker, &scene.request(61), 61), "passed");
 }
 
-/// A board on which somebody else is always faster.
+/// A shared store in which another writer is always faster.
 struct Contended(Shared);
 
 impl SharedStore for Contended {
@@ -298,16 +300,16 @@ fn of_a_token_that_is_not_good_the_proof_is_not_used_up() {
 }
 
 #[test]
-fn what_a_rule_in_trial_sees_is_told_and_passes() {
+fn a_dry_run_rule_reports_what_it_found_and_forwards_the_request() {
     let scene = Scene::with(|configuration| {
         configuration["inbound"]["rules"][0]["mode"] = json!("danger_dry_run");
     });
     let mut worker = scene.worker(1);
     let request = scene.request(0);
     assert_eq!([0, 0].map(|second| ask(&mut worker, &request, second)), ["passed", "passed"]);
-    let told = std::iter::from_fn(|| worker.next_effect()).any(|effect| match effect {
+    let logged = std::iter::from_fn(|| worker.next_effect()).any(|effect| match effect {
         Effect::Log(_, line) => line.contains("proof_replayed"),
         _ => false,
     });
-    assert!(told, "the second one would have been refused");
+    assert!(logged, "the second one would have been refused");
 }

@@ -1,4 +1,4 @@
-//! How a client proves who it is, over time: secrets that rotate, assertions that are good once.
+//! Client authentication over time: secrets that rotate, assertions that are good once.
 
 use crate::core::sim::provider::{Endpoint, ISSUER, Key, Mode};
 use crate::core::sim::world::{World, both, items, millis, outbound, pay, secs, without_discovery};
@@ -43,11 +43,14 @@ fn a_secret_that_changes_at_once_costs_no_request() {
             assert!(world.ask(&pay()).passed(), "seed {seed}, minute {minute}");
             world.pass(secs(60));
         }
-        let shown = &world.provider.shown;
-        assert!(shown.starts_with(&[NEW, OLD, OLD].map(str::to_owned)), "the one that worked comes first");
-        assert!(shown.ends_with(&[NEW, NEW].map(str::to_owned)));
+        let presented = &world.provider.presented;
+        assert!(
+            presented.starts_with(&[NEW, OLD, OLD].map(str::to_owned)),
+            "the one that worked comes first"
+        );
+        assert!(presented.ends_with(&[NEW, NEW].map(str::to_owned)));
         assert_eq!(
-            shown.len(),
+            presented.len(),
             world.provider.issued.len() + 2,
             "one refusal at the start, one at the change"
         );
@@ -55,7 +58,7 @@ fn a_secret_that_changes_at_once_costs_no_request() {
 }
 
 #[test]
-fn the_operator_is_told_which_secret_worked() {
+fn the_secret_that_worked_is_logged() {
     let mut world = World::new(&listed(&[NEW, OLD]));
     world.provider.tokens = Mode::Takes(OLD);
     world.pass(secs(1));
@@ -74,11 +77,11 @@ fn of_secrets_that_are_all_wrong_each_is_tried_once_and_then_there_is_a_pause() 
         world.provider.tokens = Mode::Takes(NEW);
         assert_eq!(world.ask(&pay()).status(), 503, "seed {seed}");
         world.pass(secs(3600));
-        let (times, shown) = (world.provider.times(Endpoint::Tokens), &world.provider.shown);
+        let (times, presented) = (world.provider.times(Endpoint::Tokens), &world.provider.presented);
         assert_eq!(times.len() % 3, 0);
-        for (round, shown) in times.chunks(3).zip(shown.chunks(3)) {
+        for (round, presented) in times.chunks(3).zip(presented.chunks(3)) {
             assert!(round[2] - round[0] < millis(100), "{round:?}");
-            assert_eq!(shown.iter().collect::<BTreeSet<_>>().len(), 3, "{shown:?}");
+            assert_eq!(presented.iter().collect::<BTreeSet<_>>().len(), 3, "{presented:?}");
         }
         assert!(
             times.chunks(3).zip(times.chunks(3).skip(1)).all(|(one, next)| next[0] - one[2] >= millis(900))
@@ -114,7 +117,7 @@ fn every_attempt_has_an_assertion_of_its_own_that_ends_soon() {
     let times = world.provider.times(Endpoint::Tokens);
     let mut seen = BTreeSet::new();
     let start = world.unix() - world.now.as_secs();
-    for (assertion, at) in world.provider.shown.iter().zip(&times) {
+    for (assertion, at) in world.provider.presented.iter().zip(&times) {
         let (header, claims) = decode(assertion);
         assert!(verifies(assertion, &key));
         assert_eq!((&header["alg"], &header["kid"]), (&json!("EdDSA"), &json!(key.kid())));
@@ -129,8 +132,8 @@ fn every_attempt_has_an_assertion_of_its_own_that_ends_soon() {
 }
 
 #[test]
-fn a_key_that_cannot_sign_here_holds_up_nothing_else_and_is_told() {
-    // ES256 is the host's, and this one is none.
+fn a_key_that_cannot_sign_here_holds_up_nothing_else_and_is_logged() {
+    // Only the host signs with ES256, and this host does not.
     let mut configuration = without_discovery(both());
     configuration["outbound"] = by_key(&RealKey::new(Alg::Es256))["outbound"].clone();
     let mut world = World::new(&configuration);
@@ -142,6 +145,6 @@ fn a_key_that_cannot_sign_here_holds_up_nothing_else_and_is_told() {
     assert!(outcome.status() == 503 && outcome.at_once(), "{outcome:?}");
     world.pass(secs(3600));
     assert_eq!(world.provider.count(Endpoint::Tokens), 0);
-    let told = world.logs.iter().filter(|line| line.contains("does not sign ES256 with this key")).count();
-    assert!((5..60).contains(&told), "{told} in an hour: {:?}", world.logs.first());
+    let logged = world.logs.iter().filter(|line| line.contains("does not sign ES256 with this key")).count();
+    assert!((5..60).contains(&logged), "{logged} in an hour: {:?}", world.logs.first());
 }

@@ -1,4 +1,5 @@
-//! Tokens that are bound to the worker's key, over time: the provider's nonces, the services' nonces, renewals.
+//! Tokens that are bound to the worker's key, over time: the provider's nonces, the services'
+//! nonces, renewals.
 
 use crate::core::sim::provider::{Endpoint, Mode};
 use crate::core::sim::world::{
@@ -10,6 +11,7 @@ use m2m_auth::http::message::MessageHead;
 use m2m_auth::jose::jwk::Algorithm;
 use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
+use m2m_auth::rng::OsRandom;
 use m2m_auth_kit::token::{decode, verifies_by_jwk};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -73,7 +75,7 @@ fn every_request_and_every_attempt_at_a_token_has_a_proof_of_its_own() {
 }
 
 #[test]
-fn a_provider_that_wants_a_nonce_gets_it_at_once_and_who_waits_goes_on_waiting() {
+fn a_provider_that_wants_a_nonce_gets_it_at_once_and_pending_requests_keep_waiting() {
     for seed in 0..30 {
         let mut world = World::seeded(&bound(), seed);
         world.provider.nonce = Some("n1");
@@ -93,7 +95,7 @@ fn a_provider_that_wants_a_nonce_gets_it_at_once_and_who_waits_goes_on_waiting()
 }
 
 #[test]
-fn the_operator_is_told_of_a_nonce_as_of_no_fault() {
+fn a_required_nonce_is_logged_but_is_no_failure() {
     let mut world = World::new(&bound());
     world.provider.nonce = Some("n1");
     world.pass(secs(1));
@@ -147,13 +149,13 @@ fn a_token_that_is_not_bound_is_not_sent() {
 }
 
 #[test]
-fn without_a_key_nothing_is_asked_for_and_the_operator_is_told() {
-    let mut world = World::signing(&bound(), Signer::new(Box::new(SoftwareCrypto), [7; 32]));
+fn without_a_key_nothing_is_fetched_and_the_error_is_logged() {
+    let mut world = World::signing(&bound(), Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom)));
     assert_eq!(world.ask(&pay()).status(), 503);
     world.pass(secs(60));
     assert_eq!(world.provider.count(Endpoint::Tokens), 0);
-    let told = "configuration: no proof can be signed for the token request";
-    assert!(world.logs[0].ends_with(told), "{:?}", world.logs);
+    let line = "configuration: no proof can be signed for the token request";
+    assert!(world.logs[0].ends_with(line), "{:?}", world.logs);
 }
 
 #[test]
@@ -172,7 +174,7 @@ fn the_nonce_of_a_service_is_in_every_further_proof_for_its_origin_alone() {
         world.upstream_answers(&sent, &answer("200", &[("dpop-nonce", odd)]));
         assert_eq!(proof_of(&mut world, &to("one")).0["nonce"], "n2", "{odd:?}");
     }
-    // Whoever makes up hosts pushes others out, and no more.
+    // Made-up hosts evict other entries, and do nothing else.
     for number in 0..1000 {
         let (_, sent) = proof_of(&mut world, &to(&format!("host-{number}")));
         world.upstream_answers(&sent, &answer("200", &[("dpop-nonce", "x")]));
@@ -209,7 +211,7 @@ fn a_401_about_the_proof_costs_no_token_and_one_about_the_token_does() {
 }
 
 #[test]
-fn a_clients_own_proof_never_goes_on_beside_our_token() {
+fn a_clients_own_proof_is_never_forwarded_beside_our_token() {
     for configuration in [bound(), without_discovery(outbound())] {
         let mut world = World::warm(&configuration);
         let own = pay().header("dpop", "the client's").bearer("own");
@@ -248,7 +250,7 @@ fn a_proof_claims_the_origin_of_the_rule_or_of_the_request_and_else_there_is_non
     );
     for scheme in ["", "ftp"] {
         let outcome = world.ask(&plain.clone().header(":scheme", scheme));
-        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_proof"));
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "dpop_signing_failed"));
     }
 }
 

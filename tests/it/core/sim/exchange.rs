@@ -1,5 +1,5 @@
-//! Tokens exchanged for the caller's: one for each subject token, no longer good than it, and a provider that is not asked in
-//! vain.
+//! Token exchange: one token for each subject token, with no longer lifetime, and no needless
+//! requests to the provider.
 
 use crate::core::sim::introspection::poisons;
 use crate::core::sim::provider::{Endpoint, Mode};
@@ -57,7 +57,7 @@ fn an_exchanged_token_ends_no_later_than_its_subject() {
     let mut world = World::warm(&config());
     let short = caller(&mut world, 30);
     assert_eq!(world.ask(&on_behalf_of(&short)).status(), 200);
-    // The clock skew lets the caller in for another minute; what it had in exchange has ended.
+    // The clock skew accepts the caller for another minute; the exchanged token has expired.
     world.pass(secs(31));
     world.disown(&short);
     let late = world.ask(&on_behalf_of(&short));
@@ -94,7 +94,8 @@ fn a_token_that_the_provider_does_not_take_is_its_owners_fault_and_nobody_elses(
         ),
     ] {
         let mut world = World::warm(&config());
-        // What the world knows of it is that it is good: so it is signed by nobody it knows.
+        // The world would expect a token of its own key to be accepted, so an unknown key signs
+        // this one.
         let key = world.provider.published.last().unwrap().clone();
         let (bad, good) = (world.mint(&key, 300, "inventory-service"), caller(&mut world, 300));
         world.disown(&bad);
@@ -116,7 +117,7 @@ fn a_token_that_the_provider_does_not_take_is_its_owners_fault_and_nobody_elses(
 }
 
 #[test]
-fn a_wrong_configuration_is_ours_and_told_in_the_providers_words() {
+fn a_wrong_configuration_is_our_error_and_is_logged_in_the_providers_words() {
     for (error, description) in [
         ("invalid_client", "Audience not found"),
         ("invalid_request", "Standard token exchange is not enabled for the requested client"),
@@ -127,12 +128,16 @@ fn a_wrong_configuration_is_ours_and_told_in_the_providers_words() {
         world.provider.tokens = Mode::json(400, &json!({ "error": error, "error_description": description }));
         let token = caller(&mut world, 300);
         let outcome = world.ask(&on_behalf_of(&token));
-        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"), "{error}");
-        let told =
+        assert_eq!(
+            (outcome.status(), outcome.reason().as_str()),
+            (503, "outbound_token_unavailable"),
+            "{error}"
+        );
+        let prefix =
             format!("exchanged token of credential order: configuration: status 400, {error}: {description}");
         // And what to do about it, in brackets.
-        let tells = |line: &String| line.starts_with(&format!("{told} (")) && line.ends_with(')');
-        assert!(world.logs.iter().any(tells), "{:#?}", world.logs);
+        let reports = |line: &String| line.starts_with(&format!("{prefix} (")) && line.ends_with(')');
+        assert!(world.logs.iter().any(reports), "{:#?}", world.logs);
     }
 }
 
@@ -204,7 +209,7 @@ fn subjects_that_the_provider_fails_at_cost_no_other_caller_a_request() {
 }
 
 #[test]
-fn a_refused_secret_costs_none_of_those_who_come_together() {
+fn a_refused_secret_fails_none_of_the_concurrent_requests() {
     for callers in [2, 3, 10, 50] {
         let mut configuration = config();
         configuration["outbound"]["credentials"]["order"]["client_secret"] =
@@ -252,7 +257,9 @@ fn a_provider_that_is_asked_for_more_than_it_can_do_does_what_it_can() {
             .map(|outcome| format!("{} {}", outcome.status(), outcome.reason()))
             .collect();
         assert!(
-            reasons.iter().all(|own| own == "503 too_many_waiting" || own == "503 no_outbound_token"),
+            reasons
+                .iter()
+                .all(|own| own == "503 too_many_pending" || own == "503 outbound_token_unavailable"),
             "{reasons:?}"
         );
     }
@@ -394,14 +401,14 @@ fn the_token_that_was_exchanged_is_not_forwarded_beside_the_new_one() {
         assert!(outcome.set(header).is_some() && outcome.removes(subject), "{subject}: {outcome:?}");
         assert!(!outcome.removes(header), "{outcome:?}");
     }
-    // Where one takes the place of the other, there is nothing to remove.
+    // Where one replaces the other, there is nothing to remove.
     let mut world = World::warm(&handed("authorization", "authorization"));
     let outcome = world.ask(&pay());
     assert!(outcome.set("authorization").is_some() && !outcome.removes("authorization"), "{outcome:?}");
 }
 
 #[test]
-fn the_verified_callers_token_is_not_forwarded_beside_the_new_one_wherever_it_stands() {
+fn the_verified_callers_token_is_not_forwarded_beside_the_new_one_whatever_its_location() {
     let mut configuration = config();
     configuration["outbound"]["rules"][0]["header"] = json!("x-upstream-token");
     let rules = configuration["inbound"]["rules"].as_array_mut().unwrap();

@@ -1,4 +1,5 @@
-//! Tokens that the issuer is asked about: once each for a while, never in vain, and never as often as a flood would have it.
+//! Token introspection: one request for each token and period, no needless ones, and a bound on a
+//! flood of them.
 
 use crate::core::sim::provider::{Endpoint, ISSUER, Key, MARK, Mode, made_up};
 use crate::core::sim::world::{World, inbound, items, millis, secs, without_discovery};
@@ -55,8 +56,8 @@ fn what_the_answer_says_of_the_caller_is_checked_like_a_jwt() {
         (json!({ "iss": "https://evil.example" }), 401, "issuer"),
         (json!({ "exp": unix - 61 }), 401, "expired"),
         (json!({ "nbf": unix + 120 }), 401, "not_yet_valid"),
-        (json!({ "typ": "Refresh" }), 401, "kind"),
-        (json!({ "cnf": { "jkt": "x" } }), 401, "bound"),
+        (json!({ "typ": "Refresh" }), 401, "not_access_token"),
+        (json!({ "cnf": { "jkt": "x" } }), 401, "binding_mismatch"),
     ] {
         let token = world.opaque(&claims);
         let outcome = world.ask(&items(&token));
@@ -79,7 +80,7 @@ fn a_revoked_token_stops_within_the_cache_and_one_that_is_used_never_waits_again
         assert!((5..=6).contains(&asked), "{asked}");
         world.revoke(&token);
         for _ in 0..310 {
-            world.ask(&items(&token)); // that none passes after 30 s is a law of the world
+            world.ask(&items(&token)); // the world asserts that none passes after 30 s
             world.pass(millis(100));
         }
         let outcome = world.ask(&items(&token));
@@ -130,7 +131,11 @@ fn a_provider_that_is_down_is_503_and_what_it_has_said_counts_until_it_ends() {
         for _ in 0..20 {
             assert!(world.ask(&items(&known)).passed(), "{mode:?}");
             let outcome = world.ask(&items(&new));
-            assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_introspection"), "{mode:?}");
+            assert_eq!(
+                (outcome.status(), outcome.reason().as_str()),
+                (503, "introspection_unavailable"),
+                "{mode:?}"
+            );
             if world.now > start + secs(20) {
                 break;
             }
@@ -159,7 +164,8 @@ fn a_provider_that_is_down_is_probed_five_times_a_second() {
     assert!((100..=310).contains(&asked), "{asked} for 600 callers in a minute");
 }
 
-/// The requests of a minute's part: 25 known callers and 25 new ones a second, and so many tokens that the provider fails at.
+/// The requests of a minute's part: 25 known callers and 25 new ones a second, and so many tokens
+/// that the provider fails at.
 fn with_poison(
     world: &mut World,
     mode: &Mode,
@@ -206,7 +212,7 @@ fn tokens_that_the_provider_fails_at_cost_no_other_caller_a_request() {
 }
 
 #[test]
-fn tokens_that_the_provider_hangs_at_leave_the_others_their_places() {
+fn tokens_that_the_provider_hangs_at_leave_slots_for_the_others() {
     let mut world = World::warm(&config());
     let sent = with_poison(&mut world, &Mode::Silent, 5, 200);
     let refused = sent.iter().filter(|(_, id)| world.outcome(*id).status() != 200).count();
@@ -224,7 +230,8 @@ fn tokens_that_are_known_to_fail_cost_a_new_caller_no_more_than_a_short_wait_whe
         for n in 0..600 {
             world.send(&items(&poisons[n % 12]));
             if n >= 200 && n % 100 == 99 {
-                // Once in ten seconds, and nobody else has called meanwhile. Each of the twelve has had its turn before.
+                // Once in ten seconds, with no other caller meanwhile. Each of the twelve has had
+                // its turn before.
                 let token = world.opaque(&json!({}));
                 let outcome = world.ask(&items(&token));
                 assert_eq!(outcome.status(), 200, "{mode:?}, the one after {n}");
@@ -301,11 +308,12 @@ fn a_flood_of_made_up_tokens_costs_the_provider_a_bounded_rate_and_known_callers
         *refused.entry((world.outcome(id).status(), world.outcome(id).reason())).or_insert(0) += 1;
     }
     let asked = world.provider.count(Endpoint::Introspection) - before;
-    // 40 s at 100 a second, a burst of one second's worth, the line that was left, and the known one's.
+    // 40 s at 100 a second, a burst of one second's worth, the line that was left, and the known
+    // one's.
     assert!((3900..=4500).contains(&asked), "{asked}: {refused:?}");
     assert!(refused.keys().all(|(status, reason)| {
         (*status, reason.as_str()) == (401, "inactive")
-            || (*status, reason.as_str()) == (503, "too_many_waiting")
+            || (*status, reason.as_str()) == (503, "too_many_pending")
     }));
     let own = world.provider.introspected.iter().filter(|token| **token == known).count();
     assert!((2..=4).contains(&own), "renewed in the flood, and never pushed out: {own}");
@@ -355,7 +363,8 @@ fn large_answers_are_kept_in_bounds_too() {
     assert!(world.counters()["m2m_auth_limit_reached.name.idp.limit.introspections"] > 0);
 }
 
-/// What a provider may answer to a flood of tokens that it cannot cope with, and how long the tokens are.
+/// What a provider may answer to a flood of tokens that it cannot cope with, and how long the
+/// tokens are.
 fn floods() -> [(Mode, usize); 3] {
     let deep = format!("{{\"active\":true,\"x\":{}{}}}", "[".repeat(40_000), "]".repeat(40_000));
     let large = Mode::Says { status: 500, headers: Vec::new(), body: "x".repeat(240_000) };
@@ -484,7 +493,7 @@ fn a_jwt_that_must_be_asked_about_is_verified_first() {
 }
 
 #[test]
-fn only_what_a_signature_has_proven_goes_on_as_a_payload() {
+fn only_what_a_signature_has_proven_is_forwarded_as_a_payload() {
     let mut configuration = always();
     configuration["inbound"]["rules"][0]["payload_header"] = json!("x-jwt-payload");
     let mut world = World::warm(&configuration);
@@ -519,7 +528,7 @@ fn the_endpoint_is_discovered_and_waited_for() {
     let token = down.opaque(&json!({}));
     for _ in 0..10 {
         let outcome = down.ask(&items(&token));
-        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_introspection"));
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "introspection_unavailable"));
         down.pass(secs(1));
     }
 }
@@ -537,11 +546,11 @@ fn of_several_secrets_the_next_is_tried_at_once() {
         world.pass(millis(100));
         assert_eq!(world.outcome(id).status(), 200);
     }
-    assert_eq!(world.provider.shown, [MARK, "hushhush-new", "hushhush-new"]);
+    assert_eq!(world.provider.presented, [MARK, "hushhush-new", "hushhush-new"]);
 }
 
 #[test]
-fn a_refused_secret_costs_none_of_those_who_come_together() {
+fn a_refused_secret_fails_none_of_the_concurrent_requests() {
     for callers in [2, 3, 10, 50] {
         let mut configuration = config();
         configuration["issuers"]["idp"]["introspection"]["client_secret"] =
@@ -573,7 +582,7 @@ fn a_rule_that_never_refuses_does_not_wait_for_the_answer_and_has_no_caller_with
     let token = world.opaque(&json!({}));
     let first = world.ask(&items(&token));
     assert!(first.passed());
-    assert_eq!(first.set("m2m-auth-decision").as_deref(), Some("no_introspection"));
+    assert_eq!(first.set("m2m-auth-decision").as_deref(), Some("introspection_unavailable"));
     world.pass(secs(1));
     assert_eq!(world.ask(&items(&token)).set("m2m-auth-decision").as_deref(), Some("allowed"));
 }

@@ -53,7 +53,7 @@ fn workers_do_not_refresh_in_step() {
 }
 
 #[test]
-fn the_first_token_of_a_new_key_waits_for_one_refetch_and_gets_through() {
+fn the_first_token_of_a_new_key_waits_for_one_refetch_and_is_accepted() {
     let mut world = World::warm(&config());
     world.run_until(secs(60));
     world.provider.published.push(Key::number(2));
@@ -93,7 +93,7 @@ fn a_token_of_a_key_that_does_not_exist_costs_one_refetch_and_is_then_refused_at
     world.run_until(secs(60));
     let forged = items(&made_up("nobody's"));
     let first = world.ask(&forged);
-    assert_eq!((first.status(), first.reason().as_str()), (401, "key"));
+    assert_eq!((first.status(), first.reason().as_str()), (401, "unknown_key"));
     assert!(!first.at_once(), "the provider was asked");
     assert_eq!(fetches(&world), 2);
     world.run_until(secs(61));
@@ -147,15 +147,15 @@ fn of_a_flood_of_made_up_keys_a_few_hundred_are_remembered_and_no_more() {
 }
 
 #[test]
-fn a_thousand_made_up_keys_at_once_are_all_told_by_the_one_fetch_that_they_waited_for() {
+fn a_thousand_made_up_keys_at_once_are_all_refused_by_the_one_fetch_that_they_waited_for() {
     let mut world = World::warm(&config());
     world.run_until(secs(60));
     let ids: Vec<_> =
         (0..1000).map(|number| world.send(&items(&made_up(&format!("made-up-{number}"))))).collect();
     world.pass(millis(100));
-    let told = ids.iter().filter(|id| world.outcome(**id).status() == 401).count();
-    let too_many = ids.iter().filter(|id| world.outcome(**id).reason() == "too_many_waiting").count();
-    assert_eq!((told, too_many, world.waiting().len()), (64, 936, 0), "few of them wait");
+    let refused = ids.iter().filter(|id| world.outcome(**id).status() == 401).count();
+    let too_many = ids.iter().filter(|id| world.outcome(**id).reason() == "too_many_pending").count();
+    assert_eq!((refused, too_many, world.waiting().len()), (64, 936, 0), "few of them wait");
     assert_eq!(fetches(&world), 2);
 }
 
@@ -172,8 +172,8 @@ fn a_rotation_under_a_flood_of_made_up_keys_breaks_no_caller() {
             let key = world.provider.published[0].clone();
             let get = items(&world.mint(&key, 300, "inventory-service"));
             let mut outcome = world.ask(&get);
-            if outcome.reason() == "too_many_waiting" {
-                // The flood has taken all places; until the next fetch, 3 s after the last.
+            if outcome.reason() == "too_many_pending" {
+                // The flood has taken all slots until the next fetch, 3 s after the last.
                 world.pass(secs(3));
                 outcome = world.ask(&get);
             }
@@ -207,7 +207,7 @@ fn a_withdrawn_key_ends_its_tokens_with_the_next_refresh() {
     world.provider.published.remove(0);
     world.pass(secs(301));
     let outcome = world.ask(&items(&old));
-    assert_eq!((outcome.status(), outcome.reason().as_str()), (401, "key"));
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (401, "unknown_key"));
     let get = items(&world.token());
     assert_eq!(world.ask(&get).status(), 200);
 }
@@ -251,7 +251,7 @@ fn a_provider_that_is_down_for_hours_stops_nobody_until_its_keys_are_too_old_and
         world.run_until(secs(6 * 3600 + 1));
         for get in [&good, &items(&world.token()), &items(&made_up("nobody's"))] {
             let outcome = world.ask(get);
-            assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_keys"), "{mode:?}");
+            assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "jwks_unavailable"), "{mode:?}");
         }
         world.provider.all(&Mode::Works);
         world.pass(secs(301));
@@ -411,7 +411,7 @@ fn an_unchanged_key_set_is_good_for_longer_and_ends_nobodys_token() {
     assert_eq!(counters.get("m2m_auth_token_cache.lookup.miss"), Some(&1), "verified once");
     world.provider.published = vec![Key::number(2)];
     world.pass(secs(301));
-    assert_eq!(world.ask(&get).reason(), "key", "a changed one has another tag");
+    assert_eq!(world.ask(&get).reason(), "unknown_key", "a changed one has another tag");
     let get = items(&world.token());
     assert!(world.ask(&get).passed());
 }

@@ -1,4 +1,5 @@
-//! The bounds that refuse nobody, each crossed once: it is kept to, what it costs is little, and the operator is told.
+//! The bounds that refuse no request, each crossed once: it holds, it costs little, and a metric
+//! reports it.
 
 use crate::core::sim::provider::{Endpoint, ISSUER, Key, MARK, Mode};
 use crate::core::sim::world::{
@@ -75,7 +76,7 @@ fn a_token_that_is_nested_too_deep_or_has_too_long_a_kid_is_refused_for_that() {
     for (token, reason) in [
         (key.sign(&nested(31)), "client_role"),
         (key.sign(&nested(32)), "too_deep"),
-        (key.clone().called(&"k".repeat(256)).sign(&nested(1)), "key"),
+        (key.clone().called(&"k".repeat(256)).sign(&nested(1)), "unknown_key"),
         (key.clone().called(&"k".repeat(257)).sign(&nested(1)), "too_large"),
     ] {
         assert_eq!(world.ask(&items(&token)).reason(), reason);
@@ -83,7 +84,7 @@ fn a_token_that_is_nested_too_deep_or_has_too_long_a_kid_is_refused_for_that() {
 }
 
 #[test]
-fn of_more_keys_than_are_tried_the_caller_is_told_that() {
+fn more_keys_than_are_tried_are_named_as_the_cause() {
     let mut world = World::warm(&config());
     world.provider.published = (1..=5).map(|number| Key::number(number).called("same")).collect();
     world.pass(secs(301));
@@ -93,7 +94,7 @@ fn of_more_keys_than_are_tried_the_caller_is_told_that() {
         [(1, "client_role"), (4, "client_role"), (5, "too_many_keys"), (6, "too_many_keys")]
     {
         let token = Key::number(number).called("same").sign(&claims);
-        assert_eq!(world.ask(&items(&token)).reason(), reason, "the key in place {number}");
+        assert_eq!(world.ask(&items(&token)).reason(), reason, "the key at position {number}");
     }
     world.provider.published.truncate(4);
     world.pass(secs(301));
@@ -172,7 +173,7 @@ fn no_more_exchanges_run_at_a_time_than_may_and_the_others_wait_for_their_turn()
 }
 
 #[test]
-fn when_every_place_is_being_fetched_one_more_is_told_to_come_back() {
+fn when_every_slot_is_being_fetched_one_more_is_answered_503() {
     let mut configuration = without_discovery(both());
     configuration["outbound"]["credentials"]["order"]["grant_type"] = json!("token_exchange");
     configuration["pending_requests"] = json!({ "max": 10_000, "timeout": "60s" });
@@ -185,7 +186,7 @@ fn when_every_place_is_being_fetched_one_more_is_told_to_come_back() {
     let held: Vec<_> = (0..1024).map(|_| send(&mut world)).collect();
     let over = send(&mut world);
     let over = world.outcome(over);
-    assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_waiting"));
+    assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_pending"));
     assert_eq!(reached(&mut world, ".name.order.limit.queued_exchanges"), 1);
     world.pass(secs(30));
     assert!(held.iter().all(|id| world.outcome(*id).status() == 200), "50 a second");

@@ -4,7 +4,7 @@ use crate::core::sim::provider::{Endpoint, ISSUER, Key, Mode, made_up};
 use crate::core::sim::world::{Get, World, get, inbound, millis, outbound, pay, secs, without_discovery};
 use serde_json::{Value, json};
 
-/// One rule of each mode, for the path of its name, and one that allows everybody.
+/// One rule of each mode, for the path of its name, and one with `allow: true`.
 fn modes() -> Value {
     let mut configuration = without_discovery(inbound());
     let require = configuration["inbound"]["rules"][0]["require"].clone();
@@ -19,8 +19,8 @@ fn modes() -> Value {
     configuration
 }
 
-/// What a caller may show, and what an enforcing rule says to it: 200, or a reason.
-fn shown(world: &mut World) -> Vec<(Get, u16, &'static str)> {
+/// What a caller may present, and how an enforcing rule answers: 200, or a reason.
+fn presented(world: &mut World) -> Vec<(Get, u16, &'static str)> {
     let key = world.provider.published.last().unwrap().clone();
     let good = world.token();
     let expired = world.mint(&key, -120, "inventory-service");
@@ -37,15 +37,15 @@ fn shown(world: &mut World) -> Vec<(Get, u16, &'static str)> {
         (get("/").bearer(&expired), 401, "expired"),
         (get("/").bearer(&other), 401, "audience"),
         (get("/").bearer(&poor), 403, "client_role"),
-        (get("/").bearer(&foreign), 401, "key"),
-        (twice, 400, "several_tokens"),
+        (get("/").bearer(&foreign), 401, "unknown_key"),
+        (twice, 400, "multiple_credentials"),
     ]
 }
 
 #[test]
-fn an_optional_rule_lets_those_through_who_show_nothing_and_nobody_else() {
+fn an_optional_rule_allows_requests_without_a_credential_and_no_others() {
     let mut world = World::warm(&modes());
-    for (asked, status, reason) in shown(&mut world) {
+    for (asked, status, reason) in presented(&mut world) {
         let enforced = world.ask(&asked.clone().header(":path", "/enforce"));
         assert_eq!(enforced.status(), status, "{reason}");
         let outcome = world.ask(&asked.header(":path", "/optional").header("x-caller", "admin"));
@@ -74,14 +74,17 @@ fn a_token_that_cannot_be_judged_is_refused_by_an_optional_rule_and_no_token_wai
     let without = world.ask(&get("/optional"));
     assert!(without.passed(), "{without:?}");
     world.pass(secs(6));
-    assert_eq!((world.outcome(with).status(), world.outcome(with).reason().as_str()), (503, "no_keys"));
+    assert_eq!(
+        (world.outcome(with).status(), world.outcome(with).reason().as_str()),
+        (503, "jwks_unavailable")
+    );
 }
 
 #[test]
-fn a_permissive_rule_lets_everybody_through_and_tells_the_service_what_was_decided() {
+fn a_permissive_rule_forwards_every_request_with_its_decision() {
     let mut world = World::warm(&modes());
-    for (asked, status, decision) in shown(&mut world) {
-        world.ask(&asked.clone().header(":path", "/enforce")); // whose keys are known then
+    for (asked, status, decision) in presented(&mut world) {
+        world.ask(&asked.clone().header(":path", "/enforce")); // afterwards the keys are known
         let lie = asked.header(":path", "/danger_permissive").header("m2m-auth-decision", "allowed");
         let outcome = world.ask(&lie.header("x-caller", "admin"));
         assert!(outcome.passed(), "{decision}: {outcome:?}");
@@ -102,11 +105,11 @@ fn a_permissive_rule_lets_everybody_through_and_tells_the_service_what_was_decid
 }
 
 #[test]
-fn a_dry_run_lets_everybody_through_and_tells_the_operator_what_was_decided() {
+fn a_dry_run_forwards_every_request_and_logs_its_decision() {
     let mut world = World::warm(&modes());
-    let shown = shown(&mut world);
-    for (asked, status, decision) in &shown {
-        world.ask(&asked.clone().header(":path", "/enforce")); // whose keys are known then
+    let presented = presented(&mut world);
+    for (asked, status, decision) in &presented {
+        world.ask(&asked.clone().header(":path", "/enforce")); // afterwards the keys are known
         world.pass(secs(1)); // so that no line is left out
         let lines = world.logs.len();
         let outcome = world.ask(
@@ -116,22 +119,25 @@ fn a_dry_run_lets_everybody_through_and_tells_the_operator_what_was_decided() {
         assert!(outcome.removes("x-caller"), "{decision}");
         assert_eq!(outcome.set("x-caller").is_some(), *status == 200, "{decision}");
         assert_eq!(outcome.set("m2m-auth-decision"), None, "{decision}");
-        let told: Vec<Value> =
+        let reported: Vec<Value> =
             world.logs[lines..].iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
         if *status == 200 {
-            assert_eq!(told, Vec::<Value>::new());
+            assert_eq!(reported, Vec::<Value>::new());
         } else {
-            assert_eq!(told.len(), 1, "{decision}");
-            assert_eq!((&told[0]["event"], &told[0]["reason"]), (&json!("would_refuse"), &json!(decision)));
+            assert_eq!(reported.len(), 1, "{decision}");
             assert_eq!(
-                (&told[0]["rule"], &told[0]["path"]),
+                (&reported[0]["event"], &reported[0]["reason"]),
+                (&json!("would_refuse"), &json!(decision))
+            );
+            assert_eq!(
+                (&reported[0]["rule"], &reported[0]["path"]),
                 (&json!("danger_dry_run"), &json!("/danger_dry_run"))
             );
         }
     }
     let counted = world.counters();
     for (decision, count) in
-        [("allowed", 1), ("no_token", 2), ("expired", 1), ("client_role", 1), ("several_tokens", 1)]
+        [("allowed", 1), ("no_token", 2), ("expired", 1), ("client_role", 1), ("multiple_credentials", 1)]
     {
         assert_eq!(
             counted[&format!("m2m_auth_dry_run.rule.danger_dry_run.decision.{decision}")],
@@ -152,7 +158,11 @@ fn rules_that_never_refuse_never_make_anybody_wait() {
         assert!(outcome.passed(), "{path}: {outcome:?}");
     }
     let marked = world.ask(&get("/danger_permissive").bearer(&token));
-    assert_eq!(marked.set("m2m-auth-decision").as_deref(), Some("no_keys"), "it could not be judged");
+    assert_eq!(
+        marked.set("m2m-auth-decision").as_deref(),
+        Some("jwks_unavailable"),
+        "it could not be judged"
+    );
     world.pass(secs(3));
     let fetched = world.provider.count(Endpoint::Keys);
     let judged = world.ask(&get("/danger_permissive").bearer(&token));
@@ -162,7 +172,11 @@ fn rules_that_never_refuse_never_make_anybody_wait() {
     let token = world.token();
     let unknown = world.ask(&get("/danger_permissive").bearer(&token));
     assert!(unknown.passed());
-    assert_eq!(unknown.set("m2m-auth-decision").as_deref(), Some("no_keys"), "its key is not known yet");
+    assert_eq!(
+        unknown.set("m2m-auth-decision").as_deref(),
+        Some("jwks_unavailable"),
+        "its key is not known yet"
+    );
     world.pass(secs(30));
     assert!(world.provider.count(Endpoint::Keys) > fetched, "but is looked for all the same");
     let judged = world.ask(&get("/danger_permissive").bearer(&token));
@@ -171,16 +185,16 @@ fn rules_that_never_refuse_never_make_anybody_wait() {
         let made_up = world.ask(&get("/danger_permissive").bearer(&made_up("nobody")));
         assert!(made_up.passed());
         let decision = made_up.set("m2m-auth-decision").unwrap();
-        assert!(["no_keys", "key"].contains(&decision.as_str()), "{decision}");
+        assert!(["jwks_unavailable", "unknown_key"].contains(&decision.as_str()), "{decision}");
         world.pass(millis(100));
     }
     assert!(world.provider.count(Endpoint::Keys) <= fetched + 6, "a flood costs one fetch per interval");
     assert_eq!(world.waiting().len(), 0);
 }
 
-/// What filter state says of a caller who was not admitted, later filters would decide by.
+/// Filter state names no caller that was not admitted: later filters would decide by it.
 #[test]
-fn of_a_request_that_was_spared_no_caller_is_told_and_of_an_admitted_one_nothing_that_is_empty() {
+fn filter_state_names_no_caller_of_a_suppressed_refusal_and_holds_no_empty_value() {
     let mut configuration = modes();
     configuration["inbound"]["filter_state"] = json!(true);
     let mut world = World::warm(&configuration);
@@ -197,10 +211,10 @@ fn of_a_request_that_was_spared_no_caller_is_told_and_of_an_admitted_one_nothing
             .collect::<Vec<_>>()
     };
     for mode in ["danger_permissive", "danger_dry_run"] {
-        let told = state(&mut world, &format!("/{mode}"), &poor);
-        assert_eq!(told, ["decision=spared", "reason=client_role", &format!("rule={mode}")]);
+        let reported = state(&mut world, &format!("/{mode}"), &poor);
+        assert_eq!(reported, ["decision=spared", "reason=client_role", &format!("rule={mode}")]);
     }
-    let told = state(&mut world, "/enforce", &good);
+    let reported = state(&mut world, "/enforce", &good);
     let expected = [
         "decision=allowed",
         "rule=enforce",
@@ -209,7 +223,7 @@ fn of_a_request_that_was_spared_no_caller_is_told_and_of_an_admitted_one_nothing
         &format!("issuer={ISSUER}"),
         "roles=inventory-service/inventory:read",
     ];
-    assert_eq!(told, expected, "no scopes, so none are told");
+    assert_eq!(reported, expected, "no scopes, so none are set");
 }
 
 #[test]
@@ -221,7 +235,7 @@ fn a_path_without_one_meaning_and_a_request_without_a_rule_are_refused_in_every_
 }
 
 #[test]
-fn lines_about_requests_that_were_spared_take_no_room_from_refusals() {
+fn lines_about_suppressed_refusals_take_no_room_from_refusals() {
     let mut world = World::warm(&modes());
     for _ in 0..100 {
         world.ask(&get("/danger_dry_run"));
@@ -234,7 +248,7 @@ fn lines_about_requests_that_were_spared_take_no_room_from_refusals() {
 }
 
 #[test]
-fn a_request_that_was_spared_and_then_waits_for_its_own_token_is_told_of_once() {
+fn a_suppressed_refusal_that_then_waits_for_its_own_token_is_reported_once() {
     let mut configuration = modes();
     configuration["outbound"] = outbound()["outbound"].clone();
     configuration["inbound"]["rules"][4] = json!({ "name": "pay", "match": { "host": "payment" }, "mode": "danger_dry_run",
@@ -249,7 +263,7 @@ fn a_request_that_was_spared_and_then_waits_for_its_own_token_is_told_of_once() 
 }
 
 #[test]
-fn a_preflight_goes_on_without_a_token_and_nothing_else_does() {
+fn a_preflight_is_forwarded_without_a_token_and_nothing_else_is() {
     let mut configuration = modes();
     let require = configuration["inbound"]["rules"][0]["require"].clone();
     configuration["inbound"]["rules"] = json!([

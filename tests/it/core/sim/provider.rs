@@ -1,4 +1,5 @@
-//! The identity provider of the simulation: it answers by script, and remembers what it was asked and what it issued.
+//! The identity provider of the simulation: it answers by script, and remembers what it was asked
+//! and what it issued.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 pub(crate) const ISSUER: &str = "https://idp.example/realms/r";
 
-/// Stands in every token, secret and body, so that none of them can be printed unnoticed.
+/// Is part of every token, secret and body, so that none of them can be printed unnoticed.
 pub(crate) const MARK: &str = "hushhush";
 
 /// A key that signs, the same one for the same number.
@@ -43,7 +44,7 @@ impl Key {
     }
 }
 
-/// A token of a key that nobody has; cheap, since nothing is signed.
+/// A token of an unknown key; cheap, since nothing is signed.
 pub(crate) fn made_up(kid: &str) -> String {
     format!("{}.{}", unsigned(kid, &json!({ "iss": ISSUER, "sub": MARK })), URL_SAFE_NO_PAD.encode([7; 64]))
 }
@@ -56,9 +57,9 @@ fn unsigned(kid: &str, claims: &Value) -> String {
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
-    /// The place of `OpenID` Connect for the metadata.
+    /// The location of the metadata in `OpenID` Connect.
     OpenId,
-    /// RFC 8414's place for it.
+    /// The location of the metadata in RFC 8414.
     Rfc8414,
     Keys,
     Tokens,
@@ -68,7 +69,7 @@ pub(crate) enum Endpoint {
 /// How an endpoint behaves.
 #[derive(Clone, Debug)]
 pub(crate) enum Mode {
-    /// As it should.
+    /// Correctly.
     Works,
     /// This answer, whatever was asked.
     Says { status: u16, headers: Vec<(&'static str, String)>, body: String },
@@ -78,7 +79,7 @@ pub(crate) enum Mode {
     Hangs,
     /// The right answer after this long, even if the host's timer should have ended the call.
     Late(Duration),
-    /// The right answer to the client that shows this secret, and Keycloak's 401 to any other.
+    /// A token to the client that presents this secret, and Keycloak's 401 to any other.
     Takes(&'static str),
     /// The connection ends without an answer.
     Resets,
@@ -128,18 +129,18 @@ pub(crate) struct Provider {
     pub(crate) expires_in: Value,
     /// `Cache-Control` of the key set.
     pub(crate) cache_control: Option<&'static str>,
-    /// Whether the key set has an `ETag`, and an answer of 304 for those who show it.
+    /// Whether the key set has an `ETag`, and a 304 for requests that send it.
     pub(crate) etags: bool,
     /// How often it was.
     pub(crate) unchanged: usize,
     /// The members of the metadata beside `issuer`.
     pub(crate) endpoints: Value,
     pub(crate) asked: Vec<(Duration, Endpoint)>,
-    /// How long the host was told to wait for the answers.
+    /// The timeouts that the host was given for the calls.
     pub(crate) timeouts: BTreeSet<Duration>,
     pub(crate) issued: Vec<Issued>,
-    /// What clients showed of themselves, the secret or the assertion, in order.
-    pub(crate) shown: Vec<String>,
+    /// The secret or the assertion that clients presented, in order.
+    pub(crate) presented: Vec<String>,
     /// The proofs of token requests, in order.
     pub(crate) proofs: Vec<String>,
     /// What each proof must hold.
@@ -156,7 +157,8 @@ pub(crate) struct Provider {
     pub(crate) refuses: Option<(String, Value)>,
     /// How it behaves when it is asked about one of these tokens, or asked to exchange it.
     pub(crate) poison: BTreeMap<String, Mode>,
-    /// How many token requests it can answer a second, one after the other; the others wait for theirs.
+    /// How many token requests it can answer a second, one after the other; the others wait for
+    /// theirs.
     pub(crate) capacity: Option<u32>,
     /// When it has answered all token requests so far.
     busy_until: Duration,
@@ -184,7 +186,7 @@ impl Provider {
             asked: Vec::new(),
             timeouts: BTreeSet::new(),
             issued: Vec::new(),
-            shown: Vec::new(),
+            presented: Vec::new(),
             proofs: Vec::new(),
             nonce: None,
             bound: false,
@@ -198,7 +200,7 @@ impl Provider {
         }
     }
 
-    /// Every endpoint behaves so; the place of RFC 8414 does not exist while it works.
+    /// Every endpoint behaves like this. The location of RFC 8414 answers 404 unless it fails.
     pub(crate) fn all(&mut self, mode: &Mode) {
         self.metadata = mode.clone();
         self.rfc8414 = if matches!(mode, Mode::Works) { Mode::status(404) } else { mode.clone() };
@@ -207,7 +209,8 @@ impl Provider {
         self.introspection = mode.clone();
     }
 
-    /// The keys, the tokens and the introspection are at other paths from now on; at the old ones this is the answer.
+    /// The keys, the tokens and the introspection are at other paths from now on; at the old ones
+    /// this is the answer.
     pub(crate) fn move_away(&mut self, status: u16) {
         (self.keys, self.tokens, self.introspection) =
             (Mode::status(status), Mode::status(status), Mode::status(status));
@@ -249,7 +252,7 @@ impl Provider {
         self.asked.push((now, endpoint));
         self.timeouts.insert(call.timeout);
         if endpoint == Endpoint::Tokens {
-            self.shown.push(proof(call));
+            self.presented.push(proof(call));
             let proof = call.headers.iter().find(|(name, _)| *name == "dpop").map(|(_, proof)| proof.clone());
             self.bound = proof.is_some();
             self.proofs.extend(proof);
@@ -264,7 +267,7 @@ impl Provider {
             }
         }
         if endpoint == Endpoint::Introspection {
-            self.shown.push(proof(call));
+            self.presented.push(proof(call));
             let token = parameter(call, "token").unwrap();
             mode = self.poison.get(&token).cloned().unwrap_or(mode);
             self.introspected.push(token);
@@ -278,7 +281,7 @@ impl Provider {
                 HttpReply { detail: "the connection ended before the answer".into(), ..HttpReply::default() }
             }
             Mode::Says { status, headers, body } => reply(status, &headers, body),
-            Mode::Takes(secret) if self.shown.last().is_none_or(|shown| shown != secret) => {
+            Mode::Takes(secret) if self.presented.last().is_none_or(|presented| presented != secret) => {
                 reply_of(401, &json!({ "error": "unauthorized_client" }).to_string())
             }
             Mode::Works if endpoint == Endpoint::Tokens && self.wants_nonce() => {
@@ -289,13 +292,14 @@ impl Provider {
         };
         let latency = if endpoint == Endpoint::Tokens { self.queued(now) } else { self.latency };
         if latency >= call.timeout {
-            // What the host says when its timer runs out.
+            // The answer of the host when its timer runs out.
             return Answer::After(call.timeout, reply_of(504, "stream timeout"));
         }
         Answer::After(latency, reply)
     }
 
-    /// How long this token request takes, after those before it. What nobody waits for any more is answered all the same.
+    /// How long this token request takes, after those before it. A request that its client has
+    /// given up is answered all the same.
     fn queued(&mut self, now: Duration) -> Duration {
         let Some(capacity) = self.capacity else { return self.latency };
         self.busy_until = self.busy_until.max(now) + Duration::from_secs(1) / capacity;
@@ -345,9 +349,10 @@ impl Provider {
         let etag = format!("\"{}\"", kids.join("+"));
         let mut headers: Vec<_> =
             self.cache_control.map(|text| ("cache-control", text.to_owned())).into_iter().collect();
-        let shown = call.headers.iter().find(|(name, _)| *name == "if-none-match").map(|(_, shown)| shown);
-        assert!(shown.is_none() || self.etags, "nobody gave it an ETag");
-        let same = shown == Some(&etag);
+        let presented =
+            call.headers.iter().find(|(name, _)| *name == "if-none-match").map(|(_, presented)| presented);
+        assert!(presented.is_none() || self.etags, "nobody gave it an ETag");
+        let same = presented == Some(&etag);
         if self.etags {
             headers.push(("etag", etag));
         }
@@ -369,9 +374,9 @@ fn proof(call: &HttpCall) -> String {
         .unwrap_or_default()
 }
 
-/// A parameter of a token request, as it stands there.
+/// A parameter of a token request, still encoded.
 fn parameter(call: &HttpCall, name: &str) -> Option<String> {
-    let body = String::from_utf8(call.body.clone()).unwrap();
+    let body = String::from_utf8(call.body.to_vec()).unwrap();
     let mut pairs = body.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find(|(own, _)| *own == name).map(|(_, value)| value.to_owned())
 }

@@ -1,4 +1,5 @@
-//! Everything at once, by dice: the laws of [`crate::core::sim::world`] hold over every history.
+//! Everything at once, at random: the invariants of [`crate::core::sim::world`] hold over every
+//! history.
 
 use crate::core::sim::provider::{Key, Mode, made_up};
 use crate::core::sim::world::{World, both, get, items, millis, pay, secs, without_discovery};

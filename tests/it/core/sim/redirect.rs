@@ -1,5 +1,5 @@
-//! Envoy's internal redirect runs the filters again, on the request as they left it: a token of ours comes back in it, on its way to
-//! another host.
+//! Envoy's internal redirect runs the filters again, on the request as they left it: a token of
+//! ours comes back in it, on its way to another host.
 
 use crate::core::sim::world::{
     Get, Outcome, World, both, get, items, millis, outbound, secs, without_discovery,
@@ -41,7 +41,7 @@ fn a_token_of_ours_is_not_forwarded_where_no_rule_attaches_it() {
     for form in [token.to_owned(), format!("bearer  {token} "), format!("DPoP {token}")] {
         assert!(world.ask(&redirected(&form)).removes("authorization"), "{form}");
     }
-    // Where the rule is for it, it is set anew.
+    // Where the rule matches, it is set again.
     let again = world.ask(&get("/pay").host("payment").header("authorization", &value));
     assert_eq!(again.set("authorization"), Some(value));
 }
@@ -87,7 +87,7 @@ fn a_rule_that_keeps_a_header_does_not_keep_a_token_of_ours_for_somebody_else() 
 }
 
 #[test]
-fn a_rule_with_another_header_does_not_let_it_through_beside_its_own() {
+fn a_rule_with_another_header_does_not_forward_it_beside_its_own() {
     let mut world = World::warm(&rules(&json!([
         { "match": { "host": "elsewhere" }, "credential": "order", "header": "x-token" },
     ])));

@@ -1,14 +1,14 @@
-//! What a route says, and where it leads to.
+//! Outbound rules by the metadata of a route, and by its cluster.
 
 use crate::core::sim::provider::{Endpoint, Mode};
 use crate::core::sim::world::{Get, Outcome, World, get, items, millis, outbound, secs, without_discovery};
-use m2m_auth::policy::CredentialId;
-use m2m_auth::store::FetchKey;
+use m2m_auth::store::{FetchKey, OwnToken};
 use serde_json::{Value, json};
 
 const API: &str = "outbound|443||api.example.com";
 
-/// `inventory` for one cluster, `order` for the host `payment`; before them these rules, or one that uses `spare`.
+/// `inventory` for one cluster, `order` for the host `payment`; before them these rules, or one
+/// that uses `spare`.
 fn rules(first: &[Value]) -> Value {
     let mut configuration = without_discovery(outbound());
     for name in ["inventory", "spare"] {
@@ -23,21 +23,21 @@ fn rules(first: &[Value]) -> Value {
     configuration
 }
 
-/// What routes say comes first.
+/// The metadata of routes has precedence.
 fn heard() -> Value {
     rules(&[json!({ "name": "by-route", "route_metadata": true })])
 }
 
-/// What routes say does not count.
-fn unheard() -> Value {
+/// The metadata of routes is ignored.
+fn without_route_metadata() -> Value {
     rules(&[json!({ "match": { "path": "/spare" }, "credential": "spare", "route_metadata": false })])
 }
 
-/// Credentials stand in the order of their names.
-fn whose(outcome: &Outcome) -> Option<&'static str> {
+/// Credentials are in the order of their names.
+fn credential_of(outcome: &Outcome) -> Option<&'static str> {
     let sent = outcome.edits().attached_token.as_ref()?;
-    let FetchKey::Token(CredentialId(place)) = sent.fetch_key else { return None };
-    Some(["inventory", "order", "spare"][place])
+    let FetchKey::Token(OwnToken(credential)) = sent.fetch_key else { return None };
+    Some(["inventory", "order", "spare"][credential.index()])
 }
 
 fn pay() -> Get {
@@ -45,8 +45,8 @@ fn pay() -> Get {
 }
 
 #[test]
-fn a_rule_for_a_cluster_is_for_no_other_and_for_none_that_is_not_known() {
-    let mut world = World::warm(&unheard());
+fn a_rule_for_a_cluster_matches_no_other_and_no_unknown_cluster() {
+    let mut world = World::warm(&without_route_metadata());
     for (get, credential) in [
         (get("/").to(API), Some("inventory")),
         (pay().to(API), Some("inventory")),
@@ -58,7 +58,7 @@ fn a_rule_for_a_cluster_is_for_no_other_and_for_none_that_is_not_known() {
     ] {
         let outcome = world.ask(&get);
         assert!(outcome.passed());
-        assert_eq!(whose(&outcome), credential);
+        assert_eq!(credential_of(&outcome), credential);
     }
 }
 
@@ -77,10 +77,10 @@ fn what_a_route_says_comes_before_the_rules_which_are_for_routes_that_say_nothin
     ] {
         let outcome = world.ask(&get);
         assert!(outcome.passed());
-        assert_eq!(whose(&outcome), credential);
+        assert_eq!(credential_of(&outcome), credential);
     }
     let own = world.ask(&pay().naming("none").bearer("own"));
-    assert!(own.edits().headers.is_empty(), "none is none: the request goes on as it came");
+    assert!(own.edits().headers.is_empty(), "`none` attaches nothing: the request is forwarded unchanged");
     let counted = world.counters();
     assert_eq!(counted["m2m_auth_outbound.rule.by-route.decision.attached"], 3);
     assert_eq!(counted["m2m_auth_outbound.rule.by-route.decision.passed"], 3);
@@ -88,16 +88,16 @@ fn what_a_route_says_comes_before_the_rules_which_are_for_routes_that_say_nothin
 
 #[test]
 fn what_a_route_says_counts_only_where_the_operator_lets_it() {
-    let mut world = World::warm(&unheard());
+    let mut world = World::warm(&without_route_metadata());
     for name in ["spare", "none", "nobody"] {
         let outcome = world.ask(&pay().naming(name));
         assert!(outcome.passed());
-        assert_eq!(whose(&outcome), Some("order"), "{name}");
+        assert_eq!(credential_of(&outcome), Some("order"), "{name}");
     }
 }
 
 #[test]
-fn a_rule_for_routes_stands_where_the_operator_puts_it_and_is_for_the_requests_that_it_matches() {
+fn a_rule_for_routes_applies_at_its_position_to_the_requests_that_it_matches() {
     let mut configuration = rules(&[]);
     let by_route = json!({ "route_metadata": true, "match": { "path": "/heard" } });
     configuration["outbound"]["rules"].as_array_mut().unwrap().insert(1, by_route);
@@ -109,7 +109,7 @@ fn a_rule_for_routes_stands_where_the_operator_puts_it_and_is_for_the_requests_t
         (pay().naming("spare"), Some("order")),
         (pay().naming("nobody"), Some("order")),
     ] {
-        assert_eq!(whose(&world.ask(&get)), credential);
+        assert_eq!(credential_of(&world.ask(&get)), credential);
     }
 }
 
@@ -129,7 +129,7 @@ fn a_route_that_names_no_credential_of_ours_is_refused_at_once_with_what_it_name
     }
     let counted = world.counters();
     assert_eq!(counted["m2m_auth_outbound.rule.by-route.decision.unknown_credential"], 6);
-    assert_eq!(world.ask(&pay()).status(), 200, "other routes are none the worse for it");
+    assert_eq!(world.ask(&pay()).status(), 200, "other routes still work");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_token_that_a_route_names_is_attached_as_the_rule_for_routes_says() {
     });
     let mut world = World::new(&rules(&[settings]));
     let early = world.ask(&pay().naming("order"));
-    assert_eq!((early.status(), early.reason().as_str()), (503, "no_outbound_token"));
+    assert_eq!((early.status(), early.reason().as_str()), (503, "outbound_token_unavailable"));
     assert!(early.at_once(), "fail");
     world.pass(secs(1));
     let outcome = world.ask(&pay().naming("order").bearer("own"));
@@ -159,8 +159,8 @@ fn a_request_that_waits_keeps_the_route_that_it_came_by() {
     world.pass(millis(1900));
     assert_eq!(world.waiting().len(), 3);
     world.pass(secs(1));
-    let whose = ids.map(|id| whose(&world.outcome(id)));
-    assert_eq!(whose, [Some("inventory"), Some("spare"), Some("order")]);
+    let credential_of = ids.map(|id| credential_of(&world.outcome(id)));
+    assert_eq!(credential_of, [Some("inventory"), Some("spare"), Some("order")]);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_credential_for_routes_alone_is_fetched_before_any_request_and_renewed() {
 }
 
 #[test]
-fn a_caller_is_checked_before_its_route_is_heard() {
+fn a_caller_is_checked_before_its_route_is_read() {
     let mut configuration = heard();
     configuration["inbound"] = without_discovery(crate::core::sim::world::inbound())["inbound"].clone();
     let mut world = World::warm(&configuration);
@@ -187,5 +187,5 @@ fn a_caller_is_checked_before_its_route_is_heard() {
     let token = world.token();
     let caller = world.ask(&items(&token).naming("nobody"));
     assert_eq!((caller.status(), caller.reason().as_str()), (503, "unknown_credential"));
-    assert_eq!(whose(&world.ask(&items(&token).naming("spare"))), Some("spare"));
+    assert_eq!(credential_of(&world.ask(&items(&token).naming("spare"))), Some("spare"));
 }

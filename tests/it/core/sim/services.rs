@@ -1,4 +1,5 @@
-//! Services that answer 401 to a token: what that costs the provider, and the requests to other services.
+//! Services that answer 401 to a token: what that costs the provider, and the requests to other
+//! services.
 
 use crate::core::sim::provider::Endpoint;
 use crate::core::sim::world::{Get, World, get, millis, outbound, secs, without_discovery};
@@ -20,7 +21,8 @@ fn sent(world: &mut World, request: &Get) -> AttachedToken {
     world.ask(request).edits().attached_token.clone().unwrap()
 }
 
-/// A world at 20 s, in which the provider takes three seconds, and the service has just refused the token.
+/// A world at 20 s, in which the provider takes three seconds, and the service has just refused the
+/// token.
 fn refused(configuration: &Value, request: &Get) -> (World, u64) {
     let mut world = World::warm(configuration);
     world.run_until(secs(20));
@@ -89,7 +91,8 @@ fn a_thousand_requests_a_second_to_many_services_see_nothing_of_one_that_refuses
     }
 }
 
-/// A request each second; the services of which `refuses` says so answer 401. How often the provider was asked in that time.
+/// A request each second; the services of which `refuses` says so answer 401. How often the
+/// provider was asked in that time.
 fn fetches(world: &mut World, seconds: u64, hosts: &[&str], refuses: impl Fn(&str) -> bool) -> usize {
     let before = world.provider.count(Endpoint::Tokens);
     for _ in 0..seconds {
@@ -203,7 +206,7 @@ fn made_up_hosts_that_refuse_delay_the_renewal_for_no_other_service_by_more_than
 }
 
 #[test]
-fn a_token_of_ours_that_comes_back_is_taken_out_also_after_renewals_and_whatever_stands_beside_it() {
+fn a_token_of_ours_that_comes_back_is_removed_also_after_renewals_and_whatever_is_beside_it() {
     let mut configuration = config();
     configuration["outbound"]["rules"] = json!([{ "match": { "host": "payment" }, "credential": "order" }]);
     let mut world = World::warm(&configuration);

@@ -1,4 +1,4 @@
-//! The first moments of a worker: nothing is known yet, and perhaps nobody answers.
+//! The start of a worker: nothing is fetched yet, and the provider may be down.
 
 use crate::core::sim::provider::{Endpoint, Mode};
 use crate::core::sim::world::{
@@ -7,7 +7,7 @@ use crate::core::sim::world::{
 use serde_json::json;
 
 #[test]
-fn five_hundred_requests_at_a_cold_start_cost_one_metadata_and_one_key_call_and_all_get_through() {
+fn five_hundred_requests_at_a_cold_start_cost_one_metadata_and_one_key_call_and_all_succeed() {
     let mut world = World::new(&inbound());
     let get = items(&world.token());
     let ids: Vec<_> = (0..500).map(|_| world.send(&get)).collect();
@@ -76,14 +76,14 @@ fn a_provider_that_is_down_at_start_holds_requests_for_the_bound_at_most() {
 }
 
 #[test]
-fn what_the_provider_refuses_for_good_is_told_at_once_and_is_no_401() {
+fn a_permanent_refusal_of_the_provider_is_reported_at_once_and_is_no_401() {
     for status in [400, 401, 403, 404] {
         let mut world = World::new(&without_discovery(inbound()));
         world.provider.all(&Mode::status(status));
         world.pass(secs(5));
         let get = items(&world.token());
         let outcome = world.ask(&get);
-        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_keys"), "{status}");
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "jwks_unavailable"), "{status}");
     }
 }
 
@@ -207,7 +207,7 @@ fn metadata_that_names_no_key_set_refuses_at_once_since_waiting_cannot_help() {
     world.pass(secs(10));
     let get = items(&world.token());
     let outcome = world.ask(&get);
-    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_keys"));
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "jwks_unavailable"));
     assert!(outcome.at_once(), "held for {:?}", outcome.waited());
 }
 
@@ -217,7 +217,7 @@ fn metadata_that_names_no_token_endpoint_refuses_at_once_since_waiting_cannot_he
     world.provider.endpoints = json!({ "jwks_uri": "https://idp.example/realms/r/keys" });
     world.pass(secs(10));
     let outcome = world.ask(&pay());
-    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "outbound_token_unavailable"));
     assert!(outcome.at_once(), "held for {:?}", outcome.waited());
 }
 

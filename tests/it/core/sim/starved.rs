@@ -1,4 +1,5 @@
-//! New callers beside tokens that the provider fails or hangs at, where no known caller proves that it works.
+//! New callers beside tokens that the provider fails or hangs at, where no known caller proves that
+//! it works.
 
 use crate::core::sim::exchange;
 use crate::core::sim::introspection;
@@ -66,8 +67,9 @@ impl Fetch {
     }
 }
 
-/// For a minute, good callers and bad ones come every so often, the bad ones some time before; of the good ones the share that
-/// passes, in percent, how many they were, and how many calls were in flight at most.
+/// For a minute, good callers and bad ones come every so often, the bad ones some time before; of
+/// the good ones the share that passes, in percent, how many they were, and how many calls were in
+/// flight at most.
 fn share(
     fetch: Fetch,
     mode: &Mode,
@@ -130,7 +132,8 @@ fn new_callers_pass_beside_tokens_that_the_provider_fails_at_all_together() {
 fn new_callers_pass_beside_more_tokens_that_the_provider_hangs_at_than_may_be_asked_about_at_one_time() {
     for fetch in BOTH {
         for mode in [Mode::Hangs, Mode::Silent] {
-            // Where none has been answered for a while, it is found out by chance that the provider works.
+            // Where none has been answered for a while, it is found out by chance that the provider
+            // works.
             for (before, least) in [(secs(0), 95), (secs(20), 70)] {
                 let (share, count, most) = share(fetch, &mode, (secs(1) / 12, millis(500)), 1, before);
                 assert!(share >= least, "{share} % of {count}, {fetch:?} {mode:?}");

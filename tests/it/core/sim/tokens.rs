@@ -1,4 +1,4 @@
-//! The life of an outbound token: fetched, attached, renewed, kept, ended.
+//! The life of an outbound token: fetched, attached, renewed, kept, expired.
 
 use crate::core::sim::provider::{Endpoint, Mode};
 use crate::core::sim::world::{World, millis, outbound, pay, secs, without_discovery};
@@ -9,7 +9,7 @@ fn config() -> Value {
     without_discovery(outbound())
 }
 
-/// A request each `every` for `span`; every one must get through, and at once.
+/// A request each `every` for `span`; every one must be forwarded at once.
 fn steady(world: &mut World, every: Duration, span: Duration) {
     let end = world.now + span;
     while world.now < end {
@@ -80,10 +80,14 @@ fn a_failed_renewal_keeps_the_old_token_until_it_ends_then_503_then_it_recovers(
         // It ended at 290 s, and is waited for no longer than ten seconds more.
         world.pass(secs(301) - world.now);
         let ended = world.ask(&pay());
-        assert_eq!((ended.status(), ended.reason().as_str()), (503, "no_outbound_token"), "{mode:?}");
+        assert_eq!(
+            (ended.status(), ended.reason().as_str()),
+            (503, "outbound_token_unavailable"),
+            "{mode:?}"
+        );
         assert!(ended.waited() <= millis(5002), "{mode:?}: held for attempts that begin in time");
         world.provider.tokens = Mode::Works;
-        // The slowest law has 126 s, and 160 s for what only an operator can mend.
+        // The slowest backoff is 126 s, and 160 s for what only an operator can fix.
         world.pass(if matches!(mode, Mode::Says { status: 401, .. }) { secs(161) } else { secs(127) });
         steady(&mut world, secs(5), secs(300));
     }
@@ -95,7 +99,8 @@ fn a_failure_in_the_middle_of_a_tokens_life_is_never_seen() {
         let mut world = World::seeded(&config(), seed);
         world.pass(secs(1));
         for _ in 0..20 {
-            // Down for half a minute at a time, at every point of a token's life: it has 60 s to spare.
+            // Down for half a minute at a time, at every point of a token's life: it has 60 s to
+            // spare.
             world.provider.tokens = Mode::status(503);
             steady(&mut world, secs(5), secs(25));
             world.provider.tokens = Mode::Works;
@@ -197,7 +202,7 @@ fn a_call_that_is_never_answered_is_given_up_and_made_again() {
     let mut world = World::new(&config());
     world.provider.tokens = Mode::Silent;
     let outcome = world.ask(&pay());
-    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "outbound_token_unavailable"));
     world.pass(secs(3));
     assert_eq!(world.provider.count(Endpoint::Tokens), 2, "the first was given up after 6 s");
     world.provider.tokens = Mode::Works;
@@ -211,7 +216,8 @@ fn an_answer_that_comes_after_its_call_was_given_up_changes_nothing() {
     let mut world = World::new(&config());
     world.provider.tokens = Mode::Late(secs(30));
     world.pass(secs(1));
-    // The first answer arrives at 30 s; by then its call counts as failed, and another one runs or is due.
+    // The first answer arrives at 30 s; by then its call counts as failed, and another one runs or
+    // is due.
     world.provider.tokens = Mode::status(500);
     world.pass(secs(28));
     assert_eq!(world.ask(&pay()).status(), 503);
@@ -237,8 +243,8 @@ fn retry_after_is_obeyed_and_capped_and_passed_on() {
         world.pass(secs(1));
         world.provider.tokens = Mode::Works;
         if wait > 0 {
-            let told = world.ask(&pay()).retry_after().unwrap();
-            assert!((wait - 2..=wait).contains(&told), "{text}: {told}");
+            let advised = world.ask(&pay()).retry_after().unwrap();
+            assert!((wait - 2..=wait).contains(&advised), "{text}: {advised}");
         }
         world.run_until(secs(wait.max(1) + 2));
         let times = world.provider.times(Endpoint::Tokens);
@@ -283,7 +289,8 @@ fn a_client_that_its_provider_refuses_asks_rarely_and_heals_by_itself() {
 
 #[test]
 fn a_404_that_is_no_answer_of_a_provider_is_an_outage_as_any_other() {
-    // An ingress says so while nothing is behind it; RFC 6749 section 5.2 has other words for a wrong request.
+    // An ingress answers 404 while nothing is behind it; RFC 6749 section 5.2 has other words for a
+    // wrong request.
     for seed in 0..20 {
         let mut world = World::seeded(&config(), seed);
         world.provider.tokens = Mode::status(404);
@@ -333,7 +340,7 @@ fn a_token_endpoint_that_was_given_is_not_looked_for() {
 }
 
 #[test]
-fn what_the_provider_says_of_its_refusal_is_told_to_the_operator() {
+fn the_providers_reason_for_its_refusal_is_logged() {
     let mut world = World::new(&config());
     let body = json!({ "error": "invalid_client", "error_description": "Invalid client\r\nor credentials" });
     world.provider.tokens = Mode::json(401, &body);

@@ -1,4 +1,4 @@
-//! Requests that wait: how long, how many, and what happens to those that do not.
+//! Pending requests: how long, how many, and what happens to those over the bounds.
 
 use crate::core::sim::provider::{Endpoint, Key, Mode, made_up};
 use crate::core::sim::world::{
@@ -15,7 +15,7 @@ fn unavailable(what: &str) -> Value {
 }
 
 #[test]
-fn as_many_wait_as_may_and_one_more_is_told_to_come_back() {
+fn as_many_wait_as_may_and_one_more_is_answered_503() {
     let mut configuration = without_discovery(both());
     configuration["pending_requests"] = json!({ "max": 10 });
     let mut world = World::new(&configuration);
@@ -23,10 +23,10 @@ fn as_many_wait_as_may_and_one_more_is_told_to_come_back() {
     let get = items(&world.token());
     let held: Vec<_> = (0..10).map(|_| world.send(&get)).collect();
     let over = world.ask(&get);
-    assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_waiting"));
+    assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_pending"));
     assert!(over.at_once() && over.retry_after() == Some(1));
     let other = world.send(&pay());
-    assert_eq!(world.waiting().len(), 11, "those who wait for something else are counted apart");
+    assert_eq!(world.waiting().len(), 11, "requests that wait for something else are counted separately");
     world.pass(secs(2));
     assert!(held.iter().chain([&other]).all(|id| world.outcome(*id).status() == 200));
 }
@@ -65,7 +65,7 @@ fn a_request_that_needs_two_things_waits_for_both_within_one_bound() {
     world.provider.tokens = Mode::Silent;
     let get = items(&world.token()).host("payment");
     let outcome = world.ask(&get);
-    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "outbound_token_unavailable"));
     assert!(outcome.waited() <= millis(5002), "{:?}", outcome.waited());
 }
 
@@ -84,12 +84,12 @@ fn the_bound_is_the_configured_one() {
 }
 
 #[test]
-fn a_request_that_has_gone_is_settled_no_more_and_gives_its_place_free() {
+fn a_request_that_has_gone_is_not_settled_and_frees_its_slot() {
     let mut configuration = without_discovery(outbound());
     configuration["pending_requests"] = json!({ "max": 2 });
     let mut world = World::new(&configuration);
     let (gone, stays) = (world.send(&pay()), world.send(&pay()));
-    assert_eq!(world.ask(&pay()).reason(), "too_many_waiting");
+    assert_eq!(world.ask(&pay()).reason(), "too_many_pending");
     world.cancel(gone);
     let next = world.send(&pay());
     // The driver itself fails when something is settled that does not wait.
@@ -100,7 +100,7 @@ fn a_request_that_has_gone_is_settled_no_more_and_gives_its_place_free() {
 }
 
 #[test]
-fn the_fetch_goes_on_when_all_who_waited_for_it_have_gone() {
+fn the_fetch_continues_when_every_request_that_waited_for_it_has_gone() {
     let mut world = World::new(&without_discovery(outbound()));
     let ids: Vec<_> = (0..10).map(|_| world.send(&pay())).collect();
     world.pass(millis(10));
@@ -116,7 +116,7 @@ fn the_fetch_goes_on_when_all_who_waited_for_it_have_gone() {
 fn unavailable_fail_holds_nobody() {
     let mut world = World::new(&unavailable("fail"));
     let outcome = world.ask(&pay());
-    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_outbound_token"));
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "outbound_token_unavailable"));
     assert!(outcome.at_once() && outcome.retry_after() == Some(1));
     world.pass(secs(1));
     assert_eq!(world.ask(&pay()).status(), 200);
@@ -153,7 +153,7 @@ fn existing_keep_leaves_the_clients_own_header_and_needs_no_token() {
 }
 
 #[test]
-fn who_is_refused_anyway_does_not_wait() {
+fn a_request_that_is_refused_anyway_does_not_wait() {
     let mut world = World::new(&without_discovery(both()));
     for (get, status) in [
         (get("/inventory/items"), 401),
@@ -168,7 +168,7 @@ fn who_is_refused_anyway_does_not_wait() {
 }
 
 #[test]
-fn who_waits_for_a_new_key_does_not_outlast_the_bound_either() {
+fn a_request_that_waits_for_a_new_key_does_not_outlast_the_bound_either() {
     let mut world = World::warm(&without_discovery(both()));
     world.run_until(secs(60));
     world.provider.keys = Mode::Silent;
@@ -176,12 +176,13 @@ fn who_waits_for_a_new_key_does_not_outlast_the_bound_either() {
     let get = items(&world.token());
     for get in [get, items(&made_up("nobody's"))] {
         let outcome = world.ask(&get);
-        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "no_keys"));
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (503, "jwks_unavailable"));
         assert!(outcome.waited() <= millis(5002));
     }
 }
 
-/// They were settled in the order of their coming, no more than a portion in one millisecond, and all soon.
+/// They were settled in the order of their coming, no more than a portion in one millisecond, and
+/// all soon.
 fn in_portions(world: &World, ids: &[RequestId]) {
     let order: Vec<_> = world.settled.iter().map(|(id, _)| *id).collect();
     assert_eq!(order, ids, "first come, first served");
@@ -196,7 +197,7 @@ fn in_portions(world: &World, ids: &[RequestId]) {
 }
 
 #[test]
-fn a_thousand_who_wait_are_settled_in_portions_first_come_first_served_whatever_ends_their_wait() {
+fn a_thousand_pending_requests_are_settled_in_batches_in_order_whatever_ends_their_wait() {
     let cases: [(Mode, u16); 3] = [(Mode::Late(secs(1)), 200), (Mode::status(400), 503), (Mode::Silent, 503)];
     for (mode, status) in cases {
         let mut world = World::new(&without_discovery(outbound()));
@@ -210,7 +211,7 @@ fn a_thousand_who_wait_are_settled_in_portions_first_come_first_served_whatever_
 }
 
 #[test]
-fn a_thousand_who_wait_for_keys_and_then_for_a_token_lose_no_place() {
+fn a_thousand_requests_that_wait_for_keys_and_then_for_a_token_keep_their_order() {
     let mut world = World::new(&without_discovery(both()));
     world.provider.keys = Mode::Late(secs(1));
     world.provider.tokens = Mode::Late(secs(2));
@@ -237,7 +238,7 @@ fn what_comes_while_a_thousand_are_settled_is_decided_at_once_and_delays_none_of
 }
 
 #[test]
-fn who_goes_while_a_thousand_are_settled_is_settled_no_more() {
+fn a_request_that_goes_while_a_thousand_are_settled_is_not_settled() {
     let mut world = World::new(&without_discovery(outbound()));
     world.provider.tokens = Mode::Late(secs(1));
     let ids: Vec<_> = (0..1000).map(|_| world.send(&pay())).collect();
@@ -259,7 +260,7 @@ fn few_wait_for_a_key_that_may_be_made_up() {
     let held: Vec<_> = (0..64).map(|number| world.send(&items(&made_up(&number.to_string())))).collect();
     for number in 64..100 {
         let over = world.ask(&items(&made_up(&number.to_string())));
-        assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_waiting"));
+        assert_eq!((over.status(), over.reason().as_str()), (503, "too_many_pending"));
         assert!(over.at_once() && over.retry_after() == Some(1));
     }
     let known = items(&world.token());
@@ -316,17 +317,17 @@ fn forged_requests_with_bodies_leave_a_cold_start_to_those_without() {
 }
 
 #[test]
-fn whose_caller_is_verified_waits_whatever_the_body() {
+fn a_request_whose_caller_is_verified_waits_whatever_the_body() {
     let mut configuration = without_discovery(both());
     configuration["pending_requests"] = json!({ "max_bytes": 0 });
     let mut world = World::new(&configuration);
     world.provider.tokens = Mode::Silent;
     world.pass(secs(1));
     let get = items(&world.token()).host("payment").with_body();
-    // The keys are here, and the token is not: whoever is known waits for it, and nobody else.
+    // The keys are here and the token is not: only verified callers wait for it.
     let (known, unknown) = (world.send(&get), world.send(&pay()));
     assert_eq!(world.outcome(known).status(), 0);
-    assert_eq!(world.outcome(unknown).reason(), "too_many_waiting");
+    assert_eq!(world.outcome(unknown).reason(), "too_many_pending");
 }
 
 #[test]
@@ -345,7 +346,7 @@ fn a_request_is_held_for_an_attempt_that_begins_before_its_time_is_up() {
         if status == 503 {
             assert!(
                 outcome.at_once() && outcome.retry_after() == Some(3),
-                "it could not be had in time: {outcome:?}"
+                "it did not arrive in time: {outcome:?}"
             );
         }
     }

@@ -1,4 +1,5 @@
-//! Several workers at one board: who fetches, who reads, and what happens when the one who fetches dies.
+//! Several workers and one shared store: which one fetches, which read, and what happens when the
+//! one that fetches dies.
 
 use crate::core::sim::provider;
 use crate::core::sim::world::{inbound, signer, without_discovery};
@@ -26,7 +27,7 @@ type Records = HashMap<String, (Vec<u8>, u32)>;
 pub(crate) struct Shared(Rc<RefCell<Records>>);
 
 impl Shared {
-    /// The same records, which nobody changes.
+    /// The same records, unchanged.
     pub(crate) fn copy(&self) -> Self {
         Self(Rc::new(RefCell::new(self.0.borrow().clone())))
     }
@@ -147,7 +148,7 @@ impl Process {
         }
     }
 
-    /// Calls that nobody has answered yet, over all workers.
+    /// Calls that have no answer yet, over all workers.
     fn calls(&self) -> usize {
         self.workers.iter().map(|worker| worker.calls.len()).sum()
     }
@@ -204,7 +205,7 @@ impl Worker {
 }
 
 #[test]
-fn one_worker_fetches_and_those_who_wait_have_it_a_few_milliseconds_later() {
+fn one_worker_fetches_and_the_waiting_workers_have_it_a_few_milliseconds_later() {
     let mut process = Process::of(9);
     process.pass(Duration::from_millis(2));
     assert_eq!(process.calls(), 1, "nine workers, one fetch");
@@ -263,7 +264,8 @@ fn workers_back_off_together() {
             process.answer(&answer(500, ""));
         }
     }
-    // Full jitter under 1, 2, 4, 8, 16 s and never closer than a second: some eight in 20 s, not four times as many.
+    // Full jitter under 1, 2, 4, 8, 16 s and never closer than a second: some eight in 20 s, not
+    // four times as many.
     assert!((3..=14).contains(&asked.len()), "{asked:?}");
     for pair in asked.windows(2) {
         assert!(pair[1] - pair[0] >= Duration::from_millis(900), "{asked:?}");
@@ -278,7 +280,7 @@ fn workers_back_off_together() {
 }
 
 #[test]
-fn what_somebody_else_scribbles_on_the_board_costs_a_fetch_and_nothing_else() {
+fn foreign_bytes_in_the_shared_store_cost_a_fetch_and_nothing_else() {
     let mut process = Process::of(2);
     process.pass(Duration::from_millis(2));
     process.answer(&answer(200, "t1"));
@@ -353,7 +355,7 @@ fn a_token_that_was_refused_is_not_used_again_because_another_worker_begins_to_f
         let now = process.clock();
         process.workers[worker].plugin.on_token_rejected(edits.attached_token.as_ref().unwrap(), now);
     }
-    // One of them has taken the seat, and the other has seen it.
+    // One of them has taken the fetch lock, and the other has seen it.
     process.pass(Duration::from_millis(20));
     assert_eq!(process.calls(), 1);
     for worker in 0..2 {
@@ -437,7 +439,7 @@ fn a_bound_token_is_its_workers_own_and_a_new_configuration_of_the_same_worker_f
     }
 }
 
-/// One rule, and the place of the issuer's keys.
+/// One rule, and the location of the issuer's keys.
 fn verifying() -> Policy {
     let configuration = json!({
         "issuers": { "idp": {
@@ -448,12 +450,12 @@ fn verifying() -> Policy {
     Policy::read(configuration.to_string().as_bytes(), &|_| None).unwrap()
 }
 
-fn shown(call: &HttpCall) -> Option<&str> {
-    call.headers.iter().find(|(name, _)| *name == "if-none-match").map(|(_, shown)| shown.as_str())
+fn etag_sent(call: &HttpCall) -> Option<&str> {
+    call.headers.iter().find(|(name, _)| *name == "if-none-match").map(|(_, etag_sent)| etag_sent.as_str())
 }
 
 #[test]
-fn a_key_set_that_is_unchanged_is_good_for_longer_on_every_worker_whoever_asked() {
+fn a_key_set_that_is_unchanged_is_good_for_longer_on_every_worker() {
     let mut process = Process::with(3, verifying);
     process.pass(Duration::from_millis(2));
     let key = provider::Key::number(1);
@@ -472,7 +474,7 @@ fn a_key_set_that_is_unchanged_is_good_for_longer_on_every_worker_whoever_asked(
             process.pass(Duration::from_millis(500));
         }
         let asker = process.caller();
-        assert_eq!(shown(&process.workers[asker].calls[0].1), Some("\"v1\""), "worker {asker}");
+        assert_eq!(etag_sent(&process.workers[asker].calls[0].1), Some("\"v1\""), "worker {asker}");
         process.answer(&HttpReply {
             status: Some(304),
             head: said(),
@@ -491,7 +493,7 @@ fn a_key_set_that_is_unchanged_is_good_for_longer_on_every_worker_whoever_asked(
 
 #[test]
 fn what_is_said_of_a_key_set_at_too_great_a_length_is_not_shared_and_the_keys_are() {
-    for (length, told) in [(255, 0), (256, 1)] {
+    for (length, reported) in [(255, 0), (256, 1)] {
         let mut process = Process::with(2, verifying);
         process.pass(Duration::from_millis(2));
         let key = provider::Key::number(1);
@@ -512,13 +514,14 @@ fn what_is_said_of_a_key_set_at_too_great_a_length_is_not_shared_and_the_keys_ar
             assert!(matches!(step, RequestOutcome::Forward(_)), "worker {worker}: {step:?}");
             counted += process.counted(worker, "m2m_auth_limit_reached.limit.shared_header");
         }
-        assert_eq!((process.calls(), counted), (0, told));
+        assert_eq!((process.calls(), counted), (0, reported));
     }
 }
 
-/// Whoever can write there may put an older record back, even a sealed one. It is good no longer than it was.
+/// A writer to the shared store may put an older record back, even a sealed one. Its expiry does
+/// not change.
 #[test]
-fn an_older_key_set_put_back_on_the_board_is_not_made_young_by_an_answer_about_a_newer_one() {
+fn an_older_key_set_put_back_into_the_shared_store_is_not_renewed_by_an_answer_about_a_newer_one() {
     let mut process = Process::with(2, verifying);
     process.pass(Duration::from_millis(2));
     let (old, new) = (provider::Key::number(1), provider::Key::number(2));
@@ -546,7 +549,7 @@ fn an_older_key_set_put_back_on_the_board_is_not_made_young_by_an_answer_about_a
         while let Some(worker) = process.workers.iter().position(|worker| !worker.calls.is_empty()) {
             let (ticket, call) = process.workers[worker].calls.remove(0);
             let now = process.clock();
-            let unchanged = shown(&call) == Some("\"new\"");
+            let unchanged = etag_sent(&call) == Some("\"new\"");
             let reply =
                 if unchanged { answer(304, "\"new\"", None) } else { answer(200, "\"new\"", Some(&new)) };
             process.workers[worker].plugin.reply(ticket, &reply, now);
@@ -568,10 +571,11 @@ fn an_older_key_set_put_back_on_the_board_is_not_made_young_by_an_answer_about_a
     }
 }
 
-/// Whoever can write there may destroy a record. The next answer says no more than that nothing has changed, so that the worker
-/// which is told must ask for the whole set again: else each would fetch for itself for as long as the provider changes nothing.
+/// A writer to the shared store may destroy a record. The next answer is a 304, so the worker that
+/// gets it must fetch the whole set again: otherwise each worker would fetch for itself until the
+/// provider changes its keys.
 #[test]
-fn a_key_set_that_was_destroyed_on_the_board_is_there_again_though_the_provider_changes_nothing() {
+fn a_key_set_that_was_destroyed_in_the_shared_store_is_published_again_though_the_provider_changes_nothing() {
     let mut process = Process::with(3, verifying);
     process.pass(Duration::from_millis(2));
     let key = provider::Key::number(1);
@@ -595,7 +599,7 @@ fn a_key_set_that_was_destroyed_on_the_board_is_there_again_though_the_provider_
         process.pass(Duration::from_secs(1));
         while let Some(worker) = process.workers.iter().position(|worker| !worker.calls.is_empty()) {
             let (ticket, call) = process.workers[worker].calls.remove(0);
-            let reply = if shown(&call).is_some() { &same } else { &whole };
+            let reply = if etag_sent(&call).is_some() { &same } else { &whole };
             let now = process.clock();
             process.workers[worker].plugin.reply(ticket, reply, now);
             process.workers[worker].drain();
@@ -607,13 +611,14 @@ fn a_key_set_that_was_destroyed_on_the_board_is_there_again_though_the_provider_
         }
     }
     let late = asked.iter().filter(|second| **second >= 120).count();
-    // Every 54 to 60 s, whoever asks.
+    // Every 54 to 60 s, by any worker.
     assert!((8..=9).contains(&late), "{asked:?}");
 }
 
-/// RFC 9111 section 4.3.4: what an answer of 304 says counts from then on, for those too who were not answered.
+/// RFC 9111 section 4.3.4: the headers of a 304 count from then on, also for the workers that did
+/// not fetch.
 #[test]
-fn a_304_that_says_something_else_of_its_age_is_heeded_by_every_worker() {
+fn a_304_with_another_age_counts_on_every_worker() {
     let configuration = json!({
         "issuers": { "idp": { "issuer": "idp", "cluster": "idp", "jwks_uri": "http://idp/keys" } },
         "inbound": { "rules": [{ "require": { "issuer": "idp", "audiences": ["svc"] } }] },

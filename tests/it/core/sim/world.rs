@@ -1,14 +1,15 @@
-//! One worker in a world of its own: a virtual clock, the scripted provider, requests that come and go.
+//! One worker in a world of its own: a virtual clock, the scripted provider, requests that come and
+//! go.
 //!
-//! After every event the laws that hold always are asserted, whatever the test is about:
+//! After every event the invariants are asserted, whatever the test is about:
 //!
 //! - never two calls for the same thing at once, and never two within a second;
-//! - nobody passes a rule that requires a caller without a token that is good at that moment;
+//! - no request passes a rule that requires a token without one that is good at that moment;
 //! - no token is attached that its provider has ended;
 //! - a good token is never answered 401;
-//! - whoever waits is settled within the bound, once, and not after having gone;
-//! - no more wait than may;
-//! - nothing that the plugin says holds a secret or a token.
+//! - a pending request is settled within the bound, once, and not after it has gone;
+//! - no more requests wait than allowed;
+//! - no output of the plugin holds a secret or a token.
 
 use crate::core::sim::provider::{Answer, ISSUER, Key, MARK, Provider};
 use m2m_auth::dpop;
@@ -19,6 +20,7 @@ use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
+use m2m_auth::rng::OsRandom;
 use m2m_auth::store::{FetchId, FetchKey};
 use m2m_auth::time::Now;
 use m2m_auth::time::clock::Clock;
@@ -34,10 +36,10 @@ const UNIX_START: u64 = 1_800_000_000;
 /// A timer of the host fires this much late at most.
 const TICK: Duration = Duration::from_millis(2);
 
-/// How long what an issuer said of a token counts, if the configuration says nothing.
+/// How long an introspection answer counts by default.
 const REVOKED_WITHIN: Duration = Duration::from_secs(30);
 
-/// So many requests are answered or resumed between two ticks.
+/// This many requests are answered or resumed between two ticks.
 pub(crate) const PORTION: usize = 64;
 
 /// A fetch counts as lost this long after its timeout.
@@ -53,7 +55,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// 200 for what went on; 0 for what still waits or has gone.
+    /// 200 for a forwarded request; 0 for one that still waits or has gone.
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Waiting | Self::Gone => 0,
@@ -74,7 +76,7 @@ impl Outcome {
         self.waited() == Duration::ZERO
     }
 
-    /// It went on, and did not wait.
+    /// It was forwarded, and did not wait.
     pub(crate) fn passed(&self) -> bool {
         self.status() == 200 && self.at_once()
     }
@@ -228,7 +230,8 @@ pub(crate) struct World {
     sent: u64,
     open: BTreeMap<FetchKey, Open>,
     last_start: BTreeMap<FetchKey, Duration>,
-    /// Whose last answer was that the client is not taken, that its proof lacks the nonce, or that nothing is there: those are asked for again at once.
+    /// Fetches whose last answer was an unknown client, a missing nonce or a 404: those are
+    /// repeated at once.
     asked_again: BTreeSet<FetchKey>,
     learnt: Option<Learnt>,
     requests: BTreeMap<RequestId, Asked>,
@@ -379,7 +382,8 @@ impl World {
             self.open.remove(&ticket.key);
             self.learn(ticket, start, &reply);
         }
-        // What is not there may be at the other location, or have moved; and a kept connection may have been closed.
+        // What is not there may be at the other location, or have moved; and a kept connection may
+        // have been closed.
         let closed = reply.status == Some(503)
             && reply.body.as_deref().unwrap_or_default().ends_with(b"reset reason: connection termination");
         let again = closed || matches!(reply.status, Some(300..=405 | 410));
@@ -414,7 +418,7 @@ impl World {
             worked = true;
             silent(&effect);
             match effect {
-                Effect::Log(_, line) => self.logs.push(told(line)),
+                Effect::Log(_, line) => self.logs.push(message_of(line)),
                 Effect::Resume(id, step) => {
                     assert!(self.waiting.remove(&id), "{id:?} is settled but does not wait");
                     assert_ne!(step, RequestOutcome::Wait, "settled means settled");
@@ -463,7 +467,7 @@ impl World {
         worked
     }
 
-    /// A request comes; what became of it is told by [`World::outcome`].
+    /// A request arrives; [`World::outcome`] returns its outcome.
     pub(crate) fn send(&mut self, get: &Get) -> RequestId {
         let id = RequestId(u32::try_from(self.requests.len()).unwrap());
         let early = self.minted.get(get.token()).filter(|minted| !self.publishes(&minted.kid));
@@ -570,7 +574,7 @@ impl World {
         token
     }
 
-    /// A token that somebody else has signed with one of the provider's keys.
+    /// A token that another party has signed with one of the provider's keys.
     pub(crate) fn admit(&mut self, token: &str, key: &Key, exp: u64) {
         let minted = Minted { kid: key.kid.clone(), exp, audience: "inventory-service".to_owned() };
         self.minted.insert(token.to_owned(), minted);
@@ -594,14 +598,14 @@ impl World {
         self.provider.active.insert(token.to_owned(), claims);
     }
 
-    /// The provider says from now on that this token is not active.
+    /// From now on the provider answers that this token is not active.
     pub(crate) fn revoke(&mut self, token: &str) {
         self.disown(token);
         self.provider.active.remove(token);
         self.opaque.insert(token.to_owned(), self.now);
     }
 
-    /// The provider does not stand by this token any more, whatever stands in it.
+    /// The provider has revoked this token, whatever its claims say.
     pub(crate) fn disown(&mut self, token: &str) {
         self.disowned.insert(token.to_owned());
     }
@@ -699,7 +703,7 @@ impl World {
         assert_eq!(
             attached,
             usize::from(edits.attached_token.is_some()),
-            "what is attached is told, and the reverse"
+            "what is attached is reported, and the reverse"
         );
     }
 
@@ -718,7 +722,7 @@ impl World {
     }
 }
 
-/// Nothing that is printed for a person may hold a secret.
+/// No printed output may hold a secret.
 fn silent(printable: &impl Debug) {
     let text = format!("{printable:?}");
     // Every JWT begins so: it is `{"` in base64.
@@ -727,7 +731,7 @@ fn silent(printable: &impl Debug) {
 
 /// Signs with the same names for assertions, and the same key for proofs, in every world.
 pub(crate) fn signer() -> Signer {
-    Signer::new(Box::new(SoftwareCrypto), [7; 32])
+    Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom))
         .with_proof_key(dpop::ProofKey::from_seed(&[7; 32], Algorithm::EdDsa).map(Rc::new))
 }
 
@@ -739,7 +743,8 @@ pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Both directions: `/inventory` requires a caller, `/public` does not, and requests to `payment` get a token.
+/// Both directions: `/inventory` requires a caller, `/public` does not, and requests to `payment`
+/// get a token.
 pub(crate) fn both() -> Value {
     json!({
         "issuers": { "idp": { "issuer": ISSUER, "cluster": "idp" } },
@@ -792,8 +797,8 @@ pub(crate) fn pay() -> Get {
     get("/public/pay").host("payment")
 }
 
-/// Of a line about a token what it says; other lines as they are.
-fn told(line: String) -> String {
+/// The message of a log line about a token; other lines unchanged.
+fn message_of(line: String) -> String {
     let json: Value = serde_json::from_str(&line).unwrap_or_default();
     if json["event"] != "token" {
         return line;

@@ -12,6 +12,7 @@ use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
+use m2m_auth::rng::OsRandom;
 use m2m_auth::time::{Instant, Now};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,13 +33,15 @@ fn every_jwt_case_ends_as_it_must_with_keys_fetched() {
     }
 }
 
-/// These sets hold keys, none of which may verify a signature. We hold that against the provider (503), not against the
-/// caller (401): `jwk::parse` refuses the document, so that a set that served well is not given up for it.
+/// These sets hold keys, none of which may verify a signature. We hold that against the provider
+/// (503), not against the caller (401): `jwk::parse` refuses the document, so that a set that
+/// served well is not given up for it.
 const NO_USABLE_KEY: [&str; 5] =
     ["jwks_empty", "key_ops_encrypt", "rsa_e1", "rsa_key_1024", "use_enc_no_alg"];
 
-/// What these ask for cannot be written in a configuration: roles under other claims than Keycloak's, no audience at all.
-/// They run one level down, at [`jwt::UnverifiedToken::verify`], and their claims are looked up in the [`Caller`].
+/// What these ask for cannot be written in a configuration: roles under other claims than
+/// Keycloak's, no audience at all. They run one level down, at [`jwt::UnverifiedToken::verify`],
+/// and their claims are looked up in the [`Caller`].
 const ONE_LEVEL_DOWN: [&str; 3] = ["idp_auth0_default", "idp_cognito_client_credentials", "idp_entra_v2_app"];
 
 #[test]
@@ -48,7 +51,7 @@ fn the_jwt_cases_are_all_here() {
     let count = |expect: &str| cases.iter().filter(|case| case.expect == expect).count();
     assert_eq!((count("accept"), count("reject"), count("either")), (33, 62, 5));
     let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
-    assert_eq!(names.len(), 100, "a name stands twice");
+    assert_eq!(names.len(), 100, "a duplicate name");
 }
 
 #[derive(Deserialize)]
@@ -107,7 +110,8 @@ pub(super) fn jwt_cases() -> Vec<Case> {
     file.cases
 }
 
-/// A case as somebody else is asked it, and what the filter decides with its keys fetched and Envoy's own crypto.
+/// A case as a request to another implementation, and the filter's decision with fetched keys and
+/// Envoy's own crypto.
 pub(crate) struct Asked {
     pub(crate) name: String,
     pub(crate) configuration: Vec<u8>,
@@ -124,7 +128,7 @@ pub(crate) fn asked() -> Vec<Asked> {
         let sound = case.config.algorithms.iter().filter(|name| Algorithm::from_name(name).is_some());
         let configuration = case.configuration(Keys::Fetched, &sound.collect::<Vec<_>>(), &require);
         let policy = Policy::read(&configuration, &|_| None).unwrap();
-        let signer = Signer::new(Box::new(SoftwareCrypto), [1; 32]);
+        let signer = Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom));
         let mut plugin = Plugin::new(policy, Way::Host.verifier(), signer, 1);
         let mut now = Now { instant: Instant(Duration::from_secs(1000)), unix: case.now };
         case.serve(&mut plugin, now);
@@ -217,7 +221,8 @@ impl Case {
         jwk::parse(&self.key_document()).map(|parsed| parsed.keys)
     }
 
-    /// The request as the host hands it over: without the blanks around a value (RFC 9110 section 5.5).
+    /// The request as the host hands it over: without the spaces around a value (RFC 9110 section
+    /// 5.5).
     fn head(&self) -> MessageHead {
         let values = self.authorization.clone().unwrap_or_else(|| vec![format!("Bearer {}", self.token)]);
         let pseudo =
@@ -232,12 +237,13 @@ impl Case {
         Algorithm::from_name(serde_json::from_slice::<Value>(&header).ok()?["alg"].as_str()?)
     }
 
-    /// A token that should get in, but whose algorithm this way of verifying does not have.
+    /// A token that should be accepted, but whose algorithm this implementation does not have.
     fn is_beyond(&self, way: Way) -> bool {
         self.expect == "accept" && self.algorithm().is_some_and(|algorithm| !way.can(algorithm))
     }
 
-    /// Runs the case twice: the second decision may come from what the first one left behind, and must be the same.
+    /// Runs the case twice: the second decision may come from what the first one left behind, and
+    /// must be the same.
     fn judge_whole(&self, way: Way, keys: Keys, require: &Value) -> Option<String> {
         let (sound, unsound): (Vec<_>, Vec<_>) =
             self.config.algorithms.iter().partition(|name| Algorithm::from_name(name).is_some());
@@ -249,7 +255,7 @@ impl Case {
         }
         let policy = match Policy::read(&self.configuration(keys, &sound, require), &|_| None) {
             Ok(policy) => policy,
-            // A key set that is refused with its whole configuration lets nobody in.
+            // A key set that makes the configuration invalid accepts no token.
             Err(_) if keys == Keys::Inline && self.key_set().is_err() && self.expect != "accept" => {
                 return None;
             }
@@ -258,9 +264,10 @@ impl Case {
             }
         };
         let mut plugin =
-            Plugin::new(policy, way.verifier(), Signer::new(Box::new(SoftwareCrypto), [1; 32]), 1);
+            Plugin::new(policy, way.verifier(), Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom)), 1);
         let mut now = Now { instant: Instant(Duration::from_secs(1000)), unix: self.now };
-        // Keys are fetched at start, before the first request; a while later an unknown name may be looked for again.
+        // Keys are fetched at start, before the first request; a while later an unknown name may be
+        // looked for again.
         self.serve(&mut plugin, now);
         now.instant = now.instant + Duration::from_secs(10);
         let first = self.ask(&mut plugin, RequestId(1), &mut now);

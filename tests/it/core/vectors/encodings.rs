@@ -46,8 +46,8 @@ fn keys_are_encoded_as_boringssl_encodes_them() {
     same(&jwk, lc::KeyPair::public_key(&pair).as_der().unwrap());
 }
 
-/// Signs until every form that DER has for a number was there: with the high bit and without, with zeros before it and
-/// without.
+/// Signs until every form that DER has for a number was there: with the high bit and without, with
+/// zeros before it and without.
 #[test]
 fn the_host_takes_every_ecdsa_signature_that_we_encode_for_it() {
     let random = SystemRandom::new();
@@ -57,7 +57,8 @@ fn the_host_takes_every_ecdsa_signature_that_we_encode_for_it() {
         let document = json!({ "keys": [ec_jwk(curve, length, &pair)] }).to_string();
         let keys = jwk::parse(document.as_bytes()).unwrap().keys;
         let key = keys.candidates(None, algorithm, true).next().unwrap();
-        // 521 bits are a byte of one bit and 65 others: a number that fills its bytes never has the high bit.
+        // 521 bits are a byte of one bit and 65 others: a number that fills its bytes never has the
+        // high bit.
         let all = if curve == "P-521" { 3 } else { 4 };
         let mut forms = BTreeSet::new();
         for message in 0..20_000_u32 {

@@ -25,7 +25,8 @@ fn the_examples_of_the_rfcs_end_as_they_must() {
                     let outcome = signature_holds(example["jws"].as_str().unwrap(), &jwks, verifier.as_ref());
                     assert_eq!(outcome.is_ok(), way.can(algorithm), "{name} {way:?}: {outcome:?}");
                 }
-                // A DPoP proof brings its own key; as a bearer token it is of the wrong type (RFC 9449 section 7.1).
+                // A DPoP proof brings its own key; as a bearer token it is of the wrong type (RFC
+                // 9449 section 7.1).
                 ("jws", Some("dpop-proof")) => {
                     let token = jwt::read(example["jws"].as_str().unwrap().as_bytes()).unwrap();
                     let keys = jwk::parse(jwks.to_string().as_bytes()).unwrap().keys;
@@ -42,8 +43,8 @@ fn the_examples_of_the_rfcs_end_as_they_must() {
                     let token = example["token"].as_str().unwrap();
                     assert!(jwt::read(token.as_bytes()).is_err(), "{name}: its shape alone refuses it");
                 }
-                // RFC 7638, RFC 8705: thumbprints are not computed here, since tokens that are bound to one are refused.
-                // Claims without a token are the next test's.
+                // RFC 7638, RFC 8705: thumbprints are not computed here, since tokens that are
+                // bound to one are refused. Claims without a token are the next test's.
                 ("jwk-thumbprint-sha256" | "x5t-s256" | "claims-shape", None) => {}
                 other => panic!("{name}: {other:?} is not known"),
             }
@@ -95,6 +96,7 @@ fn the_claims_of_the_rfcs_end_as_they_must() {
     let caller = verify("rfc9068-2.2-shape", &json!({ "alg": "EdDSA", "typ": "at+JWT" })).unwrap();
     assert_eq!((caller.subject(), caller.client()), (Some("5ba552d67"), Some("s6BhdRkqt3")));
     let bound = verify("rfc8705-3.1-claims", &json!({ "alg": "EdDSA" })).unwrap();
-    // The digest printed there has bits that carry nothing and are not zero: no certificate is named by it.
+    // The digest printed there has bits that carry nothing and are not zero: no certificate is
+    // named by it.
     assert_eq!(*bound.confirmation(), Confirmation::Unsupported);
 }

@@ -43,8 +43,8 @@ fn wycheproof_signatures_by_the_host() {
     run_wycheproof_signatures(Way::Host, 2219);
 }
 
-/// [`Verify`] after the check of the length, as in `jwt`: the host is sent DER, in which an ECDSA signature of a wrong size
-/// (RFC 7518 section 3.4) looks like one of the right size.
+/// [`Verify`] after the check of the length, as in `jwt`: the host is sent DER, in which an ECDSA
+/// signature of a wrong size (RFC 7518 section 3.4) looks like one of the right size.
 fn run_wycheproof_signatures(way: Way, expected: usize) {
     let Some(file) = wycheproof::<SignatureFile>("wycheproof_signatures.json") else {
         return;
@@ -145,7 +145,8 @@ struct Exceptions {
     exceptions: Vec<Exception>,
 }
 
-/// Counts what ran, and holds it against the list of exceptions: what differs must be on it, what is on it must differ.
+/// Counts what ran, and holds it against the list of exceptions: what differs must be on it, what
+/// is on it must differ.
 struct Ledger {
     set: String,
     way: Way,
@@ -179,7 +180,7 @@ impl Ledger {
         let excepted = self.open.remove(&(file.to_owned(), id));
         self.excepted += usize::from(excepted);
         if right == excepted {
-            let unexpectedly = if excepted { "an exception that is none" } else { "wrong" };
+            let unexpectedly = if excepted { "an exception that passes" } else { "wrong" };
             self.wrong
                 .push(format!("{file} {id} ({comment}): {unexpectedly}, expected {expect}, got {outcome:?}"));
         }

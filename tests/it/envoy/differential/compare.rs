@@ -1,4 +1,4 @@
-//! The table as a document for whoever has to choose.
+//! The table as a document for readers who compare the two filters.
 
 use super::Line;
 use std::fmt::Write as _;
@@ -18,14 +18,14 @@ pub(super) fn document(lines: &[Line]) -> String {
          made from the table that `tests/it/envoy/differential.rs` holds against both; the test fails when either of them answers otherwise.\n\n\
          | | requests |\n|---|---:|\n\
          | the same status | {same} |\n\
-         | let through by native, refused by m2m-auth | {only_ours_refuses} |\n\
-         | refused by native, let through by m2m-auth | {only_native_refuses} |\n\
+         | allowed by native, refused by m2m-auth | {only_ours_refuses} |\n\
+         | refused by native, allowed by m2m-auth | {only_native_refuses} |\n\
          | refused by both, with another status | {otherwise} |\n\n\
          Native has the three path settings of its connection manager on here (`normalize_path`, `merge_slashes`,\n\
          `path_with_escaped_slashes_action: REJECT_REQUEST`), which are off by default, and `require_expiration`; m2m-auth has no setting on that\n\
          is off by default. It judges one policy with roles and scopes of Keycloak's layout; it says nothing of speed\n\
          ([benchmarks.md](benchmarks.md)) or of what happens when a provider fails ([operations.md](operations.md)).\n\
-         One thing that no status shows: m2m-auth answers a token of an unknown key only once it has fetched the key set anew, at most every\n\
+         One thing that no status reveals: m2m-auth answers a token of an unknown key only after it has fetched the key set again, at most every\n\
          3 s, so that such a request may be held for as long; native refuses it at once.\n",
         lines.len()
     );
@@ -37,13 +37,13 @@ pub(super) fn document(lines: &[Line]) -> String {
     );
     section(
         &mut text,
-        "Let through by native, refused by m2m-auth",
+        "Allowed by native, refused by m2m-auth",
         "",
         lines.iter().filter(|line| !line.dislike && !refused(&line.native) && refused(&line.ours)),
     );
     section(
         &mut text,
-        "Refused by native, let through by m2m-auth",
+        "Refused by native, allowed by m2m-auth",
         "",
         lines.iter().filter(|line| !line.dislike && refused(&line.native) && !refused(&line.ours)),
     );

@@ -38,7 +38,8 @@ impl Case {
     }
 }
 
-/// The provider's keys. All are published but `stranger`; `new` only once everybody has the key set, and `withdrawn` no longer then.
+/// The provider's keys. All are published but `stranger`; `new` only once both filters have the key
+/// set, and `withdrawn` no longer then.
 pub(super) struct Keys {
     pub(super) current: Key,
     pub(super) es256: Key,
@@ -66,7 +67,7 @@ pub(super) const ISSUER: &str = "https://idp.example.com/realms/m2m";
 /// The secret of the symmetric key that the provider publishes by error.
 pub(super) const SYMMETRIC: &[u8] = b"a secret of thirty-two bytes!!!!";
 
-/// A key of 1024 bits and a token that it has signed; nothing of today makes either.
+/// A key of 1024 bits and a token that it has signed; current libraries make neither.
 pub(super) fn small() -> Value {
     serde_json::from_str(include_str!("../../../data/rsa-1024.json")).unwrap()
 }
@@ -93,7 +94,7 @@ impl Keys {
         }
     }
 
-    /// What stands in the key set beside the signing key.
+    /// The other keys of the key set.
     pub(super) fn jwks(&self) -> Vec<Value> {
         let with = |key: &Key, member: &str, value: Value| {
             let mut jwk = key.bare_jwk();
@@ -155,8 +156,8 @@ impl Corpus<'_> {
         }
     }
 
-    /// A token of these texts, properly signed.
-    fn texts(&mut self, name: &'static str, header: Option<&str>, payload: Option<&[u8]>) {
+    /// A token of this header and payload, correctly signed.
+    fn raw(&mut self, name: &'static str, header: Option<&str>, payload: Option<&[u8]>) {
         let own = format!(r#"{{"alg":"RS256","typ":"JWT","kid":"{}"}}"#, self.keys.current.kid());
         let (header, claims) = (header.map_or(own, |text| self.header(text)), claims().to_string());
         let payload = payload.unwrap_or(claims.as_bytes());
@@ -181,12 +182,13 @@ fn roles(claims: &mut Value, roles: Value) {
     claims["resource_access"]["inventory-service"]["roles"] = roles;
 }
 
-/// All of it. The first two need a key set that has changed since it was fetched, and so come before anything else can fetch it anew.
+/// All of it. The first two need a key set that has changed since it was fetched, and so come
+/// before anything else can fetch it anew.
 pub(super) fn corpus(keys: &Keys) -> Vec<Case> {
     let mut all = Corpus { keys, group: "", cases: Vec::new() };
     rotated(&mut all);
     good(&mut all);
-    place(&mut all);
+    location(&mut all);
     form(&mut all);
     signature(&mut all);
     time(&mut all);
@@ -206,7 +208,7 @@ fn rotated(all: &mut Corpus<'_>) {
     all.mint("a key that the provider does not publish", &Mint::of(claims()).key(&keys.stranger));
 }
 
-/// The token that everybody has seen before its key was withdrawn: the same each time.
+/// The token that both filters have seen before its key was withdrawn: the same each time.
 pub(super) fn withdrawn(keys: &Keys) -> String {
     let mut claims = claims();
     (claims["iat"], claims["exp"], claims["jti"]) =
@@ -263,8 +265,8 @@ fn good(all: &mut Corpus<'_>) {
     );
 }
 
-fn place(all: &mut Corpus<'_>) {
-    all.group = "Where the token stands";
+fn location(all: &mut Corpus<'_>) {
+    all.group = "Location of the token";
     let good = Mint::of(claims()).sign(&all.keys.current);
     let other = Mint::of(claims()).sign(&all.keys.current);
     let path = "/inventory/items";
@@ -272,8 +274,8 @@ fn place(all: &mut Corpus<'_>) {
     for (name, value) in [
         ("`bearer` in lower case", format!("bearer {good}")),
         ("`BEARER` in capitals", format!("BEARER {good}")),
-        ("two blanks behind `Bearer`", format!("Bearer  {good}")),
-        ("a tab behind `Bearer`", format!("Bearer\t{good}")),
+        ("two spaces after `Bearer`", format!("Bearer  {good}")),
+        ("a tab after `Bearer`", format!("Bearer\t{good}")),
         ("no scheme, only the token", good.clone()),
         ("`foo Bearer TOKEN`", format!("foo Bearer {good}")),
         ("`Basic Zm9v, Bearer TOKEN`", format!("Basic Zm9v, Bearer {good}")),
@@ -355,7 +357,7 @@ fn form(all: &mut Corpus<'_>) {
             let plain = STANDARD.encode(URL_SAFE_NO_PAD.decode(&signature).unwrap());
             format!("{header}.{payload}.{}+/", plain.trim_end_matches('='))
         }),
-        ("a blank within it", format!("{header}. {payload}.{signature}")),
+        ("a space within it", format!("{header}. {payload}.{signature}")),
         ("a character outside of the alphabet", format!("{header}.{payload}!.{signature}")),
     ] {
         all.token(name, &token);
@@ -370,20 +372,20 @@ fn form(all: &mut Corpus<'_>) {
     all.token("the payload padded with `=`, and signed so", &padded);
     let text = claims().to_string();
     let inner = text.trim_start_matches('{');
-    all.texts("`aud` twice, the last one is ours", None, Some(format!(r#"{{"aud":"x",{inner}"#).as_bytes()));
-    all.texts("`iss` twice, the same", None, Some(format!(r#"{{"iss":"{ISSUER}",{inner}"#).as_bytes()));
-    all.texts("`alg` twice in the header", Some(r#"{"alg":"none","alg":"RS256","kid":"KID"}"#), None);
-    all.texts("the payload is a list", None, Some(format!("[{text}]").as_bytes()));
-    all.texts("the payload is `null`", None, Some(b"null"));
-    all.texts("the payload is no JSON", None, Some(b"no json"));
+    all.raw("`aud` twice, the last one is ours", None, Some(format!(r#"{{"aud":"x",{inner}"#).as_bytes()));
+    all.raw("`iss` twice, the same", None, Some(format!(r#"{{"iss":"{ISSUER}",{inner}"#).as_bytes()));
+    all.raw("`alg` twice in the header", Some(r#"{"alg":"none","alg":"RS256","kid":"KID"}"#), None);
+    all.raw("the payload is a list", None, Some(format!("[{text}]").as_bytes()));
+    all.raw("the payload is `null`", None, Some(b"null"));
+    all.raw("the payload is no JSON", None, Some(b"no json"));
     let not_utf8: Vec<u8> =
         format!("{{\"x\":\"?\",{inner}").bytes().map(|byte| if byte == b'?' { 0xff } else { byte }).collect();
-    all.texts("the payload is no UTF-8", None, Some(&not_utf8));
-    all.texts("a byte order mark before the payload", None, Some(format!("\u{feff}{text}").as_bytes()));
-    all.texts("something behind the payload", None, Some(format!("{text}{{}}").as_bytes()));
-    all.texts("blanks and line ends in the payload", None, Some(format!(" \n{text}\r\n").as_bytes()));
-    all.texts("the header is a list", Some(r#"["RS256"]"#), None);
-    all.texts(
+    all.raw("the payload is no UTF-8", None, Some(&not_utf8));
+    all.raw("a byte order mark before the payload", None, Some(format!("\u{feff}{text}").as_bytes()));
+    all.raw("something behind the payload", None, Some(format!("{text}{{}}").as_bytes()));
+    all.raw("spaces and line ends in the payload", None, Some(format!(" \n{text}\r\n").as_bytes()));
+    all.raw("the header is a list", Some(r#"["RS256"]"#), None);
+    all.raw(
         "the payload is nested 200 deep",
         None,
         Some(format!("{{\"x\":{}1{},{inner}", "[".repeat(200), "]".repeat(200)).as_bytes()),
@@ -458,7 +460,7 @@ fn signature(all: &mut Corpus<'_>) {
     all.mint("an empty `kid`", &mint().kid(""));
     all.mint("`kid` is a number", &mint().header("kid", 7));
     all.mint("`kid` is null", &mint().header("kid", Value::Null));
-    all.mint("a blank behind the `kid`", &mint().kid(&format!("{} ", keys.current.kid())));
+    all.mint("a space after the `kid`", &mint().kid(&format!("{} ", keys.current.kid())));
     all.mint("a `kid` of 1000 bytes", &mint().kid(&"k".repeat(1000)));
     let [header, payload, signature] = parts(&mint().sign(&keys.current));
     let raw = URL_SAFE_NO_PAD.decode(&signature).unwrap();
@@ -504,16 +506,16 @@ fn time(all: &mut Corpus<'_>) {
             ("`exp` is negative", |claims| claims["exp"] = json!(-1)),
             ("`exp` has a fraction", |claims| claims["exp"] = json!(4_102_444_800.5)),
             ("`exp` is 1e30", |claims| claims["exp"] = json!(1e30)),
-            ("`exp` is a text", |claims| claims["exp"] = json!("4102444800")),
+            ("`exp` is a string", |claims| claims["exp"] = json!("4102444800")),
             ("`exp` is null", |claims| claims["exp"] = Value::Null),
             ("`exp` is true", |claims| claims["exp"] = json!(true)),
             ("good for a hundred years", |claims| claims["exp"] = json!(token::now() + 3_155_760_000)),
             ("`nbf` in an hour", |claims| claims["nbf"] = json!(token::now() + 3600)),
             ("`nbf` in 30 s", |claims| claims["nbf"] = json!(token::now() + 30)),
-            ("`nbf` is a text", |claims| claims["nbf"] = json!("0")),
+            ("`nbf` is a string", |claims| claims["nbf"] = json!("0")),
             ("`iat` in an hour", |claims| claims["iat"] = json!(token::now() + 3600)),
             ("`iat` in 30 s", |claims| claims["iat"] = json!(token::now() + 30)),
-            ("`iat` is a text", |claims| claims["iat"] = json!("0")),
+            ("`iat` is a string", |claims| claims["iat"] = json!("0")),
             ("no `iat`", |claims| take(claims, "iat")),
         ],
     );
@@ -545,7 +547,7 @@ fn issuer_and_audience(all: &mut Corpus<'_>) {
             ("`aud` is `inventory-service/`", |claims| claims["aud"] = json!("inventory-service/")),
             ("`aud` in capitals", |claims| claims["aud"] = json!("INVENTORY-SERVICE")),
             ("`aud` begins like this service", |claims| claims["aud"] = json!("inventory-service-2")),
-            ("`aud` is several names in one text", |claims| {
+            ("`aud` is several names in one string", |claims| {
                 claims["aud"] = json!("account inventory-service");
             }),
         ],
@@ -597,7 +599,7 @@ fn access(all: &mut Corpus<'_>) {
             }),
             ("a role that begins like it", |claims| roles(claims, json!(["inventory:readonly"]))),
             ("the role in capitals", |claims| roles(claims, json!(["INVENTORY:READ"]))),
-            ("the roles as one text", |claims| roles(claims, json!("inventory:read"))),
+            ("the roles as one string", |claims| roles(claims, json!("inventory:read"))),
             ("the role among others", |claims| roles(claims, json!(["a", "inventory:read", 7]))),
             ("the role within a further list", |claims| roles(claims, json!([["inventory:read"]]))),
         ],

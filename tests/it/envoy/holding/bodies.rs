@@ -1,6 +1,6 @@
 //! Bodies that are under way while their request is held.
 
-use super::{PLACES, both_versions, held, without_token};
+use super::{POSITIONS, both_versions, held, without_token};
 use crate::envoy::scene::arrived;
 use m2m_auth_kit::client::Upload;
 use m2m_auth_kit::idp::Endpoint;
@@ -12,8 +12,8 @@ fn body(bytes: u32) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_body_that_is_sent_in_pieces_while_its_request_is_held_arrives_whole_and_once() {
-    for place in PLACES {
-        let (scene, gate) = without_token(place, |_| ()).await;
+    for position in POSITIONS {
+        let (scene, gate) = without_token(position, |_| ()).await;
         let uploads = both_versions(&scene.request("POST", "/upload").bearer("own")).map(|it| it.open());
         let body = body(100_000);
         let mut pieces = body.chunks(10_000);
@@ -23,7 +23,7 @@ async fn a_body_that_is_sent_in_pieces_while_its_request_is_held_arrives_whole_a
             }
         }
         held(&scene, 2).await;
-        assert_eq!(scene.upstream.count(), 0, "{place:?}");
+        assert_eq!(scene.upstream.count(), 0, "{position:?}");
         gate.open();
         for piece in pieces {
             for upload in &uploads {
@@ -32,18 +32,18 @@ async fn a_body_that_is_sent_in_pieces_while_its_request_is_held_arrives_whole_a
         }
         for upload in uploads {
             let values = arrived(&upload.finish().await, "authorization");
-            assert!(values.len() == 1 && values[0].starts_with("Bearer ey"), "{place:?}: {values:?}");
+            assert!(values.len() == 1 && values[0].starts_with("Bearer ey"), "{position:?}: {values:?}");
         }
         let seen = scene.seen("/upload");
-        assert_eq!(seen.len(), 2, "{place:?}");
-        assert!(seen.iter().all(|request| request.body == body), "{place:?}: {}", seen[0].body.len());
+        assert_eq!(seen.len(), 2, "{position:?}");
+        assert!(seen.iter().all(|request| request.body == body), "{position:?}: {}", seen[0].body.len());
     }
 }
 
 #[tokio::test]
 async fn three_megabytes_that_come_while_their_request_is_held_arrive_whole_and_once() {
-    for place in PLACES {
-        let (scene, gate) = without_token(place, |_| ()).await;
+    for position in POSITIONS {
+        let (scene, gate) = without_token(position, |_| ()).await;
         let body = body(3 * 1024 * 1024);
         let uploads = both_versions(&scene.request("POST", "/upload")).map(|it| it.open());
         let send = async |upload: &Upload| {
@@ -53,16 +53,16 @@ async fn three_megabytes_that_come_while_their_request_is_held_arrive_whole_and_
         };
         let open = async {
             held(&scene, 2).await;
-            assert_eq!(scene.upstream.count(), 0, "{place:?}");
+            assert_eq!(scene.upstream.count(), 0, "{position:?}");
             gate.open();
         };
         tokio::join!(send(&uploads[0]), send(&uploads[1]), open);
         for upload in uploads {
-            assert_eq!(arrived(&upload.finish().await, "authorization").len(), 1, "{place:?}");
+            assert_eq!(arrived(&upload.finish().await, "authorization").len(), 1, "{position:?}");
         }
         let seen = scene.seen("/upload");
-        assert_eq!(seen.len(), 2, "{place:?}");
-        assert!(seen.iter().all(|request| request.body == body), "{place:?}: {}", seen[0].body.len());
+        assert_eq!(seen.len(), 2, "{position:?}");
+        assert!(seen.iter().all(|request| request.body == body), "{position:?}: {}", seen[0].body.len());
         assert_eq!(scene.idp.count(Endpoint::Token), 1);
     }
 }

@@ -1,7 +1,7 @@
-//! A VM that ends while it holds requests: Envoy does not answer them, and nobody else can. What bounds their wait is
-//! Envoy's own: see `docs/operations.md`.
+//! A VM that ends while it holds requests: neither Envoy nor another VM answers them. What bounds
+//! their wait is Envoy's own: see `docs/operations.md`.
 
-use super::{Place, at, held};
+use super::{Position, at, held};
 use crate::envoy::scene::{arrived, gated, outbound, send, wasm};
 use m2m_auth_kit::envoy;
 use m2m_auth_kit::faults::{crashing, fatal};
@@ -11,18 +11,20 @@ use m2m_auth_kit::wait::until;
 use serde_json::{Value, json};
 use std::fs;
 
-/// What became of the one that was held as its VM ended: its status, and what Envoy's access log says of it.
-async fn lost(place: Place, change: impl FnOnce(&mut Value)) -> (u16, Value) {
+/// What became of the one that was held as its VM ended: its status, and what Envoy's access log
+/// says of it.
+async fn lost(position: Position, change: impl FnOnce(&mut Value)) -> (u16, Value) {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let gate = gated(&idp, &[Endpoint::Token]);
     let folder = tempfile::tempdir().unwrap();
     let module = folder.path().join("crashing.wasm");
     fs::write(&module, crashing(&envoy::module())).unwrap();
     let mut configuration = outbound(&idp);
-    // What the VM was fetching is another's to fetch after this, and a second. It may not end twice before the VM does.
+    // After this time and a second, another worker fetches what the VM was fetching. It may not end
+    // twice before the VM does.
     configuration["issuers"]["keycloak"]["timeout"] = json!("8s");
     let filter = wasm(&configuration).module(module);
-    let scene = at(place, idp, upstream, &filter, change).await;
+    let scene = at(position, idp, upstream, &filter, change).await;
     let waiting = send(scene.get("/lost"));
     held(&scene, 1).await;
     assert_ne!(fatal(scene.get("/fatal")).send().await.status, 200, "the VM lives on");
@@ -42,7 +44,7 @@ async fn lost(place: Place, change: impl FnOnce(&mut Value)) -> (u16, Value) {
 
 #[tokio::test]
 async fn a_request_that_is_held_as_its_vm_ends_is_answered_by_the_streams_idle_timeout() {
-    let (status, entry) = lost(Place::Listener, |listener| {
+    let (status, entry) = lost(Position::Listener, |listener| {
         envoy::manager_mut(listener)["stream_idle_timeout"] = json!("3s");
     })
     .await;
@@ -52,7 +54,7 @@ async fn a_request_that_is_held_as_its_vm_ends_is_answered_by_the_streams_idle_t
 
 #[tokio::test]
 async fn in_a_cluster_it_is_answered_by_the_routes_timeout() {
-    let (status, entry) = lost(Place::Cluster, |listener| {
+    let (status, entry) = lost(Position::Cluster, |listener| {
         envoy::manager_mut(listener)["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["timeout"] =
             json!("3s");
     })

@@ -1,6 +1,6 @@
-//! gRPC while it is held, and what its clients are told when they are refused.
+//! gRPC requests while they are held, and how they are refused.
 
-use super::{PLACES, Place, at, grpc, grpc_status, held, message, without_keys, without_token};
+use super::{POSITIONS, Position, at, grpc, grpc_status, held, message, without_keys, without_token};
 use crate::envoy::scene::{Scene, inbound, outbound, send, wasm};
 use m2m_auth_kit::idp::{Endpoint, Fault, Idp};
 use m2m_auth_kit::token::Mint;
@@ -9,34 +9,34 @@ use serde_json::json;
 
 #[tokio::test]
 async fn a_grpc_call_that_is_held_arrives_as_it_was_sent_and_its_trailers_come_back() {
-    for place in PLACES {
-        let (scene, gate) = without_token(place, |_| ()).await;
+    for position in POSITIONS {
+        let (scene, gate) = without_token(position, |_| ()).await;
         let call = send(grpc(&scene, "Get").body(message("one")));
         held(&scene, 1).await;
         gate.open();
         let answer = call.await.unwrap();
-        assert_eq!(grpc_status(&answer), (200, Some("0".to_owned())), "{place:?}: {answer:?}");
-        assert_eq!(answer.body, message(""), "{place:?}");
+        assert_eq!(grpc_status(&answer), (200, Some("0".to_owned())), "{position:?}: {answer:?}");
+        assert_eq!(answer.body, message(""), "{position:?}");
         let [request] = &scene.upstream.requests()[..] else { panic!("{:?}", scene.upstream.requests()) };
         assert_eq!((request.version.as_str(), &request.body[..]), ("HTTP/2.0", &message("one")[..]));
-        assert_eq!(request.header("te").as_deref(), Some("trailers"), "{place:?}");
+        assert_eq!(request.header("te").as_deref(), Some("trailers"), "{position:?}");
         assert!(request.header("authorization").is_some_and(|value| value.starts_with("Bearer ey")));
     }
 }
 
 #[tokio::test]
 async fn the_messages_of_a_grpc_stream_and_its_trailers_wait_with_it_in_their_order() {
-    for place in PLACES {
-        let (scene, gate) = without_token(place, |_| ()).await;
+    for position in POSITIONS {
+        let (scene, gate) = without_token(position, |_| ()).await;
         let (open, ended) = (grpc(&scene, "Open").open(), grpc(&scene, "Ended").open());
         for stream in [&open, &ended] {
             stream.send(message("one")).await;
             stream.send(message("two")).await;
         }
-        // The one has ended while it is held, the other goes on.
+        // One stream has ended while it is held, the other continues.
         ended.trailers(&[("x-checksum", "77")]).await;
         held(&scene, 2).await;
-        assert!(!open.is_answered() && scene.upstream.count() == 0, "{place:?}");
+        assert!(!open.is_answered() && scene.upstream.count() == 0, "{position:?}");
         gate.open();
         open.send(message("three")).await;
         open.trailers(&[("x-checksum", "77")]).await;
@@ -44,18 +44,26 @@ async fn the_messages_of_a_grpc_stream_and_its_trailers_wait_with_it_in_their_or
             [(ended, "Ended", ["one", "two"].as_slice()), (open, "Open", &["one", "two", "three"])]
         {
             let answer = stream.finish().await;
-            assert_eq!(grpc_status(&answer), (200, Some("0".to_owned())), "{place:?} {method}: {answer:?}");
+            assert_eq!(
+                grpc_status(&answer),
+                (200, Some("0".to_owned())),
+                "{position:?} {method}: {answer:?}"
+            );
             let seen = scene.seen(&format!("/inventory/{method}"));
             let expected: Vec<_> = messages.iter().flat_map(|text| message(text)).collect();
-            assert_eq!(seen.len(), 1, "{place:?} {method}");
-            assert_eq!(&seen[0].body[..], &expected[..], "{place:?} {method}");
-            assert_eq!(seen[0].trailers, [("x-checksum".to_owned(), b"77".to_vec())], "{place:?} {method}");
+            assert_eq!(seen.len(), 1, "{position:?} {method}");
+            assert_eq!(&seen[0].body[..], &expected[..], "{position:?} {method}");
+            assert_eq!(
+                seen[0].trailers,
+                [("x-checksum".to_owned(), b"77".to_vec())],
+                "{position:?} {method}"
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn a_grpc_caller_that_was_held_for_keys_is_told_16_for_its_token_and_7_for_its_roles() {
+async fn a_grpc_caller_that_was_held_for_keys_is_answered_16_for_its_token_and_7_for_its_roles() {
     let (scene, gate) = without_keys().await;
     let mut claims = scene.idp.claims();
     claims["resource_access"] = json!({});
@@ -80,22 +88,22 @@ async fn a_grpc_caller_that_was_held_for_keys_is_told_16_for_its_token_and_7_for
     assert_eq!(grpc_status(&nobody), (200, Some("16".to_owned())), "{nobody:?}");
 }
 
-/// Nothing that is fetched ever comes, and nobody waits for longer than a second.
-async fn silent(place: Place, configuration: fn(&Idp) -> serde_json::Value) -> Scene {
+/// No fetch is ever answered, and no request waits for longer than a second.
+async fn silent(position: Position, configuration: fn(&Idp) -> serde_json::Value) -> Scene {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     idp.fault(Endpoint::Token, Fault::Hang);
     idp.fault(Endpoint::Keys, Fault::Hang);
     let mut configuration = configuration(&idp);
     configuration["pending_requests"]["timeout"] = json!("1s");
-    at(place, idp, upstream, &wasm(&configuration), |_| ()).await
+    at(position, idp, upstream, &wasm(&configuration), |_| ()).await
 }
 
 #[tokio::test]
-async fn a_grpc_client_whose_time_to_wait_is_over_is_told_14() {
+async fn a_grpc_client_that_times_out_is_answered_14() {
     let scenes = [
-        silent(Place::Listener, inbound).await,
-        silent(Place::Listener, outbound).await,
-        silent(Place::Cluster, outbound).await,
+        silent(Position::Listener, inbound).await,
+        silent(Position::Listener, outbound).await,
+        silent(Position::Cluster, outbound).await,
     ];
     for scene in scenes {
         let call = grpc(&scene, "Get").bearer(scene.idp.token());

@@ -24,7 +24,7 @@ async fn claims_are_compared_with_the_request_and_one_alternative_is_enough() {
         (with("tenant", json!("*")), vec!["blue"], Some("required_claim")),
         (with(level, json!(1)), vec!["blue"], Some("required_claim")),
         (with(level, json!("2")), vec!["blue"], Some("required_claim")),
-        (with("scope", json!("other tenants")), vec!["blue"], Some("no_alternative")),
+        (with("scope", json!("other tenants")), vec!["blue"], Some("no_condition_met")),
     ]
     .into_iter()
     .enumerate()
@@ -37,8 +37,9 @@ async fn claims_are_compared_with_the_request_and_one_alternative_is_enough() {
         // The second time the token has been seen before.
         for request in [request.clone(), request.http2()] {
             let answer = request.send().await;
-            let told = (answer.status == 403).then(|| answer.json()["reason"].as_str().unwrap().to_owned());
-            assert_eq!(told.as_deref(), reason, "{claims} {tenants:?}: {answer:?}");
+            let answered =
+                (answer.status == 403).then(|| answer.json()["reason"].as_str().unwrap().to_owned());
+            assert_eq!(answered.as_deref(), reason, "{claims} {tenants:?}: {answer:?}");
             assert_eq!(answer.status, if reason.is_some() { 403 } else { 200 }, "{answer:?}");
             let refused = challenge(&answer).contains("error=\"insufficient_scope\"");
             assert_eq!(refused, reason.is_some(), "{answer:?}");

@@ -1,4 +1,4 @@
-//! What a caller who is refused is told, and the operator too.
+//! What a refused caller is answered, and what is logged.
 
 use super::{challenge, stage};
 use m2m_auth_kit::client::{self, Connection};
@@ -6,7 +6,7 @@ use m2m_auth_kit::wait::until;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn a_caller_without_the_role_or_the_scope_is_told_what_was_missing() {
+async fn the_answer_to_a_caller_without_the_role_or_the_scope_names_what_was_missing() {
     let stage = stage().await;
     let token = stage.scene.idp.token();
     let role = stage.scene.get("/inventory/admin").bearer(&token).send().await;
@@ -70,7 +70,7 @@ async fn every_refusal_is_json_in_the_documented_shape_that_nobody_may_store() {
 }
 
 #[tokio::test]
-async fn the_answer_to_head_has_no_body_and_the_connection_goes_on() {
+async fn the_answer_to_head_has_no_body_and_the_connection_stays_usable() {
     let stage = stage().await;
     let mut connection = Connection::open(stage.scene.envoy.address("main")).await.unwrap();
     let head = connection.exchange(&stage.scene.request("HEAD", "/inventory")).await.unwrap();
@@ -113,10 +113,13 @@ async fn the_access_log_says_why_a_request_was_refused() {
         (scene.get("/nowhere?log=3"), "m2m_auth_no_rule"),
         (scene.get("/inventory%2f?log=4"), "m2m_auth_ambiguous_path"),
         (scene.get("/inventory?log=5").bearer(&token), "via_upstream"),
-        (scene.get("/inventory?log=6").bearer(format!("{token}, Bearer {token}")), "m2m_auth_several_tokens"),
+        (
+            scene.get("/inventory?log=6").bearer(format!("{token}, Bearer {token}")),
+            "m2m_auth_multiple_credentials",
+        ),
         (scene.get("/tenants?log=7").bearer(&token), "m2m_auth_insufficient_permissions"),
         (
-            client::get(scene.envoy.url("told", "/.well-known/oauth-protected-resource?log=8")),
+            client::get(scene.envoy.url("problems", "/.well-known/oauth-protected-resource?log=8")),
             "m2m_auth_resource_metadata",
         ),
     ];

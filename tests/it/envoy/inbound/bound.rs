@@ -1,5 +1,5 @@
-//! Tokens that are bound to the client's certificate (RFC 8705 section 3), on real Envoy: a second listener is the client, once with
-//! the certificate and once without.
+//! Tokens that are bound to the client's certificate (RFC 8705 section 3), on real Envoy: a second
+//! listener is the client, once with the certificate and once without.
 
 use crate::envoy::scene::{Scene, builder, inbound, wasm};
 use base64::Engine as _;
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use tokio::net::TcpSocket;
 
-/// Certificates of nobody, for a hundred years.
+/// Test certificates, valid for a hundred years.
 const TLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls");
 
 fn file(name: &str) -> Value {
@@ -59,7 +59,7 @@ async fn scene(bound: Value) -> Scene {
         typed("DownstreamTlsContext", json!({ "common_tls_context": asked }));
     listener["filter_chains"][0]["filters"][0]["typed_config"]["forward_client_cert_details"] =
         json!("SANITIZE_SET");
-    // Nobody else gets the port before Envoy does, which shares it as it shares its own among its workers.
+    // The socket keeps the port for Envoy, which shares it as it shares its own among its workers.
     let reserved = TcpSocket::new_v4().unwrap();
     reserved.set_reuseport(true).unwrap();
     reserved.bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -92,7 +92,7 @@ async fn call(scene: &Scene, client: &str, token: &str) -> Response {
 }
 
 fn refused_as_bound(answer: &Response) {
-    assert_eq!((answer.status, &answer.json()["reason"]), (401, &json!("bound")), "{answer:?}");
+    assert_eq!((answer.status, &answer.json()["reason"]), (401, &json!("binding_mismatch")), "{answer:?}");
 }
 
 #[tokio::test]

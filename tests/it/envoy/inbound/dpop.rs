@@ -10,8 +10,8 @@ use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::until;
 use serde_json::{Value, json};
 
-/// Listeners: `bound` takes nothing else, `either` other tokens too, `nonces` wants nonces, `known` is known by another origin,
-/// `plain` looks at no key.
+/// Listeners: `bound` takes nothing else, `either` other tokens too, `nonces` wants nonces, `known`
+/// is known by another origin, `plain` looks at no key.
 struct Stage {
     scene: Scene,
     key: Key,
@@ -74,7 +74,7 @@ impl Stage {
     }
 }
 
-fn told(answer: &Response) -> (u16, String) {
+fn refusal(answer: &Response) -> (u16, String) {
     (answer.status, answer.json()["reason"].as_str().unwrap_or_default().to_owned())
 }
 
@@ -98,7 +98,7 @@ async fn a_bound_token_is_good_with_a_new_proof_for_each_request_and_with_nothin
     let url = stage.scene.envoy.url("bound", "/inventory/items");
     let proof = || stage.proof("bound", &token);
     for (proof, reason) in [
-        (dpop_proof(&other, "GET", &url, Some(&token)), "bound"),
+        (dpop_proof(&other, "GET", &url, Some(&token)), "binding_mismatch"),
         (proof().claim("htm", "POST"), "proof_method"),
         (proof().claim("htu", format!("{url}/1")), "proof_url"),
         (proof().claim("ath", "x"), "proof_token"),
@@ -107,8 +107,8 @@ async fn a_bound_token_is_good_with_a_new_proof_for_each_request_and_with_nothin
         (proof().key(&other).without_header("kid"), "proof_signature"),
     ] {
         let answer = stage.send("bound", &token, &proof).await;
-        assert_eq!(told(&answer), (401, reason.to_owned()));
-        let code = if reason == "bound" { "invalid_token" } else { "invalid_dpop_proof" };
+        assert_eq!(refusal(&answer), (401, reason.to_owned()));
+        let code = if reason == "binding_mismatch" { "invalid_token" } else { "invalid_dpop_proof" };
         let [challenge] = challenges(&answer).try_into().unwrap();
         assert!(challenge.starts_with("DPoP realm=\"m2m\", error=\""), "{challenge}");
         assert!(
@@ -118,19 +118,19 @@ async fn a_bound_token_is_good_with_a_new_proof_for_each_request_and_with_nothin
     }
     let behind = |scheme: &str| stage.get("bound").header("authorization", format!("{scheme} {token}"));
     let none = behind("DPoP").send().await;
-    assert_eq!(told(&none), (401, "proof_missing".to_owned()));
+    assert_eq!(refusal(&none), (401, "proof_missing".to_owned()));
     let signed = stage.sign(&proof());
     let twice = behind("DPoP").header("dpop", &signed).header("dpop", &signed).send().await;
-    assert_eq!(told(&twice), (401, "proof_several".to_owned()));
+    assert_eq!(refusal(&twice), (401, "proof_multiple".to_owned()));
     let bearer = behind("Bearer").header("dpop", stage.sign(&proof())).send().await;
-    assert_eq!(told(&bearer), (401, "bound".to_owned()), "RFC 9449 section 7.1");
-    let plain = stage.get("bound").bearer(stage.scene.idp.token()).send().await;
-    assert_eq!(told(&plain), (401, "bound".to_owned()), "one that is not bound");
+    assert_eq!(refusal(&bearer), (401, "binding_mismatch".to_owned()), "RFC 9449 section 7.1");
+    let plain = stage.get("binding_mismatch").bearer(stage.scene.idp.token()).send().await;
+    assert_eq!(refusal(&plain), (401, "binding_mismatch".to_owned()), "one that is not bound");
     let mut claims = stage.scene.idp.claims();
     claims["sub"] = json!("other");
     let unbound = stage.scene.idp.mint(claims);
     let answer = stage.send("bound", &unbound, &stage.proof("bound", &unbound)).await;
-    assert_eq!(told(&answer), (401, "bound".to_owned()), "nothing says that it is this key's");
+    assert_eq!(refusal(&answer), (401, "binding_mismatch".to_owned()), "nothing says that it is this key's");
     let missing = stage.get("bound").send().await;
     assert_eq!(challenges(&missing), [format!("DPoP realm=\"m2m\", {ALGORITHMS}")]);
     assert_eq!(stage.scene.upstream.count(), 3);
@@ -162,7 +162,7 @@ async fn a_proof_is_good_for_one_request_of_all_workers() {
             let answer = answer.await.unwrap();
             match answer.status {
                 200 => passed += 1,
-                _ => assert_eq!(told(&answer), (401, "proof_replayed".to_owned())),
+                _ => assert_eq!(refusal(&answer), (401, "proof_replayed".to_owned())),
             }
         }
         assert_eq!(passed, 1, "of 20 connections to two workers");
@@ -176,7 +176,7 @@ async fn where_it_is_optional_other_tokens_are_taken_and_bound_ones_still_proven
     assert_eq!(stage.get("either").bearer(stage.scene.idp.token()).send().await.status, 200);
     assert_eq!(stage.send("either", &token, &stage.proof("either", &token)).await.status, 200);
     let downgraded = stage.get("either").bearer(&token).send().await;
-    assert_eq!(told(&downgraded), (401, "bound".to_owned()));
+    assert_eq!(refusal(&downgraded), (401, "binding_mismatch".to_owned()));
     let [bearer, dpop] = challenges(&downgraded).try_into().unwrap();
     assert!(bearer.starts_with("Bearer realm=\"m2m\", error=\"invalid_token\""), "{bearer}");
     assert_eq!(dpop, format!("DPoP realm=\"m2m\", {ALGORITHMS}"));
@@ -186,7 +186,7 @@ async fn where_it_is_optional_other_tokens_are_taken_and_bound_ones_still_proven
     assert!(dpop.starts_with("DPoP realm=\"m2m\", error=\"invalid_token\""), "{dpop}");
     let both =
         stage.get("either").bearer(&token).header("authorization", format!("DPoP {token}")).send().await;
-    assert_eq!(told(&both), (400, "several_tokens".to_owned()));
+    assert_eq!(refusal(&both), (400, "multiple_credentials".to_owned()));
 }
 
 #[tokio::test]
@@ -194,17 +194,17 @@ async fn a_service_that_wants_nonces_gives_one_and_takes_it_whatever_the_callers
     let stage = Stage::start(Alg::Es256).await;
     let token = stage.token();
     let first = stage.send("nonces", &token, &stage.proof("nonces", &token)).await;
-    assert_eq!(told(&first), (401, "proof_nonce".to_owned()));
+    assert_eq!(refusal(&first), (401, "proof_nonce".to_owned()));
     assert!(challenges(&first)[0].contains("error=\"use_dpop_nonce\""), "{first:?}");
     let nonce = first.header("dpop-nonce").unwrap();
     let with = |nonce: &str| stage.proof("nonces", &token).claim("nonce", nonce).claim("iat", 1);
     let proof = with(&nonce);
     let answer = stage.send("nonces", &token, &proof).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(told(&stage.send("nonces", &token, &proof).await), (401, "proof_replayed".to_owned()));
+    assert_eq!(refusal(&stage.send("nonces", &token, &proof).await), (401, "proof_replayed".to_owned()));
     assert_eq!(stage.send("nonces", &token, &with(&nonce)).await.status, 200, "until it ends");
     let answer = stage.send("nonces", &token, &with(&nonce.to_lowercase())).await;
-    assert_eq!(told(&answer), (401, "proof_nonce".to_owned()));
+    assert_eq!(refusal(&answer), (401, "proof_nonce".to_owned()));
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn a_service_may_be_known_by_another_origin_than_its_own() {
     let answer = stage.send("known", &token, &proof("https://api.example.com/inventory/items")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let answer = stage.send("known", &token, &stage.proof("known", &token)).await;
-    assert_eq!(told(&answer), (401, "proof_url".to_owned()));
+    assert_eq!(refusal(&answer), (401, "proof_url".to_owned()));
 }
 
 #[tokio::test]
@@ -231,9 +231,9 @@ async fn a_rule_that_looks_at_no_key_refuses_bound_tokens() {
     let stage = Stage::start(Alg::Es256).await;
     let token = stage.token();
     let answer = stage.get("plain").bearer(&token).send().await;
-    assert_eq!(told(&answer), (401, "bound".to_owned()));
+    assert_eq!(refusal(&answer), (401, "binding_mismatch".to_owned()));
     let answer = stage.send("plain", &token, &stage.proof("plain", &token)).await;
-    assert_eq!(told(&answer), (401, "no_token".to_owned()), "DPoP is no scheme there");
+    assert_eq!(refusal(&answer), (401, "no_token".to_owned()), "DPoP is no scheme there");
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn a_used_proof_stays_used_after_a_push_that_adds_a_rule() {
     let health = Request::new("GET", scene.envoy.url("main", "/health"));
     until("the new rule counts", async || (health.send().await.status == 200).then_some(())).await;
     for _ in 0..8 {
-        assert_eq!(told(&request(&used).send().await), (401, "proof_replayed".to_owned()));
+        assert_eq!(refusal(&request(&used).send().await), (401, "proof_replayed".to_owned()));
     }
     assert_eq!(request(&proof()).send().await.status, 200);
 }

@@ -1,4 +1,5 @@
-//! The filters behind ours, and the access log, go by what ours has found out: `envoy/examples/filter-state.yaml`, as it is.
+//! Later filters and the access log use the filter state that the filter sets:
+//! `envoy/examples/filter-state.yaml`, as it is.
 
 use crate::envoy::scene::{Scene, Shared, arrived, gated, patient, send};
 use m2m_auth_kit::client::Request;
@@ -16,8 +17,8 @@ async fn scene() -> Arc<Scene> {
     SCENE.get(async || start(Idp::start().await).await).await
 }
 
-/// The example, with a provider and a service of the test, on a port of Envoy's choice; patient, and with rate limits that are
-/// not filled up again while a test runs.
+/// The example, with a provider and a service of the test, on a port of Envoy's choice; patient,
+/// and with rate limits that are not filled up again while a test runs.
 async fn start(idp: Idp) -> Scene {
     let upstream = Upstream::start().await;
     let text = include_str!("../../../../envoy/examples/filter-state.yaml");
@@ -59,7 +60,7 @@ async fn logged(scene: &Scene, path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_access_log_says_who_came_through_by_which_rule() {
+async fn the_access_log_names_the_admitted_caller_and_the_rule() {
     let scene = scene().await;
     let token = token(&scene, "shop", &["inventory:read"]);
     assert_eq!(get(&scene, "/inventory/items").bearer(token).send().await.status, 200);
@@ -91,7 +92,8 @@ async fn the_access_log_says_why_a_request_was_refused() {
 #[tokio::test]
 async fn rbac_goes_by_the_roles_that_the_filter_found() {
     let scene = scene().await;
-    // What looks like the role is not one: another's, part of a name, a realm's, or in a name with a comma.
+    // Similar names are not the role: of another client, part of a name, of the realm, or in a name
+    // with a comma.
     let forged = [
         &["inventory:read"][..],
         &["xinventory:admin"],
@@ -124,7 +126,7 @@ async fn each_client_has_a_rate_limit_of_its_own() {
         let request = get(&scene, "/inventory/limited").bearer(token(&scene, client, &["inventory:read"]));
         let mut good = 0;
         for _ in 0..limit + 5 {
-            // Whoever says that he is another is counted as himself.
+            // A caller that claims another name is counted under its own.
             match request.clone().header("x-client", "limited-c").send().await.status {
                 200 => good += 1,
                 status => assert_eq!(status, 429),
@@ -153,7 +155,7 @@ async fn the_service_gets_the_payload_that_was_verified() {
 }
 
 #[tokio::test]
-async fn a_request_that_had_to_wait_is_told_of_too() {
+async fn a_request_that_had_to_wait_is_reported_too() {
     let idp = Idp::start().await;
     let gate = gated(&idp, &[Endpoint::Keys]);
     let scene = start(idp).await;

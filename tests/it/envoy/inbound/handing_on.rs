@@ -1,4 +1,4 @@
-//! What the service learns of a caller, and from whom.
+//! The identity headers that the service receives.
 
 use super::stage;
 use crate::envoy::scene::arrived;
@@ -16,7 +16,7 @@ async fn a_rule_that_allows_everybody_asks_for_no_token_and_looks_at_none() {
 }
 
 #[tokio::test]
-async fn the_service_is_told_who_calls_and_nobody_else_can_tell_it() {
+async fn only_the_filter_sets_the_identity_headers_of_the_service() {
     let stage = stage().await;
     let token = stage.mint(|claims| {
         claims["level"] = json!(12_345_678_901_234_567_u64);
@@ -28,10 +28,10 @@ async fn the_service_is_told_who_calls_and_nobody_else_can_tell_it() {
             .fold(request, |request, name| request.header(name, "root").header(name, "admin"))
     };
     let all = ["x-subject", "x-client", "x-level", "x-names"];
-    let told = lies(stage.scene.get("/told")).bearer(&token).send().await;
-    let values = all.map(|name| arrived(&told, name).join(" and "));
+    let forwarded = lies(stage.scene.get("/identity")).bearer(&token).send().await;
+    let values = all.map(|name| arrived(&forwarded, name).join(" and "));
     assert_eq!(values, [SUBJECT, "order-service", "12345678901234567", "a,b"]);
-    let less = lies(stage.scene.get("/told")).bearer(stage.scene.idp.token()).send().await;
+    let less = lies(stage.scene.get("/identity")).bearer(stage.scene.idp.token()).send().await;
     let values = all.map(|name| arrived(&less, name).join(" and "));
     assert_eq!(
         values,
@@ -39,7 +39,7 @@ async fn the_service_is_told_who_calls_and_nobody_else_can_tell_it() {
         "a claim that is not there is no reason to believe the client"
     );
     let odd = stage.mint(|claims| (claims["level"], claims["azp"]) = (json!("1\r\nx-evil: 1"), json!("")));
-    let odd = lies(stage.scene.get("/told")).bearer(odd).send().await;
+    let odd = lies(stage.scene.get("/identity")).bearer(odd).send().await;
     assert!(arrived(&odd, "x-level").is_empty() && arrived(&odd, "x-evil").is_empty(), "{odd:?}");
     for (path, host) in [("/public", "x"), ("/inventory", "x"), ("/elsewhere", "a.open.example.com")] {
         for request in [stage.scene.get(path), stage.scene.get(path).http2()] {
@@ -57,11 +57,11 @@ async fn the_service_is_told_who_calls_and_nobody_else_can_tell_it() {
 }
 
 #[tokio::test]
-async fn the_token_goes_on_to_the_service_unless_the_rule_keeps_it() {
+async fn the_token_is_forwarded_to_the_service_unless_the_rule_removes_it() {
     let stage = stage().await;
     let token = stage.scene.idp.token();
     let answer = stage.scene.get("/inventory").bearer(&token).send().await;
     assert_eq!(arrived(&answer, "authorization"), [format!("Bearer {token}")]);
-    let answer = stage.scene.get("/told").bearer(&token).send().await;
+    let answer = stage.scene.get("/identity").bearer(&token).send().await;
     assert!(arrived(&answer, "authorization").is_empty(), "{answer:?}");
 }

@@ -1,4 +1,4 @@
-//! Tokens that the issuer is asked about (RFC 7662), on real Envoy.
+//! Token introspection (RFC 7662), on real Envoy.
 
 use super::challenge;
 use crate::envoy::scene::{Scene, arrived, inbound, retry_after, send};
@@ -52,15 +52,16 @@ async fn an_opaque_token_is_a_caller_like_any_other() {
     for (token, status, reason) in [
         (with("aud", json!("other")), 401, "audience"),
         (with("resource_access", nothing), 403, "client_role"),
-        (with("typ", json!("Refresh")), 401, "kind"),
+        (with("typ", json!("Refresh")), 401, "not_access_token"),
         (with("exp", json!(now() - 1)), 401, "inactive"),
         ("made-up".to_owned(), 401, "inactive"),
     ] {
         assert_eq!(refusal(&call(&scene, &token).await), (status, json!(reason)));
     }
     let refused = call(&scene, "made-up").await;
-    let told = "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the token is not active\"";
-    assert_eq!(challenge(&refused), told);
+    let expected =
+        "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the token is not active\"";
+    assert_eq!(challenge(&refused), expected);
     let jwt = scene.idp.token();
     let before = scene.idp.count(Endpoint::Introspection);
     assert_eq!(call(&scene, &jwt).await.status, 200);
@@ -94,7 +95,7 @@ async fn an_endpoint_that_is_down_is_503_and_no_callers_fault() {
     let token = scene.idp.opaque(scene.idp.claims());
     let answer = call(&scene, &token).await;
     assert!(retry_after(&answer) >= 1);
-    assert_eq!(answer.json()["reason"], "no_introspection");
+    assert_eq!(answer.json()["reason"], "introspection_unavailable");
     scene.idp.fault(Endpoint::Introspection, Fault::None);
     let passed = async || Some(call(&scene, &token).await).filter(|answer| answer.status == 200);
     until("the token is taken", passed).await;
@@ -118,7 +119,7 @@ async fn tokens_that_the_provider_fails_at_cost_other_callers_nothing() {
     }
     for answer in poisoned {
         let answer = answer.await.unwrap();
-        assert_eq!(refusal(&answer), (503, json!("no_introspection")));
+        assert_eq!(refusal(&answer), (503, json!("introspection_unavailable")));
     }
 }
 
@@ -139,7 +140,7 @@ async fn requests_with_one_token_share_one_question_in_each_worker() {
 }
 
 #[tokio::test]
-async fn only_what_a_signature_has_proven_goes_on_as_a_payload() {
+async fn only_what_a_signature_has_proven_is_forwarded_as_a_payload() {
     for introspect in ["opaque", "always"] {
         let scene = Scene::start(|idp| {
             let mut configuration = configuration(idp, introspect);
@@ -150,7 +151,7 @@ async fn only_what_a_signature_has_proven_goes_on_as_a_payload() {
         let jwt = scene.idp.token();
         let answer = call(&scene, &jwt).await;
         assert_eq!(arrived(&answer, "x-payload"), [jwt.split('.').nth(1).unwrap()], "{}", scene.envoy.logs());
-        // Its owner has written into it that somebody else calls, and the issuer only knows it as a text.
+        // Its claims name another caller, but the issuer treats it as an opaque string.
         let dotted = format!("opaque.{}.token", jwt.split('.').nth(1).unwrap());
         let answer = call(&scene, &scene.idp.opaque_as(&dotted, scene.idp.claims())).await;
         assert_eq!(arrived(&answer, "x-client"), ["order-service"]);

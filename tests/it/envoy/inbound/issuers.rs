@@ -1,4 +1,5 @@
-//! Several issuers, an issuer of several names, and what an issuer's tokens and a rule's callers must be like.
+//! Several issuers, an issuer of several names, and what an issuer's tokens and a rule's callers
+//! must be like.
 
 use crate::envoy::scene::{Scene, builder, issuers, listener, wasm};
 use m2m_auth_kit::envoy;
@@ -16,7 +17,8 @@ fn rule(name: &str, more: &Value) -> Value {
     json!({ "name": name, "match": { "path_prefix": format!("/{name}") }, "require": require })
 }
 
-/// The provider under several names, each with another idea of what its tokens are like; and another provider.
+/// The provider under several names, each with another idea of what its tokens are like; and
+/// another provider.
 fn configuration(idp: &Idp, other: &Idp) -> Value {
     let mut issuers = issuers(idp);
     for (name, more) in [
@@ -91,7 +93,7 @@ async fn whose_keys_count_what_tokens_must_be_like_and_what_rules_ask() {
         ("both", idp.token(), 200, ""),
         ("both", other.token(), 200, ""),
         ("both", foreign, 401, "signature"),
-        ("both", idp.mint(other.claims()), 401, "key"),
+        ("both", idp.mint(other.claims()), 401, "unknown_key"),
         ("both", with(&|c| c["iss"] = json!(OLD)), 401, "issuer"),
         ("other", idp.token(), 401, "issuer"),
         ("moved", idp.token(), 200, ""),
@@ -103,26 +105,26 @@ async fn whose_keys_count_what_tokens_must_be_like_and_what_rules_ask() {
         ("tenants", tenant("t-3", "t-3"), 401, "issuer"),
         ("strict", typed("at+jwt", &plain), 200, ""),
         ("strict", typed("application/AT+jwt", &plain), 200, ""),
-        ("strict", idp.token(), 401, "type"),
-        ("strict", typed("at+jwt", &without("jti")), 401, "claim"),
-        ("strict", typed("at+jwt", &without("client_id")), 401, "claim"),
-        ("strict", typed("at+jwt", &without("iat")), 401, "claim"),
-        ("strict", typed("at+jwt", &without("sub")), 401, "claim"),
-        ("strict", typed("at+jwt", &without("aud")), 401, "claim"),
+        ("strict", idp.token(), 401, "invalid_typ"),
+        ("strict", typed("at+jwt", &without("jti")), 401, "invalid_claim"),
+        ("strict", typed("at+jwt", &without("client_id")), 401, "invalid_claim"),
+        ("strict", typed("at+jwt", &without("iat")), 401, "invalid_claim"),
+        ("strict", typed("at+jwt", &without("sub")), 401, "invalid_claim"),
+        ("strict", typed("at+jwt", &without("aud")), 401, "invalid_claim"),
         ("typed", typed("at+jwt", &plain), 200, ""),
         ("typed", idp.mint_with(&Mint::of(idp.claims()).without_header("typ")), 200, ""),
-        ("typed", idp.token(), 401, "type"),
+        ("typed", idp.token(), 401, "invalid_typ"),
         ("short", with(&|c| c["exp"] = json!(c["iat"].as_u64().unwrap() + 299)), 200, ""),
         ("short", idp.token(), 401, "lifetime"),
         ("all", with(&|c| c["aud"] = json!(["audit", "inventory-service"])), 200, ""),
         ("all", idp.token(), 401, "audience"),
         ("age", idp.token(), 200, ""),
-        ("age", with(&|c| c["iat"] = json!(now() - 90)), 401, "age"),
+        ("age", with(&|c| c["iat"] = json!(now() - 90)), 401, "token_too_old"),
         ("age", with(&|c| c["auth_time"] = json!(now() - 90)), 401, "auth_time"),
         ("acr", with(&|c| c["acr"] = json!("gold")), 200, ""),
         ("acr", idp.token(), 401, "acr"),
         ("subjects", with(&|c| c["sub"] = json!("somebody-else")), 200, ""),
-        ("subjects", idp.token(), 403, "subject"),
+        ("subjects", idp.token(), 403, "subject_not_allowed"),
         ("clients", with(&without("aud")), 200, ""),
         ("clients", idp.token(), 401, "audience"),
         (
@@ -132,20 +134,21 @@ async fn whose_keys_count_what_tokens_must_be_like_and_what_rules_ask() {
                 c["azp"] = json!("payment-service");
             }),
             403,
-            "client",
+            "client_not_allowed",
         ),
     ];
     for (number, (rule, token, status, reason)) in table.iter().enumerate() {
         let path = format!("/{rule}?row={number}");
-        // The second time a good one comes out of the cache of verified tokens, and a bad one does not.
+        // The second time a good one comes out of the cache of verified tokens, and a bad one does
+        // not.
         for _ in 0..2 {
             let answer = scene.get(&path).bearer(token).send().await;
             assert_eq!(answer.status, *status, "{path}: {answer:?}");
             if *status != 200 {
                 assert_eq!(answer.json()["reason"], *reason, "{path}: {answer:?}");
                 let error = match *reason {
-                    "client" | "subject" => "insufficient_scope",
-                    "acr" | "age" | "auth_time" => "insufficient_user_authentication",
+                    "client_not_allowed" | "subject_not_allowed" => "insufficient_scope",
+                    "acr" | "token_too_old" | "auth_time" => "insufficient_user_authentication",
                     _ => "invalid_token",
                 };
                 let challenge = answer.header("www-authenticate").unwrap_or_default();
@@ -158,7 +161,7 @@ async fn whose_keys_count_what_tokens_must_be_like_and_what_rules_ask() {
 
 /// RFC 9470 section 3: a caller learns what it has to do, and that is all that the rule asks.
 #[tokio::test]
-async fn a_caller_that_must_authenticate_again_is_told_how_and_when() {
+async fn a_caller_that_must_authenticate_again_is_answered_how_and_when() {
     let (scene, _other) = scene().await;
     let with = |edit: &dyn Fn(&mut Value)| {
         let mut claims = scene.idp.claims();
@@ -166,14 +169,14 @@ async fn a_caller_that_must_authenticate_again_is_told_how_and_when() {
         scene.idp.mint(claims)
     };
     let (acr, long_ago, old) = (
-        "the caller has not authenticated in a way that is accepted here",
-        "the caller has authenticated too long ago",
+        "the caller's authentication context (acr) is not accepted here",
+        "the caller authenticated too long ago",
         "the token was issued too long ago",
     );
     for (path, token, reason, sentence, parameters) in [
         ("/acr", scene.idp.token(), "acr", acr, r#"acr_values="gold""#),
         ("/age", with(&|c| c["auth_time"] = json!(now() - 90)), "auth_time", long_ago, r#"max_age="60""#),
-        ("/age", with(&|c| c["iat"] = json!(now() - 90)), "age", old, r#"max_age="60""#),
+        ("/age", with(&|c| c["iat"] = json!(now() - 90)), "token_too_old", old, r#"max_age="60""#),
         ("/step-up", scene.idp.token(), "acr", acr, r#"acr_values="gold urn:silver", max_age="300""#),
         (
             "/step-up",

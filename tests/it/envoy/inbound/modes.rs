@@ -1,4 +1,4 @@
-//! Rules that let through whom they would not: who gets where, and who is told.
+//! Rules in modes that forward refused requests: what is forwarded, and what is reported.
 
 use crate::envoy::scene::{HAS_KEYS, Scene, VMS, arrived, inbound, retry_after};
 use m2m_auth_kit::client::Request;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 const DECISION: &str = "m2m-auth-decision";
 
-/// One rule for each mode, for the path of its name; preflights are let through by the first.
+/// One rule for each mode, for the path of its name; the first one allows preflights.
 fn modes(idp: &Idp) -> Value {
     let mut configuration = inbound(idp);
     let require = configuration["inbound"]["rules"][0]["require"].clone();
@@ -30,7 +30,7 @@ fn lying(request: Request) -> Request {
 #[tokio::test]
 async fn each_mode_does_what_it_says_with_good_bad_and_no_tokens() {
     let scene = Scene::start(modes).await;
-    scene.logged(HAS_KEYS, VMS).await; // nobody waits for them where nobody is refused
+    scene.logged(HAS_KEYS, VMS).await; // requests do not wait for keys where no request is refused
     let good = scene.idp.token();
     let mut poor = scene.idp.claims();
     poor["resource_access"] = json!({});
@@ -76,7 +76,7 @@ async fn each_mode_does_what_it_says_with_good_bad_and_no_tokens() {
 }
 
 #[tokio::test]
-async fn without_keys_an_optional_rule_refuses_who_shows_a_token_and_the_others_hold_nobody_up() {
+async fn without_keys_an_optional_rule_refuses_requests_with_a_token_and_the_other_rules_hold_no_request() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     idp.fault(Endpoint::Keys, Fault::Status(500, String::new()));
     let scene = Scene::with(idp, upstream, modes).await;
@@ -85,7 +85,7 @@ async fn without_keys_an_optional_rule_refuses_who_shows_a_token_and_the_others_
     assert!(retry_after(&answer) > 0);
     assert_eq!(scene.get("/optional").send().await.status, 200);
     let answer = scene.get("/danger_permissive").bearer(&token).send().await;
-    assert_eq!(arrived(&answer, DECISION), ["no_keys"]);
+    assert_eq!(arrived(&answer, DECISION), ["jwks_unavailable"]);
     assert_eq!(scene.get("/danger_dry_run").bearer(&token).send().await.status, 200);
 }
 

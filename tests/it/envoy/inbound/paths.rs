@@ -1,10 +1,10 @@
-//! Rules for paths with places in them, and for gRPC methods.
+//! Rules for paths with placeholders, and for gRPC methods.
 
 use super::stage;
 use serde_json::json;
 
 #[tokio::test]
-async fn a_path_with_places_is_judged_by_its_rule_and_what_is_beside_it_by_another() {
+async fn a_path_with_placeholders_is_matched_by_its_rule_and_a_similar_path_by_another() {
     let stage = stage().await;
     let read = stage.scene.idp.token();
     let write = stage

@@ -1,4 +1,5 @@
-//! What is judged is what runs: requests that servers read in different ways, on real Envoy and without a token.
+//! The path that is matched is the path that runs: requests that servers read in different ways, on
+//! real Envoy and without a token.
 
 use crate::envoy::scene::{Scene, Shared, builder, issuers, listener, wasm};
 use m2m_auth_kit::client::Response;
@@ -59,12 +60,12 @@ async fn a_path_that_leads_to_different_rules_is_refused_and_never_reaches_the_s
 async fn a_path_in_another_case_is_refused_unless_the_operator_says_that_case_counts() {
     let scene = scene().await;
     assert_eq!(reason(&scene.get("/Admin/x").send().await), (400, "ambiguous_path".to_owned()));
-    let told = Scene::start(|idp| {
+    let case_sensitive = Scene::start(|idp| {
         json!({ "issuers": issuers(idp), "inbound": { "rules": rules(), "danger_case_sensitive_paths": true } })
     })
     .await;
-    assert_eq!(told.get("/Admin/x").send().await.status, 200);
-    assert_eq!(reason(&told.get("/admin/x").send().await), (401, "no_token".to_owned()));
+    assert_eq!(case_sensitive.get("/Admin/x").send().await.status, 200);
+    assert_eq!(reason(&case_sensitive.get("/admin/x").send().await), (401, "no_token".to_owned()));
 }
 
 #[tokio::test]
@@ -86,7 +87,8 @@ async fn a_method_that_a_server_takes_for_another_is_refused() {
     assert!(scene.upstream.requests().iter().all(|request| !request.method.eq_ignore_ascii_case("delete")));
 }
 
-/// Envoy forwards `Connection` with requests that are to be upgraded, and makes an extended CONNECT of them over HTTP/2.
+/// Envoy forwards `Connection` with requests that are to be upgraded, and makes an extended CONNECT
+/// of them over HTTP/2.
 #[tokio::test]
 async fn an_upgrade_changes_neither_the_rule_nor_the_headers_of_the_filter() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
@@ -126,7 +128,7 @@ async fn a_host_that_a_server_takes_for_another_is_refused() {
     {
         let answer = scene.get("/x").header("host", host).send().await;
         assert_eq!(answer.status, 400, "{host}: {answer:?}");
-        assert_ne!(answer.json()["reason"], "ambiguous_path", "{host}");
+        assert_eq!(answer.json()["reason"], "ambiguous_host", "{host}");
     }
     assert_eq!(scene.get("/x").header("host", "admin.example.com:80").send().await.status, 401);
     assert_eq!(scene.get("/x").header("host", "www.example.com:80").send().await.status, 200);

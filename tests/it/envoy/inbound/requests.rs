@@ -5,9 +5,9 @@ use m2m_auth_kit::client::Connection;
 use serde_json::json;
 
 #[tokio::test]
-async fn a_request_that_no_rule_is_for_is_refused_even_with_a_good_token() {
+async fn a_request_that_matches_no_rule_is_denied_even_with_a_good_token() {
     let stage = stage().await;
-    for path in ["/", "/other", "/inventoryx", "/publicly", "/told/more"] {
+    for path in ["/", "/other", "/inventoryx", "/publicly", "/identity/more"] {
         let answer = stage.refused(&stage.scene.get(path).bearer(stage.scene.idp.token()), path).await;
         assert_eq!((answer.status, &answer.json()["reason"]), (403, &json!("no_rule")), "{path}");
         assert_eq!(challenge(&answer), "", "{path}: another token would not help");
@@ -179,7 +179,7 @@ async fn a_target_in_absolute_form_is_judged_by_its_own_host_and_path() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_are_bytes_like_others() {
+async fn bytes_that_are_not_utf_8_are_handled_as_bytes() {
     let stage = stage().await;
     let token = stage.scene.idp.token();
     for value in [&b"Bearer \xff\xfe"[..], b"Bearer caf\xe9.x.y", b"\xc3\x28", b"Bearer \xf0\x9f\x92\xa9"] {

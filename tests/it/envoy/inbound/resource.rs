@@ -1,4 +1,4 @@
-//! A resource that says where its tokens are to be had (RFC 9728), and refuses in problems (RFC 9457).
+//! Protected resource metadata (RFC 9728) and error responses as problem details (RFC 9457).
 
 use super::{Stage, challenge, stage};
 use crate::envoy::scene::{Scene, inbound};
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 const METADATA: &str = "https://api.example.com/.well-known/oauth-protected-resource/inventory";
 
 impl Stage {
-    fn told(&self, method: &str, path: &str) -> Request {
-        Request::new(method, self.scene.envoy.url("told", path))
+    fn problems(&self, method: &str, path: &str) -> Request {
+        Request::new(method, self.scene.envoy.url("problems", path))
     }
 }
 
@@ -24,21 +24,21 @@ async fn the_metadata_of_the_resource_is_served_without_a_token_and_never_by_the
         "resource_name": "Inventory",
     });
     for path in ["/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/inventory"] {
-        for request in [stage.told("GET", path), stage.told("GET", path).http2().bearer("garbage")] {
+        for request in [stage.problems("GET", path), stage.problems("GET", path).http2().bearer("garbage")] {
             let answer = request.send().await;
             assert_eq!((answer.status, answer.json()), (200, document.clone()), "{path}");
             assert_eq!(answer.headers_named("content-type"), ["application/json"]);
             assert_eq!(answer.headers_named("cache-control"), ["public, max-age=3600"]);
         }
-        let mut connection = Connection::open(stage.scene.envoy.address("told")).await.unwrap();
-        let head = connection.exchange(&stage.told("HEAD", path)).await.unwrap();
+        let mut connection = Connection::open(stage.scene.envoy.address("problems")).await.unwrap();
+        let head = connection.exchange(&stage.problems("HEAD", path)).await.unwrap();
         assert_eq!((head.status, head.body.len()), (200, 0), "{head:?}");
-        let post = connection.exchange(&stage.told("POST", path)).await.unwrap();
+        let post = connection.exchange(&stage.problems("POST", path)).await.unwrap();
         assert_eq!((post.status, post.header("allow").as_deref()), (405, Some("GET, HEAD")), "{post:?}");
         assert!(stage.scene.seen(path).is_empty());
     }
-    // Another resource's, and that of a filter that says nothing of itself, are requests like any other.
-    let other = stage.told("GET", "/.well-known/oauth-protected-resource/orders").send().await;
+    // Metadata of another resource, and of a filter without metadata, are ordinary requests.
+    let other = stage.problems("GET", "/.well-known/oauth-protected-resource/orders").send().await;
     assert_eq!((other.status, &other.json()["reason"]), (403, &json!("no_rule")));
     let silent = stage.scene.get("/.well-known/oauth-protected-resource").send().await;
     assert_eq!((silent.status, &silent.json()["reason"]), (403, &json!("no_rule")));
@@ -46,7 +46,7 @@ async fn the_metadata_of_the_resource_is_served_without_a_token_and_never_by_the
 
 #[tokio::test]
 async fn the_metadata_says_to_which_keys_tokens_are_bound() {
-    let told = async |bound: Value| {
+    let metadata_of = async |bound: Value| {
         let scene = Scene::start(|idp| {
             let mut configuration = inbound(idp);
             configuration["inbound"]["resource_metadata"] = json!({ "resource": "https://api.example.com" });
@@ -57,16 +57,16 @@ async fn the_metadata_says_to_which_keys_tokens_are_bound() {
         ["dpop_bound_access_tokens_required", "tls_client_certificate_bound_access_tokens"]
             .map(|name| document[name].clone())
     };
-    assert_eq!(told(json!("dpop")).await, [json!(true), json!(null)]);
-    assert_eq!(told(json!({ "dpop": true, "mtls": true })).await, [json!(false), json!(true)]);
+    assert_eq!(metadata_of(json!("dpop")).await, [json!(true), json!(null)]);
+    assert_eq!(metadata_of(json!({ "dpop": true, "mtls": true })).await, [json!(false), json!(true)]);
 }
 
 #[tokio::test]
 async fn every_challenge_names_the_metadata_of_the_resource() {
     let stage = stage().await;
-    let missing = stage.told("GET", "/inventory").send().await;
+    let missing = stage.problems("GET", "/inventory").send().await;
     assert_eq!(challenge(&missing), format!("Bearer realm=\"m2m\", resource_metadata=\"{METADATA}\""));
-    let bad = challenge(&stage.told("GET", "/inventory").bearer("garbage").send().await);
+    let bad = challenge(&stage.problems("GET", "/inventory").bearer("garbage").send().await);
     assert!(
         bad.contains("error=\"invalid_token\"")
             && bad.ends_with(&format!("resource_metadata=\"{METADATA}\"")),
@@ -81,11 +81,11 @@ async fn a_refusal_is_a_problem_where_that_is_asked_for() {
     let stage = stage().await;
     let token = stage.scene.idp.token();
     for (request, status, title, reason) in [
-        (stage.told("GET", "/inventory"), 401, "Unauthorized", "no_token"),
-        (stage.told("GET", "/inventory").bearer("x"), 401, "Unauthorized", "malformed"),
-        (stage.told("GET", "/inventory/admin").bearer(&token), 403, "Forbidden", "client_role"),
-        (stage.told("GET", "/nowhere"), 403, "Forbidden", "no_rule"),
-        (stage.told("GET", "/inventory%2fadmin"), 400, "Bad Request", "ambiguous_path"),
+        (stage.problems("GET", "/inventory"), 401, "Unauthorized", "no_token"),
+        (stage.problems("GET", "/inventory").bearer("x"), 401, "Unauthorized", "malformed"),
+        (stage.problems("GET", "/inventory/admin").bearer(&token), 403, "Forbidden", "client_role"),
+        (stage.problems("GET", "/nowhere"), 403, "Forbidden", "no_rule"),
+        (stage.problems("GET", "/inventory%2fadmin"), 400, "Bad Request", "ambiguous_path"),
     ] {
         let answer = request.send().await;
         assert_eq!(answer.status, status, "{answer:?}");
@@ -102,10 +102,10 @@ async fn a_refusal_is_a_problem_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_websocket_is_refused_before_it_is_one_and_the_connection_goes_on() {
+async fn a_websocket_is_refused_before_its_upgrade_and_the_connection_stays_usable() {
     let stage = stage().await;
     let upgrade = || {
-        let request = stage.told("GET", "/inventory?socket").header("connection", "upgrade");
+        let request = stage.problems("GET", "/inventory?socket").header("connection", "upgrade");
         let request = request.header("upgrade", "websocket").header("sec-websocket-version", "13");
         request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
     };
@@ -123,18 +123,22 @@ async fn a_websocket_is_refused_before_it_is_one_and_the_connection_goes_on() {
 async fn a_grpc_client_is_told_the_sentence_and_that_a_bad_request_is_its_own_fault() {
     let stage = stage().await;
     let token = stage.scene.idp.token();
-    for listener in ["main", "told"] {
+    for listener in ["main", "problems"] {
         let call = |path: &str| {
             let request = Request::new("POST", stage.scene.envoy.url(listener, path)).http2();
             request.header("content-type", "application/grpc+proto").header("te", "trailers").body(vec![0; 5])
         };
         let both = format!("Bearer {token}, Bearer {token}");
         for (call, status, message) in [
-            (call("/Stock/Get"), "16", "a bearer token is needed"),
+            (call("/Stock/Get"), "16", "a bearer token is required"),
             (call("/Stock/Get").bearer("garbage"), "16", "the token is not a signed JWT"),
-            (call("/Stock/Get").header("authorization", &both), "3", "more than one credential"),
+            (
+                call("/Stock/Get").header("authorization", &both),
+                "3",
+                "more than one credential in the request",
+            ),
             (call("/Stock%2fGet"), "3", "ambiguous request path"),
-            (call("/Nowhere/Get"), "7", "no rule is for this request"),
+            (call("/Nowhere/Get"), "7", "no rule matches this request"),
         ] {
             let answer = call.send().await;
             assert_eq!(answer.status, 200, "{answer:?}");

@@ -1,4 +1,4 @@
-//! Requests that come before the keys do.
+//! Requests that arrive before the keys.
 
 use crate::envoy::scene::{Scene, builder, gated, inbound, listener, send, wasm};
 use m2m_auth_kit::client::Response;
@@ -8,7 +8,7 @@ use m2m_auth_kit::wait::until;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-/// A scene whose keys come when the gate is open. One worker: everybody waits in the same VM.
+/// A scene whose keys come when the gate is open. One worker: all requests wait in the same VM.
 async fn without_keys(change: impl FnOnce(&mut Value)) -> (Scene, Gate) {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let gate = gated(&idp, &[Endpoint::Keys]);
@@ -91,7 +91,7 @@ async fn no_more_requests_wait_than_may() {
             status => {
                 assert_eq!(
                     (status, &answer.json()["reason"]),
-                    (503, &json!("too_many_waiting")),
+                    (503, &json!("too_many_pending")),
                     "{answer:?}"
                 );
                 assert_eq!(answer.header("retry-after").as_deref(), Some("1"));

@@ -1,5 +1,5 @@
-//! Whatever a token endpoint may answer: a token is attached or none is, the client is told to come back, and the operator
-//! is told why, by a counter and by a line that quotes nothing of it.
+//! Any answer of a token endpoint: either its token is attached, or the request is answered 503 and
+//! a counter and a log line, which quotes nothing of the answer, report the cause.
 
 use crate::envoy::scene::{arrived, held, listener_named, retry_after, send, wasm};
 use m2m_auth_kit::client::{self, Response};
@@ -9,7 +9,7 @@ use m2m_auth_kit::upstream::{Reply, Upstream};
 use m2m_auth_kit::wait::until;
 use serde_json::{Value, json};
 
-/// Stands in every answer, and must stand nowhere else.
+/// Is part of every answer, and must appear nowhere else.
 const TOKEN: &str = "hush-5ecret";
 
 /// One answer.
@@ -44,7 +44,7 @@ fn good(name: &'static str, body: String) -> Row {
     Row { name, status: 200, body, fault: None }
 }
 
-/// `expires_in` as it stands in the text, where JSON libraries would not write it so.
+/// `expires_in` byte for byte, in forms that JSON libraries would not write.
 fn life(text: &str) -> String {
     format!(r#"{{"access_token":"{TOKEN}","token_type":"Bearer","expires_in":{text}}}"#)
 }
@@ -121,7 +121,7 @@ fn rows() -> Vec<Row> {
         // RFC 8259 section 6 lets a reader refuse what no double holds.
         row("life-beyond-doubles", life("1e400"), "unreadable", no_json),
         row("life-beyond-doubles-as-text", life("\"1e400\""), "unusable", "expires_in is not a number"),
-        // A fault, or another place.
+        // An error, or a redirect.
         row(
             "error",
             changed(|answer| answer["error"] = json!("invalid_scope")),
@@ -133,8 +133,8 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// Rows in one filter. It writes at most ten lines a second about tokens, and each row may be fetched twice in a second: so
-/// no line is left out, however the fetches fall together.
+/// Rows in one filter. It writes at most ten lines a second about tokens, and each row may be
+/// fetched twice in a second: so no line is left out, however the fetches fall together.
 const TOGETHER: usize = 5;
 
 /// The listener of a row.
@@ -177,7 +177,8 @@ async fn whatever_the_provider_answers_a_good_token_is_attached_or_none_and_the_
     let answers: Vec<_> =
         rows.iter().map(|row| (format!("/{}", row.name), row.status, row.body.clone())).collect();
     let elsewhere = [("location", "/plain")];
-    // No answer comes before all requests wait for it, so that each is told of the first failure or of the one right after it.
+    // No answer comes before all requests wait for it, so that each gets the first failure or the
+    // next one.
     let gate = Gate::default();
     let opened = gate.clone();
     provider.answer_after(move |request| {
@@ -209,7 +210,7 @@ async fn whatever_the_provider_answers_a_good_token_is_attached_or_none_and_the_
         // The longest backoff after one or two failures.
         let most = if *cause == "configuration" { 60 } else { 30 };
         assert!(retry_after(&answer) <= most, "{name}: {answer:?}");
-        assert_eq!(answer.json()["reason"], "no_outbound_token", "{name}");
+        assert_eq!(answer.json()["reason"], "outbound_token_unavailable", "{name}");
         assert!(!format!("{answer:?}").contains("5ecret"), "{name}: {answer:?}");
         assert_eq!(outcomes(&envoy, name).await, [*cause], "{name}");
         let line = envoy.wait_for_log(&format!("token of credential {name}: {cause}: ")).await;

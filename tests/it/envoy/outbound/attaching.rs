@@ -1,4 +1,4 @@
-//! Which requests get whose token, and in which headers.
+//! Which request gets which token, and in which headers.
 
 use super::{arrived, outbound};
 use crate::envoy::scene::Scene;
@@ -6,7 +6,8 @@ use m2m_auth_kit::idp::Idp;
 use m2m_auth_kit::token::decode;
 use serde_json::{Value, json};
 
-/// The token of `payment-service` for tenant blue, in two headers; of `order-service` for everybody else with a tenant.
+/// The token of `payment-service` for tenant blue, in two headers; of `order-service` for every
+/// other request with a tenant.
 fn by_tenant(idp: &Idp) -> Value {
     let mut configuration = outbound(idp);
     configuration["outbound"]["credentials"]["payment-service"] = json!({

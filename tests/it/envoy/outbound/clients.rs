@@ -1,4 +1,4 @@
-//! How the client proves who it is: every way against the provider, and secrets that rotate under load.
+//! Client authentication: every method against the provider, and secrets that rotate under load.
 
 use super::sent_as;
 use crate::envoy::scene::{Scene, arrived, builder, issuers, listener, outbound, wasm};
@@ -134,7 +134,7 @@ async fn every_way_to_authenticate_is_one_that_the_provider_takes() {
 }
 
 #[tokio::test]
-async fn a_key_that_does_not_belong_to_itself_is_told_and_stops_nothing_else() {
+async fn a_key_pair_that_does_not_match_is_logged_and_stops_nothing_else() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let mut jwk = Key::new(Alg::Rs256).private_jwk();
     jwk["p"] = jwk["q"].clone();
@@ -173,7 +173,7 @@ async fn rotating(scene: &Scene, rotate: impl AsyncFnOnce()) {
     assert!(report.only(200), "{report}\n{}", scene.envoy.logs());
 }
 
-/// The tokens that the service has been shown.
+/// The tokens that the service has received.
 fn tokens(scene: &Scene) -> BTreeSet<String> {
     scene.upstream.requests().iter().filter_map(|request| request.header("authorization")).collect()
 }
@@ -201,14 +201,15 @@ async fn a_secret_of_the_cluster_rotates_under_load_and_no_request_notices() {
         .listener(listener(&wasm(&by_cluster(&idp))));
     let scene = Scene::of(idp, upstream, builder).await;
     rotating(&scene, async || {
-        // The usual order: the provider takes both, the file is replaced, the provider forgets the old one.
+        // The usual order: the provider takes both, the file is replaced, the provider forgets the
+        // old one.
         scene.idp.set_secrets("order-service", &["order-secret", "next-5ecret"]);
         scene.envoy.write("client.json", &injected("next-5ecret"));
         let changed = async || {
             let pair = super::basic(&scene.idp.last(Endpoint::Token));
             (pair == "order-service:next-5ecret").then_some(())
         };
-        until("the cluster shows the new secret", changed).await;
+        until("the cluster has the new secret", changed).await;
         scene.idp.set_secrets("order-service", &["next-5ecret"]);
     })
     .await;

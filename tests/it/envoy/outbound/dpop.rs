@@ -1,4 +1,5 @@
-//! Tokens that are bound to the worker's key (RFC 9449), against a provider and a service that check every proof.
+//! Tokens that are bound to the worker's key (RFC 9449), against a provider and a service that
+//! check every proof.
 
 use super::{arrived, outbound};
 use crate::envoy::scene::{HAS_TOKEN, Scene, VMS, retry_after, wasm};
@@ -148,7 +149,8 @@ async fn a_provider_that_wants_a_nonce_for_ever_is_not_asked_for_ever() {
         scene
             .logged("token of credential order-service: configuration: status 400, use_dpop_nonce", VMS)
             .await;
-        // A pause is of random length, and may be over already; there are no two attempts without one but for the nonce.
+        // A pause is of random length, and may be over already; there are no two attempts without
+        // one but for the nonce.
         let proofs =
             scene.idp.requests(Endpoint::Token).into_iter().map(|asked| asked.header("dpop").unwrap());
         let said: Vec<Value> = proofs.map(|proof| decode(&proof).1["nonce"].clone()).collect();
@@ -168,8 +170,9 @@ async fn a_token_that_is_not_bound_goes_nowhere() {
     idp.fault(Endpoint::Token, Fault::Body(answer.to_string()));
     let scene = Scene::with(idp, upstream, bound).await;
     retry_after(&scene.get("/orders").send().await);
-    let told = async || scene.envoy.logs().contains("token_type is Bearer, expected DPoP").then_some(());
-    until("the fault is told", told).await;
+    let has_logged =
+        async || scene.envoy.logs().contains("token_type is Bearer, expected DPoP").then_some(());
+    until("the error is logged", has_logged).await;
     assert_eq!(scene.upstream.count(), 0);
 }
 

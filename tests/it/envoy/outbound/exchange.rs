@@ -1,4 +1,4 @@
-//! Tokens exchanged for the caller's own (RFC 8693), and tokens for an assertion (RFC 7523 section 2.1), on real Envoy.
+//! Token exchange (RFC 8693) and the JWT bearer grant (RFC 7523 section 2.1), on real Envoy.
 
 use super::sent_as;
 use crate::envoy::scene::{Scene, arrived, builder, issuers, listener, listener_named, send, wasm};
@@ -112,7 +112,7 @@ async fn whose_fault_a_refused_exchange_is_says_the_status() {
     let scene = Scene::start(configuration).await;
     let token = order_token(&scene).await;
     // Ours: the audience is unknown, or not among what the scopes bring.
-    for (path, told) in [
+    for (path, reported) in [
         ("/nobody", "configuration: status 400, invalid_client: Audience not found"),
         (
             "/too-much",
@@ -120,9 +120,13 @@ async fn whose_fault_a_refused_exchange_is_says_the_status() {
         ),
     ] {
         let answer = scene.get(path).bearer(&token).send().await;
-        assert_eq!((answer.status, &answer.json()["reason"]), (503, &json!("no_outbound_token")), "{path}");
+        assert_eq!(
+            (answer.status, &answer.json()["reason"]),
+            (503, &json!("outbound_token_unavailable")),
+            "{path}"
+        );
         assert!(answer.header("retry-after").is_some());
-        let line = scene.envoy.wait_for_log(told).await;
+        let line = scene.envoy.wait_for_log(reported).await;
         assert!(!line.contains(&token));
     }
     // The caller's: what the header holds is no token of the provider's.
@@ -137,7 +141,7 @@ async fn whose_fault_a_refused_exchange_is_says_the_status() {
     assert_eq!(
         handed.header("www-authenticate").as_deref(),
         Some(
-            "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the identity provider does not exchange this token\""
+            "Bearer realm=\"m2m\", error=\"invalid_token\", error_description=\"the identity provider rejected this token for the exchange\""
         )
     );
     assert_eq!(scene.get("/public/handed").send().await.status, 401, "there is nothing to exchange");
@@ -159,7 +163,7 @@ async fn whose_fault_a_refused_exchange_is_says_the_status() {
 }
 
 #[tokio::test]
-async fn while_the_provider_is_gone_those_who_have_a_token_notice_nothing() {
+async fn while_the_provider_is_down_callers_with_a_held_token_notice_nothing() {
     let scene = Scene::start(configuration).await;
     let (known, new) = (order_token(&scene).await, order_token(&scene).await);
     let load = Load::of(scene.get("/charge").bearer(&known)).connections(8).requests(100).run().await;
@@ -173,7 +177,7 @@ async fn while_the_provider_is_gone_those_who_have_a_token_notice_nothing() {
 }
 
 #[tokio::test]
-async fn a_refused_secret_costs_none_of_those_who_come_together() {
+async fn a_refused_secret_fails_none_of_the_concurrent_requests() {
     let scene = Scene::start(|idp| {
         let mut configuration = configuration(idp);
         configuration["outbound"]["credentials"]["payment"]["client_secret"] =
@@ -225,10 +229,11 @@ async fn made_up_subjects_cost_the_provider_a_bounded_rate() {
     for answer in sent {
         let answer = answer.await.unwrap();
         let reason = answer.json()["reason"].as_str().unwrap().to_owned();
-        let told = (answer.status, reason.as_str());
+        let reported = (answer.status, reason.as_str());
         assert!(
-            [(401, "subject_token"), (503, "too_many_waiting"), (503, "no_outbound_token")].contains(&told),
-            "{told:?}"
+            [(401, "subject_token"), (503, "too_many_pending"), (503, "outbound_token_unavailable")]
+                .contains(&reported),
+            "{reported:?}"
         );
     }
     // A burst of one second's worth in each of two workers, and then two a second.
@@ -297,9 +302,10 @@ async fn an_exchange_works_beside_a_credential_of_ones_own() {
     }
 }
 
-/// A route may name a credential that acts for a caller; where no rule has asked for one, there is nobody to act for.
+/// A route may name a credential that exchanges the caller's token; where no rule requires a token,
+/// there is none to exchange.
 #[tokio::test]
-async fn a_route_that_wants_a_token_for_its_caller_gets_none_where_nobody_is_asked_for() {
+async fn a_route_that_exchanges_its_callers_token_gets_none_where_no_caller_is_required() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let mut configuration = configuration(&idp);
     let require = json!({ "issuer": "keycloak", "audiences": ["inventory-service"] });

@@ -1,4 +1,4 @@
-//! Whose refusal costs a token its renewal, and where a token goes, on real Envoy.
+//! Which refusals renew a token, and to which services a token goes, on real Envoy.
 
 use crate::envoy::scene::{HAS_TOKEN, Scene, arrived, issuers, outbound, wasm};
 use m2m_auth_kit::client::Request;
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 /// What counts the refusals of order-service's token.
 const REFUSED: &str = "wasmcustom.m2m_auth_upstream_rejected.credential.order-service";
 
-/// One worker, so that whoever is refused is known, a service that speaks HTTP/2, and these filters behind the plugin.
+/// One worker, so that the refused requests are known, a service that speaks HTTP/2, and these
+/// filters after the plugin.
 async fn scene(configuration: impl FnOnce(&Idp) -> Value, behind: Vec<Value>, routes: Value) -> Scene {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let filter = wasm(&configuration(&idp)).filter();
@@ -58,7 +59,7 @@ async fn a_401_of_a_later_filter_of_this_envoy_is_not_the_services() {
     }
     scene.upstream.answer_when("authorization", &first, 401);
     assert_eq!(scene.get("/orders").send().await.status, 401);
-    // What is counted is told in the order in which it happened: by now the others would have been.
+    // Counters are reported in order, so the others would have been reported by now.
     assert_eq!(scene.envoy.wait_for_stat(REFUSED, |count| count >= 1).await, 1);
     scene.idp.wait_for(Endpoint::Token, 2).await;
     let second = arrived(&scene.get("/orders").send().await, "authorization").remove(0);

@@ -1,5 +1,5 @@
-//! As an upstream filter of the service's cluster, with a route that retries 401: a token that was revoked costs nobody a
-//! request.
+//! As an upstream filter of the service's cluster, with a route that retries 401: a revoked token
+//! costs no request.
 
 use super::{arrived, outbound};
 use crate::envoy::scene::{HAS_TOKEN, Scene, VMS, wasm};

@@ -1,4 +1,4 @@
-//! Whose token a request gets by where its route leads, and by what the route says itself.
+//! Outbound rules by the cluster of the route, and by the metadata of the route.
 
 use super::{arrived, outbound, sent_as};
 use crate::envoy::scene::{Scene, Shared, VMS, builder, wasm};
@@ -37,17 +37,18 @@ fn by_cluster(idp: &Idp) -> Value {
     )
 }
 
-/// What a route says, attached as this rule says; else the token of `order-service`.
+/// The credential that a route names, attached by this rule; otherwise the token of
+/// `order-service`.
 fn by_route(idp: &Idp, rule: &Value) -> Value {
     configuration(idp, &json!([rule, { "credential": "order-service" }]))
 }
 
-/// The rule that hears routes.
+/// The rule with `route_metadata`.
 fn heard() -> Value {
     json!({ "name": "by-route", "route_metadata": true })
 }
 
-/// Rules for every credential, and none that hears routes.
+/// Rules for every credential, and none with `route_metadata`.
 fn unheard(idp: &Idp) -> Value {
     let never = |name: &str| json!({ "match": { "path": "/never" }, "credential": name });
     configuration(
@@ -56,7 +57,7 @@ fn unheard(idp: &Idp) -> Value {
     )
 }
 
-/// A route for a path, with what it says, if it says something.
+/// A route for a path, with its metadata, if any.
 fn route(path: &str, cluster: &str, credential: Option<Value>) -> Value {
     let mut route = json!({ "match": { "path": path }, "route": { "cluster": cluster } });
     if let Some(credential) = credential {
@@ -159,13 +160,13 @@ async fn a_route_names_whose_token_its_requests_get_and_one_that_says_nothing_is
 }
 
 #[tokio::test]
-async fn a_route_that_names_no_credential_is_answered_503_counted_and_told_in_the_log() {
+async fn a_route_that_names_an_unknown_credential_is_answered_503_counted_and_logged() {
     let scene = stage().await;
     for path in ["/typo", "/empty", "/number", "/true", "/list", "/object", "/null"] {
         let answer = get(&scene, "routes", path).await;
         assert_eq!(reason(&answer), (503, "unknown_credential".to_owned()), "{path}");
         assert_eq!(answer.json()["error"], "Misconfigured");
-        assert!(!answer.text().contains("paymnet"), "what stands in the configuration is not for callers");
+        assert!(!answer.text().contains("paymnet"), "the answer reveals nothing of the configuration");
         assert_eq!(answer.header("retry-after").as_deref(), Some("60"));
         assert!(scene.seen(path).is_empty(), "{path}");
     }
@@ -181,7 +182,7 @@ async fn a_route_that_names_no_credential_is_answered_503_counted_and_told_in_th
 }
 
 #[tokio::test]
-async fn what_routes_say_is_not_heard_unless_the_operator_says_so() {
+async fn the_metadata_of_routes_is_ignored_unless_the_operator_allows_it() {
     let scene = stage().await;
     for path in ["/payments", "/none", "/typo", "/empty", "/object", "/silent"] {
         let answer = get(&scene, "off", path).await;
@@ -212,7 +213,7 @@ fn upstream_filter(filter: &Wasm, idp: &Idp, upstream: &Upstream) -> envoy::Buil
 }
 
 #[tokio::test]
-async fn as_a_filter_of_the_cluster_it_knows_the_cluster_that_it_stands_in() {
+async fn as_an_upstream_filter_it_knows_the_cluster_that_it_runs_in() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let builder = upstream_filter(&wasm(&by_cluster(&idp)), &idp, &upstream);
     let mut routes = clusters();

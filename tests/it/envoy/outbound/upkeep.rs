@@ -64,7 +64,7 @@ async fn a_token_is_renewed_before_it_ends_and_no_request_notices() {
 #[tokio::test]
 async fn a_token_that_an_upstream_refuses_is_renewed_once_in_a_while_and_403_costs_none() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
-    // One worker, so that it is known who is refused.
+    // One worker, so that the refused requests are known.
     let builder = builder(&idp, &upstream).concurrency(1).listener(listener(&wasm(&two(&idp))));
     let scene = Scene::of(idp, upstream, builder).await;
     scene.logged("token acquired", 4).await;
@@ -80,7 +80,7 @@ async fn a_token_that_an_upstream_refuses_is_renewed_once_in_a_while_and_403_cos
     for path in ["/orders", "/payments"] {
         let report = Load::of(scene.get(path)).connections(4).requests(40).run().await;
         let refused = if path == "/orders" { 401 } else { 403 };
-        // Those that were on their way; whoever comes after the first refusal waits for the new token.
+        // Requests that were already sent; those after the first refusal wait for the new token.
         let most = if path == "/orders" { 4 } else { 40 };
         assert!((1..=most).contains(&report.with_status(refused)), "{report}");
         assert_eq!(report.with_status(refused) + report.with_status(200), 40, "{report}");
@@ -92,7 +92,7 @@ async fn a_token_that_an_upstream_refuses_is_renewed_once_in_a_while_and_403_cos
     assert_ne!(first, second);
     assert_eq!(scene.idp.count(Endpoint::Token), fetched + 1, "80 refusals, one renewal");
 
-    // The new ones are refused as well: that is told no more often than every ten seconds.
+    // The new ones are refused as well: that is logged at most every ten seconds.
     scene.upstream.answer_by(|request| (request.path == "/orders").then(|| Reply::new(401, &[])));
     let report = Load::of(scene.get("/orders")).connections(4).requests(40).run().await;
     assert!(report.only(401), "{report}");

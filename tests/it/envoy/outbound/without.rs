@@ -49,7 +49,7 @@ async fn a_rule_says_whether_a_request_waits_fails_or_goes_without() {
         .listener(listener_named("brief", &wasm(&brief)));
     let scene = Scene::of(idp, upstream, builder).await;
     scene.idp.wait_for(Endpoint::Token, 1).await;
-    // Whoever waits is answered when its time is up, and everybody else in the meantime.
+    // A waiting request is answered when it times out, and all others in the meantime.
     let hold = send(scene.get("/hold"));
     scene.held(1).await;
     for request in [scene.get("/fail"), scene.get("/fail").bearer("own"), scene.get("/keep")] {
@@ -70,11 +70,11 @@ async fn a_rule_says_whether_a_request_waits_fails_or_goes_without() {
     }
     let logged = async || scene.envoy.access_log().into_iter().find(|entry| entry["path"] == "/fail");
     let failed = until("it is in the access log", logged).await;
-    assert_eq!(failed["details"], "m2m_auth_no_outbound_token");
+    assert_eq!(failed["details"], "m2m_auth_outbound_token_unavailable");
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_told_to_the_operator_in_the_providers_words_and_never_shown() {
+async fn a_wrong_secret_is_logged_in_the_providers_words_and_never_printed() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let configuration = |idp: &Idp| {
         let mut configuration = outbound(idp);
@@ -85,7 +85,8 @@ async fn a_wrong_secret_is_told_to_the_operator_in_the_providers_words_and_never
     let begun = now();
     let scene = Scene::with(idp, upstream, configuration).await;
     let answer = scene.get("/orders").send().await;
-    // Any backoff of a fault that an operator has to mend: how many there have been is a matter of time.
+    // Any backoff of an error that only an operator can fix: how many there have been depends on
+    // timing.
     assert!(retry_after(&answer) <= 300, "{answer:?}");
     assert!(scene.seen("/orders").is_empty());
     let line = scene.envoy.wait_for_log("unauthorized_client").await;
@@ -97,7 +98,7 @@ async fn a_wrong_secret_is_told_to_the_operator_in_the_providers_words_and_never
     for secret in ["wrong-5ecret", "b3JkZXItc2VydmljZTp3cm9uZy01ZWNyZXQ"] {
         assert!(!log.contains(secret) && !format!("{answer:?}").contains(secret));
     }
-    // What only an operator can mend is not asked for again and again: 15 s later on average, then 30 s.
+    // What only an operator can fix is retried slowly: 15 s later on average, then 30 s.
     let (fetches, elapsed) = (scene.idp.count(Endpoint::Token), begun.elapsed());
     assert!(u64::try_from(fetches).unwrap() <= 2 + elapsed.as_secs() / 5, "{fetches} fetches in {elapsed:?}");
 }

@@ -26,10 +26,11 @@ pub(crate) struct Reading {
     forged: Option<String>,
 }
 
-/// The handlers that nobody may run in this suite.
+/// The handlers that must not run in this suite.
 const PROTECTED: [&str; 3] = ["admin", "admin-host", "delete"];
 
-/// The headers that the filter owns, as a handler reports them and as CGI names them (RFC 3875 section 4.1.18).
+/// The headers that the filter owns, as a handler reports them and as CGI names them (RFC 3875
+/// section 4.1.18).
 const OWNED: [(&str, &str, &str); 2] = [
     ("caller: ", "x-caller", "HTTP_X_CALLER"),
     ("decision: ", "m2m-auth-decision", "HTTP_M2M_AUTH_DECISION"),
@@ -54,7 +55,7 @@ impl Outcome {
         reason.or_else(challenged).map_or(Self::Envoy(response.status), Self::Refused)
     }
 
-    /// What must not have happened, if it did.
+    /// The violations that did happen.
     pub(crate) fn breach(&self) -> Option<String> {
         let Self::Ran(reading) = self else {
             return None;
@@ -72,7 +73,7 @@ impl Reading {
     }
 }
 
-/// The header of the filter that a line of a handler's answer shows to be the client's.
+/// The header of the filter that, by a line of a handler's answer, the client has set.
 fn forged(line: &str) -> Option<String> {
     if !line.contains(FORGED) {
         return None;

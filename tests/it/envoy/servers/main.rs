@@ -1,10 +1,13 @@
-//! Needs Envoy, the module and the servers of `make servers` (`make test`: three of them), and takes half a minute.
+//! Needs Envoy, the module and the servers of `make servers` (`make test`: three of them), and
+//! takes half a minute.
 //!
-//! What is judged must be what runs: real servers behind a real Envoy and the filter, and requests in thousands of spellings.
+//! What is judged must be what runs: real servers behind a real Envoy and the filter, and requests
+//! in thousands of spellings.
 //!
-//! The law: without a token, or with one that is too weak, no handler of `/admin`, of the host `admin.example.com`, or of `DELETE` below
-//! `/items` ever runs, and no header that the filter owns is read by a handler as a client has sent it; what is harmless
-//! is allowed. `make test` asks the servers that start fast; `make test-servers` asks all of them, with more requests.
+//! The law: without a token, or with one that is too weak, no handler of `/admin`, of the host
+//! `admin.example.com`, or of `DELETE` below `/items` ever runs, and no header that the filter owns
+//! is read by a handler as a client has sent it; what is harmless is allowed. `make test` asks the
+//! servers that start fast; `make test-servers` asks all of them, with more requests.
 //!
 //! - `SERVERS`: `all`, or names with commas between them.
 //! - `SPELLINGS`: how many requests are made.
@@ -16,7 +19,7 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test that cannot go on fails, and this one reports what it has done"
+    reason = "a test that cannot continue fails, and this one reports what it has done"
 )]
 
 mod law;
@@ -99,7 +102,7 @@ impl Stage {
         answer.header("x-ran").unwrap_or_else(|| format!("{answer:?}"))
     }
 
-    /// Without the filter each handler runs as it is asked to; with it, for those who may.
+    /// Without the filter each handler runs on every request; with it, only for allowed callers.
     async fn works(&self) {
         let url = |listener, path| self.envoy.url(listener, path);
         let admin_host = |request: Request| request.header("host", "admin.example.com");
@@ -148,8 +151,8 @@ impl Stage {
     }
 }
 
-/// The same cluster with one stream for each of its connections: a server that closes one because of a request takes no other
-/// request with it.
+/// The same cluster with one stream for each of its connections: a server that closes one because
+/// of a request takes no other request with it.
 fn alone(mut cluster: Value) -> Value {
     let options = cluster.pointer_mut("/typed_extension_protocol_options").and_then(Value::as_object_mut);
     for options in options.unwrap().values_mut() {
@@ -177,14 +180,14 @@ fn hardened(mut listener: Value) -> Value {
     listener
 }
 
-/// What is protected, what everybody may have, and a weaker demand for everything else.
+/// The protected paths, the public ones, and a weaker requirement for everything else.
 fn configuration(idp: &Idp) -> Value {
     let caller = json!({ "issuer": "keycloak", "audiences": ["inventory-service"] });
     let mut admin = caller.clone();
     admin["client_roles"] = json!({ "inventory-service": ["admin"] });
     let protected = |matches: Value| json!({ "match": matches, "require": admin, "claims_to_headers": { "x-caller": "azp" } });
     let allowed = |matches: Value| json!({ "match": matches, "allow": true });
-    // One rule in this mode, so that the filter owns the header that tells of its decision.
+    // One rule in this mode, so that the filter owns the decision header.
     let permissive =
         json!({ "match": { "path": "/permissive" }, "require": caller, "mode": "danger_permissive" });
     json!({

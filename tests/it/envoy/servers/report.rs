@@ -1,4 +1,5 @@
-//! What was sent, what became of it, and where the law was broken, with the shortest requests that do so.
+//! What was sent, what became of it, and where the law was broken, with the shortest requests that
+//! do so.
 
 use super::Pass;
 use super::law::Outcome;
@@ -8,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Instant;
 
-/// So many requests are printed of those that break the law in the same way on the same server, each of another shape.
+/// So many requests are printed of those that break the law in the same way on the same server,
+/// each of another shape.
 const SHAPES: usize = 8;
 
 pub(crate) struct Report<'a> {
@@ -134,17 +136,19 @@ impl<'a> Report<'a> {
             let mut requests: Vec<_> = requests.iter().collect();
             requests.sort_by_key(|(index, _)| self.spellings[**index].http1(None).len());
             let mut shapes = BTreeSet::new();
-            requests.retain(|(index, _)| shapes.insert(shape(&self.spellings[**index].shown())));
+            requests.retain(|(index, _)| shapes.insert(shape(&self.spellings[**index].printable())));
             for (index, passes) in requests.into_iter().take(SHAPES) {
                 let passes: Vec<_> = passes.iter().map(named).collect();
-                writeln!(text, "    {}   [{}]", self.spellings[*index].shown(), passes.join(", ")).unwrap();
+                writeln!(text, "    {}   [{}]", self.spellings[*index].printable(), passes.join(", "))
+                    .unwrap();
             }
         }
         assert!(text.is_empty(), "the law is broken (seed {}):\n{text}", self.seed);
     }
 }
 
-/// The request without what does not matter: each word is `a`, or `A` if it has upper case; hexadecimal digits stay.
+/// The request without what does not matter: each word is `a`, or `A` if it has upper case;
+/// hexadecimal digits stay.
 fn shape(shown: &str) -> String {
     let mut shape = String::new();
     let mut rest = shown;

@@ -1,4 +1,5 @@
-//! Another plugin of the same process that means harm: it overwrites a record with a key set of its own, again and again.
+//! A hostile plugin of the same process: it overwrites a record with a key set of its own, again
+//! and again.
 
 use m2m_auth::policy::Policy;
 use m2m_auth::store::shared_record::Record;
@@ -16,10 +17,10 @@ pub(super) struct Neighbour {
     directory: TempDir,
 }
 
-/// Where a record says when it was written, by either clock: behind the layout.
+/// The offset of the time at which it was written, by either clock: after the layout.
 const WRITTEN: usize = 4;
 
-/// Where it says when its fetch began: behind that, the seat and its end.
+/// The offset of the start of its fetch: after that, the fetch lock and its end.
 const START: usize = WRITTEN + 16 + 16;
 
 impl Neighbour {

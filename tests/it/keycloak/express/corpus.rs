@@ -136,7 +136,7 @@ fn tampered(token: &str, part: usize, change: impl FnOnce(&str) -> String) -> St
     parts.join(".")
 }
 
-/// The same text with another character in the middle.
+/// The same string with another character in the middle.
 fn flipped(text: &str) -> String {
     let middle = text.len() / 2;
     let other = if text[middle..].starts_with('A') { "B" } else { "A" };
@@ -155,7 +155,7 @@ pub(super) fn cases(tokens: &Tokens) -> Vec<Case> {
     cases
 }
 
-/// How the token is shown.
+/// How the token is presented.
 fn requests(tokens: &Tokens) -> Vec<Case> {
     let good = tokens.good.clone();
     let (twice, query) = (format!("Bearer {good}"), format!("/inventory/items?access_token={good}"));
@@ -165,7 +165,7 @@ fn requests(tokens: &Tokens) -> Vec<Case> {
         header("`Authorization: Bearer` without a token", "Bearer "),
         header("`bearer` in small letters", format!("bearer {good}")),
         header("`BEARER` in capitals", format!("BEARER {good}")),
-        header("two blanks before the token", format!("Bearer  {good}")),
+        header("two spaces before the token", format!("Bearer  {good}")),
         header("a word behind the token", format!("Bearer {good} please")),
         header("a second token behind the token, with a comma", format!("Bearer {good}, Bearer {good}")),
         header("the token without `Bearer`", &good),
@@ -231,7 +231,7 @@ fn signatures(tokens: &Tokens) -> Vec<Case> {
             "signed by a stranger, with the stranger's `kid`",
             Mint::of(claims.clone()).key(&stranger).sign(key),
         ),
-        bearer("signed by a stranger, whose key stands in the header", {
+        bearer("signed by a stranger, with the key in the header", {
             Mint::of(claims.clone()).key(&stranger).header("jwk", stranger.bare_jwk()).sign(&stranger)
         }),
         bearer("a `kid` that does not exist", tokens.mint(claims.clone()).kid("nobody").sign(key)),
@@ -253,7 +253,7 @@ fn claims(tokens: &Tokens) -> Vec<Case> {
         bearer("expired 5 minutes ago", tokens.with(|claims| claims["exp"] = json!(now - 300))),
         bearer("expired 10 seconds ago", tokens.with(|claims| claims["exp"] = json!(now - 10))),
         bearer("without `exp`", tokens.without("exp")),
-        bearer("`exp` as a text", tokens.with(|claims| claims["exp"] = json!((now + 300).to_string()))),
+        bearer("`exp` as a string", tokens.with(|claims| claims["exp"] = json!((now + 300).to_string()))),
         bearer("`nbf` in 10 minutes", tokens.with(|claims| claims["nbf"] = json!(now + 600))),
         bearer("`iat` in 10 minutes", tokens.with(|claims| claims["iat"] = json!(now + 600))),
         bearer("another `iss`", tokens.with(|claims| claims["iss"] = json!("https://evil.example.com"))),
@@ -279,7 +279,7 @@ fn claims(tokens: &Tokens) -> Vec<Case> {
         }),
         bearer("another role (`inventory:write`)", tokens.roles(json!(["inventory:write"]))),
         bearer("a longer role (`inventory:read-all`)", tokens.roles(json!(["inventory:read-all"]))),
-        bearer("a text for the list of roles, with the role in its midst", {
+        bearer("a string for the list of roles, with the role in it", {
             tokens.roles(json!("not-inventory:read-at-all"))
         }),
         bearer("payload `typ: ID`, all else good", tokens.with(|claims| claims["typ"] = json!("ID"))),

@@ -46,8 +46,8 @@ impl Schemas {
     }
 }
 
-/// A cluster refuses a member that is not in the schema (`kubectl` asks for it, `--validate=strict`), which JSON Schema must be
-/// told.
+/// A cluster rejects a member that is not in the schema (`kubectl` requests it,
+/// `--validate=strict`); JSON Schema has to be configured so.
 fn closed(schema: &mut Value) {
     let Value::Object(members) = schema else {
         if let Value::Array(elements) = schema {
@@ -80,7 +80,7 @@ fn istios_own_schemas_allow_every_manifest() {
     }
 }
 
-/// A check that finds nothing wrong with anything would be none.
+/// Proves that the check can fail.
 #[test]
 fn and_refuse_what_could_be_wrong_with_them() {
     let schemas = Schemas::of_istio();
@@ -97,7 +97,7 @@ fn and_refuse_what_could_be_wrong_with_them() {
         ("TrafficExtension", "/spec", "lua", json!({ "inlineCode": "x" })),
         ("TrafficExtension", "/spec/wasm", "failStrategy", json!("FAIL_CLOSED")),
         ("TrafficExtension", "/spec/wasm", "sha256", json!("ABC")),
-        ("TrafficExtension", "/spec/wasm", "pluginConfig", json!("a text")),
+        ("TrafficExtension", "/spec/wasm", "pluginConfig", json!("a string")),
         ("ServiceEntry", "/spec", "resolution", json!("dns")),
         ("ServiceEntry", "/spec/ports/0", "number", json!("80")),
         ("DestinationRule", "/spec/trafficPolicy/portLevelSettings/0/tls", "mode", json!("TLS")),

@@ -101,7 +101,7 @@ impl Host {
         if call.timeout == 0 {
             self.violate("a call that may take for ever");
         }
-        // What the module shows to its provider, it must show to nobody else.
+        // The module sends credentials to its provider only.
         self.secrets.extend(pairs::values(&call.headers, "dpop").into_iter().map(<[u8]>::to_vec));
         for value in pairs::values(&call.headers, "authorization") {
             self.secrets
@@ -158,14 +158,14 @@ impl Host {
     }
 
     /// Writes to the filter state of a request that has not gone on; as in Envoy, under a prefix.
-    pub(crate) fn tell(&mut self, name: &str, value: String) -> u32 {
+    pub(crate) fn set_property(&mut self, name: &str, value: String) -> u32 {
         self.say("the filter state", value.as_bytes());
         if value.chars().any(char::is_control) {
             self.violate("a control character on its way to the access log");
         }
         match self.stream() {
             Some(stream) if matches!(stream.state, State::Asked | State::Paused) => {
-                stream.told.insert(format!("wasm.{name}"), value);
+                stream.filter_state.insert(format!("wasm.{name}"), value);
                 OK
             }
             _ => {
@@ -180,7 +180,8 @@ impl Host {
         self.stream()?.status.clone()
     }
 
-    /// Writes to what the plugins of one `vm_id` share; as in Envoy, the version counts only for what is there.
+    /// Writes to what the plugins of one `vm_id` share; as in Envoy, the version counts only for
+    /// what is there.
     pub(crate) fn share(&mut self, name: String, value: &[u8], cas: u32) -> u32 {
         const CAS_MISMATCH: u32 = 8;
         let entry = self.shared.entry(name).or_default();

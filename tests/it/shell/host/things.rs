@@ -11,7 +11,7 @@ pub(crate) enum Verifier {
     /// As in Envoy.
     #[default]
     Real,
-    /// There is none: `NotFound`.
+    /// It does not exist: `NotFound`.
     Absent,
     /// It says this to every signature.
     Says(Vec<u8>),
@@ -26,7 +26,7 @@ type Hits = dyn Fn(usize, &str) -> bool;
 pub(crate) struct Fault {
     /// What it is refused with.
     pub(crate) status: u32,
-    /// Which call, by its place among all since the fault began, and by its name.
+    /// Which call, by its number since the fault began, and by its name.
     pub(crate) hits: Box<Hits>,
     pub(super) seen: usize,
 }
@@ -47,8 +47,8 @@ pub(crate) struct Stream {
     pub(crate) raw: Option<Vec<u8>>,
     /// Where it is.
     pub(crate) state: State,
-    /// What stands in its filter state.
-    pub(crate) told: BTreeMap<String, String>,
+    /// Its filter state.
+    pub(crate) filter_state: BTreeMap<String, String>,
     /// `:status`, once there is a response.
     pub(crate) status: Option<Vec<u8>>,
     /// The response's other headers.
@@ -68,7 +68,7 @@ pub(crate) enum State {
     Asked,
     /// It waits.
     Paused,
-    /// It went on to the service.
+    /// It was forwarded to the service.
     Forwarded,
     /// The module answered it.
     Answered(Answer),
@@ -109,7 +109,7 @@ pub(crate) struct Call {
     pub(crate) body: Vec<u8>,
     /// Milliseconds.
     pub(crate) timeout: u32,
-    /// When the host answers in the provider's place.
+    /// When the host answers instead of the provider.
     pub(crate) due: Duration,
 }
 

@@ -14,7 +14,8 @@ use std::{
 /// The version that is fetched when the machine has no Envoy of its own.
 const VERSION: &str = "1.40.0";
 
-/// The user's Envoy (`ENVOY`), else the one on the `PATH`, else the fetched one (`ENVOY_VERSION` names which).
+/// The user's Envoy (`ENVOY`), else the one on the `PATH`, else the fetched one (`ENVOY_VERSION`
+/// names which).
 pub fn binary() -> PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| named("ENVOY").or_else(on_path).unwrap_or_else(fetched)).clone()

@@ -1,4 +1,5 @@
-//! Envoy's configuration as JSON values: small pieces that a test puts together, and may change before it does.
+//! Envoy's configuration as JSON values: small pieces that a test puts together, and may change
+//! before it does.
 
 #![allow(clippy::needless_pass_by_value, reason = "pieces are handed over to the piece that holds them")]
 
@@ -23,13 +24,15 @@ pub fn cluster(name: &str, address: SocketAddr) -> Value {
 #[must_use]
 pub fn http2(cluster: Value) -> Value {
     with_protocol_options(cluster, |options| {
-        // A server that has not yet said how many streams it takes refuses those beyond it: hyper takes 200.
+        // A server that has not yet said how many streams it takes refuses those beyond it: hyper
+        // takes 200.
         options["explicit_http_config"] =
             json!({ "http2_protocol_options": { "max_concurrent_streams": 100 } });
     })
 }
 
-/// The same cluster with upstream HTTP filters: they see each attempt of a request, retries too, and callouts.
+/// The same cluster with upstream HTTP filters: they see each attempt of a request, retries too,
+/// and callouts.
 #[must_use]
 pub fn upstream_filters(cluster: Value, filters: Vec<Value>) -> Value {
     let codec = json!({
@@ -41,8 +44,9 @@ pub fn upstream_filters(cluster: Value, filters: Vec<Value>) -> Value {
     })
 }
 
-/// The same cluster over TLS, for servers with the certificate of [`certificates`](crate::keycloak::certificates); with the
-/// client's own certificate, or without one.
+/// The same cluster over TLS, for servers with the certificate of
+/// [`certificates`](crate::keycloak::certificates); with the client's own certificate, or without
+/// one.
 #[must_use]
 pub fn client_tls(mut cluster: Value, certificate: bool) -> Value {
     let file = |name: &str| json!({ "filename": crate::keycloak::certificates().join(name) });
@@ -62,9 +66,9 @@ pub fn client_tls(mut cluster: Value, certificate: bool) -> Value {
     cluster
 }
 
-/// A listener on a free loopback port: an HTTP connection manager with these filters, the router, and these routes.
-/// Its access log is one JSON object per request: `listener`, `method`, `path`, `status`, `details`, `flags`,
-/// `upstream`, `duration` (ms).
+/// A listener on a free loopback port: an HTTP connection manager with these filters, the router,
+/// and these routes. Its access log is one JSON object per request: `listener`, `method`, `path`,
+/// `status`, `details`, `flags`, `upstream`, `duration` (ms).
 pub fn listener(name: &str, filters: Vec<Value>, routes: Value) -> Value {
     let entry = json!({
         "listener": name,
@@ -136,8 +140,8 @@ pub fn jwt_authn(issuer: &str, jwks_uri: &str, cluster: &str, audiences: &[&str]
     filter("envoy.filters.http.jwt_authn", config)
 }
 
-/// Envoy's own `credential_injector` for [`upstream_filters`]: it adds `Authorization: Basic` with the [`secret`] of that
-/// name, from the file `NAME.json` of Envoy's directory, which it watches.
+/// Envoy's own `credential_injector` for [`upstream_filters`]: it adds `Authorization: Basic` with
+/// the [`secret`] of that name, from the file `NAME.json` of Envoy's directory, which it watches.
 pub fn basic_injector(name: &str) -> Value {
     let path =
         json!({ "path": format!("DIRECTORY/{name}.json"), "watched_directory": { "path": "DIRECTORY" } });
@@ -151,8 +155,8 @@ pub fn basic_injector(name: &str) -> Value {
     filter("envoy.filters.http.credential_injector", json!({ "@type": kind, "credential": credential }))
 }
 
-/// Envoy's own `credential_injector`, which fetches tokens as that client; its secret is the one named `<client>-secret`:
-/// see [`static_secret`].
+/// Envoy's own `credential_injector`, which fetches tokens as that client; its secret is the one
+/// named `<client>-secret`: see [`static_secret`].
 pub fn credential_injector(token_endpoint: &str, cluster: &str, client: &str, scopes: &[&str]) -> Value {
     let oauth2 = json!({
         "@type": typed("envoy.extensions.http.injected_credentials.oauth2.v3.OAuth2"),
@@ -201,7 +205,7 @@ impl Wasm {
         Self::of_text(configuration.to_string())
     }
 
-    /// The filter with this configuration as it stands, JSON or not.
+    /// The filter with this configuration unchanged, JSON or not.
     pub fn of_text(configuration: impl Into<String>) -> Self {
         Self {
             configuration: configuration.into(),
@@ -242,7 +246,8 @@ impl Wasm {
         self
     }
 
-    /// A variable that is read from Envoy's own environment: see [`Builder::env`](super::Builder::env).
+    /// A variable that is read from Envoy's own environment: see
+    /// [`Builder::env`](super::Builder::env).
     #[must_use]
     pub fn host_env(mut self, name: &str) -> Self {
         self.host_env.push(name.to_owned());

@@ -4,7 +4,7 @@ use crate::key::merge;
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
-/// All listeners; `DIRECTORY` in any text stands for the folder.
+/// All listeners; `DIRECTORY` in any string is replaced by the folder.
 pub(super) fn write_listeners(directory: &Path, listeners: &[Value]) {
     let resources = listeners.iter().map(|listener| {
         let mut resource = json!({ "@type": "type.googleapis.com/envoy.config.listener.v3.Listener" });

@@ -1,7 +1,8 @@
 //! A real Envoy as a child process: configure it, push to it, read its logs and numbers.
 //!
-//! Listeners come from a file that Envoy watches, so a test can [`push`](Envoy::push) another configuration and be
-//! told whether Envoy took it. Every port is Envoy's own choice and read back, so many can run side by side.
+//! Listeners come from a file that Envoy watches, so a test can [`push`](Envoy::push) another
+//! configuration and learn whether Envoy accepted it. Every port is Envoy's own choice and read
+//! back, so many can run side by side.
 
 mod binary;
 mod config;
@@ -51,7 +52,7 @@ pub struct StartError {
 pub enum Pushed {
     /// It is in force.
     Accepted,
-    /// The old one stays in force; the text is what Envoy logged of it.
+    /// The old one stays in force; the string is what Envoy logged.
     Rejected(String),
 }
 
@@ -94,7 +95,7 @@ impl Envoy {
             if grown("lds.update_rejected") > 0 {
                 return Some(false);
             }
-            // The workers are told one by one; each reports back when it has the new listener.
+            // The workers are updated one by one; each reports back when it has the new listener.
             let changed = (grown("listener_added") + grown("listener_modified")) * self.concurrency;
             let in_force =
                 grown("listener_create_success") >= changed && of(&now, "total_listeners_warming") == 0;
@@ -112,7 +113,8 @@ impl Envoy {
         Pushed::Accepted
     }
 
-    /// Writes a file into Envoy's directory by an atomic rename, so that a watched secret is seen whole.
+    /// Writes a file into Envoy's directory by an atomic rename, so that a watched secret is seen
+    /// whole.
     pub fn write(&self, name: &str, text: &str) {
         replace(self.directory.path(), name, text);
     }
@@ -145,14 +147,14 @@ impl Envoy {
         .await
     }
 
-    /// Counters and gauges whose name starts with `prefix`; those that nobody has touched yet may be missing.
+    /// Counters and gauges with names that start with `prefix`; untouched ones may be missing.
     pub async fn stats(&self, prefix: &str) -> BTreeMap<String, u64> {
         let text = self.admin_get(&format!("/stats?filter={}", starting_with(prefix))).await;
         let pairs = text.lines().filter_map(|line| line.split_once(": "));
         pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
     }
 
-    /// One counter or gauge; 0 when nobody has touched it.
+    /// One counter or gauge; 0 when it has not been touched.
     pub async fn stat(&self, name: &str) -> u64 {
         self.stats(name).await.get(name).copied().unwrap_or_default()
     }
@@ -177,7 +179,7 @@ impl Envoy {
         client::get(format!("http://{}{path}", self.admin)).send().await.text()
     }
 
-    /// Tells the admin interface to do something: `/logging?level=debug`, `/reset_counters`, …
+    /// Posts to the admin interface: `/logging?level=debug`, `/reset_counters`, …
     pub async fn admin_post(&self, path: &str) -> String {
         client::post(format!("http://{}{path}", self.admin)).send().await.text()
     }
@@ -203,7 +205,8 @@ impl Envoy {
         let _ = self.child.wait().await;
     }
 
-    /// Waits until it is ready and listens; an error is how it ended, or `None` when it lives but does not get there.
+    /// Waits until it is ready and listens; an error is how it ended, or `None` when it lives but
+    /// does not get there.
     async fn come_up(&mut self, listeners: &[Value]) -> Result<(), Option<ExitStatus>> {
         let admin = self.directory.path().join("admin");
         let mut ended = None;
@@ -246,7 +249,7 @@ impl fmt::Display for StartError {
     }
 }
 
-/// The same text: `unwrap` of it is how a test reports it.
+/// The same message: `unwrap` is how a test reports it.
 impl fmt::Debug for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -258,7 +261,7 @@ impl std::error::Error for StartError {}
 impl Drop for Envoy {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // libtest shows this only for the test that failed.
+            // libtest prints this only for the test that failed.
             println!("--- Envoy's log ---\n{}", self.log.tail(60));
         }
     }

@@ -50,8 +50,8 @@ impl Builder {
         self
     }
 
-    /// Puts the listeners into the bootstrap instead of a watched file: Envoy then exits at a bad one, as in most
-    /// deployments, but nothing can be pushed.
+    /// Puts the listeners into the bootstrap instead of a watched file: Envoy then exits at a bad
+    /// one, as in most deployments, but nothing can be pushed.
     #[must_use]
     pub fn static_listeners(mut self) -> Self {
         self.static_listeners = true;
@@ -65,14 +65,15 @@ impl Builder {
         self
     }
 
-    /// `info` by default; `debug` tells more of what the filters do.
+    /// `info` by default; `debug` logs more of what the filters do.
     #[must_use]
     pub fn log_level(mut self, level: &str) -> Self {
         level.clone_into(&mut self.log_level);
         self
     }
 
-    /// How long a replaced listener goes on serving its old connections, 1 s by default (Envoy's own: 600 s).
+    /// How long a replaced listener keeps serving its old connections, 1 s by default (Envoy's own:
+    /// 600 s).
     #[must_use]
     pub fn drain_seconds(mut self, seconds: u64) -> Self {
         self.drain_seconds = seconds;
@@ -93,8 +94,8 @@ impl Builder {
         self
     }
 
-    /// A file in Envoy's [directory](Envoy::directory), there before it starts; `DIRECTORY` in any text of the
-    /// bootstrap stands for that directory.
+    /// A file in Envoy's [directory](Envoy::directory), there before it starts; `DIRECTORY` in any
+    /// string of the bootstrap is replaced by that directory.
     #[must_use]
     pub fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.to_owned(), text.to_owned()));
@@ -134,7 +135,8 @@ impl Builder {
             .args(["--concurrency", &self.concurrency.to_string()])
             .args(["--drain-time-s", &self.drain_seconds.to_string()])
             .args(["--log-level", &self.log_level])
-            // Nothing is ever handed over to a second Envoy, and the shared memory for it would outlive a kill.
+            // Nothing is ever handed over to a second Envoy, and the shared memory for it would
+            // outlive a kill.
             .arg("--disable-hot-restart")
             .args(["--file-flush-interval-msec", "20"])
             .args(&self.arguments)

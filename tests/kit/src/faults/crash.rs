@@ -1,4 +1,5 @@
-//! The shipped module with a trap door: the same bytes, and a first look at each request that ends the VM at some of them.
+//! The shipped module with a crash hook: the same bytes, and a check of each request that ends the
+//! VM at some of them.
 //!
 //! Nothing of this is in the filter's own source, so nothing of it can be shipped.
 
@@ -7,13 +8,15 @@ use crate::client::Request;
 use std::path::Path;
 use walrus::{ExportItem, FunctionBuilder, InstrSeqBuilder, Module, ValType, ir::BinaryOp};
 
-/// A request with at least so many headers ends the VM. Envoy takes 100, and no other request here has half as many.
+/// A request with at least so many headers ends the VM. Envoy takes 100, and no other request here
+/// has half as many.
 const MANY: i32 = 64;
 
-/// What the host calls for the headers of a request: its context, their number, whether a body follows.
+/// What the host calls for the headers of a request: its context, their number, whether a body
+/// follows.
 const CALLBACK: &str = "proxy_on_request_headers";
 
-/// The module at that place, with the trap door.
+/// The module at that path, with the crash hook.
 pub fn crashing(module: &Path) -> Vec<u8> {
     let mut module = Module::from_file(module).expect("a module that Envoy would load");
     let original = module.exports.get_func(CALLBACK).expect("the shipped module decides about requests");

@@ -1,9 +1,11 @@
-//! What a fault of the identity provider, or of the proxy, costs those who need a token: one scenario, one filter, one
-//! load that begins a request at its time whatever has become of those before it.
+//! What a fault of the identity provider, or of the proxy, costs requests that need a token: one
+//! scenario, one filter, and one load that begins each request on schedule, whatever has become of
+//! the earlier ones.
 //!
-//! The service takes a request only if it carries a token that has not ended, and answers 401 otherwise. Failed is
-//! whatever is not answered 200. A failure could have been avoided if the filter still had a good token at that
-//! moment, or could have got one before a request's patience ends, unless the request was in the VM that was ended.
+//! The service takes a request only if it carries a token that has not ended, and answers 401
+//! otherwise. Failed is whatever is not answered 200. A failure could have been avoided if the
+//! filter still had a good token at that moment, or could have got one before a request's patience
+//! ends, unless the request was in the VM that was ended.
 
 mod crash;
 mod stage;
@@ -21,7 +23,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// Who attaches the tokens.
+/// What attaches the tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// `m2m-auth`.
@@ -33,7 +35,7 @@ pub enum Filter {
 /// How long, and how many requests in a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Order {
-    /// How long the load goes on.
+    /// How long the load lasts.
     pub span: Duration,
     /// Requests per second.
     pub rate: f64,
@@ -46,15 +48,16 @@ pub struct Order {
 pub enum Scenario {
     /// Nothing, but tokens live for 5 s.
     ShortLife,
-    /// The provider takes 2 s for each answer, from the start on: the load begins before the first token is there.
+    /// The provider takes 2 s for each answer, from the start on: the load begins before the first
+    /// token is there.
     Slow,
     /// 500 for the middle third of a token's life.
     Errors,
-    /// The provider's port is closed for a while, and until somebody has come in vain.
+    /// The provider's port is closed for a while, and until a connection has been refused.
     Refused,
-    /// Its answers are cut in half for a while, and until somebody has got one.
+    /// Its answers are cut in half for a while, and until a client has got one.
     CutInHalf,
-    /// Its answers are no JSON for a while, and until somebody has got one.
+    /// Its answers are no JSON for a while, and until a client has got one.
     Garbage,
     /// A configuration is pushed every 2 s; the filter's own stays the same.
     Pushes,
@@ -62,14 +65,16 @@ pub enum Scenario {
     PushInOutage,
     /// One worker's VM is ended, under `FAIL_RELOAD`.
     Crash,
-    /// The provider's clock is 2 minutes behind, then 2 minutes ahead as it says once, by that clock, when to come again.
+    /// The provider's clock is 2 minutes behind, then 2 minutes ahead when it sends one
+    /// `Retry-After` by that clock.
     Clock,
-    /// The provider takes another secret of the client. Our filter has a list of both, Envoy's own a file that is
-    /// replaced at the same moment.
+    /// The provider takes another secret of the client. Our filter has a list of both, Envoy's own
+    /// a file that is replaced at the same moment.
     SecretRotated,
-    /// Nothing, but the filter stands in the cluster, not in the listener.
+    /// Nothing, but the filter runs in the cluster, not in the listener.
     ClusterFilter,
-    /// Another service, which gets a tenth as many requests with the same credential, answers 401 to each.
+    /// Another service, which gets a tenth as many requests with the same credential, answers 401
+    /// to each.
     ServiceRefuses,
 }
 
@@ -86,13 +91,13 @@ pub struct Outcome {
     pub fetches: usize,
     /// The longest wait for an answer.
     pub longest: Duration,
-    /// Answers by status; 0 stands for none.
+    /// Answers by status; 0 means none.
     pub by_status: BTreeMap<u16, u64>,
     /// How Envoy ended, if it did.
     pub died: Option<String>,
 }
 
-/// When nobody could get a token, or was under way in a VM that was ended, since the start of the load.
+/// When no request could get a token or was in a VM that was ended, since the start of the load.
 enum Gap {
     NoTokens(Duration, Duration),
     NoVm(Duration, Duration),
@@ -116,30 +121,30 @@ impl Scenario {
         Self::ServiceRefuses,
     ];
 
-    /// What stands in the table, with the times of this order.
+    /// The label in the table, with the times of this order.
     pub fn title(self, order: &Order) -> String {
         let seconds = |span: Duration| format!("{:.1}", span.as_secs_f64()).trim_end_matches(".0").to_owned();
         let (span, life, gap) = (seconds(order.span), self.life(order.span), seconds(self.gap(order.span)));
         match self {
-            Self::ShortLife => format!("tokens live {life} s"),
-            Self::Slow => format!("the provider answers in {} s, from a cold start", seconds(SLOW)),
-            Self::Errors => format!("500 for {gap} s, in the middle of a token's life of {life} s"),
-            Self::Refused => format!("connection refused for {gap} s, tokens live {life} s"),
-            Self::CutInHalf => format!("answers cut in half for {gap} s, tokens live {life} s"),
-            Self::Garbage => format!("answers that are no JSON for {gap} s, tokens live {life} s"),
+            Self::ShortLife => format!("token lifetime {life} s"),
+            Self::Slow => format!("the provider responds in {} s, from a cold start", seconds(SLOW)),
+            Self::Errors => format!("500 for {gap} s, in the middle of a token's lifetime of {life} s"),
+            Self::Refused => format!("connection refused for {gap} s, token lifetime {life} s"),
+            Self::CutInHalf => format!("truncated responses for {gap} s, token lifetime {life} s"),
+            Self::Garbage => format!("responses that are not JSON for {gap} s, token lifetime {life} s"),
             Self::Pushes => format!("configuration pushed every {} s", seconds(every(order.span))),
             Self::PushInOutage => format!("configuration pushed while connections are refused for {gap} s"),
-            Self::Crash => "one worker's VM ended, `FAIL_RELOAD`".to_owned(),
+            Self::Crash => "one worker's VM terminated, `FAIL_RELOAD`".to_owned(),
             Self::Clock => {
                 format!(
-                    "provider's clock 2 min behind, then ahead and a 503 with `Retry-After`, tokens live {life} s"
+                    "provider's clock 2 min behind, then ahead and a 503 with `Retry-After`, token lifetime {life} s"
                 )
             }
             Self::SecretRotated => {
-                format!("the provider changes the client's secret at once, tokens live {life} s")
+                format!("the provider changes the client's secret at once, token lifetime {life} s")
             }
-            Self::ClusterFilter => format!("nothing for {span} s, the filter stands in the cluster"),
-            Self::ServiceRefuses => "another service refuses every token".to_owned(),
+            Self::ClusterFilter => format!("no fault for {span} s, the filter is in the cluster"),
+            Self::ServiceRefuses => "another service rejects every token".to_owned(),
         }
     }
 

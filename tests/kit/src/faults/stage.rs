@@ -1,4 +1,5 @@
-//! A provider, a service that looks at what it is shown, and an Envoy with one of the filters between them.
+//! A provider, a service that checks the token it receives, and an Envoy with one of the filters
+//! between them.
 
 use super::{Filter, Scenario};
 use crate::{
@@ -16,18 +17,19 @@ use crate::{
 use std::{fs, time::Duration};
 use tempfile::TempDir;
 
-/// As whom tokens are fetched.
+/// The client that fetches the tokens.
 pub(super) const CLIENT: &str = "order-service";
-/// What the stand-in provider knows it by.
+/// Its secret at the simulated provider.
 const SECRET: &str = "order-secret";
-/// What it knows it by later.
+/// Its later secret.
 const NEXT: &str = "order-secret-next";
 /// The secret of Envoy's own filter, and the file with it.
 const SECRET_NAME: &str = "order-service-secret";
 const SECRET_FILE: &str = "order-service-secret.json";
 /// The host of a service that refuses every token.
 pub(super) const REFUSING: &str = "refusing.example.com";
-/// The claim by which the service knows how far the provider's clock is ahead: it lives by that clock.
+/// The claim by which the service knows how far the provider's clock is ahead: it lives by that
+/// clock.
 pub(super) const AHEAD: &str = "kit_clock_ahead";
 
 /// Everything that runs.
@@ -53,7 +55,7 @@ impl Stage {
         let upstream = Upstream::start().await;
         upstream.answer_by(|request| {
             let refuses = request.header("host").as_deref() == Some(REFUSING);
-            (refuses || !shows_a_good_token(request)).then(|| Reply::new(401, &[]))
+            (refuses || !presents_a_good_token(request)).then(|| Reply::new(401, &[]))
         });
         let value = match filter {
             Filter::Native => {
@@ -121,7 +123,8 @@ impl Stage {
 fn builder(idp: &Idp) -> Builder {
     Envoy::builder()
         .log_level("error")
-        // At once, each answer of the old listener says that its connection ends: none is cut off in the middle.
+        // At once, each answer of the old listener says that its connection ends: none is cut off
+        // in the middle.
         .drain_seconds(30)
         .argument("--drain-strategy")
         .argument("immediate")
@@ -166,7 +169,7 @@ fn configuration(idp: &Idp, patience: Duration) -> Value {
 }
 
 /// One that had not ended when its request was sent.
-fn shows_a_good_token(request: &Recorded) -> bool {
+fn presents_a_good_token(request: &Recorded) -> bool {
     let value = request.header("authorization").unwrap_or_default();
     let claims = value.strip_prefix("Bearer ").map(|token| decode(token).1);
     claims.is_some_and(|claims| {

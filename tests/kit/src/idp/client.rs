@@ -1,4 +1,4 @@
-//! The clients of the provider and how each proves who it is.
+//! The clients of the provider, and client authentication.
 
 use super::refusal::Refusal;
 use crate::{
@@ -11,18 +11,20 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// One confidential client with a service account. [`ClientSpec::new`] gives one that gets a bare token.
+/// One confidential client with a service account. [`ClientSpec::new`] gives one that gets a bare
+/// token.
 #[derive(Clone, Debug)]
 pub struct ClientSpec {
     /// The client id.
     pub id: String,
     /// Every secret that is good at present.
     pub secrets: Vec<String>,
-    /// Keys whose assertions (`private_key_jwt`) are good.
+    /// Keys that sign valid assertions (`private_key_jwt`).
     pub assertion_keys: Vec<Key>,
-    /// May it come without any proof? As with mTLS, or a cluster that adds the proof elsewhere.
+    /// May it come without client authentication? As with mTLS, or a cluster that adds the
+    /// credential elsewhere.
     pub without_proof: bool,
-    /// `aud` of its tokens: none, one as text, several as an array.
+    /// `aud` of its tokens: absent for none, a string for one, an array for several.
     pub audiences: Vec<String>,
     /// `realm_access.roles`.
     pub realm_roles: Vec<String>,
@@ -34,7 +36,8 @@ pub struct ClientSpec {
     pub optional_scopes: BTreeMap<String, Vec<String>>,
     /// Seconds from `iat` to `exp`, and `expires_in`.
     pub lifetime: u64,
-    /// Are all its tokens bound to a key (RFC 9449)? A proof at the token endpoint binds even if not.
+    /// Are all its tokens bound to a key (RFC 9449)? A proof at the token endpoint binds even if
+    /// not.
     pub dpop_bound: bool,
     /// May it exchange tokens (RFC 8693)?
     pub exchange: bool,
@@ -62,8 +65,9 @@ impl ClientSpec {
         }
     }
 
-    /// The clients of the demo's realm: `order-service`, which may read the inventory, `inventory-service`, which may
-    /// exchange a token for `payment-service`, and `payment-service`. The secret of `x-service` is `x-secret`.
+    /// The clients of the demo's realm: `order-service`, which may read the inventory,
+    /// `inventory-service`, which may exchange a token for `payment-service`, and
+    /// `payment-service`. The secret of `x-service` is `x-secret`.
     pub fn defaults() -> Vec<Self> {
         let payment = || BTreeMap::from([("payment-api".to_owned(), vec!["payment-service".to_owned()])]);
         let roles = vec!["inventory:read".to_owned()];
@@ -86,14 +90,15 @@ impl ClientSpec {
     }
 }
 
-/// What the client shows of itself.
+/// How the client authenticates.
 pub(crate) enum Proof {
     Secret(String),
     Assertion(String),
     Nothing,
 }
 
-/// Who says he asks, and how he proves it (RFC 6749 section 2.3, RFC 7523 section 2.2).
+/// The client id and the client authentication of a request (RFC 6749 section 2.3, RFC 7523 section
+/// 2.2).
 pub(crate) fn presented(request: &Recorded) -> Result<(String, Proof), Refusal> {
     let missing = || Refusal::new(400, "invalid_client", "Missing client_id parameter");
     if let Some((id, secret)) = request.header("authorization").as_deref().and_then(basic) {
@@ -111,8 +116,8 @@ pub(crate) fn presented(request: &Recorded) -> Result<(String, Proof), Refusal> 
     Ok((id, secret.map_or(Proof::Nothing, Proof::Secret)))
 }
 
-/// Is the proof good for this client? `audiences` are the names of the provider that an assertion may carry.
-/// `used` holds the assertions seen so far, as each is good once.
+/// Is the proof good for this client? `audiences` are the names of the provider that an assertion
+/// may carry. `used` holds the assertions seen so far, as each is good once.
 pub(crate) fn prove(
     client: &ClientSpec,
     proof: &Proof,
@@ -169,7 +174,8 @@ fn assertion_is_fresh(
     }
 }
 
-/// The thumbprint of the key that the request is bound to by a `DPoP` proof (RFC 9449 section 4.3), if it brings one.
+/// The thumbprint of the key that the request is bound to by a `DPoP` proof (RFC 9449 section 4.3),
+/// if it brings one.
 pub(crate) fn bound_to(
     client: &ClientSpec,
     request: &Recorded,
@@ -200,7 +206,7 @@ pub(crate) fn basic(value: &str) -> Option<(String, String)> {
 }
 
 fn form_decode(text: &str) -> String {
-    // Whoever forgot to encode has `&` in there; what is left is one value, whatever it holds.
+    // A client that does not encode has `&` in there; the rest is one value, whatever it holds.
     let form = format!("value={}", text.replace('&', "%26"));
     form_urlencoded::parse(form.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use hyper::{Response, body::Frame};
 use std::{future::pending, time::Duration};
 use tokio::sync::watch;
 
-/// What can be asked of the provider, and told to fail.
+/// The endpoints of the provider; each can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `/.well-known/openid-configuration` below the issuer.
@@ -43,7 +43,7 @@ pub enum Fault {
     GatedStatus(Gate, u16),
     /// This status with this body, as JSON.
     Status(u16, String),
-    /// This status with a `Retry-After` of this text.
+    /// This status with this `Retry-After`.
     RetryAfter(u16, String),
     /// 200, `application/json`, and no JSON in it.
     Garbage,
@@ -53,7 +53,8 @@ pub enum Fault {
     Hang,
     /// It closes the connection instead of answering.
     Reset,
-    /// The good answer's head with a body that ends in the middle, and then the connection is closed.
+    /// The good answer's head with a body that ends in the middle, and then the connection is
+    /// closed.
     CutInHalf,
     /// The good answer as `text/plain`.
     WrongContentType,
@@ -91,7 +92,7 @@ impl Fault {
             Self::Garbage => answer(200, &json, "}{ no JSON \u{0} at all"),
             Self::Html => answer(200, &[("content-type", "text/html;charset=utf-8")], PAGE),
             Self::Hang => pending().await,
-            Self::Reset => return Err("told to close the connection".into()),
+            Self::Reset => return Err("fault: close the connection".into()),
             Self::CutInHalf => cut_in_half(&good),
             Self::WrongContentType => answer(good.status, &[("content-type", "text/plain")], good.body),
             Self::Body(body) => answer(200, &json, body),
@@ -140,12 +141,12 @@ fn cut_in_half(good: &Good) -> Response<crate::serve::Body> {
     let (sender, body) = frames();
     tokio::spawn(async move {
         let _ = sender.send(Ok(Frame::data(Bytes::from(half)))).await;
-        // Only so that the half is flushed before the connection is cut, once it has been taken; nobody waits for this.
+        // Only so that the half is flushed before the connection is cut; no caller waits for this.
         while sender.capacity() < sender.max_capacity() && !sender.is_closed() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let _ = sender.send(Err("told to cut the answer in half".into())).await;
+        let _ = sender.send(Err("fault: cut the answer in half".into())).await;
     });
     let builder = Response::builder().status(good.status);
     let builder = builder.header("content-type", "application/json").header("content-length", length);

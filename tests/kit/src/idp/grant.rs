@@ -1,4 +1,5 @@
-//! The token endpoint (RFC 6749, RFC 8693) and introspection (RFC 7662), with Keycloak's checks in Keycloak's order.
+//! The token endpoint (RFC 6749, RFC 8693) and introspection (RFC 7662), with Keycloak's checks in
+//! Keycloak's order.
 
 use super::{
     client::{ClientSpec, bound_to, presented, prove},
@@ -92,8 +93,9 @@ fn authenticate(state: &mut State, request: &Recorded) -> Result<ClientSpec, Ref
     Ok(client)
 }
 
-/// Who asks by an assertion alone (RFC 7523 section 2.1), as Google's service accounts do: its `iss`, and it is signed with one
-/// of the client's keys for this provider.
+/// The client of a request with an assertion alone (RFC 7523 section 2.1), as Google's service
+/// accounts send: the `iss`, if one of that client's keys has signed the assertion for this
+/// provider.
 fn asserted(state: &mut State, request: &Recorded) -> Result<ClientSpec, Refusal> {
     let assertion = request.parameter("assertion").unwrap_or_default();
     let wrong = |text: &str| Refusal::new(400, "invalid_grant", text);
@@ -159,7 +161,8 @@ fn claims(state: &State, client: &ClientSpec, scopes: &[String]) -> Value {
     claims
 }
 
-/// Makes `claims` those of an exchanged token. Keycloak's standard token exchange, version 2: `audience` narrows what the requester may have, and never adds.
+/// Makes `claims` those of an exchanged token. Keycloak's standard token exchange, version 2:
+/// `audience` narrows what the requester may have, and never adds.
 fn exchange(
     state: &State,
     request: &Recorded,
@@ -228,7 +231,7 @@ fn audiences_of(claims: &Value) -> Vec<String> {
     }
 }
 
-/// No member for none, a text for one, an array for several: what Keycloak does.
+/// Absent for none, a string for one, an array for several: as Keycloak does.
 fn set_audience(claims: &mut Value, audiences: &[String]) {
     match audiences {
         [] => drop(claims.as_object_mut().expect("an object").remove("aud")),

@@ -1,7 +1,9 @@
-//! A stand-in `OpenID` provider, shaped as Keycloak 26: discovery, key set, token and introspection endpoint.
+//! A simulated `OpenID` provider, shaped as Keycloak 26: discovery, key set, token and
+//! introspection endpoint.
 //!
-//! It knows the clients of the demo's realm from the start ([`ClientSpec::defaults`]), counts and records what it is
-//! asked, rotates and withdraws keys, and fails on command ([`Fault`]). Everything may be changed while it runs.
+//! It knows the clients of the demo's realm from the start ([`ClientSpec::defaults`]), counts and
+//! records what it is asked, rotates and withdraws keys, and fails on command ([`Fault`]).
+//! Everything may be changed while it runs.
 
 mod client;
 mod fault;
@@ -82,7 +84,8 @@ impl Idp {
         lock(&self.shared.state).issuer.clone()
     }
 
-    /// Another issuer. The endpoints follow its path, and discovery names them below it; the port stays.
+    /// Another issuer. The endpoints follow its path, and discovery names them below it; the port
+    /// stays.
     pub fn set_issuer(&self, issuer: &str) {
         issuer.trim_end_matches('/').clone_into(&mut lock(&self.shared.state).issuer);
     }
@@ -97,8 +100,8 @@ impl Idp {
         lock(&self.shared.state).endpoint_path(endpoint)
     }
 
-    /// The document that the endpoint answers with (discovery, metadata, keys), to be changed and handed to
-    /// [`Fault::Body`].
+    /// The document that the endpoint answers with (discovery, metadata, keys), to be changed and
+    /// handed to [`Fault::Body`].
     pub fn document(&self, endpoint: Endpoint) -> Value {
         let state = lock(&self.shared.state);
         match endpoint {
@@ -113,7 +116,7 @@ impl Idp {
         lock(&self.shared.state).clients.insert(client.id.clone(), client);
     }
 
-    /// Changes a client; panics when there is none of that id.
+    /// Changes a client; panics when no client has that id.
     pub fn change_client(&self, id: &str, change: impl FnOnce(&mut ClientSpec)) {
         let mut state = lock(&self.shared.state);
         change(state.clients.get_mut(id).unwrap_or_else(|| panic!("no client {id}")));
@@ -131,7 +134,7 @@ impl Idp {
         lock(&self.shared.state).clients.remove(id);
     }
 
-    /// The endpoint fails in this way until told otherwise.
+    /// The endpoint fails in this way until the fault is changed.
     pub fn fault(&self, endpoint: Endpoint, fault: Fault) {
         lock(&self.shared.state).faults[endpoint as usize] = (fault, None);
     }
@@ -157,7 +160,8 @@ impl Idp {
         lock(&self.shared.state).nonce = Some(nonce.to_owned());
     }
 
-    /// Offers `ETag` on keys and discovery, and answers `If-None-Match` with 304. Keycloak does not.
+    /// Offers `ETag` on keys and discovery, and answers `If-None-Match` with 304. Keycloak does
+    /// not.
     pub fn offer_etags(&self) {
         lock(&self.shared.state).etags = true;
     }
@@ -167,7 +171,8 @@ impl Idp {
         lock(&self.shared.state).metadata = true;
     }
 
-    /// Its clock is so many seconds ahead of ours, or behind: in the tokens that it gives to clients.
+    /// Its clock is so many seconds ahead of ours, or behind: in the tokens that it gives to
+    /// clients.
     pub fn set_clock(&self, ahead: i64) {
         lock(&self.shared.state).ahead = ahead;
     }
@@ -177,7 +182,8 @@ impl Idp {
         lock(&self.shared.state).signing_key().clone()
     }
 
-    /// A new key signs from now on, with the algorithm of the last; the old ones stay published. Returns the new one.
+    /// A new key signs from now on, with the algorithm of the last; the old ones stay published.
+    /// Returns the new one.
     pub fn rotate_key(&self) -> Key {
         self.add_key(self.signing_key().alg())
     }
@@ -194,12 +200,13 @@ impl Idp {
         lock(&self.shared.state).keys.push(key.clone());
     }
 
-    /// Publishes one more member of the key set, as it stands: a broken one, an unknown type, …
+    /// Publishes one more member of the key set, unchanged: a broken one, an unknown type, …
     pub fn publish_jwk(&self, jwk: Value) {
         lock(&self.shared.state).extra_keys.push(jwk);
     }
 
-    /// The key is gone from the set, and signs no more. Panics when there is none of that id, or no other is left.
+    /// Removes the key from the set; it signs no more. Panics when no key has that id, or no other
+    /// is left.
     pub fn withdraw_key(&self, kid: &str) {
         let mut state = lock(&self.shared.state);
         let before = state.keys.len();
@@ -223,12 +230,12 @@ impl Idp {
         self.mint_with(&Mint::of(claims))
     }
 
-    /// A token of these claims that is no JWT: only introspection tells what it is about.
+    /// An opaque token of these claims: only introspection reveals them.
     pub fn opaque(&self, claims: Value) -> String {
         self.opaque_as(&format!("opaque-{}", token::uuid()), claims)
     }
 
-    /// The same, written as told.
+    /// The same, with the mint's header and format.
     pub fn opaque_as(&self, token: &str, claims: Value) -> String {
         lock(&self.shared.state).opaque.insert(token.to_owned(), claims);
         token.to_owned()
@@ -239,7 +246,7 @@ impl Idp {
         lock(&self.shared.state).revoked.insert(token.to_owned());
     }
 
-    /// A token made as told.
+    /// A token made by that mint.
     pub fn mint_with(&self, mint: &Mint) -> String {
         mint.sign(&self.signing_key())
     }
@@ -269,7 +276,8 @@ impl Idp {
         self.shared.logs.iter().for_each(Log::forget);
     }
 
-    /// Comes back once the endpoint has been asked `count` times (since the start, or [`Idp::forget`]).
+    /// Comes back once the endpoint has been asked `count` times (since the start, or
+    /// [`Idp::forget`]).
     pub async fn wait_for(&self, endpoint: Endpoint, count: usize) {
         self.log(endpoint).wait_for(&format!("{endpoint:?}"), count).await;
     }

@@ -18,7 +18,7 @@ pub(crate) struct State {
     pub(super) issuer: String,
     /// The newest signs.
     pub(super) keys: Vec<Key>,
-    /// More members of the published set, as they stand.
+    /// More members of the published set, unchanged.
     pub(super) extra_keys: Vec<Value>,
     pub(super) clients: BTreeMap<String, ClientSpec>,
     pub(super) used_assertions: Vec<String>,

@@ -1,4 +1,5 @@
-//! What an administrator does to a realm while it is used: the Admin REST API, as far as tests need it.
+//! What an administrator does to a realm while it is used: the Admin REST API, as far as tests need
+//! it.
 
 use super::{Keycloak, text};
 use crate::{client::Request, key::Key};
@@ -26,7 +27,8 @@ impl Keycloak {
         text(&made["value"])
     }
 
-    /// Gives the client's access tokens, from the next one on, so many seconds to live: its attribute `access.token.lifespan`.
+    /// Gives the client's access tokens, from the next one on, so many seconds to live: its
+    /// attribute `access.token.lifespan`.
     pub async fn set_token_life(&self, client_id: &str, seconds: u64) {
         let life = json!(seconds.to_string());
         self.change_client(client_id, |client| client["attributes"]["access.token.lifespan"] = life).await;
@@ -53,12 +55,14 @@ impl Keycloak {
         SigningKey { component: text(&key.expect("the active key is listed")["providerId"]), kid }
     }
 
-    /// Makes a new RS256 key that signs from now on; the old one stays in the key set until it is deleted.
+    /// Makes a new RS256 key that signs from now on; the old one stays in the key set until it is
+    /// deleted.
     pub async fn rotate_signing_key(&self) -> SigningKey {
         self.add_key("rsa-generated", json!({ "keySize": ["2048"] })).await
     }
 
-    /// Has the realm sign with this RSA key from now on, so that a test can sign what Keycloak never would.
+    /// Has the realm sign with this RSA key from now on, so that a test can sign what Keycloak
+    /// never would.
     pub async fn sign_with(&self, key: &Key) -> SigningKey {
         self.add_key("rsa", json!({ "privateKey": [key.private_pem()] })).await
     }
@@ -88,7 +92,8 @@ impl Keycloak {
         self.admin("DELETE", &format!("components/{component}"), None).await;
     }
 
-    /// Voids the tokens of the whole realm that were issued before this second: its not-before policy.
+    /// Voids the tokens of the whole realm that were issued before this second: its not-before
+    /// policy.
     pub async fn set_not_before(&self, unix: u64) {
         self.admin("PUT", "", Some(&json!({ "notBefore": unix }))).await;
     }
@@ -104,12 +109,13 @@ impl Keycloak {
         self.admin("POST", &format!("users/{id}/logout"), None).await;
     }
 
-    /// Logs everybody of the realm out: all sessions end, and its not-before policy is now.
+    /// Logs every user of the realm out: all sessions end, and its not-before policy is now.
     pub async fn log_out_all(&self) {
         self.admin("POST", "logout-all", None).await;
     }
 
-    /// The sessions of the client's service account; none unless the client is given refresh tokens.
+    /// The sessions of the client's service account; none unless the client is given refresh
+    /// tokens.
     pub async fn sessions(&self, client_id: &str) -> Vec<String> {
         let id = text(&self.service_account(client_id).await["id"]);
         let found = self.admin("GET", &format!("users/{id}/sessions"), None).await;
@@ -126,8 +132,8 @@ impl Keycloak {
         self.admin("PUT", "", Some(&json!({ "eventsEnabled": true }))).await;
     }
 
-    /// What the realm has recorded of that client, the newest first: `CLIENT_LOGIN` is a token by client credentials,
-    /// `TOKEN_EXCHANGE` one by exchange; with `_ERROR` behind it, a refusal.
+    /// What the realm has recorded of that client, the newest first: `CLIENT_LOGIN` is a token by
+    /// client credentials, `TOKEN_EXCHANGE` one by exchange; with `_ERROR` behind it, a refusal.
     pub async fn events(&self, kind: &str, client_id: &str) -> Vec<Value> {
         let path = format!("events?type={kind}&client={client_id}&max=10000");
         self.admin("GET", &path, None).await.as_array().expect("a list of events").clone()
@@ -143,7 +149,8 @@ impl Keycloak {
         self.server.admin_token().await
     }
 
-    /// Any call of the Admin REST API; `path` is below `/admin/realms/{realm}/`. Panics unless it succeeds.
+    /// Any call of the Admin REST API; `path` is below `/admin/realms/{realm}/`. Panics unless it
+    /// succeeds.
     pub async fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let path = format!("/{}/{path}", self.realm);
         self.send_admin(method, path.trim_end_matches('/'), body).await

@@ -1,4 +1,5 @@
-//! The server process under [`Keycloak`](super::Keycloak), and the script that starts it and ends it.
+//! The server process under [`Keycloak`](super::Keycloak), and the script that starts it and ends
+//! it.
 
 use super::{access_token, ask, folder, lock, secrets};
 use crate::wait::until;
@@ -28,8 +29,8 @@ pub(super) struct Server {
     pub(super) tls_port: u16,
 }
 
-/// Its standard input is a pipe that nobody writes to: when it closes, by a drop or by the end of this process, the
-/// script ends the server.
+/// Its standard input is a pipe that nobody writes to: when it closes, by a drop or by the end of
+/// this process, the script ends the server.
 struct Process {
     script: Child,
     group: u32,
@@ -61,13 +62,14 @@ impl Server {
     }
 
     pub(super) async fn kill(&self) {
-        // Where it has ended already there is nobody to hear of it.
+        // Fails where it has ended already.
         let _ = self.signal("KILL");
         let refused = async || TcpStream::connect(self.address).await.is_err().then_some(());
         until("Keycloak to be gone", refused).await;
     }
 
-    /// To the whole process group: the server's own script and its Java child. Whether there was one.
+    /// To the whole process group: the server's own script and its Java child. Whether there was
+    /// one.
     pub(super) fn signal(&self, name: &str) -> bool {
         let command = format!("kill -{name} -- -{} 2>/dev/null", lock(&self.process).group);
         Command::new("bash").args(["-c", &command]).status().expect("bash").success()
@@ -96,7 +98,8 @@ impl Server {
     }
 }
 
-/// Runs the script until it says that the server is ready; with `again` on the ports and the data of that one.
+/// Runs the script until it says that the server is ready; with `again` on the ports and the data
+/// of that one.
 async fn launch(
     again: Option<&Server>,
     tls_port: u16,
@@ -121,7 +124,8 @@ async fn launch(
         command.env("MANAGEMENT_PORT", &server.management_port).env("RUN_DIR", &server.directory);
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A thread of its own rather than a task: the runtime of the test that comes first may end with that test.
+    // A thread of its own rather than a task: the runtime of the test that comes first may end with
+    // that test.
     let (sender, receiver) = oneshot::channel();
     thread::spawn(move || sender.send(launch_blocking(command)));
     receiver.await.unwrap_or_else(|_| Err("its starter panicked".to_owned()))

@@ -30,7 +30,8 @@ pub(super) async fn drive(plan: Arc<Plan>) -> Report {
         while under_way.len() >= MOST_CONNECTIONS {
             settle(under_way.join_next().await, &mut idle, &mut report);
         }
-        // The one that has been idle for longest, so that all are used; a new one as long as there are too few.
+        // The one that has been idle for longest, so that all are used; a new one as long as there
+        // are too few.
         let enough = idle.len() + under_way.len() >= plan.load.connections;
         let mut connection = if enough { idle.pop_front() } else { None };
         let (plan, request) = (Arc::clone(&plan), request.clone());

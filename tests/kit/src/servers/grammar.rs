@@ -1,7 +1,9 @@
-//! Makes requests that want something protected and say so in a strange way, from a grammar, the same for the same seed.
+//! Makes requests that want something protected and say so in a strange way, from a grammar, the
+//! same for the same seed.
 //!
-//! What is protected: the path `/admin` and what is below it, the host `admin.example.com`, `DELETE` below `/items`, and the headers
-//! `x-caller` and `m2m-auth-decision`. What is not: `/health`, what is below `/public`, other methods below `/items`.
+//! What is protected: the path `/admin` and what is below it, the host `admin.example.com`,
+//! `DELETE` below `/items`, and the headers `x-caller` and `m2m-auth-decision`. What is not:
+//! `/health`, what is below `/public`, other methods below `/items`.
 
 mod harmless;
 mod path;
@@ -17,8 +19,8 @@ pub struct Grammar {
     noise: u32,
 }
 
-/// So many distinct requests, made from that seed: of 20, 13 have strange paths, 1 a strange method, 2 a strange host, 2 a strange
-/// header name, and 2 are harmless.
+/// So many distinct requests, made from that seed: of 20, 13 have strange paths, 1 a strange
+/// method, 2 a strange host, 2 a strange header name, and 2 are harmless.
 pub fn spellings(seed: u64, count: usize) -> Vec<Spelling> {
     let mut grammar = Grammar { dice: StdRng::seed_from_u64(seed), noise: 0 };
     let mut known = HashSet::new();
@@ -44,7 +46,7 @@ pub fn spellings(seed: u64, count: usize) -> Vec<Spelling> {
     all
 }
 
-/// Any host that is none of the protected.
+/// Any host that is not protected.
 const HOST: &[u8] = b"service.example.com";
 
 impl Grammar {

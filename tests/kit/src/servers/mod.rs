@@ -1,7 +1,8 @@
-//! Real servers that a filter may stand before, and the strange requests that a client may send them.
+//! Real servers that may be behind a filter, and the strange requests that a client may send them.
 //!
-//! `make servers` installs them; `tests/servers/README.md` says what each of them does. [`spelling`] is one request, byte by
-//! byte; [`grammar`] makes as many of them as wanted; [`wire`] sends them over HTTP/1 or HTTP/2.
+//! `make servers` installs them; `tests/servers/README.md` says what each of them does.
+//! [`spelling`] is one request, byte by byte; [`grammar`] makes as many of them as wanted; [`wire`]
+//! sends them over HTTP/1 or HTTP/2.
 
 pub mod grammar;
 pub mod spelling;
@@ -36,7 +37,8 @@ pub struct Server {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
-    /// A program below `build/servers` that prints its port, after a slash one on the `PATH`; run in the repository's root.
+    /// A program below `build/servers` that prints its port, after a slash one on the `PATH`; run
+    /// in the repository's root.
     Prints(&'static str, &'static [&'static str]),
     /// A program that takes a configuration.
     Configured(&'static str),

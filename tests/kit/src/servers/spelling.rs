@@ -20,7 +20,7 @@ pub enum Kind {
 /// How the body comes, which is always empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Framing {
-    /// There is none.
+    /// No such value.
     None,
     /// `content-length: 0`.
     Length,
@@ -86,7 +86,7 @@ impl Spelling {
         let mut hosts = self.hosts.iter().cloned();
         fields.extend(hosts.next().map(|host| (b":authority".to_vec(), host)));
         fields.extend(hosts.map(|host| (b"host".to_vec(), host)));
-        // Upper case is not allowed in HTTP/2, and tells nothing about the filter.
+        // Upper case is not allowed in HTTP/2, so it proves nothing about the filter.
         fields.extend(self.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())));
         fields.extend(token.map(|token| (b"authorization".to_vec(), format!("Bearer {token}").into_bytes())));
         if self.framing == Framing::Length {
@@ -96,7 +96,7 @@ impl Spelling {
     }
 
     /// On one line, for people: control characters and what is no ASCII are escaped.
-    pub fn shown(&self) -> String {
+    pub fn printable(&self) -> String {
         let mut text = format!("{} {}", self.method.escape_ascii(), self.target.escape_ascii());
         for host in &self.hosts {
             write!(text, " | host: {}", host.escape_ascii()).expect("a string grows");

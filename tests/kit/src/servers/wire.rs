@@ -1,6 +1,8 @@
-//! Sending a [`Spelling`] as it stands, over a connection that is kept for as long as the other side keeps it.
+//! Sends a [`Spelling`] unchanged, over a connection that is kept for as long as the other side
+//! keeps it.
 //!
-//! HTTP/2 is spoken by hand too: no client library sends a `:path` that is not a URL's. One stream at a time.
+//! HTTP/2 is spoken by hand too: no client library sends a `:path` that is not a URL's. One stream
+//! at a time.
 
 use super::spelling::{Framing, Spelling};
 use crate::client::{Connection, Response};
@@ -52,7 +54,7 @@ impl Sender {
             }
         };
         let answer = tokio::time::timeout(PATIENCE, exchange).await;
-        answer.unwrap_or_else(|_| panic!("no answer within {PATIENCE:?}: {}", spelling.shown()))
+        answer.unwrap_or_else(|_| panic!("no answer within {PATIENCE:?}: {}", spelling.printable()))
     }
 
     async fn by_http1(&mut self, spelling: &Spelling, token: Option<&str>) -> Answer {
@@ -202,7 +204,7 @@ impl Http2 {
     }
 }
 
-/// A header field as a literal that goes into no table (RFC 7541 section 6.2.2), as it stands.
+/// A header field as a literal without indexing (RFC 7541 section 6.2.2), unchanged.
 fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0];
     for text in [name, value] {

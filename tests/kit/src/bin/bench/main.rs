@@ -1,11 +1,12 @@
 //! `make bench`: our filter and Envoy's own, side by side, in one run of one Envoy.
 //!
-//! Every row is a listener of the same Envoy process with one worker. Round by round each row is loaded for a moment,
-//! in turn, and what the process used of the CPU is divided by the requests it answered. Envoy answers by itself
-//! (`direct_response`), so there is no upstream to wait for. A row must first show that it does its work.
+//! Every row is a listener of the same Envoy process with one worker. Round by round each row is
+//! loaded for a moment, in turn, and what the process used of the CPU is divided by the requests it
+//! answered. Envoy answers by itself (`direct_response`), so there is no upstream to wait for. A
+//! row must first prove that it does its work.
 //!
-//! `bench [--rounds N] [--seconds N] [--tokens N]`; takes about `rounds * seconds * 15` seconds. What the figures
-//! mean: `docs/benchmarks.md`.
+//! `bench [--rounds N] [--seconds N] [--tokens N]`; takes about `rounds * seconds * 15` seconds.
+//! What the figures mean: `docs/benchmarks.md`.
 
 #![allow(
     clippy::as_conversions,
@@ -68,12 +69,14 @@ async fn bench() -> Result<(), String> {
         check(row, &envoy, &idp, &upstream, &idp.token()).await;
     }
 
-    // What was counted of these requests is told within a second, and is none of the first row's.
+    // The counters of these requests are reported within a second, and must not count for the first
+    // row.
     thread::sleep(Duration::from_secs(2));
     let mut samples = Samples::default();
     for round in 0..order.rounds {
         eprintln!("round {} of {}", round + 1, order.rounds);
-        // There and back again, so that a machine that gets slower is not held against the same rows each time.
+        // There and back again, so that a machine that gets slower is not held against the same
+        // rows each time.
         let mut turn: Vec<_> = rows.iter().collect();
         if round % 2 == 1 {
             turn.reverse();
@@ -94,7 +97,7 @@ async fn bench() -> Result<(), String> {
     }
 
     println!("{}", machine(&envoy, ours.as_ref(), &tokens[0], &order).await);
-    println!("{}", table::markdown(&rows, &samples).expect("text takes what is written to it"));
+    println!("{}", table::markdown(&rows, &samples).expect("a string grows"));
     Ok(())
 }
 
@@ -109,7 +112,7 @@ async fn start(idp: &Idp, upstream: &Upstream, rows: &[Row], folder: &Path) -> R
         .cluster(envoy::cluster("upstream", upstream.address()))
         .bootstrap(move |bootstrap| {
             bootstrap["static_resources"]["secrets"] = rows::secrets();
-            // They have no port that anybody could wait for.
+            // They have no port to wait for.
             if let Some(listeners) = bootstrap["static_resources"]["listeners"].as_array_mut() {
                 listeners.extend(listeners_behind);
             }
@@ -192,7 +195,8 @@ fn roleless(idp: &Idp) -> String {
     idp.mint(claims)
 }
 
-/// The module, if it has been built: the bench does not build it, so that it measures what is there.
+/// The module, if it has been built: the bench does not build it, so that it measures what is
+/// there.
 fn module() -> Option<PathBuf> {
     let named = env::var_os("M2M_AUTH_WASM").map(PathBuf::from);
     let module = named.unwrap_or_else(|| repository().join("target/m2m_auth.wasm"));
@@ -203,7 +207,8 @@ fn module() -> Option<PathBuf> {
     None
 }
 
-/// User and system time of a process so far (`proc_pid_stat(5)`, fields 14 and 15), to a hundredth of a second.
+/// User and system time of a process so far (`proc_pid_stat(5)`, fields 14 and 15), to a hundredth
+/// of a second.
 fn cpu_microseconds(process: u32) -> f64 {
     /// `USER_HZ`, which Linux promises to programs whatever the kernel's own rate is.
     const TICKS_PER_SECOND: f64 = 100.0;

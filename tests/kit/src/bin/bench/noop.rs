@@ -1,9 +1,11 @@
 //! A proxy-wasm module that does nothing, made by hand: the price of entering a VM at all.
 //!
-//! It exports what the SDK needs for one request (a context made, the headers seen, the context deleted) and
-//! answers each callback with a constant, so no filter that is a wasm module can cost less.
+//! It exports what the SDK needs for one request (a context made, the headers seen, the context
+//! deleted) and answers each callback with a constant, so no filter that is a wasm module can cost
+//! less.
 
-/// One exported function: its name, how many `i32` it takes, and the constant it answers with, if any.
+/// One exported function: its name, how many `i32` it takes, and the constant it answers with, if
+/// any.
 const FUNCTIONS: &[(&str, u8, Option<u8>)] = &[
     ("proxy_abi_version_0_2_1", 0, None),
     ("_initialize", 0, None),

@@ -12,23 +12,24 @@ use std::path::Path;
 pub(crate) struct Row {
     /// The name of its listener.
     pub(crate) id: &'static str,
-    /// What stands in the table.
+    /// The label in the table.
     pub(crate) name: &'static str,
     pub(crate) load: Load,
     pub(crate) check: Check,
     filters: Vec<Value>,
-    /// What stands behind it, in a listener of its own, if requests go on to one.
+    /// The upstream, in a listener of its own, if requests are forwarded to one.
     behind: Option<Vec<Value>>,
 }
 
 /// What the requests of a row carry.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Load {
-    /// No token: requests on their way out.
+    /// No token: outbound requests.
     Bare,
-    /// No token: an outbound listener attaches one, with a proof for each request, and a second listener judges it.
+    /// No token: an outbound listener attaches one, with a proof for each request, and a second
+    /// listener judges it.
     Proven,
-    /// Always the same token, so that whoever remembers tokens has seen it before.
+    /// Always the same token, so that a filter that caches tokens knows it.
     OneToken,
     /// Always the same token, with a hundred roles, of which the last one counts.
     ManyRoles,
@@ -169,7 +170,8 @@ impl Row {
         Self::quiet(envoy::listener(self.id, self.filters.clone(), envoy::route_config(routes)))
     }
 
-    /// The second listener, if there is one, and the cluster that leads there: through a socket in `folder`.
+    /// The second listener, if there is one, and the cluster that leads there: through a socket in
+    /// `folder`.
     pub(crate) fn second(&self, folder: &Path) -> Option<(Value, Value)> {
         let answers = json!({
             "match": { "prefix": "/" },
@@ -234,7 +236,7 @@ fn inbound(idp: &Idp) -> Value {
     json!({ "issuers": issuers(idp), "inbound": { "rules": [rule] } })
 }
 
-/// The same, after 199 rules for other paths: a third each whole, from the beginning, and with places.
+/// The same, after 199 rules for other paths: a third each exact, by prefix, and with placeholders.
 fn behind_199(mut configuration: Value) -> Value {
     let rules = configuration["inbound"]["rules"].as_array_mut().expect("a list");
     let require = rules[0]["require"].clone();
@@ -250,7 +252,7 @@ fn behind_199(mut configuration: Value) -> Value {
     configuration
 }
 
-/// The same for the callers of ten issuers; the one whose tokens come is the last that is tried.
+/// The same for the callers of ten issuers; the tokens are of the one that is tried last.
 fn ten_issuers(idp: &Idp) -> Value {
     let mut configuration = inbound(idp);
     let mut names = Vec::new();
@@ -384,7 +386,7 @@ pub(crate) fn secrets() -> Value {
     json!([envoy::static_secret("order-service", SECRET)])
 }
 
-/// What the stand-in provider knows `order-service` by.
+/// The secret of `order-service` at the simulated provider.
 const SECRET: &str = "order-secret";
 
 fn filter(name: &str, kind: &str, config: &Value) -> Value {

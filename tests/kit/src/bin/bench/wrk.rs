@@ -1,4 +1,5 @@
-//! The load: `wrk`, one thread, a few kept connections, each request ready-made before the clock starts.
+//! The load: `wrk`, one thread, a few kept connections, each request ready-made before the clock
+//! starts.
 
 use crate::rows::{HOST, Load, PATH};
 use std::{
@@ -8,7 +9,8 @@ use std::{
     process::Command,
 };
 
-/// Connections kept open, HTTP/1.1. Enough to keep one worker busy, few enough that none of them starves.
+/// Connections kept open, HTTP/1.1. Enough to keep one worker busy, few enough that none of them
+/// starves.
 const CONNECTIONS: &str = "16";
 /// At least as many requests as may have been sent when the time was up, without being counted.
 const CUT_OFF: u64 = 100;
@@ -39,7 +41,8 @@ end
 /// The driver with its files.
 pub(crate) struct Wrk {
     folder: PathBuf,
-    /// Where each address goes on in the tokens, so that a run does not begin with those that the last one ended with.
+    /// The next token for each address, so that a run does not begin with the tokens of the last
+    /// one.
     next: HashMap<String, u64>,
 }
 

@@ -1,8 +1,10 @@
-//! `make demo`: the main job, played and told. A small identity provider (or, with `--keycloak`, a real Keycloak), two
-//! services without a line of authentication code, and one real Envoy that runs `envoy/envoy.yaml` between them.
+//! `make demo`: the main example, run and explained. A small identity provider (or, with
+//! `--keycloak`, a real Keycloak), two services without a line of authentication code, and one real
+//! Envoy that runs `envoy/envoy.yaml` between them.
 //!
-//! Each step prints the request, the answer, and one sentence why. With `--keycloak` the articles' own story follows:
-//! `articles`. An answer that is not the expected one ends the demo with exit code 1.
+//! Each step prints the request, the answer, and one sentence why. With `--keycloak` the steps of
+//! the two walkthroughs from which the example comes follow: `walkthroughs`. An answer that is not
+//! the expected one ends the demo with exit code 1.
 
 #![allow(
     clippy::expect_used,
@@ -13,7 +15,7 @@
     reason = "a demo: it fails loudly, and it is there to print"
 )]
 
-mod articles;
+mod walkthroughs;
 
 use m2m_auth_kit::client::{self, Response};
 use m2m_auth_kit::envoy::Envoy;
@@ -25,9 +27,9 @@ use m2m_auth_kit::{Value, json, repository};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 
-/// Who issues the tokens.
+/// The issuer of the tokens.
 enum Provider {
-    StandIn(Box<Idp>),
+    Simulated(Box<Idp>),
     Keycloak(Keycloak),
 }
 
@@ -42,24 +44,24 @@ impl Provider {
             audiences: vec!["inventory-service".into()],
             ..ClientSpec::new("billing-service", "billing-secret")
         });
-        Self::StandIn(Box::new(idp))
+        Self::Simulated(Box::new(idp))
     }
 
     fn issuer(&self) -> String {
         match self {
-            Self::StandIn(idp) => idp.issuer(),
+            Self::Simulated(idp) => idp.issuer(),
             Self::Keycloak(keycloak) => keycloak.issuer(),
         }
     }
 
     fn address(&self) -> SocketAddr {
         match self {
-            Self::StandIn(idp) => idp.address(),
+            Self::Simulated(idp) => idp.address(),
             Self::Keycloak(keycloak) => keycloak.address(),
         }
     }
 
-    /// What the articles' clients do by hand.
+    /// What the walkthroughs' clients do by hand.
     async fn token(&self, client: &str) -> String {
         let form = [
             ("grant_type", "client_credentials"),
@@ -68,7 +70,7 @@ impl Provider {
         ];
         match self {
             Self::Keycloak(keycloak) => keycloak.token(client, form[2].1, "").await,
-            Self::StandIn(idp) => {
+            Self::Simulated(idp) => {
                 let body: Vec<String> = form.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 let request = client::post(idp.url(m2m_auth_kit::idp::Endpoint::Token))
                     .header("content-type", "application/x-www-form-urlencoded")
@@ -80,21 +82,21 @@ impl Provider {
 
     async fn rotate_key(&self) {
         match self {
-            Self::StandIn(idp) => drop(idp.rotate_key()),
+            Self::Simulated(idp) => drop(idp.rotate_key()),
             Self::Keycloak(keycloak) => drop(keycloak.rotate_signing_key().await),
         }
     }
 
     async fn stop(&self) {
         match self {
-            Self::StandIn(idp) => idp.stop().await,
+            Self::Simulated(idp) => idp.stop().await,
             Self::Keycloak(keycloak) => keycloak.kill().await,
         }
     }
 
     async fn resume(&self) {
         match self {
-            Self::StandIn(idp) => idp.resume().await,
+            Self::Simulated(idp) => idp.resume().await,
             Self::Keycloak(keycloak) => keycloak.restart().await,
         }
     }
@@ -110,7 +112,7 @@ struct Story {
 }
 
 impl Story {
-    /// Order-service's own request: plain, through its Envoy.
+    /// Order-service's own request, without a token, through its Envoy.
     async fn order(&self) -> Response {
         client::get(self.envoy.url("egress", "/inventory/items"))
             .header("host", "inventory-service")
@@ -118,7 +120,7 @@ impl Story {
             .await
     }
 
-    /// A request straight to the door of inventory-service.
+    /// A request sent directly to inventory-service.
     async fn knock(&self, path: &str, token: Option<&str>) -> Response {
         let request = client::get(self.envoy.url("ingress", path));
         match token {
@@ -127,11 +129,11 @@ impl Story {
         }
     }
 
-    /// A step whose answer is told in words.
-    fn show(&mut self, step: &str, shown: &str, good: bool, why: &str) {
+    /// A step with an answer that is explained in words.
+    fn show(&mut self, step: &str, result: &str, good: bool, why: &str) {
         self.step += 1;
         println!("{:2}. {step}", self.step);
-        println!("    {shown}");
+        println!("    {result}");
         println!("    {why}\n");
         if !good {
             println!("    ^^^ not as it should be");
@@ -139,9 +141,9 @@ impl Story {
         }
     }
 
-    fn tell(&mut self, request: &str, answer: &Response, status: u16, why: &str) {
+    fn answer(&mut self, request: &str, answer: &Response, status: u16, why: &str) {
         self.step += 1;
-        let told = match answer.status {
+        let detail = match answer.status {
             200 => {
                 let caller = self.service.last().header("x-caller");
                 caller.map_or("the service answers".into(), |caller| {
@@ -151,7 +153,7 @@ impl Story {
             _ => answer.text(),
         };
         println!("{:2}. {request}", self.step);
-        println!("    {} {told}", answer.status);
+        println!("    {} {detail}", answer.status);
         println!("    {why}\n");
         if answer.status != status {
             println!("    ^^^ expected {status}; Envoy's log:\n{}", self.envoy.logs());
@@ -218,9 +220,9 @@ async fn main() -> ExitCode {
     if let Provider::Keycloak(keycloak) = &story.provider {
         let keycloak = keycloak.clone();
         println!(
-            "The articles: order-service -> inventory-service -> payment-service, each with its sidecar\n"
+            "The walkthroughs: order-service -> inventory-service -> payment-service, each with its sidecar\n"
         );
-        articles::play(&mut story, &keycloak).await;
+        walkthroughs::play(&mut story, &keycloak).await;
     }
     if story.wrong > 0 {
         println!("{} of {} steps went wrong.", story.wrong, story.step);
@@ -233,7 +235,7 @@ async fn main() -> ExitCode {
 async fn play(story: &mut Story) {
     let answer = story.order().await;
     let request = "order-service: GET /inventory/items, no token, no authentication code";
-    story.tell(
+    story.answer(
         request,
         &answer,
         200,
@@ -241,7 +243,7 @@ async fn play(story: &mut Story) {
     );
 
     let answer = story.knock("/health", None).await;
-    story.tell(
+    story.answer(
         "anyone: GET /health at the ingress",
         &answer,
         200,
@@ -250,17 +252,17 @@ async fn play(story: &mut Story) {
 
     let answer = story.knock("/inventory/items", None).await;
     let why = "No token: a bare challenge, as RFC 6750 section 3.1 has it.";
-    story.tell("a stranger: GET /inventory/items at the ingress, without a token", &answer, 401, why);
+    story.answer("a stranger: GET /inventory/items at the ingress, without a token", &answer, 401, why);
 
     let good = story.provider.token("order-service").await;
     let answer = story.knock("/inventory/items", Some(&good)).await;
     let why = "Tokens that a service fetched by itself are as good.";
-    story.tell("order-service again, with a token that it got by curl", &answer, 200, why);
+    story.answer("order-service again, with a token that it got by curl", &answer, 200, why);
 
     let (header, claims) = token::decode(&good);
     let forged = Mint::of(claims).key(&Idp::foreign_key()).kid(header["kid"].as_str().expect("a kid"));
     let answer = story.knock("/inventory/items", Some(&forged.sign(&Idp::foreign_key()))).await;
-    story.tell(
+    story.answer(
         "a forger: the same claims and the same kid, another key",
         &answer,
         401,
@@ -270,32 +272,37 @@ async fn play(story: &mut Story) {
     let other = story.provider.token("billing-service").await;
     let answer = story.knock("/inventory/items", Some(&other)).await;
     let why = "A good token, but its client has not been given the role: 403, and the answer says which.";
-    story.tell("billing-service: a token of its own", &answer, 403, why);
+    story.answer("billing-service: a token of its own", &answer, 403, why);
 
     let answer = story.knock("/public/..%2finventory/items", Some(&good)).await;
     let why = "Servers read this path differently, and rules decide differently about what they read: it is refused.";
-    story.tell("anyone: GET /public/..%2finventory/items", &answer, 400, why);
+    story.answer("anyone: GET /public/..%2finventory/items", &answer, 400, why);
 
     let answer = story.knock("/metrics", Some(&good)).await;
-    story.tell("order-service: GET /metrics", &answer, 403, "What no rule is for is refused, token or not.");
+    story.answer(
+        "order-service: GET /metrics",
+        &answer,
+        403,
+        "What no rule is for is refused, token or not.",
+    );
 
     story.provider.rotate_key().await;
     let fresh = story.provider.token("order-service").await;
     let answer = story.knock("/inventory/items", Some(&fresh)).await;
     let why = "The signing key was rotated: its unknown kid made one refetch, for which the request waited.";
-    story.tell("order-service: a token signed with a new key", &answer, 200, why);
+    story.answer("order-service: a token signed with a new key", &answer, 200, why);
 
     story.provider.stop().await;
     let answer = story.order().await;
     let why = "The identity provider is gone; keys and token are still good, and nobody notices.";
-    story.tell("order-service, while the identity provider is stopped", &answer, 200, why);
+    story.answer("order-service, while the identity provider is stopped", &answer, 200, why);
 
     let unknown = Mint::of(token::decode(&fresh).1).key(&Idp::foreign_key()).sign(&Idp::foreign_key());
     let answer = story.knock("/inventory/items", Some(&unknown)).await;
     let why = "A key that nobody knows, and nobody to ask: 503 with Retry-After. It may be the caller's fault, or ours.";
-    story.tell("a token with an unknown kid, while it is stopped", &answer, 503, why);
+    story.answer("a token with an unknown kid, while it is stopped", &answer, 503, why);
 
     story.provider.resume().await;
     let answer = story.order().await;
-    story.tell("order-service, once it is back", &answer, 200, "Nothing had to be restarted.");
+    story.answer("order-service, once it is back", &answer, 200, "Nothing had to be restarted.");
 }

@@ -1,8 +1,9 @@
-//! `make faults`: what each fault of the identity provider, or of the proxy, costs those who need a token, through our
-//! filter and through Envoy's own, each on an Envoy and with a provider of its own.
+//! `make faults`: what each fault of the identity provider, or of the proxy, costs requests that
+//! need a token, through our filter and through Envoy's own, each on an Envoy and with a provider
+//! of its own.
 //!
-//! `faults [--seconds N] [--rate N] [SCENARIO]...`, where a scenario is a variant of [`Scenario`]; all of them take about
-//! `seconds * 12`. What the figures mean: `docs/operations.md`.
+//! `faults [--seconds N] [--rate N] [SCENARIO]...`, where a scenario is a variant of [`Scenario`];
+//! all of them take about `seconds * 12`. What the figures mean: `docs/operations.md`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -50,7 +51,7 @@ async fn native(scenario: Scenario, order: &Order) -> Option<Outcome> {
     Some(scenario.play(Filter::Native, order).await)
 }
 
-/// A row of the table; none is for a filter that the scenario does not concern.
+/// A row of the table; `None` for a filter that the scenario does not concern.
 fn line(scenario: &str, filter: &str, outcome: Option<&Outcome>) -> String {
     let Some(outcome) = outcome else {
         return format!("| {scenario} | {filter} | it has no VM | | | | |");

@@ -1,4 +1,5 @@
-//! Requests that stay below one rule that allows them, however strange they look: a filter that refuses them breaks services.
+//! Requests that stay below one rule that allows them, however strange they look: a filter that
+//! refuses them breaks services.
 
 use super::{Grammar, HOST};
 use crate::servers::spelling::{Framing, Kind, Spelling};

@@ -1,4 +1,4 @@
-//! Paths: words, what stands between them, and what leads up and down.
+//! Paths: segments, separators, and what leads up and down.
 
 use super::{Grammar, HOST};
 use crate::servers::spelling::{Framing, Kind, Spelling};
@@ -88,7 +88,7 @@ const SUFFIXES: [&[u8]; 33] = [
     b"\0",
 ];
 
-/// What may stand before a path without making it another, for some.
+/// Prefixes of a path that some servers ignore.
 const PREFIXES: [&[u8]; 17] = [
     b"",
     b"/",
@@ -177,7 +177,8 @@ impl Grammar {
         path
     }
 
-    /// The protected, out of it, and to something allowed: who resolves that before he looks sees what is allowed.
+    /// The protected path, out of it, and to an allowed one: a server that resolves that first sees
+    /// the allowed path.
     fn back_into_allowed(&mut self, goal: &[u8]) -> Vec<u8> {
         let mut path = self.slash();
         path.extend(self.word(goal));

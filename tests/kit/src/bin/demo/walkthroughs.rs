@@ -1,4 +1,5 @@
-//! The articles' own steps, on a realm of their own: what each shows is one line of the output.
+//! The steps of the two walkthroughs from which the product's main example comes, on a realm of
+//! their own. Each step prints one line.
 
 use m2m_auth_kit::client::{self, Response};
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
@@ -11,11 +12,11 @@ use m2m_auth_kit::token::{self, Mint, now};
 use m2m_auth_kit::wait::until;
 use std::time::Duration;
 
-/// How many seconds tokens live in the steps that show what becomes of them.
+/// Lifetime of tokens, in seconds, in the steps about renewal and expiry.
 const LIFE: u64 = 10;
 
 pub(super) async fn play(demo: &mut super::Story, keycloak: &Keycloak) {
-    let realm = keycloak.realm("articles").await;
+    let realm = keycloak.realm("walkthroughs").await;
     let story = Story::start(realm.clone()).await;
     by_hand(demo, &story).await;
     clients(demo, &story).await;
@@ -26,8 +27,8 @@ pub(super) async fn play(demo: &mut super::Story, keycloak: &Keycloak) {
     // Whatever the old key signed is void from then on.
     rotated(demo, &story).await;
     beside_express(demo, keycloak).await;
-    told(demo, &story).await;
-    errorn(demo, keycloak).await;
+    audit_log(demo, &story).await;
+    wrong_secret(demo, keycloak).await;
 }
 
 fn logins(count: usize) -> String {
@@ -42,14 +43,14 @@ fn sum(report: &Report) -> String {
     }
 }
 
-/// The curl of the article, and the same token without it.
+/// The walkthrough's curl command, and the same token by the filter.
 async fn by_hand(demo: &mut super::Story, story: &Story) {
     let secret = keycloak::secret("order-service");
     let token = story.realm.token("order-service", &secret, "inventory-api").await;
     let (_, claims) = token::decode(&token);
     let shown = format!("azp {}, aud {}, {}", claims["azp"], claims["aud"], claims["resource_access"]);
     demo.show(
-        "the article's curl: grant_type=client_credentials, order-service, its secret, inventory-api",
+        "the walkthrough's curl: grant_type=client_credentials, order-service, its secret, inventory-api",
         &shown,
         claims["aud"] == "inventory-service",
         "What everybody does by hand once.",
@@ -78,7 +79,7 @@ async fn clients(demo: &mut super::Story, story: &Story) {
             &format!("{}: examples/clients/{}", client.name, client.source),
             &format!("{status}, {} lines, none of them about authentication", client.code().lines().count()),
             status == 200,
-            "The article's client, without its authentication.",
+            "The walkthrough's client, without its authentication.",
         );
     }
     let inventory = format!("http://{}", story.envoy.address("inventory"));
@@ -122,7 +123,7 @@ async fn cached(demo: &mut super::Story, story: &Story) {
         report.only(200) && more == 0,
         "Two workers, one token.",
     );
-    // The token that is held lives on: a client of its own shows a short life.
+    // The held token stays valid, so a client of its own demonstrates a short lifetime.
     let realm = &story.realm;
     realm.set_token_life("billing-service", LIFE).await;
     let (upstream, envoy) = sidecar(realm, "billing-service", &keycloak::secret("billing-service")).await;
@@ -169,7 +170,7 @@ async fn sidecar(realm: &Keycloak, client: &str, secret: &str) -> (m2m_auth_kit:
 async fn rotated(demo: &mut super::Story, story: &Story) {
     let realm = &story.realm;
     realm.set_token_life("order-service", LIFE).await;
-    // Whose first token lives as long.
+    // Its first token lives as long.
     let fresh = Story::start(realm.clone()).await;
     assert_eq!(fresh.order("/inventory/items").send().await.status, 200, "{}", fresh.envoy.logs());
     let load = Load::of(fresh.order("/inventory/items")).connections(8).rate(200.0).start();
@@ -206,7 +207,7 @@ async fn bound(demo: &mut super::Story, story: &Story) {
     let sent = story.payment.last().header("authorization").unwrap_or_default();
     let thumbprint = token::decode(sent.trim_start_matches("Bearer ")).1["cnf"]["x5t#S256"].clone();
     demo.show(
-        "tls-service: a client certificate instead of a secret, shown by Envoy's cluster",
+        "tls-service: a client certificate instead of a secret, presented by Envoy's cluster",
         &format!("{} its token has cnf.x5t#S256 {thumbprint}", answer.status),
         answer.status == 200 && thumbprint.is_string(),
         "Keycloak binds the token to that certificate (RFC 8705): stolen, it is worth nothing.",
@@ -246,7 +247,7 @@ async fn beside_express(demo: &mut super::Story, keycloak: &Keycloak) {
         ("without the audience", format!("Bearer {}", of("payment-service").await)),
     ];
     for (name, authorization) in cases {
-        let url = format!("http://{}/inventory/items", express.address("article"));
+        let url = format!("http://{}/inventory/items", express.address("walkthrough"));
         let theirs = client::get(url).header("authorization", &authorization).send().await;
         let ours = client::get(demo.envoy.url("ingress", "/inventory/items"));
         let ours = ours.header("authorization", &authorization).send().await;
@@ -255,7 +256,7 @@ async fn beside_express(demo: &mut super::Story, keycloak: &Keycloak) {
             status => format!("{status} {}", answer.json()["error"].as_str().unwrap_or_default()),
         };
         demo.show(
-            &format!("the article's Express middleware and the filter: {name}"),
+            &format!("the walkthrough's Express middleware and the filter: {name}"),
             &format!("Express {}, m2m-auth {}", error(&theirs), error(&ours)),
             error(&theirs) == error(&ours),
             "docs/express.md has 63 requests, and why 16 of them differ.",
@@ -263,7 +264,7 @@ async fn beside_express(demo: &mut super::Story, keycloak: &Keycloak) {
     }
 }
 
-async fn told(demo: &mut super::Story, story: &Story) {
+async fn audit_log(demo: &mut super::Story, story: &Story) {
     client::get(story.envoy.url("inventory", "/knock")).send().await;
     let refused = until("the line of a refusal", async || story.audit("refused").pop()).await;
     let tokens = story.audit("token");
@@ -284,7 +285,7 @@ async fn told(demo: &mut super::Story, story: &Story) {
     );
 }
 
-async fn errorn(demo: &mut super::Story, keycloak: &Keycloak) {
+async fn wrong_secret(demo: &mut super::Story, keycloak: &Keycloak) {
     let (_upstream, envoy) = sidecar(keycloak, "order-service", "not-the-secret").await;
     let answer = client::get(envoy.url("out", "/")).send().await;
     let line = envoy.wait_for_log("unauthorized_client").await;

@@ -1,11 +1,11 @@
-//! Tokens in headers of their own, cookies and queries, and what the service sees of them.
+//! Tokens in headers of their own, cookies and queries, and what the service receives.
 
 use crate::envoy::scene::{Scene, arrived, gated, inbound, send};
 use m2m_auth_kit::idp::{Endpoint, Idp};
 use m2m_auth_kit::upstream::Upstream;
 use serde_json::{Value, json};
 
-/// Tokens wherever they may stand.
+/// Every token location.
 fn everywhere(idp: &Idp) -> Value {
     let mut configuration = inbound(idp);
     configuration["inbound"]["token_locations"] = json!([
@@ -22,7 +22,7 @@ fn everywhere(idp: &Idp) -> Value {
 }
 
 #[tokio::test]
-async fn a_token_is_found_in_every_place_and_the_service_sees_the_request_without_it() {
+async fn a_token_is_found_in_every_location_and_is_not_forwarded_to_the_service() {
     let scene = Scene::start(everywhere).await;
     let token = scene.idp.token();
     for (query, left) in [
@@ -56,7 +56,7 @@ async fn a_token_is_found_in_every_place_and_the_service_sees_the_request_withou
 }
 
 #[tokio::test]
-async fn two_credentials_in_different_places_are_one_too_many_and_no_answer_tells_one() {
+async fn two_credentials_in_different_locations_are_one_too_many_and_no_answer_holds_one() {
     let scene = Scene::start(everywhere).await;
     let token = scene.idp.token();
     let path = format!("/inventory?access_token={token}");
@@ -67,24 +67,24 @@ async fn two_credentials_in_different_places_are_one_too_many_and_no_answer_tell
         scene.get(&format!("{path}&access_token={token}")),
     ] {
         let answer = request.send().await;
-        assert_eq!((answer.status, &answer.json()["reason"]), (400, &json!("several_tokens")));
+        assert_eq!((answer.status, &answer.json()["reason"]), (400, &json!("multiple_credentials")));
         assert!(
             answer.header("www-authenticate").is_some_and(|text| text.contains("error=\"invalid_request\""))
         );
         assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"));
-        assert!(!format!("{answer:?}").contains(&token), "the answer tells the token");
+        assert!(!format!("{answer:?}").contains(&token), "the answer holds the token");
     }
-    assert!(!scene.envoy.logs().contains(token.rsplit('.').next().unwrap()), "a log tells the token");
+    assert!(!scene.envoy.logs().contains(token.rsplit('.').next().unwrap()), "a log holds the token");
 }
 
 #[tokio::test]
-async fn a_token_in_the_query_is_taken_out_of_a_request_that_waited_and_of_one_that_was_spared() {
+async fn a_token_in_the_query_is_removed_from_a_request_that_waited_and_from_a_suppressed_refusal() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);
     let gate = gated(&idp, &[Endpoint::Keys]);
     let scene = Scene::with(idp, upstream, everywhere).await;
     let token = scene.idp.token();
     let spared = scene.get("/permissive?access_token=garbage&a=1").header("cookie", "session=x").send().await;
-    assert_eq!(arrived(&spared, "m2m-auth-decision"), ["several_tokens"]);
+    assert_eq!(arrived(&spared, "m2m-auth-decision"), ["multiple_credentials"]);
     assert_eq!(spared.json()["path"], "/permissive?a=1");
     assert!(arrived(&spared, "cookie").is_empty());
     let waited = send(scene.get(&format!("/inventory?access_token={token}&a=1")));

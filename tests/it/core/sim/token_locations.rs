@@ -1,10 +1,10 @@
-//! Tokens in other places than `Authorization`, and what the service sees of them.
+//! Tokens in other locations than `Authorization`, and what the service receives.
 
 use crate::core::sim::provider::Mode;
 use crate::core::sim::world::{World, get, inbound, secs, without_discovery};
 use serde_json::{Value, json};
 
-/// Tokens everywhere, for rules of three kinds, and a rule with a place of its own.
+/// Tokens in every location, for rules of three kinds, and a rule with a location of its own.
 fn everywhere() -> Value {
     let mut configuration = without_discovery(inbound());
     let require = configuration["inbound"]["rules"][0]["require"].clone();
@@ -28,7 +28,7 @@ fn everywhere() -> Value {
 }
 
 #[test]
-fn a_token_counts_in_each_place_that_is_named_and_in_no_other() {
+fn a_token_counts_in_each_configured_location_and_in_no_other() {
     let mut world = World::warm(&everywhere());
     let token = world.token();
     for (path, name, value) in [
@@ -59,7 +59,7 @@ fn a_token_counts_in_each_place_that_is_named_and_in_no_other() {
 }
 
 #[test]
-fn two_places_are_one_too_many_even_for_the_same_token() {
+fn two_locations_are_one_too_many_even_for_the_same_token() {
     let mut world = World::warm(&everywhere());
     let token = world.token();
     let query = format!("/x?access_token={token}");
@@ -72,7 +72,7 @@ fn two_places_are_one_too_many_even_for_the_same_token() {
         get(&format!("{query}&access%5ftoken={token}")),
     ] {
         let outcome = world.ask(&request);
-        assert_eq!((outcome.status(), outcome.reason().as_str()), (400, "several_tokens"));
+        assert_eq!((outcome.status(), outcome.reason().as_str()), (400, "multiple_credentials"));
     }
     let beside = get(&query).header("authorization", "Basic eDp5").header("x-api-token", "other");
     assert!(world.ask(&beside).passed(), "what is no token of ours is not counted");
@@ -100,7 +100,7 @@ fn tokens_are_taken_out_and_everything_beside_them_stays() {
     for request in [query("/kept"), cookie("/kept")] {
         assert!(world.ask(&request).edits().headers.is_empty());
     }
-    // Nothing is looked at here, so nothing is changed.
+    // No token is read here, so nothing is changed.
     assert!(world.ask(&query("/open")).edits().headers.is_empty());
 }
 
@@ -118,7 +118,7 @@ fn tokens_are_taken_out_in_every_mode_whatever_they_are() {
         }
     }
     let outcome = world.ask(&get("/optional?access_token=&x").header("authorization", "Basic eDp5"));
-    assert!(outcome.passed(), "an empty one is none");
+    assert!(outcome.passed(), "an empty one is no token");
     assert_eq!(outcome.set(":path").as_deref(), Some("/optional?x"));
     assert!(!outcome.removes("authorization"), "what is no token of ours stays");
     assert_eq!(
@@ -153,9 +153,9 @@ fn a_token_in_an_oversized_query_or_among_oversized_cookies_is_not_looked_for() 
 }
 
 #[test]
-fn no_answer_and_no_line_holds_a_token_from_any_place() {
+fn no_answer_and_no_line_holds_a_token_from_any_location() {
     let mut world = World::warm(&everywhere());
-    // The world itself looks at every answer and line for what begins as a token does.
+    // The world itself searches every answer and line for the beginning of a token.
     let bad = world.mint(&crate::core::sim::provider::Key::number(9), 300, "other");
     for request in [
         get(&format!("/x?access_token={bad}")),
