@@ -15,7 +15,7 @@ pub const MAX_DEPTH: usize = 32;
 /// Reads exactly one JSON value. The error never quotes a value, only a position or a member's
 /// name.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
-    // Check UTF-8 once: parsing a `str` does not check its strings again.
+    // Check UTF-8 once (RFC 8725 section 3.7): parsing a `str` does not check its strings again.
     let text = std::str::from_utf8(bytes).map_err(de::Error::custom)?;
     let mut json = serde_json::Deserializer::from_str(text);
     let value = Strict { depth_left: MAX_DEPTH }.deserialize(&mut json)?;

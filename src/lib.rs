@@ -11,14 +11,16 @@
 //! Envoy's callbacks into events and effects into host calls, and decides nothing.
 //!
 //! ```text
-//! bytes -config-> Config -policy::compile-> Policy              once per configuration; an error => Envoy keeps the old one
+//! bytes -config-> Config -policy::compile-> Policy    once per configuration; an error => Envoy
+//!                                                     keeps the old one
 //!
 //! MessageHead --------------------+
 //! Policy (read) + Store (fetched) +-> filter::Request::decide -> Result<HeaderEdits, Interrupt>
-//!                                         Interrupt::Refuse(Refusal) -> LocalReply  400 | 401 | 403 | 503
-//!                                         Interrupt::Wait(FetchKey)  -> held; decided again, from the top, on arrival
+//!     Interrupt::Refuse(Refusal)  -> LocalReply  400 | 401 | 403 | 503
+//!     Interrupt::Wait(FetchKey)   -> held; decided again, from the top, when the fetch has ended
 //!
-//! Envoy -wasm-> HttpReply -plugin-> store.finish -> lease -> decide again -> Effect -wasm-> resume | respond
+//! Envoy -wasm-> HttpReply -plugin-> store.finish -> lease -> decide again -> Effect
+//!                                                   -wasm-> resume | respond
 //! ```
 //!
 //! # Where to read

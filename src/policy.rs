@@ -24,14 +24,14 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// An issuer of one policy. Where the policy is another one, there is no such issuer.
+/// An issuer of one policy. It does not exist in another policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IssuerId {
     policy: PolicyId,
     index: usize,
 }
 
-/// A credential of one policy. Where the policy is another one, there is no such credential.
+/// A credential of one policy. It does not exist in another policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CredentialId {
     policy: PolicyId,
@@ -63,7 +63,7 @@ impl IssuerId {
         Self { policy: PolicyId(0), index }
     }
 
-    /// Its place in [`Policy::issuers`].
+    /// Its index in [`Policy::issuers`].
     pub fn index(self) -> usize {
         self.index
     }
@@ -75,7 +75,7 @@ impl CredentialId {
         Self { policy: PolicyId(0), index }
     }
 
-    /// Its place in [`Policy::credentials`].
+    /// Its index in [`Policy::credentials`].
     pub fn index(self) -> usize {
         self.index
     }
@@ -87,11 +87,11 @@ pub struct Policy {
     id: PolicyId,
     /// The identity providers.
     pub issuers: Vec<Rc<Issuer>>,
-    /// What callers must show, if they must.
+    /// What inbound requests must present. `None`: requests are not checked.
     pub inbound: Option<Inbound>,
-    /// The clients as which tokens are fetched.
+    /// The clients for which tokens are fetched.
     pub credentials: Vec<Rc<Credential>>,
-    /// Which requests get whose token.
+    /// Which requests get which token.
     pub outbound: Vec<OutboundRule>,
     /// The request attributes that those rules match.
     pub outbound_attributes: InspectedAttributes,
@@ -116,7 +116,7 @@ pub const DECISION: &str = "m2m-auth-decision";
 pub struct UnknownCredential;
 
 impl Policy {
-    /// The issuer of this id; none if the id is of another policy.
+    /// The issuer of this id; `None` if the id is of another policy.
     pub fn issuer(&self, id: IssuerId) -> Option<&Rc<Issuer>> {
         self.issuers.get(id.index).filter(|_| id.policy == self.id)
     }
@@ -127,7 +127,7 @@ impl Policy {
         (0..self.issuers.len()).map(move |index| IssuerId { policy, index })
     }
 
-    /// The credential of this id; none if the id is of another policy.
+    /// The credential of this id; `None` if the id is of another policy.
     pub fn credential(&self, id: CredentialId) -> Option<&Rc<Credential>> {
         self.credentials.get(id.index).filter(|_| id.policy == self.id)
     }
@@ -138,7 +138,7 @@ impl Policy {
         (0..self.credentials.len()).map(move |index| CredentialId { policy, index })
     }
 
-    /// What the host must be asked about a request before it can be decided.
+    /// The attributes of a request that the filter must get from the host.
     pub fn request_attributes(&self) -> RequestAttributes {
         let cluster = self.outbound.iter().any(|rule| rule.matcher.cluster.is_some());
         let credential = self.outbound.iter().any(|rule| rule.credential.is_none());
@@ -160,8 +160,9 @@ impl Policy {
 
     /// The first of these issuers that can introspect an opaque token.
     pub fn introspecting(&self, among: &[IssuerId]) -> Option<IssuerId> {
-        let asked = |id: &IssuerId| self.issuer(*id).is_some_and(|own| own.introspection.is_some());
-        among.iter().copied().find(asked)
+        let introspects =
+            |id: &IssuerId| self.issuer(*id).is_some_and(|issuer| issuer.introspection.is_some());
+        among.iter().copied().find(introspects)
     }
 
     /// Whether any rule accepts `DPoP` proofs.
@@ -190,7 +191,7 @@ impl Policy {
         Ok(chosen.and_then(|index| self.outbound.get(index)))
     }
 
-    /// Whose token that rule attaches on this route; none, if the route wants none.
+    /// The credential whose token that rule attaches on this route; `None` if nothing is attached.
     pub fn credential_for(
         &self,
         rule: &OutboundRule,

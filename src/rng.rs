@@ -1,5 +1,5 @@
-//! Random numbers: a deterministic generator for jitter, and the operating system's for what must
-//! not be guessed or repeated.
+//! Random numbers: a deterministic generator for jitter, and the operating system's for values that
+//! must not be predictable or repeated.
 
 use std::fmt;
 use std::time::Duration;

@@ -16,8 +16,7 @@ pub enum Setting {
 }
 
 impl<'de> Deserialize<'de> for Setting {
-    /// Written by hand, since serde's own messages quote the value, which may be a misplaced
-    /// secret.
+    /// Written by hand, since serde's own messages quote the value. It may be a misplaced secret.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         const EXPECTED: &str = "a string, or {\"env\": \"NAME\"} with a variable name";
         let from_env = |members: &serde_json::Map<String, Value>| {

@@ -214,7 +214,7 @@ pub struct HttpCall {
     pub headers: Vec<(&'static str, String)>,
     /// The body; may hold a client secret.
     pub body: Zeroizing<Vec<u8>>,
-    /// How long the host waits for the answer.
+    /// How long the host waits for the reply.
     pub timeout: Duration,
 }
 

@@ -103,7 +103,7 @@ impl CircuitBreaker {
         (self.rounds >= ROUNDS_BEFORE_REFUSAL && wait > PROBE_INTERVAL).then_some(wait)
     }
 
-    /// Whether one more may wait for its turn behind so many, all of whom are to have it within
+    /// Whether one more request may join a queue of this length, all of which must be served within
     /// that time. Chance decides well before there is no more room: clients that come often do not
     /// take the place of each that had its turn.
     pub(super) fn admits(self, line: usize, within: Duration, now: Instant, dice: &mut Rng) -> bool {

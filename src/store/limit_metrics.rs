@@ -2,7 +2,7 @@
 //! whose it was.
 //!
 //! Each is counted where it happens, in the thing that has the bound; here they are gathered for
-//! the metrics. What each means stands in a table in `docs/operations.md`.
+//! the metrics. `docs/operations.md` has a table of what each means.
 
 use super::Store;
 use super::per_token;

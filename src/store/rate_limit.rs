@@ -102,7 +102,8 @@ mod tests {
             throughput.ended(at(n * 20));
         }
         assert_eq!(throughput.max_queue_length(Duration::from_secs(3)), Some(150));
-        // A provider that hangs shortens no line; that one may stand there tells how it goes on.
+        // A provider that hangs shortens no queue; one request may wait, so that a recovery is
+        // noticed.
         throughput.ended(at(61_000));
         assert_eq!(throughput.max_queue_length(Duration::from_secs(3)), Some(1));
         throughput.idle();

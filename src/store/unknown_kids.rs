@@ -13,7 +13,7 @@ pub(super) struct UnknownKids {
 }
 
 /// Names that are remembered; of more, the latest. Some 20 KB, and more than a provider has in a
-/// year of rotations: whoever brings more makes them up, and costs a fetch per interval
+/// year of rotations: a client that sends more makes them up, and costs a fetch per interval
 /// (`UNKNOWN_KID_INTERVAL`) whether they are remembered or not.
 const MOST: usize = 256;
 

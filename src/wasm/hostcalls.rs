@@ -139,8 +139,8 @@ fn received(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8
     if data.is_null() {
         return Ok(Vec::new());
     }
-    // SAFETY: the host allocates with our `proxy_on_memory_allocate`, which leaks a boxed slice of exactly `size` bytes, and
-    // leaves it to us.
+    // SAFETY: the host allocates with our `proxy_on_memory_allocate`, which leaks a boxed slice of
+    // exactly `size` bytes, and leaves it to us.
     Ok(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(data, size)) }.into_vec())
 }
 
@@ -326,7 +326,8 @@ pub(super) fn set_property(name: &str, value: &str) -> Result<(), HostError> {
 /// The value in the process's shared data under a name, and its version.
 pub(super) fn shared_data(name: &str) -> Result<(Vec<u8>, u32), HostError> {
     let mut cas = 0;
-    // SAFETY: the host reads the name during the call only; the others are locals that outlive the call.
+    // SAFETY: the host reads the name during the call only; the others are locals that outlive the
+    // call.
     let bytes = received(|data, size| unsafe {
         import::proxy_get_shared_data(name.as_ptr(), name.len(), data, size, &raw mut cas)
     })?;
@@ -384,7 +385,8 @@ pub(super) fn log(level: log::Level, message: &str) {
         log::Level::Warn => 3,
         log::Level::Error => 4,
     };
-    // SAFETY: the host reads the slice during the call only. A line that cannot be written is lost, nothing else.
+    // SAFETY: the host reads the slice during the call only. A line that cannot be written is lost,
+    // nothing else.
     let _ = unsafe { import::proxy_log(level, message.as_ptr(), message.len()) };
 }
 

@@ -294,7 +294,7 @@ impl Explanation {
             "reason": body.get("reason"),
             "message": body.get("message"),
             "what_to_do": what_to_do(&body),
-            "headers": response.map(|own| own.headers.iter().map(|(name, value)| json!({ "header": name, "value": value })).collect::<Vec<_>>()),
+            "headers": response.map(|response| response.headers.iter().map(|(name, value)| json!({ "header": name, "value": value })).collect::<Vec<_>>()),
             "rule": self.rule,
             "outbound_rule": self.outbound_rule,
             "credential": self.credential,
@@ -316,7 +316,7 @@ fn reason(body: &Value) -> Option<Reason> {
     Reason::from_name(body.get("reason").and_then(Value::as_str)?)
 }
 
-/// Headers that are set, or taken away where there is no value. What may be a token is not shown.
+/// Headers that are set, or removed if there is no value. Possible tokens are not printed.
 fn changes(edits: &HeaderEdits) -> Vec<(String, Option<String>)> {
     let printed = |value: &[u8]| {
         let text = String::from_utf8_lossy(value);

@@ -1,11 +1,11 @@
-//! `reasons`: every reason for which the filter refuses a request; from the table in
+//! `reasons`: every reason for which the filter denies a request; from the table in
 //! `src/inbound/refusal/reason.rs`.
 
 use crate::CommandOutput;
 use m2m_auth::inbound::refusal::reason::Reason;
 use std::fmt::Write as _;
 
-/// Print every reason for which a request is refused: when it happens, and what to do.
+/// Print every reason for which a request is denied: when it happens, and what to do.
 #[derive(clap::Args)]
 pub(crate) struct ReasonsArguments {
     /// Print the page `docs/reasons.md` instead.

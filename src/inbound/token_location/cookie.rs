@@ -37,7 +37,7 @@ fn may_hide(line: &[u8], name: &str) -> bool {
     })
 }
 
-/// The header's value without those cookies, empty if no other is left; none if there is none of
+/// The header's value without those cookies, empty if no other is left; none if it has none of
 /// them.
 pub(super) fn without(head: &MessageHead, gone: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     if !pairs(head).any(&gone) {

@@ -170,7 +170,7 @@ impl Compiler<'_> {
             });
         }
         if !any {
-            let message = "empty, expected an array of names, or all_of, any_of, none_of";
+            let message = "no names, expected all_of, any_of or none_of";
             self.error_unless(vec![path.clone()], path, message);
         }
     }

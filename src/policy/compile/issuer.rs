@@ -192,7 +192,8 @@ impl Compiler<'_> {
             invalid = invalid.or((!valid).then_some(template));
         }
         if let Some(template) = invalid {
-            let message = format!("{template:?}, expected one variable such as {{tenantid}}, or no braces");
+            let one_variable = "one variable such as {tenantid}, or no braces";
+            let message = format!("{template:?}, expected {one_variable}");
             self.error(&field, &message);
         }
         let field = path.name("tenants");

@@ -303,7 +303,7 @@ async fn an_exchange_works_beside_a_credential_of_ones_own() {
 }
 
 /// A route may name a credential that exchanges the caller's token; where no rule requires a token,
-/// there is none to exchange.
+/// no token is left to exchange.
 #[tokio::test]
 async fn a_route_that_exchanges_its_callers_token_gets_none_where_no_caller_is_required() {
     let (idp, upstream) = (Idp::start().await, Upstream::start().await);

@@ -1,4 +1,4 @@
-//! Which refusals renew a token, and to which services a token goes, on real Envoy.
+//! Which refusals renew a token, and which services get a token, on real Envoy.
 
 use crate::envoy::scene::{HAS_TOKEN, Scene, arrived, issuers, outbound, wasm};
 use m2m_auth_kit::client::Request;
