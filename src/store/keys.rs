@@ -28,7 +28,7 @@ static KIND: FetchKind = FetchKind {
 };
 
 /// What a key set is served as: RFC 7517 section 8.5.1 has a type of its own, and Kubernetes
-/// answers 406 to those who do not take it; most others serve `application/json`.
+/// answers 406 to clients that do not accept it; most others serve `application/json`.
 const KEY_SET: &str = "application/jwk-set+json, application/json";
 
 /// The least time between two fetches of a key set for the sake of unknown names. A request with a
@@ -137,8 +137,8 @@ impl Store {
         IssuerKeys(issuer).schedule(self).is_some_and(|keys| keys.has_value(now.instant))
     }
 
-    /// The issuer's keys, after looking for `kid` if it is not among them: whoever asked at `since`
-    /// gets keys that were fetched after that, or keys that hold `kid`.
+    /// The issuer's keys, after looking for `kid` if it is not among them: a request that came at
+    /// `since` gets keys that were fetched after that, or keys that hold `kid`.
     pub fn keys(
         &mut self,
         issuer: IssuerId,

@@ -1,7 +1,7 @@
 //! How often limits were reached that refuse nobody: what was dropped, cut or made to wait, and whose it was.
 //!
 //! Each is counted where it happens, in the thing that has the bound; here they are gathered for the metrics. What each means
-//! stands in a table in `docs/operations.md`.
+//! is in a table of `docs/operations.md`.
 
 use super::Store;
 use super::per_token;

@@ -25,7 +25,7 @@ pub struct RetryPolicy {
     /// The longest backoff after a failure that cost the provider nothing, as no connection was
     /// made, while there is no value.
     pub unreachable_cap: Duration,
-    /// Backoff after a failure that only an operator can mend (wrong secret, unknown scope).
+    /// Backoff after a failure that only an operator can fix (wrong secret, unknown scope).
     pub config_base: Duration,
     /// The longest of those.
     pub config_cap: Duration,
