@@ -2,9 +2,9 @@
 //! for next.
 //!
 //! It answers "here it is", "it is pending" or "it is unavailable", and never decides about a
-//! request. Each kind of fetched thing (metadata, keys, token, exchanged token, introspection) is one
-//! file that implements `Fetch`; its [`Lease`](lease::Lease) says when it is fetched, and the driver of
-//! this store makes the calls.
+//! request. Each kind of fetched thing (metadata, keys, token, exchanged token, introspection) is
+//! one file that implements `Fetch`; its [`Lease`](lease::Lease) says when it is fetched, and the
+//! driver of this store makes the calls.
 
 mod adoption;
 pub mod cache;
