@@ -18,7 +18,7 @@ use std::time::Duration;
 /// The token that is exchanged.
 #[derive(Clone, Copy)]
 pub struct ExchangeSubject<'a> {
-    /// As it is in the request.
+    /// As the request has it.
     pub token: &'a str,
     /// When it ends, in seconds since 1970, if that is known.
     pub expires_at: Option<u64>,

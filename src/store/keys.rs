@@ -137,8 +137,8 @@ impl Store {
         IssuerKeys(issuer).schedule(self).is_some_and(|keys| keys.has_value(now.instant))
     }
 
-    /// The issuer's keys, after looking for `kid` if it is not among them: a request that arrived
-    /// at `since` gets keys that were fetched after that, or keys that hold `kid`.
+    /// The issuer's keys, after looking for `kid` if it is not among them: a request that came at
+    /// `since` gets keys that were fetched after that, or keys that hold `kid`.
     pub fn keys(
         &mut self,
         issuer: IssuerId,

@@ -100,8 +100,7 @@ fn read(
 }
 
 /// The provider wants its nonce first, or does not take the client with this secret and there is
-/// one that was not tried in this round yet: it is asked again at once, and pending requests stay
-/// pending.
+/// one that was not tried in this round yet: it is asked again at once, and requests still wait.
 #[inline(never)]
 fn restart(
     token: &dyn FetchToken,

@@ -1,7 +1,7 @@
 //! A sidecar as Istio configures it from the manifests: two plugins in one proxy that share the
 //! empty `vm_id`, the code and the environment, and so one VM in each thread; each is delivered as
 //! a resource of its own and configured by a string. The provider is reached over TLS through the
-//! cluster that the ServiceEntry and the DestinationRule make. Only its address and its CA are
+//! cluster that the `ServiceEntry` and the `DestinationRule` make. Only its address and its CA are
 //! given here instead of in the manifests.
 
 use crate::envoy::scene::{Shared, arrived};
