@@ -1,8 +1,8 @@
 //! How often limits were reached that refuse nobody: what was dropped, cut or made to wait, and
 //! whose it was.
 //!
-//! Each is counted where it happens, in the thing that has the bound; here they are gathered for the metrics. What each means
-//! is in a table of `docs/operations.md`.
+//! Each is counted where it happens, in the thing that has the bound; here they are gathered for
+//! the metrics. What each means is in a table of `docs/operations.md`.
 
 use super::Store;
 use super::per_token;

@@ -33,14 +33,12 @@ struct Scene {
 impl Scene {
     async fn start(realm: Keycloak) -> Self {
         let upstream = Upstream::start().await;
-        let issuer = json!({ "issuer": realm.issuer(), "cluster": "keycloak", "jwks_refresh_interval": REFRESH.as_secs() });
-        let issuers = json!({ "keycloak": issuer });
         let require = json!({ "issuer": "keycloak", "audiences": ["inventory-service"] });
         let mut inbound =
             json!({ "issuers": issuers(&realm), "inbound": { "rules": [{ "require": require }] } });
         let mut outbound = every_request(&realm, &credential("order-service"));
         for configuration in [&mut inbound, &mut outbound] {
-            configuration["issuers"]["keycloak"]["refresh"] = json!(REFRESH.as_secs());
+            configuration["issuers"]["keycloak"]["jwks_refresh_interval"] = json!(REFRESH.as_secs());
         }
         let called = sidecar::start("in", &Wasm::new(&inbound), &realm, upstream.address()).await;
         let next = called.address("in").parse().unwrap();
