@@ -69,7 +69,7 @@ pub fn extract<'a>(
     let found = extract_with_source(places, head);
     decision_trace::record("token", found.is_ok(), || match &found {
         Ok((at, found)) => format!("{at}, {} bytes", found.token.len()),
-        Err(ExtractError::Missing) => "none in any place where it may stand".to_owned(),
+        Err(ExtractError::Missing) => "no token in the configured locations".to_owned(),
         Err(ExtractError::Multiple) => "more than one credential".to_owned(),
         Err(ExtractError::TooLarge) => "a query or cookies that are too large".to_owned(),
     });

@@ -2,8 +2,8 @@
 //!
 //! In: "a fetch begins", "a fetch ended so", the time. Out: the value while it is good, and when to
 //! look again. It is generic over the value, and knows neither how it is fetched nor who waits for
-//! it: of a fetch it sees how it ended ([`FetchErrorKind`]), since the backoff depends on that. Its
-//! laws, each a property test:
+//! it: of a fetch it sees how it ended ([`crate::oauth::fetch::FetchErrorKind`]), since the backoff
+//! depends on that. Its laws, each a property test:
 //!
 //! - never two fetches at once;
 //! - a good value is never dropped for a failed renewal, and never served after it has ended;
