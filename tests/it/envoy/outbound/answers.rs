@@ -129,7 +129,7 @@ fn rows() -> Vec<Row> {
             "invalid_scope",
         ),
         Row { status: 204, ..row("no-content", String::new(), "unreadable", no_json) },
-        Row { status: 302, ..row("redirect", changed(|_| {}), "status", "status 302") },
+        Row { status: 302, ..row("redirect", changed(|_| {}), "server_error", "status 302") },
     ]
 }
 
