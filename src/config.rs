@@ -237,12 +237,12 @@ pub struct Inbound {
     /// for `/ADMIN`, which the rule for `/admin` does not match.
     pub danger_case_sensitive_paths: bool,
     /// `true`: the decision is written to Envoy's filter state, for later filters and for the
-    /// access log: `wasm.m2m_auth.decision` (`allowed` or `refused`), `.reason` (why the request
-    /// was denied), `.rule`, and for an authenticated caller `.subject`, `.client`, `.issuer` (its
-    /// `iss`), `.roles` and `.scopes`. `rbac` reads them as a principal (`filter_state`), rate
-    /// limits as CEL (`filter_state['wasm.m2m_auth.client']`), the access log as
-    /// `%FILTER_STATE(wasm.m2m_auth.subject:PLAIN)%`. Lists are comma-separated; a client role
-    /// reads `client/role`; commas, `/`, `%`, spaces and control characters within a name are
+    /// access log: `wasm.m2m_auth.decision` (`allowed`, `refused`, `would_refuse`), `.reason` (why
+    /// the request was denied), `.rule`, and for an authenticated caller `.subject`, `.client`,
+    /// `.issuer` (its `iss`), `.roles` and `.scopes`. `rbac` reads them as a principal
+    /// (`filter_state`), rate limits as CEL (`filter_state['wasm.m2m_auth.client']`), the access
+    /// log as `%FILTER_STATE(wasm.m2m_auth.subject:PLAIN)%`. Lists are comma-separated; a client
+    /// role reads `client/role`; commas, `/`, `%`, spaces and control characters within a name are
     /// percent-encoded. A value that the caller does not have is not set. Default `false`: each
     /// value costs a request about 0.2 µs.
     pub filter_state: bool,

@@ -250,14 +250,14 @@ impl Plugin {
 
     /// What has been counted.
     pub fn metrics(&mut self) -> &mut Metrics {
-        let Self { store, metrics: stats, audit, suppressed_audit: spared, .. } = self;
+        let Self { store, metrics: stats, audit, suppressed_audit, .. } = self;
         let mut add = |name: &str, limit, count| {
             if count > 0 {
                 stats.add(Metric::LimitReached, name.into(), limit, count);
             }
         };
         store.limit_metrics(&mut add);
-        for audit in [audit, spared] {
+        for audit in [audit, suppressed_audit] {
             add("", "audit_text", audit.truncated.take());
         }
         stats

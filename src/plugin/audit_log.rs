@@ -1,6 +1,6 @@
-//! The audit log: one JSON line for each refusal, each that a rule's mode spared, and each token
-//! that was fetched or was not; never with a token or a secret, and no more lines than a disk can
-//! take.
+//! The audit log: one JSON line for each refusal, each that a rule's mode suppressed, and each
+//! token that was fetched or was not; never with a token or a secret, and no more lines than a disk
+//! can take.
 
 use crate::filter::DecisionRecord;
 use crate::http::message::MessageHead;

@@ -24,13 +24,15 @@ const ROLES: &str = "m2m_auth.roles";
 const SCOPES: &str = "m2m_auth.scopes";
 
 /// The state of a forwarded request, and how many of its values could not be set. Where its rule's
-/// mode spared it, no caller was admitted, and none is reported.
+/// mode suppressed it, no caller was admitted, and none is reported.
 pub fn forwarded(seen: &DecisionRecord) -> (FilterState, u32) {
     match &seen.suppressed_refusal {
         None => entries(seen, "allowed", None),
-        Some(refusal) => {
-            entries(&DecisionRecord { caller: None, ..seen.clone() }, "spared", Some(refusal.reason().name()))
-        }
+        Some(refusal) => entries(
+            &DecisionRecord { caller: None, ..seen.clone() },
+            "would_refuse",
+            Some(refusal.reason().name()),
+        ),
     }
 }
 

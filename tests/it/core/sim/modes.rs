@@ -212,7 +212,7 @@ fn filter_state_names_no_caller_of_a_suppressed_refusal_and_holds_no_empty_value
     };
     for mode in ["danger_permissive", "danger_dry_run"] {
         let reported = state(&mut world, &format!("/{mode}"), &poor);
-        assert_eq!(reported, ["decision=spared", "reason=client_role", &format!("rule={mode}")]);
+        assert_eq!(reported, ["decision=would_refuse", "reason=client_role", &format!("rule={mode}")]);
     }
     let reported = state(&mut world, "/enforce", &good);
     let expected = [
