@@ -162,8 +162,9 @@ impl<'a> Request<'a> {
         let (caller, payload) = self.authenticate(require, &found.token)?;
         self.record.caller = Some(caller.clone());
         self.check_token_binding(require, &found, &caller)?;
-        let demand = &require.requirements;
-        demand.check(&caller, self.now.unix).map_err(|reject| Refusal::for_requirement(reject, demand))?;
+        let requirements = &require.requirements;
+        let failed = |error| Refusal::for_requirement(error, requirements);
+        requirements.check(&caller, self.now.unix).map_err(failed)?;
         require
             .access
             .allows(&caller, RequestContext { target, captures: &matched.captures })

@@ -217,7 +217,7 @@ impl Grant {
         &self,
         reply: &HttpReply,
         subject: Option<(&str, Option<Duration>)>,
-        dice: &mut Rng,
+        rng: &mut Rng,
     ) -> Result<Fetched<AccessToken>, FetchError> {
         let is_secret = |text: &str| {
             self.client().contains_secret(text)
@@ -230,7 +230,7 @@ impl Grant {
         let lifetime = token_response::lifetime(&answer, self.default_lifetime)?;
         let left = subject.and_then(|(_, left)| left).unwrap_or(Duration::MAX);
         let token = token_response::token(&answer, self, &is_secret)?;
-        Ok(token_response::fetched_token(token, lifetime.min(left), dice))
+        Ok(token_response::fetched_token(token, lifetime.min(left), rng))
     }
 }
 

@@ -92,8 +92,8 @@ impl Plugin {
         board: Box<dyn SharedStore>,
         seed: u64,
     ) -> Self {
-        let (policy, mut dice) = (Rc::new(policy), Rng::new(seed));
-        let store = Store::sharing(Rc::clone(&policy), board, dice.next_u64().max(1), signer.thumbprint());
+        let (policy, mut rng) = (Rc::new(policy), Rng::new(seed));
+        let store = Store::sharing(Rc::clone(&policy), board, rng.next_u64().max(1), signer.thumbprint());
         Self {
             policy,
             store,
@@ -107,7 +107,7 @@ impl Plugin {
             suppressed_audit: AuditLog::default(),
             tokens: AuditLog::default(),
             introspections: AuditLog::default(),
-            rng: dice,
+            rng,
         }
     }
 

@@ -367,8 +367,8 @@ pub(super) fn lifetime(answer: &Map<String, Value>, default: Duration) -> Result
 }
 
 /// A token, to be renewed and ended in time.
-pub(super) fn fetched_token(value: AccessToken, lifetime: Duration, dice: &mut Rng) -> Fetched<AccessToken> {
-    Fetched { value, renew_after: renew_after(lifetime, dice), end_after: local_expiry(lifetime) }
+pub(super) fn fetched_token(value: AccessToken, lifetime: Duration, rng: &mut Rng) -> Fetched<AccessToken> {
+    Fetched { value, renew_after: renew_after(lifetime, rng), end_after: local_expiry(lifetime) }
 }
 
 /// Whether a token that ends so late for us was said to live as long as is believed, or longer.
@@ -384,8 +384,8 @@ fn local_expiry(lifetime: Duration) -> Duration {
 
 /// At 80 % of its life, less up to a tenth of it: a share, since a fixed margin may exceed the
 /// life.
-fn renew_after(lifetime: Duration, dice: &mut Rng) -> Duration {
-    (lifetime / 5 * 4).saturating_sub(dice.duration_up_to(lifetime / 10))
+fn renew_after(lifetime: Duration, rng: &mut Rng) -> Duration {
+    (lifetime / 5 * 4).saturating_sub(rng.duration_up_to(lifetime / 10))
 }
 
 /// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date in any of the three forms of section

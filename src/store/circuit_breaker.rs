@@ -106,7 +106,7 @@ impl CircuitBreaker {
     /// Whether one more request may join a queue of this length, all of which must be served within
     /// that time. Chance decides well before there is no more room: clients that come often do not
     /// take the place of each that had its turn.
-    pub(super) fn admits(self, line: usize, within: Duration, now: Instant, dice: &mut Rng) -> bool {
+    pub(super) fn admits(self, line: usize, within: Duration, now: Instant, rng: &mut Rng) -> bool {
         let is_new = now < self.shut_at + PROBE_INTERVAL;
         // During a pause it is not in the line that they wait.
         if !self.is_open() || self.alike || is_new || !self.suspects_later.is_zero() {
@@ -117,7 +117,7 @@ impl CircuitBreaker {
         let half = longest / 2;
         let beyond = u32::try_from(line).unwrap_or(u32::MAX).saturating_sub(half);
         let room = Duration::from_secs(1).saturating_mul(beyond) / longest.saturating_sub(half);
-        beyond == 0 || room < dice.duration_up_to(Duration::from_secs(1))
+        beyond == 0 || room < rng.duration_up_to(Duration::from_secs(1))
     }
 
     /// When the next fetch may begin; one whose token has failed before comes later, so that the
@@ -145,7 +145,7 @@ impl CircuitBreaker {
         blow: &ProbeFailure,
         longest: Duration,
         now: Instant,
-        dice: &mut Rng,
+        rng: &mut Rng,
     ) {
         self.failed = self.failed.saturating_add(u32::from(blow.first));
         // What fails together counts once.
@@ -169,7 +169,7 @@ impl CircuitBreaker {
         let pause = if blow.first && blow.alike {
             let doubled = PROBE_INTERVAL.saturating_mul(1 << self.rounds.saturating_sub(1).min(8));
             let half = doubled.min(most) / 2;
-            (half + dice.duration_up_to(half)).max(asked).max(PROBE_INTERVAL)
+            (half + rng.duration_up_to(half)).max(asked).max(PROBE_INTERVAL)
         } else if blow.alike {
             PROBE_INTERVAL
         } else {
@@ -243,8 +243,8 @@ mod tests {
         assert!(gate.has_room_beside(4) && !gate.has_room_beside(5) && gate.most_suspects() == 1);
         assert_eq!(gate.rejects_for(at(2000)), None);
         let admitted = |line, millis| {
-            let mut dice = Rng::new(1);
-            let admits = |_: &u32| gate.admits(line, Duration::from_secs(3), at(millis), &mut dice);
+            let mut rng = Rng::new(1);
+            let admits = |_: &u32| gate.admits(line, Duration::from_secs(3), at(millis), &mut rng);
             (0..1000).filter(admits).count()
         };
         assert_eq!((admitted(100, 999), admitted(7, 1000), admitted(15, 1000)), (1000, 1000, 0));

@@ -223,13 +223,13 @@ mod tests {
     #[test]
     fn as_long_as_a_value_is_held_the_next_attempt_comes_before_its_end() {
         for seed in 0..200 {
-            let (mut lease, mut dice) = (Lease::new(RetryPolicy::default()), Rng::new(seed));
+            let (mut lease, mut rng) = (Lease::new(RetryPolicy::default()), Rng::new(seed));
             let attempt = lease.begin(at(0)).unwrap();
-            lease.finish(attempt, at(0), Ok(fresh(1, 10_000, 20_000)), &mut dice);
+            lease.finish(attempt, at(0), Ok(fresh(1, 10_000, 20_000)), &mut rng);
             while lease.next_event() < at(18_000) {
                 let now = lease.next_event();
                 let attempt = lease.begin(now).unwrap();
-                lease.finish(attempt, now, failed(), &mut dice);
+                lease.finish(attempt, now, failed(), &mut rng);
                 assert!(lease.next_event() <= at(20_000), "seed {seed}: {:?}", lease.next_event());
             }
         }
@@ -239,14 +239,14 @@ mod tests {
     fn near_its_end_a_value_is_tried_for_in_haste_but_once_in_two_seconds_on_average() {
         let (mut near, mut span) = (0_u32, Duration::ZERO);
         for seed in 0..1000 {
-            let (mut lease, mut dice) = (Lease::new(RetryPolicy::default()), Rng::new(seed));
+            let (mut lease, mut rng) = (Lease::new(RetryPolicy::default()), Rng::new(seed));
             let attempt = lease.begin(at(0)).unwrap();
-            lease.finish(attempt, at(0), Ok(fresh(1, 21_000, 27_000)), &mut dice);
+            lease.finish(attempt, at(0), Ok(fresh(1, 21_000, 27_000)), &mut rng);
             let mut starts = Vec::new();
             while lease.next_event() < at(37_000) {
                 let now = lease.next_event();
                 let attempt = lease.begin(now).unwrap();
-                lease.finish(attempt, now, failed(), &mut dice);
+                lease.finish(attempt, now, failed(), &mut rng);
                 starts.push(now);
             }
             let gaps = starts.windows(2).map(|pair| pair[1].since(pair[0]));
@@ -268,11 +268,11 @@ mod tests {
         let mut lease = Lease::new(RetryPolicy::default());
         let attempt = lease.begin(at(0)).unwrap();
         lease.finish(attempt, at(0), Ok(fresh(1, 2000, 10_000)), &mut Rng::new(3));
-        let mut dice = Rng::new(3);
+        let mut rng = Rng::new(3);
         let mut fail = |lease: &mut Lease<u64>, cause| {
             let now = lease.next_event();
             let attempt = lease.begin(now).unwrap();
-            lease.finish(attempt, now, Err(FetchError::new(cause, "")), &mut dice);
+            lease.finish(attempt, now, Err(FetchError::new(cause, "")), &mut rng);
             now
         };
         let mut now = at(0);
@@ -320,12 +320,12 @@ mod tests {
     #[test]
     fn a_provider_that_was_out_of_reach_is_waited_for_longer_until_it_answers() {
         let mut lease: Lease<u64> = Lease::new(RetryPolicy::default());
-        let mut dice = Rng::new(1);
+        let mut rng = Rng::new(1);
         let mut fail = |lease: &mut Lease<u64>, cause, no_connection| {
             let now = lease.next_event();
             let attempt = lease.begin(now).unwrap();
             let failure = FetchError { no_connection, ..FetchError::new(cause, "") };
-            lease.finish(attempt, now, Err(failure), &mut dice);
+            lease.finish(attempt, now, Err(failure), &mut rng);
             lease.fetch_timeout(lease.next_event()).as_secs()
         };
         assert_eq!(lease.fetch_timeout(at(0)).as_secs(), 5);
@@ -341,12 +341,12 @@ mod tests {
     #[test]
     fn one_that_turns_requests_away_is_asked_less_and_less_often_and_one_that_hangs_at_once() {
         let gaps = |cause| {
-            let (mut lease, mut dice) = (Lease::new(RetryPolicy::default()), Rng::new(7));
+            let (mut lease, mut rng) = (Lease::new(RetryPolicy::default()), Rng::new(7));
             let attempt = lease.begin(at(0)).unwrap();
-            lease.finish(attempt, at(0), Ok(fresh(1, 224_000, 224_000)), &mut dice);
+            lease.finish(attempt, at(0), Ok(fresh(1, 224_000, 224_000)), &mut rng);
             let mut fail = |now: Instant, failure: FetchError| {
                 let attempt = lease.begin(now).unwrap();
-                lease.finish(attempt, now, Err(failure), &mut dice);
+                lease.finish(attempt, now, Err(failure), &mut rng);
                 lease.next_event()
             };
             let gone =
@@ -402,7 +402,7 @@ mod tests {
         fn the_laws_hold_over_random_histories(history in events(), seed: u64) {
             let pace = RetryPolicy::default();
             let mut lease = Lease::new(pace);
-            let mut dice = Rng::new(seed);
+            let mut rng = Rng::new(seed);
             let mut now = Instant::default();
             let mut running: Option<(Attempt, Instant)> = None;
             let mut good: Option<(u64, Instant)> = None;
@@ -430,14 +430,14 @@ mod tests {
                     }
                     Event::Succeed { renew, end } => if let Some((attempt, start)) = running.take() {
                         let serial = u64::try_from(serial).unwrap();
-                        prop_assert!(lease.finish(attempt, now, Ok(fresh(serial, renew, end)), &mut dice));
+                        prop_assert!(lease.finish(attempt, now, Ok(fresh(serial, renew, end)), &mut rng));
                         good = Some((serial, start + Duration::from_millis(end)));
                     },
                     Event::Fail { configuration, no_connection, retry_after } => if let Some((attempt, _)) = running.take() {
                         let kind = if configuration { FetchErrorKind::Configuration } else { FetchErrorKind::ServerError };
                         let retry_after = retry_after.map(Duration::from_millis);
                         let failure = FetchError { kind, retry_after, no_connection, detail: String::new() };
-                        prop_assert!(lease.finish(attempt, now, Err(failure), &mut dice));
+                        prop_assert!(lease.finish(attempt, now, Err(failure), &mut rng));
                         let wait = lease.next_event().since(now);
                         let asked = retry_after.unwrap_or_default().min(pace.retry_after_cap);
                         let gone = lease.remaining(now).is_none();
@@ -459,7 +459,7 @@ mod tests {
                     },
                     Event::Doubt => lease.refresh_soon(now),
                     Event::Tick => {
-                        let lost = lease.give_up_lost(now, &mut dice);
+                        let lost = lease.give_up_lost(now, &mut rng);
                         let late = running.is_some_and(|(_, start)| now.since(start) >= longest);
                         prop_assert_eq!(lost, late, "a lost fetch ends by itself, and only a lost one");
                         if lost {

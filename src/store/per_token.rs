@@ -33,7 +33,7 @@ pub(super) struct PerTokenCache<K, W> {
     /// How long a request is held.
     patience: Duration,
     /// Who is admitted to a line that is nearly full.
-    dice: Rng,
+    rng: Rng,
     pub(super) limits: LimitCounts,
 }
 
@@ -110,7 +110,7 @@ impl<K: CachedValue, W> PerTokenCache<K, W> {
             rate: per_second.map(RateLimit::of),
             throughput: Throughput::default(),
             patience,
-            dice: Rng::new(0),
+            rng: Rng::new(0),
             limits: LimitCounts::default(),
         }
     }
@@ -198,11 +198,11 @@ impl<K: CachedValue, W> PerTokenCache<K, W> {
         failure: Option<&FetchError>,
         status: Option<u16>,
         now: Instant,
-        dice: &mut Rng,
+        rng: &mut Rng,
     ) {
         // What nobody outside can foresee.
-        self.dice = Rng::new(dice.next_u64());
-        self.update_circuit_breaker(entry, failure, status, now, dice);
+        self.rng = Rng::new(rng.next_u64());
+        self.update_circuit_breaker(entry, failure, status, now, rng);
         self.make_room_for(entry, now);
         if !self.count().is_full() {
             self.throughput.idle();
@@ -230,7 +230,7 @@ impl<K: CachedValue, W> PerTokenCache<K, W> {
         failure: Option<&FetchError>,
         status: Option<u16>,
         now: Instant,
-        dice: &mut Rng,
+        rng: &mut Rng,
     ) {
         let flight = self.queue.iter().find(|asked| asked.entry == entry).and_then(|asked| asked.flight);
         let Some(failure) = failure else {
@@ -252,7 +252,7 @@ impl<K: CachedValue, W> PerTokenCache<K, W> {
                     &blow,
                     self.policy.cap.min(self.policy.max_gap),
                     now,
-                    dice,
+                    rng,
                 );
             }
         }
@@ -352,7 +352,7 @@ impl<K: CachedValue, W> PerTokenCache<K, W> {
         let is_before =
             |own: &&QueuedFetch<W>| own.flight.is_none() && own.rank > Rank::Known && own.rank <= rank;
         let line = self.queue.iter().filter(is_before).count();
-        let admitted = self.circuit_breaker.admits(line, self.patience / 5 * 3, now, &mut self.dice);
+        let admitted = self.circuit_breaker.admits(line, self.patience / 5 * 3, now, &mut self.rng);
         (!admitted).then_some(Duration::from_secs(1))
     }
 
