@@ -117,8 +117,8 @@ impl Plugin {
             return RequestOutcome::Respond(Refusal::NotReady.plain()); // the host has handed over no request
         }
         let (since, deadline) = (now.instant, now.instant + self.policy.pending_requests.timeout);
-        let mut spent = None;
-        let (want, seen) = match self.decide(&head, since, now, false, &mut spent) {
+        let mut consumed_proof = None;
+        let (want, seen) = match self.decide(&head, since, now, false, &mut consumed_proof) {
             Ok(outcome) => return outcome,
             Err(waits) => waits,
         };
@@ -129,7 +129,7 @@ impl Plugin {
             waiting_for: want,
             arrived_at: since,
             deadline,
-            consumed_proof: spent,
+            consumed_proof,
             is_verified: is_known,
             unknown_key,
             drained: false,
@@ -270,7 +270,7 @@ impl Plugin {
         since: Instant,
         now: Now,
         in_hurry: bool,
-        spent: &mut Option<ReplayKey>,
+        consumed_proof: &mut Option<ReplayKey>,
     ) -> Result<RequestOutcome, (FetchKey, DecisionRecord)> {
         let mut seen = DecisionRecord::default();
         let Self { policy, store, verifier, signer, .. } = self;
@@ -285,7 +285,7 @@ impl Plugin {
             verifier,
             signer,
             cannot_wait: in_hurry,
-            consumed_proof: spent,
+            consumed_proof,
             record: seen_here,
         };
         match request.decide() {

@@ -162,7 +162,7 @@ impl UnverifiedToken<'_> {
         decision_trace::record_if(self.claims.is_err(), "claims", || {
             "no JSON object that can be read".to_owned()
         });
-        let claims = self.claims.as_ref().map_err(|reject| *reject)?;
+        let claims = self.claims.as_ref().map_err(|error| *error)?;
         let iss = claims.get("iss").and_then(Value::as_str);
         decision_trace::record_if(iss.is_none(), "issuer", || {
             format!("iss {}, a text is needed", issuer_checks::for_log(claims, "iss"))

@@ -85,12 +85,12 @@ impl Default for RefusalFormat {
 
 impl Refusal {
     /// Of a token that is not what the rule demands.
-    pub fn for_requirement(reject: TokenError, demand: &RuleRequirements) -> Self {
-        match reject {
+    pub fn for_requirement(error: TokenError, requirements: &RuleRequirements) -> Self {
+        match error {
             TokenError::Acr | TokenError::AuthTime | TokenError::TooOld => {
-                Self::Authentication(reject, Rc::clone(&demand.authentication))
+                Self::Authentication(error, Rc::clone(&requirements.authentication))
             }
-            _ => Self::Token(reject),
+            _ => Self::Token(error),
         }
     }
 
@@ -296,10 +296,10 @@ mod tests {
         response.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
     }
 
-    fn authentication(reject: TokenError, acr_values: &[&str], max_age: Option<u64>) -> Refusal {
+    fn authentication(error: TokenError, acr_values: &[&str], max_age: Option<u64>) -> Refusal {
         let acr_values = acr_values.iter().map(ToString::to_string).collect();
         let authentication = Rc::new(AuthenticationRequirement { max_age, acr_values });
-        Refusal::for_requirement(reject, &RuleRequirements { authentication, ..RuleRequirements::default() })
+        Refusal::for_requirement(error, &RuleRequirements { authentication, ..RuleRequirements::default() })
     }
 
     /// A refusal of each kind: what the code can produce.

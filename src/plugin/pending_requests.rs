@@ -279,14 +279,14 @@ mod tests {
     fn waiter(id: u32, want: FetchKey) -> PendingRequest {
         let (since, deadline) = (Instant::default(), Instant(Duration::from_secs(u64::from(id))));
         let head = MessageHead::default().without_body();
-        let (id, spent, is_known) = (RequestId(id), None, false);
+        let (id, consumed_proof, is_known) = (RequestId(id), None, false);
         PendingRequest {
             id,
             head,
             waiting_for: want,
             arrived_at: since,
             deadline,
-            consumed_proof: spent,
+            consumed_proof,
             is_verified: is_known,
             unknown_key: false,
             drained: false,

@@ -342,7 +342,7 @@ mod tests {
     fn the_strict_profile_misses_every_claim_that_it_requires() {
         let expect = IssuerProfile { rfc9068: true, ..idp() };
         assert!(check(&expect, |_| {}).is_ok());
-        for (name, reject) in [
+        for (name, error) in [
             ("iss", TokenError::Issuer),
             ("exp", TokenError::InvalidClaim),
             ("aud", TokenError::InvalidClaim),
@@ -351,7 +351,7 @@ mod tests {
             ("iat", TokenError::InvalidClaim),
             ("jti", TokenError::InvalidClaim),
         ] {
-            assert_eq!(check(&expect, |c| drop(c.remove(name))), Err(reject), "{name}");
+            assert_eq!(check(&expect, |c| drop(c.remove(name))), Err(error), "{name}");
         }
         for name in ["client_id", "aud", "sub", "iat", "jti"] {
             assert!(check(&idp(), |c| drop(c.remove(name))).is_ok(), "{name}");

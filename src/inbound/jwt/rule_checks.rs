@@ -62,7 +62,7 @@ impl RuleRequirements {
             return Err(TokenError::Audience);
         }
         let AuthenticationRequirement { max_age, acr_values } = &*self.authentication;
-        for (what, names, own, reject) in [
+        for (what, names, own, error) in [
             ("client", &self.clients, caller.client(), TokenError::ClientNotAllowed),
             ("subject", &self.subjects, caller.subject(), TokenError::SubjectNotAllowed),
             ("acr", acr_values, caller.text("acr"), TokenError::Acr),
@@ -75,7 +75,7 @@ impl RuleRequirements {
                 format!("{}, one of {} is needed", own.unwrap_or("missing"), names.join(", "))
             });
             if !holds {
-                return Err(reject);
+                return Err(error);
             }
         }
         max_age.map_or(Ok(()), |most| check_age(caller, most, now))
@@ -103,7 +103,7 @@ impl AudienceRequirement {
 /// theirs counts from `iat`.
 fn check_age(caller: &Caller, most: u64, now: u64) -> Result<(), TokenError> {
     let claims = &caller.0.claims;
-    let (since, reject) = if let Some(since) = numeric_date(claims, "auth_time")? {
+    let (since, error) = if let Some(since) = numeric_date(claims, "auth_time")? {
         (since, TokenError::AuthTime)
     } else {
         let issued = numeric_date(claims, "iat")?;
@@ -113,7 +113,7 @@ fn check_age(caller: &Caller, most: u64, now: u64) -> Result<(), TokenError> {
     let [now, most] = [now, most].map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
     let young = now.saturating_sub(since) <= most;
     decision_trace::record("age", young, || format!("since {since}, now {now}, at most {most} s"));
-    if young { Ok(()) } else { Err(reject) }
+    if young { Ok(()) } else { Err(error) }
 }
 
 #[cfg(test)]
@@ -139,11 +139,11 @@ mod tests {
     #[test]
     fn an_audience_is_one_exact_text_or_in_a_list() {
         let any = |own: &[&str], aud: Value| {
-            let demand = RuleRequirements {
+            let requirements = RuleRequirements {
                 audiences: AudienceRequirement { any_of: names(own), ..AudienceRequirement::default() },
                 ..RuleRequirements::default()
             };
-            demand.check(&caller(&json!({ "aud": aud })), NOW).is_ok()
+            requirements.check(&caller(&json!({ "aud": aud })), NOW).is_ok()
         };
         assert!(any(&["x", "svc"], json!("svc")) && any(&["svc"], json!(["a", "svc"])));
         for odd in [
@@ -192,37 +192,40 @@ mod tests {
 
     #[test]
     fn clients_are_known_under_every_providers_name_and_subjects_under_one() {
-        let demand = RuleRequirements { clients: names(&["a", "b"]), ..RuleRequirements::default() };
+        let requirements = RuleRequirements { clients: names(&["a", "b"]), ..RuleRequirements::default() };
         for name in ["azp", "client_id", "cid", "appid"] {
-            assert_eq!(demand.check(&caller(&json!({ name: "b" })), NOW), Ok(()), "{name}");
+            assert_eq!(requirements.check(&caller(&json!({ name: "b" })), NOW), Ok(()), "{name}");
             assert_eq!(
-                demand.check(&caller(&json!({ name: "c" })), NOW),
+                requirements.check(&caller(&json!({ name: "c" })), NOW),
                 Err(TokenError::ClientNotAllowed),
                 "{name}"
             );
             assert_eq!(
-                demand.check(&caller(&json!({ name: ["a"] })), NOW),
+                requirements.check(&caller(&json!({ name: ["a"] })), NOW),
                 Err(TokenError::ClientNotAllowed),
                 "{name}"
             );
         }
-        assert_eq!(demand.check(&caller(&json!({ "sub": "a" })), NOW), Err(TokenError::ClientNotAllowed));
-        let demand = RuleRequirements { subjects: names(&["a"]), ..RuleRequirements::default() };
-        assert_eq!(demand.check(&caller(&json!({ "sub": "a", "azp": "x" })), NOW), Ok(()));
         assert_eq!(
-            demand.check(&caller(&json!({ "sub": "x", "azp": "a" })), NOW),
+            requirements.check(&caller(&json!({ "sub": "a" })), NOW),
+            Err(TokenError::ClientNotAllowed)
+        );
+        let requirements = RuleRequirements { subjects: names(&["a"]), ..RuleRequirements::default() };
+        assert_eq!(requirements.check(&caller(&json!({ "sub": "a", "azp": "x" })), NOW), Ok(()));
+        assert_eq!(
+            requirements.check(&caller(&json!({ "sub": "x", "azp": "a" })), NOW),
             Err(TokenError::SubjectNotAllowed)
         );
-        assert_eq!(demand.check(&caller(&json!({})), NOW), Err(TokenError::SubjectNotAllowed));
+        assert_eq!(requirements.check(&caller(&json!({})), NOW), Err(TokenError::SubjectNotAllowed));
     }
 
     #[test]
     fn age_counts_from_auth_time_and_where_there_is_none_from_iat() {
-        let demand = authenticated(AuthenticationRequirement {
+        let requirements = authenticated(AuthenticationRequirement {
             max_age: Some(60),
             ..AuthenticationRequirement::default()
         });
-        let holds = |claims: Value| demand.check(&caller(&claims), NOW);
+        let holds = |claims: Value| requirements.check(&caller(&claims), NOW);
         assert_eq!(holds(json!({ "iat": NOW - 60 })), Ok(()));
         assert_eq!(holds(json!({ "iat": NOW - 61 })), Err(TokenError::TooOld));
         assert_eq!(holds(json!({ "iat": NOW, "auth_time": NOW - 61 })), Err(TokenError::AuthTime));
@@ -235,12 +238,16 @@ mod tests {
     #[test]
     fn a_way_of_authenticating_is_one_of_those_named() {
         let acr_values = names(&["gold", "silver"]);
-        let demand =
+        let requirements =
             authenticated(AuthenticationRequirement { acr_values, ..AuthenticationRequirement::default() });
-        assert_eq!(demand.check(&caller(&json!({ "acr": "silver" })), NOW), Ok(()));
+        assert_eq!(requirements.check(&caller(&json!({ "acr": "silver" })), NOW), Ok(()));
         for odd in [json!("bronze"), json!("gold silver"), json!(["gold"]), json!(1)] {
-            assert_eq!(demand.check(&caller(&json!({ "acr": odd })), NOW), Err(TokenError::Acr), "{odd}");
+            assert_eq!(
+                requirements.check(&caller(&json!({ "acr": odd })), NOW),
+                Err(TokenError::Acr),
+                "{odd}"
+            );
         }
-        assert_eq!(demand.check(&caller(&json!({})), NOW), Err(TokenError::Acr));
+        assert_eq!(requirements.check(&caller(&json!({})), NOW), Err(TokenError::Acr));
     }
 }
