@@ -1,7 +1,7 @@
 //! Documents that name code are right about it: files exist, make targets exist, configurations
 //! parse.
 
-use super::tree::tests;
+use super::tree::{code, tests};
 use m2m_auth::policy::Policy;
 use serde_json::Value;
 use std::fs;
@@ -47,7 +47,7 @@ fn every_file_that_a_document_names_exists() {
             assert!(folder.join(file).exists(), "{}: {link}", document.display());
         }
         let prose: String = text.split("```").step_by(2).collect();
-        for name in between(&prose, "`", "`") {
+        for name in code(&prose) {
             let folders = ["src/", "tests/", "docs/", "envoy/"];
             if folders.iter().any(|folder| name.starts_with(folder)) && !name.contains([' ', '*', '<', ':']) {
                 assert!(root().join(name).exists(), "{}: {name}", document.display());
@@ -75,9 +75,8 @@ fn every_test_that_a_document_for_contributors_names_exists() {
     for document in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
         let text = fs::read_to_string(root().join(document)).unwrap();
         let prose: String = text.split("```").step_by(2).collect();
-        let names = between(&prose, "`", "`");
         let named: Vec<&str> =
-            names.into_iter().filter(|name| rings.iter().any(|ring| name.starts_with(ring))).collect();
+            code(&prose).into_iter().filter(|name| rings.iter().any(|ring| name.starts_with(ring))).collect();
         assert!(named.len() > 10, "{document}: {named:?}");
         for name in named {
             assert!(tests.contains(name), "{document}: there is no test {name}");
