@@ -1,6 +1,7 @@
 //! Documents that name code are right about it: files exist, make targets exist, configurations
 //! parse.
 
+use super::tree::{code, tests};
 use m2m_auth::policy::Policy;
 use serde_json::Value;
 use std::fs;
@@ -12,7 +13,8 @@ fn root() -> &'static Path {
 }
 
 fn documents() -> Vec<(PathBuf, String)> {
-    let mut found = vec![root().join("README.md"), root().join("CHANGELOG.md")];
+    let names = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "SECURITY.md"];
+    let mut found = names.map(|name| root().join(name)).to_vec();
     let mut folders = ["docs", "envoy", "examples"].map(|folder| root().join(folder)).to_vec();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
@@ -45,7 +47,7 @@ fn every_file_that_a_document_names_exists() {
             assert!(folder.join(file).exists(), "{}: {link}", document.display());
         }
         let prose: String = text.split("```").step_by(2).collect();
-        for name in between(&prose, "`", "`") {
+        for name in code(&prose) {
             let folders = ["src/", "tests/", "docs/", "envoy/"];
             if folders.iter().any(|folder| name.starts_with(folder)) && !name.contains([' ', '*', '<', ':']) {
                 assert!(root().join(name).exists(), "{}: {name}", document.display());
@@ -63,6 +65,21 @@ fn every_make_target_that_a_document_names_exists() {
         for command in between(&text, "`make ", "`") {
             let target = command.split_whitespace().find(|word| !word.contains('=')).unwrap_or_default();
             assert!(targets.contains(&target), "{}: make {command}", document.display());
+        }
+    }
+}
+
+#[test]
+fn every_test_that_a_document_for_contributors_names_exists() {
+    let (tests, rings) = (tests(), ["core::", "envoy::", "keycloak::", "project::", "shell::"]);
+    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let prose: String = text.split("```").step_by(2).collect();
+        let named: Vec<&str> =
+            code(&prose).into_iter().filter(|name| rings.iter().any(|ring| name.starts_with(ring))).collect();
+        assert!(named.len() > 10, "{document}: {named:?}");
+        for name in named {
+            assert!(tests.contains(name), "{document}: there is no test {name}");
         }
     }
 }
