@@ -5,6 +5,7 @@ mod scene;
 
 mod burst;
 mod differential;
+mod examples_run;
 mod failure_policies;
 mod faults;
 mod holding;
