@@ -167,7 +167,8 @@ fn envoy_error(reply: &HttpReply) -> Option<FetchError> {
         // Of a full queue of connections this is a sign too.
         FetchError::new(FetchErrorKind::Timeout, "no connection in time")
     } else if reason.starts_with("remote connection failure") && !reason.contains("TLS") {
-        FetchError { no_connection: true, ..unreachable("connection refused") }
+        // Envoy 1.40 no longer says whether it was TLS that failed.
+        FetchError { no_connection: true, ..unreachable("no connection: refused, or TLS failed") }
     } else {
         unreachable("the connection failed")
     })

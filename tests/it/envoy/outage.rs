@@ -197,7 +197,7 @@ async fn an_answer_of_envoy_is_distinguished_from_an_answer_of_the_provider() {
     configuration["inbound"]["rules"].as_array_mut().unwrap().push(anybody);
     let envoy = builder.listener(listener(&Wasm::new(&configuration))).start().await.unwrap();
     for line in [
-        "token of credential gone: unreachable: connection refused",
+        "token of credential gone: unreachable: no connection: refused, or TLS failed",
         "token of credential nobody: unreachable: cluster \\\"nobody\\\" has no healthy host",
         "token of credential busy: server_error: status 503",
     ] {
