@@ -175,7 +175,7 @@ async fn is_reported(error: &Error, answer: &Response, envoy: &Envoy) {
     .await;
     if reason == NO_TOKEN {
         // The answer refers its reader to that line.
-        assert!(answer.json()["message"].as_str().unwrap().ends_with("the proxy's log says why"), "{path}");
+        assert!(answer.json()["message"].as_str().unwrap().ends_with("see the proxy's log"), "{path}");
     }
 }
 
