@@ -444,16 +444,16 @@ mod tests {
             }
         }
         let cognito = IssuerProfile { layout: &claim_layout::COGNITO, ..expect() };
-        let told = |kind: Option<&str>| {
+        let error_of = |kind: Option<&str>| {
             let mut claims = claims();
             claims.as_object_mut().unwrap().extend(kind.map(|kind| ("token_use".to_owned(), json!(kind))));
             let token = sign(r#"{"alg":"EdDSA","kid":"k"}"#, &claims.to_string());
             read(&token).unwrap().verify(&keys(), &SoftwareCrypto, &cognito, NOW).err()
         };
-        assert_eq!(told(Some("access")), None);
-        assert_eq!(told(Some("id")), Some(TokenError::NotAccessToken));
+        assert_eq!(error_of(Some("access")), None);
+        assert_eq!(error_of(Some("id")), Some(TokenError::NotAccessToken));
         assert_eq!(
-            told(None),
+            error_of(None),
             Some(TokenError::NotAccessToken),
             "a claim that every access token of the provider has"
         );

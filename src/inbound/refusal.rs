@@ -551,24 +551,26 @@ mod tests {
             "Bearer realm=\"m2m\"".to_owned(),
             format!("DPoP realm=\"m2m\", algs=\"{}\"", verify::ALGORITHMS),
         ];
-        let told = |bearer: bool, dpop: bool, by_dpop: bool, refusal: &Refusal| {
+        let challenges = |bearer: bool, dpop: bool, by_dpop: bool, refusal: &Refusal| {
             let schemes = Schemes { bearer, dpop, used_dpop: by_dpop };
             let headers = refusal.response(&RefusalFormat::default(), schemes, false).headers;
             let challenges = headers.into_iter().filter(|(name, _)| *name == "www-authenticate");
             challenges.map(|(_, value)| value).collect::<Vec<_>>()
         };
         let missing = Refusal::NoToken;
-        assert_eq!(told(true, true, false, &missing), bare);
-        assert_eq!(told(false, true, false, &missing), bare[1..]);
+        assert_eq!(challenges(true, true, false, &missing), bare);
+        assert_eq!(challenges(false, true, false, &missing), bare[1..]);
         let expired = Refusal::Token(TokenError::Expired);
         for (bearer, by_dpop, in_bearer, in_dpop) in
             [(true, false, true, false), (true, true, false, true), (false, false, false, true)]
         {
-            let told = told(bearer, true, by_dpop, &expired);
+            let challenges = challenges(bearer, true, by_dpop, &expired);
             let has = |scheme: &str| {
-                told.iter().any(|own| own.starts_with(scheme) && own.contains("error=\"invalid_token\""))
+                challenges
+                    .iter()
+                    .any(|own| own.starts_with(scheme) && own.contains("error=\"invalid_token\""))
             };
-            assert_eq!((has("Bearer "), has("DPoP ")), (in_bearer, in_dpop), "{told:?}");
+            assert_eq!((has("Bearer "), has("DPoP ")), (in_bearer, in_dpop), "{challenges:?}");
         }
     }
 

@@ -367,8 +367,11 @@ mod tests {
             "https://idp/\r\nhush",
             "https://idp/eyJhush",
         ] {
-            let told = of(json!(odd));
-            assert!(told.contains("the metadata's issuer is not an issuer's URL, expected"), "{odd}: {told}");
+            let message = of(json!(odd));
+            assert!(
+                message.contains("the metadata's issuer is not an issuer's URL, expected"),
+                "{odd}: {message}"
+            );
         }
         assert_eq!(of(json!(null)), format!("configuration: the metadata has no issuer, {expected}"));
         assert!(of(json!("x".repeat(10_000))).len() < 500);

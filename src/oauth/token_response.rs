@@ -581,9 +581,9 @@ mod tests {
             );
         }
         assert_eq!(cause(&exchange(None), 403, "access_denied", ""), FetchErrorKind::Denied);
-        let told = reply_of(400, &json!({ "error": "x", "error_description": "no opaque-subject" }));
+        let reply = reply_of(400, &json!({ "error": "x", "error_description": "no opaque-subject" }));
         let failure =
-            exchange(None).read(&told, Some(("opaque-subject", None)), &mut Rng::new(1)).unwrap_err();
+            exchange(None).read(&reply, Some(("opaque-subject", None)), &mut Rng::new(1)).unwrap_err();
         assert!(!failure.detail.contains("opaque"), "{failure}");
     }
 
@@ -616,7 +616,7 @@ mod tests {
     fn a_fault_says_the_value_that_came_and_never_a_secret() {
         let client =
             |secret: &str| Grant { auth: vec![ClientAuth::Post(Secret::new(secret.to_owned()))], ..grant() };
-        let told = |status: u16, headers: &[(&str, &str)], body: &str| {
+        let outcome = |status: u16, headers: &[(&str, &str)], body: &str| {
             let head = headers.iter().copied().collect();
             let reply = HttpReply {
                 status: Some(status),
@@ -626,7 +626,7 @@ mod tests {
             };
             client("hush").read(&reply, None, &mut Rng::new(1)).unwrap_err().to_string()
         };
-        let to = |location: &str| told(302, &[("location", location)], "");
+        let to = |location: &str| outcome(302, &[("location", location)], "");
         assert_eq!(
             to("https://login.example.com/sso?state=1#x"),
             "server_error: status 302 to https://login.example.com/sso, which is not followed"
@@ -636,26 +636,30 @@ mod tests {
         }
         assert!(to(&"x".repeat(1000)).len() < 200 && !to("/a\r\nb").contains('\n'));
         assert_eq!(
-            told(200, &[("content-encoding", "gzip")], "\u{1f}"),
+            outcome(200, &[("content-encoding", "gzip")], "\u{1f}"),
             "unreadable: the answer is not a JSON object, its content coding is gzip, expected none"
         );
         assert_eq!(
-            told(200, &[("content-encoding", "identity")], "x"),
+            outcome(200, &[("content-encoding", "identity")], "x"),
             "unreadable: the answer is not a JSON object"
         );
         assert_eq!(
-            told(200, &[("content-encoding", "hush")], "x"),
+            outcome(200, &[("content-encoding", "hush")], "x"),
             "unreadable: the answer is not a JSON object"
         );
         assert_eq!(
-            told(200, &[], r#"{"token_type":"a","token_type":"b"}"#),
+            outcome(200, &[], r#"{"token_type":"a","token_type":"b"}"#),
             "unreadable: the answer has a duplicate member \"token_type\""
         );
-        assert_eq!(told(200, &[], r#"{"hush":1,"hush":2}"#), "unreadable: the answer has a duplicate member");
+        assert_eq!(
+            outcome(200, &[], r#"{"hush":1,"hush":2}"#),
+            "unreadable: the answer has a duplicate member"
+        );
         let https = "<h1>400 The plain HTTP request was sent to HTTPS port</h1>";
-        assert_eq!(told(400, &[], https), "configuration: status 400, the server expects TLS");
-        let of_type =
-            |kind: Value| told(200, &[], &json!({ "access_token": "abc", "token_type": kind }).to_string());
+        assert_eq!(outcome(400, &[], https), "configuration: status 400, the server expects TLS");
+        let of_type = |kind: Value| {
+            outcome(200, &[], &json!({ "access_token": "abc", "token_type": kind }).to_string())
+        };
         let allow = "; `token_types` can allow it";
         assert_eq!(
             of_type(json!("BearerToken")),

@@ -206,7 +206,7 @@ mod tests {
         for n in 0..12_u64 {
             cache.insert(&n.to_be_bytes(), 1, u64::MAX, 200);
         }
-        assert_eq!((cache.dropped.take(), cache.dropped.take()), (4, 0), "told once");
+        assert_eq!((cache.dropped.take(), cache.dropped.take()), (4, 0), "reported once");
     }
 
     #[test]

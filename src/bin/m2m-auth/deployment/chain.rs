@@ -8,17 +8,17 @@ use m2m_auth::config::path_deserializer::{Path, PathSegment};
 use serde_json::Value;
 
 pub(super) fn check(deployed: &DeployedPlugin<'_>, found: &mut Vec<Finding>) {
-    let through = along(deployed.document, &deployed.plugin.settings);
-    found.extend(behind_router(&through).or_else(|| patched_behind_router(&through)));
-    found.extend(without_buffer_limit(deployed, &through));
-    found.extend(switched_off(deployed, &through));
+    let enclosing = along(deployed.document, &deployed.plugin.settings);
+    found.extend(behind_router(&enclosing).or_else(|| patched_behind_router(&enclosing)));
+    found.extend(without_buffer_limit(deployed, &enclosing));
+    found.extend(switched_off(deployed, &enclosing));
 }
 
 /// The innermost list of filters along a path, with its path, and the index of the filter in it.
-fn list_of<'t>(through: &'t Through<'_>) -> Option<(&'t Path, &'t [Value], usize)> {
-    through.iter().rev().find_map(|(path, value)| match path.steps() {
+fn list_of<'t>(enclosing: &'t Through<'_>) -> Option<(&'t Path, &'t [Value], usize)> {
+    enclosing.iter().rev().find_map(|(path, value)| match path.steps() {
         [.., PathSegment::Name(name)] if name == "http_filters" || name == "httpFilters" => {
-            let index = through.iter().find_map(|(inner, _)| inner.element_of(path))?;
+            let index = enclosing.iter().find_map(|(inner, _)| inner.element_of(path))?;
             Some((path, value.as_array()?.as_slice(), index))
         }
         _ => None,
@@ -26,8 +26,8 @@ fn list_of<'t>(through: &'t Through<'_>) -> Option<(&'t Path, &'t [Value], usize
 }
 
 /// Finds a terminal filter in front of the plugin.
-fn behind_router(through: &Through<'_>) -> Option<Finding> {
-    let (path, list, index) = list_of(through)?;
+fn behind_router(enclosing: &Through<'_>) -> Option<Finding> {
+    let (path, list, index) = list_of(enclosing)?;
     let terminal = list.iter().take(index).find_map(terminal)?;
     let message = format!(
         "behind {terminal}, which ends the chain: the plugin never runs there, and Envoy rejects such a list. Put the plugin \
@@ -37,8 +37,8 @@ fn behind_router(through: &Through<'_>) -> Option<Finding> {
 }
 
 /// Finds an inbound plugin that is disabled in its chain.
-fn switched_off(deployed: &DeployedPlugin<'_>, through: &Through<'_>) -> Option<Finding> {
-    let (path, list, index) = list_of(through).filter(|_| deployed.is_inbound())?;
+fn switched_off(deployed: &DeployedPlugin<'_>, enclosing: &Through<'_>) -> Option<Finding> {
+    let (path, list, index) = list_of(enclosing).filter(|_| deployed.is_inbound())?;
     let disabled =
         list.get(index).is_some_and(|filter| field(filter, "disabled") == Some(&Value::Bool(true)));
     let message = "the filter is disabled: only requests on routes that enable it are checked, and all others reach the \
@@ -58,8 +58,8 @@ fn terminal(filter: &Value) -> Option<&'static str> {
 
 /// Finds a patch of an `EnvoyFilter` that puts the plugin behind the router: `ADD` and
 /// `INSERT_AFTER` without a filter append.
-fn patched_behind_router(through: &Through<'_>) -> Option<Finding> {
-    let (path, patch) = through.iter().find(|(_, value)| string(value, "apply_to") == "HTTP_FILTER")?;
+fn patched_behind_router(enclosing: &Through<'_>) -> Option<Finding> {
+    let (path, patch) = enclosing.iter().find(|(_, value)| string(value, "apply_to") == "HTTP_FILTER")?;
     let operation = fields(patch, "patch.operation").and_then(Value::as_str).unwrap_or_default();
     let after = fields(patch, "match.listener.filter_chain.filter.sub_filter")
         .map_or("envoy.filters.http.router", |filter| string(filter, "name"));
@@ -77,12 +77,12 @@ fn patched_behind_router(through: &Through<'_>) -> Option<Finding> {
 
 /// Finds a listener of an inbound plugin, or a cluster of any plugin, without a limit on buffered
 /// bodies.
-fn without_buffer_limit(deployed: &DeployedPlugin<'_>, through: &Through<'_>) -> Option<Finding> {
+fn without_buffer_limit(deployed: &DeployedPlugin<'_>, enclosing: &Through<'_>) -> Option<Finding> {
     let has = |value: &Value, names: &[&str]| names.iter().any(|name| field(value, name).is_some());
-    let cluster = through.iter().rev().find(|(_, value)| has(value, &["typed_extension_protocol_options"]));
+    let cluster = enclosing.iter().rev().find(|(_, value)| has(value, &["typed_extension_protocol_options"]));
     let listener = || {
         let listeners = ["filter_chains", "default_filter_chain", "api_listener", "filter_chain_matcher"];
-        through.iter().find(|(_, value)| has(value, &listeners)).filter(|_| deployed.is_inbound())
+        enclosing.iter().find(|(_, value)| has(value, &listeners)).filter(|_| deployed.is_inbound())
     };
     let (kind, (path, holder)) = match cluster {
         Some(cluster) => ("cluster", cluster),

@@ -158,7 +158,7 @@ fn is_local(cluster: &Value) -> bool {
 
 /// Finds a plugin that is a filter of the cluster that reaches its issuer.
 fn plugin_before(deployed: &DeployedPlugin<'_>, at: Path, cluster: &str) -> Option<Finding> {
-    let through = along(deployed.document, &deployed.plugin.settings);
+    let enclosing = along(deployed.document, &deployed.plugin.settings);
     let holds = |value: &Value| {
         field(value, "typed_extension_protocol_options").is_some() && string(value, "name") == cluster
     };
@@ -166,7 +166,7 @@ fn plugin_before(deployed: &DeployedPlugin<'_>, at: Path, cluster: &str) -> Opti
         "the plugin is a filter of cluster {cluster:?}, which reaches its own issuer: requests to the issuer would wait for \
          what they fetch. Give the issuer a cluster without the plugin."
     );
-    let inside = through.iter().any(|(_, value)| holds(value));
+    let inside = enclosing.iter().any(|(_, value)| holds(value));
     inside.then(|| Finding::new(FindingName::PluginBeforeProvider, at, message))
 }
 
