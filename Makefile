@@ -195,6 +195,7 @@ test-servers: envoy wasm servers ### send COUNT=5000 unusual requests of SEED=1 
 test-keycloak: wasm peers ### run the tests that need a real Keycloak
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) test --locked --package m2m-auth --test keycloak
+	@$(CARGO) test --locked --package m2m-auth-kit --lib -- --ignored
 
 .PHONY: bench
 bench: wasm ### compare the CPU cost with Envoy's own filters
