@@ -40,7 +40,7 @@ $(LINKED): $(SOURCES) | target
 	@touch $@
 
 # Envoy calls every callback that the module exports: remove those that the filter does not use.
-$(MODULE): $(LINKED) envoy/trim/src/main.rs envoy/trim/Cargo.toml
+$(MODULE): $(LINKED) tools/trim/src/main.rs tools/trim/Cargo.toml
 	@$(CARGO) run --quiet --locked --package m2m-auth-trim -- $(LINKED) $(MODULE)
 
 # Third-party programs that only tests and `make oci-push` need, at the versions of tests/tools/go.mod. Each is written under
@@ -80,7 +80,7 @@ IMAGE ?= registry.example.com/m2m-auth:0.1.0
 
 .PHONY: oci
 oci: wasm ## write the module's OCI image to target/oci, and Istio's manifests for IMAGE=registry/name:tag to target/istio
-	@$(CARGO) run --quiet --locked --package m2m-auth-oci -- $(MODULE) target/oci envoy/istio $(IMAGE) target/istio
+	@$(CARGO) run --quiet --locked --package m2m-auth-oci -- $(MODULE) target/oci examples/istio $(IMAGE) target/istio
 
 .PHONY: oci-push
 oci-push: oci $(TOOLS)/crane ## push that image to IMAGE=registry/name:tag

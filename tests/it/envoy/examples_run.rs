@@ -70,7 +70,7 @@ impl Scene {
 
     /// The example in Envoy, with the TLS settings of the provider's cluster changed.
     async fn run_edited(&self, example: &str, edit: impl Fn(&mut Value)) -> Envoy {
-        let path = repository().join("envoy/examples").join(example);
+        let path = repository().join("examples/envoy").join(example);
         let mut bootstrap: Value = serde_norway::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let provider: SocketAddr = self.front.address("provider").parse().unwrap();
         bootstrap["admin"]["address"]["socket_address"] = socket(([127, 0, 0, 1], 0).into());
@@ -219,11 +219,11 @@ async fn the_quick_start_leads_to_both_directions_and_an_explained_refusal() {
     let issuer = format!("https://localhost:{}/realms/my-realm", front.port("provider"));
     idp.set_issuer(&issuer);
     let (folder, ports) = (tempfile::tempdir().unwrap(), Ports::free());
-    for name in ["envoy/examples", "target"] {
+    for name in ["examples/envoy", "target"] {
         std::fs::create_dir_all(folder.path().join(name)).unwrap();
     }
     std::os::unix::fs::symlink(envoy::module(), folder.path().join("target/m2m_auth.wasm")).unwrap();
-    for name in ["envoy/examples/inbound-only.yaml", "envoy/examples/outbound-only.yaml"] {
+    for name in ["examples/envoy/inbound-only.yaml", "examples/envoy/outbound-only.yaml"] {
         let example = std::fs::read_to_string(repository().join(name)).unwrap();
         std::fs::write(folder.path().join(name), ports.replace(&example)).unwrap();
     }

@@ -100,11 +100,11 @@ async fn clients_that_fetch_their_token_by_their_languages_library_are_accepted(
     assert_eq!(scene.upstream.count(), 3);
 }
 
-/// envoy/examples/dot-env.yaml, with nothing changed but where things are on this machine.
+/// examples/envoy/dot-env.yaml, with nothing changed but where things are on this machine.
 #[tokio::test]
 async fn the_three_variables_of_the_walkthroughs_env_file_are_all_that_the_filter_needs_of_the_client() {
     let (keycloak, upstream) = (Keycloak::start().await, Upstream::start().await);
-    let yaml = std::fs::read_to_string(m2m_auth_kit::repository().join("envoy/examples/dot-env.yaml"));
+    let yaml = std::fs::read_to_string(m2m_auth_kit::repository().join("examples/envoy/dot-env.yaml"));
     let mut example: Value = serde_norway::from_str(
         &yaml.unwrap().replace("/etc/envoy/m2m_auth.wasm", envoy::module().to_str().unwrap()),
     )

@@ -1,6 +1,6 @@
-//! `envoy/docker-compose.yaml` without containers: the same Envoy configurations, the same
-//! Prometheus configuration and the same `verify.sh`, against processes that this test starts. Only
-//! addresses are others, and that is asserted.
+//! `examples/compose/docker-compose.yaml` without containers: the same Envoy configurations, the
+//! same Prometheus configuration and the same `verify.sh`, against processes that this test starts.
+//! Only addresses are others, and that is asserted.
 
 use m2m_auth_kit::envoy::{Builder, Envoy};
 use m2m_auth_kit::keycloak::Keycloak;
@@ -77,7 +77,7 @@ fn differences(one: &Value, other: &Value, path: &str, found: &mut Vec<String>) 
 }
 
 fn yaml(file: &str) -> Value {
-    serde_norway::from_str(&fs::read_to_string(repository().join("envoy").join(file)).unwrap()).unwrap()
+    serde_norway::from_str(&fs::read_to_string(repository().join("examples/compose").join(file)).unwrap()).unwrap()
 }
 
 /// Starts an Envoy of the compose file, with the environment that the file gives it.
@@ -206,7 +206,7 @@ impl Story {
     /// Runs the script as it is, against what runs here.
     async fn verify(&self, changes: &[(&str, &str)]) -> Output {
         let at = |envoy: &str, listener: &str| self.envoys[envoy].url(listener, "");
-        let mut command = Command::new(repository().join("envoy/verify.sh"));
+        let mut command = Command::new(repository().join("examples/compose/verify.sh"));
         command
             .env("KEYCLOAK", format!("http://{}", self.keycloak.address()))
             .env("ORDER_EGRESS", at("order-envoy", "egress"))

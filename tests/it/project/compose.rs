@@ -1,5 +1,5 @@
-//! `envoy/docker-compose.yaml` and what it mounts, as far as they can be judged without running
-//! them; what runs of it is played in `tests/it/keycloak/compose.rs`.
+//! `examples/compose/docker-compose.yaml` and what it mounts, as far as they can be judged
+//! without running them; what runs of it is played in `tests/it/keycloak/compose.rs`.
 
 use m2m_auth_kit::repository;
 use m2m_auth_kit::tools::{compose_spec, promtool};
@@ -20,7 +20,7 @@ fn yaml(file: &str) -> Value {
 /// What the Compose Specification's own reader makes of a compose file; an error is what it says.
 fn model(file: &Path) -> Result<Value, String> {
     let mut command = Command::new(compose_spec());
-    command.args(["--format", "json"]).arg(file).current_dir(repository().join("envoy"));
+    command.args(["--format", "json"]).arg(file).current_dir(repository().join("examples/compose"));
     // Nothing of this machine's environment goes into it.
     let output = command.env_clear().output().unwrap();
     if !output.status.success() {
@@ -65,7 +65,7 @@ fn the_specifications_own_reader_takes_it() {
         [("ports:", "prots:"), ("service_healthy", "service_wealthy"), ("retries: 60", "retries: many")]
     {
         let file = folder.path().join("wrong.yaml");
-        fs::write(&file, text("envoy/docker-compose.yaml").replace(right, wrong)).unwrap();
+        fs::write(&file, text("examples/compose/docker-compose.yaml").replace(right, wrong)).unwrap();
         assert!(model(&file).is_err(), "{wrong}");
     }
 }
@@ -79,7 +79,7 @@ fn every_port_is_published_on_loopback_alone_and_once() {
             assert!(published.insert(port["published"].as_str().unwrap().to_owned()), "{name}: {port}");
         }
     }
-    let script = text("envoy/verify.sh");
+    let script = text("examples/compose/verify.sh");
     for port in published {
         assert!(script.contains(&format!("http://127.0.0.1:{port}}}")), "verify.sh does not know {port}");
     }
@@ -249,7 +249,7 @@ fn named(text: &str) -> BTreeSet<String> {
 fn the_dashboard_has_every_counter_and_no_query_names_another() {
     let counters = counters();
     assert_eq!(named(&queries().concat()), counters);
-    for file in ["envoy/prometheus/alerts.yml", "envoy/prometheus/alerts.test.yml", "envoy/verify.sh"] {
+    for file in ["envoy/prometheus/alerts.yml", "envoy/prometheus/alerts.test.yml", "examples/compose/verify.sh"] {
         let names = named(&text(file));
         assert!(!names.is_empty() && names.is_subset(&counters), "{file}: {names:?}");
     }
@@ -263,7 +263,7 @@ fn every_envoy_takes_the_labels_out_of_the_names_as_the_manual_has_it() {
     let manual: Value = serde_norway::from_str(block.split("```").next().unwrap()).unwrap();
     for name in ["order", "inventory", "payment"] {
         assert_eq!(
-            yaml(&format!("envoy/compose/{name}.yaml"))["stats_config"],
+            yaml(&format!("examples/compose/{name}.yaml"))["stats_config"],
             manual["stats_config"],
             "{name}"
         );

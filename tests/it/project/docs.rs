@@ -109,7 +109,7 @@ fn every_placeholder_of_the_realm_has_a_value_wherever_it_is_imported() {
     let capital = |name: &&str| name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
     let names: Vec<&str> = between(&realm, "${", "}").into_iter().filter(capital).collect();
     assert!(names.len() > 5, "{names:?}");
-    for importer in ["envoy/keycloak/run.sh", "envoy/docker-compose.yaml"] {
+    for importer in ["envoy/keycloak/run.sh", "examples/compose/docker-compose.yaml"] {
         // Only where there is one.
         let Ok(text) = fs::read_to_string(root().join(importer)) else { continue };
         for name in &names {

@@ -15,13 +15,14 @@ const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls/ca.
 
 /// The examples, and the configurations of the compose file, by their names.
 fn examples() -> Vec<(String, Value)> {
-    let files = ["envoy/examples", "envoy/compose"].into_iter().flat_map(|folder| {
+    let files = ["examples/envoy", "examples/compose"].into_iter().flat_map(|folder| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())
     });
-    // Of those of the compose file, the services have no plugin.
+    // These are no Envoy configurations with the plugin.
+    let others = ["service.yaml", "docker-compose.yaml", "README.md", "verify.sh"];
     let mut files: Vec<PathBuf> = files
-        .filter(|path| !path.ends_with("compose/service.yaml") && !path.ends_with("README.md"))
+        .filter(|path| !others.iter().any(|name| path.ends_with(Path::new("compose").join(name))))
         .collect();
     files.sort();
     assert!(files.len() >= 2, "where are the examples?");

@@ -12,7 +12,7 @@ pub(crate) const KINDS: [(&str, &str); 2] =
     [("wasmplugin", "WasmPlugin"), ("trafficextension", "TrafficExtension")];
 
 pub(crate) fn documents(file: &str) -> Vec<Value> {
-    let text = fs::read_to_string(cli::root().join(format!("envoy/istio/{file}.yaml"))).unwrap();
+    let text = fs::read_to_string(cli::root().join(format!("examples/istio/{file}.yaml"))).unwrap();
     serde_norway::Deserializer::from_str(&text)
         .map(|document| Value::deserialize(document).unwrap())
         .collect()
@@ -91,7 +91,7 @@ fn the_plugins_cluster_is_the_entrys_port_that_tls_is_made_for() {
 
 #[test]
 fn the_command_line_tool_takes_them() {
-    let files = KINDS.map(|(file, _)| format!("envoy/istio/{file}.yaml"));
+    let files = KINDS.map(|(file, _)| format!("examples/istio/{file}.yaml"));
     let ran = cli::run(&["check", &files[0], &files[1]]);
     let expected: String = files
         .iter()

@@ -125,7 +125,7 @@ fn an_image_replaces_an_older_one_and_nothing_else() {
 
 #[test]
 fn the_manifests_of_istio_get_the_image_and_its_digest() {
-    let (manifests, into) = (repository().join("envoy/istio"), tempfile::tempdir().unwrap());
+    let (manifests, into) = (repository().join("examples/istio"), tempfile::tempdir().unwrap());
     let digest = Image::of_the_module().digest;
     m2m_auth_oci::fill(&manifests, "ghcr.io/example/m2m-auth:1.2.3", &digest, into.path()).unwrap();
     let filled = files(into.path());

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// Files without a plugin.
 const WITHOUT: [&str; 4] = [
-    "envoy/compose/service.yaml",
-    "envoy/docker-compose.yaml",
+    "examples/compose/service.yaml",
+    "examples/compose/docker-compose.yaml",
     "envoy/native/envoy.yaml",
     "envoy/prometheus/alerts.yml",
 ];
@@ -29,7 +29,9 @@ fn strictly(file: &str) -> Ran {
 #[test]
 fn every_configuration_that_is_shipped_passes_strictly() {
     let mut found = Vec::new();
-    files(&root().join("envoy"), &["yaml"], &mut found);
+    for folder in ["envoy", "examples"] {
+        files(&root().join(folder), &["yaml"], &mut found);
+    }
     let mut checked = 0;
     for path in found {
         let name = path.strip_prefix(root()).unwrap().to_str().unwrap();

@@ -207,7 +207,7 @@ fn counting_costs_a_request_nothing_and_a_busy_second_one_call_per_counter() {
 
 #[test]
 fn the_shipped_module_exports_the_callbacks_that_are_made_here_and_no_other() {
-    let trim = include_str!("../../../envoy/trim/src/main.rs");
+    let trim = include_str!("../../../tools/trim/src/main.rs");
     let kept = trim.split_once("const KEEP").and_then(|(_, rest)| rest.split_once("];")).unwrap().0;
     let mut kept: Vec<_> = kept.split('"').filter(|text| text.starts_with("proxy_on_")).collect();
     kept.retain(|name| *name != "proxy_on_memory_allocate"); // not a callback: the host allocates there

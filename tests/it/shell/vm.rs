@@ -1,6 +1,6 @@
 //! A VM with the module in it: what Envoy calls, in the order in which Envoy calls it.
 //!
-//! Only the callbacks that the shipped module exports are made; `envoy/trim` takes the others out.
+//! Only the callbacks that the shipped module exports are made; `tools/trim` takes the others out.
 
 #![allow(unsafe_code, reason = "the module's exports are foreign functions")]
 

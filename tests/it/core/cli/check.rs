@@ -79,8 +79,8 @@ fn says(ran: &Ran, file: &str) -> String {
 #[test]
 fn the_demo_and_every_example_is_good() {
     let mut files = vec!["envoy/envoy.yaml".to_owned()];
-    for entry in std::fs::read_dir(root().join("envoy/examples")).unwrap() {
-        files.push(format!("envoy/examples/{}", entry.unwrap().file_name().to_str().unwrap()));
+    for entry in std::fs::read_dir(root().join("examples/envoy")).unwrap() {
+        files.push(format!("examples/envoy/{}", entry.unwrap().file_name().to_str().unwrap()));
     }
     let arguments: Vec<&str> =
         ["check", "--format", "json"].into_iter().chain(files.iter().map(String::as_str)).collect();

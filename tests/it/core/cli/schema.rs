@@ -29,7 +29,7 @@ fn good() -> Vec<(String, Value)> {
         ("without discovery".to_owned(), sim::world::without_discovery(sim::world::both())),
     ];
     let mut files = vec![root().join("envoy/envoy.yaml"), root().join("tests/data/cli/config.yaml")];
-    files.extend(fs::read_dir(root().join("envoy/examples")).unwrap().map(|entry| entry.unwrap().path()));
+    files.extend(fs::read_dir(root().join("examples/envoy")).unwrap().map(|entry| entry.unwrap().path()));
     for file in files {
         let document = serde_norway::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
         let mut found = Vec::new();

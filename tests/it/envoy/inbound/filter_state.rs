@@ -1,5 +1,5 @@
 //! Later filters and the access log use the filter state that the filter sets:
-//! `envoy/examples/filter-state.yaml`, as it is.
+//! `examples/envoy/filter-state.yaml`, as it is.
 
 use crate::envoy::scene::{Scene, Shared, arrived, gated, patient, send};
 use m2m_auth_kit::client::Request;
@@ -21,7 +21,7 @@ async fn scene() -> Arc<Scene> {
 /// and with rate limits that are not filled up again while a test runs.
 async fn start(idp: Idp) -> Scene {
     let upstream = Upstream::start().await;
-    let text = include_str!("../../../../envoy/examples/filter-state.yaml");
+    let text = include_str!("../../../../examples/envoy/filter-state.yaml");
     let text = text
         .replace("target/m2m_auth.wasm", envoy::module().to_str().unwrap())
         .replace("http://keycloak:8080/realms/my-realm", &idp.issuer())

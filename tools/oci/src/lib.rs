@@ -26,7 +26,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// The placeholders in the manifests of `envoy/istio` for the image and its digest.
+/// The placeholders in the manifests of `examples/istio` for the image and its digest.
 pub const IMAGE: &str = "registry.example.com/m2m-auth:0.1.0";
 /// No image has this digest: manifests that were not filled in are refused by Istio's agent, and
 /// with them all traffic.

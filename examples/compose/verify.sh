@@ -2,7 +2,7 @@
 # Walks the story of docker-compose.yaml with curl, which stands for the services' own code: says each step and its answer, and
 # ends with exit code 1 at the first one that is not as it should be.
 #
-#   docker compose -f envoy/docker-compose.yaml up -d && envoy/verify.sh
+#   docker compose -f examples/compose/docker-compose.yaml up -d && examples/compose/verify.sh
 #
 # Where things are comes from the environment; the defaults are what docker-compose.yaml publishes. PROMETHEUS or GRAFANA set to
 # nothing leaves their steps out.
