@@ -110,14 +110,8 @@ pub const COGNITO: ClaimLayout = ClaimLayout {
 
 /// Google's service accounts': ID tokens, with neither roles nor scopes; who calls is `email` and
 /// `sub`.
-pub const GOOGLE: ClaimLayout = ClaimLayout {
-    name: "google",
-    roles: &[],
-    client_roles: None,
-    scopes: &[],
-    client: &["azp"],
-    kind: &[],
-};
+pub const GOOGLE: ClaimLayout =
+    ClaimLayout { name: "google", roles: &[], client_roles: None, scopes: &[], client: &["azp"], kind: &[] };
 
 /// Kubernetes' service accounts': neither roles nor scopes; `sub` is
 /// `system:serviceaccount:<namespace>:<name>`.

@@ -1,8 +1,8 @@
 //! Whether a token is an access token: the claims in which a provider's access tokens differ from
 //! the other tokens that it signs with the same keys (RFC 8725 section 3.12, RFC 9068 section 5).
 
-use super::issuer_checks::{IssuerProfile, for_log};
 use super::TokenError;
+use super::issuer_checks::{IssuerProfile, for_log};
 use crate::decision_trace;
 use crate::inbound::claim_layout::KindClaim;
 use serde_json::{Map, Value};
@@ -59,7 +59,8 @@ impl IssuerProfile {
                 Some(claim) => claim.as_str().is_some_and(|own| values.iter().any(|value| value == own)),
             };
             decision_trace::record("access token", holds, || {
-                let accepted = absent.then_some("absent").into_iter().chain(values.iter().map(String::as_str));
+                let accepted =
+                    absent.then_some("absent").into_iter().chain(values.iter().map(String::as_str));
                 let accepted: Vec<&str> = accepted.collect();
                 format!("{name} {}, {} is needed", for_log(claims, name), accepted.join(" or "))
             });
@@ -83,7 +84,8 @@ fn is_access_token(kind: &KindClaim, claims: &Map<String, Value>, by_key: bool, 
         return !missing;
     };
     let accepted = values.iter().chain(if_bound.iter().filter(|_| by_key));
-    let holds = claim.as_str().is_some_and(|own| accepted.into_iter().any(|value| own.eq_ignore_ascii_case(value)));
+    let holds =
+        claim.as_str().is_some_and(|own| accepted.into_iter().any(|value| own.eq_ignore_ascii_case(value)));
     decision_trace::record("access token", holds, || {
         format!("{name} {}, {expected} is needed", for_log(claims, name))
     });

@@ -310,7 +310,11 @@ fn an_id_token_is_no_access_token_of_any_provider_that_marks_it() {
         (vec![("token_types", headers.clone())], &unmarked, "invalid_typ"),
         (vec![("access_token_claims", json!({ "nonce": "absent" }))], &unmarked, "not_access_token"),
         (vec![("access_token_claims", json!({ "token_use": "access" }))], &unmarked, "not_access_token"),
-        (vec![("access_token_claims", json!({ "use": ["a", "b"] }))], &json!({ "use": "c" }), "not_access_token"),
+        (
+            vec![("access_token_claims", json!({ "use": ["a", "b"] }))],
+            &json!({ "use": "c" }),
+            "not_access_token",
+        ),
     ] {
         for name in ["generic", "auth0", "entra", "okta"] {
             let end = get(&preset(name, &settings), token, "JWT");
