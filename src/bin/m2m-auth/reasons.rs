@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 #[derive(clap::Args)]
 #[command(after_help = "To find the reason for one request: m2m-auth explain --help")]
 pub(crate) struct ReasonsArguments {
-    /// Print the page `docs/reasons.md` instead.
+    /// Print the page `docs/reference/reasons.md` instead.
     #[arg(long)]
     markdown: bool,
 }
