@@ -220,9 +220,11 @@ schema: ### regenerate the pages and the schema that are made from the source
 	@$(CARGO) run --quiet --locked --bin m2m-auth -- schema > target/schema
 	@$(CARGO) run --quiet --locked --bin m2m-auth -- schema --markdown > target/manual
 	@$(CARGO) run --quiet --locked --bin m2m-auth -- reasons --markdown > target/reasons
+	@$(CARGO) run --quiet --locked --bin m2m-auth -- metrics --markdown > target/metrics
 	@mv target/schema envoy/config.schema.json
 	@mv target/manual docs/configuration.md
 	@mv target/reasons docs/reasons.md
+	@mv target/metrics docs/reference/metrics.md
 
 # Each target in turn, with the seeds in the repository and the corpus of earlier runs.
 SECONDS ?= 60

@@ -14,6 +14,7 @@ mod document;
 mod environment;
 mod explain;
 mod finding;
+mod metrics;
 mod offline;
 mod proto;
 mod reasons;
@@ -35,6 +36,7 @@ struct Cli {
 enum Command {
     Check(check::CheckArguments),
     Explain(Box<explain::ExplainArguments>),
+    Metrics(metrics::MetricsArguments),
     Reasons(reasons::ReasonsArguments),
     Schema(schema::SchemaArguments),
 }
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Check(arguments) => Ok(check::run(&arguments)),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Metrics(arguments) => Ok(metrics::run(&arguments)),
         Command::Reasons(arguments) => Ok(reasons::run(&arguments)),
         Command::Schema(arguments) => Ok(schema::run(&arguments)),
     };

@@ -4,6 +4,7 @@
 mod check;
 mod explain;
 pub(crate) mod findings;
+pub(crate) mod metrics;
 mod rules;
 mod schema;
 
