@@ -2,6 +2,7 @@
 //! and with which exit code.
 
 mod check;
+mod examples;
 mod explain;
 pub(crate) mod findings;
 pub(crate) mod metrics;
