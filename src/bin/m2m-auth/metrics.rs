@@ -241,8 +241,8 @@ fn page() -> String {
     }
     text.push_str(
         "\n`decision` has the `reason` of a refusal too, for requests that were refused, or would have been: \
-         [reasons.md](../reasons.md).\n[Fetch outcomes](../operations.md#fetch-outcomes) says what to do about each \
-         `outcome`, and [Limits](../operations.md#limits) has\nthe value of each `limit` with its reason.\n",
+         [reasons.md](reasons.md).\n[Fetch outcomes](../operations/troubleshooting.md#fetch-outcomes) says what to do about each \
+         `outcome`, and [Limits](limits.md) has\nthe value of each `limit` with its reason.\n",
     );
     text
 }

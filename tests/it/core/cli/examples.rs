@@ -125,6 +125,6 @@ fn each_type_that_has_more_than_a_list_of_values_has_one_example() {
     let named: Vec<&str> = examples.iter().map(|example| example.type_name.as_str()).collect();
     assert_eq!(named.iter().copied().collect::<BTreeSet<_>>(), expected);
     assert_eq!(named.len(), expected.len(), "one each: {named:?}");
-    let manual = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let manual = fs::read_to_string(root().join("docs/reference/configuration.md")).unwrap();
     assert_eq!(manual.matches("\nExample").count(), named.len());
 }
