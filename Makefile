@@ -225,9 +225,11 @@ schema: ### regenerate the pages and the schema that are made from the source
 	@$(CARGO) run --quiet --locked --bin m2m-auth -- schema > target/schema
 	@$(CARGO) run --quiet --locked --bin m2m-auth -- schema --markdown > target/manual
 	@$(CARGO) run --quiet --locked --bin m2m-auth -- reasons --markdown > target/reasons
+	@$(CARGO) run --quiet --locked --bin m2m-auth -- metrics --markdown > target/metrics
 	@mv target/schema envoy/config.schema.json
 	@mv target/manual docs/reference/configuration.md
 	@mv target/reasons docs/reference/reasons.md
+	@mv target/metrics docs/reference/metrics.md
 
 # The book's source is a copy of the repository. SUMMARY.md is in docs/, where its links work on the repository's web page too, but
 # mdbook expects it at the top.

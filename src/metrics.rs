@@ -4,36 +4,111 @@
 use std::cell::Cell;
 use std::fmt;
 
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metric {
-    /// A request was decided inbound; the detail is `allowed`, `anonymous`, `preflight` or the
-    /// reason of its refusal.
-    Inbound,
-    /// A request of a permissive rule was decided; the detail is `allowed` or the reason of the
-    /// suppressed refusal.
-    Permissive,
-    /// The same, of a dry-run rule.
-    DryRun,
-    /// A request was decided outbound; the detail is `attached`, `passed` or the reason of its
-    /// refusal.
-    Outbound,
-    /// A fetch ended; the detail is `ok` or the cause of its failure.
-    Fetch,
-    /// A token was looked up in the cache of verified tokens; the detail is `hit` or `miss`.
-    TokenCache,
-    /// An upstream responded 401 to a token that the filter attached.
-    UpstreamRejected,
-    /// A request started to wait.
-    Pending,
-    /// A claim was not forwarded: it does not fit into a header.
-    ClaimsDropped,
-    /// An audit line was suppressed, since there were too many.
-    AuditSuppressed,
-    /// A limit was reached that denies no request: something was dropped, truncated, or delayed.
-    /// The detail names the limit; `docs/reference/limits.md` describes it. Limits that deny a
-    /// request or fail a fetch appear as its reason or outcome.
-    LimitReached,
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct MetricRow {
+    /// The name, after `m2m_auth_`.
+    pub name: &'static str,
+    /// The labels of a [`Counter`]'s kind, name and detail; empty if it has none.
+    pub labels: [&'static str; 3],
+    /// What one is.
+    #[cfg(not(target_family = "wasm"))]
+    pub unit: &'static str,
+    /// What is counted.
+    #[cfg(not(target_family = "wasm"))]
+    pub counts: &'static str,
+    /// The operator's question that it answers.
+    #[cfg(not(target_family = "wasm"))]
+    pub question: &'static str,
+}
+
+/// The enum of the metrics and their rows, so that nothing is counted that has no row.
+/// `docs/reference/metrics.md` is generated from it; what only that page needs is not compiled into
+/// the module.
+macro_rules! metrics {
+    ($(
+        $metric:ident = $name:literal, $labels:expr, $unit:literal {
+            counts: $counts:literal,
+            question: $question:literal,
+        }
+    )*) => {
+        /// What is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Metric {
+            $(#[doc = $counts] $metric,)*
+        }
+
+        impl Metric {
+            /// Every metric, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$metric),*];
+
+            /// The row of the table.
+            pub const fn row(self) -> &'static MetricRow {
+                match self {
+                    $(Self::$metric => &MetricRow {
+                        name: $name,
+                        labels: $labels,
+                        #[cfg(not(target_family = "wasm"))]
+                        unit: $unit,
+                        #[cfg(not(target_family = "wasm"))]
+                        counts: $counts,
+                        #[cfg(not(target_family = "wasm"))]
+                        question: $question,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+metrics! {
+    Inbound = "inbound", ["", "rule", "decision"], "requests" {
+        counts: "Requests that an inbound rule has decided about, by its decision. Rules in a mode that never refuses \
+                 have counters of their own: see the next two.",
+        question: "How many requests are refused, by which rule, and why?",
+    }
+    Permissive = "permissive", ["", "rule", "decision"], "requests" {
+        counts: "The same, of rules with `mode: danger_permissive`: the decision that `enforce` would have made.",
+        question: "What would be refused if this rule were enforced?",
+    }
+    DryRun = "dry_run", ["", "rule", "decision"], "requests" {
+        counts: "The same, of rules with `mode: danger_dry_run`.",
+        question: "What would be refused if this rule were enforced?",
+    }
+    Outbound = "outbound", ["", "rule", "decision"], "requests" {
+        counts: "Requests that an outbound rule has decided about, by its decision.",
+        question: "Do requests leave with a token? If not, why?",
+    }
+    Fetch = "fetch", ["kind", "name", "outcome"], "fetches" {
+        counts: "Fetches from identity providers that have ended, by their outcome.",
+        question: "Is the provider available, and does it accept our client?",
+    }
+    TokenCache = "token_cache", ["", "", "lookup"], "lookups" {
+        counts: "Lookups of a valid token in the cache of verified tokens: a hit costs no signature.",
+        question: "How many signatures are verified? Do callers reuse their tokens?",
+    }
+    UpstreamRejected = "upstream_rejected", ["", "credential", ""], "responses" {
+        counts: "Responses of a service to a request with a token of the credential: 401, or gRPC `UNAUTHENTICATED`.",
+        question: "Do the services accept our tokens?",
+    }
+    Pending = "pending", ["kind", "name", ""], "requests" {
+        counts: "Requests that started to wait for this value.",
+        question: "Which fetch delays requests, and how many?",
+    }
+    ClaimsDropped = "claims_dropped", ["", "rule", ""], "claims" {
+        counts: "Claims, or values of the filter state, that were not forwarded: too long, or with characters that no \
+                 header can contain.",
+        question: "Does a service lack an identity header that it expects?",
+    }
+    AuditSuppressed = "audit_suppressed", ["", "", ""], "lines" {
+        counts: "Lines of the audit log that were not written, beyond 10 a second, worker and kind.",
+        question: "Is the audit log complete?",
+    }
+    LimitReached = "limit_reached", ["kind", "name", "limit"], "events" {
+        counts: "How often a limit was reached that denies no request: something was dropped, truncated or delayed. \
+                 Also the limits of pending requests, which have one reason together.",
+        question: "Does a worker need more capacity than it has?",
+    }
 }
 
 /// A count since the last report. It is counted where it happens, and reported with all counters,
@@ -69,21 +144,9 @@ pub struct Counter {
 impl fmt::Display for Counter {
     /// Envoy's spelling, dots between the parts: `m2m_auth_inbound.rule.items.decision.allowed`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (metric, name, detail) = match self.event {
-            Metric::Inbound => ("inbound", "rule", "decision"),
-            Metric::Permissive => ("permissive", "rule", "decision"),
-            Metric::DryRun => ("dry_run", "rule", "decision"),
-            Metric::Outbound => ("outbound", "rule", "decision"),
-            Metric::Fetch => ("fetch", "name", "outcome"),
-            Metric::TokenCache => ("token_cache", "", "lookup"),
-            Metric::UpstreamRejected => ("upstream_rejected", "credential", ""),
-            Metric::Pending => ("pending", "name", ""),
-            Metric::ClaimsDropped => ("claims_dropped", "rule", ""),
-            Metric::AuditSuppressed => ("audit_suppressed", "", ""),
-            Metric::LimitReached => ("limit_reached", "name", "limit"),
-        };
-        write!(f, "m2m_auth_{metric}")?;
-        for (label, value) in [("kind", self.kind), (name, &plain(&self.name)), (detail, self.detail)] {
+        let row = self.event.row();
+        write!(f, "m2m_auth_{}", row.name)?;
+        for (label, value) in row.labels.iter().zip([self.kind, &plain(&self.name), self.detail]) {
             if !value.is_empty() {
                 write!(f, ".{label}.{value}")?;
             }

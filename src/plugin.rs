@@ -19,7 +19,7 @@ use crate::inbound::refusal::Refusal;
 use crate::jose::verifier::Verify;
 use crate::metrics::{Metric, Metrics};
 use crate::oauth::client_assertion::Signer;
-use crate::plugin::audit_log::AuditLog;
+use crate::plugin::audit_log::{AuditLog, unlimited_fetch_line};
 use crate::policy::Policy;
 use crate::rng::Rng;
 use crate::store::shared_record::{NoSharing, SharedStore};
@@ -170,8 +170,10 @@ impl Plugin {
         }
         for (want, news) in self.store.poll(now, &mut self.rng) {
             if let Some(news) = news {
-                self.metrics.count(Metric::Fetch, self.store.metric_subject(want), "shared");
-                let line = format!("{}: {news}, fetched by another worker", self.store.describe(want));
+                let fetch = self.store.metric_subject(want);
+                self.metrics.count(Metric::Fetch, fetch, "shared");
+                let text = format!("{}: {news}, fetched by another worker", self.store.describe(want));
+                let line = unlimited_fetch_line(fetch, "shared", text);
                 self.effects.push_back(Effect::Log(log::Level::Info, line));
             }
             self.queue.release(want);

@@ -62,6 +62,22 @@ pub enum FetchErrorKind {
 }
 
 impl FetchErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 12] = [
+        Self::Configuration,
+        Self::Unreachable,
+        Self::ConnectionClosed,
+        Self::Timeout,
+        Self::ServerError,
+        Self::NotFound,
+        Self::TooLarge,
+        Self::Unreadable,
+        Self::Unusable,
+        Self::Subject,
+        Self::Denied,
+        Self::Nonce,
+    ];
+
     /// The name in metrics and logs.
     pub fn label(self) -> &'static str {
         match self {

@@ -1,13 +1,15 @@
 //! The audit log: one JSON line for each refusal, each that a rule's mode suppressed, and each
-//! token that was fetched or was not; never with a token or a secret, and no more lines than a disk
-//! can take.
+//! fetch that ended; never with a token or a secret, and no more lines than a disk can take.
+//!
+//! Refusals and failed fetches are written at the level `warn`, which Istio and Envoy both write by
+//! default; the rest at `info`, which Istio does not.
 
 use crate::filter::DecisionRecord;
 use crate::http::message::MessageHead;
 use crate::inbound::refusal::Refusal;
-use crate::metrics::Tally;
+use crate::metrics::{Subject, Tally};
 use crate::time::Instant;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// Lines of one worker per second, at most: what a person can still read, and a flood cannot fill a
@@ -28,12 +30,140 @@ pub struct AuditLog {
     pub truncated: Tally,
 }
 
+/// The fields of all lines. `docs/reference/log-fields.md` describes each of them, as a test
+/// ensures; a line can have no other.
+macro_rules! fields {
+    ($($field:ident = $name:literal),* $(,)?) => {
+        /// A field of a line.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum AuditField {
+            $(#[doc = concat!("`", $name, "`.")] $field,)*
+        }
+
+        impl AuditField {
+            /// Every field.
+            pub const ALL: &[Self] = &[$(Self::$field),*];
+
+            /// Its name in the line.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$field => $name,)*
+                }
+            }
+        }
+    };
+}
+
+fields! {
+    Event = "event",
+    Reason = "reason",
+    Message = "message",
+    Advice = "advice",
+    Rule = "rule",
+    Subject = "subject",
+    Client = "client",
+    Method = "method",
+    Host = "host",
+    Path = "path",
+    Credential = "credential",
+    Kind = "kind",
+    Name = "name",
+    Outcome = "outcome",
+    SuppressedBefore = "suppressed_before",
+}
+
+/// What a line is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditEvent {
+    /// A request was refused.
+    Refused,
+    /// A request would have been refused, if its rule's mode had not allowed it.
+    WouldRefuse,
+    /// A fetch ended.
+    Fetch,
+}
+
+impl AuditEvent {
+    /// Every event.
+    pub const ALL: &[Self] = &[Self::Refused, Self::WouldRefuse, Self::Fetch];
+
+    /// The value of the field `event`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::WouldRefuse => "would_refuse",
+            Self::Fetch => "fetch",
+        }
+    }
+
+    /// The fields that a line about it can have.
+    pub const fn fields(self) -> &'static [AuditField] {
+        match self {
+            Self::Refused | Self::WouldRefuse => &[
+                AuditField::Event,
+                AuditField::Reason,
+                AuditField::Message,
+                AuditField::Advice,
+                AuditField::Rule,
+                AuditField::Subject,
+                AuditField::Client,
+                AuditField::Method,
+                AuditField::Host,
+                AuditField::Path,
+                AuditField::Credential,
+                AuditField::SuppressedBefore,
+            ],
+            Self::Fetch => &[
+                AuditField::Event,
+                AuditField::Kind,
+                AuditField::Name,
+                AuditField::Outcome,
+                AuditField::Message,
+                AuditField::SuppressedBefore,
+            ],
+        }
+    }
+}
+
+/// A line in the making.
+struct AuditLine(Map<String, Value>);
+
+impl AuditLine {
+    fn new(event: AuditEvent) -> Self {
+        let mut line = Self(Map::new());
+        line.set(AuditField::Event, event.name());
+        line
+    }
+
+    fn set(&mut self, field: AuditField, value: impl Into<Value>) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn finish(self) -> String {
+        Value::Object(self.0).to_string()
+    }
+}
+
+/// The line about a fetch, whatever the limit: for what is fetched as often as its own schedule
+/// says, however many requests there are.
+pub fn unlimited_fetch_line(fetch: Subject<'_>, outcome: &str, message: String) -> String {
+    fetch_line(AuditLine::new(AuditEvent::Fetch), fetch, outcome, message)
+}
+
+fn fetch_line(mut line: AuditLine, fetch: Subject<'_>, outcome: &str, message: String) -> String {
+    line.set(AuditField::Kind, fetch.kind);
+    line.set(AuditField::Name, fetch.name);
+    line.set(AuditField::Outcome, outcome);
+    line.set(AuditField::Message, message);
+    line.finish()
+}
+
 impl AuditLog {
     /// The line for a refusal, or for one that would have been; none when there were too many
     /// within this second.
     pub fn refusal_line(
         &mut self,
-        event: &str,
+        event: AuditEvent,
         refusal: &Refusal,
         seen: &DecisionRecord,
         head: &MessageHead,
@@ -41,50 +171,41 @@ impl AuditLog {
     ) -> Option<String> {
         let reason = refusal.reason().row();
         let mut line = self.new_line(event, now)?;
-        line.insert("reason".into(), json!(reason.name));
-        line.insert("message".into(), json!(refusal.message()));
-        line.extend(reason.hint.map(|advice| ("advice".to_owned(), json!(advice))));
-        for (name, value) in [
-            ("rule", seen.rule.as_deref().or(seen.outbound_rule.as_deref())),
-            ("subject", seen.caller.as_ref().and_then(|caller| caller.subject())),
-            ("client", seen.caller.as_ref().and_then(|caller| caller.client())),
-        ] {
-            line.extend(value.map(|value| (name.to_owned(), json!(self.truncate(value.as_bytes())))));
+        line.set(AuditField::Reason, reason.name);
+        line.set(AuditField::Message, refusal.message());
+        if let Some(advice) = reason.hint {
+            line.set(AuditField::Advice, advice);
         }
         // Without its query, which may hold a token (RFC 6750 section 5.3).
         let path = head.path().split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
-        for (name, value) in [("method", head.method()), ("host", head.host()), ("path", path)] {
-            line.insert(name.into(), json!(self.truncate(value)));
+        let caller = seen.caller.as_ref();
+        for (field, value) in [
+            (AuditField::Rule, seen.rule.as_deref().or(seen.outbound_rule.as_deref()).map(str::as_bytes)),
+            (AuditField::Subject, caller.and_then(|caller| caller.subject()).map(str::as_bytes)),
+            (AuditField::Client, caller.and_then(|caller| caller.client()).map(str::as_bytes)),
+            (AuditField::Method, Some(head.method())),
+            (AuditField::Host, Some(head.host())),
+            (AuditField::Path, Some(path)),
+            // What the route's owner has to look for.
+            (AuditField::Credential, head.route().credential.as_deref()),
+        ] {
+            if let Some(value) = value {
+                line.set(field, self.truncate(value));
+            }
         }
-        // What the route's owner has to look for.
-        let named = head.route().credential.as_deref();
-        line.extend(named.map(|name| ("credential".to_owned(), json!(self.truncate(name)))));
-        Some(Value::Object(line).to_string())
+        Some(line.finish())
     }
 
-    /// The line for a token of this credential that has come, or has not: `outcome` is `ok` or the
-    /// cause, as in the metrics.
-    pub fn token_line(
+    /// The line for a fetch that has ended: `outcome` as in the metrics; none when there were too
+    /// many within this second.
+    pub fn fetch_line(
         &mut self,
-        credential: &str,
+        fetch: Subject<'_>,
         outcome: &str,
         message: String,
         now: Instant,
     ) -> Option<String> {
-        let mut line = self.new_line("token", now)?;
-        line.insert("credential".into(), json!(credential));
-        line.insert("outcome".into(), json!(outcome));
-        line.insert("message".into(), Value::String(message));
-        Some(Value::Object(line).to_string())
-    }
-
-    /// A line of plain text, unless there were too many within this second.
-    pub fn text_line(&mut self, text: String, now: Instant) -> Option<String> {
-        let room = self.is_within_limit(now);
-        room.then(|| match std::mem::take(&mut self.suppressed) {
-            0 => text,
-            before => format!("{text} ({before} lines before this one were left out)"),
-        })
+        Some(fetch_line(self.new_line(AuditEvent::Fetch, now)?, fetch, outcome, message))
     }
 
     fn is_within_limit(&mut self, now: Instant) -> bool {
@@ -100,14 +221,13 @@ impl AuditLog {
     }
 
     /// The beginning of every line, unless there were too many within this second.
-    fn new_line(&mut self, event: &str, now: Instant) -> Option<Map<String, Value>> {
+    fn new_line(&mut self, event: AuditEvent, now: Instant) -> Option<AuditLine> {
         if !self.is_within_limit(now) {
             return None;
         }
-        let mut line = Map::new();
-        line.insert("event".into(), json!(event));
+        let mut line = AuditLine::new(event);
         if self.suppressed > 0 {
-            line.insert("suppressed_before".into(), json!(std::mem::take(&mut self.suppressed)));
+            line.set(AuditField::SuppressedBefore, std::mem::take(&mut self.suppressed));
         }
         Some(line)
     }
@@ -122,6 +242,7 @@ impl AuditLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn head() -> MessageHead {
         [
@@ -138,7 +259,7 @@ mod tests {
     fn a_line_says_what_and_why_and_holds_no_token() {
         let line = AuditLog::default()
             .refusal_line(
-                "refused",
+                AuditEvent::Refused,
                 &Refusal::NoRule,
                 &DecisionRecord::default(),
                 &head(),
@@ -154,20 +275,32 @@ mod tests {
     fn a_surprising_refusal_comes_with_advice() {
         let refusal = Refusal::Token(crate::inbound::jwt::TokenError::Audience);
         let line = AuditLog::default()
-            .refusal_line("refused", &refusal, &DecisionRecord::default(), &head(), Instant::default())
+            .refusal_line(
+                AuditEvent::Refused,
+                &refusal,
+                &DecisionRecord::default(),
+                &head(),
+                Instant::default(),
+            )
             .unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();
         assert!(line["advice"].as_str().unwrap().contains("Audience mapper"), "{line}");
     }
 
     #[test]
-    fn a_token_that_came_is_a_line_too() {
-        let line = AuditLog::default()
-            .token_line("order", "ok", "good for 290 s".into(), Instant::default())
-            .unwrap();
-        let line: Value = serde_json::from_str(&line).unwrap();
-        let expected =
-            json!({ "event": "token", "credential": "order", "outcome": "ok", "message": "good for 290 s" });
+    fn a_fetch_is_a_line_too_within_the_limit_or_without_one() {
+        let fetch = Subject { kind: "token", name: "order" };
+        let line = AuditLog::default().fetch_line(fetch, "ok", "good for 290 s".into(), Instant::default());
+        let without_limit = unlimited_fetch_line(fetch, "ok", "good for 290 s".into());
+        assert_eq!(line.as_deref(), Some(without_limit.as_str()));
+        let line: Value = serde_json::from_str(&without_limit).unwrap();
+        let expected = json!({
+            "event": "fetch",
+            "kind": "token",
+            "name": "order",
+            "outcome": "ok",
+            "message": "good for 290 s",
+        });
         assert_eq!(line, expected);
     }
 
@@ -177,7 +310,13 @@ mod tests {
         let path = format!("/{}", "x".repeat(300));
         let head: MessageHead = [(":method", "GET"), (":path", path.as_str())].into_iter().collect();
         let line = audit
-            .refusal_line("refused", &Refusal::NoRule, &DecisionRecord::default(), &head, Instant::default())
+            .refusal_line(
+                AuditEvent::Refused,
+                &Refusal::NoRule,
+                &DecisionRecord::default(),
+                &head,
+                Instant::default(),
+            )
             .unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(line["path"], json!(path[..MAX_CLIENT_STRING_BYTES]));
@@ -189,7 +328,13 @@ mod tests {
         let mut audit = AuditLog::default();
         let at = |millis| Instant(Duration::from_millis(millis));
         let mut write = |millis| {
-            audit.refusal_line("refused", &Refusal::NoToken, &DecisionRecord::default(), &head(), at(millis))
+            audit.refusal_line(
+                AuditEvent::Refused,
+                &Refusal::NoToken,
+                &DecisionRecord::default(),
+                &head(),
+                at(millis),
+            )
         };
         let written = (0..100).filter_map(|_| write(5000)).count();
         assert_eq!(written, 10);

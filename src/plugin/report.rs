@@ -7,6 +7,7 @@ use crate::http::message::{LocalReply, MessageHead};
 use crate::inbound::refusal::{Refusal, RefusalFormat};
 use crate::metrics::Metric;
 use crate::oauth::fetch::FetchErrorKind;
+use crate::plugin::audit_log::{AuditEvent, unlimited_fetch_line};
 use crate::plugin::filter_state;
 use crate::policy::Mode;
 use crate::store::FetchOutcome;
@@ -41,8 +42,9 @@ impl Plugin {
             self.count_lookup(seen);
         }
         if let Some(refusal) = &seen.suppressed_refusal {
-            let line = self.suppressed_audit.refusal_line("would_refuse", refusal, seen, head, now.instant);
-            self.log_audit(log::Level::Info, line);
+            let line =
+                self.suppressed_audit.refusal_line(AuditEvent::WouldRefuse, refusal, seen, head, now.instant);
+            self.log_audit(log::Level::Warn, line);
         }
         if seen.stripped {
             self.metrics.count(Metric::Outbound, "none", "token_removed");
@@ -68,8 +70,8 @@ impl Plugin {
         };
         self.metrics.count(event, rule, refusal.reason().name());
         self.count_lookup(seen);
-        let line = self.audit.refusal_line("refused", refusal, seen, head, now.instant);
-        self.log_audit(log::Level::Info, line);
+        let line = self.audit.refusal_line(AuditEvent::Refused, refusal, seen, head, now.instant);
+        self.log_audit(log::Level::Warn, line);
         let plain = RefusalFormat::default();
         let manner = self.policy.inbound.as_ref().map_or(&plain, |inbound| &inbound.refusal_format);
         let mut response = refusal.response(manner, seen.schemes, head.is_grpc());
@@ -116,17 +118,15 @@ impl Plugin {
                 (level, failure.kind.label(), format!("{what}: {failure}"))
             }
         };
-        self.metrics.count(Metric::Fetch, self.store.metric_subject(outcome.key), detail);
-        if let Some(id) = outcome.key.credential() {
-            let line = self.tokens.token_line(self.store.credential_name(id), detail, text, now);
-            self.log_audit(level, line);
-            return;
-        }
+        let fetch = self.store.metric_subject(outcome.key);
+        self.metrics.count(Metric::Fetch, fetch, detail);
+        let is_token = outcome.key.credential().is_some();
         // What comes of one caller's token is as frequent as callers are, and no news.
-        if outcome.key.logs_success() {
-            self.effects.push_back(Effect::Log(level, text));
-        } else if outcome.result.is_err() {
-            let line = self.introspections.text_line(text, now);
+        if !is_token && outcome.key.logs_success() {
+            self.effects.push_back(Effect::Log(level, unlimited_fetch_line(fetch, detail, text)));
+        } else if is_token || outcome.result.is_err() {
+            let audit = if is_token { &mut self.tokens } else { &mut self.introspections };
+            let line = audit.fetch_line(fetch, detail, text, now);
             self.log_audit(level, line);
         }
     }

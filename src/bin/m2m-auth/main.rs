@@ -15,6 +15,7 @@ mod environment;
 mod explain;
 mod finding;
 mod key_set;
+mod metrics;
 mod offline;
 mod proto;
 mod reasons;
@@ -37,6 +38,7 @@ struct Cli {
 enum Command {
     Check(check::CheckArguments),
     Explain(Box<explain::ExplainArguments>),
+    Metrics(metrics::MetricsArguments),
     Reasons(reasons::ReasonsArguments),
     Schema(schema::SchemaArguments),
 }
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Check(arguments) => Ok(check::run(&arguments)),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Metrics(arguments) => Ok(metrics::run(&arguments)),
         Command::Reasons(arguments) => Ok(reasons::run(&arguments)),
         Command::Schema(arguments) => Ok(schema::run(&arguments)),
     };

@@ -9,6 +9,7 @@ use m2m_auth::jose::private_key::PrivateKey;
 use m2m_auth::jose::signer::Sign;
 use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use m2m_auth::oauth::client_assertion::Signer;
+use m2m_auth::plugin::audit_log::{AuditEvent, AuditField};
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::{Issuer, IssuerId, Policy};
 use m2m_auth::rng::OsRandom;
@@ -32,7 +33,7 @@ pub(crate) struct OfflineWorker {
     missing_jwks: Vec<IssuerId>,
     /// The issuers whose key sets were fetched, in this order.
     fetched_jwks: Vec<IssuerId>,
-    /// The warnings that the worker logged.
+    /// Why the worker's fetches failed, as it logged it.
     pub log_lines: Vec<String>,
 }
 
@@ -109,7 +110,7 @@ impl OfflineWorker {
                     heard = if steps.is_empty() { heard } else { steps };
                 }
                 Effect::Resume(_, step) => settled = Some((step, std::mem::take(&mut heard))),
-                Effect::Log(log::Level::Warn, line) => self.log_lines.push(line),
+                Effect::Log(log::Level::Warn, line) => self.log_lines.extend(failed_fetch(&line)),
                 Effect::Log(..) => {}
             }
         }
@@ -147,6 +148,13 @@ impl OfflineWorker {
             }
         }
     }
+}
+
+/// The message of a line of the audit log, if it is about a fetch.
+fn failed_fetch(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let is_fetch = line.get(AuditField::Event.name())? == AuditEvent::Fetch.name();
+    Some(line.get(AuditField::Message.name())?.as_str().filter(|_| is_fetch)?.to_owned())
 }
 
 fn ok_reply(body: &Value) -> HttpReply {

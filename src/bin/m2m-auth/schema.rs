@@ -17,6 +17,9 @@ pub(crate) struct SchemaArguments {
 /// The source, for the order of the members, which a JSON object does not have.
 const SOURCE: &str = concat!(include_str!("../../config.rs"), include_str!("../../config/claim.rs"));
 
+/// The examples of the manual.
+const EXAMPLES: &str = include_str!("examples.yaml");
+
 const INTRODUCTION: &str = "# Configuration
 
 This page is generated from the doc comments of `src/config.rs`. To change it, edit them and run
@@ -25,6 +28,9 @@ fails if either is stale. `m2m-auth check` also reports what a schema cannot: na
 defined, settings that contradict each other, secrets that are not set.
 
 Unknown fields and values of the wrong type are rejected; nothing is guessed.
+
+Each section describes a type, with an example of a value, or of fields that have such a value. The
+examples come from `src/bin/m2m-auth/examples.yaml`; a test compiles each of them.
 
 **`null` is rejected everywhere, and so is every empty value** (`\"\"`, `[]`, `{}`, an empty name). In
 YAML, a field without a value is `null`, such as `scopes:` above an array that is commented out. If
@@ -201,6 +207,19 @@ fn section(text: &mut String, name: &str, schema: &Value) {
     if !names.is_empty() {
         _ = write!(text, "\nOne of: {}.\n", names.join(", "));
     }
+    if let Some((place, yaml)) = example(name) {
+        let place = if place.is_empty() { String::new() } else { format!(" in `{place}`") };
+        _ = write!(text, "\nExample{place}:\n\n```yaml\n{yaml}\n```\n");
+    }
+}
+
+/// The example of a type: where it belongs, and the YAML.
+fn example(name: &str) -> Option<(&'static str, &'static str)> {
+    EXAMPLES.split("\n---\n").find_map(|example| {
+        let (head, yaml) = example.split_once('\n')?;
+        let place = head.strip_prefix("# ")?.strip_prefix(name)?;
+        Some((place.strip_prefix(" =").or_else(|| place.strip_prefix(" +"))?.trim(), yaml.trim_end()))
+    })
 }
 
 fn described(schema: &Value) -> &str {

@@ -2,10 +2,12 @@
 //! and with which exit code.
 
 mod check;
+mod examples;
 mod explain;
 pub(crate) mod findings;
 mod headers;
 mod key_set;
+pub(crate) mod metrics;
 mod rules;
 mod schema;
 

@@ -3,6 +3,7 @@
 
 mod scene;
 
+mod audit_log;
 mod burst;
 mod differential;
 mod examples_run;

@@ -82,9 +82,10 @@ async fn every_refusal_and_every_token_of_the_story_is_one_line_of_json_without_
     assert!(audience["advice"].as_str().unwrap().contains("Audience mapper"), "{audience}");
 
     // As many lines about tokens as Keycloak has given, and the one that it did not give.
-    let lines = story.audit("token");
+    let mut lines = story.audit("fetch");
+    lines.retain(|line| line["kind"] == "token" || line["kind"] == "exchanged_token");
     let came = |credential: &str, outcome: &str| {
-        let is = |line: &&Value| line["credential"] == credential && line["outcome"] == outcome;
+        let is = |line: &&Value| line["name"] == credential && line["outcome"] == outcome;
         lines.iter().filter(is).count()
     };
     let mut reported = 0;

@@ -241,13 +241,13 @@ fn printed() -> Vec<(&'static str, String)> {
 /// Types that can be printed too, but hold nothing of a secret or a token: names, paths, numbers,
 /// enums, public keys, and our own strings.
 const HARMLESS: &str = "
-    AccessDenied AnswerClass Challenge DeniedKind ReasonRow Algorithm AmbiguousPath AssertionAlgorithm AssertionClaims AttachedToken Attempt AudienceRequirement Audiences AuditLog
+    AccessDenied AnswerClass Challenge DeniedKind ReasonRow Algorithm AmbiguousPath AssertionAlgorithm AssertionClaims AttachedToken Attempt AudienceRequirement Audiences AuditEvent AuditField AuditLog
     AuthMethod Availability Backoff BindingRequirement Budget BudgetedVerifier CacheEntryId Capacity Case CertificateSource ClaimLayout
     ClaimPath Clock ConditionFields Conditions ConfigError Counter CredentialId DecisionStep DeclaredNames DeserializeError Discovery
     DpopTarget DurationValue Endpoint EndpointClusters ErrorFormat ExchangeSubject Existing ExtractError FetchError FetchErrorKind FetchId
     ExchangedToken FetchKey FetchLock FetchOutcome GrantType HeaderField HeaderMatch HeaderValue HostMatch Inbound InboundRule Instant Introspect Issuer
     IssuerId IssuerKeys IssuerMetadata IssuerProfile Jwk JwsError KeySetError LimitNames LocalReply LookupError Match MatchResult Metadata MetadataLocation Metric
-    Metrics Mode MtlsEndpoints NameCheck NameConditions NoSharing Now OutboundRule OwnToken Path PathMatch PathSegment PendingRequests Preset
+    MetricRow     Metrics Mode MtlsEndpoints NameCheck NameConditions NoSharing Now OutboundRule OwnToken Path PathMatch PathSegment PendingRequests Preset
     PrivateKeyMaterial ProofClaims ProofError ProofKey ProtoField PublicKeyMaterial Quantifier Refusal RefusalFormat RequestAttributes
     RequestId RequestMatcher RequestOutcome Require Requirement Resource ResourceMetadata RetryPolicy Rng Route Schedule Schemes Service
     SignatureAlgorithm SoftwareCrypto Source StringOrList SubjectToken Tally Template TemplateSegment TokenBinding TokenError TokenIntrospection TokenLocation

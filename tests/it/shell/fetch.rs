@@ -152,7 +152,7 @@ fn a_missing_cluster_is_logged_and_retried_after_a_backoff() {
     assert!(request.waits(), "the first failure is not the last word");
     assert_eq!(
         vm.lines(
-            "keys of issuer keycloak: unreachable: cluster \"keycloak\" not found in Envoy's configuration"
+            r#"keys of issuer keycloak: unreachable: cluster \"keycloak\" not found in Envoy's configuration"#
         ),
         1
     );

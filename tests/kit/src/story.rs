@@ -103,7 +103,7 @@ impl Story {
         Request::new(method, self.envoy.url("scim", target)).header("host", host)
     }
 
-    /// The lines of the audit log about this event: `refused` or `token`.
+    /// The lines of the audit log about this event: `refused` or `fetch`.
     pub fn audit(&self, event: &str) -> Vec<Value> {
         let logs = self.envoy.logs();
         let json = |line: &str| serde_json::from_str(line.split_once("m2m-auth: ")?.1).ok();

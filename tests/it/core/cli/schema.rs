@@ -15,6 +15,7 @@ fn the_schema_and_the_manual_are_not_stale() {
         ("envoy/config.schema.json", &["schema"][..]),
         ("docs/reference/configuration.md", &["schema", "--markdown"]),
         ("docs/reference/reasons.md", &["reasons", "--markdown"]),
+        ("docs/reference/metrics.md", &["metrics", "--markdown"]),
     ] {
         let there = fs::read_to_string(root().join(file)).unwrap();
         assert!(run(arguments).says == there, "{file} is stale: run `make schema`");

@@ -9,6 +9,7 @@
 pub(crate) mod provider;
 pub(crate) mod world;
 
+mod audit_log;
 mod bound;
 mod clients;
 mod dpop;

@@ -11,6 +11,7 @@
 //! - no more requests wait than allowed;
 //! - no output of the plugin holds a secret or a token.
 
+use crate::core::cli::metrics::is_documented;
 use crate::core::sim::provider::{Answer, ISSUER, Key, MARK, Provider};
 use m2m_auth::dpop;
 use m2m_auth::filter::header_edits::{AttachedToken, Edit, HeaderEdits};
@@ -18,6 +19,7 @@ use m2m_auth::http::message::{HttpReply, LocalReply, MessageHead, RequestId, Rou
 use m2m_auth::jose::jwk::Algorithm;
 use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
+use m2m_auth::plugin::audit_log::AuditEvent;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::Policy;
 use m2m_auth::rng::OsRandom;
@@ -217,6 +219,8 @@ pub(crate) struct World {
     /// How far the wall clock is off.
     pub(crate) wall_step: i64,
     pub(crate) logs: Vec<String>,
+    /// The fields of the lines so far, each with the event of its line.
+    pub(crate) fields: BTreeSet<(String, String)>,
     /// Those that have waited, in the order in which they were settled, and when.
     pub(crate) settled: Vec<(RequestId, Duration)>,
     pub(crate) most_waiting: usize,
@@ -245,6 +249,15 @@ pub(crate) struct World {
     spins: u32,
 }
 
+/// Whatever a test has counted has its place in the page of the metrics.
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.counters();
+        }
+    }
+}
+
 impl World {
     /// A worker with this configuration, at its first moment.
     pub(crate) fn new(configuration: &Value) -> Self {
@@ -270,6 +283,7 @@ impl World {
             now: Duration::ZERO,
             wall_step: 0,
             logs: Vec::new(),
+            fields: BTreeSet::new(),
             settled: Vec::new(),
             most_waiting: 0,
             timeout: policy.pending_requests.timeout,
@@ -418,7 +432,10 @@ impl World {
             worked = true;
             silent(&effect);
             match effect {
-                Effect::Log(_, line) => self.logs.push(message_of(line)),
+                Effect::Log(_, line) => {
+                    self.fields.extend(fields_of(&line));
+                    self.logs.push(message_of(line));
+                }
                 Effect::Resume(id, step) => {
                     assert!(self.waiting.remove(&id), "{id:?} is settled but does not wait");
                     assert_ne!(step, RequestOutcome::Wait, "settled means settled");
@@ -551,6 +568,7 @@ impl World {
     pub(crate) fn counters(&mut self) -> BTreeMap<String, u64> {
         let mut counters = BTreeMap::new();
         self.plugin.metrics().report(|_, counter, sum| {
+            assert!(is_documented(&counter.to_string()), "docs/reference/metrics.md does not have {counter}");
             counters.insert(counter.to_string(), sum);
         });
         counters
@@ -797,14 +815,23 @@ pub(crate) fn pay() -> Get {
     get("/public/pay").host("payment")
 }
 
-/// The message of a log line about a token; other lines unchanged.
+/// The message of a log line about a fetch; other lines unchanged.
 fn message_of(line: String) -> String {
-    let json: Value = serde_json::from_str(&line).unwrap_or_default();
-    if json["event"] != "token" {
-        return line;
+    let json: Value = serde_json::from_str(&line).unwrap();
+    if json["event"] == AuditEvent::Fetch.name() {
+        json["message"].as_str().unwrap().to_owned()
+    } else {
+        line
     }
-    let names: Vec<&String> =
-        json.as_object().unwrap().keys().filter(|name| *name != "suppressed_before").collect();
-    assert_eq!(names, ["credential", "event", "message", "outcome"], "{line}");
-    json["message"].as_str().unwrap().to_owned()
+}
+
+/// The event and the fields of a line: those that `docs/reference/log-fields.md` describes.
+fn fields_of(line: &str) -> Vec<(String, String)> {
+    let json: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let event = AuditEvent::ALL.iter().find(|event| json["event"] == event.name());
+    let event = event.unwrap_or_else(|| panic!("about nothing: {line}"));
+    let known = |name: &str| event.fields().iter().any(|field| field.name() == name);
+    let fields = json.as_object().unwrap().keys();
+    let fields = fields.inspect(|name| assert!(known(name), "{name} is not a field of {line}"));
+    fields.map(|name| (event.name().to_owned(), name.clone())).collect()
 }

@@ -1,6 +1,7 @@
 //! What each host call does, and when it is refused: as in Envoy.
 
 use super::{Answer, BAD_ARGUMENT, Call, Host, Map, NOT_FOUND, OK, State, Stream, Timer, Verifier, with};
+use crate::core::cli::metrics::is_documented;
 use crate::shell::pairs;
 use crate::shell::{clock, crypto};
 use std::time::Duration;
@@ -196,6 +197,9 @@ impl Host {
         self.say("the name of a metric", name.as_bytes());
         if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
             self.violate("a metric's name that Envoy would change");
+        }
+        if !is_documented(name) {
+            self.violate("a metric that docs/reference/metrics.md does not have");
         }
         self.metrics.entry(name.to_owned()).or_default();
         self.counters.push(name.to_owned());

@@ -267,7 +267,7 @@ async fn beside_express(demo: &mut super::Story, keycloak: &Keycloak) {
 async fn audit_log(demo: &mut super::Story, story: &Story) {
     client::get(story.envoy.url("inventory", "/knock")).send().await;
     let refused = until("the line of a refusal", async || story.audit("refused").pop()).await;
-    let tokens = story.audit("token");
+    let tokens = story.audit("fetch");
     let logs = story.envoy.logs();
     let clean = !logs.contains("eyJ") && !logs.contains("-secret\"");
     demo.show(
@@ -278,10 +278,10 @@ async fn audit_log(demo: &mut super::Story, story: &Story) {
     );
     let last = tokens.last().map(ToString::to_string).unwrap_or_default();
     demo.show(
-        &format!("the audit: {} lines about tokens so far, the last one", tokens.len()),
+        &format!("the audit: {} lines about fetches so far, the last one", tokens.len()),
         &last,
         !tokens.is_empty(),
-        "And one for each token that has come, or has not.",
+        "And one for each fetch that has ended.",
     );
 }
 
