@@ -41,7 +41,7 @@ impl KindClaim {
     }
 }
 
-/// Of ID tokens: the hash of the access token, and of the code, that was issued with it (OpenID
+/// Of ID tokens: the hash of the access token, and of the code, that was issued with it (`OpenID`
 /// Connect Core 1.0 sections 3.1.3.6 and 3.3.2.11). No access token can contain its own.
 const AT_HASH: KindClaim = KindClaim::none("at_hash");
 const C_HASH: KindClaim = KindClaim::none("c_hash");

@@ -41,8 +41,7 @@ impl Setup {
     }
 }
 
-const DISCOVERED: &str = "\
-  # the metadata; providers without OpenID have it at https://idp.example.com/.well-known/oauth-authorization-server/realms/r
+const DISCOVERED: &str = "  # the metadata; providers without OpenID have it at https://idp.example.com/.well-known/oauth-authorization-server/realms/r
   curl -fsS https://idp.example.com/realms/r/.well-known/openid-configuration
   # the key set, at the `jwks_uri` of the metadata
   curl -fsS \"$(curl -fsS https://idp.example.com/realms/r/.well-known/openid-configuration | jq -r .jwks_uri)\" > keycloak.jwks.json
@@ -65,8 +64,7 @@ fn a_missing_key_set_comes_with_the_commands_that_fetch_it() {
     let mut configured = discovered();
     configured["keycloak"]["jwks_uri"] = json!("https://keys.example.com/keys?p=B2C_1&x=$(id)");
     let ran = setup.explain(&configured, ISSUER, &[]);
-    let commands = "\
-  curl -fsS 'https://keys.example.com/keys?p=B2C_1&x=$(id)' > keycloak.jwks.json
+    let commands = "  curl -fsS 'https://keys.example.com/keys?p=B2C_1&x=$(id)' > keycloak.jwks.json
   # then add to this command
   --jwks keycloak=keycloak.jwks.json
 ";
