@@ -6,6 +6,7 @@ mod fields;
 mod injector;
 mod istio;
 mod jwt_authn;
+mod oauth2_proxy;
 mod page;
 mod requests;
 
@@ -43,7 +44,10 @@ fn has_every_field(page: &Page, packages: &[(&str, &str)]) {
         assert!(!expected.is_empty(), "{package}");
         let missing: Vec<_> = expected.difference(&there).collect();
         let unknown: Vec<_> = there.difference(&expected).collect();
-        assert!(missing.is_empty() && unknown.is_empty(), "{package}: no row {missing:?}, no field {unknown:?}");
+        assert!(
+            missing.is_empty() && unknown.is_empty(),
+            "{package}: no row {missing:?}, no field {unknown:?}"
+        );
     }
 }
 
@@ -69,5 +73,13 @@ fn every_page_is_tested() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(json!(names), json!(["credential_injector.md", "jwt_authn-and-rbac.md"]));
+    assert_eq!(
+        json!(names),
+        json!([
+            "credential_injector.md",
+            "istio-requestauthentication.md",
+            "jwt_authn-and-rbac.md",
+            "oauth2-proxy.md",
+        ])
+    );
 }

@@ -86,10 +86,7 @@ fn faults() -> Vec<(&'static str, Fault)> {
             "a token of an unknown type",
             body(json!({ "access_token": "opaque", "token_type": "mac", "expires_in": 300 })),
         ),
-        (
-            "an empty token",
-            body(json!({ "access_token": "", "token_type": "Bearer", "expires_in": 300 })),
-        ),
+        ("an empty token", body(json!({ "access_token": "", "token_type": "Bearer", "expires_in": 300 }))),
     ]
 }
 
@@ -117,7 +114,8 @@ fn who(value: &str) -> String {
 
 fn builder(upstream: &Upstream) -> Builder {
     let bootstrap = |bootstrap: &mut Value| {
-        bootstrap["static_resources"]["secrets"] = json!([envoy::static_secret("order-service", "order-secret")]);
+        bootstrap["static_resources"]["secrets"] =
+            json!([envoy::static_secret("order-service", "order-secret")]);
     };
     Envoy::builder()
         .concurrency(1)
@@ -155,7 +153,13 @@ struct At<'a> {
     upstream: &'a Upstream,
 }
 
-async fn both(at: &At<'_>, [native, ours]: [&str; 2], name: &str, [method, path, host]: [&str; 3], make: Make) -> Row {
+async fn both(
+    at: &At<'_>,
+    [native, ours]: [&str; 2],
+    name: &str,
+    [method, path, host]: [&str; 3],
+    make: Make,
+) -> Row {
     let mut answers = Vec::new();
     for listener in [native, ours] {
         let request = make(Request::new(method, at.envoy.url(listener, path)).header("host", host));
@@ -207,7 +211,8 @@ async fn both_answer_as_the_page_says() {
 async fn each_step_keeps_the_token_in_the_requests() {
     let (idp, upstream, page) = (provider().await, Upstream::start().await, page());
     let native = at("outbound", page.block("credential_injector"), "keycloak", "60s");
-    let envoy = builder(&upstream).cluster(envoy::cluster("keycloak", idp.address())).listener(native.clone());
+    let envoy =
+        builder(&upstream).cluster(envoy::cluster("keycloak", idp.address())).listener(native.clone());
     let mut envoy = envoy.start().await.unwrap();
     fetched(&envoy, "outbound").await;
     let mut answers = Vec::new();
@@ -219,7 +224,8 @@ async fn each_step_keeps_the_token_in_the_requests() {
     answers.push(ask(&envoy).await);
     // Step 1: the filter of that block is inserted behind the native one.
     let mut beside = native.clone();
-    let mut trial = at("trial", page.block("step 1: m2m-auth, behind credential_injector"), "keycloak", "60s");
+    let mut trial =
+        at("trial", page.block("step 1: m2m-auth, behind credential_injector"), "keycloak", "60s");
     let filter = envoy::manager_mut(&mut trial)["http_filters"][0].take();
     envoy::manager_mut(&mut beside)["http_filters"].as_array_mut().unwrap().insert(1, filter);
     assert_eq!(envoy.push([beside]).await, Pushed::Accepted);

@@ -3,8 +3,8 @@
 
 use super::jwt_authn::{start, target};
 use super::page::Page;
-use super::requests::ask;
 use super::provider;
+use super::requests::ask;
 use m2m_auth_kit::envoy::{self, manager_mut};
 use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::{Value, json, tools};

@@ -92,8 +92,7 @@ async fn the_third_step_refuses_ambiguous_requests_only() {
     let listeners = vec![native, beside(&page, "step 3: m2m-auth, before jwt_authn")];
     let envoy = start(&idp, &upstream, listeners).await;
     let seen = ask(&target(&envoy, &idp, "native"), &target(&envoy, &idp, "both"), "x-caller").await;
-    let (refused, others): (Vec<_>, Vec<_>) =
-        seen.iter().partition(|row| row.ours == "400 ambiguous_path");
+    let (refused, others): (Vec<_>, Vec<_>) = seen.iter().partition(|row| row.ours == "400 ambiguous_path");
     let refused: Vec<&str> = refused.iter().map(|row| &*row.request).collect();
     // `normalize_path` has changed the others before the filter sees them.
     assert_eq!(refused, ["a reader at `/inventory/admin;x`", "a reader at `/inventory/ADMIN`"]);

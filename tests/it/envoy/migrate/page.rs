@@ -49,7 +49,8 @@ impl Page {
     /// The YAML block whose first line is that comment.
     pub(super) fn block(&self, comment: &str) -> &str {
         let first = format!("# {comment}\n");
-        let found: Vec<&str> = self.blocks("yaml").into_iter().filter(|own| own.starts_with(&first)).collect();
+        let found: Vec<&str> =
+            self.blocks("yaml").into_iter().filter(|own| own.starts_with(&first)).collect();
         assert_eq!(found.len(), 1, "{}: {comment}", self.file.display());
         found[0]
     }
@@ -101,7 +102,8 @@ impl Page {
 fn rows(text: &str) -> Vec<Vec<&str>> {
     let lines: Vec<&str> = text.lines().collect();
     let is_head = |number: usize| lines.get(number + 1).is_some_and(|next| next.starts_with("|---"));
-    let tabular = lines.iter().enumerate().filter(|(number, line)| line.starts_with("| ") && !is_head(*number));
+    let tabular =
+        lines.iter().enumerate().filter(|(number, line)| line.starts_with("| ") && !is_head(*number));
     tabular.map(|(_, line)| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
 }
 

@@ -102,9 +102,7 @@ pub(super) const REQUESTS: &[(&str, Make)] = &[
     ("`aud` is a list with this service in it", |to| {
         to.items(|claims| claims["aud"] = json!(["account", "inventory-service"]))
     }),
-    ("`aud` is `inventory-service/`", |to| {
-        to.items(|claims| claims["aud"] = json!("inventory-service/"))
-    }),
+    ("`aud` is `inventory-service/`", |to| to.items(|claims| claims["aud"] = json!("inventory-service/"))),
     ("an ID token of Keycloak (`typ: ID`)", |to| to.items(|claims| claims["typ"] = json!("ID"))),
     ("a token that is bound to a DPoP key, sent as `Bearer`", |to| {
         to.items(|claims| claims["cnf"] = json!({ "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" }))
