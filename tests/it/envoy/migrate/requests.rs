@@ -163,6 +163,10 @@ pub(super) const REQUESTS: &[(&str, Make)] = &[
 
 /// The answer; of an allowed request, also that header as the service received it.
 fn describe(answer: &Response, header: &str) -> String {
+    // A page has an id of the request in it.
+    if answer.text().trim_start().starts_with("<!DOCTYPE html>") {
+        return format!("{} a web page", answer.status);
+    }
     let said = said(answer);
     if answer.status != 200 || answer.text().is_empty() {
         return said;
