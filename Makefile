@@ -60,6 +60,11 @@ $(TOOLS)/actionlint: tests/tools/actionlint/go.mod tests/tools/actionlint/go.sum
 $(TOOLS)/compose-spec: tests/tools/go.mod tests/tools/go.sum
 	$(call GO_TOOL,github.com/compose-spec/compose-go/v2/cmd)
 
+# In a module of its own: its dependencies are others, and building it takes three minutes.
+$(TOOLS)/oauth2-proxy: tests/tools/oauth2-proxy/go.mod tests/tools/oauth2-proxy/go.sum
+	@mkdir -p $(TOOLS) && cd tests/tools/oauth2-proxy && \
+		$(GO) build -mod=readonly -o $(abspath $@).$$$$ github.com/oauth2-proxy/oauth2-proxy/v7 && mv -f $(abspath $@).$$$$ $(abspath $@)
+
 $(TOOLS)/istio-crds.yaml: tests/tools/go.mod tests/tools/go.sum
 	@mkdir -p $(TOOLS) && cd tests/tools && $(GO) mod download istio.io/api && \
 		install -m 644 "$$($(GO) list -m -f '{{.Dir}}' istio.io/api)/kubernetes/customresourcedefinitions.gen.yaml" $(abspath $@)

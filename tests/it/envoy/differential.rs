@@ -6,6 +6,7 @@
 //! sentence.
 
 mod compare;
+pub(super) use compare::cell;
 mod corpus;
 
 use corpus::{Case, ISSUER, Keys, claims, corpus, withdrawn};
@@ -113,7 +114,7 @@ async fn start(idp: &Idp, upstream: &Upstream) -> Envoy {
 }
 
 /// The status, and the sentence or the reason that goes with it.
-fn said(answer: &Response) -> String {
+pub(super) fn said(answer: &Response) -> String {
     let text = answer.text();
     let ours = serde_json::from_str::<Value>(&text)
         .ok()

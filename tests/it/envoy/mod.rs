@@ -12,6 +12,7 @@ mod faults;
 mod holding;
 mod inbound;
 mod istio;
+mod migrate;
 mod outage;
 mod outbound;
 mod push;

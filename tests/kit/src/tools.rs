@@ -24,6 +24,11 @@ pub fn istio_crds() -> PathBuf {
     found("ISTIO_CRDS", "build/tools/istio-crds.yaml")
 }
 
+/// oauth2-proxy (`OAUTH2_PROXY`).
+pub fn oauth2_proxy() -> PathBuf {
+    found("OAUTH2_PROXY", "build/tools/oauth2-proxy")
+}
+
 /// Prometheus' own checker of rules and configurations (`PROMTOOL`).
 pub fn promtool() -> PathBuf {
     found("PROMTOOL", "build/prometheus/usr/bin/promtool")

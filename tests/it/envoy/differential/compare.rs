@@ -85,6 +85,6 @@ fn section<'l>(text: &mut String, title: &str, about: &str, lines: impl Iterator
     }
 }
 
-fn cell(text: &str) -> String {
+pub(in crate::envoy) fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace(['\n', '\r'], " ")
 }
