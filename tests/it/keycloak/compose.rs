@@ -77,7 +77,8 @@ fn differences(one: &Value, other: &Value, path: &str, found: &mut Vec<String>) 
 }
 
 fn yaml(file: &str) -> Value {
-    serde_norway::from_str(&fs::read_to_string(repository().join("examples/compose").join(file)).unwrap()).unwrap()
+    serde_norway::from_str(&fs::read_to_string(repository().join("examples/compose").join(file)).unwrap())
+        .unwrap()
 }
 
 /// Starts an Envoy of the compose file, with the environment that the file gives it.

@@ -249,7 +249,9 @@ fn named(text: &str) -> BTreeSet<String> {
 fn the_dashboard_has_every_counter_and_no_query_names_another() {
     let counters = counters();
     assert_eq!(named(&queries().concat()), counters);
-    for file in ["envoy/prometheus/alerts.yml", "envoy/prometheus/alerts.test.yml", "examples/compose/verify.sh"] {
+    for file in
+        ["envoy/prometheus/alerts.yml", "envoy/prometheus/alerts.test.yml", "examples/compose/verify.sh"]
+    {
         let names = named(&text(file));
         assert!(!names.is_empty() && names.is_subset(&counters), "{file}: {names:?}");
     }
