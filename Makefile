@@ -52,6 +52,11 @@ GO_TOOL = @mkdir -p $(TOOLS) && cd tests/tools && \
 $(TOOLS)/crane: tests/tools/go.mod tests/tools/go.sum
 	$(call GO_TOOL,github.com/google/go-containerregistry/cmd/crane)
 
+# A module of its own: it needs another version of a library than compose-spec.
+$(TOOLS)/actionlint: tests/tools/actionlint/go.mod tests/tools/actionlint/go.sum
+	@mkdir -p $(TOOLS) && cd tests/tools/actionlint && \
+		$(GO) build -mod=readonly -trimpath -o $(abspath $@).$$$$ github.com/rhysd/actionlint/cmd/actionlint && mv -f $(abspath $@).$$$$ $(abspath $@)
+
 $(TOOLS)/compose-spec: tests/tools/go.mod tests/tools/go.sum
 	$(call GO_TOOL,github.com/compose-spec/compose-go/v2/cmd)
 
@@ -221,8 +226,33 @@ schema: ### regenerate the pages and the schema that are made from the source
 	@$(CARGO) run --quiet --locked --bin m2m-auth -- schema --markdown > target/manual
 	@$(CARGO) run --quiet --locked --bin m2m-auth -- reasons --markdown > target/reasons
 	@mv target/schema envoy/config.schema.json
-	@mv target/manual docs/configuration.md
-	@mv target/reasons docs/reasons.md
+	@mv target/manual docs/reference/configuration.md
+	@mv target/reasons docs/reference/reasons.md
+
+# The book's source is a copy of the repository. SUMMARY.md is in docs/, where its links work on the repository's web page too, but
+# mdbook expects it at the top.
+MDBOOK_VERSION := 0.5.1
+BOOK := target/book
+$(TOOLS)/mdbook/bin/mdbook:
+	@$(CARGO) install --quiet --locked --root $(TOOLS)/mdbook --target-dir $(TOOLS)/mdbook/target --no-default-features --features search \
+		mdbook@$(MDBOOK_VERSION)
+	@rm -rf $(TOOLS)/mdbook/target
+
+$(TOOLS)/docs/installed: $(wildcard tests/tools/docs/*)
+	@mkdir -p $(TOOLS)/docs
+	@cp tests/tools/docs/* $(TOOLS)/docs/
+	@cd $(TOOLS)/docs && $(NPM_CI)
+	@touch $@
+
+.PHONY: docs
+docs: $(TOOLS)/mdbook/bin/mdbook $(TOOLS)/docs/installed ### build the documentation as a book, check every link in it
+	@rm -rf $(BOOK) && mkdir -p $(BOOK)/src
+	@git ls-files --cached --others --exclude-standard | while read -r file; do [ ! -f "$$file" ] || echo "$$file"; done | xargs cp --parents -t $(BOOK)/src
+	@cp docs/book.toml $(BOOK)/ && sed -e 's#](\.\./#](./#' -e 's#](\([a-z]\)#](docs/\1#' -e 's#](README.md)#](docs/README.md)#' docs/SUMMARY.md > $(BOOK)/src/SUMMARY.md
+	@$(TOOLS)/mdbook/bin/mdbook build $(BOOK) > $(BOOK)/log 2>&1 || { cat $(BOOK)/log >&2; exit 1; }
+	@cd $(BOOK)/html && find . -name '*.html' ! -name 404.html | sort | xargs $(abspath $(TOOLS))/docs/node_modules/.bin/linkinator \
+		--verbosity error --skip '^https?://(?!localhost)' > ../links 2>&1 || { cat ../links >&2; exit 1; }
+	@echo '$(BOOK)/html/index.html'
 
 # Each target in turn, with the seeds in the repository and the corpus of earlier runs.
 SECONDS ?= 60
@@ -236,9 +266,10 @@ fuzz: $(TOOLS)/python/installed ### fuzz the parsers of untrusted input, SECONDS
 
 # `cargo` lints the Keycloak suite only if it is named, since `cargo test` must not run it.
 .PHONY: lint
-lint: target $(TOOLS)/python/installed ### check formatting, spelling and lints, for the host and for the module
+lint: target $(TOOLS)/python/installed $(TOOLS)/actionlint ### check formatting, spelling and lints, for the host and for the module
 	@$(CARGO) fmt --all --check
 	@$(TOOLS)/python/bin/typos
+	@$(TOOLS)/actionlint .github/workflows/*.yml
 	@$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
 	@$(CARGO) clippy --quiet --package m2m-auth --test keycloak --locked -- -D warnings
 	@$(CARGO) clippy --quiet --lib --target wasm32-wasip1 --locked -- -D warnings

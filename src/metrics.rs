@@ -31,8 +31,8 @@ pub enum Metric {
     /// An audit line was suppressed, since there were too many.
     AuditSuppressed,
     /// A limit was reached that denies no request: something was dropped, truncated, or delayed.
-    /// The detail names the limit; `docs/operations.md` describes it. Limits that deny a request or
-    /// fail a fetch appear as its reason or outcome.
+    /// The detail names the limit; `docs/reference/limits.md` describes it. Limits that deny a
+    /// request or fail a fetch appear as its reason or outcome.
     LimitReached,
 }
 

@@ -1,5 +1,5 @@
-//! Every [`Refusal`] and its answer. The [`reason`] table says status and texts; `docs/reasons.md`
-//! is made from it.
+//! Every [`Refusal`] and its answer. The [`reason`] table says status and texts;
+//! `docs/reference/reasons.md` is made from it.
 //!
 //! Two faults stay apart: the caller's (400, 401, 403) and ours or the identity provider's (503
 //! with `Retry-After`). An answer never holds a token, a URL, or anything else that the request

@@ -3,7 +3,8 @@
 //!
 //! A trait with two implementors: the host's `BoringSSL` (in the shell) for RS256 and ES256, and
 //! [`SoftwareCrypto`] in the module itself for Ed25519. Nobody signs PS256: the host pads as PKCS#1
-//! v1.5 says, and RSA in the module would be 36 KB more of it (docs/decisions/0003-size.md).
+//! v1.5 says, and RSA in the module would be 36 KB more of it
+//! (docs/internals/decisions/0003-size.md).
 
 use crate::jose::private_key::{PrivateKey, PrivateKeyMaterial};
 use crate::jose::verifier::SoftwareCrypto;

@@ -2,7 +2,7 @@
 //! whose it was.
 //!
 //! Each is counted where it happens, in the thing that has the bound; here they are gathered for
-//! the metrics. What each means is in a table of `docs/operations.md`.
+//! the metrics. What each means is in a table of `docs/reference/limits.md`.
 
 use super::Store;
 use super::per_token;

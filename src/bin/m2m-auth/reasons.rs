@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 /// Print every reason for which a request is denied: when it happens, and what to do.
 #[derive(clap::Args)]
 pub(crate) struct ReasonsArguments {
-    /// Print the page `docs/reasons.md` instead.
+    /// Print the page `docs/reference/reasons.md` instead.
     #[arg(long)]
     markdown: bool,
 }

@@ -20,7 +20,7 @@ const SOURCE: &str = concat!(include_str!("../../config.rs"), include_str!("../.
 const INTRODUCTION: &str = "# Configuration
 
 This page is generated from the doc comments of `src/config.rs`. To change it, edit them and run
-`make schema`, which also writes [the JSON Schema](../envoy/config.schema.json) for editors. A test
+`make schema`, which also writes [the JSON Schema](../../envoy/config.schema.json) for editors. A test
 fails if either is stale. `m2m-auth check` also reports what a schema cannot: names that are not
 defined, settings that contradict each other, secrets that are not set.
 

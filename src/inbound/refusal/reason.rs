@@ -1,8 +1,9 @@
 //! The table of reasons: every reason for which a request is refused, with the status and the texts
 //! of its answer.
 //!
-//! It is data. `docs/reasons.md` is generated from it (`make schema`), and a test fails when that
-//! page is stale. What an operator reads beside the answer is not compiled into the module.
+//! It is data. `docs/reference/reasons.md` is generated from it (`make schema`), and a test fails
+//! when that page is stale. What an operator reads beside the answer is not compiled into the
+//! module.
 
 use super::challenge::Challenge;
 

@@ -1,7 +1,7 @@
 //! A fleet: ten thousand workers before one provider, in virtual time. What does the provider see
 //! of them, how soon do they all recover, and which requests are refused meanwhile?
 //!
-//! `cargo test --test it fleet -- --nocapture` prints the table of `docs/operations.md`.
+//! `cargo test --test it fleet -- --nocapture` prints the table of `docs/operations/sizing.md`.
 
 #![allow(
     clippy::as_conversions,

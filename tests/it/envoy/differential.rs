@@ -1,6 +1,6 @@
 //! The same requests through Envoy's own filters and through ours, in one Envoy, with the same
 //! policy: what each answers, and why they differ. `tests/data/differential.json` is the table,
-//! `docs/compare.md` is made of it.
+//! `docs/compare/native-filters.md` is made of it.
 //!
 //! `M2M_AUTH_REWRITE=1` rewrites both from the answers; a case that differs then still needs its
 //! sentence.
@@ -49,7 +49,7 @@ fn file(path: &str) -> PathBuf {
 }
 
 const TABLE: &str = "tests/data/differential.json";
-const DOCUMENT: &str = "docs/compare.md";
+const DOCUMENT: &str = "docs/compare/native-filters.md";
 
 fn table() -> Vec<Line> {
     let lines: Vec<Value> =

@@ -19,6 +19,9 @@ use std::fs;
 
 mod kubernetes;
 
+/// What is beside the pages in their folder.
+const OTHERS: [&str; 2] = ["README.md", "presets.md"];
+
 /// Where an operator's CA certificates are, on the pages.
 const AUTHORITIES: [&str; 2] =
     ["/etc/ssl/certs/ca-certificates.crt", "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"];
@@ -63,10 +66,10 @@ fn every_preset_has_a_page_and_every_page_a_run() {
     let folder = repository().join("docs/providers");
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let pages: BTreeSet<String> = names
-        .filter(|name| name != "README.md")
+        .filter(|name| !OTHERS.contains(&name.as_str()))
         .map(|name| name.trim_end_matches(".md").to_owned())
         .collect();
-    let manual = fs::read_to_string(repository().join("docs/configuration.md")).unwrap();
+    let manual = fs::read_to_string(repository().join("docs/reference/configuration.md")).unwrap();
     let presets = manual.split_once("\n## Preset\n").unwrap().1.split_once("\n## ").unwrap().0;
     let presets: Vec<&str> = presets.split('`').skip(1).step_by(2).collect();
     assert!(presets.len() > 6, "{presets:?}");

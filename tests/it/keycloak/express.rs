@@ -1,6 +1,6 @@
 //! The walkthroughs' Express middleware, and the filter before the same service without it: the
 //! same requests, tokens of a real Keycloak and forged ones, and what each answers.
-//! `tests/data/express.json` is the table, `docs/express.md` is made of it.
+//! `tests/data/express.json` is the table, `docs/compare/express.md` is made of it.
 //!
 //! `M2M_AUTH_REWRITE=1` rewrites both from the answers; a case that differs then still needs its
 //! sentence.
@@ -41,7 +41,7 @@ fn file(path: &str) -> PathBuf {
 }
 
 const TABLE: &str = "tests/data/express.json";
-const DOCUMENT: &str = "docs/express.md";
+const DOCUMENT: &str = "docs/compare/express.md";
 
 fn table() -> Vec<Line> {
     let text = fs::read_to_string(file(TABLE)).unwrap_or_else(|_| "[]".to_owned());
@@ -170,7 +170,7 @@ fn document(lines: &[Line]) -> String {
         "# m2m-auth beside the walkthroughs' Express middleware\n\n\
          {} requests with tokens of a real Keycloak 26.7, and with what a forger or a careless provider could make of them, each sent three\n\
          times: to the walkthroughs' own middleware (`jsonwebtoken`, `jwks-rsa`), to one that does the same with `jose`\n\
-         ([both](../tests/express/server.mjs)), and to m2m-auth before the same service without any. {} get the same status and the same\n\
+         ([both](../../tests/express/server.mjs)), and to m2m-auth before the same service without any. {} get the same status and the same\n\
          `error` from all three. This document is made from the table that `make test-keycloak` holds against all three\n\
          (`tests/it/keycloak/express.rs`); the test fails when one of them answers otherwise.\n",
         lines.len(),

@@ -1,6 +1,6 @@
-//! The ten minutes of docs/keycloak.md as a newcomer has them: its own commands, word for word, in
-//! an empty folder, against a Keycloak that knows nothing of us. Only the ports and the realm's
-//! name are this test's, as others use theirs.
+//! The ten minutes of docs/tutorials/keycloak-end-to-end.md as a newcomer has them: its own
+//! commands, word for word, in an empty folder, against a Keycloak that knows nothing of us. Only
+//! the ports and the realm's name are this test's, as others use theirs.
 
 use m2m_auth_kit::keycloak::Keycloak;
 use m2m_auth_kit::{envoy, repository};
@@ -11,7 +11,8 @@ use tokio::process::Command;
 
 /// The shell commands of the section, one after the other.
 fn commands() -> String {
-    let document = std::fs::read_to_string(repository().join("docs/keycloak.md")).unwrap();
+    let document =
+        std::fs::read_to_string(repository().join("docs/tutorials/keycloak-end-to-end.md")).unwrap();
     let section = document.split_once("\n## Quick start\n").unwrap().1.split_once("\n## ").unwrap().0;
     let blocks = section.split("```sh\n").skip(1).map(|block| block.split_once("```").unwrap().0);
     blocks.collect::<Vec<_>>().join("\n")

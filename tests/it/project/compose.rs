@@ -260,7 +260,7 @@ fn the_dashboard_has_every_counter_and_no_query_names_another() {
 /// Without them a metric has no labels, and no query finds anything.
 #[test]
 fn every_envoy_takes_the_labels_out_of_the_names_as_the_manual_has_it() {
-    let operations = text("docs/operations.md");
+    let operations = text("docs/how-to/monitor.md");
     let block = operations.split("```yaml\n").find(|block| block.starts_with("stats_config:")).unwrap();
     let manual: Value = serde_norway::from_str(block.split("```").next().unwrap()).unwrap();
     for name in ["order", "inventory", "payment"] {
@@ -273,7 +273,7 @@ fn every_envoy_takes_the_labels_out_of_the_names_as_the_manual_has_it() {
     for counter in counters() {
         assert!(
             operations.contains(&format!("| `{counter}` |")),
-            "docs/operations.md does not explain {counter}"
+            "docs/how-to/monitor.md does not explain {counter}"
         );
     }
 }

@@ -36,6 +36,38 @@ fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
     pieces.filter_map(|piece| piece.split_once(close)).map(|(inside, _)| inside).collect()
 }
 
+/// A document without its code blocks.
+fn outside_blocks(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
+/// The anchors of a page's headings, as GitHub and mdbook make them.
+fn anchors(text: &str) -> Vec<String> {
+    let prose = outside_blocks(text);
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| -> String {
+        let title = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_page_is_in_the_book() {
+    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    let listed: Vec<PathBuf> = between(&summary, "](", ")")
+        .into_iter()
+        .map(|link| {
+            root().join("docs").join(link).canonicalize().unwrap_or_else(|error| panic!("{link}: {error}"))
+        })
+        .collect();
+    for (document, _) in documents() {
+        let listed = listed.contains(&document.canonicalize().unwrap());
+        assert!(listed || document.ends_with("SUMMARY.md"), "docs/SUMMARY.md lacks {}", document.display());
+    }
+}
+
 #[test]
 fn every_file_that_a_document_names_exists() {
     for (document, text) in documents() {
@@ -47,8 +79,15 @@ fn every_file_that_a_document_names_exists() {
             let file = link.split('#').next().unwrap();
             assert!(folder.join(file).exists(), "{}: {link}", document.display());
         }
-        let prose: String = text.split("```").step_by(2).collect();
-        for name in code(&prose) {
+        for link in between(&outside_blocks(&text), "](", ")") {
+            let Some((file, anchor)) = link.split_once('#').filter(|_| !link.contains("://")) else {
+                continue;
+            };
+            let target = if file.is_empty() { document.clone() } else { folder.join(file) };
+            let anchors = anchors(&fs::read_to_string(target).unwrap());
+            assert!(anchors.iter().any(|known| known == anchor), "{}: {link}", document.display());
+        }
+        for name in code(&outside_blocks(&text)) {
             let folders = ["src/", "tests/", "docs/", "envoy/"];
             if folders.iter().any(|folder| name.starts_with(folder)) && !name.contains([' ', '*', '<', ':']) {
                 assert!(root().join(name).exists(), "{}: {name}", document.display());
@@ -75,7 +114,7 @@ fn every_test_that_a_document_for_contributors_names_exists() {
     let (tests, rings) = (tests(), ["core::", "envoy::", "keycloak::", "project::", "shell::"]);
     for document in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
         let text = fs::read_to_string(root().join(document)).unwrap();
-        let prose: String = text.split("```").step_by(2).collect();
+        let prose = outside_blocks(&text);
         let named: Vec<&str> =
             code(&prose).into_iter().filter(|name| rings.iter().any(|ring| name.starts_with(ring))).collect();
         assert!(named.len() > 10, "{document}: {named:?}");
@@ -140,7 +179,7 @@ fn a_request_that_the_demos_plugin_holds_as_it_crashes_does_not_hang_for_minutes
 
 #[test]
 fn every_cause_of_a_failed_fetch_is_explained() {
-    let operations = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let operations = fs::read_to_string(root().join("docs/operations/troubleshooting.md")).unwrap();
     let source = fs::read_to_string(root().join("src/oauth/fetch.rs")).unwrap();
     let labels = source.split_once("fn label").unwrap().1.split_once("\n    }").unwrap().0;
     let labels = between(labels, "=> \"", "\"");
@@ -148,7 +187,7 @@ fn every_cause_of_a_failed_fetch_is_explained() {
     for label in labels {
         assert!(
             operations.contains(&format!("| `{label}` |")),
-            "docs/operations.md does not explain {label}"
+            "docs/operations/troubleshooting.md does not explain {label}"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! The table of limits in `docs/operations.md` is right: each constant has that value, each test
-//! and each metric exists, and no limit of the source is missing.
+//! The table of limits in `docs/reference/limits.md` is right: each constant has that value, each
+//! test and each metric exists, and no limit of the source is missing.
 
 use crate::project::tree::{code, files, read, root, rows, tests};
 use m2m_auth::inbound::refusal::reason::Reason;
@@ -11,12 +11,12 @@ const NO_LIMITS: &[(&str, &str)] = &[
     ("src/policy/compile/issuer.rs", "MAX_STALE"),    // a default
     ("src/policy/compile/issuer.rs", "MAX_BACKOFF"),  // a default
     ("src/store/lease/schedule.rs", "MAX_DOUBLINGS"), // of the backoff, which has its own cap
-    ("src/jose/jwk.rs", "MIN_RSA_BITS"),              // RFC 7518, not ours: docs/security.md
+    ("src/jose/jwk.rs", "MIN_RSA_BITS"),              // RFC 7518, not ours: docs/internals/conformance.md
 ];
 
 /// The cells of a row: what, where, how much, why, what happens, metric, tests.
 fn table() -> Vec<Vec<String>> {
-    let rows = rows(&read("docs/operations.md"), "limit");
+    let rows = rows(&read("docs/reference/limits.md"), "limit");
     assert!(rows.len() > 25, "{} rows", rows.len());
     rows
 }
@@ -94,12 +94,12 @@ fn each_limit_is_reported_by_a_metric() {
 
 #[test]
 fn every_bound_that_is_reported_is_in_the_table() {
-    let document = read("docs/operations.md");
+    let document = read("docs/reference/limits.md");
     let source = read("src/store/limit_metrics.rs");
     for label in source.split('"').skip(1).step_by(2).filter(|label| label.len() > 1) {
         assert!(
             document.contains(&format!("…limit.{label}`")),
-            "docs/operations.md does not explain {label}"
+            "docs/reference/limits.md does not explain {label}"
         );
     }
 }

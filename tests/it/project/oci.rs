@@ -205,7 +205,7 @@ async fn a_registry_takes_it_and_gives_back_the_same_bytes() {
     let shipped = fs::read(module()).unwrap();
     assert!(as_istio_reads_it(&manifest, |_| layer.body.to_vec()) == shipped);
 
-    // As docs/install.md has it for Envoy alone.
+    // As docs/how-to/install.md has it for Envoy alone.
     let exported = run(&["export", &name, "-"]);
     let mut archive = tar::Archive::new(&exported[..]);
     let mut file = archive.entries().unwrap().next().unwrap().unwrap();

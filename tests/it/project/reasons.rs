@@ -176,7 +176,7 @@ fn each_reason_is_produced_by_a_test() {
 #[test]
 fn the_page_has_a_row_for_each_reason() {
     let named: Vec<String> =
-        rows(&read("docs/reasons.md"), "reason").into_iter().map(|row| row[0].clone()).collect();
+        rows(&read("docs/reference/reasons.md"), "reason").into_iter().map(|row| row[0].clone()).collect();
     let reasons: Vec<String> = Reason::ALL.iter().map(|reason| format!("`{}`", reason.name())).collect();
     assert_eq!(named, reasons);
 }

@@ -581,7 +581,7 @@ fn names() -> Vec<String> {
 
 #[test]
 fn every_finding_is_documented_and_no_other() {
-    let document = std::fs::read_to_string(root().join("docs/check.md")).unwrap();
+    let document = std::fs::read_to_string(root().join("docs/reference/cli.md")).unwrap();
     let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     let rows = rows.filter(|(name, _)| !name.starts_with('-'));
     let mut documented: Vec<(String, String)> =

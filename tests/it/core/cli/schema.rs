@@ -13,8 +13,8 @@ fn schema() -> Value {
 fn the_schema_and_the_manual_are_not_stale() {
     for (file, arguments) in [
         ("envoy/config.schema.json", &["schema"][..]),
-        ("docs/configuration.md", &["schema", "--markdown"]),
-        ("docs/reasons.md", &["reasons", "--markdown"]),
+        ("docs/reference/configuration.md", &["schema", "--markdown"]),
+        ("docs/reference/reasons.md", &["reasons", "--markdown"]),
     ] {
         let there = fs::read_to_string(root().join(file)).unwrap();
         assert!(run(arguments).says == there, "{file} is stale: run `make schema`");

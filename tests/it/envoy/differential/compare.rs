@@ -3,7 +3,7 @@
 use super::Line;
 use std::fmt::Write as _;
 
-/// `docs/compare.md`.
+/// `docs/compare/native-filters.md`.
 pub(super) fn document(lines: &[Line]) -> String {
     let refused = |said: &str| Line::status(said) != "200";
     let count = |which: &dyn Fn(&Line) -> bool| lines.iter().filter(|line| which(line)).count();
@@ -14,7 +14,7 @@ pub(super) fn document(lines: &[Line]) -> String {
     let mut text = format!(
         "# m2m-auth beside `jwt_authn` and `rbac`\n\n\
          {} requests, each sent to two listeners of one Envoy 1.40.0: one with Envoy's own `jwt_authn` and `rbac`, one with m2m-auth, with\n\
-         the same policy, the same provider and the same service ([both configurations](../tests/data/differential.yaml)). This document is\n\
+         the same policy, the same provider and the same service ([both configurations](../../tests/data/differential.yaml)). This document is\n\
          made from the table that `tests/it/envoy/differential.rs` holds against both; the test fails when either of them answers otherwise.\n\n\
          | | requests |\n|---|---:|\n\
          | the same status | {same} |\n\
@@ -24,7 +24,7 @@ pub(super) fn document(lines: &[Line]) -> String {
          Native has the three path settings of its connection manager on here (`normalize_path`, `merge_slashes`,\n\
          `path_with_escaped_slashes_action: REJECT_REQUEST`), which are off by default, and `require_expiration`; m2m-auth has no setting on that\n\
          is off by default. It judges one policy with roles and scopes of Keycloak's layout; it says nothing of speed\n\
-         ([benchmarks.md](benchmarks.md)) or of what happens when a provider fails ([operations.md](operations.md)).\n\
+         ([Benchmarks](benchmarks.md)) or of what happens when a provider fails ([Behaviour under faults](faults.md)).\n\
          One thing that no status reveals: m2m-auth answers a token of an unknown key only after it has fetched the key set again, at most every\n\
          3 s, so that such a request may be held for as long; native refuses it at once.\n",
         lines.len()

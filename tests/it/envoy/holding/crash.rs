@@ -1,5 +1,5 @@
 //! A VM that ends while it holds requests: neither Envoy nor another VM answers them. What bounds
-//! their wait is Envoy's own: see `docs/operations.md`.
+//! their wait is Envoy's own: see `docs/explanation/failure-behaviour.md`.
 
 use super::{Position, at, held};
 use crate::envoy::scene::{arrived, gated, outbound, send, wasm};

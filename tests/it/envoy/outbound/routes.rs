@@ -276,7 +276,7 @@ async fn routes_that_look_at_the_tokens_own_header_are_chosen_anew_once_it_is_th
             .listener(envoy::listener("main", vec![wasm(&by_cluster(&idp)).filter()], routes));
         Scene::of(idp, upstream, builder).await
     };
-    // What docs/operations.md warns of: decided for one cluster, sent to another.
+    // What docs/how-to/attach-tokens.md warns of: decided for one cluster, sent to another.
     assert_eq!(sent_as(&scene.get("/").send().await).as_deref(), Some("order-service"));
     let entry = scene.envoy.wait_for_access_log(1).await.remove(0);
     assert_eq!(entry["upstream"], API);

@@ -6,7 +6,7 @@
 //! row must first prove that it does its work.
 //!
 //! `bench [--rounds N] [--seconds N] [--tokens N]`; takes about `rounds * seconds * 15` seconds.
-//! What the figures mean: `docs/benchmarks.md`.
+//! What the figures mean: `docs/compare/benchmarks.md`.
 
 #![allow(
     clippy::as_conversions,

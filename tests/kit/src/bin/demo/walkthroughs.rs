@@ -259,7 +259,7 @@ async fn beside_express(demo: &mut super::Story, keycloak: &Keycloak) {
             &format!("the walkthrough's Express middleware and the filter: {name}"),
             &format!("Express {}, m2m-auth {}", error(&theirs), error(&ours)),
             error(&theirs) == error(&ours),
-            "docs/express.md has 63 requests, and why 16 of them differ.",
+            "docs/compare/express.md has 63 requests, and why 16 of them differ.",
         );
     }
 }

@@ -3,7 +3,7 @@
 //! of its own.
 //!
 //! `faults [--seconds N] [--rate N] [SCENARIO]...`, where a scenario is a variant of [`Scenario`];
-//! all of them take about `seconds * 12`. What the figures mean: `docs/operations.md`.
+//! all of them take about `seconds * 12`. What the figures mean: `docs/compare/faults.md`.
 
 #![allow(
     clippy::disallowed_methods,
