@@ -230,7 +230,6 @@ impl Page {
             &token,
         ];
         let ran = tool(&arguments);
-        println!("{}", ran.says);
         assert_eq!((ran.code, ran.complains.as_str()), (0, ""), "{}: {ran:?}", self.name);
         let mut rest = ran.says.as_str();
         let expected = self.blocks("text");
@@ -299,7 +298,7 @@ impl Scene {
     async fn envoy(&self) -> Envoy {
         let mut builder = Envoy::builder().cluster(envoy::cluster("service", self.service.address()));
         for cluster in &self.clusters {
-            builder = builder.cluster(kubernetes::with_local_files(cluster.clone()));
+            builder = builder.cluster(kubernetes::with_local_files(cluster));
         }
         for (name, text) in kubernetes::files(&self.page) {
             builder = builder.file(&name, &text);

@@ -19,7 +19,7 @@ const FOLDER: &str = "/etc/envoy/";
 const SERVICE: &str = "orders.shop.svc:8080";
 
 /// The cluster, whose files are in Envoy's directory.
-pub(super) fn with_local_files(cluster: Value) -> Value {
+pub(super) fn with_local_files(cluster: &Value) -> Value {
     serde_json::from_str(&cluster.to_string().replace(FOLDER, "DIRECTORY/")).unwrap()
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn attaches(page: &Page, service: &Upstream) {
     put(mounted.path(), "1", "first-token");
     symlink("..data/orders-api", &token).unwrap();
     let cluster = page.clusters().into_iter().find(|cluster| cluster["name"] == "orders").unwrap();
-    let mut cluster = with_local_files(cluster);
+    let mut cluster = with_local_files(&cluster);
     let at =
         cluster.pointer_mut("/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address");
     let (at, address) = (at.unwrap(), service.address());
