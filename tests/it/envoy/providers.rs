@@ -379,8 +379,8 @@ impl Scene {
     }
 }
 
-/// The providers' hosts behind TLS, on the listener `provider`: each host has a filter chain for its
-/// server name, which answers for no other host.
+/// The providers' hosts behind TLS, on the listener `provider`: each host has a filter chain for
+/// its server name, which answers for no other host.
 async fn front(idp: &Idp, clusters: &[Value]) -> Envoy {
     let mut listener = envoy::listener("provider", vec![], envoy::route_to("idp"));
     let (chain, file) = (listener["filter_chains"][0].clone(), |name| json!({ "filename": tls(name) }));
