@@ -114,7 +114,8 @@ pub struct Issuer {
     /// that require this issuer also accept its opaque tokens; see `require.introspect`.
     pub introspection: Option<Introspection>,
     /// Further hosts (`host` or `host:port`) to which discovery may refer. Default: only the
-    /// issuer's own, so that a tampered discovery document cannot send secrets elsewhere.
+    /// issuer's own, so that a tampered discovery document cannot send secrets elsewhere. An
+    /// endpoint that the configuration does not use may be on any host.
     pub allowed_hosts: Vec<String>,
     /// Signature algorithms that are accepted. Default: all asymmetric ones that its keys fit
     /// (RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, `EdDSA`). `none` and `HS*`

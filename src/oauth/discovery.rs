@@ -112,7 +112,8 @@ impl Discovery {
         let text = |name: &str| document.get(name).and_then(serde_json::Value::as_str);
         self.check_issuer(text("issuer"))?;
         let EndpointClusters { keys, tokens, introspection } = &self.clusters;
-        let endpoint = |name: &str, cluster: &str, needed: bool| match text(name) {
+        // What is not used may be on any host: Cognito's token endpoint is on another one.
+        let endpoint = |name: &str, cluster: &str, needed: bool| match text(name).filter(|_| needed) {
             Some(uri) => self.endpoint(name, uri, cluster).map(Some),
             None if needed => {
                 Err(FetchError::new(FetchErrorKind::Configuration, format!("the metadata has no {name}")))
@@ -129,7 +130,6 @@ impl Discovery {
         let token_endpoint = endpoint("token_endpoint", tokens, self.for_tokens)?;
         let by_certificate = self.for_tokens && self.mtls_endpoints.tokens;
         let token_endpoint_alias = if by_certificate { alias("token_endpoint", tokens)? } else { None };
-        // Where nobody asks it, it may be anywhere.
         let introspection_endpoint = if self.for_introspection {
             let name = "introspection_endpoint";
             let alias = if self.mtls_endpoints.introspection { alias(name, introspection)? } else { None };
@@ -246,9 +246,16 @@ mod tests {
         }
     }
 
+    /// What is read by a configuration that needs every endpoint of the document.
     fn read(document: &serde_json::Value) -> Result<Metadata, FetchError> {
+        let has = |name: &str| document.get(name).is_some();
+        let (for_keys, for_tokens) = (has("jwks_uri"), has("token_endpoint"));
+        read_by(&Discovery { for_keys, for_tokens, ..discovery() }, document)
+    }
+
+    fn read_by(discovery: &Discovery, document: &serde_json::Value) -> Result<Metadata, FetchError> {
         let body = Some(document.to_string().into_bytes());
-        discovery().read(&HttpReply { status: Some(200), body, ..HttpReply::default() })
+        discovery.read(&HttpReply { status: Some(200), body, ..HttpReply::default() })
     }
 
     #[test]
@@ -282,18 +289,30 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_that_is_not_used_may_be_on_any_host() {
+        let document = json!({
+            "issuer": "https://idp.example.com/realms/r", "jwks_uri": "https://idp.example.com/k",
+            "token_endpoint": "https://shop.auth.example.com/t", "introspection_endpoint": "https://elsewhere/i",
+        });
+        let for_keys = Discovery { for_keys: true, ..discovery() };
+        let found = read_by(&for_keys, &document).unwrap();
+        assert_eq!((found.jwks_uri.unwrap().path.as_str(), found.token_endpoint), ("/k", None));
+        let failure = read_by(&Discovery { for_tokens: true, ..for_keys }, &document).unwrap_err();
+        assert!(
+            failure.to_string().contains("token_endpoint is at https://shop.auth.example.com"),
+            "{failure}"
+        );
+    }
+
+    #[test]
     fn each_endpoint_is_reached_by_its_own_cluster() {
         let issuer = "https://idp.example.com/realms/r";
         let document = json!({
             "issuer": issuer, "jwks_uri": "https://idp.example.com/k", "token_endpoint": "https://idp.example.com/t",
             "introspection_endpoint": "https://idp.example.com/i",
         });
-        let reply = HttpReply {
-            status: Some(200),
-            body: Some(document.to_string().into_bytes()),
-            ..HttpReply::default()
-        };
-        let found = Discovery { for_introspection: true, ..discovery() }.read(&reply).unwrap();
+        let all = Discovery { for_keys: true, for_tokens: true, for_introspection: true, ..discovery() };
+        let found = read_by(&all, &document).unwrap();
         let all = [found.jwks_uri, found.token_endpoint, found.introspection_endpoint];
         assert_eq!(all.map(|endpoint| endpoint.unwrap().cluster), ["keys", "tokens", "introspection"]);
         assert_eq!(discovery().call(MetadataLocation::OpenId).endpoint.cluster, "idp");
@@ -302,9 +321,8 @@ mod tests {
     #[test]
     fn a_default_port_names_the_same_host_and_no_other_port_does() {
         let read = |issuer: &str, uri: &str| {
-            let document = json!({ "issuer": issuer, "jwks_uri": uri }).to_string().into_bytes();
-            let reply = HttpReply { status: Some(200), body: Some(document), ..HttpReply::default() };
-            Discovery { issuers: vec![issuer.to_owned()], ..discovery() }.read(&reply)
+            let discovery = Discovery { issuers: vec![issuer.to_owned()], for_keys: true, ..discovery() };
+            read_by(&discovery, &json!({ "issuer": issuer, "jwks_uri": uri }))
         };
         for (issuer, uri, same) in [
             ("https://idp", "https://idp:443/keys", true),

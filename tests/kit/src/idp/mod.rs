@@ -100,6 +100,11 @@ impl Idp {
         lock(&self.shared.state).endpoint_path(endpoint)
     }
 
+    /// From now on the endpoint has this path, as at another provider than Keycloak.
+    pub fn set_path(&self, endpoint: Endpoint, path: &str) {
+        lock(&self.shared.state).paths[endpoint as usize] = Some(path.to_owned());
+    }
+
     /// The document that the endpoint answers with (discovery, metadata, keys), to be changed and
     /// handed to [`Fault::Body`].
     pub fn document(&self, endpoint: Endpoint) -> Value {

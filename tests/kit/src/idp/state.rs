@@ -29,6 +29,8 @@ pub(crate) struct State {
     /// How requests about these tokens fail.
     pub(super) poison: BTreeMap<String, Fault>,
     pub(super) headers: [Vec<(String, String)>; Endpoint::ALL.len()],
+    /// Endpoints that are elsewhere than Keycloak's.
+    pub(super) paths: [Option<String>; Endpoint::ALL.len()],
     pub(super) metadata: bool,
     pub(super) etags: bool,
     /// What each proof must hold.
@@ -51,6 +53,7 @@ impl State {
             faults: Endpoint::ALL.map(|_| (Fault::None, None)),
             poison: BTreeMap::new(),
             headers: Endpoint::ALL.map(|_| Vec::new()),
+            paths: Endpoint::ALL.map(|_| None),
             metadata: false,
             etags: false,
             nonce: None,
@@ -72,6 +75,9 @@ impl State {
     }
 
     pub(super) fn endpoint_path(&self, endpoint: Endpoint) -> String {
+        if let Some(path) = &self.paths[endpoint as usize] {
+            return path.clone();
+        }
         let base = self.issuer_path();
         match endpoint {
             Endpoint::Discovery => format!("{base}/.well-known/openid-configuration"),
