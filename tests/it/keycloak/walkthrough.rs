@@ -26,7 +26,7 @@ async fn run(commands: &str, folder: &Path) -> Output {
     let links = [
         (repository().join("envoy"), "envoy"),
         (repository().join("build"), "build"),
-        (envoy::module().to_owned(), "target/m2m_auth.wasm"),
+        (envoy::module().clone(), "target/m2m_auth.wasm"),
     ];
     for (original, link) in links {
         std::os::unix::fs::symlink(original, folder.join(link)).unwrap();

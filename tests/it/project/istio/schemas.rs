@@ -3,7 +3,7 @@
 use super::{KINDS, documents};
 use crate::project::schemas::Schemas;
 use m2m_auth_kit::tools::istio_crds;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 fn of_istio() -> Schemas {
     Schemas::read(&istio_crds(), &["WasmPlugin", "TrafficExtension", "ServiceEntry", "DestinationRule"])
