@@ -69,6 +69,11 @@ $(TOOLS)/istio-crds.yaml: tests/tools/go.mod tests/tools/go.sum
 	@mkdir -p $(TOOLS) && cd tests/tools && $(GO) mod download istio.io/api && \
 		install -m 644 "$$($(GO) list -m -f '{{.Dir}}' istio.io/api)/kubernetes/customresourcedefinitions.gen.yaml" $(abspath $@)
 
+$(TOOLS)/envoy-gateway-crds.yaml: tests/tools/envoy-gateway/go.mod tests/tools/envoy-gateway/go.sum
+	@mkdir -p $(TOOLS) && cd tests/tools/envoy-gateway && $(GO) mod download github.com/envoyproxy/gateway && \
+		cd "$$($(GO) list -m -f '{{.Dir}}' github.com/envoyproxy/gateway)/charts/gateway-helm/charts/crds/crds" && \
+		cat gatewayapi-crds.yaml generated/*.yaml > $(abspath $@).$$$$ && mv -f $(abspath $@).$$$$ $(abspath $@)
+
 # Python packages in a venv of their own. A venv contains its own path, so it is recreated if the checkout was moved. The `pip`
 # script contains that path too, `python -m pip` does not.
 PYTHON_PACKAGES = @$(PYTHON) -m venv --clear $(@D) && \
@@ -85,12 +90,13 @@ $(addprefix $(BUILD)/prometheus/usr/bin/,prometheus promtool) &:
 			{ cat log >&2; echo 'no Debian: set PROMETHEUS and PROMTOOL to yours' >&2; exit 1; }; } && \
 		dpkg-deb -x prometheus_*.deb . && rm -f prometheus_*.deb log
 
-# The image's name, registry/name:tag, for the manifests of Istio and for oci-push.
+# The image's name, registry/name:tag, for the manifests and for oci-push.
 IMAGE ?= registry.example.com/m2m-auth:0.1.0
 
 .PHONY: oci
-oci: wasm ## write the module's OCI image to target/oci, and Istio's manifests for IMAGE=registry/name:tag to target/istio
-	@$(CARGO) run --quiet --locked --package m2m-auth-oci -- $(MODULE) target/oci examples/istio $(IMAGE) target/istio
+oci: wasm ## write the module's OCI image to target/oci, and manifests for IMAGE=registry/name:tag to target/istio and target/envoy-gateway
+	@for platform in istio envoy-gateway; do $(CARGO) run --quiet --locked --package m2m-auth-oci -- \
+		$(MODULE) target/oci examples/$$platform $(IMAGE) target/$$platform; done | uniq
 
 .PHONY: oci-push
 oci-push: oci $(TOOLS)/crane ## push that image to IMAGE=registry/name:tag

@@ -179,6 +179,40 @@ fn istio_makes_the_same_of_both_kinds() {
     assert!(old.iter().all(|plugin| plugin["vm_config"].get("vm_id").is_none()));
 }
 
+/// What Istio's own control plane generates from the manifests is what these tests run: recorded by
+/// tests/tools/istio/plugins. Only the code is an image there, which the agent makes a file of.
+#[test]
+fn istios_control_plane_generates_what_these_tests_run() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/istio/generated.json");
+    let recorded: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(
+        recorded["listeners"],
+        json!({ "virtualInbound": ["m2m-auth-inbound"], "0.0.0.0_80": ["m2m-auth-outbound"] })
+    );
+    let ours = plugins("trafficextension", "TrafficExtension");
+    let theirs = recorded["plugins"].as_array().unwrap();
+    assert_eq!(theirs.len(), ours.len());
+    for (theirs, ours) in theirs.iter().zip(&ours) {
+        let mut config = theirs["typed_config"]["config"].clone();
+        let code = config["vm_config"]["code"].take();
+        assert_eq!(code["remote"]["http_uri"]["uri"], format!("oci://{}", m2m_auth_oci::IMAGE));
+        assert_eq!(code["remote"]["sha256"], m2m_auth_oci::DIGEST);
+        config["vm_config"]["code"] = ours["vm_config"]["code"].clone();
+        assert_eq!(&config, ours);
+    }
+    let (theirs, ours) = (&recorded["cluster"], cluster_of_the_entry(([127, 0, 0, 1], 443).into()));
+    assert_eq!(theirs["name"], ours["name"]);
+    let endpoint = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address";
+    let host = json!({ "address": "keycloak.example.com", "port_value": 443 });
+    assert_eq!(theirs.pointer(endpoint), Some(&host));
+    let tls = |cluster: &Value| cluster["transport_socket"]["typed_config"].clone();
+    assert_eq!(tls(theirs)["sni"], tls(&ours)["sni"]);
+    let context = &tls(theirs)["common_tls_context"]["combined_validation_context"];
+    let names = json!([{ "exact": "keycloak.example.com" }]);
+    assert_eq!(context["default_validation_context"]["match_subject_alt_names"], names);
+    assert_eq!(context["validation_context_sds_secret_config"]["name"], "file-root:system");
+}
+
 #[tokio::test]
 async fn the_inbound_plugin_checks_who_calls() {
     let sidecar = sidecar().await;

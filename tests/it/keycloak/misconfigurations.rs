@@ -1,5 +1,5 @@
 //! What is set up wrong in Keycloak, and what becomes of a request then: each error is made on the
-//! real server, and a line in the log says what to change. docs/tutorials/keycloak-end-to-end.md
+//! real server, and a line in the log says what to change. docs/providers/keycloak-notes.md
 //! has the same table; a test holds the two together.
 
 use crate::sidecar::{self, by_path, issuers, require};
@@ -273,7 +273,7 @@ async fn what_the_realm_leaves_out_of_a_token_or_exchange_is_reported_with_what_
 
 #[test]
 fn the_document_has_every_error_with_its_words_and_what_to_change() {
-    let path = m2m_auth_kit::repository().join("docs/tutorials/keycloak-end-to-end.md");
+    let path = m2m_auth_kit::repository().join("docs/providers/keycloak-notes.md");
     let document = std::fs::read_to_string(path).unwrap();
     for Error { status, reason, words, advice, .. } in OF_THE_CALLER.iter().chain(OF_THE_CALLED) {
         let row = document.lines().find(|line| {

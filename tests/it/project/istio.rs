@@ -2,6 +2,7 @@
 //! what Envoy does with what Istio generates from them.
 
 mod schemas;
+mod tutorial;
 
 use crate::core::cli;
 use serde::Deserialize as _;

@@ -4,7 +4,10 @@ use crate::core::cli::{Folder, Ran, root, run};
 use std::path::{Path, PathBuf};
 
 /// Files without a plugin.
-const WITHOUT: [&str; 4] = [
+const WITHOUT: [&str; 7] = [
+    "examples/envoy-gateway/backend.yaml",
+    "examples/envoy-gateway/envoypatchpolicy.yaml",
+    "examples/envoy-gateway/envoyproxy.yaml",
     "examples/compose/service.yaml",
     "examples/compose/docker-compose.yaml",
     "envoy/native/envoy.yaml",

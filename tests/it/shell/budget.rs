@@ -123,7 +123,7 @@ fn a_route_that_may_say_whose_token_costs_every_request_one_look_at_it_before_an
 #[test]
 fn a_refusal_costs_one_line_and_one_answer() {
     let vm = Vm::ready(&inbound());
-    assert_cost(&vm, plain(), &[HEADERS, "proxy_log info", "proxy_send_local_response 401"], &[]);
+    assert_cost(&vm, plain(), &[HEADERS, "proxy_log warn", "proxy_send_local_response 401"], &[]);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_forged_token_costs_no_more_than_its_signature() {
         &[
             HEADERS,
             "proxy_call_foreign_function verify_signature sha256",
-            "proxy_log info",
+            "proxy_log warn",
             "proxy_send_local_response 401",
         ],
         &[],

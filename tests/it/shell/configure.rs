@@ -144,7 +144,7 @@ fn a_request_that_waits_when_a_second_configuration_comes_is_answered() {
             "proxy_on_configure",
             "  proxy_get_buffer_bytes plugin configuration",
             "  proxy_get_property plugin_vm_id",
-            "  proxy_log info",
+            "  proxy_log warn",
             "  proxy_set_effective_context request 1",
             "  proxy_send_local_response 503",
             "  proxy_set_effective_context root",
@@ -283,7 +283,7 @@ fn verdict(configuration: &Value, circumstance: &dyn Fn(&Vm)) -> (bool, Vec<Stri
             "  proxy_set_tick_period_milliseconds 1",
         ];
         // Requests that wait under the former configuration are answered.
-        let of_a_waiter = ["proxy_log info", "proxy_set_effective_context", "proxy_send_local_response 503"];
+        let of_a_waiter = ["proxy_log warn", "proxy_set_effective_context", "proxy_send_local_response 503"];
         let known = own.contains(&call.as_str())
             || waited && of_a_waiter.iter().any(|known| call.trim().starts_with(known));
         assert!(known, "{call}");

@@ -29,6 +29,11 @@ pub fn oauth2_proxy() -> PathBuf {
     found("OAUTH2_PROXY", "build/tools/oauth2-proxy")
 }
 
+/// The custom resource definitions of Envoy Gateway and of the Gateway API (`ENVOY_GATEWAY_CRDS`).
+pub fn envoy_gateway_crds() -> PathBuf {
+    found("ENVOY_GATEWAY_CRDS", "build/tools/envoy-gateway-crds.yaml")
+}
+
 /// Prometheus' own checker of rules and configurations (`PROMTOOL`).
 pub fn promtool() -> PathBuf {
     found("PROMTOOL", "build/prometheus/usr/bin/promtool")

@@ -26,10 +26,11 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// The placeholders in the manifests of `examples/istio` for the image and its digest.
+/// The placeholders in the manifests of `examples/istio` and `examples/envoy-gateway` for the image
+/// and its digest.
 pub const IMAGE: &str = "registry.example.com/m2m-auth:0.1.0";
-/// No image has this digest: manifests that were not filled in are refused by Istio's agent, and
-/// with them all traffic.
+/// No image has this digest: manifests that were not filled in are refused by Istio's agent and
+/// Envoy Gateway, and with them all traffic.
 pub const DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Writes the image of a module into a folder, which must be new, empty, or hold an image already.
@@ -58,7 +59,8 @@ pub fn write(module: &[u8], folder: &Path) -> io::Result<String> {
     Ok(digest(manifest.as_bytes()))
 }
 
-/// The manifests of a folder, with this image and its digest, written into another folder.
+/// The manifests of a folder, with this image and its digest, written into another folder. One that
+/// has neither placeholder is copied; one that has only one of them is an error.
 pub fn fill(manifests: &Path, image: &str, digest: &str, into: &Path) -> io::Result<()> {
     fs::create_dir_all(into)?;
     for entry in fs::read_dir(manifests)? {
@@ -68,7 +70,7 @@ pub fn fill(manifests: &Path, image: &str, digest: &str, into: &Path) -> io::Res
             continue;
         };
         let text = fs::read_to_string(&path)?;
-        if !text.contains(IMAGE) || !text.contains(DIGEST) {
+        if text.contains(IMAGE) != text.contains(DIGEST) {
             return Err(io::Error::other(format!("{}: no {IMAGE}, or no {DIGEST}", path.display())));
         }
         fs::write(into.join(name), text.replace(IMAGE, image).replace(DIGEST, digest))?;

@@ -8,7 +8,7 @@ use std::{env, fs};
 const USAGE: &str = "\
 usage: m2m-auth-oci MODULE.wasm FOLDER [MANIFESTS IMAGE INTO]
 
-Writes the OCI image of a module into FOLDER and prints its digest. With the other three, also writes Istio's manifests of
+Writes the OCI image of a module into FOLDER and prints its digest. With the other three, also writes the manifests of
 the folder MANIFESTS into the folder INTO, with IMAGE (registry/name:tag) and its digest where the placeholders stand.";
 
 fn main() -> ExitCode {
