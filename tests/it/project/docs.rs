@@ -225,6 +225,24 @@ fn configurations(value: &Value) -> Vec<Value> {
     }
 }
 
+/// Without what an indentation and a wrapped line change.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
+}
+
+#[test]
+fn what_the_readme_puts_into_envoy_is_the_complete_example() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let example = fs::read_to_string(root().join("examples/envoy/inbound-only.yaml")).unwrap();
+    let blocks = between(&readme, "```yaml\n", "```");
+    let parts: Vec<_> = blocks.into_iter().filter(|block| block.starts_with("- name:")).collect();
+    assert_eq!(parts.len(), 2, "the filter and the provider's cluster");
+    for part in parts {
+        let (part, example) = (lines(part), lines(&example));
+        assert!(example.windows(part.len()).any(|window| window == part), "{part:#?}");
+    }
+}
+
 #[test]
 fn the_first_configuration_of_the_readme_has_nine_lines() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
