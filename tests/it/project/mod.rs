@@ -5,6 +5,7 @@ pub(crate) mod tree;
 
 mod compose;
 mod conformance;
+mod defaults;
 mod docs;
 mod examples;
 pub(crate) mod istio;
