@@ -11,6 +11,7 @@ mod faults;
 mod holding;
 mod inbound;
 mod istio;
+mod messages;
 mod outage;
 mod outbound;
 mod push;

@@ -90,7 +90,10 @@ fn every_default_of_the_page_is_that_of_the_schema() {
             continue;
         }
         let values = values(&sentences);
-        assert!(values.len() >= stated.len() && values[..stated.len()] == stated, "{path}: {stated:?}, the schema has {values:?}");
+        assert!(
+            values.len() >= stated.len() && values[..stated.len()] == stated,
+            "{path}: {stated:?}, the schema has {values:?}"
+        );
         if let Some(value) = node.get("default") {
             assert_eq!(value.to_string(), stated[0], "{path}");
         }

@@ -8,6 +8,7 @@ mod conformance;
 mod defaults;
 mod docs;
 mod examples;
+mod explanations;
 pub(crate) mod istio;
 mod layers;
 mod limits;
