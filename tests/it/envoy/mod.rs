@@ -13,6 +13,7 @@ mod inbound;
 mod istio;
 mod outage;
 mod outbound;
+mod pages;
 mod push;
 mod rotation;
 mod sharing;
