@@ -4,4 +4,10 @@
 
 mod harness;
 
-mod protect_a_service;
+mod debug_a_refusal;
+mod dpop_and_mtls;
+mod dry_run_rollout;
+mod identity_for_later_filters;
+mod inbound;
+mod introspection;
+mod several_issuers;

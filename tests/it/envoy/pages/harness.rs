@@ -12,10 +12,13 @@
 //! What a block prints must be the whole output. `…` in it stands for anything, lines included.
 //! `127.0.0.1` with the port of a listener or of the admin interface is that of the real Envoy.
 
+use crate::envoy::scene::HAS_KEYS;
 use m2m_auth_kit::client::{self, Request};
 use m2m_auth_kit::envoy::{self, Envoy};
+use m2m_auth_kit::idp::Idp;
 use m2m_auth_kit::repository;
 use m2m_auth_kit::tools::tied_to_us;
+use m2m_auth_kit::upstream::Upstream;
 use m2m_auth_kit::wait::{PATIENCE, try_until};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -45,6 +48,15 @@ impl Page {
     pub(crate) fn blocks(&self, language: &str) -> Vec<&str> {
         let blocks = self.text.split("```").skip(1).step_by(2);
         blocks.filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n')).collect()
+    }
+
+    /// Its section with that heading, up to the next heading of the same level.
+    pub(crate) fn section(&self, heading: &str) -> Self {
+        let start = format!("\n{heading}\n");
+        let (_, text) = self.text.split_once(&start).unwrap_or_else(|| panic!("{}: {heading}", self.name));
+        let level = heading.split(' ').next().unwrap();
+        let text = text.split(&format!("\n{level} ")).next().unwrap().to_owned();
+        Self { name: format!("{}, {heading}", self.name), text }
     }
 
     /// The only `yaml` block that contains this.
@@ -115,6 +127,21 @@ impl Setup {
         })
     }
 
+    /// One more cluster.
+    pub(crate) fn cluster(self, yaml: &str) -> Self {
+        let cluster = parsed(yaml);
+        self.edit(|bootstrap| {
+            bootstrap["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster);
+        })
+    }
+
+    /// Replaces a string of the bootstrap, such as the path of a file.
+    pub(crate) fn replace(self, theirs: &str, ours: &str) -> Self {
+        let text = self.bootstrap.to_string();
+        assert!(text.contains(theirs), "{theirs}");
+        Self { bootstrap: serde_json::from_str(&text.replace(theirs, ours)).unwrap(), ..self }
+    }
+
     /// Changes the bootstrap as the page describes it.
     pub(crate) fn edit(mut self, edit: impl FnOnce(&mut Value)) -> Self {
         edit(&mut self.bootstrap);
@@ -165,10 +192,12 @@ impl Setup {
             builder = builder.env(name, value);
         }
         let envoy = builder.start().await.unwrap();
-        let mut addresses: Vec<_> = listens
-            .into_iter()
-            .map(|(name, port)| (format!("127.0.0.1:{port}"), envoy.address(&name)))
-            .collect();
+        let mut addresses = Vec::new();
+        for (name, port) in listens {
+            for host in ["127.0.0.1", "localhost"] {
+                addresses.push((format!("{host}:{port}"), format!("{host}:{}", envoy.port(&name))));
+            }
+        }
         if !admin.is_null() {
             addresses.push((format!("127.0.0.1:{admin}"), envoy.admin_address().to_owned()));
         }
@@ -183,6 +212,47 @@ fn listener_name(port: &Value) -> String {
 
 fn socket(address: SocketAddr) -> Value {
     json!({ "address": address.ip().to_string(), "port_value": address.port() })
+}
+
+/// An Envoy that protects a service.
+pub(crate) struct Inbound {
+    pub(crate) idp: Idp,
+    pub(crate) service: Upstream,
+    pub(crate) run: Run,
+}
+
+impl Inbound {
+    /// `examples/envoy/inbound-only.yaml` with this configuration of the filter.
+    pub(crate) async fn start(configuration: &str) -> Self {
+        Self::with(Setup::example("inbound-only.yaml").filter(configuration)).await
+    }
+
+    /// An Envoy with the clusters of that example.
+    pub(crate) async fn with(setup: Setup) -> Self {
+        let (idp, service) = (Idp::start().await, Upstream::start().await);
+        idp.set_issuer(ISSUER);
+        let setup = setup.behind("keycloak", idp.address()).behind("own-service", service.address());
+        let run = setup.start().await;
+        run.envoy.wait_for_log(HAS_KEYS).await;
+        Self { idp, service, run }
+    }
+
+    /// Writes a file for `curl -H @NAME` with a token, after `edit` has changed its claims.
+    pub(crate) fn token(&self, name: &str, edit: impl FnOnce(&mut Value)) {
+        self.run.bearer(name, &self.mint(edit));
+    }
+
+    /// A token, after `edit` has changed its claims.
+    pub(crate) fn mint(&self, edit: impl FnOnce(&mut Value)) -> String {
+        let mut claims = self.idp.claims();
+        edit(&mut claims);
+        self.idp.mint(claims)
+    }
+
+    /// The paths of the requests that the service received.
+    pub(crate) fn arrived(&self) -> Vec<String> {
+        self.service.requests().into_iter().map(|request| request.path).collect()
+    }
 }
 
 /// The first listener's HTTP connection manager.
@@ -210,6 +280,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// The commands also reach this Envoy.
+    pub(crate) fn reaches(&mut self, other: &Self) {
+        self.addresses.extend(other.addresses.iter().cloned());
+    }
+
     /// The folder in which the commands run.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
