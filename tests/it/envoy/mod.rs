@@ -14,6 +14,7 @@ mod istio;
 mod messages;
 mod outage;
 mod outbound;
+mod pages;
 mod push;
 mod rotation;
 mod sharing;
