@@ -11,7 +11,6 @@ mod faults;
 mod holding;
 mod inbound;
 mod istio;
-mod messages;
 mod outage;
 mod outbound;
 mod pages;

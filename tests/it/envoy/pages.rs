@@ -10,4 +10,6 @@ mod dry_run_rollout;
 mod identity_for_later_filters;
 mod inbound;
 mod introspection;
+mod rules_and_paths;
 mod several_issuers;
+mod troubleshooting;

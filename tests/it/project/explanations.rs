@@ -27,20 +27,18 @@ fn the_page_about_rules_has_the_answer_to_every_path_that_it_names() {
     let mut checked = 0;
     for row in rows(&page, "request") {
         let reason = row[1].split_once("400 ").map_or("no_token", |(_, reason)| code(reason)[0]);
-        for path in code(&row[0]).into_iter().filter(|own| own.starts_with('/')) {
+        // Another method than GET is below.
+        let is_get = reason != "ambiguous_method";
+        for path in code(&row[0]).into_iter().filter(|own| is_get && own.starts_with('/')) {
             let decision = explained(&config, &["--path", path]);
             assert!(decision.contains(&format!("({reason})")), "{path}: {decision}, the page has {reason}");
             checked += 1;
         }
     }
     assert!(checked >= 8, "{checked}");
-    for method in
-        [&["--method", "delete"][..], &["--method", "POST", "--header", "x-http-method-override: DELETE"]]
-    {
-        let path = if method.len() > 2 { "/orders" } else { "/orders/1/items" };
-        let decision = explained(&config, &[method, &["--path", path]].concat());
-        let expected = if method.len() > 2 { "no_token" } else { "ambiguous_method" };
-        assert!(decision.contains(expected), "{method:?}: {decision}");
+    for request in [&["--method", "delete"][..], &["--header", "x-http-method-override: DELETE"]] {
+        let decision = explained(&config, &[request, &["--path", "/orders/1/items"]].concat());
+        assert!(decision.contains("(ambiguous_method)"), "{request:?}: {decision}");
     }
 }
 
