@@ -280,11 +280,6 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The commands also reach this Envoy.
-    pub(crate) fn reaches(&mut self, other: &Self) {
-        self.addresses.extend(other.addresses.iter().cloned());
-    }
-
     /// The folder in which the commands run.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
