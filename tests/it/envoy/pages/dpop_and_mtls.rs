@@ -59,7 +59,7 @@ async fn the_page_about_mutual_tls_accepts_a_token_with_its_certificate_alone() 
         .env("DPOP_NONCE_KEY", "0123456789abcdef0123456789abcdef")
         .start()
         .await;
-    run.envoy.wait_for_log(HAS_KEYS).await;
+    run.logged_by_all(HAS_KEYS).await;
     for file in ["ca.pem", "client.pem", "client.key"] {
         std::fs::copy(tls.join(file), run.folder().join(file)).unwrap();
     }
