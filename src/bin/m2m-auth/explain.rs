@@ -131,7 +131,9 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Result<CommandOutput, Command
 fn with_commands(mut message: String, what: &str, commands: &[String]) -> String {
     if !commands.is_empty() {
         _ = write!(message, "\n{what}:");
-        commands.iter().for_each(|line| _ = write!(message, "\n  {line}"));
+        for line in commands {
+            _ = write!(message, "\n  {line}");
+        }
     }
     message
 }

@@ -300,7 +300,7 @@ fn an_id_token_is_no_access_token_of_any_provider_that_marks_it() {
         let access = json!({ "token_use": "access" });
         assert!(get(&preset(name, &[]), &access, "JWT").is_forwarded(), "{name}: an access token");
     }
-    // A provider that writes neither hash: the audience, the header or a claim has to tell.
+    // A provider that writes neither hash: the audience, the header or a claim must differ.
     let unmarked = json!({ "azp": "web", "nonce": "n" });
     let other_audience = json!({ "azp": "web", "nonce": "n", "aud": "web" });
     let headers = json!(["at+jwt"]);
