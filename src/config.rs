@@ -86,13 +86,17 @@ pub struct Issuer {
     /// The cluster that reaches its introspection endpoint. Default: `cluster`.
     pub introspection_cluster: Option<String>,
     /// Claim layout of the provider's tokens: `keycloak` (the default), `auth0`, `entra`, `okta`,
-    /// `cognito`, `google` or `kubernetes`. It selects the claims for `roles` (Auth0's
-    /// `permissions`, Entra's `roles`, Okta's `groups`, Cognito's `cognito:groups`), for `scopes`
-    /// (`scope` or `scp`), and for the client in the audit log (`azp`, `client_id`, `cid`, `appid`,
-    /// or Kubernetes' `sub`). Cognito's tokens must have `token_use: access`, since its ID tokens
-    /// are signed with the same keys. Tokens of Google and Kubernetes have neither roles nor
-    /// scopes, and only Keycloak has `client_roles`: a rule that requires what the preset does not
-    /// have is a configuration error.
+    /// `cognito`, `google`, `kubernetes`, or `generic` for every other provider. It selects the
+    /// claims for `roles` (Auth0's `permissions`, Entra's `roles`, Okta's `groups`, Cognito's
+    /// `cognito:groups`), for `scopes` (`scope` or `scp`), and for the client (`clients`, and the
+    /// audit log): `azp`, `client_id`, `cid`, `appid`, or Kubernetes' `sub`. Only Keycloak has
+    /// `client_roles`. `generic` has `client_id`, else `azp`, and `scope`, and no roles. Google and
+    /// Kubernetes have neither roles nor scopes. A rule that requires what the preset does not have
+    /// is a configuration error. The preset also rejects the provider's other tokens
+    /// (`not_access_token`), as far as a claim identifies them. `keycloak`: `typ` other than
+    /// `Bearer` (`DPoP` if the token is bound to a key), `token_use` other than `access`.
+    /// `cognito`: no `token_use: access`. All but `google` and `kubernetes`: `at_hash` or `c_hash`,
+    /// which only ID tokens have. See also `access_token_claims`.
     pub preset: Preset,
     /// URL of its key set (JWKS). Default: from discovery, where it must be on the issuer's host or
     /// in `allowed_hosts`.
@@ -125,6 +129,14 @@ pub struct Issuer {
     /// `application/`, and `absent` for tokens without `typ`. Default `[absent, JWT, at+jwt]`: Okta
     /// and Cognito send none, Keycloak and Entra send `JWT`.
     pub token_types: Option<Vec<String>>,
+    /// Claims in which this provider's access tokens differ from its other tokens, such as ID
+    /// tokens and logout tokens, which it signs with the same keys (RFC 8725 section 3.12):
+    /// `{ token_use: access, nonce: absent }`. Each claim of the payload must be one of the given
+    /// strings, exactly; `absent` accepts tokens without it: `typ: [absent, Bearer]`. Other tokens
+    /// are rejected as `not_access_token`. Default: none, and only the checks of `preset` apply;
+    /// these come in addition. Introspection responses must contain the claims too. For the
+    /// header's `typ`, use `token_types` or `rfc9068`.
+    pub access_token_claims: Entries<StringOrList>,
     /// `true`: tokens must follow RFC 9068 exactly: `typ` is `at+jwt`, and `iss`, `exp`, `aud`,
     /// `sub`, `client_id`, `iat` and `jti` are all present. Default `false`: most providers need a
     /// setting for it (Keycloak: "Use `at+jwt` as access token header type").

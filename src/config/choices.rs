@@ -16,6 +16,7 @@ pub enum Preset {
     Cognito,
     Google,
     Kubernetes,
+    Generic,
 }
 
 /// JOSE signature algorithms.

@@ -65,6 +65,7 @@ impl Request<'_> {
         let (id, issuer) = named.ok_or(Refusal::Token(TokenError::Issuer))?;
         let keys = self.store.keys(id, claimed.kid(), self.arrived_at, self.now);
         self.record.unknown_key = keys.is_err() && self.store.has_keys(id, self.now);
+        decision_trace::record_if(keys.is_err(), "key set", || issuer.name.clone());
         let keys = keys.map_err(wait_or_refuse(Refusal::JwksUnavailable))?;
         let verifier = BudgetedVerifier::new(self.verifier, &self.store.token_budget, self.now.instant);
         let verified = claimed.verify(&keys, &verifier, &issuer.profile, self.now.unix);

@@ -8,6 +8,7 @@ mod confirmation;
 mod introspected;
 mod issuer_checks;
 mod rule_checks;
+mod token_kind;
 
 use crate::decision_trace;
 use crate::inbound::claim_layout::ClaimLayout;
@@ -23,6 +24,7 @@ use serde_json::{Map, Value};
 use std::cell::OnceCell;
 use std::fmt;
 use std::rc::Rc;
+pub use token_kind::AccessTokenClaim;
 
 /// The largest token that is looked at, in bytes. Envoy takes 60 KiB of headers in all; tokens with
 /// many roles have been seen at 12 KiB.

@@ -1,16 +1,36 @@
 //! How a client shows who it is, whatever it asks for (RFC 6749 section 2.3, `OpenID` Connect Core
 //! section 9).
 
-use super::{ClientAuth, cannot_sign, form_encoded, no_randomness};
+use super::form::{Form, form_encoded};
 use crate::http::message::{Endpoint, HttpCall};
 use crate::http::printable;
-use crate::oauth::client_assertion::{self, AssertionClaims, Signer};
-use crate::oauth::fetch::FetchError;
+use crate::jose::private_key::PrivateKey;
+use crate::oauth::client_assertion::{self, AssertionClaims, SignError, Signer};
+use crate::oauth::fetch::{FetchError, FetchErrorKind};
+use crate::rng::RandomError;
 use crate::secret::{Secret, SecretText};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// How the client proves who it is (RFC 6749 section 2.3, `OpenID` Connect Core section 9).
+#[derive(Clone, Debug)]
+pub enum ClientAuth {
+    /// `client_secret_basic`.
+    Basic(Secret),
+    /// `client_secret_post`.
+    Post(Secret),
+    /// `client_secret_jwt`, for this audience.
+    SecretJwt(Secret, String),
+    /// `private_key_jwt`, for this audience.
+    PrivateKey(Box<PrivateKey>, String),
+    /// `tls_client_auth`: the cluster shows a certificate, and the body says whose it should be
+    /// (RFC 8705 section 2).
+    Tls,
+    /// The cluster adds `Authorization` to the call, and with it the client's id.
+    Cluster,
+}
 
 /// A client, and its ways to authenticate.
 #[derive(Clone, Copy)]
@@ -29,37 +49,6 @@ pub(super) fn repeats(text: &str, secret: &str) -> bool {
     let length = secret.len().clamp(1, TELLING_BYTES);
     let parts: BTreeSet<&[u8]> = secret.as_bytes().windows(length).collect();
     text.as_bytes().windows(length).any(|part| parts.contains(part))
-}
-
-/// A request in the making.
-pub(super) struct Form {
-    headers: Vec<(&'static str, String)>,
-    body: SecretText,
-}
-
-impl Form {
-    /// A request with this parameter.
-    pub(super) fn new(name: &str, value: &str) -> Self {
-        let headers = vec![
-            ("content-type", "application/x-www-form-urlencoded".to_owned()),
-            ("accept", "application/json".to_owned()),
-        ];
-        let mut form = Self { headers, body: SecretText::default() };
-        form.push_pair(name, value);
-        form
-    }
-
-    /// One more parameter.
-    pub(super) fn add(&mut self, name: &str, value: &str) {
-        self.body.push_str("&");
-        self.push_pair(name, value);
-    }
-
-    fn push_pair(&mut self, name: &str, value: &str) {
-        for part in [form_encoded(name).as_str(), "=", form_encoded(value).as_str()] {
-            self.body.push_str(part);
-        }
-    }
 }
 
 impl Client<'_> {
@@ -132,6 +121,22 @@ impl Client<'_> {
         }
         format!("Basic {}", STANDARD.encode(&*pair.into_bytes()))
     }
+}
+
+/// There is no assertion; only an operator can change that.
+pub(super) fn cannot_sign(key: &PrivateKey, error: SignError) -> FetchError {
+    let algorithm = key.algorithm();
+    let detail = match error {
+        SignError::UnsupportedKey => format!(
+            "Envoy does not sign {algorithm} with this key, which is broken unless this Envoy is older than 1.37"
+        ),
+        SignError::NoRandomness => return no_randomness(RandomError),
+    };
+    FetchError::new(FetchErrorKind::Configuration, detail)
+}
+
+fn no_randomness(error: RandomError) -> FetchError {
+    FetchError::new(FetchErrorKind::Configuration, format!("no assertion can be made: {error}"))
 }
 
 #[cfg(test)]

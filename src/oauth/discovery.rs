@@ -9,7 +9,7 @@ use crate::http::message::{Endpoint, HttpCall, HttpReply};
 use crate::http::printable;
 use crate::http::url::{Url, without_default_port};
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
-use crate::oauth::token_response::{self};
+use crate::oauth::reply::{object, success_body};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -108,8 +108,7 @@ impl Discovery {
 
     /// The endpoints, if the reply is the metadata of this issuer.
     pub fn read(&self, reply: &HttpReply) -> Result<Metadata, FetchError> {
-        let document =
-            token_response::object(token_response::success_body(reply)?, &reply.head, "the metadata")?;
+        let document = object(success_body(reply)?, &reply.head, "the metadata")?;
         let text = |name: &str| document.get(name).and_then(serde_json::Value::as_str);
         self.check_issuer(text("issuer"))?;
         let EndpointClusters { keys, tokens, introspection } = &self.clusters;

@@ -1,7 +1,8 @@
 //! What an issuer says of a token (RFC 7662): the question as a [`HttpCall`], and the [`HttpReply`]
 //! to the members of its answer.
 
-use super::client_auth::{Client, Form, repeats};
+use super::client_auth::{Client, repeats};
+use super::form::Form;
 use super::{ClientAuth, token_response};
 use crate::http::message::{Endpoint, HttpCall, HttpReply};
 use crate::oauth::client_assertion::Signer;

@@ -12,8 +12,8 @@ use crate::http::message::{HttpCall, HttpReply};
 use crate::inbound::jwt::{self, Caller, TokenError};
 use crate::inbound::refusal::Refusal;
 use crate::oauth::client_assertion::Signer;
+use crate::oauth::error_response;
 use crate::oauth::fetch::{FetchError, Fetched};
-use crate::oauth::token_response;
 use crate::policy::IssuerId;
 use crate::rng::Rng;
 use crate::store::lease::{Lease, Schedule};
@@ -99,7 +99,7 @@ impl Fetch for TokenIntrospection {
         let read = issuer.read_introspection(self.1, reply, now, rng);
         let secrets = issuer.policy.introspection.as_ref()?.auth.len();
         let introspections = issuer.introspections.as_mut()?;
-        if token_response::rejects_client(reply) {
+        if error_response::rejects_client(reply) {
             introspections.secret_rotation.advance(fetch.secret, secrets);
             let lease = introspections.cache.cached_mut(self.1)?;
             if let Err(failure) = &read

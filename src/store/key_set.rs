@@ -4,7 +4,7 @@ use crate::http::message::{Endpoint, HttpReply, MessageHead};
 use crate::jose::jwk::{self, KeySet};
 use crate::metrics::Tally;
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
-use crate::oauth::token_response;
+use crate::oauth::reply::{content_coding, success_body};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -63,12 +63,9 @@ pub(super) fn parsed(
     endpoint: Option<Endpoint>,
     limits: &KeyLimitCounts,
 ) -> Result<(Keys, String), FetchError> {
-    let parsed = jwk::parse(token_response::success_body(reply)?).map_err(|error| {
-        let coding = if error == jwk::KeySetError::NotJson {
-            token_response::content_coding(&reply.head)
-        } else {
-            String::new()
-        };
+    let parsed = jwk::parse(success_body(reply)?).map_err(|error| {
+        let coding =
+            if error == jwk::KeySetError::NotJson { content_coding(&reply.head) } else { String::new() };
         FetchError::new(cause(&error), format!("the key set: {error}{coding}"))
     })?;
     let mut news = format!("{} usable keys", parsed.keys.len());

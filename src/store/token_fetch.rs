@@ -10,7 +10,7 @@ use crate::dpop;
 use crate::http::message::{HttpCall, HttpReply};
 use crate::oauth::client_assertion::Signer;
 use crate::oauth::fetch::{FetchError, FetchErrorKind, Fetched};
-use crate::oauth::{TokenRequest, token_response};
+use crate::oauth::{TokenRequest, error_response, token_response};
 use crate::policy::{CredentialId, IssuerId};
 use crate::rng::Rng;
 use crate::store::lease::Attempt;
@@ -116,7 +116,7 @@ fn restart(
     if let Some(failure) = restart_with_nonce(token, store, fetch.attempt, reply) {
         return Some(failure);
     }
-    if !token_response::rejects_client(reply) {
+    if !error_response::rejects_client(reply) {
         return None;
     }
     let credential = store.credential_mut(token.credential())?;

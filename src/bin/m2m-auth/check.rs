@@ -18,6 +18,9 @@ use std::fmt::Write as _;
 /// Exit code: 0 OK, 1 errors, 2 cannot be determined: a file cannot be read or has no configuration
 /// of this filter.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Nothing is fetched, and no key set is needed. To explain a decision with a key set: m2m-auth explain --help"
+)]
 pub(crate) struct CheckArguments {
     /// The files; `-` is the standard input.
     #[arg(required = true, value_name = "FILE")]

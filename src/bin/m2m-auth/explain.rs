@@ -2,7 +2,7 @@
 
 use crate::document::{self, PluginConfig};
 use crate::offline::{FETCHED, OfflineWorker};
-use crate::{CommandError, CommandOutput, Format, environment, read};
+use crate::{CommandError, CommandOutput, Format, environment, key_set, read, request_headers};
 use m2m_auth::decision_trace::DecisionStep;
 use m2m_auth::filter::header_edits::{Edit, HeaderEdits};
 use m2m_auth::http::message::{LocalReply, MessageHead, Route};
@@ -17,6 +17,7 @@ use std::fmt::Write as _;
 /// Exit code: 0 accepted, 1 refused, 2 cannot be determined (wrong usage, errors in the
 /// configuration, missing keys). Tokens are never printed.
 #[derive(clap::Args)]
+#[command(after_help = FETCH_KEYS)]
 pub(crate) struct ExplainArguments {
     /// The configuration: Envoy's, Istio's or bare, YAML or JSON; `-` is the standard input.
     #[arg(long, value_name = "FILE")]
@@ -24,7 +25,8 @@ pub(crate) struct ExplainArguments {
     /// The name of the plugin, if the file has several.
     #[arg(long, value_name = "NAME")]
     plugin: Option<String>,
-    /// The key set (JWKS) of an issuer, by its name in the configuration.
+    /// The key set (JWKS) of an issuer, by its name in the configuration. If it is missing, or
+    /// does not contain the token's key, the command that fetches it is printed.
     #[arg(long, value_name = "ISSUER=FILE")]
     jwks: Vec<String>,
     /// The current time, in seconds since 1970. Default: the system clock.
@@ -38,8 +40,9 @@ pub(crate) struct ExplainArguments {
     /// With its query.
     #[arg(long, default_value = "/")]
     path: String,
-    /// A header of the request.
-    #[arg(long, value_name = "NAME: VALUE")]
+    /// A header of the request. `@FILE` reads header lines from a file, `@-` from the standard
+    /// input, so that a token is neither in the shell's history nor in the list of processes.
+    #[arg(long, value_name = "NAME: VALUE|@FILE")]
     header: Vec<String>,
     /// The Envoy cluster to which the request is routed, for rules that match it.
     #[arg(long, value_name = "NAME")]
@@ -55,6 +58,16 @@ pub(crate) struct ExplainArguments {
     format: Format,
 }
 
+/// After the options in `--help`.
+const FETCH_KEYS: &str = "\
+Fetch the key set of an issuer, for example of \"keycloak\":
+  curl -fsS ISSUER/.well-known/openid-configuration   # contains `jwks_uri`
+  curl -fsS JWKS_URI > keycloak.jwks.json
+  m2m-auth explain --config envoy.yaml --jwks keycloak=keycloak.jwks.json --path /orders --header @headers.txt
+
+headers.txt contains lines such as \"authorization: Bearer …\". Without --jwks, the commands are
+printed with the URLs of your configuration.";
+
 /// The explained decision.
 struct Explanation {
     steps: Vec<DecisionStep>,
@@ -62,6 +75,8 @@ struct Explanation {
     outbound_rule: Option<String>,
     credential: Option<String>,
     end: Result<Vec<(String, Option<String>)>, LocalReply>,
+    /// The commands that fetch the key set, if it does not contain the token's key.
+    fetch_keys: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &ExplainArguments) -> Result<CommandOutput, CommandError> {
@@ -86,18 +101,41 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Result<CommandOutput, Command
         && reason(&body(response)) == Some(Reason::JwksUnavailable)
     {
         let log_lines = worker.log_lines.join("\n");
-        return Err(CommandError(match worker.missing_jwks.first() {
-            Some(issuer) => format!("missing key set of {issuer}, expected --jwks {issuer}=FILE"),
-            None => format!("no usable key set:\n{log_lines}"),
-        }));
+        let issuer = worker.needed_key_set(&steps);
+        let problem = match issuer {
+            Some(issuer) if worker.is_missing(issuer) => {
+                format!("missing key set of {0}, expected --jwks {0}=FILE", issuer.name)
+            }
+            Some(_) | None => format!("no usable key set:\n{log_lines}"),
+        };
+        let commands = issuer.map(key_set::fetch_commands).unwrap_or_default();
+        return Err(CommandError(with_commands(problem, "fetch it", &commands)));
     }
+    let fetch_keys = match &end {
+        plugin::RequestOutcome::Respond(response) if reason(&body(response)) == Some(Reason::UnknownKey) => {
+            worker.searched_key_set().map(key_set::fetch_commands).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    };
     let json = serde_json::from_slice(&configuration).unwrap_or_default();
-    let explanation = Explanation::of(steps, end, &compile()?, &json, arguments)?;
+    let explanation =
+        Explanation { fetch_keys, ..Explanation::of(steps, end, &compile()?, &json, arguments)? };
     let output = match arguments.format {
         Format::Text => explanation.text(),
         Format::Json => explanation.json().to_string() + "\n",
     };
     Ok(CommandOutput { output, code: u8::from(explanation.decision() == "refuse") })
+}
+
+/// A message, with commands below it.
+fn with_commands(mut message: String, what: &str, commands: &[String]) -> String {
+    if !commands.is_empty() {
+        _ = write!(message, "\n{what}:");
+        for line in commands {
+            _ = write!(message, "\n  {line}");
+        }
+    }
+    message
 }
 
 /// The plugin that the arguments select.
@@ -148,13 +186,7 @@ fn head(arguments: &ExplainArguments) -> Result<MessageHead, CommandError> {
     ]
     .map(|(name, value)| (name.to_owned(), value.clone()));
     let mut fields = Vec::from(pseudo);
-    for header in &arguments.header {
-        let pair = header.split_once(':').filter(|(name, _)| !name.trim().is_empty());
-        let (name, value) =
-            pair.ok_or_else(|| CommandError("a --header without a name, expected NAME: VALUE".to_owned()))?;
-        // As the host passes it.
-        fields.push((name.trim().to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()));
-    }
+    fields.extend(request_headers::read(&arguments.header, &arguments.config)?);
     let bytes = |value: &Option<String>| value.as_ref().map(|value| value.clone().into_bytes());
     let route = Route { cluster: bytes(&arguments.cluster), credential: bytes(&arguments.route_credential) };
     let certificate = bytes(&arguments.client_certificate);
@@ -184,7 +216,14 @@ impl Explanation {
                 return Err(CommandError("cannot be determined offline: the filter still waits".to_owned()));
             }
         };
-        let mut this = Self { steps: Vec::new(), rule: None, outbound_rule: None, credential: None, end };
+        let mut this = Self {
+            steps: Vec::new(),
+            rule: None,
+            outbound_rule: None,
+            credential: None,
+            end,
+            fetch_keys: Vec::new(),
+        };
         let inbound =
             policy.inbound.iter().flat_map(|inbound| &inbound.rules).map(|rule| rule.name.to_string());
         // Rules with `route_metadata` match only routes that name a credential.
@@ -273,6 +312,14 @@ impl Explanation {
                 if let Some(what_to_do) = what_to_do(&body) {
                     _ = writeln!(text, "what to do: {what_to_do}");
                 }
+                if !self.fetch_keys.is_empty() {
+                    let advice = "the key set does not contain the key".to_owned();
+                    _ = writeln!(
+                        text,
+                        "{}",
+                        with_commands(advice, "fetch the current one", &self.fetch_keys)
+                    );
+                }
             }
         }
         text
@@ -294,6 +341,7 @@ impl Explanation {
             "reason": body.get("reason"),
             "message": body.get("message"),
             "what_to_do": what_to_do(&body),
+            "fetch_keys": self.fetch_keys,
             "headers": response.map(|response| response.headers.iter().map(|(name, value)| json!({ "header": name, "value": value })).collect::<Vec<_>>()),
             "rule": self.rule,
             "outbound_rule": self.outbound_rule,

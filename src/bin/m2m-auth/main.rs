@@ -14,9 +14,11 @@ mod document;
 mod environment;
 mod explain;
 mod finding;
+mod key_set;
 mod offline;
 mod proto;
 mod reasons;
+mod request_headers;
 mod schema;
 
 use clap::{Parser, Subcommand};

@@ -10,7 +10,7 @@ use m2m_auth::jose::signer::Sign;
 use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
-use m2m_auth::policy::Policy;
+use m2m_auth::policy::{Issuer, IssuerId, Policy};
 use m2m_auth::rng::OsRandom;
 use m2m_auth::store::{ExchangedToken, FetchKey, IssuerKeys, IssuerMetadata, OwnToken};
 use m2m_auth::time::{Instant, Now};
@@ -29,7 +29,9 @@ pub(crate) struct OfflineWorker {
     /// The key sets, by issuer.
     keys: Vec<Option<Vec<u8>>>,
     /// Issuers whose key sets were needed and not given.
-    pub missing_jwks: Vec<String>,
+    missing_jwks: Vec<IssuerId>,
+    /// The issuers whose key sets were fetched, in this order.
+    fetched_jwks: Vec<IssuerId>,
     /// The warnings that the worker logged.
     pub log_lines: Vec<String>,
 }
@@ -40,7 +42,14 @@ impl OfflineWorker {
         let key = dpop::ProofKey::from_seed(&[7; 32], Algorithm::EdDsa).map(Rc::new);
         let signer = Signer::new(Box::new(NoopSigner), Box::new(OsRandom)).with_proof_key(key);
         let plugin = Plugin::new(plugin, Box::new(OfflineVerifier), signer, 1);
-        Self { plugin, policy, keys, missing_jwks: Vec::new(), log_lines: Vec::new() }
+        Self {
+            plugin,
+            policy,
+            keys,
+            missing_jwks: Vec::new(),
+            fetched_jwks: Vec::new(),
+            log_lines: Vec::new(),
+        }
     }
 
     /// The outcome of a request, and the steps that led to it. `None` if it never stops waiting.
@@ -51,6 +60,7 @@ impl OfflineWorker {
     ) -> Option<(RequestOutcome, Vec<decision_trace::DecisionStep>)> {
         let mut now = Now { instant: Instant(Duration::from_secs(1000)), unix };
         self.serve(now);
+        self.fetched_jwks.clear();
         now.instant = now.instant + Duration::from_secs(10);
         let (mut step, mut steps) = decision_trace::capture(|| self.plugin.request(RequestId(1), head, now));
         for _ in 0..20 {
@@ -64,6 +74,25 @@ impl OfflineWorker {
             }
         }
         None
+    }
+
+    /// The issuer whose key set the request needed, and which is missing or unusable.
+    pub(crate) fn needed_key_set(&self, steps: &[decision_trace::DecisionStep]) -> Option<&Issuer> {
+        let needed = steps.iter().rfind(|step| step.check == "key set");
+        needed.and_then(|step| {
+            self.policy.issuers.iter().find(|issuer| issuer.name == step.detail).map(|issuer| &**issuer)
+        })
+    }
+
+    /// Whether no key set of an issuer was given.
+    pub(crate) fn is_missing(&self, issuer: &Issuer) -> bool {
+        let missing = self.missing_jwks.iter().filter_map(|id| self.policy.issuer(*id));
+        missing.map(|missing| &missing.name).any(|name| *name == issuer.name)
+    }
+
+    /// The issuer whose key set was fetched again, for a key that it does not contain.
+    pub(crate) fn searched_key_set(&self) -> Option<&Issuer> {
+        self.policy.issuer(*self.fetched_jwks.last()?).map(|issuer| &**issuer)
     }
 
     /// Answers every call; returns how the request ended, if it did, and the steps of its last run.
@@ -102,10 +131,11 @@ impl OfflineWorker {
                 }))
             }
             FetchKey::Keys(IssuerKeys(id)) => {
+                self.fetched_jwks.push(id);
                 if let Some(body) = self.keys.get(id.index()).cloned().flatten() {
                     return HttpReply { status: Some(200), body: Some(body), ..HttpReply::default() };
                 }
-                self.missing_jwks.extend(self.policy.issuer(id).map(|issuer| issuer.name.clone()));
+                self.missing_jwks.push(id);
                 HttpReply::default()
             }
             // The introspection response is not available offline.
@@ -131,6 +161,8 @@ fn merged_steps(
 ) -> Vec<decision_trace::DecisionStep> {
     let verifying = first.iter().skip_while(|step| step.check != "token").skip(1);
     let verifying = verifying.take_while(|step| !matches!(step.check, "audience" | "access" | "match"));
+    // The first run may have waited for it.
+    let verifying = verifying.filter(|step| step.check != "key set");
     let mut whole = Vec::new();
     for step in last {
         if step.check == "remembered" { whole.extend(verifying.clone().cloned()) } else { whole.push(step) }

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 /// Print every reason for which a request is denied: when it happens, and what to do.
 #[derive(clap::Args)]
+#[command(after_help = "To find the reason for one request: m2m-auth explain --help")]
 pub(crate) struct ReasonsArguments {
     /// Print the page `docs/reference/reasons.md` instead.
     #[arg(long)]

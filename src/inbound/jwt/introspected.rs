@@ -1,7 +1,6 @@
 //! What an issuer says of a token (RFC 7662 section 2.2) to a [`Caller`], by the same checks as a
 //! JWT's claims.
 
-use super::issuer_checks::check_is_access_token;
 use super::{Caller, IssuerProfile, TokenError};
 use serde_json::{Map, Value};
 
@@ -21,13 +20,20 @@ pub fn introspected(
         return Err(TokenError::NotAccessToken);
     }
     let mut claims = verified.map(|caller| caller.0.claims.clone()).unwrap_or_default();
-    claims.extend(answer.into_iter().filter(|(name, _)| !matches!(name.as_str(), "active" | "token_use")));
+    let token_use = claims.get("token_use").cloned();
+    claims.extend(answer.into_iter().filter(|(name, _)| name != "active"));
+    expect.check_access_token_claims(&claims)?;
+    // Its values are the endpoint's own, checked above; the preset's are those of tokens.
+    match token_use {
+        Some(token_use) => drop(claims.insert("token_use".to_owned(), token_use)),
+        None => drop(claims.remove("token_use")),
+    }
     // All but `active` is optional. Who else may have issued it is no question: it is this issuer's
     // endpoint that knows it. Of which tenant it is, is one.
     if claims.contains_key("iss") || expect.names.iter().any(|name| name.tenant.is_some()) {
         expect.check_name(&claims)?;
     }
-    check_is_access_token(&claims)?;
+    expect.check_kind(&claims, true)?;
     let end = expect.check_times(&claims, now)?.unwrap_or(u64::MAX);
     Ok(Caller::new(claims, end, expect.layout))
 }

@@ -4,7 +4,7 @@
 //! Everything here is the issuer's; what a rule asks beside that is a
 //! [`RuleRequirements`](super::RuleRequirements).
 
-use super::TokenError;
+use super::{AccessTokenClaim, TokenError};
 use crate::decision_trace;
 use crate::inbound::claim_layout::{self, ClaimLayout};
 use crate::jose::jwk::Algorithm;
@@ -24,6 +24,8 @@ pub struct IssuerProfile {
     pub layout: &'static ClaimLayout,
     /// The header's `typ`.
     pub types: AcceptedTypes,
+    /// Further claims in which its access tokens differ from its other tokens.
+    pub access_token_claims: Vec<AccessTokenClaim>,
     /// Tolerance for `exp`, `nbf` and `iat` in seconds; 0 means 0.
     pub clock_skew: u64,
     /// The most seconds from `iat` to `exp`.
@@ -61,6 +63,7 @@ impl Default for IssuerProfile {
             names_algorithms: true,
             layout: &claim_layout::KEYCLOAK,
             types: AcceptedTypes::default(),
+            access_token_claims: Vec::new(),
             clock_skew: 0,
             max_lifetime: None,
             rfc9068: false,
@@ -110,14 +113,8 @@ impl IssuerProfile {
     /// Checks every claim that says whether this token may be used at all; returns when it ends.
     pub(super) fn check(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, TokenError> {
         self.check_name(claims)?;
-        check_is_access_token(claims)?;
-        let is_other = |(name, kind): &(&str, &str)| claims.get(*name).is_none_or(|own| own != *kind);
-        if let Some((name, kind)) = self.layout.access_token_marker.filter(is_other) {
-            decision_trace::record("access token", false, || {
-                format!("{name} {}, {kind} is needed", for_log(claims, name))
-            });
-            return Err(TokenError::NotAccessToken);
-        }
+        self.check_kind(claims, false)?;
+        self.check_access_token_claims(claims)?;
         let absent = |name: &&str| !claims.get(*name).is_some_and(Value::is_string);
         let profile = ["sub", "client_id", "jti"];
         if self.rfc9068 && (profile.iter().any(absent) || is_empty_audience(claims.get("aud"))) {
@@ -195,33 +192,6 @@ impl IssuerProfile {
         }
         Ok(end.map(|end| u64::try_from(end).unwrap_or_default()))
     }
-}
-
-/// Whether these are the claims of an access token that anybody may carry.
-pub(super) fn check_is_access_token(claims: &Map<String, Value>) -> Result<(), TokenError> {
-    // The kinds of tokens differ by these (RFC 8725 section 3.12, RFC 9068 section 5): Keycloak
-    // writes `typ` Bearer, ID, Refresh, Offline, …; Cognito writes `token_use` access or id. Where
-    // they stand, they must name an access token. Keycloak's `typ` is DPoP in tokens that are bound
-    // to a key (RFC 9449 section 6.1), and only there.
-    let by_key = claims.get("cnf").is_some_and(|confirmation| confirmation.get("jkt").is_some());
-    for (name, kind) in [("typ", "Bearer"), ("token_use", "access")] {
-        let Some(claim) = claims.get(name) else { continue };
-        let holds = claim.as_str().is_some_and(|own| {
-            own.eq_ignore_ascii_case(kind) || (by_key && name == "typ" && own.eq_ignore_ascii_case("DPoP"))
-        });
-        decision_trace::record("access token", holds, || {
-            format!("{name} {}, {kind} is needed", for_log(claims, name))
-        });
-        if !holds {
-            return Err(TokenError::NotAccessToken);
-        }
-    }
-    // RFC 7519 section 4.1.2: `sub` is a string.
-    if ["sub", "jti"].iter().any(|name| claims.get(*name).is_some_and(|value| !value.is_string())) {
-        decision_trace::record("claims", false, || "sub and jti are texts, where they are there".to_owned());
-        return Err(TokenError::InvalidClaim);
-    }
-    Ok(())
 }
 
 /// A claim for people; none is a secret, but one may be long.

@@ -213,7 +213,8 @@ reasons! {
     NotAccessToken = "not_access_token", INVALID_TOKEN, "the token is not an access token" {
         when: "It is an ID token, a refresh token or another kind that is not for calling services (RFC 8725 \
                section 3.12).",
-        do: "Send the access token of the token response.",
+        do: "Send the access token of the token response. If it is the access token, the issuer's `preset` \
+             or `access_token_claims` does not fit the provider: `m2m-auth explain` names the claim.",
     }
     InvalidClaim = "invalid_claim", INVALID_TOKEN, "a required claim is missing, or a claim has the wrong type" {
         when: "A claim that is required, such as `exp`, is missing, or a claim has the wrong type.",

@@ -51,6 +51,7 @@ pub(super) fn layout(preset: Preset) -> &'static ClaimLayout {
         Preset::Cognito => &claim_layout::COGNITO,
         Preset::Google => &claim_layout::GOOGLE,
         Preset::Kubernetes => &claim_layout::KUBERNETES,
+        Preset::Generic => &claim_layout::GENERIC,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config::AuthMethod;
 use crate::config::path_deserializer::Path;
 use crate::http::message::Endpoint;
 use crate::http::url::Url;
-use crate::inbound::jwt::{AcceptedTypes, IssuerName, IssuerProfile};
+use crate::inbound::jwt::{AcceptedTypes, AccessTokenClaim, IssuerName, IssuerProfile};
 use crate::jose::jwk::{self, Algorithm};
 use crate::jose::jws::media_type;
 use crate::oauth::discovery::{Discovery, EndpointClusters, MtlsEndpoints};
@@ -30,7 +30,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest `max_backoff`: that of `Retry-After`.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 
-/// The entry in a list of types that means no type.
+/// The entry in a list of types that means no type, and in a list of values that means no claim.
 pub(super) const ABSENT: &str = "absent";
 
 /// The accepted `iss` values of an issuer: a template is expanded for each tenant, so that every
@@ -258,6 +258,7 @@ impl Compiler<'_> {
             names_algorithms: !issuer.algorithms.is_empty(),
             layout: layout(issuer.preset),
             types,
+            access_token_claims: access_token_claims(issuer),
             clock_skew: clock_skew.as_secs(),
             max_lifetime,
             rfc9068: issuer.rfc9068,
@@ -314,6 +315,16 @@ fn clusters(issuer: &config::Issuer) -> EndpointClusters {
         tokens: of(&issuer.token_cluster),
         introspection: of(&issuer.introspection_cluster),
     }
+}
+
+/// The claims that the configuration requires of access tokens.
+fn access_token_claims(issuer: &config::Issuer) -> Vec<AccessTokenClaim> {
+    let claim = |(name, written): (&str, &config::StringOrList)| {
+        let values = written.0.iter().filter(|value| *value != ABSENT).cloned().collect();
+        let absent = written.0.iter().any(|value| value == ABSENT);
+        AccessTokenClaim { name: name.to_owned(), absent, values }
+    };
+    issuer.access_token_claims.iter().map(claim).collect()
 }
 
 fn algorithms(written: &[config::SignatureAlgorithm]) -> Vec<Algorithm> {

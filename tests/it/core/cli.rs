@@ -4,12 +4,15 @@
 mod check;
 mod explain;
 pub(crate) mod findings;
+mod headers;
+mod key_set;
 mod rules;
 mod schema;
 
 use serde_json::Value;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// The repository.
 pub(crate) fn root() -> &'static Path {
@@ -25,6 +28,17 @@ fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_m2m-auth"));
     command.args(arguments).current_dir(root()).env_clear().envs(environment.iter().copied());
     Ran::of(&command.output().unwrap())
+}
+
+/// The same, with this standard input.
+fn run_with_input(arguments: &[&str], input: &[u8]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_m2m-auth"));
+    command.args(arguments).current_dir(root()).env_clear();
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut tool = pipes.spawn().unwrap();
+    // The tool may end before it has read everything.
+    let _ = tool.stdin.take().unwrap().write_all(input);
+    Ran::of(&tool.wait_with_output().unwrap())
 }
 
 /// What a run came to.

@@ -253,7 +253,7 @@ const HARMLESS: &str = "
     SignatureAlgorithm SoftwareCrypto Source StringOrList SubjectToken Tally Template TemplateSegment TokenBinding TokenError TokenIntrospection TokenLocation
     TokenSource TokenTypes Transform Unavailable UnknownCredential Url HttpReply Introspection Answers TokenPlace Bound Names Span Texts Waiting
     ClaimCondition Scalar Operand Setting InspectedAttributes Ambiguity PathReading PathReadings Unreadable ClaimTest RequestAttribute
-    RuleRequirements AuthenticationRequirement IssuerName AcceptedTypes Confirmation ReplayCacheFull ReplayKey Interrupt Subject
+    RuleRequirements AuthenticationRequirement IssuerName AcceptedTypes AccessTokenClaim KindClaim Confirmation ReplayCacheFull ReplayKey Interrupt Subject
     SignError RandomError OsRandom
 ";
 

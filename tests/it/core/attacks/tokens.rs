@@ -251,3 +251,84 @@ fn another_kind_of_token_is_no_access_token() {
     }
     assert!(world.get("/", &good_token(&key)).is_forwarded());
 }
+
+/// An ID token of a login as each provider issues it, with the worst audience: the service's own,
+/// as if its API and its client were one registration.
+fn id_tokens() -> Vec<(&'static str, Value)> {
+    vec![
+        ("keycloak", json!({ "typ": "ID", "azp": "web", "nonce": "n", "at_hash": "h" })),
+        ("okta", json!({ "jti": "ID.1", "amr": ["pwd"], "idp": "00o1", "at_hash": "h" })),
+        ("cognito", json!({ "token_use": "id", "cognito:username": "u", "at_hash": "h" })),
+        ("cognito", json!({ "cognito:username": "u" })),
+        ("auth0", json!({ "sid": "s", "nonce": "n", "c_hash": "h" })),
+        ("entra", json!({ "ver": "2.0", "nonce": "n", "at_hash": "h" })),
+        ("generic", json!({ "azp": "web", "nonce": "n", "at_hash": "h" })),
+        ("generic", json!({ "azp": "web", "nonce": "n", "c_hash": "h" })),
+    ]
+}
+
+/// One issuer with this preset and these settings, and a rule without further conditions.
+fn preset(name: &str, settings: &[(&str, Value)]) -> Value {
+    let mut configuration = one_rule();
+    configuration["issuers"]["idp"]["preset"] = json!(name);
+    for (member, value) in settings {
+        configuration["issuers"]["idp"][member] = value.clone();
+    }
+    configuration
+}
+
+/// RFC 9068 section 5, RFC 8725 section 3.12: an ID token of each provider.
+#[test]
+fn an_id_token_is_no_access_token_of_any_provider_that_marks_it() {
+    let key = key("k");
+    let plain = || {
+        let mut claims = claims();
+        claims.as_object_mut().unwrap().remove("typ");
+        claims
+    };
+    let get = |configuration: &Value, more: &Value, typ: &str| {
+        let mut world = World::new(configuration);
+        world.provider("idp.example.com", &[key.jwk()]);
+        world.pass(10);
+        let mut claims = plain();
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        world.get("/", &Mint::of(claims).header("typ", typ).sign(&key))
+    };
+    for (name, marks) in id_tokens() {
+        let end = get(&preset(name, &[]), &marks, "JWT");
+        assert_eq!(end, End::refused(401, "not_access_token"), "{name} {marks}");
+        let access = json!({ "token_use": "access" });
+        assert!(get(&preset(name, &[]), &access, "JWT").is_forwarded(), "{name}: an access token");
+    }
+    // A provider that writes neither hash: the audience, the header or a claim must differ.
+    let unmarked = json!({ "azp": "web", "nonce": "n" });
+    let other_audience = json!({ "azp": "web", "nonce": "n", "aud": "web" });
+    let headers = json!(["at+jwt"]);
+    for (settings, token, reason) in [
+        (vec![], &other_audience, "audience"),
+        (vec![("rfc9068", json!(true))], &unmarked, "invalid_typ"),
+        (vec![("token_types", headers.clone())], &unmarked, "invalid_typ"),
+        (vec![("access_token_claims", json!({ "nonce": "absent" }))], &unmarked, "not_access_token"),
+        (vec![("access_token_claims", json!({ "token_use": "access" }))], &unmarked, "not_access_token"),
+        (
+            vec![("access_token_claims", json!({ "use": ["a", "b"] }))],
+            &json!({ "use": "c" }),
+            "not_access_token",
+        ),
+    ] {
+        for name in ["generic", "auth0", "entra", "okta"] {
+            let end = get(&preset(name, &settings), token, "JWT");
+            assert_eq!(end, End::refused(401, reason), "{name} {settings:?}");
+        }
+    }
+    for (settings, token, typ) in [
+        (vec![], &unmarked, "JWT"), // documented as what `generic` cannot know
+        (vec![("rfc9068", json!(true))], &json!({ "client_id": "c", "jti": "j" }), "at+jwt"),
+        (vec![("token_types", headers)], &json!({}), "at+jwt"),
+        (vec![("access_token_claims", json!({ "nonce": "absent" }))], &json!({}), "JWT"),
+        (vec![("access_token_claims", json!({ "use": ["a", "b"] }))], &json!({ "use": "b" }), "JWT"),
+    ] {
+        let end = get(&preset("generic", &settings), token, typ);
+        assert!(end.is_forwarded(), "{settings:?} {token}: {end:?}");
+    }
+}

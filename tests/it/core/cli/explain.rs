@@ -52,7 +52,8 @@ what to do: Assign the role to the caller at the provider, and fetch a new token
 fn keys_that_are_needed_and_not_here_are_no_decision() {
     let ran = explained(&["--path", "/inventory/items"]);
     assert_eq!((ran.code, ran.says.as_str()), (2, ""));
-    assert_eq!(ran.complains, "m2m-auth: missing key set of keycloak, expected --jwks keycloak=FILE\n");
+    let expected = "m2m-auth: missing key set of keycloak, expected --jwks keycloak=FILE\nfetch it:\n";
+    assert!(ran.complains.starts_with(expected), "{ran:?}");
     let folder = Folder::new();
     let file = format!("keycloak={}", folder.file("keys.json", "{\"keys\": []}"));
     let ran = explained(&["--path", "/inventory/items", "--jwks", &file]);
@@ -451,4 +452,60 @@ fn every_token_of_the_jwt_cases_is_explained_as_the_filter_decides() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(cases > 90, "{cases}");
+}
+
+/// The steps that say whether a token is an access token, under a preset and its settings.
+#[test]
+fn what_makes_a_token_an_access_token_is_a_step() {
+    let (folder, key) = (Folder::new(), Key::new(Alg::EdDsa).with_kid("k"));
+    let now = NOW.to_string();
+    let steps = |issuer: &Value, claims: &Value| -> Vec<(bool, String)> {
+        let mut configuration = json!({
+            "issuers": { "idp": { "issuer": "https://idp.example.com", "jwks": { "keys": [key.jwk()] } } },
+            "inbound": { "rules": [{ "require": { "issuer": "idp", "audiences": ["svc"] } }] },
+        });
+        let own = configuration["issuers"]["idp"].as_object_mut().unwrap();
+        own.extend(issuer.as_object().unwrap().clone());
+        let mut all = json!({ "iss": "https://idp.example.com", "aud": "svc", "exp": NOW + 300 });
+        all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+        let line = format!("authorization: Bearer {}", Mint::of(all).sign(&key));
+        let config = folder.file("config.json", configuration.to_string());
+        let header = format!("@{}", folder.file("headers.txt", line));
+        let arguments =
+            ["explain", "--format", "json", "--config", &config, "--now", &now, "--header", &header];
+        let report = run(&arguments).json();
+        let steps = report["steps"].as_array().unwrap().iter().filter(|step| step["step"] == "access token");
+        let step = |step: &Value| (step["ok"] == true, step["detail"].as_str().unwrap().to_owned());
+        steps.map(step).collect()
+    };
+    let generic = |claims: Value| json!({ "preset": "generic", "access_token_claims": claims });
+    for (issuer, claims, expected) in [
+        (json!({}), json!({ "typ": "ID" }), vec![(false, "typ \"ID\", Bearer is needed")]),
+        (json!({}), json!({}), vec![]),
+        (
+            json!({ "preset": "generic" }),
+            json!({ "typ": "invoice" }),
+            vec![(true, "without at_hash and c_hash; the issuer has no access_token_claims")],
+        ),
+        (
+            json!({ "preset": "generic" }),
+            json!({ "at_hash": "h" }),
+            vec![(false, "at_hash \"h\", none is needed")],
+        ),
+        (
+            generic(json!({ "token_use": "access", "nonce": "absent", "typ": ["absent", "at", "m2m"] })),
+            json!({ "token_use": "access", "typ": "id" }),
+            vec![
+                (true, "nonce missing, absent is needed"),
+                (true, "token_use \"access\", access is needed"),
+                (false, "typ \"id\", absent or at or m2m is needed"),
+            ],
+        ),
+        (json!({ "preset": "cognito" }), json!({}), vec![(false, "token_use missing, access is needed")]),
+        (json!({ "preset": "google" }), json!({ "at_hash": "h" }), vec![]),
+    ] {
+        let expected: Vec<(bool, String)> =
+            expected.into_iter().map(|(ok, detail)| (ok, detail.to_owned())).collect();
+        assert_eq!(steps(&issuer, &claims), expected, "{issuer} {claims}");
+    }
 }

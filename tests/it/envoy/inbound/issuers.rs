@@ -25,6 +25,7 @@ fn configuration(idp: &Idp, other: &Idp) -> Value {
         ("strict", json!({ "rfc9068": true })),
         ("short", json!({ "max_lifetime": "299s" })),
         ("typed", json!({ "token_types": ["application/at+jwt", "absent"] })),
+        ("generic", json!({ "preset": "generic", "access_token_claims": { "nonce": "absent" } })),
         ("moved", json!({ "issuer": [idp.issuer(), OLD] })),
         (
             "tenants",
@@ -48,7 +49,7 @@ fn configuration(idp: &Idp, other: &Idp) -> Value {
     cognito["require"].as_object_mut().unwrap().remove("audiences");
     json!({ "issuers": issuers, "inbound": { "rules": [
         rule("both", &json!({ "issuers": ["keycloak", "other"] })),
-        of("strict"), of("short"), of("typed"), of("moved"), of("tenants"), of("other"),
+        of("strict"), of("short"), of("typed"), of("generic"), of("moved"), of("tenants"), of("other"),
         keycloak("all", json!({ "audiences": { "all_of": ["inventory-service", "audit"] } })),
         keycloak("age", json!({ "max_age": "1m" })),
         keycloak("acr", json!({ "acr_values": ["gold"] })),
@@ -114,6 +115,11 @@ async fn whose_keys_count_what_tokens_must_be_like_and_what_rules_ask() {
         ("typed", typed("at+jwt", &plain), 200, ""),
         ("typed", idp.mint_with(&Mint::of(idp.claims()).without_header("typ")), 200, ""),
         ("typed", idp.token(), 401, "invalid_typ"),
+        ("generic", with(&|c| c["typ"] = json!("invoice")), 200, ""),
+        ("generic", with(&without("typ")), 200, ""),
+        ("generic", with(&|c| c["at_hash"] = json!("h")), 401, "not_access_token"),
+        ("generic", with(&|c| c["nonce"] = json!("n")), 401, "not_access_token"),
+        ("both", with(&|c| c["typ"] = json!("invoice")), 401, "not_access_token"),
         ("short", with(&|c| c["exp"] = json!(c["iat"].as_u64().unwrap() + 299)), 200, ""),
         ("short", idp.token(), 401, "lifetime"),
         ("all", with(&|c| c["aud"] = json!(["audit", "inventory-service"])), 200, ""),

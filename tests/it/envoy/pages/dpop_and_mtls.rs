@@ -32,6 +32,7 @@ async fn the_page_about_dpop_accepts_what_its_outbound_side_sends_and_no_stolen_
     scene.run.header("proof.header", &format!("dpop: {proof}"));
     scene.token("unbound.header", |_| ());
     scene.run.verify(&inbound).await;
+    assert_eq!(scene.run.get(8080, "/items").send().await.status, 401);
     caller.verify(&page.section("## Send DPoP-bound tokens")).await;
     let requests = scene.service.requests();
     assert_eq!(requests.len(), 2);
@@ -58,7 +59,7 @@ async fn the_page_about_mutual_tls_accepts_a_token_with_its_certificate_alone() 
         .env("DPOP_NONCE_KEY", "0123456789abcdef0123456789abcdef")
         .start()
         .await;
-    run.envoy.wait_for_log(HAS_KEYS).await;
+    run.logged_by_all(HAS_KEYS).await;
     for file in ["ca.pem", "client.pem", "client.key"] {
         std::fs::copy(tls.join(file), run.folder().join(file)).unwrap();
     }

@@ -12,14 +12,14 @@
 //! What a block prints must be the whole output. `…` in it stands for anything, lines included.
 //! `127.0.0.1` with the port of a listener or of the admin interface is that of the real Envoy.
 
-use crate::envoy::scene::HAS_KEYS;
+use crate::envoy::scene::{HAS_KEYS, VMS};
 use m2m_auth_kit::client::{self, Request};
 use m2m_auth_kit::envoy::{self, Envoy};
 use m2m_auth_kit::idp::Idp;
 use m2m_auth_kit::repository;
 use m2m_auth_kit::tools::tied_to_us;
 use m2m_auth_kit::upstream::Upstream;
-use m2m_auth_kit::wait::{PATIENCE, try_until};
+use m2m_auth_kit::wait::{PATIENCE, try_until, until};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -233,7 +233,7 @@ impl Inbound {
         idp.set_issuer(ISSUER);
         let setup = setup.behind("keycloak", idp.address()).behind("own-service", service.address());
         let run = setup.start().await;
-        run.envoy.wait_for_log(HAS_KEYS).await;
+        run.logged_by_all(HAS_KEYS).await;
         Self { idp, service, run }
     }
 
@@ -280,11 +280,6 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The commands also reach this Envoy.
-    pub(crate) fn reaches(&mut self, other: &Self) {
-        self.addresses.extend(other.addresses.iter().cloned());
-    }
-
     /// The folder in which the commands run.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
@@ -298,6 +293,12 @@ impl Run {
     /// Writes a file for `curl -H @NAME` with that token.
     pub(crate) fn bearer(&self, name: &str, token: &str) {
         self.header(name, &format!("authorization: Bearer {token}"));
+    }
+
+    /// Waits until every VM of Envoy has logged this.
+    pub(crate) async fn logged_by_all(&self, text: &str) {
+        let seen = async || (self.envoy.logs().matches(text).count() >= VMS).then_some(());
+        until(&format!("each VM logs {text:?}"), seen).await;
     }
 
     /// A request of the test itself to the listener on that port of the page.
@@ -318,7 +319,7 @@ impl Run {
     /// only reads logs or counters is repeated until it prints that.
     pub(crate) async fn play(&mut self, block: &str) {
         for (command, expected) in commands(block) {
-            let reads = command.contains("/stats") || command.contains("envoy.log");
+            let reads = ["/stats", "envoy.log", "access.log"].iter().any(|part| command.contains(part));
             let mut printed = String::new();
             let fits = async || {
                 printed = self.run(&command).await;

@@ -1,7 +1,7 @@
 //! Pages with one configuration of the filter: `docs/how-to/protect-a-service.md`,
 //! `token-locations.md`, `step-up.md` and `resource-metadata.md`.
 
-use super::harness::{Inbound, Page};
+use super::harness::{Inbound, Page, Setup};
 use m2m_auth_kit::token::now;
 use serde_json::json;
 
@@ -20,7 +20,8 @@ async fn the_page_about_protecting_a_service_allows_and_denies_as_it_says() {
 #[tokio::test]
 async fn the_page_about_token_locations_reads_and_removes_tokens_as_it_says() {
     let page = Page::read("docs/how-to/token-locations.md");
-    let mut scene = Inbound::start(page.yaml("issuers:")).await;
+    let setup = Setup::example("inbound-only.yaml").filter(page.yaml("issuers:"));
+    let mut scene = Inbound::with(setup.manager(page.yaml("access_log:"))).await;
     let token = scene.mint(|claims| claims["aud"] = json!("event-service"));
     scene.run.bearer("authorization.header", &token);
     scene.run.header("x-api-token.header", &format!("x-api-token: {token}"));
@@ -40,6 +41,9 @@ async fn the_page_about_token_locations_reads_and_removes_tokens_as_it_says() {
     assert_eq!(scene.arrived(), ["/orders", "/orders", "/events", "/events?since=7"]);
     assert_eq!(requests[0].headers_named("authorization").len(), 1, "it keeps the token in this header");
     assert_eq!(requests[2].headers_named("cookie"), ["theme=dark"]);
+    let log = scene.run.envoy.wait_for_access_log(6).await;
+    assert!(log.iter().all(|line| !line.to_string().contains(&token[..20])), "{log:?}");
+    assert_eq!(log.iter().filter(|line| line["path"] == "/events").count(), 3, "{log:?}");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn the_page_about_several_issuers_accepts_each_issuers_tokens_where_it_say
         .start()
         .await;
     for name in ["keycloak", "entra", "cognito"] {
-        run.envoy.wait_for_log(&HAS_KEYS.replace("keycloak", name)).await;
+        run.logged_by_all(&HAS_KEYS.replace("keycloak", name)).await;
     }
     let token = |idp: &Idp, own: Value| {
         let mut claims = json!({ "iat": now(), "exp": now() + 300, "sub": "s-1" });
