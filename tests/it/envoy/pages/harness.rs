@@ -317,6 +317,7 @@ impl Run {
 
     /// Runs the commands of a `console` block, and compares what each prints with the block. What
     /// only reads logs or counters is repeated until it prints that.
+    #[allow(clippy::print_stdout, reason = "the author of a page reads what its commands print")]
     pub(crate) async fn play(&mut self, block: &str) {
         for (command, expected) in commands(block) {
             let reads = ["/stats", "envoy.log", "access.log"].iter().any(|part| command.contains(part));
@@ -353,12 +354,12 @@ fn commands(block: &str) -> Vec<(String, String)> {
     for line in block.lines() {
         if continued {
             let (command, _) = found.last_mut().unwrap();
-            *command += &format!("\n{line}");
+            command.extend(["\n", line]);
         } else if let Some(command) = line.strip_prefix("$ ") {
             found.push((command.to_owned(), String::new()));
         } else {
             let (_, printed) = found.last_mut().unwrap_or_else(|| panic!("no command before {line:?}"));
-            *printed += &format!("{line}\n");
+            printed.extend([line, "\n"]);
             continue;
         }
         continued = line.ends_with('\\');
@@ -420,6 +421,6 @@ impl Shell {
         let printed =
             tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| panic!("no end: {command}"));
         let lines = printed.trim_end().strip_suffix(END).unwrap().lines();
-        lines.map(|line| line.trim_end()).collect::<Vec<_>>().join("\n").trim().to_owned()
+        lines.map(str::trim_end).collect::<Vec<_>>().join("\n").trim().to_owned()
     }
 }

@@ -52,11 +52,11 @@ async fn the_page_about_step_up_challenges_callers_as_it_says() {
     let mut scene = Inbound::start(page.yaml("issuers:")).await;
     let (recent, long_ago) = (json!(now() - 10), json!(now() - 3600));
     scene.token("strong.header", |claims| {
-        (claims["acr"], claims["auth_time"]) = (json!("gold"), recent.clone())
+        (claims["acr"], claims["auth_time"]) = (json!("gold"), recent.clone());
     });
     scene.token("weak.header", |claims| (claims["acr"], claims["auth_time"]) = (json!("1"), recent));
     scene.token("old.header", |claims| {
-        (claims["acr"], claims["auth_time"]) = (json!("gold"), long_ago.clone())
+        (claims["acr"], claims["auth_time"]) = (json!("gold"), long_ago.clone());
     });
     scene.token("service.header", |claims| (claims["acr"], claims["iat"]) = (json!("gold"), long_ago));
     scene.run.verify(&page).await;
