@@ -4,10 +4,16 @@
 
 mod harness;
 
+mod attach_tokens;
+mod client_authentication;
 mod debug_a_refusal;
 mod dpop_and_mtls;
 mod dry_run_rollout;
 mod identity_for_later_filters;
 mod inbound;
+mod install;
 mod introspection;
+mod monitor;
 mod several_issuers;
+mod token_exchange;
+mod upgrade;
