@@ -4,12 +4,18 @@
 
 mod harness;
 
+mod attach_tokens;
+mod client_authentication;
 mod debug_a_refusal;
 mod dpop_and_mtls;
 mod dry_run_rollout;
 mod identity_for_later_filters;
 mod inbound;
+mod install;
 mod introspection;
+mod monitor;
 mod rules_and_paths;
 mod several_issuers;
+mod token_exchange;
 mod troubleshooting;
+mod upgrade;
