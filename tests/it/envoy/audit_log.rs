@@ -57,7 +57,7 @@ async fn written(arguments: &[&str]) -> Scene {
     assert_eq!(scene.get("/orders").send().await.status, 200);
     let mut stranger = scene.idp.claims();
     stranger["aud"] = json!("another-service");
-    let refused = scene.get("/inventory?access_token=hush").bearer(&scene.idp.mint(stranger)).send().await;
+    let refused = scene.get("/inventory?access_token=hush").bearer(scene.idp.mint(stranger)).send().await;
     assert_eq!(refused.json()["reason"], "audience");
     assert_eq!(scene.get("/trial").send().await.status, 200);
     for line in

@@ -15,6 +15,7 @@ mod istio;
 mod migrate;
 mod outage;
 mod outbound;
+mod pages;
 mod providers;
 mod push;
 mod rotation;

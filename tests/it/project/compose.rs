@@ -209,22 +209,39 @@ fn queries() -> Vec<String> {
     targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
 }
 
-#[test]
-fn every_query_of_the_dashboard_is_one() {
-    let rules: Vec<Value> = queries()
+/// Prometheus reads each of these queries.
+fn check_queries(queries: &[String]) {
+    let rules: Vec<Value> = queries
         .iter()
         .enumerate()
-        .map(|(index, query)| {
-            let query = query.replace("$__rate_interval", "1m").replace("$service", ".*");
-            assert!(!query.contains('$'), "{query}");
-            json!({ "record": format!("dashboard:query_{index}"), "expr": query })
-        })
+        .map(|(index, query)| json!({ "record": format!("query:query_{index}"), "expr": query }))
         .collect();
-    assert!(rules.len() >= 12, "{}", rules.len());
     let folder = tempfile::tempdir().unwrap();
-    let file = json!({ "groups": [{ "name": "dashboard", "rules": rules }] });
+    let file = json!({ "groups": [{ "name": "queries", "rules": rules }] });
     fs::write(folder.path().join("rules.yml"), file.to_string()).unwrap();
     check(&["check", "rules", "rules.yml"], folder.path());
+}
+
+#[test]
+fn every_query_of_the_dashboard_is_one() {
+    let filled = |query: String| {
+        let query = query.replace("$__rate_interval", "1m").replace("$service", ".*");
+        assert!(!query.contains('$'), "{query}");
+        query
+    };
+    let queries: Vec<String> = queries().into_iter().map(filled).collect();
+    assert!(queries.len() >= 12, "{}", queries.len());
+    check_queries(&queries);
+}
+
+#[test]
+fn every_query_of_the_runbook_is_one_and_names_only_counters() {
+    let page = text("docs/operations/alerts-runbook.md");
+    let blocks = page.split("```promql\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let queries: Vec<String> = blocks.map(|block| block.trim().to_owned()).collect();
+    assert!(queries.len() >= 5, "{}", queries.len());
+    check_queries(&queries);
+    assert!(named(&queries.concat()).is_subset(&counters()));
 }
 
 /// The names of the metrics.

@@ -1,6 +1,6 @@
-//! What `docs/internals/conformance.md` says: every module and every test that it names exists, and
-//! no switch that weakens is left out; and those clauses of the standards that no other suite is
-//! about.
+//! What `docs/internals/conformance.md` says: every module and every test that it names exists, the
+//! tables of the pages for users have a test for each row, and no switch that weakens is left out;
+//! and those clauses of the standards that no other suite is about.
 
 #![allow(
     clippy::indexing_slicing,
@@ -24,7 +24,7 @@ use std::time::Duration;
 
 const DOCUMENT: &str = "docs/internals/conformance.md";
 const FAILURES: &str = "docs/explanation/failure-behaviour.md";
-const SWITCHES: &str = "docs/explanation/threat-model.md";
+const THREATS: &str = "docs/explanation/threat-model.md";
 
 #[test]
 fn every_clause_has_a_module_that_does_it_and_a_test_that_proves_it() {
@@ -111,18 +111,31 @@ fn each_standard_has_its_rows() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// The tables of the pages for users, and those with their tests: they name the same things.
 #[test]
-fn every_failure_and_every_switch_has_a_test() {
-    let (document, tests) = ([read(DOCUMENT), read(FAILURES), read(SWITCHES)].concat(), tests());
-    let (failures, switches) = (rows(&document, "failure"), rows(&document, "switch"));
-    assert!(failures.len() > 15);
-    for row in failures.iter().chain(&switches) {
-        let named = code(&row[2]);
-        assert!(row.len() == 3 && !named.is_empty(), "{row:?}");
-        assert!(named.iter().all(|test| tests.contains(*test)), "{row:?}");
+fn every_failure_attacker_and_switch_of_the_pages_has_a_test() {
+    let (internals, tests) = (read(DOCUMENT), tests());
+    for (page, heading, names, least) in
+        [(FAILURES, "failure", 1, 25), (THREATS, "attacker", 2, 15), (THREATS, "switch", 1, 4)]
+    {
+        let (documented, tested) = (rows(&read(page), heading), rows(&internals, heading));
+        let named = |rows: &[Vec<String>]| -> Vec<String> {
+            rows.iter().map(|row| row[..names].join(" | ")).collect()
+        };
+        assert!(documented.len() >= least, "{page}: {} rows", documented.len());
+        assert_eq!(named(&documented), named(&tested), "{page} and {DOCUMENT}");
+        for row in tested {
+            let cited = code(&row[names]);
+            assert!(row.len() == names + 1 && !cited.is_empty(), "{row:?}");
+            assert!(cited.iter().all(|test| tests.contains(*test)), "{row:?}");
+        }
+        // The pages for users name no test.
+        let text = read(page);
+        let cited: Vec<&str> = code(&text).into_iter().filter(|own| own.contains("::")).collect();
+        assert!(cited.is_empty(), "{page}: {cited:?}");
     }
     // And so does the prose between the tables.
-    for name in code(&document).into_iter().filter(|name| name.contains("::")) {
+    for name in code(&internals).into_iter().filter(|name| name.contains("::")) {
         assert!(tests.contains(name), "there is no test {name}");
     }
 }
@@ -134,7 +147,7 @@ fn no_switch_that_weakens_is_left_out() {
     let switches: BTreeSet<&str> =
         words.filter(|word| word.starts_with("danger_") && word.len() > "danger_".len()).collect();
     let documented: Vec<String> =
-        rows(&read(SWITCHES), "switch").into_iter().map(|row| row[0].clone()).collect();
+        rows(&read(THREATS), "switch").into_iter().map(|row| row[0].clone()).collect();
     let documented: BTreeSet<&str> = documented.iter().flat_map(|cell| code(cell)).collect();
     assert!(switches.len() >= 4);
     assert_eq!(documented, switches);

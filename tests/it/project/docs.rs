@@ -193,23 +193,25 @@ fn every_cause_of_a_failed_fetch_is_explained() {
 }
 
 #[test]
-fn the_command_line_tool_prints_what_the_readme_quotes() {
+fn the_command_line_tool_prints_what_the_documents_quote() {
     let tool = Path::new(env!("CARGO_BIN_EXE_m2m-auth"));
     let path = format!("{}:{}", tool.parent().unwrap().display(), std::env::var("PATH").unwrap());
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let mut shown = 0;
-    for block in between(&readme, "```console\n", "```") {
-        let Some((command, says)) = block.strip_prefix("$ ").and_then(|block| block.split_once('\n')) else {
-            continue;
-        };
-        if command.starts_with("m2m-auth ") {
-            let output =
-                Command::new("sh").args(["-c", command]).current_dir(root()).env("PATH", &path).output();
-            assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), says, "{command}");
-            shown += 1;
+    for (document, commands) in [("README.md", 2), ("docs/operations/production-checklist.md", 1)] {
+        let (text, mut shown) = (fs::read_to_string(root().join(document)).unwrap(), 0);
+        for block in between(&text, "```console\n", "```") {
+            let Some((command, says)) = block.strip_prefix("$ ").and_then(|block| block.split_once('\n'))
+            else {
+                continue;
+            };
+            if command.starts_with("m2m-auth ") {
+                let output =
+                    Command::new("sh").args(["-c", command]).current_dir(root()).env("PATH", &path).output();
+                assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), says, "{command}");
+                shown += 1;
+            }
         }
+        assert_eq!(shown, commands, "{document}");
     }
-    assert_eq!(shown, 2, "check and explain");
 }
 
 /// Every plugin configuration within Envoy's own.
@@ -222,6 +224,24 @@ fn configurations(value: &Value) -> Vec<Value> {
         }
         Value::Array(elements) => elements.iter().flat_map(configurations).collect(),
         _ => Vec::new(),
+    }
+}
+
+/// Without what an indentation and a wrapped line change.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
+}
+
+#[test]
+fn what_the_readme_puts_into_envoy_is_the_complete_example() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let example = fs::read_to_string(root().join("examples/envoy/inbound-only.yaml")).unwrap();
+    let blocks = between(&readme, "```yaml\n", "```");
+    let parts: Vec<_> = blocks.into_iter().filter(|block| block.starts_with("- name:")).collect();
+    assert_eq!(parts.len(), 2, "the filter and the provider's cluster");
+    for part in parts {
+        let (part, example) = (lines(part), lines(&example));
+        assert!(example.windows(part.len()).any(|window| window == part), "{part:#?}");
     }
 }
 

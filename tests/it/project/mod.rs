@@ -5,9 +5,11 @@ pub(crate) mod tree;
 
 mod compose;
 mod conformance;
+mod defaults;
 mod docs;
 mod envoy_gateway;
 mod examples;
+mod explanations;
 pub(crate) mod istio;
 mod layers;
 mod limits;
