@@ -273,9 +273,13 @@ fn the_dashboard_has_every_counter_and_no_query_names_another() {
 /// Without them a metric has no labels, and no query finds anything.
 #[test]
 fn every_envoy_takes_the_labels_out_of_the_names_as_the_manual_has_it() {
-    let page = text("docs/reference/metrics.md");
-    let block = page.split("```yaml\n").find(|block| block.starts_with("stats_config:")).unwrap();
-    let manual: Value = serde_norway::from_str(block.split("```").next().unwrap()).unwrap();
+    let block = |page: &str| -> Value {
+        let page = text(page);
+        let block = page.split("```yaml\n").find(|block| block.starts_with("stats_config:")).unwrap();
+        serde_norway::from_str(block.split("```").next().unwrap()).unwrap()
+    };
+    let manual = block("docs/reference/metrics.md");
+    assert_eq!(block("docs/how-to/monitor.md"), manual, "the guide and the reference");
     for name in ["order", "inventory", "payment"] {
         assert_eq!(
             yaml(&format!("examples/compose/{name}.yaml"))["stats_config"],
