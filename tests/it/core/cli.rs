@@ -33,7 +33,7 @@ fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
 }
 
 /// The same, with this standard input.
-fn run_with_input(arguments: &[&str], input: &[u8]) -> Ran {
+pub(crate) fn run_with_input(arguments: &[&str], input: &[u8]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_m2m-auth"));
     command.args(arguments).current_dir(root()).env_clear();
     let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -4,7 +4,7 @@
 //! The page brings the configuration, the clusters and the token. `tests/data/providers` brings the
 //! rest of the provider. Only addresses and the CA are replaced; the list is asserted.
 
-use crate::core::cli::{Folder, run as tool};
+use crate::core::cli::{Folder, run as tool, run_with_input as tool_with_input};
 use crate::envoy::scene::{arrived, listener_named};
 use m2m_auth_kit::client::{self, Response};
 use m2m_auth_kit::envoy::{self, Envoy, Wasm};
@@ -20,7 +20,7 @@ use std::fs;
 mod kubernetes;
 
 /// What is beside the pages in their folder.
-const OTHERS: [&str; 2] = ["README.md", "presets.md"];
+const OTHERS: [&str; 3] = ["README.md", "keycloak-notes.md", "presets.md"];
 
 /// Where an operator's CA certificates are, on the pages.
 const AUTHORITIES: [&str; 2] =
@@ -59,6 +59,11 @@ async fn google_works_as_its_page_says() {
 #[tokio::test]
 async fn kubernetes_works_as_its_page_says() {
     run("kubernetes").await;
+}
+
+#[tokio::test]
+async fn generic_oidc_works_as_its_page_says() {
+    run("generic-oidc").await;
 }
 
 #[test]
@@ -137,12 +142,16 @@ impl Page {
         blocks.flat_map(|block| block["clusters"].as_array().cloned().unwrap_or_default()).collect()
     }
 
-    /// The header and the payload of the page's token.
-    fn token(&self) -> (Value, Value) {
+    /// The header and the payload of each token of the page.
+    fn tokens(&self) -> Vec<(Value, Value)> {
         let parts: Vec<Value> =
             self.blocks("json").into_iter().map(|block| serde_json::from_str(block).unwrap()).collect();
-        let [header, claims, ..] = &parts[..] else { panic!("{}: no token", self.name) };
-        (header.clone(), claims.clone())
+        parts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+    }
+
+    /// The token of the first inbound configuration.
+    fn token(&self) -> (Value, Value) {
+        self.tokens().into_iter().next().unwrap_or_else(|| panic!("{}: no token", self.name))
     }
 
     /// The same, with times that are valid now.
@@ -216,24 +225,42 @@ impl Page {
         }
     }
 
-    /// `explain` prints the lines of the page for the page's token.
+    /// `explain` prints the lines of the page for each token of the page, which belongs to the
+    /// inbound configuration at the same position.
     fn is_explained(&self, key: &Key) {
-        let (folder, (header, claims)) = (Folder::new(), self.token());
-        let (yaml, _) = self.block("inbound").unwrap();
+        let (tokens, expected) = (self.tokens(), self.blocks("text"));
+        assert_eq!(tokens.len(), expected.len(), "{}", self.name);
+        let parse = |block: &str| serde_norway::from_str::<Value>(block).unwrap();
+        let mut inbound = self.blocks("yaml");
+        inbound.retain(|block| parse(block).get("inbound").is_some());
+        assert!(inbound.len() >= tokens.len(), "{}", self.name);
+        for ((yaml, token), expected) in inbound.into_iter().zip(tokens).zip(expected) {
+            self.explains(yaml, token, expected, key);
+        }
+        let (issuer, path) = (self.issuer().0, self.data["path"].as_str().unwrap());
+        let command = format!("--path {path} --header @-");
+        let is_piped = self.blocks("sh").into_iter().flat_map(str::lines).any(|line| {
+            let pipe = r#"printf 'authorization: Bearer %s\n' "$TOKEN" | m2m-auth explain"#;
+            line.starts_with(&format!("{pipe} --config filter.yaml --jwks {issuer}="))
+                && line.ends_with(&command)
+        });
+        assert!(is_piped, "{}: the token is on the command line", self.name);
+    }
+
+    fn explains(&self, yaml: &str, (header, claims): (Value, Value), expected: &str, key: &Key) {
+        let folder = Folder::new();
         let keys = format!("{}={}", self.issuer().0, folder.file("keys.json", self.key_set(key).to_string()));
-        let token = format!("authorization: Bearer {}", mint(&header, claims.clone(), key));
         let (config, now) =
             (folder.file("filter.yaml", yaml), (claims["iat"].as_u64().unwrap() + 60).to_string());
+        let token = format!("authorization: Bearer {}\n", mint(&header, claims, key));
         let path = self.data["path"].as_str().unwrap();
         let arguments = [
-            "explain", "--config", &config, "--jwks", &keys, "--now", &now, "--path", path, "--header",
-            &token,
+            "explain", "--config", &config, "--jwks", &keys, "--now", &now, "--path", path, "--header", "@-",
         ];
-        let ran = tool(&arguments);
+        let ran = tool_with_input(&arguments, token.as_bytes());
         assert_eq!((ran.code, ran.complains.as_str()), (0, ""), "{}: {ran:?}", self.name);
         let mut rest = ran.says.as_str();
-        let expected = self.blocks("text");
-        for line in expected[0].lines().filter(|line| *line != "…") {
+        for line in expected.lines().filter(|line| *line != "…") {
             rest = rest.split_once(&format!("{line}\n")).unwrap_or_else(|| panic!("{line}\n{}", ran.says)).1;
         }
         assert_eq!(rest, "", "{}: the page has the end", self.name);
