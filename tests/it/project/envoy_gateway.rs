@@ -78,7 +78,7 @@ fn and_refuse_what_could_be_wrong_with_a_manifest_of_envoy_gateway() {
 }
 
 #[test]
-fn the_policys_cluster_is_the_route_to_the_provider_which_nobody_else_may_use() {
+fn the_cluster_of_the_policy_is_the_route_to_the_provider_which_nobody_else_may_use() {
     let (backend, route, tls, deny) =
         (of_kind("Backend"), of_kind("HTTPRoute"), of_kind("BackendTLSPolicy"), of_kind("SecurityPolicy"));
     let host = backend["spec"]["endpoints"][0]["fqdn"]["hostname"].as_str().unwrap();

@@ -33,18 +33,18 @@ spec:
   endpoints: [{ address: 10.0.0.9, labels: { app: inventory-service } }]
 `
 
-type failer struct{ directory string }
+type scratch struct{ directory string }
 
-func (f *failer) Fail()                     { panic("failed") }
-func (f *failer) FailNow()                  { panic("failed") }
-func (f *failer) Fatal(a ...any)            { panic(fmt.Sprint(a...)) }
-func (f *failer) Fatalf(s string, a ...any) { panic(fmt.Sprintf(s, a...)) }
-func (f *failer) Log(a ...any)              { fmt.Fprintln(os.Stderr, a...) }
-func (f *failer) Logf(s string, a ...any)   { fmt.Fprintf(os.Stderr, s+"\n", a...) }
-func (f *failer) TempDir() string           { return f.directory }
-func (f *failer) Helper()                   {}
-func (f *failer) Cleanup(func())            {}
-func (f *failer) Skip(a ...any)             { panic(fmt.Sprint(a...)) }
+func (f *scratch) Fail()                     { panic("failed") }
+func (f *scratch) FailNow()                  { panic("failed") }
+func (f *scratch) Fatal(a ...any)            { panic(fmt.Sprint(a...)) }
+func (f *scratch) Fatalf(s string, a ...any) { panic(fmt.Sprintf(s, a...)) }
+func (f *scratch) Log(a ...any)              { fmt.Fprintln(os.Stderr, a...) }
+func (f *scratch) Logf(s string, a ...any)   { fmt.Fprintf(os.Stderr, s+"\n", a...) }
+func (f *scratch) TempDir() string           { return f.directory }
+func (f *scratch) Helper()                   {}
+func (f *scratch) Cleanup(func())            {}
+func (f *scratch) Skip(a ...any)             { panic(fmt.Sprint(a...)) }
 
 func must[T any](value T, err error) T {
 	if err != nil {
@@ -58,9 +58,9 @@ func main() {
 	output := os.Stdout
 	os.Stdout = os.Stderr
 	resources := must(io.ReadAll(os.Stdin))
-	failer := &failer{must(os.MkdirTemp("", "istio"))}
-	defer os.RemoveAll(failer.directory)
-	server := xds.NewFakeDiscoveryServer(failer, xds.FakeOptions{ConfigString: string(resources) + service})
+	scratch := &scratch{must(os.MkdirTemp("", "istio"))}
+	defer os.RemoveAll(scratch.directory)
+	server := xds.NewFakeDiscoveryServer(scratch, xds.FakeOptions{ConfigString: string(resources) + service})
 	labels := map[string]string{"app": "inventory-service"}
 	proxy := server.SetupProxy(&model.Proxy{
 		Type:            model.SidecarProxy,

@@ -17,7 +17,7 @@ async fn the_page_about_installing_loads_the_module_and_decides_about_a_request(
     let own = configuration.replace("/etc/envoy/m2m_auth.wasm", module.to_str().unwrap());
     for (yaml, says) in [
         (own.clone(), "configuration 'envoy.yaml' OK"),
-        (own.replace("allow: true", "alow: true"), "Unable to create Wasm plugin m2m_auth"),
+        (own.replace("allow: true", "allowed: true"), "Unable to create Wasm plugin m2m_auth"),
         (
             configuration.replace("/etc/envoy/m2m_auth.wasm", "/nowhere/m2m_auth.wasm"),
             "Invalid path: /nowhere/",

@@ -46,18 +46,18 @@ spec:
   endpoints: [{ address: 10.0.0.10, labels: { app: payment-service } }]
 `
 
-type failer struct{ directory string }
+type scratch struct{ directory string }
 
-func (f *failer) Fail()                     { panic("failed") }
-func (f *failer) FailNow()                  { panic("failed") }
-func (f *failer) Fatal(a ...any)            { panic(fmt.Sprint(a...)) }
-func (f *failer) Fatalf(s string, a ...any) { panic(fmt.Sprintf(s, a...)) }
-func (f *failer) Log(a ...any)              { fmt.Fprintln(os.Stderr, a...) }
-func (f *failer) Logf(s string, a ...any)   { fmt.Fprintf(os.Stderr, s+"\n", a...) }
-func (f *failer) TempDir() string           { return f.directory }
-func (f *failer) Helper()                   {}
-func (f *failer) Cleanup(func())            {}
-func (f *failer) Skip(a ...any)             { panic(fmt.Sprint(a...)) }
+func (f *scratch) Fail()                     { panic("failed") }
+func (f *scratch) FailNow()                  { panic("failed") }
+func (f *scratch) Fatal(a ...any)            { panic(fmt.Sprint(a...)) }
+func (f *scratch) Fatalf(s string, a ...any) { panic(fmt.Sprintf(s, a...)) }
+func (f *scratch) Log(a ...any)              { fmt.Fprintln(os.Stderr, a...) }
+func (f *scratch) Logf(s string, a ...any)   { fmt.Fprintf(os.Stderr, s+"\n", a...) }
+func (f *scratch) TempDir() string           { return f.directory }
+func (f *scratch) Helper()                   {}
+func (f *scratch) Cleanup(func())            {}
+func (f *scratch) Skip(a ...any)             { panic(fmt.Sprint(a...)) }
 
 func show(m proto.Message) any {
 	b, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
@@ -73,7 +73,7 @@ func main() {
 	resources, _ := io.ReadAll(os.Stdin)
 	dir, _ := os.MkdirTemp("", "istio")
 	defer os.RemoveAll(dir)
-	server := xds.NewFakeDiscoveryServer(&failer{dir}, xds.FakeOptions{ConfigString: string(resources) + services})
+	server := xds.NewFakeDiscoveryServer(&scratch{dir}, xds.FakeOptions{ConfigString: string(resources) + services})
 	labels := map[string]string{"app": "inventory-service"}
 	proxy := server.SetupProxy(&model.Proxy{
 		Type: model.SidecarProxy, IPAddresses: []string{"10.0.0.9"}, ID: "inventory.shop", ConfigNamespace: "shop",
