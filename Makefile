@@ -118,7 +118,7 @@ test-fast: ### run the tests that need no Envoy, except the longest, and print t
 		$(CARGO) test --quiet --locked --package m2m-auth --test it -- core:: shell:: $(LONG:%=--skip %); }
 
 .PHONY: test
-test: envoy wasm $(FAST_SERVERS) ### run every test, real Envoy included
+test: envoy wasm $(FAST_SERVERS) $(TOOLS)/oauth2-proxy ### run every test, real Envoy included
 	@ENVOY="$$(envoy/fetch-envoy.sh "$(ENVOY_VERSION)" "$(BUILD)" "$(PYTHON)")" M2M_AUTH_WASM="$(abspath $(MODULE))" \
 		$(CARGO) test --workspace --locked
 
