@@ -77,6 +77,8 @@ struct Explanation {
     end: Result<Vec<(String, Option<String>)>, LocalReply>,
     /// The commands that fetch the key set, if it does not contain the token's key.
     fetch_keys: Vec<String>,
+    /// The refusal that the rule's mode suppressed, as the audit log has it.
+    would_refuse: Option<Value>,
 }
 
 pub(crate) fn run(arguments: &ExplainArguments) -> Result<CommandOutput, CommandError> {
@@ -118,8 +120,11 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Result<CommandOutput, Command
         _ => Vec::new(),
     };
     let json = serde_json::from_slice(&configuration).unwrap_or_default();
-    let explanation =
-        Explanation { fetch_keys, ..Explanation::of(steps, end, &compile()?, &json, arguments)? };
+    let explanation = Explanation {
+        fetch_keys,
+        would_refuse: worker.would_refuse,
+        ..Explanation::of(steps, end, &compile()?, &json, arguments)?
+    };
     let output = match arguments.format {
         Format::Text => explanation.text(),
         Format::Json => explanation.json().to_string() + "\n",
@@ -223,6 +228,7 @@ impl Explanation {
             credential: None,
             end,
             fetch_keys: Vec::new(),
+            would_refuse: None,
         };
         let inbound =
             policy.inbound.iter().flat_map(|inbound| &inbound.rules).map(|rule| rule.name.to_string());
@@ -289,7 +295,18 @@ impl Explanation {
                         None => writeln!(text, "{:<13} ok {header}", "remove"),
                     };
                 }
-                text.push_str("accepted\n");
+                let Some((line, reason)) =
+                    self.would_refuse.as_ref().and_then(|line| Some((line, reason(line)?)))
+                else {
+                    text.push_str("accepted\n");
+                    return text;
+                };
+                let message = line.get("message").and_then(Value::as_str).unwrap_or_default();
+                let row = reason.row();
+                let (status, error) = (row.class.status, row.class.error);
+                _ = writeln!(text, "accepted, because the rule is not enforced");
+                _ = writeln!(text, "would be refused: {status} {error} ({}): {message}", row.name);
+                _ = writeln!(text, "what to do: {}", row.what_to_do);
             }
             Err(response) => {
                 let body = body(response);
@@ -341,6 +358,11 @@ impl Explanation {
             "reason": body.get("reason"),
             "message": body.get("message"),
             "what_to_do": what_to_do(&body),
+            "would_refuse": self.would_refuse.as_ref().map(|line| json!({
+                "reason": line.get("reason"),
+                "message": line.get("message"),
+                "what_to_do": what_to_do(line),
+            })),
             "fetch_keys": self.fetch_keys,
             "headers": response.map(|response| response.headers.iter().map(|(name, value)| json!({ "header": name, "value": value })).collect::<Vec<_>>()),
             "rule": self.rule,

@@ -35,6 +35,8 @@ pub(crate) struct OfflineWorker {
     fetched_jwks: Vec<IssuerId>,
     /// Why the worker's fetches failed, as it logged it.
     pub log_lines: Vec<String>,
+    /// The line of the audit log about a refusal that the rule's mode suppressed.
+    pub would_refuse: Option<Value>,
 }
 
 impl OfflineWorker {
@@ -50,6 +52,7 @@ impl OfflineWorker {
             missing_jwks: Vec::new(),
             fetched_jwks: Vec::new(),
             log_lines: Vec::new(),
+            would_refuse: None,
         }
     }
 
@@ -66,6 +69,7 @@ impl OfflineWorker {
         let (mut step, mut steps) = decision_trace::capture(|| self.plugin.request(RequestId(1), head, now));
         for _ in 0..20 {
             if step != RequestOutcome::Wait {
+                self.read_log();
                 return Some((step, steps));
             }
             if let Some((end, last)) = self.serve(now) {
@@ -110,11 +114,26 @@ impl OfflineWorker {
                     heard = if steps.is_empty() { heard } else { steps };
                 }
                 Effect::Resume(_, step) => settled = Some((step, std::mem::take(&mut heard))),
-                Effect::Log(log::Level::Warn, line) => self.log_lines.extend(failed_fetch(&line)),
-                Effect::Log(..) => {}
+                Effect::Log(level, line) => self.note(level, &line),
             }
         }
         settled
+    }
+
+    /// Reads what the request logged, and answers no call: the decision is made.
+    fn read_log(&mut self) {
+        while let Some(effect) = self.plugin.next_effect() {
+            if let Effect::Log(level, line) = effect {
+                self.note(level, &line);
+            }
+        }
+    }
+
+    fn note(&mut self, level: log::Level, line: &str) {
+        if level == log::Level::Warn {
+            self.log_lines.extend(event_line(line, AuditEvent::Fetch).and_then(|line| message(&line)));
+            self.would_refuse = event_line(line, AuditEvent::WouldRefuse).or(self.would_refuse.take());
+        }
     }
 
     fn answer(&mut self, want: FetchKey) -> HttpReply {
@@ -150,11 +169,14 @@ impl OfflineWorker {
     }
 }
 
-/// The message of a line of the audit log, if it is about a fetch.
-fn failed_fetch(line: &str) -> Option<String> {
+/// A line of the audit log, if it is about this event.
+fn event_line(line: &str, event: AuditEvent) -> Option<Value> {
     let line: Value = serde_json::from_str(line).ok()?;
-    let is_fetch = line.get(AuditField::Event.name())? == AuditEvent::Fetch.name();
-    Some(line.get(AuditField::Message.name())?.as_str().filter(|_| is_fetch)?.to_owned())
+    (line.get(AuditField::Event.name())? == event.name()).then_some(line)
+}
+
+fn message(line: &Value) -> Option<String> {
+    Some(line.get(AuditField::Message.name())?.as_str()?.to_owned())
 }
 
 fn ok_reply(body: &Value) -> HttpReply {

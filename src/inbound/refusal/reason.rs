@@ -342,7 +342,7 @@ reasons! {
         do: "The answer's `message` names the claim. Compare it with the token's.",
     }
     NoConditionMet = "no_condition_met", INSUFFICIENT_PERMISSIONS, "" {
-        when: "None of the alternatives of `any_of` holds.",
+        when: "None of the alternatives of `any` holds.",
         do: "The answer's `message` lists the alternatives. The caller needs one of them.",
     }
     ExchangeDenied = "exchange_denied", EXCHANGE_DENIED,

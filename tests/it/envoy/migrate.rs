@@ -76,6 +76,7 @@ fn every_page_is_tested() {
     assert_eq!(
         json!(names),
         json!([
+            "README.md",
             "credential_injector.md",
             "istio-requestauthentication.md",
             "jwt_authn-and-rbac.md",

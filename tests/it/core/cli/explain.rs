@@ -48,6 +48,31 @@ what to do: Assign the role to the caller at the provider, and fetch a new token
     assert_eq!((ran.code, ran.complains.as_str()), (1, ""));
 }
 
+/// A rule that is not enforced accepts the request: that is no proof of a good token.
+#[test]
+fn a_refusal_that_the_rules_mode_suppresses_is_reported() {
+    let folder = Folder::new();
+    let written = std::fs::read_to_string(root().join("tests/data/cli/config.yaml")).unwrap();
+    for mode in ["danger_dry_run", "danger_permissive"] {
+        let trial = written.replace("      require:", &format!("      mode: {mode}\n      require:"));
+        let config = folder.file("trial.yaml", &trial);
+        let (now, header) = (NOW.to_string(), authorization());
+        let base = ["explain", "--config", &config, "--now", &now, "--path", "/inventory"];
+        let without_role = run(&[&base[..], &KEYS, &["--header", &header]].concat());
+        let end = "accepted, because the rule is not enforced
+would be refused: 403 Insufficient permissions (client_role): required role of client inventory-service: inventory:read
+what to do: Assign the role to the caller at the provider, and fetch a new token.
+";
+        assert!(without_role.says.ends_with(end), "{mode}: {}", without_role.says);
+        assert_eq!(without_role.code, 0, "the request is forwarded");
+        let without_token = run(&[&base[..], &KEYS, &["--format", "json"]].concat()).json();
+        assert_eq!(without_token["decision"], "accept");
+        assert_eq!(without_token["would_refuse"]["reason"], "no_token", "{without_token}");
+    }
+    let allowed = explained(&[&KEYS[..], &["--path", "/health"]].concat());
+    assert!(allowed.says.ends_with("\naccepted\n"), "{}", allowed.says);
+}
+
 #[test]
 fn keys_that_are_needed_and_not_here_are_no_decision() {
     let ran = explained(&["--path", "/inventory/items"]);
