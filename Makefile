@@ -299,8 +299,12 @@ msrv: ### build with the oldest Rust that is supported
 		[ -n "$$toolchain" ] || { toolchain="$$oldest"; rustup --quiet toolchain install "$$oldest" --profile minimal; }; \
 		$(CARGO) "+$$toolchain" check --quiet --workspace --locked; echo "msrv: Rust $$toolchain builds it"
 
+.PHONY: words
+words: ### check the language of names, comments, messages and documents, and that modules stay in their layers
+	@$(CARGO) test --quiet --locked --package m2m-auth --test it -- project::words project::layers
+
 .PHONY: check
-check: lint doc-check msrv ### run all checks that need no test run
+check: lint words doc-check msrv ### run all checks that need no Envoy
 
 .PHONY: audit
 audit: $(TOOLS)/python/installed ### check licences, sources and known advisories of the dependencies
