@@ -39,6 +39,20 @@ fn the_page_about_istio_puts_a_readers_names_into_the_manifests() {
     assert_eq!(entry["spec"]["hosts"][0], "idp.example.org");
     assert_eq!(entry["spec"]["ports"][0]["targetPort"], 8443);
     assert_eq!(entry["spec"]["ports"][1]["number"], 8443);
+    // A reader's names may be those of the page, in other places.
+    let names = [
+        ("SERVICE=inventory-service", "SERVICE=order-service"),
+        ("TARGET=payment-service", "TARGET=inventory-service"),
+        ("my-realm NAMESPACE", "inventory-service NAMESPACE"),
+    ];
+    let (_, swapped) = page.configure("istio", &names);
+    let text: String = swapped.iter().map(ToString::to_string).collect();
+    assert!(
+        text.contains("\"host\":\"inventory-service\"") && text.contains("\"app\":\"order-service\""),
+        "{text}"
+    );
+    assert!(text.contains("https://keycloak.example.com/realms/inventory-service"), "{text}");
+
     let wasm: String = plugins.iter().map(ToString::to_string).collect();
     for old in ["keycloak.example.com", "inventory-service", "payment", "shop"] {
         assert!(!wasm.contains(old), "{old}: {wasm}");
