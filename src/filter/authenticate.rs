@@ -6,6 +6,7 @@ use crate::decision_trace;
 use crate::inbound::jwt::{self, Caller, TokenError};
 use crate::inbound::refusal::Refusal;
 use crate::inbound::token_location::TokenLocation;
+use crate::jose::jws;
 use crate::jose::verification_budget::BudgetedVerifier;
 use crate::policy::{IssuerId, Require};
 use std::borrow::Cow;
@@ -37,7 +38,7 @@ impl Request<'_> {
                 };
                 Ok((caller, jwt::payload(token)))
             }
-            Err(stop) if stop == NOT_A_JWT && require.introspect.is_some() => {
+            Err(stop) if stop == NOT_A_JWT && require.introspect.is_some() && !jws::is_mangled(token) => {
                 // It does not say whose it is.
                 let id = self.policy.introspecting(&require.issuers).ok_or(stop)?;
                 Ok((self.introspect(id, token, None)?, None))

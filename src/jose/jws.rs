@@ -6,7 +6,9 @@
 use crate::jose::jwk::Algorithm;
 use crate::json;
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 /// The three parts. The payload stays as it is until somebody has a use for it.
@@ -65,6 +67,26 @@ pub fn read(text: &[u8]) -> Result<Jws<'_>, JwsError> {
     let algorithm = Algorithm::from_name(name).ok_or(JwsError::Algorithm)?;
     Ok(Jws { signing_input: signed, header, algorithm, payload, signature: decode(signature)? })
 }
+
+/// Whether a string that [`read`] does not accept is a JWS for a lenient reader: with padding, or
+/// with more or fewer dots. Its header names an algorithm of ours. What it says would not be
+/// verified if it counted as opaque. A JWE has no such algorithm.
+#[must_use]
+pub fn is_mangled(text: &[u8]) -> bool {
+    let header = text.split(|byte| *byte == b'.').next().unwrap_or_default();
+    let kept: Vec<u8> = header.iter().copied().filter(|byte| !matches!(byte, b'=' | b' ' | b'\t')).collect();
+    let header = LENIENT.decode(kept).ok().and_then(|json| serde_json::from_slice::<Value>(&json).ok());
+    let algorithm = header.as_ref().and_then(|header| header.get("alg")?.as_str());
+    algorithm.is_some_and(|name| Algorithm::from_name(name).is_some())
+}
+
+/// base64url whose last bits may be anything.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A part that holds a JSON object.
 pub fn object(part: &[u8]) -> Result<Map<String, Value>, JwsError> {

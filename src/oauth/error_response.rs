@@ -1,5 +1,6 @@
 //! What a provider's OAuth error means (RFC 6749 section 5.2, RFC 8693 section 2.2.2).
 
+use super::client_auth::repeats;
 use super::keycloak_hints;
 use crate::http::message::HttpReply;
 use crate::http::printable;
@@ -74,6 +75,10 @@ pub(super) fn error_response(
     answer: &Map<String, Value>,
     is_secret: &dyn Fn(&str) -> bool,
 ) -> Option<FetchError> {
+    let tokens = ["access_token", "id_token", "refresh_token"];
+    let tokens = tokens.map(|name| answer.get(name).and_then(Value::as_str).unwrap_or_default());
+    // A standard error contains no token; such a token stays out of the log.
+    let is_secret = |text: &str| is_secret(text) || tokens.iter().any(|token| repeats(text, token));
     let code =
         |code: &&str| code.len() <= 40 && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     let error = answer.get("error")?.as_str().filter(code).filter(|code| !is_secret(code)).unwrap_or("error");

@@ -35,11 +35,13 @@ pub(super) fn members(
     match success_body(reply) {
         Ok(body) => {
             let answer = object(body, &reply.head, "the answer").map_err(|failure| {
-                let quoted = failure.detail.split('"').nth(1).is_some_and(is_secret);
-                if quoted {
-                    FetchError::new(failure.kind, "the answer has a duplicate member")
-                } else {
-                    failure
+                // Any other name may be a token.
+                let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                match failure.detail.split('"').nth(1) {
+                    Some(name) if is_secret(name) || !is_name(name) => {
+                        FetchError::new(failure.kind, "the answer has a duplicate member")
+                    }
+                    _ => failure,
                 }
             })?;
             error_response(&answer, is_secret).map_or(Ok(answer), Err)
@@ -384,6 +386,28 @@ mod tests {
             fault(&HttpReply { status: Some(200), ..HttpReply::default() }).kind,
             FetchErrorKind::TooLarge
         );
+    }
+
+    #[test]
+    fn a_token_in_an_answer_that_is_an_error_stays_out_of_the_log() {
+        const TOKEN: &str = "AT-SECRET-0123456789abcdef";
+        let fault = |status: u16, body: &str| {
+            let body = Some(body.replace("TOKEN", TOKEN).into_bytes());
+            let reply = HttpReply { status: Some(status), body, ..HttpReply::default() };
+            let auth = vec![ClientAuth::Post(Secret::new("hush".to_owned()))];
+            Grant { auth, ..grant() }.read(&reply, None, &mut Rng::new(1)).unwrap_err().to_string()
+        };
+        for (status, body) in [
+            (200, r#"{"access_token":"TOKEN","TOKEN":1,"TOKEN":2}"#),
+            (400, r#"{"error":"TOKEN","access_token":"TOKEN"}"#),
+            (400, r#"{"error":"invalid_request","error_description":"TOKEN?","refresh_token":"TOKEN"}"#),
+            (200, r#"{"error":"x","error_description":"no TOKEN","id_token":"TOKEN"}"#),
+        ] {
+            let fault = fault(status, body);
+            assert!(!fault.contains("SECRET") && !fault.contains("0123"), "{fault}");
+        }
+        let named = fault(200, r#"{"access_token":"TOKEN","access_token":"TOKEN"}"#);
+        assert!(named.contains("access_token"), "{named}");
     }
 
     #[test]

@@ -285,13 +285,13 @@ impl Explanation {
     fn text(&self) -> String {
         let mut text = String::new();
         for DecisionStep { check: what, passed: holds, detail } in &self.steps {
-            _ = writeln!(text, "{what:<13} {} {detail}", if *holds { "ok" } else { "no" });
+            _ = writeln!(text, "{what:<13} {} {}", if *holds { "ok" } else { "no" }, line(detail));
         }
         match &self.end {
             Ok(changes) => {
                 for (header, value) in changes {
                     _ = match value {
-                        Some(value) => writeln!(text, "{:<13} ok {header}: {value}", "set"),
+                        Some(value) => writeln!(text, "{:<13} ok {header}: {}", "set", line(value)),
                         None => writeln!(text, "{:<13} ok {header}", "remove"),
                     };
                 }
@@ -386,10 +386,38 @@ fn reason(body: &Value) -> Option<Reason> {
     Reason::from_name(body.get("reason").and_then(Value::as_str)?)
 }
 
+/// The text, without the values of its `name=value` pairs.
+fn without_values(text: &str, separators: &[char]) -> String {
+    let pairs = text.split_inclusive(separators).map(|pair| {
+        let end = if pair.ends_with(separators) { pair.len().saturating_sub(1) } else { pair.len() };
+        let (pair, separator) = pair.split_at(end);
+        match pair.split_once('=') {
+            Some((name, value)) => format!("{name}=<{} bytes>{separator}", value.len()),
+            None => format!("{pair}{separator}"),
+        }
+    });
+    pairs.collect()
+}
+
+/// A line for a terminal: what a token or a request contains can neither end the line nor control
+/// the terminal.
+fn line(text: &str) -> String {
+    let escaped = |c: char| -> String {
+        if matches!(c, '"' | '\'' | '\\') { c.to_string() } else { c.escape_debug().to_string() }
+    };
+    text.chars().map(escaped).collect()
+}
+
 /// Headers that are set, or removed if there is no value. Possible tokens are not printed.
 fn changes(edits: &HeaderEdits) -> Vec<(String, Option<String>)> {
-    let printed = |value: &[u8]| {
+    let printed = |name: &str, value: &[u8]| {
         let text = String::from_utf8_lossy(value);
+        // What is left beside a token that was removed may be a token too.
+        match name {
+            "cookie" => return without_values(&text, &[';']),
+            ":path" => return without_values(&text, &['?', '&']),
+            _ => {}
+        }
         let words = text.split(' ').map(|word| match word {
             FETCHED => "<its token>".to_owned(),
             // The beginning of every JWT, and of its payload.
@@ -400,7 +428,7 @@ fn changes(edits: &HeaderEdits) -> Vec<(String, Option<String>)> {
     };
     let change = |edit: &Edit| match edit {
         Edit::Remove(name) => (name.to_string(), None),
-        Edit::Set(name, value) => (name.to_string(), Some(printed(value))),
+        Edit::Set(name, value) => (name.to_string(), Some(printed(name, value))),
     };
     edits.headers.iter().map(change).collect()
 }

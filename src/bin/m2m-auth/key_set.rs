@@ -19,7 +19,9 @@ pub(crate) fn fetch_commands(issuer: &Issuer) -> Vec<String> {
         ));
         lines.push(format!("curl -fsS {metadata}"));
         lines.push("# the key set, at the `jwks_uri` of the metadata".to_owned());
-        lines.push(format!("curl -fsS \"$(curl -fsS {metadata} | jq -r .jwks_uri)\" > {file}"));
+        // The metadata may name anything: it must be neither another option nor another scheme.
+        let discovered = format!("\"$(curl -fsS {metadata} | jq -er .jwks_uri)\"");
+        lines.push(format!("curl -fsS --proto =http,https --url {discovered} > {file}"));
     } else {
         return lines;
     }

@@ -181,6 +181,9 @@ async fn the_commands_of_the_page_read_the_log_of_a_plain_envoy_and_of_istio() {
     let commands = blocks("sh");
     let commands: Vec<&String> = commands.iter().filter(|command| command.contains("envoy.log")).collect();
     assert_eq!(commands.len(), 3, "{commands:?}");
+    // What a client writes into an access log in the same stream is no line of the filter.
+    let forged = r#"[2026-11-29T01:03:44.056Z] "GET / HTTP/1.1" 401 - 0 90 0 - "-" "wasm log m2m-auth: {"event":"refused"}" "-" "a" "-""#;
+    assert_eq!(run(commands[0], &format!("{forged}\n")), "");
     for scene in [plain, istio] {
         let log = scene.envoy.logs();
         let written: Vec<Value> = audit(&log)

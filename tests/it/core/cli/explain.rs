@@ -48,6 +48,40 @@ what to do: Assign the role to the caller at the provider, and fetch a new token
     assert_eq!((ran.code, ran.complains.as_str()), (1, ""));
 }
 
+/// What is left in a cookie or a query beside the token may be a token too, and what a token
+/// contains must not write lines of its own.
+#[test]
+fn what_explain_prints_has_no_other_token_and_no_line_of_the_tokens_own() {
+    let (folder, key) = (Folder::new(), Key::new(Alg::EdDsa).with_kid("k1\naccepted\u{1b}[2K\u{202e}"));
+    let locations = json!([{ "cookie": "session" }, { "danger_query": "q" }, { "header": "authorization" }]);
+    let configuration = json!({
+        "issuers": { "idp": { "issuer": "https://idp.example.com", "jwks": { "keys": [key.jwk()] } } },
+        "inbound": {
+            "token_locations": locations,
+            "rules": [{ "require": { "issuer": "idp", "audiences": ["svc"] } }],
+        },
+    });
+    let config = folder.file("config.json", configuration.to_string());
+    let token =
+        Mint::of(json!({ "iss": "https://idp.example.com", "aud": "svc", "exp": NOW + 300 })).sign(&key);
+    let (now, cookie) = (NOW.to_string(), format!("cookie: session={token}; refresh_token=hush; plain"));
+    let base = ["explain", "--config", &config, "--now", &now];
+    let query = format!("/a?q={token}&id_token=hush&x");
+    for (request, left) in [
+        (["--header", &cookie], "cookie: refresh_token=<4 bytes>; plain"),
+        (["--path", &query], ":path: /a?id_token=<4 bytes>&x"),
+    ] {
+        let text = run(&[&base[..], &request].concat());
+        assert!(text.says.contains(left), "{text:?}");
+        let json = run(&[&base[..], &request, &["--format", "json"]].concat());
+        assert!(!format!("{text:?}{json:?}").contains("hush"), "{text:?}\n{json:?}");
+        let accepted = text.says.lines().filter(|line| *line == "accepted").count();
+        assert_eq!(accepted, 1, "{}", text.says);
+        let control = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!text.says.contains(control), "{}", text.says);
+    }
+}
+
 /// A rule that is not enforced accepts the request: that is no proof of a good token.
 #[test]
 fn a_refusal_that_the_rules_mode_suppresses_is_reported() {

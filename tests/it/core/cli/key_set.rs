@@ -44,7 +44,7 @@ impl Setup {
 const DISCOVERED: &str = "  # the metadata; providers without OpenID have it at https://idp.example.com/.well-known/oauth-authorization-server/realms/r
   curl -fsS https://idp.example.com/realms/r/.well-known/openid-configuration
   # the key set, at the `jwks_uri` of the metadata
-  curl -fsS \"$(curl -fsS https://idp.example.com/realms/r/.well-known/openid-configuration | jq -r .jwks_uri)\" > keycloak.jwks.json
+  curl -fsS --proto =http,https --url \"$(curl -fsS https://idp.example.com/realms/r/.well-known/openid-configuration | jq -er .jwks_uri)\" > keycloak.jwks.json
   # then add to this command
   --jwks keycloak=keycloak.jwks.json
 ";
@@ -133,12 +133,13 @@ fn the_printed_commands_lead_to_a_decision() {
     let (option, script) = lines.split_last().unwrap();
     let (folder, keys) = (setup.folder.0.path(), setup.key_set("served.json", &setup.key));
     let served = format!(
-        "#!/bin/sh\nset -eu\ncase \"$2\" in\n\
+        "#!/bin/sh\nset -eu\ntest \"$2\" != --proto || test \"$3 $4\" = '=http,https --url'\n\
+         for url; do :; done\ncase \"$url\" in\n\
          {ISSUER}/.well-known/openid-configuration) echo '{{\"jwks_uri\":\"https://idp.example.com/k?a=1&b=2\"}}' ;;\n\
          'https://idp.example.com/k?a=1&b=2') cat '{keys}' ;;\n*) exit 22 ;;\nesac\n"
     );
     let jq =
-        "#!/bin/sh\nset -eu\ntest \"$*\" = '-r .jwks_uri'\nsed 's/.*\"jwks_uri\":\"\\([^\"]*\\)\".*/\\1/'\n";
+        "#!/bin/sh\nset -eu\ntest \"$*\" = '-er .jwks_uri'\nsed 's/.*\"jwks_uri\":\"\\([^\"]*\\)\".*/\\1/'\n";
     for (name, program) in [("curl", served.as_str()), ("jq", jq)] {
         let file = setup.folder.file(name, program);
         std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).unwrap();

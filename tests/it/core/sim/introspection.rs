@@ -65,6 +65,30 @@ fn what_the_answer_says_of_the_caller_is_checked_like_a_jwt() {
     }
 }
 
+/// Its claims would not be verified, and a lenient issuer reads it as the JWT that it is.
+#[test]
+fn a_mangled_jwt_is_no_opaque_token() {
+    for configuration in [config(), always()] {
+        let mut world = World::warm(&configuration);
+        let token = world.token();
+        let (header, rest) = token.split_once('.').unwrap();
+        for mangled in [
+            format!("{token}="),
+            format!("{token}=="),
+            format!("{token}."),
+            format!("{header}=.{rest}"),
+            format!("{header}.{rest}.x"),
+            format!("{header}.{}", rest.split_once('.').unwrap().0),
+            header.to_owned(),
+        ] {
+            world.vouch_for(&mangled, &json!({}));
+            let outcome = world.ask(&items(&mangled));
+            assert_eq!((outcome.status(), outcome.reason().as_str()), (401, "malformed"), "{mangled}");
+        }
+        assert_eq!(world.provider.count(Endpoint::Introspection), 0, "nobody is asked about it");
+    }
+}
+
 #[test]
 fn a_revoked_token_stops_within_the_cache_and_one_that_is_used_never_waits_again() {
     for configuration in [config(), always()] {
