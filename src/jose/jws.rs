@@ -75,9 +75,16 @@ pub fn read(text: &[u8]) -> Result<Jws<'_>, JwsError> {
 pub fn is_mangled(text: &[u8]) -> bool {
     let header = text.split(|byte| *byte == b'.').next().unwrap_or_default();
     let kept: Vec<u8> = header.iter().copied().filter(|byte| !matches!(byte, b'=' | b' ' | b'\t')).collect();
-    let header = LENIENT.decode(kept).ok().and_then(|json| serde_json::from_slice::<Value>(&json).ok());
-    let algorithm = header.as_ref().and_then(|header| header.get("alg")?.as_str());
-    algorithm.is_some_and(|name| Algorithm::from_name(name).is_some())
+    let header = LENIENT.decode(kept).map(|json| json::parse_object(&json));
+    match header {
+        Ok(Ok(header)) => {
+            let algorithm = header.get("alg").and_then(Value::as_str);
+            algorithm.is_some_and(|name| Algorithm::from_name(name).is_some())
+        }
+        // Some readers take the first of two members, some the last.
+        Ok(Err(error)) => json::duplicate(&error).is_some(),
+        Err(_) => false,
+    }
 }
 
 /// base64url whose last bits may be anything.
