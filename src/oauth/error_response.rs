@@ -15,8 +15,8 @@ use std::borrow::Cow;
 pub fn rejects_client(reply: &HttpReply) -> bool {
     match reply.status {
         Some(401) => true,
-        // Keycloak says `invalid_client` of the audience of an exchange too, when there is none or
-        // it is disabled.
+        // Keycloak answers `invalid_client` too if the audience of an exchange does not exist or is
+        // disabled.
         Some(400) => is_error_response(reply, |error, description| {
             let of_audience = matches!(description, "Audience not found" | "Client disabled");
             matches!(error, "invalid_client" | "unauthorized_client") && !of_audience

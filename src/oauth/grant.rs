@@ -115,7 +115,7 @@ pub struct TokenRequest<'a> {
 }
 
 impl Grant {
-    /// The request for a token, or why there is none.
+    /// The request for a token, or the error that prevents it.
     pub fn call(&self, asking: TokenRequest<'_>, signer: &mut Signer) -> Result<HttpCall, FetchError> {
         let TokenRequest { endpoint, timeout, auth_index: turn, subject, now } = asking;
         let mut form = Form::new("grant_type", self.grant_type.parameter());

@@ -90,7 +90,7 @@ async fn the_tutorial_leads_from_a_keycloak_of_ones_own_to_a_protected_service()
     assert!(!folder.path().join("kcadm.config").exists());
 }
 
-/// Every line of the blocks, except those that stand for others.
+/// Every line of the blocks, without the `…` of omitted lines.
 fn lines<'p>(blocks: &[&'p str]) -> Vec<&'p str> {
     blocks.iter().flat_map(|block| block.lines()).filter(|line| *line != "…").collect()
 }

@@ -9,7 +9,7 @@
 //! 4. [`Run::header`] writes a file for `curl -H @FILE`; [`Run::verify`] runs the page's `console`
 //!    blocks and compares what they print.
 //!
-//! What a block prints must be the whole output. `…` in it stands for anything, lines included.
+//! What a block prints must be the whole output. `…` in it matches any text, lines included.
 //! `127.0.0.1` with the port of a listener or of the admin interface is that of the real Envoy.
 
 use crate::envoy::scene::{HAS_KEYS, VMS};
@@ -367,7 +367,7 @@ fn commands(block: &str) -> Vec<(String, String)> {
     found.into_iter().map(|(command, printed)| (command, printed.trim().to_owned())).collect()
 }
 
-/// Is this what was expected, in which `…` stands for anything?
+/// Whether the output is what was expected; `…` matches any text.
 fn matches(expected: &str, printed: &str) -> bool {
     let mut pieces = expected.split('…');
     let Some(mut rest) = printed.strip_prefix(pieces.next().unwrap()) else { return false };

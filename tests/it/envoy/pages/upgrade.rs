@@ -177,7 +177,7 @@ impl Scene {
     }
 }
 
-/// Is this what was expected, in which `…` stands for anything?
+/// Whether the output is what was expected; one `…` matches any text.
 fn fits(expected: &str, printed: &str) -> bool {
     let (head, tail) = expected.split_once('…').map_or((expected, None), |(head, tail)| (head, Some(tail)));
     tail.map_or(printed == expected, |tail| printed.starts_with(head.trim_end()) && printed.ends_with(tail))
