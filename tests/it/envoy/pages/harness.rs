@@ -368,7 +368,7 @@ fn commands(block: &str) -> Vec<(String, String)> {
 }
 
 /// Whether the output is what was expected; `…` matches any text.
-fn matches(expected: &str, printed: &str) -> bool {
+pub(super) fn matches(expected: &str, printed: &str) -> bool {
     let mut pieces = expected.split('…');
     let Some(mut rest) = printed.strip_prefix(pieces.next().unwrap()) else { return false };
     let pieces: Vec<_> = pieces.collect();

@@ -1,6 +1,6 @@
 //! `docs/how-to/upgrade.md`.
 
-use super::harness::{ISSUER, Page, parsed};
+use super::harness::{ISSUER, Page, matches, parsed};
 use crate::envoy::scene::{HAS_TOKEN, VMS, gated, held, send};
 use m2m_auth_kit::client::{self, Request};
 use m2m_auth_kit::envoy::{self, Builder, Envoy};
@@ -158,7 +158,7 @@ impl Scene {
                 let output = output.unwrap();
                 let printed =
                     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).replace('\r', "");
-                let fits = fits(expected.trim(), printed.trim());
+                let fits = matches(expected.trim(), printed.trim());
                 assert!(
                     fits || command.contains("/stats"),
                     "$ {command}\n{printed}\n--- expected\n{expected}"
@@ -175,12 +175,6 @@ impl Scene {
         write(self.folder.path(), name, text);
         self.envoy.wait_for_stat(counter, |count| count > before).await;
     }
-}
-
-/// Whether the output is what was expected; one `…` matches any text.
-fn fits(expected: &str, printed: &str) -> bool {
-    let (head, tail) = expected.split_once('…').map_or((expected, None), |(head, tail)| (head, Some(tail)));
-    tail.map_or(printed == expected, |tail| printed.starts_with(head.trim_end()) && printed.ends_with(tail))
 }
 
 /// The page's paths, in the folder of the test.
