@@ -15,6 +15,7 @@ use m2m_auth::jose::jwk::{self, Algorithm, Jwk, KeySet};
 use m2m_auth::jose::private_key::PrivateKey;
 use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use m2m_auth::oauth::discovery::Metadata;
+use m2m_auth::oauth::secret_file::NoFiles;
 use m2m_auth::policy::{Issuer, Policy};
 use m2m_auth::rng::Rng;
 use m2m_auth::store::shared_record::Record;
@@ -208,7 +209,7 @@ pub(crate) fn answer(bytes: &[u8]) {
 fn taken_from(policy: &Policy, reply: &HttpReply) {
     let subjects = [None, Some(("subject", Some(Duration::from_secs(60))))];
     for (credential, subject) in policy.credentials.iter().zip(subjects) {
-        match credential.grant.read(reply, subject, &mut Rng::new(1)) {
+        match credential.grant.read(reply, subject, None, &NoFiles, &mut Rng::new(1)) {
             Err(failure) => {
                 assert!(!format!("{failure} {failure:?}").contains("hushhush"), "the error prints a secret");
             }
@@ -237,7 +238,7 @@ pub(crate) fn introspection(bytes: &[u8]) {
 
 fn said_of(issuer: &Issuer, reply: &HttpReply) {
     let Some(introspection) = &issuer.introspection else { return };
-    let members = match introspection.read(reply, TOKEN) {
+    let members = match introspection.read(reply, TOKEN, &NoFiles) {
         Ok(members) => members,
         Err(failure) => {
             assert!(

@@ -14,8 +14,9 @@ mod grant;
 mod introspection;
 mod keycloak_hints;
 pub mod reply;
+pub mod secret_file;
 pub mod token_response;
 
-pub use client_auth::ClientAuth;
-pub use grant::{AssertionGrant, Grant, GrantType, TokenRequest, TokenTypes};
+pub use client_auth::{AssertionTarget, ClientAuth};
+pub use grant::{AssertionGrant, AssertionSource, Grant, GrantType, TokenRequest, TokenTypes};
 pub use introspection::IntrospectionClient;

@@ -63,6 +63,8 @@ pub struct Plugin {
     signer: Signer,
     /// Usually none.
     queue: RequestQueue,
+    /// Whether there ever was a request. On Envoy's main thread there is none.
+    has_served: bool,
     /// How many of them may be decided before the next tick.
     remaining_turns: usize,
     effects: VecDeque<Effect>,
@@ -100,6 +102,7 @@ impl Plugin {
             verifier,
             signer,
             queue: RequestQueue::default(),
+            has_served: false,
             remaining_turns: MAX_PER_TICK,
             effects: VecDeque::new(),
             metrics: Metrics::default(),
@@ -113,6 +116,7 @@ impl Plugin {
 
     /// A request came.
     pub fn request(&mut self, id: RequestId, head: MessageHead, now: Now) -> RequestOutcome {
+        self.has_served = true;
         if head.iter().next().is_none() {
             return RequestOutcome::Respond(Refusal::NotReady.plain()); // the host has handed over no request
         }

@@ -17,6 +17,7 @@ use crate::inbound::resource_metadata::Resource;
 use crate::inbound::token_location::TokenLocation;
 use crate::jose::jwk::KeySet;
 use crate::oauth::discovery::Discovery;
+use crate::oauth::secret_file::{FileForm, FileRef};
 use crate::oauth::{Grant, IntrospectionClient};
 use crate::secret::SharingKey;
 use std::fmt;
@@ -89,6 +90,8 @@ pub struct Policy {
     pub issuers: Vec<Rc<Issuer>>,
     /// What inbound requests must present. `None`: requests are not checked.
     pub inbound: Option<Inbound>,
+    /// The files that secrets are read from.
+    pub files: Vec<Rc<SecretFile>>,
     /// The clients for which tokens are fetched.
     pub credentials: Vec<Rc<Credential>>,
     /// Which requests get which token.
@@ -136,6 +139,12 @@ impl Policy {
     pub fn credential_ids(&self) -> impl Iterator<Item = CredentialId> + use<> {
         let policy = self.id;
         (0..self.credentials.len()).map(move |index| CredentialId { policy, index })
+    }
+
+    /// The ids of [`Policy::files`].
+    pub fn file_ids(&self) -> impl Iterator<Item = SecretFileId> + use<> {
+        let policy = self.id;
+        (0..self.files.len()).map(move |index| SecretFileId { policy, index })
     }
 
     /// The attributes of a request that the filter must get from the host.
@@ -402,12 +411,52 @@ pub struct Credential {
     pub issuer: IssuerId,
     /// The token request.
     pub grant: Grant,
-    /// The token that is exchanged, if any.
+    /// The token of the request that the token depends on, if any: then each caller has its own.
     pub subject: Option<SubjectToken>,
+    /// The credential whose token for the same request is exchanged, instead of that token itself.
+    pub via: Option<CredentialId>,
+    /// The token that is exchanged or asserted for all requests.
+    pub input: Option<TokenInput>,
+    /// The actor's token, if one is sent.
+    pub actor: Option<TokenInput>,
     /// Whether the exchanged token is forwarded too.
     pub forward_subject: bool,
     /// Limit on unknown subject tokens that one worker exchanges per second, if any.
     pub requests_per_second: Option<u32>,
+}
+
+/// A token that a token request contains, the same for all requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenInput {
+    /// What this file contains.
+    File(FileRef),
+    /// The token of a credential that has one of its own.
+    Credential(CredentialId),
+}
+
+/// A file that a secret is read from.
+#[derive(Debug)]
+pub struct SecretFile {
+    /// Its index, and its name in logs and metrics.
+    pub file: FileRef,
+    /// Where it is served.
+    pub endpoint: Endpoint,
+    /// What it must contain.
+    pub form: FileForm,
+}
+
+/// A file of one policy. It does not exist in another policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SecretFileId {
+    policy: PolicyId,
+    index: usize,
+}
+
+impl SecretFileId {
+    /// Its index in [`Policy::files`].
+    pub fn index(self) -> usize {
+        self.index
+    }
 }
 
 /// The location of the token that is exchanged.

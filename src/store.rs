@@ -28,6 +28,7 @@ mod limit_metrics;
 mod metadata;
 mod per_token;
 mod rate_limit;
+mod secret_files;
 mod secret_rotation;
 mod service_rejections;
 pub mod shared_record;
@@ -55,9 +56,10 @@ use dpop_nonces::DpopNonces;
 use dpop_replay::ReplayCache;
 pub use exchanged_tokens::ExchangeSubject;
 use fetch::Finish;
-pub use fetch_key::{ExchangedToken, IssuerKeys, IssuerMetadata, OwnToken, TokenIntrospection};
+pub use fetch_key::{ExchangedToken, FileRead, IssuerKeys, IssuerMetadata, OwnToken, TokenIntrospection};
 pub use fetch_key::{FetchId, FetchKey, FetchOutcome, LookupError};
 use issuer_state::IssuerState;
+use secret_files::FileStates;
 pub use slots::CacheEntryId;
 use std::fmt;
 use std::hash::RandomState;
@@ -86,6 +88,8 @@ pub struct Store {
     policy: Rc<Policy>,
     issuers: Vec<IssuerState>,
     credentials: Vec<CredentialState>,
+    /// The secrets that are read from files.
+    files: FileStates,
     /// What the workers of this process leave for each other.
     shared: Box<dyn SharedStore>,
     locks: Vec<(FetchKey, FetchLock)>,
@@ -136,6 +140,7 @@ impl Store {
         let issuers = issuers.map(|(id, issuer)| IssuerState::new(id, issuer, patience)).collect();
         let credentials = policy.credential_ids().zip(&policy.credentials);
         let credentials = credentials.map(|(id, own)| CredentialState::new(&policy, id, own)).collect();
+        let files = FileStates::of(&policy);
         let (locks, dpop_nonces) = (Vec::new(), DpopNonces::of(thumbprint));
         let (replays, dropped_headers) = (ReplayCache::of(&policy, &*board, me), Tally::default());
         let (token_budget, proof_budget) = (Budget::default(), Budget::default());
@@ -143,6 +148,7 @@ impl Store {
             policy,
             issuers,
             credentials,
+            files,
             shared: board,
             locks,
             worker_id: me,
@@ -156,7 +162,7 @@ impl Store {
             refused_at: None,
         };
         let lock = |key| (key, FetchLock::new(store.record_name(key), &*store.shared));
-        store.locks = store.fetch_keys().into_iter().map(lock).collect();
+        store.locks = store.provider_keys().into_iter().map(lock).collect();
         store
     }
 
@@ -315,6 +321,13 @@ impl Store {
 
     /// Everything that this policy fetches, and what requests need beside it.
     fn fetch_keys(&self) -> Vec<FetchKey> {
+        let mut keys: Vec<FetchKey> = self.files.keys().collect();
+        keys.extend(self.provider_keys());
+        keys
+    }
+
+    /// The same without files: what is fetched from providers.
+    fn provider_keys(&self) -> Vec<FetchKey> {
         let mut keys = Vec::new();
         for issuer in &self.issuers {
             keys.extend(IssuerMetadata::of(issuer).map(FetchKey::Metadata));
@@ -338,7 +351,9 @@ impl Store {
         if schedule.in_flight() {
             return Some(schedule.next_event());
         }
-        Some(schedule.next_event().max(key.fetch().not_before(self, now)?))
+        let at = schedule.next_event().max(key.fetch().not_before(self, now)?);
+        // What is due waits for the files that it needs, which are due because of it.
+        (at > now || self.are_settled(&key.fetch().files(self), now)).then_some(at)
     }
 }
 

@@ -106,15 +106,18 @@ written! {
             },
         ],
     };
-    SubjectToken: "The token that is exchanged: `caller`, or `{ header: NAME }`.", {
+    SubjectToken: "A token in a token request: `caller`, `{ header: NAME }`, `{ credential: NAME }`, \
+        or `{ cluster: NAME, path: /PATH }`.", {
         "anyOf": [
             { "const": "caller" },
             {
                 "type": "object",
-                "properties": { "header": { "type": "string" } },
-                "required": ["header"],
+                "properties": { "header": { "type": "string" }, "credential": { "type": "string" } },
                 "additionalProperties": false,
+                "minProperties": 1,
+                "maxProperties": 1,
             },
+            { "$ref": "#/$defs/SecretFile" },
         ],
     };
     StringOrList: "A string, or an array of strings.", {
@@ -160,16 +163,22 @@ written! {
         ],
     };
     SecretSource: "Where a secret comes from: `{ env: NAME }`, an environment variable of \
-        Envoy that `host_env_keys` passes on (Istio: `valueFrom: HOST`), or `{ inline: … }`, \
-        which is visible in Envoy's `/config_dump`: only for demos.", {
-        "type": "object",
-        "properties": {
-            "env": { "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
-            "inline": { "type": "string", "minLength": 1 },
-        },
-        "additionalProperties": false,
-        "minProperties": 1,
-        "maxProperties": 1,
+        Envoy that `host_env_keys` passes on (Istio: `valueFrom: HOST`), `{ cluster: NAME, path: \
+        /PATH }`, a file that an internal listener of Envoy serves, or `{ inline: … }`, which is \
+        visible in Envoy's `/config_dump`: only for demos.", {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {
+                    "env": { "type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" },
+                    "inline": { "type": "string", "minLength": 1 },
+                },
+                "additionalProperties": false,
+                "minProperties": 1,
+                "maxProperties": 1,
+            },
+            { "$ref": "#/$defs/SecretFile" },
+        ],
     };
 }
 

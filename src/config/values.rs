@@ -3,8 +3,8 @@
 //! Error messages name what was expected. They never quote a secret.
 
 use super::{
-    Audiences, ClaimPath, DurationValue, Entries, HeaderValue, NameConditions, SecretSource, SecretSources,
-    Sharing, StringOrList, SubjectToken, TokenBinding,
+    Audiences, ClaimPath, DurationValue, Entries, HeaderValue, NameConditions, SecretFile, SecretSource,
+    SecretSources, Sharing, StringOrList, SubjectToken, TokenBinding,
 };
 use crate::config::path_deserializer::{EMPTY_OBJECT, MAY_BE_EMPTY};
 use serde::Deserialize;
@@ -315,7 +315,7 @@ impl<'de> Deserialize<'de> for SubjectToken {
             type Value = SubjectToken;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("caller, or {\"header\": \"NAME\"}")
+                f.write_str("caller, {\"header\": \"NAME\"}, {\"credential\": \"NAME\"}, or {\"cluster\": \"NAME\", \"path\": \"/PATH\"}")
             }
 
             fn visit_str<E: de::Error>(self, value: &str) -> Result<SubjectToken, E> {
@@ -325,13 +325,16 @@ impl<'de> Deserialize<'de> for SubjectToken {
                 }
             }
 
-            fn visit_map<A: de::MapAccess<'de>>(self, mut members: A) -> Result<SubjectToken, A::Error> {
-                let entry: Option<(String, String)> = members.next_entry()?;
-                let more = members.next_key::<de::IgnoredAny>()?.is_some();
-                match entry {
-                    Some((name, header)) if name == "header" && !more => Ok(SubjectToken::Header(header)),
-                    _ => Err(de::Error::invalid_type(de::Unexpected::Map, &self)),
-                }
+            fn visit_map<A: de::MapAccess<'de>>(self, members: A) -> Result<SubjectToken, A::Error> {
+                let members: Map<String, Value> =
+                    Map::deserialize(de::value::MapAccessDeserializer::new(members))?;
+                let text = |name: &str| members.get(name).and_then(Value::as_str).map(str::to_owned);
+                let only = |name: &str| text(name).filter(|_| members.len() == 1);
+                let named = only("header").map(SubjectToken::Header);
+                let named = named.or_else(|| only("credential").map(SubjectToken::Credential));
+                named
+                    .or_else(|| SecretFile::of(&members).map(SubjectToken::File))
+                    .ok_or_else(|| de::Error::invalid_type(de::Unexpected::Map, &self))
             }
         }
 
@@ -396,10 +399,12 @@ impl<'de> Deserialize<'de> for SecretSource {
 impl SecretSource {
     /// Written by hand, since serde's own messages quote the value.
     fn read<E: de::Error>(value: &Value) -> Result<Self, E> {
-        const EXPECTED: &str =
-            "{\"env\": \"NAME\"} or {\"inline\": \"…\"}, with a variable name or a string that is not empty";
+        const EXPECTED: &str = "{\"env\": \"NAME\"}, {\"cluster\": \"NAME\", \"path\": \"/PATH\"} or {\"inline\": \"…\"}, with a variable name or a string that is not empty";
         if value.is_null() {
             return Err(E::custom(format_args!("null, expected {EXPECTED}")));
+        }
+        if let Some(file) = value.as_object().and_then(SecretFile::of) {
+            return Ok(Self::File(file));
         }
         let pair =
             value.as_object().filter(|members| members.len() == 1).and_then(|members| members.iter().next());
@@ -408,6 +413,15 @@ impl SecretSource {
             Some(("inline", secret)) if !secret.is_empty() => Ok(Self::Inline(secret.to_owned())),
             _ => Err(E::custom(format_args!("invalid secret (value hidden), expected {EXPECTED}"))),
         }
+    }
+}
+
+impl SecretFile {
+    /// A cluster and a path, if these are the only members.
+    fn of(members: &Map<String, Value>) -> Option<Self> {
+        let text = |name: &str| Some(members.get(name)?.as_str()?.to_owned()).filter(|text| !text.is_empty());
+        let file = Self { cluster: text("cluster")?, path: text("path")? };
+        (members.len() == 2).then_some(file)
     }
 }
 

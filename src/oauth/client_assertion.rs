@@ -4,6 +4,7 @@
 //! In: the client, the audience, the time. Out: the JWT, or none where nobody here can sign with
 //! that key.
 
+use super::AssertionTarget;
 use crate::dpop;
 use crate::jose::private_key::PrivateKey;
 use crate::jose::signer::{self, Sign};
@@ -16,6 +17,9 @@ use std::rc::Rc;
 
 /// `client_assertion_type` (RFC 7523 section 2.2).
 pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// `client_assertion_type` of a SPIFFE JWT-SVID (draft-ietf-oauth-spiffe-client-auth).
+pub const SPIFFE_ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
 
 /// Seconds that an assertion is good. Keycloak takes at most 60, and 15 more for skew: in the
 /// middle of that, our clock may be wrong by 45 s either way.
@@ -57,6 +61,8 @@ pub struct AssertionClaims<'a> {
     pub subject: &'a str,
     /// `aud`: the provider.
     pub audience: &'a str,
+    /// `typ` of the header.
+    pub header_type: &'a str,
     /// Further members, as JSON text, each behind a comma.
     pub extra_claims: &'a str,
     /// Seconds since 1970.
@@ -65,8 +71,9 @@ pub struct AssertionClaims<'a> {
 
 impl<'a> AssertionClaims<'a> {
     /// What a client says of itself.
-    pub fn for_client(client_id: &'a str, audience: &'a str, now: u64) -> Self {
-        Self { issuer: client_id, subject: client_id, audience, extra_claims: "", now }
+    pub fn for_client(client_id: &'a str, target: &'a AssertionTarget, now: u64) -> Self {
+        let AssertionTarget { audience, header_type } = target;
+        Self { issuer: client_id, subject: client_id, audience, header_type, extra_claims: "", now }
     }
 }
 
@@ -122,13 +129,13 @@ impl Signer {
         kid: Option<&str>,
         claims: &AssertionClaims<'_>,
     ) -> Result<String, RandomError> {
-        let AssertionClaims { issuer, subject, audience, extra_claims: more, now } = claims;
+        let AssertionClaims { issuer, subject, audience, header_type, extra_claims: more, now } = claims;
         let jti = self.jti()?;
         // As JSON, with its quotes; a tree of it would be 3 KB more of module.
-        let [issuer, subject, audience] =
-            [*issuer, *subject, *audience].map(|text| Value::from(text).to_string());
+        let [issuer, subject, audience, header_type] =
+            [*issuer, *subject, *audience, *header_type].map(|text| Value::from(text).to_string());
         let kid = kid.map_or_else(String::new, |kid| format!(",\"kid\":{}", Value::from(kid)));
-        let header = format!("{{\"alg\":\"{algorithm}\",\"typ\":\"JWT\"{kid}}}");
+        let header = format!("{{\"alg\":\"{algorithm}\",\"typ\":{header_type}{kid}}}");
         let exp = now.saturating_add(LIFETIME_SECONDS);
         let payload = format!(
             "{{\"iss\":{issuer},\"sub\":{subject},\"aud\":{audience},\"jti\":\"{jti}\",\"iat\":{now},\"exp\":{exp}{more}}}"
@@ -186,6 +193,7 @@ mod tests {
         issuer: "order-service",
         subject: "order-service",
         audience: "https://idp.example/realms/r",
+        header_type: "JWT",
         extra_claims: "",
         now: 1_800_000_000,
     };

@@ -2,6 +2,7 @@
 //! section 9).
 
 use super::form::{Form, form_encoded};
+use super::secret_file::{FileContent, FileRef, KeyRef, SecretFiles, SecretRef};
 use crate::http::message::{Endpoint, HttpCall};
 use crate::http::printable;
 use crate::jose::private_key::PrivateKey;
@@ -18,13 +19,17 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub enum ClientAuth {
     /// `client_secret_basic`.
-    Basic(Secret),
+    Basic(SecretRef),
     /// `client_secret_post`.
-    Post(Secret),
-    /// `client_secret_jwt`, for this audience.
-    SecretJwt(Secret, String),
-    /// `private_key_jwt`, for this audience.
-    PrivateKey(Box<PrivateKey>, String),
+    Post(SecretRef),
+    /// `client_secret_jwt`.
+    SecretJwt(SecretRef, AssertionTarget),
+    /// `private_key_jwt`.
+    PrivateKey(KeyRef, AssertionTarget),
+    /// An assertion that the platform issues, and its `client_assertion_type`.
+    Workload(FileRef, &'static str),
+    /// No client authentication.
+    None,
     /// `tls_client_auth`: the cluster shows a certificate, and the body says whose it should be
     /// (RFC 8705 section 2).
     Tls,
@@ -32,11 +37,50 @@ pub enum ClientAuth {
     Cluster,
 }
 
+/// The audience of a client's assertion, and its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssertionTarget {
+    /// `aud`.
+    pub audience: String,
+    /// `typ` of the header.
+    pub header_type: String,
+}
+
+impl ClientAuth {
+    /// The file that the secret, the key or the assertion is read from, if any.
+    pub fn file(&self) -> Option<&FileRef> {
+        match self {
+            Self::Basic(secret) | Self::Post(secret) | Self::SecretJwt(secret, _) => secret.file(),
+            Self::PrivateKey(key, _) => key.file(),
+            Self::Workload(file, _) => Some(file),
+            Self::None | Self::Tls | Self::Cluster => None,
+        }
+    }
+
+    /// All that it depends on. To be hashed, and nothing else.
+    pub(super) fn identity(&self) -> Vec<&[u8]> {
+        let (name, source, target): (&[u8], [&[u8]; 2], Option<&AssertionTarget>) = match self {
+            Self::Basic(secret) => (b"basic", secret.identity(), None),
+            Self::Post(secret) => (b"post", secret.identity(), None),
+            Self::SecretJwt(secret, target) => (b"secret", secret.identity(), Some(target)),
+            Self::PrivateKey(key, target) => (b"key", key.identity(), Some(target)),
+            Self::Workload(file, kind) => (b"workload", [file.name.as_bytes(), kind.as_bytes()], None),
+            Self::None => (b"none", [b"", b""], None),
+            Self::Tls => (b"tls", [b"", b""], None),
+            Self::Cluster => (b"cluster", [b"", b""], None),
+        };
+        let target = target.into_iter().flat_map(|target| [&target.audience, &target.header_type]);
+        [name].into_iter().chain(source).chain(target.map(String::as_bytes)).collect()
+    }
+}
+
 /// A client, and its ways to authenticate.
 #[derive(Clone, Copy)]
 pub(super) struct Client<'a> {
     pub(super) id: &'a str,
     pub(super) auth: &'a [ClientAuth],
+    /// What its files contain.
+    pub(super) files: &'a dyn SecretFiles,
 }
 
 /// So many consecutive bytes of a secret are a part of it that a log line must not hold.
@@ -63,36 +107,42 @@ impl Client<'_> {
         now: u64,
         signer: &mut Signer,
     ) -> Result<HttpCall, FetchError> {
-        let claims = |audience| AssertionClaims::for_client(self.id, audience, now);
+        let claims = |target| AssertionClaims::for_client(self.id, target, now);
+        let own = client_assertion::ASSERTION_TYPE;
         let assertion = match self.auth.get(turn) {
             Some(ClientAuth::Basic(secret)) => {
-                form.headers.push(("authorization", self.basic(secret)));
+                form.headers.push(("authorization", self.basic(self.secret(secret)?)));
                 None
             }
             Some(ClientAuth::Post(secret)) => {
                 form.add("client_id", self.id);
-                form.add("client_secret", secret.reveal());
+                form.add("client_secret", self.secret(secret)?.reveal());
                 None
             }
-            Some(ClientAuth::SecretJwt(secret, audience)) => {
-                let signed = signer.sign_with_secret(secret.reveal(), &claims(audience));
-                Some(signed.map_err(no_randomness)?)
+            Some(ClientAuth::SecretJwt(secret, target)) => {
+                let signed = signer.sign_with_secret(self.secret(secret)?.reveal(), &claims(target));
+                Some((own, signed.map_err(no_randomness)?))
             }
-            Some(ClientAuth::PrivateKey(key, audience)) => {
-                let signed = signer.sign_with_key(key, &claims(audience));
-                Some(signed.map_err(|error| cannot_sign(key, error))?)
+            Some(ClientAuth::PrivateKey(key, target)) => {
+                let key = key.get(self.files).ok_or_else(gone)?;
+                let signed = signer.sign_with_key(key, &claims(target));
+                Some((own, signed.map_err(|error| cannot_sign(key, error))?))
+            }
+            Some(ClientAuth::Workload(file, kind)) => {
+                let content = self.files.content(file).and_then(FileContent::text).ok_or_else(gone)?;
+                Some((*kind, content.reveal().to_owned()))
             }
             // RFC 8705 section 2.
-            Some(ClientAuth::Tls) => {
-                form.add("client_id", self.id);
+            Some(ClientAuth::Tls | ClientAuth::None) => {
+                self.add_id(&mut form);
                 None
             }
             Some(ClientAuth::Cluster) | None => None,
         };
-        if let Some(assertion) = assertion {
+        if let Some((kind, assertion)) = assertion {
             // RFC 7521 section 4.2 leaves `client_id` to us, and some providers (Entra) ask for it.
-            form.add("client_id", self.id);
-            form.add("client_assertion_type", client_assertion::ASSERTION_TYPE);
+            self.add_id(&mut form);
+            form.add("client_assertion_type", kind);
             form.add("client_assertion", &assertion);
         }
         let Form { headers, body } = form;
@@ -103,14 +153,33 @@ impl Client<'_> {
     /// sent.
     pub(super) fn contains_secret(self, text: &str) -> bool {
         let holds = |sent: &str| repeats(text, sent);
+        let is_sent = |secret: &Secret| {
+            holds(secret.reveal())
+                || holds(&form_encoded(secret.reveal()))
+                || holds(self.basic(secret).trim_start_matches("Basic "))
+        };
+        // The file may have changed since the call.
+        let in_file = |file: &FileRef| {
+            let contents = self.files.content(file).into_iter().chain(self.files.previous(file));
+            contents.filter_map(FileContent::text).any(is_sent)
+        };
         self.auth.iter().any(|auth| match auth {
-            ClientAuth::Basic(secret) | ClientAuth::Post(secret) | ClientAuth::SecretJwt(secret, _) => {
-                holds(secret.reveal())
-                    || holds(&form_encoded(secret.reveal()))
-                    || holds(self.basic(secret).trim_start_matches("Basic "))
-            }
-            ClientAuth::PrivateKey(..) | ClientAuth::Tls | ClientAuth::Cluster => false,
+            ClientAuth::Basic(SecretRef::Fixed(secret))
+            | ClientAuth::Post(SecretRef::Fixed(secret))
+            | ClientAuth::SecretJwt(SecretRef::Fixed(secret), _) => is_sent(secret),
+            _ => auth.file().is_some_and(in_file),
         }) || text.contains("eyJ") // an assertion, good for one use and half a minute
+    }
+
+    fn secret<'s>(&'s self, secret: &'s SecretRef) -> Result<&'s Secret, FetchError> {
+        secret.get(self.files).ok_or_else(gone)
+    }
+
+    /// A client that the assertion identifies needs no id.
+    fn add_id(&self, form: &mut Form) {
+        if !self.id.is_empty() {
+            form.add("client_id", self.id);
+        }
     }
 
     /// RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
@@ -120,6 +189,14 @@ impl Client<'_> {
             pair.push_str(part);
         }
         format!("Basic {}", STANDARD.encode(&*pair.into_bytes()))
+    }
+}
+
+/// The file was there when the call was due.
+pub(super) fn gone() -> FetchError {
+    FetchError {
+        no_connection: true,
+        ..FetchError::new(FetchErrorKind::SecretUnavailable, "the secret is gone")
     }
 }
 
@@ -142,12 +219,13 @@ fn no_randomness(error: RandomError) -> FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oauth::secret_file::NoFiles;
 
     const SECRET: &str = "s3cr3t/of+the=order-service-0123456789";
 
     fn says(text: &str) -> bool {
-        let auth = [ClientAuth::Basic(Secret::new(SECRET.to_owned()))];
-        Client { id: "order-service", auth: &auth }.contains_secret(text)
+        let auth = [ClientAuth::Basic(SecretRef::Fixed(Secret::new(SECRET.to_owned())))];
+        Client { id: "order-service", auth: &auth, files: &NoFiles }.contains_secret(text)
     }
 
     #[test]

@@ -56,6 +56,11 @@ pub enum FetchErrorKind {
     Subject,
     /// The provider takes it, and denies the exchange.
     Denied,
+    /// A secret that is read from a file is not there yet: the provider is not asked.
+    SecretUnavailable,
+    /// The provider does not take the secret or the assertion that was read from a file. The file
+    /// may be replaced soon.
+    ClientRejected,
     /// The provider wants its nonce in the proof (RFC 9449 section 8), and this response carries
     /// it: nothing is wrong.
     Nonce,
@@ -63,7 +68,7 @@ pub enum FetchErrorKind {
 
 impl FetchErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Configuration,
         Self::Unreachable,
         Self::ConnectionClosed,
@@ -75,6 +80,8 @@ impl FetchErrorKind {
         Self::Unusable,
         Self::Subject,
         Self::Denied,
+        Self::SecretUnavailable,
+        Self::ClientRejected,
         Self::Nonce,
     ];
 
@@ -92,6 +99,8 @@ impl FetchErrorKind {
             Self::Unusable => "unusable",
             Self::Subject => "subject_token",
             Self::Denied => "denied",
+            Self::SecretUnavailable => "secret_unavailable",
+            Self::ClientRejected => "client_rejected",
             Self::Nonce => "nonce",
         }
     }

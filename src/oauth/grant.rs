@@ -1,11 +1,11 @@
 //! A [`Grant`] to the [`HttpCall`] that asks for its token, and the [`HttpReply`] to an
 //! [`AccessToken`] or an error.
 
-use super::client_auth::{self, Client, ClientAuth, cannot_sign};
+use super::client_auth::{self, AssertionTarget, Client, ClientAuth, cannot_sign};
 use super::form::Form;
+use super::secret_file::{FileRef, KeyRef, SecretFiles};
 use super::token_response;
 use crate::http::message::{Endpoint, HttpCall, HttpReply};
-use crate::jose::private_key::PrivateKey;
 use crate::oauth::client_assertion::{AssertionClaims, Signer};
 use crate::oauth::error_response;
 use crate::oauth::fetch::{FetchError, Fetched};
@@ -79,20 +79,31 @@ pub enum GrantType {
         subject: String,
         /// `requested_token_type`, if it is sent.
         requested: Option<String>,
+        /// `actor_token_type`, if an actor's token is sent.
+        actor: Option<String>,
     },
-    /// An assertion of the client's own (RFC 7523 section 2.1).
-    JwtBearer(Box<AssertionGrant>),
+    /// An assertion (RFC 7523 section 2.1).
+    JwtBearer(AssertionSource),
+}
+
+/// Where an assertion comes from.
+#[derive(Clone, Debug)]
+pub enum AssertionSource {
+    /// The client signs it.
+    Signed(Box<AssertionGrant>),
+    /// It is the subject token of the request.
+    Subject,
 }
 
 /// The assertion that a client asks with.
 #[derive(Clone, Debug)]
 pub struct AssertionGrant {
     /// What it is signed with.
-    pub key: PrivateKey,
+    pub key: KeyRef,
     /// `sub`.
     pub subject: String,
-    /// `aud`.
-    pub audience: String,
+    /// Its audience and its type.
+    pub target: AssertionTarget,
     /// Further claims, as JSON text, each behind a comma.
     pub extra_claims: String,
     /// Whether an ID token is asked for (`target_audience`), so that an answer may hold nothing
@@ -108,8 +119,12 @@ pub struct TokenRequest<'a> {
     pub timeout: Duration,
     /// In which of its ways the client authenticates.
     pub auth_index: usize,
-    /// `subject_token`, for an exchange.
+    /// `subject_token`, or the `assertion` that is given.
     pub subject: Option<&'a str>,
+    /// `actor_token`, for an exchange.
+    pub actor: Option<&'a str>,
+    /// What the client's files contain.
+    pub files: &'a dyn SecretFiles,
     /// Seconds since 1970.
     pub now: u64,
 }
@@ -117,21 +132,31 @@ pub struct TokenRequest<'a> {
 impl Grant {
     /// The request for a token, or the error that prevents it.
     pub fn call(&self, asking: TokenRequest<'_>, signer: &mut Signer) -> Result<HttpCall, FetchError> {
-        let TokenRequest { endpoint, timeout, auth_index: turn, subject, now } = asking;
+        let TokenRequest { endpoint, timeout, auth_index: turn, subject, actor, files, now } = asking;
         let mut form = Form::new("grant_type", self.grant_type.parameter());
         match &self.grant_type {
             GrantType::ClientCredentials => {}
-            GrantType::TokenExchange { subject: subject_type, requested } => {
+            GrantType::TokenExchange { subject: subject_type, requested, actor: actor_type } => {
                 form.add("subject_token", subject.unwrap_or_default());
                 form.add("subject_token_type", subject_type);
                 if let Some(requested) = requested {
                     form.add("requested_token_type", requested);
                 }
+                if let (Some(actor), Some(actor_type)) = (actor, actor_type) {
+                    form.add("actor_token", actor);
+                    form.add("actor_token_type", actor_type);
+                }
             }
-            GrantType::JwtBearer(assertion) => {
-                let AssertionGrant { key, subject, audience, extra_claims: more, .. } = &**assertion;
+            GrantType::JwtBearer(AssertionSource::Subject) => {
+                form.add("assertion", subject.unwrap_or_default());
+            }
+            GrantType::JwtBearer(AssertionSource::Signed(assertion)) => {
+                let AssertionGrant { key, subject, target, extra_claims: more, .. } = &**assertion;
+                let AssertionTarget { audience, header_type } = target;
+                let issuer = &self.client_id;
                 let claims =
-                    AssertionClaims { issuer: &self.client_id, subject, audience, extra_claims: more, now };
+                    AssertionClaims { issuer, subject, audience, header_type, extra_claims: more, now };
+                let key = key.get(files).ok_or_else(client_auth::gone)?;
                 form.add(
                     "assertion",
                     &signer.sign_with_key(key, &claims).map_err(|error| cannot_sign(key, error))?,
@@ -141,11 +166,20 @@ impl Grant {
         for (name, value) in &self.parameters {
             form.add(name, value);
         }
-        self.client().call(endpoint, timeout, form, turn, now, signer)
+        self.client(files).call(endpoint, timeout, form, turn, now, signer)
     }
 
-    fn client(&self) -> Client<'_> {
-        Client { id: &self.client_id, auth: &self.auth }
+    /// The files that a request needs in which the client authenticates in this way.
+    pub fn files(&self, turn: usize) -> impl Iterator<Item = &FileRef> {
+        let signs = match &self.grant_type {
+            GrantType::JwtBearer(AssertionSource::Signed(own)) => own.key.file(),
+            _ => None,
+        };
+        self.auth.get(turn).and_then(ClientAuth::file).into_iter().chain(signs)
+    }
+
+    fn client<'a>(&'a self, files: &'a dyn SecretFiles) -> Client<'a> {
+        Client { id: &self.client_id, auth: &self.auth, files }
     }
 
     /// All that decides which tokens it brings, the secret among it. To be hashed, and nothing
@@ -154,28 +188,19 @@ impl Grant {
         let mut parts = vec![self.grant_type.parameter().as_bytes(), self.client_id.as_bytes()];
         match &self.grant_type {
             GrantType::ClientCredentials => {}
-            GrantType::TokenExchange { subject, requested } => {
-                parts.extend([subject.as_bytes(), requested.as_deref().unwrap_or_default().as_bytes()]);
+            GrantType::TokenExchange { subject, requested, actor } => {
+                let types = [Some(subject), requested.as_ref(), actor.as_ref()];
+                parts.extend(types.map(|kind| kind.map_or(&b""[..], |kind| kind.as_bytes())));
             }
-            GrantType::JwtBearer(own) => {
-                let texts = [&own.subject, &own.audience, &own.extra_claims].map(String::as_bytes);
-                parts.push(own.key.pkcs8());
+            GrantType::JwtBearer(AssertionSource::Subject) => parts.push(b"subject"),
+            GrantType::JwtBearer(AssertionSource::Signed(own)) => {
+                let AssertionTarget { audience, header_type } = &own.target;
+                let texts = [&own.subject, audience, header_type, &own.extra_claims].map(String::as_bytes);
+                parts.extend(own.key.identity());
                 parts.extend(texts);
             }
         }
-        for auth in &self.auth {
-            let proof: [&[u8]; 3] = match auth {
-                ClientAuth::Basic(secret) => [b"basic", secret.reveal().as_bytes(), b""],
-                ClientAuth::Post(secret) => [b"post", secret.reveal().as_bytes(), b""],
-                ClientAuth::SecretJwt(secret, audience) => {
-                    [b"secret", secret.reveal().as_bytes(), audience.as_bytes()]
-                }
-                ClientAuth::PrivateKey(key, audience) => [b"key", key.pkcs8(), audience.as_bytes()],
-                ClientAuth::Tls => [b"tls", b"", b""],
-                ClientAuth::Cluster => [b"cluster", b"", b""],
-            };
-            parts.extend(proof);
-        }
+        parts.extend(self.auth.iter().flat_map(ClientAuth::identity));
         parts.extend(self.token_types.names.iter().map(String::as_bytes));
         parts.push(if self.token_types.absent { b"absent" } else { b"with" });
         parts.extend(self.parameters.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
@@ -188,15 +213,20 @@ impl Grant {
         &self,
         reply: &HttpReply,
         subject: Option<(&str, Option<Duration>)>,
+        actor: Option<&str>,
+        files: &dyn SecretFiles,
         rng: &mut Rng,
     ) -> Result<Fetched<AccessToken>, FetchError> {
         let is_secret = |text: &str| {
-            self.client().contains_secret(text)
-                || subject.is_some_and(|(token, _)| client_auth::repeats(text, token))
+            let tokens = subject.iter().map(|(token, _)| *token).chain(actor);
+            self.client(files).contains_secret(text)
+                || tokens.into_iter().any(|token| client_auth::repeats(text, token))
         };
         let answer = token_response::members(reply, &is_secret).map_err(|failure| match self.grant_type {
-            GrantType::TokenExchange { .. } => error_response::classify_exchange_error(reply, failure),
-            GrantType::ClientCredentials | GrantType::JwtBearer(_) => failure,
+            GrantType::TokenExchange { .. } | GrantType::JwtBearer(AssertionSource::Subject) => {
+                error_response::classify_exchange_error(reply, failure)
+            }
+            GrantType::ClientCredentials | GrantType::JwtBearer(AssertionSource::Signed(_)) => failure,
         })?;
         let lifetime = token_response::lifetime(&answer, self.default_lifetime)?;
         let left = subject.and_then(|(_, left)| left).unwrap_or(Duration::MAX);
@@ -218,7 +248,9 @@ impl GrantType {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jose::private_key::PrivateKey;
     use crate::jose::verifier::SoftwareCrypto;
+    use crate::oauth::secret_file::{NoFiles, SecretRef};
     use crate::rng::OsRandom;
     use crate::secret::Secret;
     use base64::Engine as _;
@@ -226,6 +258,14 @@ mod tests {
     use m2m_auth_kit::key::{Alg, Key};
     use m2m_auth_kit::token::{decode, verifies, verifies_by_secret};
     use serde_json::json;
+
+    fn fixed(secret: &str) -> SecretRef {
+        SecretRef::Fixed(Secret::new(secret.to_owned()))
+    }
+
+    fn target() -> AssertionTarget {
+        AssertionTarget { audience: "https://idp".to_owned(), header_type: "JWT".to_owned() }
+    }
 
     fn grant(auth: ClientAuth) -> Grant {
         let parameters =
@@ -249,7 +289,15 @@ mod tests {
 
     fn asking(endpoint: Endpoint) -> TokenRequest<'static> {
         let timeout = Duration::from_secs(5);
-        TokenRequest { endpoint, timeout, auth_index: 0, subject: None, now: 1_800_000_000 }
+        TokenRequest {
+            endpoint,
+            timeout,
+            auth_index: 0,
+            subject: None,
+            actor: None,
+            files: &NoFiles,
+            now: 1_800_000_000,
+        }
     }
 
     fn signer() -> Signer {
@@ -265,12 +313,12 @@ mod tests {
     fn token() -> AccessToken {
         let body = Some(br#"{"access_token":"hush","token_type":"bearer"}"#.to_vec());
         let reply = HttpReply { status: Some(200), body, ..HttpReply::default() };
-        grant(ClientAuth::Cluster).read(&reply, None, &mut Rng::new(1)).unwrap().value
+        grant(ClientAuth::Cluster).read(&reply, None, None, &NoFiles, &mut Rng::new(1)).unwrap().value
     }
 
     #[test]
     fn basic_is_form_encoded_before_base64() {
-        let call = call(ClientAuth::Basic(Secret::new("p%&+ü".into())));
+        let call = call(ClientAuth::Basic(fixed("p%&+ü")));
         let (_, value) = call.headers.iter().find(|(name, _)| *name == "authorization").unwrap();
         let pair = STANDARD.decode(value.strip_prefix("Basic ").unwrap()).unwrap();
         assert_eq!(String::from_utf8(pair).unwrap(), "a%3Ab+c:p%25%26%2B%C3%BC");
@@ -280,7 +328,7 @@ mod tests {
 
     #[test]
     fn post_puts_both_into_the_body() {
-        let body = body(ClientAuth::Post(Secret::new("p&q".into())));
+        let body = body(ClientAuth::Post(fixed("p&q")));
         assert!(body.ends_with("&client_id=a%3Ab+c&client_secret=p%26q"), "{body}");
     }
 
@@ -294,13 +342,13 @@ mod tests {
             assert!(body.contains(expected) && !body.contains("hush"), "{body}");
             body.rsplit('=').next().unwrap().to_owned()
         };
-        let by_key = assertion(ClientAuth::PrivateKey(read, "https://idp".to_owned()));
+        let by_key = assertion(ClientAuth::PrivateKey(KeyRef::Fixed(read), target()));
         assert!(verifies(&by_key, &key));
         assert_eq!(
             (&decode(&by_key).1["sub"], &decode(&by_key).1["aud"]),
             (&json!("a:b c"), &json!("https://idp"))
         );
-        let by_secret = ClientAuth::SecretJwt(Secret::new("hush".into()), "https://idp".to_owned());
+        let by_secret = ClientAuth::SecretJwt(fixed("hush"), target());
         assert!(verifies_by_secret(&assertion(by_secret), b"hush"));
     }
 
@@ -314,7 +362,7 @@ mod tests {
     #[test]
     fn a_key_that_nobody_can_sign_with_is_the_operators_fault() {
         let read = PrivateKey::read(&Key::new(Alg::Es256).private_pem(), None).unwrap();
-        let grant = grant(ClientAuth::PrivateKey(Box::new(read), String::new()));
+        let grant = grant(ClientAuth::PrivateKey(KeyRef::Fixed(Box::new(read)), target()));
         let to =
             Endpoint { cluster: "c".into(), scheme: "https", authority: "idp".into(), path: "/t".into() };
         let failure = grant.call(asking(to), &mut signer()).unwrap_err();
@@ -326,11 +374,10 @@ mod tests {
 
     #[test]
     fn nothing_prints_a_secret() {
-        let call = call(ClientAuth::Post(Secret::new("hush".into())));
+        let call = call(ClientAuth::Post(fixed("hush")));
         let token = token();
         assert!(
-            !format!("{call:?} {:?} {token:?}", grant(ClientAuth::Basic(Secret::new("hush".into()))))
-                .contains("hush")
+            !format!("{call:?} {:?} {token:?}", grant(ClientAuth::Basic(fixed("hush")))).contains("hush")
         );
     }
 }

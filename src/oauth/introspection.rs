@@ -3,6 +3,7 @@
 
 use super::client_auth::{Client, repeats};
 use super::form::Form;
+use super::secret_file::SecretFiles;
 use super::{ClientAuth, token_response};
 use crate::http::message::{Endpoint, HttpCall, HttpReply};
 use crate::oauth::client_assertion::Signer;
@@ -32,20 +33,25 @@ impl IntrospectionClient {
         &self,
         endpoint: Endpoint,
         timeout: Duration,
-        token: &str,
-        turn: usize,
+        (token, turn): (&str, usize),
+        files: &dyn SecretFiles,
         now: u64,
         signer: &mut Signer,
     ) -> Result<HttpCall, FetchError> {
         let mut form = Form::new("token", token);
         form.add("token_type_hint", "access_token");
-        self.client().call(endpoint, timeout, form, turn, now, signer)
+        self.client(files).call(endpoint, timeout, form, turn, now, signer)
     }
 
     /// The members of the answer, one of which says whether the token is active (RFC 7662 section
     /// 2.2).
-    pub fn read(&self, reply: &HttpReply, token: &str) -> Result<Map<String, Value>, FetchError> {
-        let is_secret = |text: &str| self.client().contains_secret(text) || repeats(text, token);
+    pub fn read(
+        &self,
+        reply: &HttpReply,
+        token: &str,
+        files: &dyn SecretFiles,
+    ) -> Result<Map<String, Value>, FetchError> {
+        let is_secret = |text: &str| self.client(files).contains_secret(text) || repeats(text, token);
         let members = token_response::members(reply, &is_secret)?;
         if members.get("active").is_none_or(|active| !active.is_boolean()) {
             let detail = "the answer does not say whether the token is active";
@@ -54,7 +60,7 @@ impl IntrospectionClient {
         Ok(members)
     }
 
-    fn client(&self) -> Client<'_> {
-        Client { id: &self.client_id, auth: &self.auth }
+    fn client<'a>(&'a self, files: &'a dyn SecretFiles) -> Client<'a> {
+        Client { id: &self.client_id, auth: &self.auth, files }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::error_response::{error_response, redacted};
 use super::reply::{object, success_body};
-use super::{Grant, GrantType};
+use super::{AssertionSource, Grant, GrantType};
 use crate::http::message::HttpReply;
 use crate::json;
 use crate::oauth::fetch::{FetchError, FetchErrorKind, Fetched};
@@ -71,7 +71,7 @@ pub(super) fn token(
     let unusable = |detail: &str| FetchError::new(FetchErrorKind::Unusable, detail);
     let given = |name: &str| answer.get(name).filter(|value| !value.is_null());
     // Google answers an assertion with `target_audience` with an ID token alone.
-    if let (GrantType::JwtBearer(assertion), None, Some(Value::String(token))) =
+    if let (GrantType::JwtBearer(AssertionSource::Signed(assertion)), None, Some(Value::String(token))) =
         (&grant.grant_type, given("access_token"), given("id_token"))
         && assertion.wants_id_token
     {
@@ -197,6 +197,7 @@ fn renew_after(lifetime: Duration, rng: &mut Rng) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::secret_file::{NoFiles, SecretRef};
     use super::super::{ClientAuth, TokenTypes};
     use super::*;
     use crate::secret::Secret;
@@ -206,7 +207,7 @@ mod tests {
         Grant {
             grant_type: GrantType::ClientCredentials,
             client_id: "a".into(),
-            auth: vec![ClientAuth::Post(Secret::new("s".into()))],
+            auth: vec![ClientAuth::Post(SecretRef::Fixed(Secret::new("s".into())))],
             parameters: Vec::new(),
             default_lifetime: Duration::from_secs(300),
             token_types: TokenTypes::default(),
@@ -217,7 +218,7 @@ mod tests {
     fn read(answer: &Value) -> Result<Fetched<AccessToken>, FetchError> {
         let body = Some(answer.to_string().into_bytes());
         let reply = HttpReply { status: Some(200), body, ..HttpReply::default() };
-        grant().read(&reply, None, &mut Rng::new(1))
+        grant().read(&reply, None, None, &NoFiles, &mut Rng::new(1))
     }
 
     fn good() -> Value {
@@ -285,7 +286,10 @@ mod tests {
 
     fn exchange(requested: Option<&str>) -> Grant {
         let requested = requested.map(str::to_owned);
-        Grant { grant_type: GrantType::TokenExchange { subject: ACCESS_TOKEN.into(), requested }, ..grant() }
+        Grant {
+            grant_type: GrantType::TokenExchange { subject: ACCESS_TOKEN.into(), requested, actor: None },
+            ..grant()
+        }
     }
 
     fn reply_of(status: u16, body: &Value) -> HttpReply {
@@ -296,7 +300,10 @@ mod tests {
     fn an_exchanged_token_ends_before_its_subject() {
         let end = |left| {
             let subject = ("s", left);
-            exchange(None).read(&reply_of(200, &good()), Some(subject), &mut Rng::new(1)).unwrap().end_after
+            exchange(None)
+                .read(&reply_of(200, &good()), Some(subject), None, &NoFiles, &mut Rng::new(1))
+                .unwrap()
+                .end_after
         };
         assert_eq!(end(None), Duration::from_secs(290));
         assert_eq!(end(Some(Duration::from_secs(1000))), Duration::from_secs(290));
@@ -309,7 +316,9 @@ mod tests {
         let read = |requested: Option<&str>, changes: Value| {
             let mut answer = good();
             answer.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-            exchange(requested).read(&reply_of(200, &answer), Some(("s", None)), &mut Rng::new(1)).is_ok()
+            exchange(requested)
+                .read(&reply_of(200, &answer), Some(("s", None)), None, &NoFiles, &mut Rng::new(1))
+                .is_ok()
         };
         let (none, transaction) =
             (json!({ "token_type": "N_A" }), "urn:ietf:params:oauth:token-type:txn_token");
@@ -323,7 +332,10 @@ mod tests {
     fn whose_fault_a_refused_exchange_is_says_the_provider() {
         let cause = |grant: &Grant, status, error: &str, description: &str| {
             let reply = reply_of(status, &json!({ "error": error, "error_description": description }));
-            grant.read(&reply, Some(("opaque-subject", None)), &mut Rng::new(1)).unwrap_err().kind
+            grant
+                .read(&reply, Some(("opaque-subject", None)), None, &NoFiles, &mut Rng::new(1))
+                .unwrap_err()
+                .kind
         };
         let ours = [
             (400, "invalid_client", "Audience not found"),
@@ -358,8 +370,9 @@ mod tests {
         }
         assert_eq!(cause(&exchange(None), 403, "access_denied", ""), FetchErrorKind::Denied);
         let reply = reply_of(400, &json!({ "error": "x", "error_description": "no opaque-subject" }));
-        let failure =
-            exchange(None).read(&reply, Some(("opaque-subject", None)), &mut Rng::new(1)).unwrap_err();
+        let failure = exchange(None)
+            .read(&reply, Some(("opaque-subject", None)), None, &NoFiles, &mut Rng::new(1))
+            .unwrap_err();
         assert!(!failure.detail.contains("opaque"), "{failure}");
     }
 
@@ -370,7 +383,8 @@ mod tests {
             body: Some(body.as_bytes().to_vec()),
             ..HttpReply::default()
         };
-        let fault = |reply: &HttpReply| grant().read(reply, None, &mut Rng::new(1)).unwrap_err();
+        let fault =
+            |reply: &HttpReply| grant().read(reply, None, None, &NoFiles, &mut Rng::new(1)).unwrap_err();
         let wrong = fault(&reply(
             401,
             r#"{"error":"unauthorized_client","error_description":"Invalid client\r\nx"}"#,
@@ -394,8 +408,11 @@ mod tests {
         let fault = |status: u16, body: &str| {
             let body = Some(body.replace("TOKEN", TOKEN).into_bytes());
             let reply = HttpReply { status: Some(status), body, ..HttpReply::default() };
-            let auth = vec![ClientAuth::Post(Secret::new("hush".to_owned()))];
-            Grant { auth, ..grant() }.read(&reply, None, &mut Rng::new(1)).unwrap_err().to_string()
+            let auth = vec![ClientAuth::Post(SecretRef::Fixed(Secret::new("hush".to_owned())))];
+            Grant { auth, ..grant() }
+                .read(&reply, None, None, &NoFiles, &mut Rng::new(1))
+                .unwrap_err()
+                .to_string()
         };
         for (status, body) in [
             (200, r#"{"access_token":"TOKEN","TOKEN":1,"TOKEN":2}"#),
@@ -412,8 +429,10 @@ mod tests {
 
     #[test]
     fn a_fault_says_the_value_that_came_and_never_a_secret() {
-        let client =
-            |secret: &str| Grant { auth: vec![ClientAuth::Post(Secret::new(secret.to_owned()))], ..grant() };
+        let client = |secret: &str| Grant {
+            auth: vec![ClientAuth::Post(SecretRef::Fixed(Secret::new(secret.to_owned())))],
+            ..grant()
+        };
         let outcome = |status: u16, headers: &[(&str, &str)], body: &str| {
             let head = headers.iter().copied().collect();
             let reply = HttpReply {
@@ -422,7 +441,7 @@ mod tests {
                 body: Some(body.as_bytes().to_vec()),
                 ..HttpReply::default()
             };
-            client("hush").read(&reply, None, &mut Rng::new(1)).unwrap_err().to_string()
+            client("hush").read(&reply, None, None, &NoFiles, &mut Rng::new(1)).unwrap_err().to_string()
         };
         let to = |location: &str| outcome(302, &[("location", location)], "");
         assert_eq!(
@@ -484,7 +503,7 @@ mod tests {
             let mut answer = good();
             answer["token_type"] = kind;
             Grant { token_types: types, ..grant() }
-                .read(&reply_of(200, &answer), None, &mut Rng::new(1))
+                .read(&reply_of(200, &answer), None, None, &NoFiles, &mut Rng::new(1))
                 .is_ok()
         };
         assert!(accepts(types(&["BearerToken"], false), json!("bearertoken")));
@@ -540,7 +559,10 @@ mod tests {
     fn only_an_oauth_error_makes_a_redirect_or_a_403_a_fault_of_configuration() {
         for status in [302, 403, 405] {
             let cause = |body: &Value| {
-                grant().read(&reply_of(status, body), None, &mut Rng::new(1)).unwrap_err().kind
+                grant()
+                    .read(&reply_of(status, body), None, None, &NoFiles, &mut Rng::new(1))
+                    .unwrap_err()
+                    .kind
             };
             assert_eq!(cause(&json!({ "message": "blocked" })), FetchErrorKind::ServerError, "{status}");
             let judged =
@@ -548,7 +570,10 @@ mod tests {
             assert_eq!(cause(&json!({ "error": "unauthorized_client" })), judged, "{status}");
         }
         assert_eq!(
-            grant().read(&reply_of(401, &json!({})), None, &mut Rng::new(1)).unwrap_err().kind,
+            grant()
+                .read(&reply_of(401, &json!({})), None, None, &NoFiles, &mut Rng::new(1))
+                .unwrap_err()
+                .kind,
             FetchErrorKind::Configuration
         );
     }

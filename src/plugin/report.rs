@@ -10,7 +10,7 @@ use crate::oauth::fetch::FetchErrorKind;
 use crate::plugin::audit_log::{AuditEvent, unlimited_fetch_line};
 use crate::plugin::filter_state;
 use crate::policy::Mode;
-use crate::store::FetchOutcome;
+use crate::store::{FetchKey, FetchOutcome};
 use crate::time::{Instant, Now};
 
 impl Plugin {
@@ -109,6 +109,11 @@ impl Plugin {
     }
 
     pub(super) fn report(&mut self, outcome: &FetchOutcome, now: Instant) {
+        // Envoy's main thread has no requests, and reaches no internal listener.
+        let no_connection = outcome.result.as_ref().is_err_and(|failure| failure.no_connection);
+        if matches!(outcome.key, FetchKey::File(_)) && no_connection && !self.has_served {
+            return;
+        }
         let what = self.store.describe(outcome.key);
         let (level, detail, text) = match &outcome.result {
             Ok(news) => (log::Level::Info, "ok", format!("{what}: {news}")),

@@ -16,6 +16,7 @@ mod outbound;
 mod pending;
 mod refusals;
 mod route_match;
+mod secret_files;
 mod sharing;
 mod token_binding;
 mod token_checks;
@@ -28,7 +29,7 @@ use crate::http::route::InspectedAttributes;
 use crate::inbound::claim_layout::ClaimLayout;
 use crate::inbound::jwt::IssuerName;
 use crate::inbound::token_location::TokenSource;
-use crate::policy::{Inbound, InboundRule, IssuerId, Policy, PolicyId, Require};
+use crate::policy::{Inbound, InboundRule, IssuerId, Policy, PolicyId, Require, SecretFile};
 use access::{ConditionFields, layout};
 use names::{DeclaredNames, rule_names};
 use std::rc::Rc;
@@ -60,6 +61,7 @@ impl Policy {
             introspecting,
             credentials,
             capture_names: Vec::new(),
+            files: Vec::new(),
             verifies,
             errors: Vec::new(),
         };
@@ -76,7 +78,9 @@ impl Policy {
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 
 /// Parameters of a token request that have a field of their own, or that must not be overridden.
-const RESERVED_PARAMETERS: [&str; 12] = [
+const RESERVED_PARAMETERS: [&str; 14] = [
+    "actor_token",
+    "actor_token_type",
     "assertion",
     "audience",
     "client_assertion",
@@ -106,6 +110,8 @@ struct Compiler<'a> {
     introspecting: Vec<String>,
     /// The names of the placeholders in the path of the rule that is being compiled.
     capture_names: Vec<String>,
+    /// The files that secrets are read from.
+    files: Vec<Rc<SecretFile>>,
     /// Whether inbound requests are verified.
     verifies: bool,
     errors: Vec<ConfigError>,
@@ -159,6 +165,7 @@ impl Compiler<'_> {
             id: self.policy_id,
             issuers,
             inbound,
+            files: std::mem::take(&mut self.files),
             credentials,
             outbound_attributes: InspectedAttributes::of(
                 outbound.iter().map(|rule| &rule.matcher),

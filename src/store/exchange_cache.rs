@@ -5,12 +5,22 @@ use super::per_token::PerTokenCache;
 use super::slots::CachedValue;
 use super::token_state::TokenState;
 use crate::oauth::fetch::FetchErrorKind;
+use crate::secret::AccessToken;
 use crate::store::lease::{Lease, RetryPolicy};
 use crate::time::Instant;
 
 /// The exchanged tokens of one credential, by subject token: all other inputs are the credential's,
-/// and do not change. With each goes when the subject token ends.
-pub(super) type Exchanges = PerTokenCache<Exchange, Option<u64>>;
+/// and do not change.
+pub(super) type Exchanges = PerTokenCache<Exchange, SentSubject>;
+
+/// The subject token as it is sent.
+#[derive(Debug)]
+pub(super) struct SentSubject {
+    /// When it ends, in seconds since 1970, if that is known.
+    pub(super) expires_at: Option<u64>,
+    /// The token that is sent instead of the request's own: the one that was had for it before.
+    pub(super) instead: Option<AccessToken>,
+}
 
 /// What was had for one subject token.
 #[derive(Debug)]

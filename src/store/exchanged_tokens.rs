@@ -1,16 +1,19 @@
 //! Tokens that are had in exchange for a caller's own (RFC 8693): one for each subject token.
 
 use super::credential_state::CredentialState;
-use super::exchange_cache::{Exchange, Exchanges};
+use super::exchange_cache::{Exchange, Exchanges, SentSubject};
 use super::fetch::{Fetch, FetchKind, FetchToken, Finish};
+use super::token_fetch;
 use super::token_state::TokenState;
-use super::{ExchangedToken, FetchId, FetchKey, IssuedToken, LookupError, OwnToken, Store, token_fetch};
+use super::{ExchangedToken, FetchId, FetchKey, IssuedToken, LookupError, OwnToken, RENEWAL_INTERVAL, Store};
 use crate::http::message::{HttpCall, HttpReply, Service};
 use crate::inbound::refusal::Refusal;
 use crate::oauth::client_assertion::Signer;
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
+use crate::oauth::secret_file::FileRef;
 use crate::policy::{CredentialId, IssuerId};
 use crate::rng::Rng;
+use crate::secret::AccessToken;
 use crate::store::lease::Schedule;
 use crate::time::{Instant, Now};
 use std::time::Duration;
@@ -44,6 +47,18 @@ impl ExchangedToken {
 
     fn cache<'s>(&self, store: &'s Store) -> Option<&'s Exchanges> {
         store.credential(self.0).map(|credential| &credential.exchanges)
+    }
+
+    /// The provider does not take what was exchanged before: providers may take an assertion only
+    /// once (RFC 7523 section 3, `jti`). A new one is fetched for the next attempt.
+    fn renew_first(&self, store: &mut Store, token: &str, now: Instant) {
+        let via = store.credential(self.0).and_then(|own| own.policy.via);
+        let first = via.and_then(|via| store.credential_mut(via));
+        let Some(first) = first.and_then(|own| own.exchanges.of_token_mut(token)) else { return };
+        let lease = &mut first.state.lease;
+        if let Some(fetched_at) = lease.fetched_at() {
+            lease.refresh_soon(now.max(fetched_at + RENEWAL_INTERVAL));
+        }
     }
 
     fn cache_mut<'s>(&self, store: &'s mut Store) -> Option<&'s mut Exchanges> {
@@ -100,6 +115,10 @@ impl Fetch for ExchangedToken {
         token_fetch::discovered_by(self.0, store)
     }
 
+    fn files<'s>(&self, store: &'s Store) -> Vec<&'s FileRef> {
+        token_fetch::files(self.0, store)
+    }
+
     fn secret_index(&self, store: &Store) -> usize {
         store.credential(self.0).map_or(0, |credential| credential.secret_rotation.index())
     }
@@ -118,13 +137,18 @@ impl Fetch for ExchangedToken {
         now: Instant,
         rng: &mut Rng,
     ) {
+        token_fetch::ended(self.0, store, failure);
         let Some(cache) = self.cache_mut(store) else { return };
         let kind = failure.map(|failure| failure.kind);
         let denied = kind.filter(|kind| matches!(kind, FetchErrorKind::Subject | FetchErrorKind::Denied));
         if let Some(exchange) = cache.cached_mut(self.1) {
             exchange.denied = denied.map(|kind| (kind, now + DENIED_FOR));
         }
+        let token = cache.token_of(self.1).filter(|_| denied.is_some());
         cache.finish(self.1, failure, status, now, rng);
+        if let Some(token) = token {
+            self.renew_first(store, &token, now);
+        }
     }
 
     fn give_up_lost(&self, store: &mut Store, now: Instant, rng: &mut Rng) -> bool {
@@ -159,9 +183,10 @@ impl FetchToken for ExchangedToken {
         self.cache_mut(store)?.cached_mut(self.1).map(|exchange| &mut exchange.state)
     }
 
-    fn subject<'s>(&self, store: &'s Store, unix: u64) -> Option<(&'s str, Option<Duration>)> {
-        let (token, ends) = self.cache(store)?.queued_fetch(self.1)?;
-        Some((token, ends.map(|ends| Duration::from_secs(ends.saturating_sub(unix)))))
+    fn subject<'s>(&self, store: &'s Store, now: Now) -> Option<(&'s str, Option<Duration>)> {
+        let (token, sent) = self.cache(store)?.queued_fetch(self.1)?;
+        let left = sent.expires_at.map(|ends| Duration::from_secs(ends.saturating_sub(now.unix)));
+        Some((sent.instead.as_ref().map_or(token, AccessToken::reveal), left))
     }
 }
 
@@ -175,13 +200,47 @@ impl Store {
         patience: Duration,
         service: Service,
     ) -> Result<IssuedToken, LookupError> {
-        let unreachable = self.until_token_endpoint(credential, now.instant, patience);
+        let Some(via) = self.credential(credential).map(|own| own.policy.via) else {
+            return Err(LookupError::UNKNOWN);
+        };
+        let Some(via) = via else {
+            let sent = SentSubject { expires_at: subject.expires_at, instead: None };
+            return self.exchanged_for(credential, subject.token, sent, now, patience, service);
+        };
+        // The first exchange is kept fresh by this, too.
+        match self.exchanged(via, subject, now, patience, service) {
+            Ok(issued) => {
+                let ends_at = issued.fetch_key.fetch().schedule(self).and_then(Schedule::ends_at);
+                let left = ends_at.map(|end| end.since(now.instant).as_secs());
+                let ends = left.map(|left| now.unix.saturating_add(left));
+                let expires_at = ends.into_iter().chain(subject.expires_at).min();
+                let sent = SentSubject { expires_at, instead: Some(issued.token) };
+                self.exchanged_for(credential, subject.token, sent, now, patience, service)
+            }
+            Err(missing) => {
+                let held = self.credential(credential);
+                let held = held.and_then(|own| own.exchanges.value(subject.token, now.instant));
+                held.cloned().ok_or(missing)
+            }
+        }
+    }
+
+    fn exchanged_for(
+        &mut self,
+        credential: CredentialId,
+        token: &str,
+        sent: SentSubject,
+        now: Now,
+        patience: Duration,
+        service: Service,
+    ) -> Result<IssuedToken, LookupError> {
+        let unreachable = self.until_token_request(credential, now.instant, patience);
         let Some(state) = self.credential_mut(credential) else {
             return Err(LookupError::UNKNOWN);
         };
         let is_refused =
             |own: &Exchange| !patience.is_zero() && own.state.is_being_replaced(service, now.instant);
-        let found = state.exchanges.get(subject.token, subject.expires_at, now.instant, is_refused);
+        let found = state.exchanges.get(token, sent, now.instant, is_refused);
         let key = |entry| FetchKey::Exchanged(ExchangedToken(credential, entry));
         found.map_err(|miss| LookupError::of(miss, unreachable, key))
     }

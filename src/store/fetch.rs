@@ -12,6 +12,7 @@ use crate::http::message::{HttpCall, HttpReply};
 use crate::inbound::refusal::Refusal;
 use crate::oauth::client_assertion::Signer;
 use crate::oauth::fetch::FetchError;
+use crate::oauth::secret_file::FileRef;
 use crate::policy::{CredentialId, IssuerId};
 use crate::rng::Rng;
 use crate::store::lease::Schedule;
@@ -88,6 +89,11 @@ pub(super) trait Fetch {
         0
     }
 
+    /// The files that it needs. They are read before it begins.
+    fn files<'s>(&self, _store: &'s Store) -> Vec<&'s FileRef> {
+        Vec::new()
+    }
+
     /// A fetch begins.
     fn begun(&self, _store: &mut Store, _now: Instant) {}
 
@@ -160,9 +166,7 @@ pub(super) trait FetchToken: Fetch {
     fn state_mut<'s>(&self, store: &'s mut Store) -> Option<&'s mut TokenState>;
 
     /// The token that is exchanged for it, and how long that is still good.
-    fn subject<'s>(&self, _store: &'s Store, _unix: u64) -> Option<(&'s str, Option<Duration>)> {
-        None
-    }
+    fn subject<'s>(&self, store: &'s Store, now: Now) -> Option<(&'s str, Option<Duration>)>;
 }
 
 impl FetchKey {
@@ -174,6 +178,7 @@ impl FetchKey {
             Self::Token(token) => token,
             Self::Exchanged(token) => token,
             Self::Introspection(introspection) => introspection,
+            Self::File(file) => file,
         }
     }
 

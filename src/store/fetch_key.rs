@@ -3,7 +3,7 @@
 use super::per_token::CacheMiss;
 use super::slots::CacheEntryId;
 use crate::oauth::fetch::{FetchError, FetchErrorKind};
-use crate::policy::{CredentialId, IssuerId};
+use crate::policy::{CredentialId, IssuerId, SecretFileId};
 use crate::store::lease::Attempt;
 use std::time::Duration;
 
@@ -20,7 +20,13 @@ pub enum FetchKey {
     Exchanged(ExchangedToken),
     /// What an issuer says of a token.
     Introspection(TokenIntrospection),
+    /// A secret in a file.
+    File(FileRead),
 }
+
+/// A secret in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileRead(pub SecretFileId);
 
 /// An issuer's metadata document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

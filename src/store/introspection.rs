@@ -12,8 +12,9 @@ use crate::http::message::{HttpCall, HttpReply};
 use crate::inbound::jwt::{self, Caller, TokenError};
 use crate::inbound::refusal::Refusal;
 use crate::oauth::client_assertion::Signer;
-use crate::oauth::error_response;
-use crate::oauth::fetch::{FetchError, Fetched};
+use crate::oauth::fetch::{FetchError, FetchErrorKind, Fetched};
+use crate::oauth::secret_file::{FileRef, SecretFiles};
+use crate::oauth::{ClientAuth, error_response};
 use crate::policy::IssuerId;
 use crate::rng::Rng;
 use crate::store::lease::{Lease, Schedule};
@@ -79,7 +80,10 @@ impl Fetch for TokenIntrospection {
         let introspections = issuer.introspections.as_ref()?;
         let (token, _) = introspections.cache.queued_fetch(self.1)?;
         let secret = introspections.secret_rotation.index();
-        Some(client.call(endpoint, timeout, token, secret, now.unix, signer))
+        if let Some(missing) = store.missing(&self.files(store)) {
+            return Some(Err(missing));
+        }
+        Some(client.call(endpoint, timeout, (token, secret), &store.files, now.unix, signer))
     }
 
     /// The next secret is tried at once, as for tokens.
@@ -92,11 +96,15 @@ impl Fetch for TokenIntrospection {
         now: Now,
         rng: &mut Rng,
     ) -> Option<Finish> {
-        let issuer = store.issuer_mut(self.0)?;
+        let issuer = store.issuer(self.0)?;
         if !issuer.introspections.as_ref()?.cache.cached(self.1)?.is_running(fetch.attempt) {
             return None;
         }
-        let read = issuer.read_introspection(self.1, reply, now, rng);
+        let client = issuer.policy.introspection.as_ref();
+        let file = client.and_then(|client| client.auth.get(fetch.secret)?.file()).cloned();
+        let read = issuer.read_introspection(self.1, reply, &store.files, now, rng);
+        let read = read.map_err(|failure| store.rejected(file.as_ref(), reply, failure, now));
+        let issuer = store.issuer_mut(self.0)?;
         let secrets = issuer.policy.introspection.as_ref()?.auth.len();
         let introspections = issuer.introspections.as_mut()?;
         if error_response::rejects_client(reply) {
@@ -126,6 +134,12 @@ impl Fetch for TokenIntrospection {
         store.issuer(self.0)?.policy.introspection_endpoint.is_none().then_some(self.0)
     }
 
+    fn files<'s>(&self, store: &'s Store) -> Vec<&'s FileRef> {
+        let client = store.issuer(self.0).and_then(|issuer| issuer.policy.introspection.as_ref());
+        let auth = client.and_then(|client| client.auth.get(self.secret_index(store)));
+        auth.and_then(ClientAuth::file).into_iter().collect()
+    }
+
     fn secret_index(&self, store: &Store) -> usize {
         let introspections = store.issuer(self.0).and_then(|issuer| issuer.introspections.as_ref());
         introspections.map_or(0, |own| own.secret_rotation.index())
@@ -145,7 +159,13 @@ impl Fetch for TokenIntrospection {
         now: Instant,
         rng: &mut Rng,
     ) {
+        let secrets = store.issuer(self.0).and_then(|issuer| issuer.policy.introspection.as_ref());
+        let secrets = secrets.map_or(0, |client| client.auth.len());
         if let Some(introspections) = self.introspections_mut(store) {
+            if failure.is_some_and(|failure| failure.kind == FetchErrorKind::SecretUnavailable) {
+                let used = introspections.secret_rotation.index();
+                introspections.secret_rotation.advance(used, secrets);
+            }
             introspections.cache.finish(self.1, failure, status, now, rng);
         }
     }
@@ -168,9 +188,11 @@ impl Store {
         now: Now,
         patience: Duration,
     ) -> Result<Result<Caller, TokenError>, LookupError> {
+        let files = TokenIntrospection(issuer, CacheEntryId::default());
+        let no_file = self.unreachable_for(&files.files(self), now.instant).map(LookupError::Unavailable);
         let issuer = self.issuer_mut(issuer).ok_or(LookupError::UNKNOWN)?;
         let found = issuer.introspection_endpoint(now.instant).is_some();
-        let unreachable = (!found).then(|| issuer.until_metadata(now.instant, patience));
+        let unreachable = (!found).then(|| issuer.until_metadata(now.instant, patience)).or(no_file);
         let key = |entry| FetchKey::Introspection(TokenIntrospection(issuer.id, entry));
         let Some(introspections) = &mut issuer.introspections else {
             return Err(LookupError::UNKNOWN);
@@ -189,13 +211,14 @@ impl IssuerState {
         &self,
         entry: CacheEntryId,
         reply: &HttpReply,
+        files: &dyn SecretFiles,
         now: Now,
         rng: &mut Rng,
     ) -> FetchResult<IntrospectionResult> {
         let client = self.policy.introspection.as_ref().ok_or_else(gone)?;
         let asked = self.introspections.as_ref().and_then(|own| own.cache.queued_fetch(entry));
         let (token, verified) = asked.ok_or_else(gone)?;
-        let members = client.read(reply, token)?;
+        let members = client.read(reply, token, files)?;
         let verdict = jwt::introspected(members, verified.as_ref(), &self.policy.profile, now.unix);
         let (renew_after, end_after) = match &verdict {
             Ok(caller) => {

@@ -135,6 +135,21 @@ impl<K: CachedValue, W> PerTokenCache<K, W> {
         self.slots.get_mut(&token).map(|slot| &mut slot.value)
     }
 
+    /// The value for this token, while it is good.
+    pub(super) fn value(&self, token: &str, now: Instant) -> Option<&K::Value> {
+        self.slots.get(token)?.value.lease().value(now)
+    }
+
+    /// What is kept for this token.
+    pub(super) fn of_token_mut(&mut self, token: &str) -> Option<&mut K> {
+        self.slots.get_mut(token).map(|slot| &mut slot.value)
+    }
+
+    /// The token of an entry.
+    pub(super) fn token_of(&self, entry: CacheEntryId) -> Option<Rc<str>> {
+        self.token(entry).cloned()
+    }
+
     fn token(&self, entry: CacheEntryId) -> Option<&Rc<str>> {
         let asked = self.queue.iter().find(|asked| asked.entry == entry).map(|asked| &asked.token);
         asked.or_else(|| self.slots.token(entry))
@@ -241,7 +256,8 @@ impl<K: CachedValue, W> PerTokenCache<K, W> {
             // It has judged the token, so it works.
             (FetchErrorKind::Subject | FetchErrorKind::Denied, _) => self.works(flight, now),
             // What it says of a request in particular; and a connection that ended of age.
-            (_, Some(400 | 403)) | (FetchErrorKind::ConnectionClosed, _) => {}
+            (_, Some(400 | 403))
+            | (FetchErrorKind::ConnectionClosed | FetchErrorKind::SecretUnavailable, _) => {}
             _ if flight.is_some_and(|flight| flight.stuck) => {}
             _ => {
                 let first = self.cached(entry).is_some_and(|kept| kept.lease().failures() == 1);

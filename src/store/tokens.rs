@@ -11,8 +11,9 @@ use crate::http::message::{HttpCall, HttpReply, Service};
 use crate::inbound::refusal::Refusal;
 use crate::oauth::client_assertion::Signer;
 use crate::oauth::fetch::FetchError;
+use crate::oauth::secret_file::FileRef;
 use crate::oauth::{Grant, token_response};
-use crate::policy::{CredentialId, IssuerId};
+use crate::policy::{CredentialId, IssuerId, TokenInput};
 use crate::rng::Rng;
 use crate::store::lease::{Availability, Schedule};
 use crate::store::shared_record::Record;
@@ -91,8 +92,23 @@ impl Fetch for OwnToken {
         token_fetch::discovered_by(self.0, store)
     }
 
+    fn files<'s>(&self, store: &'s Store) -> Vec<&'s FileRef> {
+        token_fetch::files(self.0, store)
+    }
+
     fn secret_index(&self, store: &Store) -> usize {
         store.credential(self.0).map_or(0, |credential| credential.secret_rotation.index())
+    }
+
+    fn ended(
+        &self,
+        store: &mut Store,
+        failure: Option<&FetchError>,
+        _status: Option<u16>,
+        _now: Instant,
+        _rng: &mut Rng,
+    ) {
+        token_fetch::ended(self.0, store, failure);
     }
 
     fn give_up_lost(&self, store: &mut Store, now: Instant, rng: &mut Rng) -> bool {
@@ -103,9 +119,16 @@ impl Fetch for OwnToken {
         let credential = store.credential(self.0);
         let issuer = credential.and_then(|credential| store.issuer(credential.policy.issuer));
         let grant = credential.map(|credential| &credential.policy.grant);
+        let inputs = credential.into_iter().flat_map(|own| [&own.policy.input, &own.policy.actor]);
         let mut parts: Vec<&[u8]> = vec![b"token"];
         parts.extend(issuer.into_iter().flat_map(IssuerState::identity));
         parts.extend(grant.into_iter().flat_map(Grant::fingerprint));
+        for input in inputs.flatten() {
+            match input {
+                TokenInput::File(file) => parts.extend([b"file", file.name.as_bytes()]),
+                TokenInput::Credential(other) => parts.extend(Self(*other).identity(store)),
+            }
+        }
         // A bound token is of no use to a worker with another key, and no other worker has this
         // one.
         let key = store.dpop_nonces.thumbprint().filter(|_| grant.is_some_and(|grant| grant.dpop_bound));
@@ -150,6 +173,15 @@ impl FetchToken for OwnToken {
     fn state_mut<'s>(&self, store: &'s mut Store) -> Option<&'s mut TokenState> {
         store.credential_mut(self.0).map(|credential| &mut credential.own_token)
     }
+
+    fn subject<'s>(&self, store: &'s Store, now: Now) -> Option<(&'s str, Option<Duration>)> {
+        let input = store.credential(self.0)?.policy.input.as_ref()?;
+        let left = match input {
+            TokenInput::Credential(other) => store.credential(*other)?.own_token.lease.ends_at(),
+            TokenInput::File(_) => None,
+        };
+        Some((store.input(input)?, left.map(|end| end.since(now.instant))))
+    }
 }
 
 impl Store {
@@ -176,9 +208,7 @@ impl Store {
             }
             Availability::Ready(held) => Ok(held.clone()),
             Availability::Unavailable(wait) => Err(LookupError::Unavailable(wait)),
-            Availability::Pending => {
-                Err(self.until_token_endpoint(credential, now, patience).unwrap_or(wait))
-            }
+            Availability::Pending => Err(self.until_token_request(credential, now, patience).unwrap_or(wait)),
         }
     }
 

@@ -7,6 +7,7 @@
 
 use crate::document::PluginConfig;
 use m2m_auth::config::errors::ConfigError;
+use m2m_auth::jose::jwk::Algorithm;
 use m2m_auth::policy::Policy;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -81,5 +82,15 @@ fn variables(json: &Value, named: &mut Vec<String>) {
         },
         Value::Array(elements) => elements.iter().for_each(|value| variables(value, named)),
         _ => {}
+    }
+}
+
+/// A key of an RFC that signs with this algorithm.
+pub(crate) fn private_key(algorithm: Option<Algorithm>) -> &'static str {
+    let [_, _, ed25519, p256, rsa] = PLACEHOLDERS;
+    match algorithm {
+        Some(Algorithm::Es256) => p256,
+        Some(Algorithm::Rs256) => rsa,
+        _ => ed25519,
     }
 }

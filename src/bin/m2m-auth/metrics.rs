@@ -58,7 +58,7 @@ anything else becomes `_`: the rule `GET,POST /orders/**` is `GET_POST_orders_al
 | label | value |
 |---|---|
 | `rule` | the name of the inbound rule, of the outbound rule for `m2m_auth_outbound`; `none` if no rule matched; `resource_metadata` for requests for that document |
-| `name` | the issuer (for the kinds `metadata`, `jwks` and `introspection`) or the credential (for `token` and `exchanged_token`); for `m2m_auth_limit_reached` the one that the limit belongs to |
+| `name` | the issuer (for the kinds `metadata`, `jwks` and `introspection`) or the credential (for `token` and `exchanged_token`) or the cluster and path of the file (for `secret`); for `m2m_auth_limit_reached` the one that the limit belongs to |
 | `credential` | the credential |
 
 These have a fixed set of values:
@@ -116,6 +116,7 @@ const VALUES: &[[&str; 4]] = &[
     ["kind", "token", "", "a token of a credential"],
     ["kind", "exchanged_token", "", "a token for the token of a caller, or for another subject token"],
     ["kind", "introspection", "", "the introspection of a caller's token"],
+    ["kind", "secret", FETCH, "a secret or an assertion that is read from a file"],
     ["lookup", "hit", "`m2m_auth_token_cache`", "the token was verified before"],
     ["lookup", "miss", "`m2m_auth_token_cache`", "the signature was verified"],
     ["outcome", "ok", FETCH, "the value was fetched"],
@@ -191,6 +192,10 @@ const fn meaning(kind: FetchErrorKind) -> &'static str {
         FetchErrorKind::Unusable => "the response has no token that can be attached",
         FetchErrorKind::Subject => "the provider does not accept the subject token",
         FetchErrorKind::Denied => "the provider denies the exchange",
+        FetchErrorKind::SecretUnavailable => "a secret that is read from a file is not there yet",
+        FetchErrorKind::ClientRejected => {
+            "the provider rejects the secret or the assertion from a file; it is read again"
+        }
         FetchErrorKind::Nonce => "the provider requires its nonce; retried at once",
     }
 }

@@ -1,5 +1,6 @@
 //! A worker of the filter whose identity providers are files: every call is answered here, offline.
 
+use crate::environment::private_key;
 use aws_lc_rs::signature as lc;
 use m2m_auth::decision_trace;
 use m2m_auth::dpop;
@@ -9,11 +10,12 @@ use m2m_auth::jose::private_key::PrivateKey;
 use m2m_auth::jose::signer::Sign;
 use m2m_auth::jose::verifier::{SoftwareCrypto, Verify};
 use m2m_auth::oauth::client_assertion::Signer;
+use m2m_auth::oauth::secret_file::FileForm;
 use m2m_auth::plugin::audit_log::{AuditEvent, AuditField};
 use m2m_auth::plugin::{Effect, Plugin, RequestOutcome};
 use m2m_auth::policy::{Issuer, IssuerId, Policy};
 use m2m_auth::rng::OsRandom;
-use m2m_auth::store::{ExchangedToken, FetchKey, IssuerKeys, IssuerMetadata, OwnToken};
+use m2m_auth::store::{ExchangedToken, FetchKey, FileRead, IssuerKeys, IssuerMetadata, OwnToken};
 use m2m_auth::time::{Instant, Now};
 use serde_json::{Value, json};
 use std::rc::Rc;
@@ -158,6 +160,11 @@ impl OfflineWorker {
                 self.missing_jwks.push(id);
                 HttpReply::default()
             }
+            FetchKey::File(FileRead(id)) => {
+                let file = self.policy.files.get(id.index());
+                let body = file.map_or("", |file| placeholder(&file.form)).as_bytes().to_vec();
+                HttpReply { status: Some(200), body: Some(body), ..HttpReply::default() }
+            }
             // The introspection response is not available offline.
             FetchKey::Introspection(..) => HttpReply::default(),
             FetchKey::Token(OwnToken(id)) | FetchKey::Exchanged(ExchangedToken(id, _)) => {
@@ -223,5 +230,17 @@ struct NoopSigner;
 impl Sign for NoopSigner {
     fn sign(&self, _: &PrivateKey, _: &[u8]) -> Option<Vec<u8>> {
         Some(vec![0; 64])
+    }
+}
+
+/// The content of a file that is not here.
+fn placeholder(form: &FileForm) -> &'static str {
+    match form {
+        FileForm::Secret => "a-stand-in-for-a-secret-that-is-not-here",
+        // RFC 7515 appendix A.3.
+        FileForm::Assertion => {
+            "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
+        }
+        FileForm::PrivateKey(algorithm, _) => private_key(*algorithm),
     }
 }

@@ -1,8 +1,9 @@
 //! Compiles introspection: the client that introspects tokens, and which tokens it introspects.
 
+use super::client::needs_no_id;
 use super::{Compiler, named};
 use crate::config::path_deserializer::Path;
-use crate::config::{self, AuthMethod, Introspect};
+use crate::config::{self, Introspect};
 use crate::oauth::IntrospectionClient;
 use std::time::Duration;
 
@@ -46,13 +47,16 @@ impl Compiler<'_> {
             client_id: written.client_id.clone(),
             client_secret: written.client_secret.clone(),
             auth_method: written.auth_method,
+            client_assertion: written.client_assertion.clone(),
+            client_assertion_type: written.client_assertion_type,
+            assertion_header_type: written.assertion_header_type.clone(),
             private_key: written.private_key.clone(),
             kid: written.kid.clone(),
             assertion_algorithm: written.assertion_algorithm,
             assertion_audience: written.assertion_audience.clone(),
             ..config::Credential::default()
         };
-        let by_cluster = written.auth_method == AuthMethod::External;
+        let without_id = needs_no_id(written.auth_method);
         let client_id = self.client_id(&path, written.client_id.as_ref(), written.auth_method);
         let auth = self.client(&path, &client, issuer_name);
         let mut duration = |member: &str, value: Option<config::DurationValue>, default: Duration| {
@@ -66,7 +70,7 @@ impl Compiler<'_> {
         let negative_cache = duration("negative_cache", written.negative_cache, DEFAULT_NEGATIVE_CACHE);
         let requests_per_second = self.requests_per_second(&path, written.requests_per_second);
         let requests_per_second = requests_per_second.unwrap_or(REQUESTS_PER_SECOND);
-        let client_id = client_id.or_else(|| by_cluster.then(String::new))?;
+        let client_id = client_id.or_else(|| without_id.then(String::new))?;
         Some(IntrospectionClient { client_id, auth: auth?, cache, negative_cache, requests_per_second })
     }
 

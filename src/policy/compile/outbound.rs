@@ -1,13 +1,15 @@
 //! Compiles credentials, and the rules that attach their tokens.
 
+use super::client::{needs_no_id, target};
 use super::introspection::REQUESTS_PER_SECOND;
 use super::issuer::ABSENT;
 use super::names::rule_names;
+use super::secret_files::Inputs;
 use super::{Compiler, DEFAULT_LIFETIME, RESERVED_PARAMETERS};
 use crate::config::path_deserializer::Path;
-use crate::config::{self, AuthMethod, Existing};
+use crate::config::{self, Existing};
 use crate::dpop;
-use crate::oauth::{AssertionGrant, Grant, GrantType, TokenTypes, token_response};
+use crate::oauth::{AssertionGrant, AssertionSource, Grant, GrantType, TokenTypes, token_response};
 use crate::policy::{Credential, CredentialId, NO_CREDENTIAL, OutboundRule, SubjectToken};
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,13 +25,14 @@ impl Compiler<'_> {
         let mut credentials = Vec::new();
         for (name, credential) in outbound.credentials.iter() {
             let path = path.name("credentials").name(name);
-            credentials.extend(self.credential(&path, name, credential).map(Rc::new));
+            credentials.extend(self.credential(&path, name, credential, outbound).map(Rc::new));
             if by_route && name == NO_CREDENTIAL {
                 self.error(&path, "reserved for routes without a token, expected another name");
             }
             if !by_route
                 && !outbound.rules.is_empty()
                 && !outbound.rules.iter().any(|rule| rule.credential.as_deref() == Some(name))
+                && !outbound.credentials.iter().any(|(_, other)| uses(other, name))
             {
                 let unless = vec![Path::default().name("outbound").name("rules")];
                 let message = "not used by any rule, expected at least one";
@@ -54,9 +57,15 @@ impl Compiler<'_> {
     }
 
     #[inline(never)]
-    fn credential(&mut self, path: &Path, name: &str, written: &config::Credential) -> Option<Credential> {
+    fn credential(
+        &mut self,
+        path: &Path,
+        name: &str,
+        written: &config::Credential,
+        outbound: &config::Outbound,
+    ) -> Option<Credential> {
         let issuer = self.issuer_named(&path.name("issuer"), written.issuer.as_deref());
-        let by_cluster = written.auth_method == AuthMethod::External;
+        let without_id = needs_no_id(written.auth_method);
         let client_id = self.client_id(path, written.client_id.as_ref(), written.auth_method);
         let issuer_name =
             issuer.and_then(|id| self.issuer_names.get(id.index)?.first().map(|name| name.iss.clone()));
@@ -98,7 +107,7 @@ impl Compiler<'_> {
             self.duration_error(&path.name("default_lifetime"), default_lifetime, "at least 1s");
         }
         let types = self.accepted_types(path, written);
-        let client_id = client_id.or_else(|| by_cluster.then(String::new))?;
+        let client_id = client_id.or_else(|| without_id.then(String::new))?;
         let bound = written.dpop;
         let grant = Grant {
             grant_type: grant_type?,
@@ -109,13 +118,23 @@ impl Compiler<'_> {
             token_types: types,
             dpop_bound: bound,
         };
-        let subject = self.subject(path, written);
+        let Inputs { subject, via, input, actor } = self.inputs(path, written, outbound);
         let requests_per_second = self.requests_per_second(path, written.requests_per_second);
         // The content of a header may be made up; a verified caller's token is not.
         let unverified = matches!(subject, Some(SubjectToken::Header(_)));
         let requests_per_second = requests_per_second.or(unverified.then_some(REQUESTS_PER_SECOND));
         let (name, forward_subject) = (name.to_owned(), written.forward_subject_token);
-        Some(Credential { name, issuer: issuer?, grant, subject, forward_subject, requests_per_second })
+        Some(Credential {
+            name,
+            issuer: issuer?,
+            grant,
+            subject,
+            via,
+            input,
+            actor,
+            forward_subject,
+            requests_per_second,
+        })
     }
 
     /// The accepted values of `token_type` in the token response.
@@ -162,15 +181,21 @@ impl Compiler<'_> {
                     let message = "a refresh token, expected access_token, jwt or another (no service may see a refresh token)";
                     self.error(&field, message);
                 }
-                let subject = subject.unwrap_or_else(|| token_response::ACCESS_TOKEN.to_owned());
-                Some(GrantType::TokenExchange { subject, requested })
+                let own = || token_response::ACCESS_TOKEN.to_owned();
+                let subject = subject.unwrap_or_else(own);
+                let field = path.name("actor_token_type");
+                let actor = self.token_type(&field, written.actor_token_type.as_deref());
+                let actor = written.actor_token.is_some().then(|| actor.unwrap_or_else(own));
+                Some(GrantType::TokenExchange { subject, requested, actor })
+            }
+            config::GrantType::JwtBearer if written.assertion.is_some() => {
+                Some(GrantType::JwtBearer(AssertionSource::Subject))
             }
             config::GrantType::JwtBearer => {
                 let key = self.key(path, written)?;
                 let subject = written.assertion_subject.as_deref().or(client_id).unwrap_or_default();
                 let subject = subject.to_owned();
-                let audience = written.assertion_audience.as_deref().or(issuer).unwrap_or_default();
-                let audience = audience.to_owned();
+                let target = target(written, issuer);
                 if subject.is_empty() {
                     let message = "missing, expected client_id, or the subject of the token";
                     self.error(&path.name("assertion_subject"), message);
@@ -185,8 +210,8 @@ impl Compiler<'_> {
                     extra_claims.push_str(&[",", &name, ":", &value.to_string()].concat());
                 }
                 let wants_id_token = written.assertion_claims.contains_key("target_audience");
-                let assertion = AssertionGrant { key, subject, audience, extra_claims, wants_id_token };
-                Some(GrantType::JwtBearer(Box::new(assertion)))
+                let assertion = AssertionGrant { key, subject, target, extra_claims, wants_id_token };
+                Some(GrantType::JwtBearer(AssertionSource::Signed(Box::new(assertion))))
             }
         }
     }
@@ -204,26 +229,27 @@ impl Compiler<'_> {
         Some(["urn:ietf:params:oauth:token-type:", written].concat())
     }
 
-    /// The token that is exchanged.
+    /// The token of the request that is exchanged or asserted.
     #[inline(never)]
-    fn subject(&mut self, path: &Path, written: &config::Credential) -> Option<SubjectToken> {
-        if written.grant_type != config::GrantType::TokenExchange {
-            return None;
-        }
-        let field = path.name("subject_token");
-        match &written.subject_token {
+    pub(super) fn subject(
+        &mut self,
+        field: &Path,
+        written: Option<&config::SubjectToken>,
+    ) -> Option<SubjectToken> {
+        match written {
             None if self.verifies => Some(SubjectToken::Caller),
             None => Some(SubjectToken::Header("authorization".into())),
             Some(config::SubjectToken::Caller) => {
                 if !self.verifies {
                     let message = "caller without inbound rules that verify its token, expected {\"header\": \"authorization\"}";
-                    self.error_unless(vec![Path::default().name("inbound")], &field, message);
+                    self.error_unless(vec![Path::default().name("inbound")], field, message);
                 }
                 Some(SubjectToken::Caller)
             }
             Some(config::SubjectToken::Header(name)) => {
                 Some(SubjectToken::Header(self.header(&field.name("header"), name)))
             }
+            Some(config::SubjectToken::File(_) | config::SubjectToken::Credential(_)) => None,
         }
     }
 
@@ -271,12 +297,20 @@ impl Compiler<'_> {
         }
         let exchanges_it = |(name, credential): (&str, &config::Credential)| {
             let applies = rule.route_metadata || rule.credential.as_deref() == Some(name);
-            let subject = match &credential.subject_token {
-                Some(config::SubjectToken::Header(name)) => name,
-                Some(config::SubjectToken::Caller) | None => "authorization",
+            let source = match credential.grant_type {
+                config::GrantType::ClientCredentials => return false,
+                config::GrantType::TokenExchange => &credential.subject_token,
+                config::GrantType::JwtBearer if credential.assertion.is_none() => return false,
+                config::GrantType::JwtBearer => &credential.assertion,
             };
-            let is_exchange = credential.grant_type == config::GrantType::TokenExchange;
-            applies && is_exchange && subject.eq_ignore_ascii_case(&header)
+            let subject = match source {
+                Some(config::SubjectToken::Header(name)) => name,
+                Some(config::SubjectToken::File(_)) => return false,
+                Some(config::SubjectToken::Caller | config::SubjectToken::Credential(_)) | None => {
+                    "authorization"
+                }
+            };
+            applies && subject.eq_ignore_ascii_case(&header)
         };
         if rule.existing == Existing::Keep && outbound.credentials.iter().any(exchanges_it) {
             let message = "keep, but the header carries the token that is exchanged, expected overwrite or another header";
@@ -307,6 +341,14 @@ impl Compiler<'_> {
             unavailable,
         })
     }
+}
+
+/// Whether the token requests of a credential contain the token of the one of this name.
+fn uses(credential: &config::Credential, name: &str) -> bool {
+    let inputs = [&credential.subject_token, &credential.actor_token, &credential.assertion];
+    let named =
+        |input: &config::SubjectToken| matches!(input, config::SubjectToken::Credential(own) if own == name);
+    inputs.into_iter().flatten().any(named)
 }
 
 /// The headers in which these rules attach tokens, each once.

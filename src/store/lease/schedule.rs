@@ -363,6 +363,11 @@ impl Schedule {
         wish.max(self.backoff.not_before)
     }
 
+    /// When the value ends, if there is one.
+    pub fn ends_at(&self) -> Option<Instant> {
+        self.current.as_ref().map(|period| period.end_at)
+    }
+
     /// What is left of the value, nothing if it has ended just now; none when there is none, or
     /// none for longer.
     pub(super) fn remaining(&self, now: Instant) -> Option<Duration> {
@@ -408,6 +413,11 @@ impl Schedule {
         let reach = unreachable_cap.min(max_gap);
         let refused = doubled(unreachable_cap, costly_failures);
         let wait = match self.remaining(now) {
+            // It costs the provider nothing, and what is missing may come at any time.
+            _ if failure.kind == FetchErrorKind::SecretUnavailable => {
+                let wait = between(base, base.saturating_mul(2));
+                return (wait, wait);
+            }
             _ if failure.kind == FetchErrorKind::Configuration && config_base > base => {
                 let wait = between(Duration::ZERO, doubled(config_base, failures).min(config_cap));
                 return (wait, wait.min(between(config_urgent / 2, config_urgent)));

@@ -9,6 +9,7 @@ use m2m_auth::inbound::token_location::{TokenLocation as TokenPlace, TokenSource
 use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::oauth::discovery::MetadataLocation;
+use m2m_auth::oauth::secret_file::NoFiles;
 use m2m_auth::oauth::{ClientAuth, TokenRequest};
 use m2m_auth::policy::{Policy, SharingScope};
 use m2m_auth::rng::{OsRandom, Rng};
@@ -597,8 +598,9 @@ fn the_newline_at_the_end_of_a_secrets_file_is_no_part_of_the_secret() {
     let endpoint =
         policy.issuers[0].discovery.as_ref().unwrap().call(MetadataLocation::OpenId).endpoint.clone();
     let mut signer = Signer::new(Box::new(SoftwareCrypto), Box::new(OsRandom));
-    let asking =
-        TokenRequest { endpoint, timeout: Duration::from_secs(5), auth_index: 0, subject: None, now: 0 };
+    let timeout = Duration::from_secs(5);
+    let (subject, actor, files) = (None, None, &NoFiles);
+    let asking = TokenRequest { endpoint, timeout, auth_index: 0, subject, actor, files, now: 0 };
     let call = policy.credentials[0].grant.call(asking, &mut signer).unwrap();
     let (_, basic) = call.headers.iter().find(|(name, _)| *name == "authorization").unwrap();
     assert_eq!(basic, "Basic b3JkZXItc2VydmljZTpzM2NyZXQ=", "order-service:s3cret");
@@ -620,14 +622,15 @@ fn a_client_authenticates_as_configured() {
     let two = grant(json!({ "client_secret": [secret, { "inline": "old" }] }));
     assert!(matches!(two.auth[..], [ClientAuth::Basic(_), ClientAuth::Basic(_)]));
     let jwt = grant(json!({ "auth_method": "client_secret_jwt", "client_secret": secret }));
-    assert!(matches!(&jwt.auth[..], [ClientAuth::SecretJwt(_, audience)] if audience == issuer));
+    assert!(matches!(&jwt.auth[..], [ClientAuth::SecretJwt(_, target)] if target.audience == issuer));
     let key_jwt = |more: Value| {
         let mut changes =
             json!({ "auth_method": "private_key_jwt", "private_key": { "inline": key.private_pem() } });
         changes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let mut grant = grant(changes);
-        let Some(ClientAuth::PrivateKey(key, audience)) = grant.auth.pop() else { panic!("{grant:?}") };
-        (key.algorithm().name(), key.kid().map(str::to_owned), audience)
+        let Some(ClientAuth::PrivateKey(key, target)) = grant.auth.pop() else { panic!("{grant:?}") };
+        let key = key.get(&NoFiles).unwrap();
+        (key.algorithm().name(), key.kid().map(str::to_owned), target.audience)
     };
     assert_eq!(key_jwt(json!({})), ("EdDSA", None, issuer.to_owned()));
     let all = json!({ "kid": "k", "assertion_audience": "aud", "assertion_algorithm": "EdDSA" });

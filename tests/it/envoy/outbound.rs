@@ -5,6 +5,7 @@ mod attaching;
 mod clients;
 mod dpop;
 mod exchange;
+mod files;
 mod refusals;
 mod retry;
 mod routes;

@@ -16,6 +16,7 @@ use m2m_auth::http::message::Endpoint;
 use m2m_auth::inbound::authorize::{AccessDenied, DeniedKind};
 use m2m_auth::inbound::jwt::{AuthenticationRequirement, RuleRequirements, TokenError};
 use m2m_auth::inbound::refusal::{Refusal, RefusalFormat, Schemes};
+use m2m_auth::oauth::secret_file::NoFiles;
 use m2m_auth::policy::Policy;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -267,7 +268,9 @@ fn an_issuer_is_asked_about_a_token_by_a_form_and_a_client_that_proves_who_it_is
         authority: "idp.example".into(),
         path: "/introspect".into(),
     };
-    let call = introspection.call(endpoint, Duration::from_secs(1), "a/b+c=&d", 0, 0, &mut signer()).unwrap();
+    let call = introspection
+        .call(endpoint, Duration::from_secs(1), ("a/b+c=&d", 0), &NoFiles, 0, &mut signer())
+        .unwrap();
     assert_eq!(call.method, "POST");
     let header = |name: &str| {
         call.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str()).unwrap()

@@ -18,7 +18,10 @@ use m2m_auth::jose::private_key::PrivateKey;
 use m2m_auth::jose::verifier::SoftwareCrypto;
 use m2m_auth::oauth::client_assertion::Signer;
 use m2m_auth::oauth::fetch::{FetchError, Fetched};
-use m2m_auth::oauth::{AssertionGrant, ClientAuth, GrantType, TokenRequest};
+use m2m_auth::oauth::secret_file::{FileContent, KeyRef, NoFiles, SecretRef};
+use m2m_auth::oauth::{
+    AssertionGrant, AssertionSource, AssertionTarget, ClientAuth, GrantType, TokenRequest,
+};
 use m2m_auth::plugin::{Effect, RequestOutcome};
 use m2m_auth::policy::{Policy, Sharing, SharingScope};
 use m2m_auth::rng::{OsRandom, Rng};
@@ -107,9 +110,23 @@ fn private_key() -> PrivateKey {
     PrivateKey::read(&jwk.to_string(), None).unwrap()
 }
 
+fn fixed() -> SecretRef {
+    SecretRef::Fixed(Secret::new(MARK.to_owned()))
+}
+
+fn target() -> AssertionTarget {
+    AssertionTarget { audience: "idp".to_owned(), header_type: "JWT".to_owned() }
+}
+
 fn assertion() -> AssertionGrant {
-    let [subject, audience, more] = [(); 3].map(|()| String::new());
-    AssertionGrant { key: private_key(), subject, audience, extra_claims: more, wants_id_token: false }
+    let [subject, more] = [(); 2].map(|()| String::new());
+    AssertionGrant {
+        key: KeyRef::Fixed(Box::new(private_key())),
+        subject,
+        target: target(),
+        extra_claims: more,
+        wants_id_token: false,
+    }
 }
 
 fn call() -> HttpCall {
@@ -117,12 +134,20 @@ fn call() -> HttpCall {
     let issuer = &policy.issuers[0];
     let grant = &policy.credentials[0].grant;
     let (endpoint, timeout) = (issuer.token_endpoint.clone().unwrap(), issuer.timeout);
-    let asking = TokenRequest { endpoint, timeout, auth_index: 0, subject: Some(MARK), now: now().unix };
+    let asking = TokenRequest {
+        endpoint,
+        timeout,
+        auth_index: 0,
+        subject: Some(MARK),
+        actor: Some(MARK),
+        files: &NoFiles,
+        now: now().unix,
+    };
     grant.call(asking, &mut signer()).unwrap()
 }
 
 fn received() -> Fetched<AccessToken> {
-    policy().credentials[0].grant.read(&reply(&answer()), None, &mut Rng::new(1)).unwrap()
+    policy().credentials[0].grant.read(&reply(&answer()), None, None, &NoFiles, &mut Rng::new(1)).unwrap()
 }
 
 fn edits() -> HeaderEdits {
@@ -187,11 +212,16 @@ fn printed() -> Vec<(&'static str, String)> {
         ("Policy", both(&policy())),
         ("Credential", both(&policy().credentials[0])),
         ("Grant", both(&policy().credentials[0].grant)),
-        ("ClientAuth", both(&ClientAuth::Basic(Secret::new(MARK.to_owned())))),
-        ("ClientAuth", both(&ClientAuth::Post(Secret::new(MARK.to_owned())))),
-        ("ClientAuth", both(&ClientAuth::SecretJwt(Secret::new(MARK.to_owned()), "idp".to_owned()))),
-        ("ClientAuth", both(&ClientAuth::PrivateKey(Box::new(private_key()), "idp".to_owned()))),
+        ("ClientAuth", both(&ClientAuth::Basic(fixed()))),
+        ("ClientAuth", both(&ClientAuth::Post(fixed()))),
+        ("ClientAuth", both(&ClientAuth::SecretJwt(fixed(), target()))),
+        ("ClientAuth", both(&ClientAuth::PrivateKey(KeyRef::Fixed(Box::new(private_key())), target()))),
         ("PrivateKey", both(&private_key())),
+        ("SecretRef", both(&fixed())),
+        ("KeyRef", both(&KeyRef::Fixed(Box::new(private_key())))),
+        ("FileContent", both(&FileContent::Secret(Secret::new(MARK.to_owned())))),
+        ("FileContent", both(&FileContent::Assertion(Secret::new(MARK.to_owned()), None))),
+        ("AssertionSource", both(&AssertionSource::Signed(Box::new(assertion())))),
         ("Signer", both(&signer())),
         ("Nonce", both(&Nonce::from_head(&[("dpop-nonce", MARK)].into_iter().collect()))),
         ("SharingKey", both(&SharingKey::new(MARK.to_owned()))),
@@ -216,7 +246,7 @@ fn printed() -> Vec<(&'static str, String)> {
         ("Interrupt", both(&outcome)),
         ("KeySet", both(&keys.keys)),
         ("ParsedKeySet", both(&keys)),
-        ("GrantType", both(&GrantType::JwtBearer(Box::new(assertion())))),
+        ("GrantType", both(&GrantType::JwtBearer(AssertionSource::Signed(Box::new(assertion()))))),
         ("AssertionGrant", both(&assertion())),
         ("IntrospectionClient", both(&policy().issuers[0].introspection)),
         ("NonceKey", both(&NonceKey::new(MARK.to_owned()))),
@@ -241,9 +271,9 @@ fn printed() -> Vec<(&'static str, String)> {
 /// Types that can be printed too, but hold nothing of a secret or a token: names, paths, numbers,
 /// enums, public keys, and our own strings.
 const HARMLESS: &str = "
-    AccessDenied AnswerClass Challenge DeniedKind ReasonRow Algorithm AmbiguousPath AssertionAlgorithm AssertionClaims AttachedToken Attempt AudienceRequirement Audiences AuditEvent AuditField AuditLog
+    AccessDenied AnswerClass Challenge DeniedKind ReasonRow Algorithm AmbiguousPath AssertionAlgorithm AssertionClaims AssertionTarget AttachedToken Attempt AudienceRequirement Audiences AuditEvent AuditField AuditLog
     AuthMethod Availability Backoff BindingRequirement Budget BudgetedVerifier CacheEntryId Capacity Case CertificateSource ClaimLayout
-    ClaimPath Clock ConditionFields Conditions ConfigError Counter CredentialId DecisionStep DeclaredNames DeserializeError Discovery
+    ClaimPath ClientAssertionType Clock ConditionFields Conditions ConfigError Counter CredentialId DecisionStep DeclaredNames DeserializeError Discovery FileForm FileRead FileRef FileState FileStates NoFiles SecretFile SecretFileId TokenInput
     DpopTarget DurationValue Endpoint EndpointClusters ErrorFormat ExchangeSubject Existing ExtractError FetchError FetchErrorKind FetchId
     ExchangedToken FetchKey FetchLock FetchOutcome GrantType HeaderField HeaderMatch HeaderValue HostMatch Inbound InboundRule Instant Introspect Issuer
     IssuerId IssuerKeys IssuerMetadata IssuerProfile Jwk JwsError KeySetError LimitNames LocalReply LookupError Match MatchResult Metadata MetadataLocation Metric
@@ -353,7 +383,7 @@ fn a_failure_holds_nothing_of_the_body_but_what_the_provider_says_is_its_error()
     let grant = &policy.credentials[0].grant;
     let error_text = |status: u16, body: &str| -> String {
         let reply = HttpReply { status: Some(status), ..reply(body) };
-        let failure: FetchError = grant.read(&reply, None, &mut Rng::new(1)).unwrap_err();
+        let failure: FetchError = grant.read(&reply, None, None, &NoFiles, &mut Rng::new(1)).unwrap_err();
         format!("{failure} {failure:?}")
     };
     for status in [200, 302, 400, 401, 404, 429, 500, 503] {

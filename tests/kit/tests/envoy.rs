@@ -4,10 +4,11 @@
 
 use m2m_auth_kit::{
     client,
-    envoy::{self, Envoy, Pushed},
+    envoy::{self, Envoy, Pushed, Reading},
     idp::{Endpoint, Idp},
     json,
     upstream::Upstream,
+    wait::until,
 };
 
 /// A listener where Envoy's own `jwt_authn` trusts the stand-in provider.
@@ -63,7 +64,7 @@ async fn a_pushed_configuration_is_in_force_when_push_returns() {
     assert_eq!(envoy.push([open.clone()]).await, Pushed::Accepted);
     assert_eq!(envoy.push([]).await, Pushed::Accepted);
     let refused = async || client::get(&url).try_send().await.err();
-    m2m_auth_kit::wait::until("the port closes", refused).await;
+    until("the port closes", refused).await;
     assert_eq!(envoy.push([open]).await, Pushed::Accepted);
     assert_eq!(client::get(envoy.url("in", "/")).send().await.status, 200);
 }
@@ -123,8 +124,7 @@ async fn an_upstream_filter_adds_a_secret_that_rotates() {
     };
     assert_eq!(sent().await, "Basic one");
     envoy.write("secret.json", &envoy::secret("basic", "Basic two"));
-    m2m_auth_kit::wait::until("the second secret", async || (sent().await == "Basic two").then_some(()))
-        .await;
+    until("the second secret", async || (sent().await == "Basic two").then_some(())).await;
 }
 
 #[tokio::test]
@@ -143,4 +143,39 @@ async fn the_client_sends_bytes_that_a_polite_one_would_not() {
     assert_eq!(client::Request::new("HEAD", &url).send().await.status, 200);
     assert_eq!(odd.clone().http2().send().await.status, 200);
     assert_eq!(upstream.count(), 3);
+}
+
+/// What a listener answers that forwards to the cluster `files`.
+async fn served(envoy: &Envoy, path: &str) -> (u16, String) {
+    let answer = client::get(envoy.url("in", path)).send().await;
+    (answer.status, answer.text())
+}
+
+#[tokio::test]
+async fn a_served_file_is_answered_as_it_is_now() {
+    let envoy = Envoy::builder()
+        .file("token", "first\n")
+        .file("empty", "")
+        .serve_file("/client-secret", "DIRECTORY/token")
+        .serve_file("/empty", "DIRECTORY/empty")
+        .serve_file_by(Reading::WatchedDirectory, "/watched", "DIRECTORY/token")
+        .listener(envoy::listener("in", vec![], envoy::route_to("files")))
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(served(&envoy, "/client-secret").await, (200, "first\n".to_owned()));
+    assert_eq!(served(&envoy, "/watched").await, (200, "first\n".to_owned()));
+    assert_eq!(served(&envoy, "/empty").await, (200, String::new()));
+    assert_eq!(served(&envoy, "/other").await.0, 404);
+
+    envoy.write("token", "second");
+    for path in ["/client-secret", "/watched"] {
+        let second = async || (served(&envoy, path).await.1 == "second").then_some(());
+        until(&format!("{path} is the second"), second).await;
+    }
+    // Written in place, as spiffe-helper does.
+    std::fs::write(envoy.directory().join("token"), "third").unwrap();
+    let third = async || (served(&envoy, "/client-secret").await.1 == "third").then_some(());
+    until("the third", third).await;
+    assert!(envoy.access_log().iter().all(|entry| entry["listener"] == "in"));
 }

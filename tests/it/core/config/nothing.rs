@@ -295,7 +295,7 @@ fn null_within_what_is_written_in_two_ways_is_reported_with_its_path() {
         (
             "/outbound/credentials/order/client_secret",
             json!(null),
-            "client_secret: null, expected {\"env\": \"NAME\"} or",
+            "client_secret: null, expected {\"env\": \"NAME\"}, {\"cluster\": \"NAME\", \"path\": \"/PATH\"} or",
         ),
         (
             "/outbound/credentials/order/client_id",

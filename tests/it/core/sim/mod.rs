@@ -14,6 +14,7 @@ mod bound;
 mod clients;
 mod dpop;
 mod exchange;
+mod files;
 mod introspection;
 mod keys;
 mod limits;

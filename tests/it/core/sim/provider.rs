@@ -135,6 +135,12 @@ pub(crate) struct Provider {
     pub(crate) unchanged: usize,
     /// The members of the metadata beside `issuer`.
     pub(crate) endpoints: Value,
+    /// What the cluster `files` serves, by path: text, or another answer.
+    pub(crate) files: BTreeMap<&'static str, Mode>,
+    /// When each was read.
+    pub(crate) reads: Vec<(Duration, String)>,
+    /// The forms of token requests, in order.
+    pub(crate) forms: Vec<BTreeMap<String, String>>,
     pub(crate) asked: Vec<(Duration, Endpoint)>,
     /// The timeouts that the host was given for the calls.
     pub(crate) timeouts: BTreeSet<Duration>,
@@ -193,6 +199,9 @@ impl Provider {
             subjects: Vec::new(),
             active: BTreeMap::new(),
             introspected: Vec::new(),
+            files: BTreeMap::new(),
+            reads: Vec::new(),
+            forms: Vec::new(),
             refuses: None,
             poison: BTreeMap::new(),
             capacity: None,
@@ -233,6 +242,9 @@ impl Provider {
 
     /// The answer, as things stand when the call is made; it arrives later.
     pub(crate) fn answer(&mut self, call: &HttpCall, now: Duration) -> Answer {
+        if call.endpoint.cluster == "files" {
+            return self.file(call, now);
+        }
         assert_eq!(
             (call.endpoint.cluster.as_str(), call.endpoint.authority.as_str()),
             ("idp", "idp.example")
@@ -253,10 +265,12 @@ impl Provider {
         self.timeouts.insert(call.timeout);
         if endpoint == Endpoint::Tokens {
             self.presented.push(proof(call));
+            self.forms.push(form(call));
             let proof = call.headers.iter().find(|(name, _)| *name == "dpop").map(|(_, proof)| proof.clone());
             self.bound = proof.is_some();
             self.proofs.extend(proof);
-            if let Some(subject) = parameter(call, "subject_token") {
+            let subject = parameter(call, "subject_token").or_else(|| parameter(call, "assertion"));
+            if let Some(subject) = subject {
                 mode = self.poison.get(&subject).cloned().unwrap_or(mode);
                 let refused = self.refuses.clone().filter(|(refused, _)| *refused == subject);
                 self.subjects.push(subject);
@@ -296,6 +310,33 @@ impl Provider {
             return Answer::After(call.timeout, reply_of(504, "stream timeout"));
         }
         Answer::After(latency, reply)
+    }
+
+    /// A file, as it is now.
+    fn file(&mut self, call: &HttpCall, now: Duration) -> Answer {
+        assert_eq!(
+            (call.method, call.endpoint.scheme, call.endpoint.authority.as_str(), call.body.len()),
+            ("GET", "http", "localhost", 0)
+        );
+        self.reads.push((now, call.endpoint.path.clone()));
+        let reply = match self.files.get(call.endpoint.path.as_str()) {
+            Some(Mode::Says { status, headers, body }) => reply(*status, headers, body.clone()),
+            Some(Mode::Silent) => return Answer::Never,
+            Some(Mode::NoCluster) => return Answer::Refused,
+            Some(Mode::Resets) => HttpReply {
+                no_connection: true,
+                detail: "no connection: refused, or TLS failed".into(),
+                ..HttpReply::default()
+            },
+            Some(other) => panic!("no file answers so: {other:?}"),
+            None => reply_of(404, ""),
+        };
+        Answer::After(Duration::from_millis(1), reply)
+    }
+
+    /// A file with this content.
+    pub(crate) fn write(&mut self, path: &'static str, text: &str) {
+        self.files.insert(path, Mode::Says { status: 200, headers: Vec::new(), body: text.to_owned() });
     }
 
     /// How long this token request takes, after those before it. A request that its client has
@@ -375,6 +416,13 @@ fn proof(call: &HttpCall) -> String {
 }
 
 /// A parameter of a token request, still encoded.
+/// The parameters, as they are encoded.
+fn form(call: &HttpCall) -> BTreeMap<String, String> {
+    let body = String::from_utf8(call.body.to_vec()).unwrap();
+    let pairs = body.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 fn parameter(call: &HttpCall, name: &str) -> Option<String> {
     let body = String::from_utf8(call.body.to_vec()).unwrap();
     let mut pairs = body.split('&').filter_map(|pair| pair.split_once('='));

@@ -10,8 +10,11 @@ use std::{net::SocketAddr, path::PathBuf};
 /// A cluster of one loopback endpoint, HTTP/1.1.
 pub fn cluster(name: &str, address: SocketAddr) -> Value {
     let (ip, port) = (address.ip().to_string(), address.port());
-    let endpoint =
-        json!({ "endpoint": { "address": { "socket_address": { "address": ip, "port_value": port } } } });
+    cluster_of(name, json!({ "socket_address": { "address": ip, "port_value": port } }))
+}
+
+pub(super) fn cluster_of(name: &str, address: Value) -> Value {
+    let endpoint = json!({ "endpoint": { "address": address } });
     json!({
         "name": name,
         "type": "STATIC",
@@ -305,7 +308,7 @@ pub(super) fn bootstrap(clusters: &[Value], listeners: Option<&Vec<Value>>) -> V
     bootstrap
 }
 
-fn filter(name: &str, config: Value) -> Value {
+pub(super) fn filter(name: &str, config: Value) -> Value {
     json!({ "name": name, "typed_config": config })
 }
 
@@ -319,6 +322,6 @@ fn with_protocol_options(mut cluster: Value, change: impl FnOnce(&mut Value)) ->
     cluster
 }
 
-fn typed(name: &str) -> String {
+pub(super) fn typed(name: &str) -> String {
     format!("type.googleapis.com/{name}")
 }

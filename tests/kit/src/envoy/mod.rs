@@ -8,6 +8,7 @@ mod binary;
 mod config;
 mod files;
 mod output;
+mod served;
 mod start;
 
 pub use binary::{binary, module};
@@ -15,6 +16,7 @@ pub use config::{
     Wasm, basic_injector, client_tls, cluster, credential_injector, http2, jwt_authn, listener, manager_mut,
     route_config, route_to, router, secret, static_secret, upstream_filters,
 };
+pub use served::Reading;
 pub use start::Builder;
 
 use crate::{

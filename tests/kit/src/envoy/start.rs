@@ -1,6 +1,11 @@
 //! Putting an Envoy together and starting it.
 
-use super::{Envoy, StartError, config, files::write_listeners, output::Lines};
+use super::{
+    Envoy, StartError, config,
+    files::write_listeners,
+    output::Lines,
+    served::{Reading, Served, serve},
+};
 use crate::{serve::runtime, tools::tied_to_us};
 use serde_json::Value;
 use std::{collections::BTreeMap, ffi::OsString, fs, process::Stdio};
@@ -17,6 +22,7 @@ pub struct Builder {
     environment: Vec<(String, String)>,
     arguments: Vec<OsString>,
     files: Vec<(String, String)>,
+    served: Vec<Served>,
     edit: Box<dyn FnOnce(&mut Value) + Send>,
 }
 
@@ -32,6 +38,7 @@ impl Builder {
             environment: Vec::new(),
             arguments: Vec::new(),
             files: Vec::new(),
+            served: Vec::new(),
             edit: Box::new(|_| ()),
         }
     }
@@ -102,6 +109,21 @@ impl Builder {
         self
     }
 
+    /// Serves a file at this request path of the cluster `files`, which only this Envoy reaches;
+    /// the file must be there when Envoy starts. `DIRECTORY` in its name is replaced as in the
+    /// bootstrap.
+    #[must_use]
+    pub fn serve_file(self, path: &str, file: &str) -> Self {
+        self.serve_file_by(Reading::FileContent, path, file)
+    }
+
+    /// The same with another way to read the file: for an Envoy before 1.38.
+    #[must_use]
+    pub fn serve_file_by(mut self, reading: Reading, path: &str, file: &str) -> Self {
+        self.served.push(Served { path: path.to_owned(), file: file.to_owned(), reading });
+        self
+    }
+
     /// Changes the finished bootstrap: `stats_config`, another admin, …
     #[must_use]
     pub fn bootstrap(mut self, edit: impl FnOnce(&mut Value) + Send + 'static) -> Self {
@@ -123,6 +145,7 @@ impl Builder {
         write_listeners(directory.path(), &self.listeners);
         let mut bootstrap =
             config::bootstrap(&self.clusters, self.static_listeners.then_some(&self.listeners));
+        serve(&mut bootstrap, &self.served);
         (self.edit)(&mut bootstrap);
         let path = directory.path().join("bootstrap.json");
         fs::write(&path, bootstrap.to_string().replace("DIRECTORY", &here)).expect("a bootstrap file");
