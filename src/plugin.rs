@@ -23,7 +23,7 @@ use crate::plugin::audit_log::{AuditLog, unlimited_fetch_line};
 use crate::policy::Policy;
 use crate::rng::Rng;
 use crate::store::shared_record::{NoSharing, SharedStore};
-use crate::store::{FetchId, FetchKey, FetchOutcome, Store};
+use crate::store::{FetchId, FetchKey, FetchOutcome, FileRead, Store};
 use crate::time::{Instant, Now};
 use pending_requests::{MAX_PER_TICK, PendingRequest, QueueFull, RequestQueue};
 use std::collections::VecDeque;
@@ -63,7 +63,7 @@ pub struct Plugin {
     signer: Signer,
     /// Usually none.
     queue: RequestQueue,
-    /// Whether there ever was a request. On Envoy's main thread there is none.
+    /// Whether this worker has received a request. Envoy's main thread never does.
     has_served: bool,
     /// How many of them may be decided before the next tick.
     remaining_turns: usize,
@@ -155,6 +155,12 @@ impl Plugin {
         if let Some(outcome) = outcome {
             self.report(outcome, now.instant);
             self.queue.release(outcome.key);
+            // Nothing is fetched without the file, so that no other end of a fetch releases them.
+            if let FetchKey::File(FileRead(id)) = outcome.key
+                && outcome.result.is_err()
+            {
+                self.store.dependents(id).into_iter().for_each(|key| self.queue.release(key));
+            }
             self.decide_released(now);
         }
     }

@@ -66,27 +66,27 @@ impl SecretFiles for NoFiles {
     }
 }
 
-/// A secret: as configured, or from a file.
+/// A value that is configured, or read from a file.
 #[derive(Clone, Debug)]
-pub enum SecretRef {
+pub enum ValueSource<T> {
     /// As configured.
-    Fixed(Secret),
+    Fixed(T),
     /// What the file contains.
     File(FileRef),
 }
 
-/// A private key: as configured, or from a file.
-#[derive(Clone, Debug)]
-pub enum KeyRef {
-    /// As configured.
-    Fixed(Box<PrivateKey>),
-    /// What the file contains.
-    File(FileRef),
-}
+/// A secret.
+pub type SecretRef = ValueSource<Secret>;
+
+/// A private key.
+pub type KeyRef = ValueSource<Box<PrivateKey>>;
 
 /// The largest secret or assertion. Larger ones do not fit into the header that a secret is sent
 /// in, and no provider issues them.
 const MAX_BYTES: usize = 16 * 1024;
+
+/// What Envoy's formatters write for a value that they do not have.
+const NO_VALUE: &str = "-";
 
 impl FileForm {
     /// What the reply contains, without white space around it.
@@ -100,6 +100,9 @@ impl FileForm {
         let text = std::str::from_utf8(body).map_err(|_| unreadable("it is not text"))?.trim();
         if text.is_empty() {
             return Err(unreadable("it is empty"));
+        }
+        if text == NO_VALUE {
+            return Err(unreadable("it is \"-\", which Envoy serves for an empty or unknown secret of SDS"));
         }
         match self {
             Self::Secret if text.contains(|c: char| c.is_control()) => {
@@ -132,15 +135,7 @@ pub fn not_there(file: &FileRef, why: &FetchError) -> FetchError {
     FetchError { no_connection: true, ..FetchError::new(FetchErrorKind::SecretUnavailable, detail) }
 }
 
-impl SecretRef {
-    /// The secret.
-    pub fn get<'a>(&'a self, files: &'a dyn SecretFiles) -> Option<&'a Secret> {
-        match self {
-            Self::Fixed(secret) => Some(secret),
-            Self::File(file) => files.content(file).and_then(FileContent::text),
-        }
-    }
-
+impl<T> ValueSource<T> {
     /// The file that it is read from, if any.
     pub fn file(&self) -> Option<&FileRef> {
         match self {
@@ -149,12 +144,27 @@ impl SecretRef {
         }
     }
 
-    /// What it is, for a hash: the secret, or the name of the file.
-    pub(super) fn identity(&self) -> [&[u8]; 2] {
+    /// What it is, for a hash: the configured value, or the name of the file.
+    fn parts<'a>(&'a self, value: impl FnOnce(&'a T) -> &'a [u8]) -> [&'a [u8]; 2] {
         match self {
-            Self::Fixed(secret) => [b"", secret.reveal().as_bytes()],
+            Self::Fixed(fixed) => [b"", value(fixed)],
             Self::File(file) => [b"file", file.name.as_bytes()],
         }
+    }
+}
+
+impl SecretRef {
+    /// The secret.
+    pub fn get<'a>(&'a self, files: &'a dyn SecretFiles) -> Option<&'a Secret> {
+        match self {
+            Self::Fixed(secret) => Some(secret),
+            Self::File(file) => files.content(file)?.text(),
+        }
+    }
+
+    /// What it is. To be hashed, and nothing else.
+    pub(super) fn identity(&self) -> [&[u8]; 2] {
+        self.parts(|secret| secret.reveal().as_bytes())
     }
 }
 
@@ -163,27 +173,13 @@ impl KeyRef {
     pub fn get<'a>(&'a self, files: &'a dyn SecretFiles) -> Option<&'a PrivateKey> {
         match self {
             Self::Fixed(key) => Some(key),
-            Self::File(file) => match files.content(file)? {
-                FileContent::PrivateKey(key) => Some(key),
-                FileContent::Secret(_) | FileContent::Assertion(..) => None,
-            },
+            Self::File(file) => files.content(file)?.key(),
         }
     }
 
-    /// The file that it is read from, if any.
-    pub fn file(&self) -> Option<&FileRef> {
-        match self {
-            Self::Fixed(_) => None,
-            Self::File(file) => Some(file),
-        }
-    }
-
-    /// What it is, for a hash: the key, or the name of the file.
+    /// What it is. To be hashed, and nothing else.
     pub(super) fn identity(&self) -> [&[u8]; 2] {
-        match self {
-            Self::Fixed(key) => [b"", key.pkcs8()],
-            Self::File(file) => [b"file", file.name.as_bytes()],
-        }
+        self.parts(|key| key.pkcs8())
     }
 }
 
@@ -193,6 +189,14 @@ impl FileContent {
         match self {
             Self::Secret(secret) | Self::Assertion(secret, _) => Some(secret),
             Self::PrivateKey(_) => None,
+        }
+    }
+
+    /// The private key.
+    fn key(&self) -> Option<&PrivateKey> {
+        match self {
+            Self::PrivateKey(key) => Some(key),
+            Self::Secret(_) | Self::Assertion(..) => None,
         }
     }
 }
@@ -233,6 +237,11 @@ mod tests {
         for (form, body, expected) in [
             (FileForm::Secret, &b""[..], "unreadable: it is empty"),
             (FileForm::Secret, b" \r\n\t", "unreadable: it is empty"),
+            (
+                FileForm::Secret,
+                b"-",
+                "unreadable: it is \"-\", which Envoy serves for an empty or unknown secret of SDS",
+            ),
             (FileForm::Secret, b"hush\nhush", "unreadable: it has more than one line, expected one secret"),
             (FileForm::Secret, b"hu\xffsh", "unreadable: it is not text"),
             (FileForm::Secret, &big, "too_large: it has more than 16384 bytes"),

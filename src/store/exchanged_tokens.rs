@@ -5,7 +5,7 @@ use super::exchange_cache::{Exchange, Exchanges, SentSubject};
 use super::fetch::{Fetch, FetchKind, FetchToken, Finish};
 use super::token_fetch;
 use super::token_state::TokenState;
-use super::{ExchangedToken, FetchId, FetchKey, IssuedToken, LookupError, OwnToken, RENEWAL_INTERVAL, Store};
+use super::{ExchangedToken, FetchId, FetchKey, IssuedToken, LookupError, OwnToken, Store};
 use crate::http::message::{HttpCall, HttpReply, Service};
 use crate::inbound::refusal::Refusal;
 use crate::oauth::client_assertion::Signer;
@@ -49,15 +49,19 @@ impl ExchangedToken {
         store.credential(self.0).map(|credential| &credential.exchanges)
     }
 
-    /// The provider does not take what was exchanged before: providers may take an assertion only
-    /// once (RFC 7523 section 3, `jti`). A new one is fetched for the next attempt.
-    fn renew_first(&self, store: &mut Store, token: &str, now: Instant) {
+    /// The provider does not take the first token of a chain: providers may take an assertion only
+    /// once (RFC 7523 section 3, `jti`). It is renewed for the next attempt, unless it has been
+    /// meanwhile.
+    fn renew_first(&self, store: &mut Store, now: Instant) {
+        let queued = self.cache(store).and_then(|cache| cache.queued_fetch(self.1));
+        let sent = queued.and_then(|(token, sent)| Some((token.to_owned(), sent.instead.clone()?)));
         let via = store.credential(self.0).and_then(|own| own.policy.via);
         let first = via.and_then(|via| store.credential_mut(via));
-        let Some(first) = first.and_then(|own| own.exchanges.of_token_mut(token)) else { return };
-        let lease = &mut first.state.lease;
-        if let Some(fetched_at) = lease.fetched_at() {
-            lease.refresh_soon(now.max(fetched_at + RENEWAL_INTERVAL));
+        let Some(((token, refused), first)) = sent.zip(first) else { return };
+        let state = first.exchanges.of_token_mut(&token).map(|first| &mut first.state);
+        let is_refused = |held: &IssuedToken| held.token.reveal() == refused.reveal();
+        if let Some(state) = state.filter(|state| state.lease.last_value().is_some_and(is_refused)) {
+            state.renew_early(now);
         }
     }
 
@@ -137,18 +141,16 @@ impl Fetch for ExchangedToken {
         now: Instant,
         rng: &mut Rng,
     ) {
-        token_fetch::ended(self.0, store, failure);
-        let Some(cache) = self.cache_mut(store) else { return };
         let kind = failure.map(|failure| failure.kind);
         let denied = kind.filter(|kind| matches!(kind, FetchErrorKind::Subject | FetchErrorKind::Denied));
+        if denied.is_some() {
+            self.renew_first(store, now);
+        }
+        let Some(cache) = self.cache_mut(store) else { return };
         if let Some(exchange) = cache.cached_mut(self.1) {
             exchange.denied = denied.map(|kind| (kind, now + DENIED_FOR));
         }
-        let token = cache.token_of(self.1).filter(|_| denied.is_some());
         cache.finish(self.1, failure, status, now, rng);
-        if let Some(token) = token {
-            self.renew_first(store, &token, now);
-        }
     }
 
     fn give_up_lost(&self, store: &mut Store, now: Instant, rng: &mut Rng) -> bool {
@@ -234,7 +236,6 @@ impl Store {
         patience: Duration,
         service: Service,
     ) -> Result<IssuedToken, LookupError> {
-        let unreachable = self.until_token_request(credential, now.instant, patience);
         let Some(state) = self.credential_mut(credential) else {
             return Err(LookupError::UNKNOWN);
         };
@@ -242,6 +243,7 @@ impl Store {
             |own: &Exchange| !patience.is_zero() && own.state.is_being_replaced(service, now.instant);
         let found = state.exchanges.get(token, sent, now.instant, is_refused);
         let key = |entry| FetchKey::Exchanged(ExchangedToken(credential, entry));
-        found.map_err(|miss| LookupError::of(miss, unreachable, key))
+        let unreachable = |store: &Self| store.until_token_request(credential, now.instant, patience);
+        found.map_err(|miss| LookupError::of(miss, unreachable(self), key))
     }
 }

@@ -12,7 +12,7 @@ use crate::http::message::{HttpCall, HttpReply};
 use crate::inbound::jwt::{self, Caller, TokenError};
 use crate::inbound::refusal::Refusal;
 use crate::oauth::client_assertion::Signer;
-use crate::oauth::fetch::{FetchError, FetchErrorKind, Fetched};
+use crate::oauth::fetch::{FetchError, Fetched};
 use crate::oauth::secret_file::{FileRef, SecretFiles};
 use crate::oauth::{ClientAuth, error_response};
 use crate::policy::IssuerId;
@@ -135,9 +135,7 @@ impl Fetch for TokenIntrospection {
     }
 
     fn files<'s>(&self, store: &'s Store) -> Vec<&'s FileRef> {
-        let client = store.issuer(self.0).and_then(|issuer| issuer.policy.introspection.as_ref());
-        let auth = client.and_then(|client| client.auth.get(self.secret_index(store)));
-        auth.and_then(ClientAuth::file).into_iter().collect()
+        store.issuer(self.0).map(IssuerState::introspection_files).unwrap_or_default()
     }
 
     fn secret_index(&self, store: &Store) -> usize {
@@ -159,13 +157,7 @@ impl Fetch for TokenIntrospection {
         now: Instant,
         rng: &mut Rng,
     ) {
-        let secrets = store.issuer(self.0).and_then(|issuer| issuer.policy.introspection.as_ref());
-        let secrets = secrets.map_or(0, |client| client.auth.len());
         if let Some(introspections) = self.introspections_mut(store) {
-            if failure.is_some_and(|failure| failure.kind == FetchErrorKind::SecretUnavailable) {
-                let used = introspections.secret_rotation.index();
-                introspections.secret_rotation.advance(used, secrets);
-            }
             introspections.cache.finish(self.1, failure, status, now, rng);
         }
     }
@@ -188,17 +180,14 @@ impl Store {
         now: Now,
         patience: Duration,
     ) -> Result<Result<Caller, TokenError>, LookupError> {
-        let files = TokenIntrospection(issuer, CacheEntryId::default());
-        let no_file = self.unreachable_for(&files.files(self), now.instant).map(LookupError::Unavailable);
-        let issuer = self.issuer_mut(issuer).ok_or(LookupError::UNKNOWN)?;
-        let found = issuer.introspection_endpoint(now.instant).is_some();
-        let unreachable = (!found).then(|| issuer.until_metadata(now.instant, patience)).or(no_file);
-        let key = |entry| FetchKey::Introspection(TokenIntrospection(issuer.id, entry));
-        let Some(introspections) = &mut issuer.introspections else {
+        let state = self.issuer_mut(issuer).ok_or(LookupError::UNKNOWN)?;
+        let Some(introspections) = &mut state.introspections else {
             return Err(LookupError::UNKNOWN);
         };
         let verdict = introspections.cache.get(token, verified.cloned(), now.instant, |_| false);
-        let verdict = verdict.map_err(|miss| LookupError::of(miss, unreachable, key))?;
+        let key = |entry| FetchKey::Introspection(TokenIntrospection(issuer, entry));
+        let unreachable = |store: &Self| store.until_introspection(issuer, now.instant, patience);
+        let verdict = verdict.map_err(|miss| LookupError::of(miss, unreachable(self), key))?;
         // The answer's own time is measured by a clock that does not step; this one may have.
         Ok(verdict.and_then(|caller| {
             if now.unix < caller.accepted_until() { Ok(caller) } else { Err(TokenError::Expired) }
@@ -206,7 +195,25 @@ impl Store {
     }
 }
 
+impl Store {
+    /// What an introspection by this issuer waits for; none when it may begin.
+    fn until_introspection(&self, id: IssuerId, now: Instant, patience: Duration) -> Option<LookupError> {
+        let issuer = self.issuer(id)?;
+        if issuer.introspection_endpoint(now).is_none() {
+            return Some(issuer.until_metadata(now, patience));
+        }
+        self.unreachable_for(&issuer.introspection_files(), now).map(LookupError::Unavailable)
+    }
+}
+
 impl IssuerState {
+    /// The files that an introspection needs that begins now.
+    fn introspection_files(&self) -> Vec<&FileRef> {
+        let client = self.policy.introspection.as_ref().zip(self.introspections.as_ref());
+        let auth = client.and_then(|(client, own)| client.auth.get(own.secret_rotation.index()));
+        auth.and_then(ClientAuth::file).into_iter().collect()
+    }
+
     fn read_introspection(
         &self,
         entry: CacheEntryId,

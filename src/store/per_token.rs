@@ -145,11 +145,6 @@ impl<K: CachedValue, W> PerTokenCache<K, W> {
         self.slots.get_mut(token).map(|slot| &mut slot.value)
     }
 
-    /// The token of an entry.
-    pub(super) fn token_of(&self, entry: CacheEntryId) -> Option<Rc<str>> {
-        self.token(entry).cloned()
-    }
-
     fn token(&self, entry: CacheEntryId) -> Option<&Rc<str>> {
         let asked = self.queue.iter().find(|asked| asked.entry == entry).map(|asked| &asked.token);
         asked.or_else(|| self.slots.token(entry))

@@ -7,9 +7,11 @@
 
 use super::adoption::finish_lease;
 use super::fetch::{Fetch, FetchKind, Finish};
+use super::secret_rotation::SecretRotation;
 use super::{FetchId, FetchKey, FileRead, Store};
 use crate::http::message::{HttpCall, HttpReply};
 use crate::inbound::refusal::Refusal;
+use crate::oauth::ClientAuth;
 use crate::oauth::client_assertion::Signer;
 use crate::oauth::discovery;
 use crate::oauth::fetch::{FetchError, Fetched};
@@ -152,16 +154,15 @@ impl Fetch for FileRead {
     /// When the first fetch is due that needs it.
     fn not_before(&self, store: &Store, now: Instant) -> Option<Instant> {
         let file = self.state(store)?;
-        let needs = |key: &FetchKey| {
-            key.fetch().files(store).iter().any(|needed| needed.index == file.policy.file.index)
-        };
+        let index = file.policy.file.index;
         let due = |key: FetchKey| {
             let fetch = key.fetch();
             let schedule = fetch.schedule(store).filter(|schedule| !schedule.in_flight())?;
+            fetch.files(store).iter().find(|needed| needed.index == index)?;
             let at = schedule.next_event().max(fetch.not_before(store, now)?);
             (!store.is_locked_by_other(key, now)).then_some(at)
         };
-        store.provider_keys().into_iter().filter(needs).filter_map(due).min()
+        store.provider_keys().into_iter().filter_map(due).min()
     }
 
     fn cluster<'s>(&self, store: &'s Store, _now: Instant) -> Option<&'s str> {
@@ -205,14 +206,42 @@ impl Fetch for FileRead {
         now: Instant,
         _rng: &mut Rng,
     ) {
-        if let Some(file) = self.state_mut(store) {
-            file.doubted &= failure.is_some();
-            file.failure = failure.map(|failure| (now, failure.clone()));
+        let Some(file) = self.state_mut(store) else { return };
+        file.doubted &= failure.is_some();
+        file.failure = failure.map(|failure| (now, failure.clone()));
+        if failure.is_some() {
+            store.skip(self.0.index());
         }
     }
 }
 
 impl Store {
+    /// What needs a file.
+    pub fn dependents(&self, id: SecretFileId) -> Vec<FetchKey> {
+        let mut keys = self.provider_keys();
+        keys.retain(|key| key.fetch().files(self).iter().any(|file| file.index == id.index()));
+        keys
+    }
+
+    /// A file is not there. Where it is one of several secrets, it is the next one's turn.
+    fn skip(&mut self, index: usize) {
+        let skip = |rotation: &mut SecretRotation, auth: &[ClientAuth]| {
+            let used = rotation.index();
+            let file = auth.get(used).and_then(ClientAuth::file);
+            if file.is_some_and(|file| file.index == index) {
+                rotation.advance(used, auth.len());
+            }
+        };
+        for own in &mut self.credentials {
+            skip(&mut own.secret_rotation, &own.policy.grant.auth);
+        }
+        for issuer in &mut self.issuers {
+            if let (Some(own), Some(client)) = (&mut issuer.introspections, &issuer.policy.introspection) {
+                skip(&mut own.secret_rotation, &client.auth);
+            }
+        }
+    }
+
     /// Whether all these files were read just now.
     pub(super) fn are_settled(&self, files: &[&FileRef], now: Instant) -> bool {
         let is_settled = |file: &&FileRef| self.files.of_ref(file).is_none_or(|own| own.is_settled(now));

@@ -182,16 +182,6 @@ pub(super) fn not_before(id: CredentialId, store: &Store, now: Instant) -> Optio
     is_known.then(Instant::default)
 }
 
-/// A fetch of this credential ended. If a file is not there, the next secret is tried, if there is
-/// one.
-pub(super) fn ended(id: CredentialId, store: &mut Store, failure: Option<&FetchError>) {
-    let Some(credential) = store.credential_mut(id) else { return };
-    if failure.is_some_and(|failure| failure.kind == FetchErrorKind::SecretUnavailable) {
-        let used = credential.secret_rotation.index();
-        credential.secret_rotation.advance(used, credential.policy.grant.auth.len());
-    }
-}
-
 /// The files that a fetch of this credential needs that begins now.
 pub(super) fn files(id: CredentialId, store: &Store) -> Vec<&FileRef> {
     let Some(credential) = store.credential(id) else { return Vec::new() };

@@ -1,7 +1,7 @@
 //! What is known of one token, whatever grant it comes from.
 
 use super::service_rejections::ServiceRejections;
-use super::{IssuedToken, REJECTION_HOLD};
+use super::{IssuedToken, REJECTION_HOLD, RENEWAL_INTERVAL};
 use crate::http::message::Service;
 use crate::store::lease::{Lease, RetryPolicy};
 use crate::time::Instant;
@@ -41,6 +41,14 @@ impl TokenState {
     pub(super) fn is_being_replaced(&self, service: Service, now: Instant) -> bool {
         let soon = || self.lease.next_event() <= now + REJECTION_HOLD;
         self.rejections.holds(service, self.serial, now) && (self.lease.in_flight() || soon())
+    }
+
+    /// A provider rejects the token as the input of another request: it is renewed, but not sooner
+    /// than a token that a service rejects.
+    pub(super) fn renew_early(&mut self, now: Instant) {
+        if let Some(fetched_at) = self.lease.fetched_at() {
+            self.lease.refresh_soon(now.max(fetched_at + RENEWAL_INTERVAL));
+        }
     }
 
     /// Whether one of these is the hash of the token, or of one before.

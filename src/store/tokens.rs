@@ -10,7 +10,7 @@ use super::{FetchId, FetchKey, IssuedToken, LookupError, OwnToken, RENEWAL_INTER
 use crate::http::message::{HttpCall, HttpReply, Service};
 use crate::inbound::refusal::Refusal;
 use crate::oauth::client_assertion::Signer;
-use crate::oauth::fetch::FetchError;
+use crate::oauth::fetch::{FetchError, FetchErrorKind};
 use crate::oauth::secret_file::FileRef;
 use crate::oauth::{Grant, token_response};
 use crate::policy::{CredentialId, IssuerId, TokenInput};
@@ -105,10 +105,17 @@ impl Fetch for OwnToken {
         store: &mut Store,
         failure: Option<&FetchError>,
         _status: Option<u16>,
-        _now: Instant,
+        now: Instant,
         _rng: &mut Rng,
     ) {
-        token_fetch::ended(self.0, store, failure);
+        // Providers may take an assertion only once (RFC 7523 section 3, `jti`).
+        let is_rejected = failure.is_some_and(|failure| failure.kind == FetchErrorKind::Subject);
+        let input = store.credential(self.0).and_then(|own| own.policy.input.clone());
+        if let Some(TokenInput::Credential(other)) = input.filter(|_| is_rejected)
+            && let Some(other) = store.credential_mut(other)
+        {
+            other.own_token.renew_early(now);
+        }
     }
 
     fn give_up_lost(&self, store: &mut Store, now: Instant, rng: &mut Rng) -> bool {

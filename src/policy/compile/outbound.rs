@@ -4,7 +4,7 @@ use super::client::{needs_no_id, target};
 use super::introspection::REQUESTS_PER_SECOND;
 use super::issuer::ABSENT;
 use super::names::rule_names;
-use super::secret_files::Inputs;
+use super::secret_files::{Inputs, SameToken, references, same_token};
 use super::{Compiler, DEFAULT_LIFETIME, RESERVED_PARAMETERS};
 use crate::config::path_deserializer::Path;
 use crate::config::{self, Existing};
@@ -32,7 +32,7 @@ impl Compiler<'_> {
             if !by_route
                 && !outbound.rules.is_empty()
                 && !outbound.rules.iter().any(|rule| rule.credential.as_deref() == Some(name))
-                && !outbound.credentials.iter().any(|(_, other)| uses(other, name))
+                && !outbound.credentials.iter().any(|(_, other)| references(other).any(|used| used == name))
             {
                 let unless = vec![Path::default().name("outbound").name("rules")];
                 let message = "not used by any rule, expected at least one";
@@ -297,18 +297,10 @@ impl Compiler<'_> {
         }
         let exchanges_it = |(name, credential): (&str, &config::Credential)| {
             let applies = rule.route_metadata || rule.credential.as_deref() == Some(name);
-            let source = match credential.grant_type {
-                config::GrantType::ClientCredentials => return false,
-                config::GrantType::TokenExchange => &credential.subject_token,
-                config::GrantType::JwtBearer if credential.assertion.is_none() => return false,
-                config::GrantType::JwtBearer => &credential.assertion,
-            };
-            let subject = match source {
-                Some(config::SubjectToken::Header(name)) => name,
-                Some(config::SubjectToken::File(_)) => return false,
-                Some(config::SubjectToken::Caller | config::SubjectToken::Credential(_)) | None => {
-                    "authorization"
-                }
+            let subject = match same_token(outbound, credential) {
+                SameToken::ForOneCaller(Some(config::SubjectToken::Header(name))) => name,
+                SameToken::ForOneCaller(_) => "authorization",
+                SameToken::ForAll => return false,
             };
             applies && subject.eq_ignore_ascii_case(&header)
         };
@@ -341,14 +333,6 @@ impl Compiler<'_> {
             unavailable,
         })
     }
-}
-
-/// Whether the token requests of a credential contain the token of the one of this name.
-fn uses(credential: &config::Credential, name: &str) -> bool {
-    let inputs = [&credential.subject_token, &credential.actor_token, &credential.assertion];
-    let named =
-        |input: &config::SubjectToken| matches!(input, config::SubjectToken::Credential(own) if own == name);
-    inputs.into_iter().flatten().any(named)
 }
 
 /// The headers in which these rules attach tokens, each once.

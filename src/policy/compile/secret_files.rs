@@ -73,37 +73,46 @@ impl Compiler<'_> {
         outbound: &config::Outbound,
     ) -> Inputs {
         let mut inputs = Inputs { subject: None, via: None, input: None, actor: None };
-        let (member, source) = match written.grant_type {
-            config::GrantType::ClientCredentials => return inputs,
-            config::GrantType::TokenExchange => ("subject_token", &written.subject_token),
-            config::GrantType::JwtBearer if written.assertion.is_none() => return inputs,
-            config::GrantType::JwtBearer => ("assertion", &written.assertion),
+        if !is_chain(outbound, written, MAX_CHAIN) {
+            let message = format!(
+                "needs its own token, or those of more than {} others in a row, expected a shorter chain of credentials",
+                MAX_CHAIN - 1
+            );
+            self.error(path, &message);
+            return inputs;
+        }
+        let member = match written.grant_type {
+            config::GrantType::JwtBearer => "assertion",
+            config::GrantType::ClientCredentials | config::GrantType::TokenExchange => "subject_token",
         };
         let field = path.name(member);
-        match source {
+        let id = match source(written) {
             Some(config::SubjectToken::File(file)) => {
-                let file = self.file(&field, file, FileForm::Assertion);
-                inputs.input = Some(TokenInput::File(file));
+                inputs.input = Some(TokenInput::File(self.file(&field, file, FileForm::Assertion)));
+                None
             }
             Some(config::SubjectToken::Credential(name)) => {
-                let id = self.credential_of(&field.name("credential"), name);
-                let (root, field) = (root(outbound, name), &field);
-                match root {
-                    None if id.is_some() => {
-                        let message = format!("{name:?} depends on itself, expected another credential");
-                        self.error(&field.name("credential"), &message);
+                self.credential_of(&field.name("credential"), name)
+            }
+            _ => None,
+        };
+        match same_token(outbound, written) {
+            SameToken::ForOneCaller(location) => {
+                inputs.subject = self.subject(&field, location);
+                inputs.via = id;
+            }
+            SameToken::ForAll => {
+                inputs.input = inputs.input.or(id.map(TokenInput::Credential));
+                for (member, idle) in [
+                    ("forward_subject_token", written.forward_subject_token),
+                    ("requests_per_second", written.requests_per_second.is_some()),
+                ] {
+                    if idle && source(written).is_some() {
+                        let message = "not used with one token for all requests, expected a token of the request to be exchanged";
+                        self.error(&path.name(member), message);
                     }
-                    None => {}
-                    Some(root) => match scope(root) {
-                        Scope::Caller(source) => {
-                            inputs.via = id;
-                            inputs.subject = self.subject(field, source);
-                        }
-                        Scope::All => inputs.input = id.map(TokenInput::Credential),
-                    },
                 }
             }
-            other => inputs.subject = self.subject(&field, other.as_ref()),
         }
         inputs.actor = self.actor(path, written, outbound);
         inputs
@@ -124,10 +133,11 @@ impl Compiler<'_> {
             }
             config::SubjectToken::Credential(name) => {
                 let id = self.credential_of(&field.name("credential"), name)?;
-                let own = root(outbound, name).filter(|root| matches!(scope(root), Scope::All));
-                if own.is_none() {
-                    let message =
-                        format!("{name:?} has no token of its own, expected a credential that has one");
+                let actor = find(outbound, name).map(|actor| same_token(outbound, actor));
+                if !matches!(actor, Some(SameToken::ForAll)) {
+                    let message = format!(
+                        "{name:?} has a token for each caller, expected a credential with one for all"
+                    );
                     self.error(&field.name("credential"), &message);
                 }
                 Some(TokenInput::Credential(id))
@@ -147,20 +157,30 @@ impl Compiler<'_> {
     }
 }
 
-/// The credential at the start of a chain: each uses the token of the one before. `None` if there
-/// is no such credential, or no start.
-fn root<'c>(outbound: &'c config::Outbound, name: &str) -> Option<&'c config::Credential> {
-    let find = |name: &str| {
-        outbound.credentials.iter().find(|(own, _)| *own == name).map(|(_, credential)| credential)
-    };
-    let mut credential = find(name)?;
-    for _ in 0..=outbound.credentials.0.len() {
-        match source(credential) {
-            Some(config::SubjectToken::Credential(name)) => credential = find(name)?,
-            _ => return Some(credential),
-        }
-    }
-    None
+/// The most credentials of which each needs the token of the one before. Identity chaining needs
+/// two.
+const MAX_CHAIN: usize = 4;
+
+/// The credential of this name.
+fn find<'c>(outbound: &'c config::Outbound, name: &str) -> Option<&'c config::Credential> {
+    outbound.credentials.iter().find(|(own, _)| *own == name).map(|(_, credential)| credential)
+}
+
+/// The credentials whose tokens this one needs.
+pub(super) fn references(credential: &config::Credential) -> impl Iterator<Item = &str> {
+    let inputs = source(credential).into_iter().chain(&credential.actor_token);
+    inputs.filter_map(|input| match input {
+        config::SubjectToken::Credential(name) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+/// Whether a chain of at most so many credentials begins with this one; a circle has no end.
+fn is_chain(outbound: &config::Outbound, credential: &config::Credential, most: usize) -> bool {
+    let Some(rest) = most.checked_sub(1) else { return false };
+    references(credential)
+        .filter_map(|name| find(outbound, name))
+        .all(|credential| is_chain(outbound, credential, rest))
 }
 
 /// The token that is exchanged or asserted, as far as it is configured.
@@ -172,20 +192,32 @@ fn source(credential: &config::Credential) -> Option<&config::SubjectToken> {
     }
 }
 
-/// For which requests a credential has the same token.
-enum Scope<'c> {
-    /// For all.
-    All,
-    /// For those of one caller, whose token is there, as far as it is configured.
-    Caller(Option<&'c config::SubjectToken>),
+/// Which requests get the same token of a credential.
+pub(super) enum SameToken<'c> {
+    /// All.
+    ForAll,
+    /// Those of one caller, whose token is at this location; `None`: at the default one.
+    ForOneCaller(Option<&'c config::SubjectToken>),
 }
 
-/// For which requests this credential has the same token.
-fn scope(credential: &config::Credential) -> Scope<'_> {
-    match (credential.grant_type, source(credential)) {
-        (config::GrantType::ClientCredentials, _)
-        | (config::GrantType::JwtBearer, None)
-        | (_, Some(config::SubjectToken::File(_) | config::SubjectToken::Credential(_))) => Scope::All,
-        (_, source) => Scope::Caller(source),
+/// Which requests get the same token of this credential, which is part of a chain.
+pub(super) fn same_token<'c>(
+    outbound: &'c config::Outbound,
+    credential: &'c config::Credential,
+) -> SameToken<'c> {
+    let mut first = credential;
+    // A longer chain is an error of its own.
+    for _ in 0..MAX_CHAIN {
+        match (first.grant_type, source(first)) {
+            (_, Some(config::SubjectToken::Credential(name))) => match find(outbound, name) {
+                Some(before) => first = before,
+                None => break,
+            },
+            (config::GrantType::ClientCredentials, _)
+            | (config::GrantType::JwtBearer, None)
+            | (_, Some(config::SubjectToken::File(_))) => break,
+            (_, location) => return SameToken::ForOneCaller(location),
+        }
     }
+    SameToken::ForAll
 }

@@ -926,3 +926,48 @@ fn no_configuration_panics_and_every_error_is_one_line() {
         }
     }
 }
+
+#[test]
+fn credentials_that_need_each_other_are_a_configuration_error_and_no_crash() {
+    let file = json!({ "cluster": "files", "path": "/t" });
+    let exchange = |subject: &Value, actor: &Value| {
+        let mut credential = sound()["outbound"]["credentials"]["order"].clone();
+        credential["grant_type"] = json!("token_exchange");
+        credential["subject_token"] = subject.clone();
+        if !actor.is_null() {
+            credential["actor_token"] = actor.clone();
+        }
+        credential
+    };
+    let named = |name: &str| json!({ "credential": name });
+    let reported = |credentials: Vec<(&str, Value)>| {
+        let mut configuration = sound();
+        for (name, credential) in credentials {
+            configuration["outbound"]["credentials"][name] = credential;
+        }
+        errors(&configuration)
+    };
+    let nothing = &Value::Null;
+    for circle in [
+        vec![("order", exchange(&named("b"), nothing)), ("b", exchange(&named("order"), nothing))],
+        vec![("order", exchange(&file, &named("b"))), ("b", exchange(&file, &named("order")))],
+        vec![("order", exchange(&named("b"), nothing)), ("b", exchange(&file, &named("order")))],
+        vec![("order", exchange(&named("b"), nothing)), ("b", exchange(&named("b"), nothing))],
+    ] {
+        let reported = reported(circle);
+        assert_eq!(reported.len(), 2, "{reported:#?}");
+        assert!(reported.iter().all(|line| line.contains("needs its own token")), "{reported:#?}");
+    }
+    let chain = |length: usize| {
+        let names: Vec<String> = (1..length).map(|n| format!("c{n}")).collect();
+        let mut all = vec![("order", exchange(&named("c1"), nothing))];
+        for (index, name) in names.iter().enumerate() {
+            let next = names.get(index + 1).map_or_else(|| file.clone(), |next| named(next));
+            all.push((name, exchange(&next, nothing)));
+        }
+        reported(all)
+    };
+    assert_eq!(chain(4), Vec::<String>::new());
+    assert_eq!(chain(5).len(), 1);
+    assert!(!chain(3000).is_empty());
+}

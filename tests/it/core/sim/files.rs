@@ -157,6 +157,27 @@ fn a_file_that_is_gone_costs_no_valid_token() {
 }
 
 #[test]
+fn a_request_does_not_wait_for_a_listener_that_cannot_be_reached() {
+    let mut world = World::new(&by_file());
+    world.provider.files.insert(FILE, Mode::Resets);
+    let waiting: Vec<_> = (0..20).map(|_| world.send(&pay())).collect();
+    world.pass(millis(200));
+    assert!(waiting.iter().all(|id| world.outcome(*id).status() == 503));
+}
+
+#[test]
+fn a_second_secret_is_used_at_once_where_the_first_is_not_there() {
+    for missing in [Mode::status(404), Mode::Resets, Mode::NoCluster] {
+        let mut world = World::new(&credential(&json!({
+            "client_id": "order-service", "client_secret": [file("/new"), { "env": "SECRET" }],
+        })));
+        world.provider.files.insert("/new", missing.clone());
+        assert_eq!(world.ask(&pay()).status(), 200, "{missing:?}");
+        assert_eq!(world.provider.count(Endpoint::Tokens), 1);
+    }
+}
+
+#[test]
 fn of_several_files_one_that_is_missing_leaves_its_turn_to_the_next() {
     let mut world = World::new(&credential(
         &json!({ "client_id": "order-service", "client_secret": [file("/new"), file("/old")] }),
@@ -377,6 +398,43 @@ fn a_token_of_a_credential_is_an_input_of_another() {
         assert!(world.ask(&pay()).passed());
         world.pass(secs(1));
     }
+}
+
+/// What a provider says that takes an assertion only once.
+fn used_before() -> Value {
+    json!({ "error": "invalid_grant", "error_description": "Token reuse detected" })
+}
+
+#[test]
+fn a_first_token_that_the_next_provider_does_not_take_is_renewed() {
+    let mut world = World::warm(&chain());
+    world.provider.write(FILE, &made_up("platform"));
+    let token = caller(&mut world, 4000);
+    let first = format!("{MARK}-token-0");
+    world.provider.refuses = Some((first.clone(), used_before()));
+    world.disown(&token);
+    let outcome = world.ask(&items(&token).host("payment"));
+    assert_eq!((outcome.status(), outcome.reason().as_str()), (401, "subject_token"));
+    for _ in 0..20 {
+        world.ask(&items(&token).host("payment"));
+        world.pass(secs(1));
+    }
+    assert!(world.ask(&items(&token).host("payment")).passed());
+    let of_caller = world.provider.subjects.iter().filter(|subject| **subject == token).count();
+    assert_eq!(of_caller, 2, "once again, and not in a loop");
+}
+
+#[test]
+fn an_own_token_that_the_next_provider_does_not_take_is_renewed() {
+    let mut configuration = credential(&json!({
+        "grant_type": "jwt_bearer", "assertion": { "credential": "first" }, "auth_method": "none",
+    }));
+    configuration["outbound"]["credentials"]["first"] =
+        json!({ "issuer": "idp", "client_id": "first", "client_secret": { "env": "SECRET" } });
+    let mut world = World::new(&configuration);
+    world.provider.refuses = Some((format!("{MARK}-token-0"), used_before()));
+    world.pass(secs(30));
+    assert!(world.ask(&pay()).passed(), "{:?}", world.logs);
 }
 
 #[test]
